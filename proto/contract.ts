@@ -1,0 +1,84 @@
+// The types of the contract tables that scripts/protoc-gen-armature generates: everything a method or
+// an event promises, as data that the runtime reads once at start.
+
+/** Turns messages of one type into bytes and back. ts-proto's message objects are codecs. */
+export interface Codec<T> {
+  encode(message: T): { finish(): Uint8Array };
+  /** Throws on bytes that are not such a message. */
+  decode(bytes: Uint8Array): T;
+  /** Fills in what is left out. */
+  // biome-ignore lint/suspicious/noExplicitAny: ts-proto's own type of this is a puzzle over T; each codec has it exactly.
+  fromPartial(value: any): T;
+  fromJSON(value: unknown): T;
+  toJSON(message: T): unknown;
+}
+
+/** One broken rule: the path of the field as in the proto file, a sentence, and the rule's id. */
+export interface FieldViolation {
+  field: string;
+  description: string;
+  reason: string;
+}
+
+/**
+ * Appends a violation for each field that breaks a rule, at most `violationLimit` of rules.ts in all;
+ * never throws. A message that keeps every rule costs no allocation.
+ */
+export type Validate<T> = (message: T, violations: FieldViolation[]) => void;
+
+export type MethodKind = 'unary' | 'server_stream';
+
+export type OwnerRule<Req> =
+  | { readonly kind: 'field'; readonly field: string; readonly read: (message: Req) => string }
+  | { readonly kind: 'loaded' };
+
+// biome-ignore-start lint/suspicious/noExplicitAny: a table of methods holds every type; any stands for "whichever".
+export interface MethodContract<Req = any, Res = any, Kind extends MethodKind = MethodKind> {
+  /** Full name of the service, such as "armature.orders.v1.OrderService". */
+  readonly service: string;
+  /** As in the proto file: "PlaceOrder". */
+  readonly name: string;
+  /** "/armature.orders.v1.OrderService/PlaceOrder" */
+  readonly path: string;
+  readonly kind: Kind;
+  /** "orders.place" */
+  readonly permission: string;
+  /** Null: the scope "own" never applies. */
+  readonly owner: OwnerRule<Req> | null;
+  /** Null: the method has no side effects. Otherwise the field that holds the idempotency key. */
+  readonly idempotency: { readonly field: string; readonly read: (message: Req) => string } | null;
+  readonly deadline: { readonly defaultMs: number; readonly maxMs: number };
+  readonly request: Codec<Req>;
+  readonly response: Codec<Res>;
+  readonly validate: Validate<Req>;
+}
+
+export interface EventContract<E = any> {
+  /** Full name of the message: "armature.orders.v1.OrderConfirmed". */
+  readonly type: string;
+  /** The service that publishes it: "orders". */
+  readonly source: string;
+  /** "order" */
+  readonly aggregate: string;
+  /** "orders.order.OrderConfirmed" */
+  readonly routingKey: string;
+  /** What the publisher must be allowed: "orders.publish". */
+  readonly permission: string;
+  readonly message: Codec<E>;
+  readonly aggregateId: (message: E) => string;
+}
+// biome-ignore-end lint/suspicious/noExplicitAny: as above.
+
+export interface ServiceContract<
+  Methods extends Readonly<Record<string, MethodContract>> = Readonly<Record<string, MethodContract>>,
+> {
+  /** Full name: "armature.orders.v1.OrderService". */
+  readonly name: string;
+  /** Domain of its error reasons: "orders.armature.local". */
+  readonly domain: string;
+  /** By local name: "placeOrder". */
+  readonly methods: Methods;
+  readonly consumes: readonly EventContract[];
+  /** A gRPC service config: retries, throttling, load balancing. */
+  readonly serviceConfig: Readonly<Record<string, unknown>>;
+}

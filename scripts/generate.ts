@@ -1,0 +1,45 @@
+// Generates proto/gen from the contracts: messages, contract tables and the descriptor set.
+// Everything is made in a folder of its own first and then put in place at once, so that a run that
+// fails leaves what was there, and a program that starts meanwhile finds all or nothing of the new.
+import { mkdirSync, renameSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { buf, root } from './buf.ts';
+
+const target = join(root, 'proto', 'gen');
+const workshop = join(root, `.run-gen-${process.pid}`);
+const made = join(workshop, 'proto', 'gen');
+
+/** Two runs at once may race for the place; the last one wins, and both have made the same. */
+function putInPlace(): void {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      renameSync(target, join(workshop, `previous-${attempt}`));
+    } catch (error) {
+      if (!hasCode(error, 'ENOENT')) throw error;
+    }
+    try {
+      renameSync(made, target);
+      return;
+    } catch (error) {
+      if (attempt === 5 || !(hasCode(error, 'ENOTEMPTY') || hasCode(error, 'EEXIST'))) throw error;
+    }
+  }
+}
+
+function hasCode(error: unknown, code: string): boolean {
+  return error instanceof Error && 'code' in error && error.code === code;
+}
+
+const startedMs = performance.now();
+try {
+  mkdirSync(workshop);
+  buf(root, 'generate', '--output', workshop);
+  buf(root, 'build', '--as-file-descriptor-set', '--output', join(made, 'descriptors.binpb'));
+  putInPlace();
+  console.log(`generated proto/gen in ${((performance.now() - startedMs) / 1000).toFixed(1)} s`);
+} catch (error) {
+  console.error(`generation failed, proto/gen is as it was.\n${error instanceof Error ? error.message : error}`);
+  process.exitCode = 1;
+} finally {
+  rmSync(workshop, { recursive: true, force: true });
+}

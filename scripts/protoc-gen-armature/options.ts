@@ -1,0 +1,67 @@
+// Reads the options of contracts. They are looked up in the very descriptors that the compiler sent, so
+// the generator needs no generated code of its own.
+import {
+  type DescEnum,
+  type DescExtension,
+  type DescField,
+  type DescFile,
+  type DescMessage,
+  type DescMethod,
+  type DescOneof,
+  type DescService,
+  getOption,
+  hasOption,
+  type Message,
+} from '@bufbuild/protobuf';
+import { type ReflectMessage, reflect } from '@bufbuild/protobuf/reflect';
+
+export interface MethodOptions {
+  readonly permission: string;
+  readonly owner?: {
+    readonly rule: { case: 'field'; value: string } | { case: 'loaded'; value: boolean } | { case: undefined };
+  };
+  readonly idempotency?: { readonly key: string };
+  readonly deadline?: { readonly defaultMs: number; readonly maxMs: number };
+}
+
+export interface EventOptions {
+  readonly aggregate: string;
+  readonly idField: string;
+  readonly permission: string;
+}
+
+/** Each answers undefined where the option is not set. */
+export interface Options {
+  method(desc: DescMethod): MethodOptions | undefined;
+  event(desc: DescMessage): EventOptions | undefined;
+  consumes(desc: DescService): readonly string[];
+  fieldRules(desc: DescField): ReflectMessage | undefined;
+  oneofRules(desc: DescOneof): ReflectMessage | undefined;
+}
+
+type Optional = DescMethod | DescMessage | DescService | DescField | DescOneof | DescEnum;
+
+/** Takes all files of the request, imports included. An option whose file nobody imports is set nowhere. */
+export function optionsOf(files: readonly DescFile[]): Options {
+  const extensions = new Map<string, DescExtension>();
+  for (const file of files) for (const ext of file.extensions) extensions.set(ext.typeName, ext);
+
+  function read(desc: Optional, typeName: string): Message | undefined {
+    const ext = extensions.get(typeName);
+    if (!ext || !hasOption(desc as DescMessage, ext)) return undefined;
+    return getOption(desc as DescMessage, ext) as Message;
+  }
+  function readReflected(desc: DescField | DescOneof, typeName: string): ReflectMessage | undefined {
+    const value = read(desc, typeName);
+    const schema = extensions.get(typeName)?.message;
+    return value && schema ? reflect(schema, value) : undefined;
+  }
+  return {
+    method: (desc) => read(desc, 'armature.options.v1.method') as MethodOptions | undefined,
+    event: (desc) => read(desc, 'armature.options.v1.event') as EventOptions | undefined,
+    consumes: (desc) =>
+      (read(desc, 'armature.options.v1.service') as { consumes?: string[] } | undefined)?.consumes ?? [],
+    fieldRules: (desc) => readReflected(desc, 'buf.validate.field'),
+    oneofRules: (desc) => readReflected(desc, 'buf.validate.oneof'),
+  };
+}

@@ -1,0 +1,86 @@
+// Which messages need a validator, and what the rules of each field say apart from the checks of values.
+import type { DescField, DescMessage } from '@bufbuild/protobuf';
+import type { ReflectMessage } from '@bufbuild/protobuf/reflect';
+import { RuleError, setRules, type ValueType } from './checks.ts';
+import type { Options } from './options.ts';
+
+/** The rules of one value, sorted. */
+export interface ValueRules {
+  readonly required: boolean;
+  /** The other rules do not apply to the zero value. */
+  readonly ignoreZero: boolean;
+  /** At most one kind of rules, such as "string", with its message. */
+  readonly typed: readonly [kind: string, rules: ReflectMessage] | undefined;
+}
+
+const ignoreIfZeroValue = 1;
+
+/** Throws a RuleError for what is unsupported. */
+export function valueRules(rules: ReflectMessage | undefined): ValueRules {
+  const set = rules ? setRules(rules) : new Map<string, unknown>();
+  const ignore = set.get('ignore') ?? 0;
+  if (ignore !== 0 && ignore !== ignoreIfZeroValue) throw new RuleError(`has ignore: ${ignore}, which is unsupported`);
+  const required = set.get('required') === true;
+  for (const name of ['ignore', 'required']) set.delete(name);
+  const typed = [...set].map(([kind, value]) => {
+    if (typeof value !== 'object' || Array.isArray(value))
+      throw new RuleError(`has the rule ${kind}, which is unsupported`);
+    return [kind, value as ReflectMessage] as const;
+  });
+  if (typed.length > 1) throw new RuleError(`has rules of several kinds: ${typed.map(([kind]) => kind).join(', ')}`);
+  return { required, ignoreZero: ignore === ignoreIfZeroValue, typed: typed[0] };
+}
+
+/** The type of a singular field, of a list's items or of a map's values. */
+export function valueType(field: DescField): ValueType {
+  const kind =
+    field.fieldKind === 'list' ? field.listKind : field.fieldKind === 'map' ? field.mapKind : field.fieldKind;
+  if (kind === 'message' && field.message) return { kind, message: field.message };
+  if (kind === 'enum' && field.enum) return { kind, enum: field.enum };
+  if (field.scalar === undefined) throw new Error(`${field.parent.typeName}.${field.name} has no type`);
+  return { kind: 'scalar', scalar: field.scalar };
+}
+
+/** Whether a missing value is told from zero. Members of a oneof are looked at only when they are set. */
+export function hasPresence(field: DescField): boolean {
+  return field.fieldKind === 'message' || field.proto.proto3Optional;
+}
+
+/** Answers which messages have a rule themselves or in anything below them. */
+export interface RuleReach {
+  has(message: DescMessage): boolean;
+}
+
+export function ruleReach(messages: readonly DescMessage[], options: Options): RuleReach {
+  const ruled = new Set<DescMessage>(messages.filter((message) => hasOwnRules(message, options)));
+  for (let grew = true; grew; ) {
+    grew = false;
+    for (const message of messages) {
+      if (ruled.has(message) || !below(message).some((child) => ruled.has(child))) continue;
+      ruled.add(message);
+      grew = true;
+    }
+  }
+  return { has: (message) => ruled.has(message) };
+}
+
+function hasOwnRules(message: DescMessage, options: Options): boolean {
+  return (
+    message.fields.some((field) => options.fieldRules(field) !== undefined) ||
+    message.oneofs.some((oneof) => options.oneofRules(oneof) !== undefined)
+  );
+}
+
+function below(message: DescMessage): DescMessage[] {
+  return message.fields.flatMap((field) => (field.message ? [field.message] : []));
+}
+
+/** Whether the rules of a string field refuse the empty string. */
+export function refusesEmpty(options: ReflectMessage | undefined): boolean {
+  const rules = valueRules(options);
+  if (rules.required) return true;
+  if (rules.ignoreZero || rules.typed?.[0] !== 'string') return false;
+  const set = setRules(rules.typed[1]);
+  if (set.get('uuid') === true || set.get('email') === true) return true;
+  return Number(set.get('min_len') ?? 0) > 0 || Number(set.get('min_bytes') ?? 0) > 0;
+}
