@@ -1,0 +1,114 @@
+// deploy/policy.csv, held against a table of who may what and against the contracts, exhaustively both ways.
+import { globSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import t from 'tap';
+import type { Caller } from '../rpc/call.ts';
+import { loadPolicy } from './policy.ts';
+
+const root = join(import.meta.dirname, '../../..');
+const policy = await loadPolicy(join(root, 'deploy/policy.csv'));
+
+const withUser = (subject: string): Caller => ({ workload: 'workload:developer', user: { subject, token: '' } });
+const alone = (workload: string): Caller => ({ workload, user: null });
+
+const customer: Record<string, string> = {
+  'catalog.read': 'any',
+  'inventory.read': 'any',
+  'orders.place': 'own',
+  'orders.read': 'own',
+  'orders.cancel': 'own',
+  'payments.read': 'own',
+};
+const staff: Record<string, string> = {
+  ...customer,
+  'catalog.write': 'any',
+  'inventory.receive': 'any',
+  'inventory.adjust': 'any',
+  'inventory.reservations.read': 'any',
+  'orders.read': 'any',
+  'orders.cancel': 'any',
+  'payments.read': 'any',
+  'ledger.read': 'any',
+  'notifications.read': 'any',
+  'notifications.resend': 'any',
+};
+
+/** Everything that is allowed; what a row does not name must be denied. */
+const rows: { name: string; who: Caller; may: Record<string, string> }[] = [
+  { name: 'a customer', who: withUser('ada'), may: customer },
+  { name: 'staff', who: withUser('bo'), may: staff },
+  {
+    name: 'an administrator',
+    who: withUser('admin'),
+    may: { ...staff, 'payments.refund': 'any', 'ops.channelz': 'any' },
+  },
+  { name: 'the developer certificate alone', who: alone('workload:developer'), may: { 'catalog.read': 'any' } },
+  {
+    name: 'orders',
+    who: alone('service:orders'),
+    may: {
+      'catalog.read': 'any',
+      'inventory.reserve': 'any',
+      'inventory.reservations.read': 'any',
+      'payments.authorize': 'any',
+      'payments.capture': 'any',
+      'payments.refund': 'any',
+      'payments.read': 'any',
+      'orders.publish': 'any',
+    },
+  },
+  { name: 'catalog', who: alone('service:catalog'), may: { 'catalog.publish': 'any' } },
+  { name: 'inventory', who: alone('service:inventory'), may: { 'inventory.publish': 'any' } },
+  { name: 'payments', who: alone('service:payments'), may: { 'payments.publish': 'any' } },
+  { name: 'notifications', who: alone('service:notifications'), may: {} },
+  { name: 'acquirer, which is the outside world', who: alone('service:acquirer'), may: {} },
+  { name: 'a workload nobody knows', who: alone('service:nobody'), may: {} },
+  {
+    name: 'an administrator without a certificate',
+    who: { workload: null, user: { subject: 'admin', token: '' } },
+    may: {},
+  },
+  {
+    name: 'an administrator through notifications',
+    who: { ...withUser('admin'), workload: 'service:notifications' },
+    may: {},
+  },
+  {
+    name: 'an administrator through orders: what both may',
+    who: { ...withUser('admin'), workload: 'service:orders' },
+    may: {
+      'catalog.read': 'any',
+      'inventory.reservations.read': 'any',
+      'payments.read': 'any',
+      'payments.refund': 'any',
+    },
+  },
+];
+
+const contracted = new Set<string>(['ops.channelz']);
+for (const file of globSync(join(root, 'proto/armature/*/v1/*.proto'))) {
+  for (const match of readFileSync(file, 'utf8').matchAll(/^\s*permission: "([^"]+)"/gm)) contracted.add(match[1]!);
+}
+
+t.test('who may what', async (t) => {
+  for (const row of rows) {
+    t.test(row.name, async (t) => {
+      const allowed: Record<string, string> = {};
+      for (const permission of contracted) {
+        const decision = policy.decide(row.who, permission);
+        if (decision.allowed) allowed[permission] = decision.scope;
+      }
+      t.strictSame(allowed, row.may);
+    });
+  }
+});
+
+t.test('policy and contracts name the same permissions', async (t) => {
+  const granted = new Set<string>();
+  for (const row of readFileSync(join(root, 'deploy/policy.csv'), 'utf8').split('\n')) {
+    const [kind, , permission] = row.split(',').map((field) => field.trim());
+    if (kind === 'p' && permission) granted.add(permission);
+  }
+  t.ok(contracted.size > 10, `${contracted.size} permissions in the contracts`);
+  t.strictSame([...granted].sort(), [...contracted].sort());
+});

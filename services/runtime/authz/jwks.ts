@@ -1,0 +1,92 @@
+import { createPublicKey, type KeyObject } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+
+const maxFileBytes = 256 * 1024;
+const maxKeys = 64;
+const minReadIntervalMs = 30_000;
+
+export interface KeyFile {
+  /** The ES256 key of this id; null when the file has none, read anew at most every 30 s. */
+  find(kid: string): KeyObject | null | Promise<KeyObject | null>;
+}
+
+/**
+ * Holds the public keys of a JWKS file. Throws at once when the file is missing, broken or has no key to
+ * verify with. At run time a file that cannot be read leaves the keys as they were and fails the lookup
+ * that asked for more.
+ */
+export function keyFile(file: string, now: () => number, onChange: () => void): KeyFile {
+  let text = readFileSync(file, 'utf8');
+  let keys = parseKeys(text, file);
+  let readAt = now();
+  let reading: Promise<void> | null = null;
+  const reread = async (): Promise<void> => {
+    const fresh = await readFile(file, 'utf8');
+    if (fresh === text) return;
+    keys = parseKeys(fresh, file);
+    text = fresh;
+    onChange();
+  };
+  return {
+    find(kid) {
+      const key = keys.get(kid);
+      if (key) return key;
+      if (!reading) {
+        if (now() - readAt < minReadIntervalMs) return null;
+        readAt = now();
+        reading = reread().finally(() => {
+          reading = null;
+        });
+      }
+      return reading.then(() => keys.get(kid) ?? null);
+    },
+  };
+}
+
+/** The ES256 verification keys of a key set by their id; keys of other kinds are left out. */
+function parseKeys(text: string, file: string): Map<string, KeyObject> {
+  if (Buffer.byteLength(text) > maxFileBytes) throw new Error(`${file} is longer than ${maxFileBytes} bytes`);
+  const set = attempt<unknown>(`${file} is not JSON`, () => JSON.parse(text));
+  const listed = isRecord(set) ? set.keys : undefined;
+  if (!Array.isArray(listed)) throw new Error(`${file} is not a JSON Web Key Set: it has no array "keys"`);
+  if (listed.length > maxKeys) throw new Error(`${file} holds ${listed.length} keys; at most ${maxKeys} are read`);
+  const keys = new Map<string, KeyObject>();
+  for (const [index, key] of listed.entries()) {
+    const at = `${file}: keys[${index}]`;
+    if (!isRecord(key)) throw new Error(`${at} is not an object`);
+    if ('d' in key || 'k' in key) throw new Error(`${at} holds a private key; only public keys belong here`);
+    if (!verifiesEs256(key)) continue;
+    if (typeof key.kid !== 'string' || key.kid === '') throw new Error(`${at} has no kid`);
+    if (keys.has(key.kid)) throw new Error(`${at} repeats the kid ${key.kid}`);
+    keys.set(
+      key.kid,
+      attempt(`${at} is not a valid key`, () => createPublicKey({ key, format: 'jwk' })),
+    );
+  }
+  if (keys.size === 0) throw new Error(`${file} has no key that verifies ES256`);
+  return keys;
+}
+
+function verifiesEs256(key: Record<string, unknown>): boolean {
+  return (
+    key.kty === 'EC' &&
+    key.crv === 'P-256' &&
+    (key.alg === undefined || key.alg === 'ES256') &&
+    (key.use === undefined || key.use === 'sig') &&
+    (key.key_ops === undefined || (Array.isArray(key.key_ops) && key.key_ops.includes('verify')))
+  );
+}
+
+/** Says what was at fault when something below does not know it. */
+function attempt<T>(fault: string, act: () => T): T {
+  try {
+    return act();
+  } catch (cause) {
+    throw new Error(fault, { cause });
+  }
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}

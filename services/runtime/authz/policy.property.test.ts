@@ -1,0 +1,112 @@
+// Decisions through the index are those of plain node-casbin over the whole policy, on random policies.
+// A failing run is repeated with its seed: node services/runtime/authz/policy.property.test.ts <seed>
+import { randomInt } from 'node:crypto';
+import { type Enforcer, newEnforcer, newModelFromString, StringAdapter } from 'casbin';
+import t from 'tap';
+import { policyOf } from './policy.ts';
+
+// Written apart from enforcer.ts: it asks for each scope by name instead of reading it off the matched rule.
+const plainModel = `
+[request_definition]
+r = sub, permission, scope
+[policy_definition]
+p = sub, permission, scope
+[role_definition]
+g = _, _
+[policy_effect]
+e = some(where (p.eft == allow))
+[matchers]
+m = g(r.sub, p.sub) && r.permission == p.permission && r.scope == p.scope
+`;
+
+type Random = () => number;
+
+/** mulberry32: small, and the same on every machine. */
+function randomOf(seed: number): Random {
+  let state = seed;
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+const users = ['ada', 'bo', 'cy', 'dee', 'nobody-names-me'];
+const workloads = ['service:a', 'service:b', 'workload:edge', 'service:unnamed'];
+const permissions = ['a.read', 'a.write', 'b.read', 'b.c.read', 'z.unused'];
+const userRoles = ['role:customer', 'role:u1', 'role:u2', 'role:u3', 'role:u4'];
+const workloadRoles = ['role:w1', 'role:w2', 'role:w3'];
+const sharedRoles = ['role:s1', 'role:s2'];
+
+/** Rows that are well formed by construction: roles have only later roles, and each kind only its scopes. */
+function randomRows(random: Random): string[] {
+  const density = random() * 0.5;
+  const pick = <T>(from: readonly T[]): T => from[Math.floor(random() * from.length)]!;
+  const rows: string[] = [];
+  const give = (subjects: readonly string[], scopes: readonly string[]) => {
+    for (const subject of subjects) {
+      for (const permission of permissions.slice(0, -1)) {
+        if (random() < density) rows.push(`p, ${subject}, ${permission}, ${pick(scopes)}`);
+      }
+    }
+  };
+  const grant = (members: readonly string[], roles: readonly string[]) => {
+    for (const member of members) for (const role of roles) if (random() < density) rows.push(`g, ${member}, ${role}`);
+  };
+  const named = users.slice(0, -1).map((user) => `user:${user}`);
+  give([...named, ...userRoles], ['any', 'own']);
+  give([...workloads.slice(0, -1), ...workloadRoles], ['any', 'on-behalf']);
+  give(sharedRoles, ['any']);
+  grant(named, [...userRoles, ...sharedRoles]);
+  grant(workloads.slice(0, -1), [...workloadRoles, ...sharedRoles]);
+  for (const chain of [
+    [...userRoles, ...sharedRoles],
+    [...workloadRoles, ...sharedRoles],
+  ]) {
+    for (const [index, role] of chain.entries()) {
+      if (!sharedRoles.includes(role)) grant([role], chain.slice(index + 1));
+    }
+  }
+  rows.push('p, service:a, z.always, any');
+  return rows.sort(() => random() - 0.5);
+}
+
+function expected(plain: Enforcer, workload: string, subject: string | null, permission: string): string {
+  const may = (principal: string, scope: string) => plain.enforceSync(principal, permission, scope);
+  if (subject === null) return may(workload, 'any') ? 'any' : 'denied';
+  if (!may(workload, 'any') && !may(workload, 'on-behalf')) return 'denied';
+  if (may(`user:${subject}`, 'any')) return 'any';
+  return may(`user:${subject}`, 'own') ? 'own' : 'denied';
+}
+
+t.test('decisions equal those of plain casbin', async (t) => {
+  const seed = process.argv[2] === undefined ? randomInt(2 ** 31) : Number(process.argv[2]);
+  t.comment(`seed ${seed}`);
+  const random = randomOf(seed);
+  const seen: Record<string, number> = { any: 0, own: 0, denied: 0 };
+  for (let round = 0; round < 60; round++) {
+    const text = randomRows(random).join('\n');
+    const policy = policyOf(text);
+    const everyUser = users.map((user) => `g, user:${user}, role:customer`);
+    const known = new Set(text.split('\n'));
+    const plainText = [text, ...everyUser.filter((row) => !known.has(row))].join('\n');
+    const plain = await newEnforcer(newModelFromString(plainModel), new StringAdapter(plainText));
+    for (const workload of workloads) {
+      for (const subject of [null, ...users]) {
+        for (const permission of permissions) {
+          const user = subject === null ? null : { subject, token: '' };
+          const decision = policy.decide({ workload, user }, permission);
+          const got = decision.allowed ? decision.scope : 'denied';
+          const want = expected(plain, workload, subject, permission);
+          seen[want]!++;
+          if (got === want) continue;
+          t.equal(got, want, `seed ${seed}, round ${round}: ${workload}, ${subject}, ${permission}\n${text}`);
+          return;
+        }
+      }
+    }
+  }
+  t.comment(JSON.stringify(seen));
+  for (const [outcome, times] of Object.entries(seen)) t.ok(times > 20, `${outcome} was decided ${times} times`);
+});

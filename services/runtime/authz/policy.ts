@@ -1,0 +1,146 @@
+import { hash } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
+import { basename } from 'node:path';
+import type { Caller, Scope } from '../rpc/call.ts';
+import { askCasbin } from './enforcer.ts';
+import { lruMap } from './lru.ts';
+import {
+  PolicyError,
+  parsePolicy,
+  type Rule,
+  type RuleScope,
+  refuse,
+  userPattern,
+  workloadPattern,
+} from './policy-text.ts';
+import { type RoleGraph, roleGraph, roleManager } from './roles.ts';
+
+export type Decision =
+  | { readonly allowed: true; readonly scope: Scope; readonly policyVersion: string }
+  /** The reason is for logs; it never goes to the caller. */
+  | { readonly allowed: false; readonly reason: string; readonly policyVersion: string };
+
+/** One version of the policy. It never changes; a new version is a new object. */
+export interface Policy {
+  /** A hash of the policy's text. */
+  readonly version: string;
+  /**
+   * Without a user the workload needs scope any. With one, both must be allowed, the workload by any or
+   * on-behalf, and the scope is the user's. Every user has role:customer. Nothing else is allowed.
+   */
+  decide(caller: Caller, permission: string): Decision;
+  /** Whether a service may publish events of this permission: a decision for the workload alone. */
+  mayPublish(publisher: string, permission: string): Decision;
+}
+
+/** The policy in use; what watches for new versions swaps them in here. */
+export interface PolicyHolder {
+  current(): Policy | null;
+  /** Replaces the whole policy between two decisions; null takes it away, and everything is denied. */
+  swap(policy: Policy | null): void;
+  decide(caller: Caller, permission: string): Decision;
+}
+
+const rememberedScopes = 65_536;
+// Stands for every user whom no row names; no real subject begins with a dash.
+const unnamedUser = 'user:-';
+const width: Readonly<Record<RuleScope, number>> = { any: 0, own: 1, 'on-behalf': 2 };
+
+/** Reads a policy file. Throws when it is missing, empty or wrong in any row; see policy-text.ts. */
+export async function loadPolicy(file: string): Promise<Policy> {
+  const bytes = await readFile(file);
+  let text: string;
+  try {
+    text = new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+  } catch (cause) {
+    throw new PolicyError(`${file} is not UTF-8 text`, { cause });
+  }
+  return policyOf(text, basename(file));
+}
+
+/** Makes a policy of its text. Throws PolicyError; `name` stands before line numbers. */
+export function policyOf(text: string, name = 'policy'): Policy {
+  const rows = parsePolicy(text, name);
+  const roles = roleGraph(rows);
+  refuse(name, roles.problems);
+  const policyVersion = hash('sha256', text, 'hex').slice(0, 16);
+  const scopeOf = scopes(rows.rules, roles);
+  const named = new Set(rows.rules.map((rule) => rule.subject));
+  const everything: Decision = Object.freeze({ allowed: true, scope: 'any', policyVersion });
+  const ownThings: Decision = Object.freeze({ allowed: true, scope: 'own', policyVersion });
+  const deny = (reason: string): Decision => ({ allowed: false, reason, policyVersion });
+
+  function decide({ workload, user }: Caller, permission: string): Decision {
+    if (!workload) return deny('no workload');
+    if (!workloadPattern.test(workload)) return deny('the workload is not of the form service:name or workload:name');
+    const workloadScope = scopeOf(workload, permission);
+    if (workloadScope !== 'any' && workloadScope !== 'on-behalf') return deny(`${workload} may not ${permission}`);
+    if (!user)
+      return workloadScope === 'any' ? everything : deny(`${workload} may ${permission} only on behalf of a user`);
+    const subject = `user:${user.subject}`;
+    if (!userPattern.test(subject)) return deny('the user has no well-formed subject');
+    const known = named.has(subject) || roles.hasGrants(subject);
+    const userScope = scopeOf(known ? subject : unnamedUser, permission);
+    if (userScope === 'any') return everything;
+    if (userScope === 'own') return ownThings;
+    return deny(`${subject} may not ${permission}`);
+  }
+  return Object.freeze({
+    version: policyVersion,
+    decide,
+    mayPublish: (publisher: string, permission: string) => decide({ workload: publisher, user: null }, permission),
+  });
+}
+
+/** The widest scope in which a subject has a permission; null when it has not. Answers are remembered. */
+function scopes(rules: readonly Rule[], roles: RoleGraph): (subject: string, permission: string) => RuleScope | null {
+  const ask = askCasbin(roleManager(roles));
+  const index = new Map<string, Map<string, Rule>>();
+  for (const rule of rules) {
+    const holders = index.get(rule.permission);
+    if (holders) holders.set(rule.subject, rule);
+    else index.set(rule.permission, new Map([[rule.subject, rule]]));
+  }
+  const remembered = lruMap<string, RuleScope | 'none'>(rememberedScopes);
+  return (subject, permission) => {
+    const holders = index.get(permission);
+    if (!holders) return null;
+    // Neither a permission that a rule names nor a subject that passed its pattern contains a space.
+    const key = `${permission} ${subject}`;
+    let scope = remembered.get(key);
+    if (scope === undefined) {
+      const candidates = rulesFor(roles.principalsOf(subject), holders);
+      scope = (candidates.length > 0 && ask(subject, permission, candidates)) || 'none';
+      remembered.set(key, scope);
+    }
+    return scope === 'none' ? null : scope;
+  };
+}
+
+/** The rules that name one of these principals, widest scope first, so that the first match is the answer. */
+function rulesFor(principals: ReadonlySet<string>, holders: ReadonlyMap<string, Rule>): Rule[] {
+  const found: Rule[] = [];
+  if (principals.size <= holders.size) {
+    for (const principal of principals) {
+      const rule = holders.get(principal);
+      if (rule) found.push(rule);
+    }
+  } else {
+    for (const [holder, rule] of holders) if (principals.has(holder)) found.push(rule);
+  }
+  return found.sort((a, b) => width[a.scope] - width[b.scope]);
+}
+
+/** Holds the policy in use. Without one every decision is a denial. */
+export function policyHolder(initial: Policy | null = null): PolicyHolder {
+  let current = initial;
+  return {
+    current: () => current,
+    swap(policy) {
+      current = policy;
+    },
+    decide(caller, permission) {
+      return current?.decide(caller, permission) ?? { allowed: false, reason: 'no policy', policyVersion: '' };
+    },
+  };
+}

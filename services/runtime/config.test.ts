@@ -1,0 +1,54 @@
+import t from 'tap';
+import { address, ConfigError, integer, oneOf, peer, readConfig, text, url } from './config.ts';
+
+const spec = {
+  host: address('HOST', 'where to listen'),
+  pool: integer('POOL', 'connections', { min: 1, max: 10, fallback: 5 }),
+  level: oneOf('LEVEL', 'what to log', ['info', 'debug'], 'info'),
+  database: url('DATABASE', 'mysql://…', ['mysql']),
+  catalog: peer('catalog'),
+  note: text('NOTE', 'anything', { fallback: '' }),
+};
+const good = { HOST: '127.0.0.1:80', DATABASE: 'mysql://u:secret@h/s', ARMATURE_PEER_CATALOG: 'a:1,b:2' };
+
+t.test('values and fallbacks', async (t) => {
+  t.strictSame(readConfig(spec, { ...good, POOL: '7' }), {
+    host: '127.0.0.1:80',
+    pool: 7,
+    level: 'info',
+    database: 'mysql://u:secret@h/s',
+    catalog: ['a:1', 'b:2'],
+    note: '',
+  });
+});
+
+t.test('what is wrong is said with the name of the variable', async (t) => {
+  for (const row of [
+    { name: 'missing', env: { HOST: '' }, says: 'HOST is not set: where to listen' },
+    { name: 'not an address', env: { HOST: 'nowhere' }, says: 'HOST: "nowhere" is not host:port' },
+    { name: 'not a number', env: { POOL: '3.5' }, says: 'POOL: "3.5" is not a whole number from 1 to 10' },
+    { name: 'too large', env: { POOL: '11' }, says: 'POOL: "11" is not a whole number from 1 to 10' },
+    { name: 'none of the choices', env: { LEVEL: 'loud' }, says: 'LEVEL: "loud" is none of info, debug' },
+    {
+      name: 'another protocol',
+      env: { DATABASE: 'http://u:secret@h' },
+      says: 'DATABASE: its value is not a URL of mysql',
+    },
+    {
+      name: 'a bad peer',
+      env: { ARMATURE_PEER_CATALOG: 'a:1,b' },
+      says: 'ARMATURE_PEER_CATALOG: "a:1,b" is not host:port',
+    },
+  ]) {
+    t.test(row.name, async (t) => {
+      const error = t.throws(() => readConfig(spec, { ...good, ...row.env }), ConfigError) as ConfigError;
+      t.match(error.message, row.says);
+      t.notMatch(error.message, /secret/);
+    });
+  }
+});
+
+t.test('every problem is reported at once', async (t) => {
+  const error = t.throws(() => readConfig(spec, {})) as ConfigError;
+  for (const name of ['HOST', 'DATABASE', 'ARMATURE_PEER_CATALOG']) t.match(error.message, name);
+});

@@ -1,0 +1,27 @@
+import { spawnSync } from 'node:child_process';
+import t from 'tap';
+import { armCrashPoints } from './crash-point.ts';
+
+t.test('crash points', async (t) => {
+  const module = new URL('crash-point.ts', import.meta.url).href;
+  const rows = [
+    { name: 'unarmed', spec: '', passes: 3, reached: 3, signal: null },
+    { name: 'armed by name', spec: 'relay.published', passes: 3, reached: 0, signal: 'SIGKILL' },
+    { name: 'armed at the third pass', spec: 'other:1, relay.published:3', passes: 5, reached: 2, signal: 'SIGKILL' },
+    { name: 'armed elsewhere', spec: 'other', passes: 2, reached: 2, signal: null },
+  ];
+  for (const { name, spec, passes, reached, signal } of rows) {
+    await t.test(name, async (t) => {
+      const program = `import { armCrashPoints, crashPoint } from ${JSON.stringify(module)};
+        import { writeSync } from 'node:fs';
+        armCrashPoints(${JSON.stringify(spec)});
+        for (let i = 0; i < ${passes}; i++) { crashPoint('relay.published'); writeSync(1, 'x'); }`;
+      const ended = spawnSync(process.execPath, ['--input-type=module', '-e', program], { encoding: 'utf8' });
+      t.equal(ended.signal, signal);
+      t.equal(ended.stdout, 'x'.repeat(reached));
+    });
+  }
+  for (const spec of ['relay.published:0', 'Relay', 'a:b', 'a b']) {
+    t.throws(() => armCrashPoints(spec), { message: /is not of the form/ }, `refuses ${spec}`);
+  }
+});

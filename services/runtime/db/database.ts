@@ -1,0 +1,295 @@
+import type { EventContract } from '@armature/proto/contract.ts';
+import { type EntitySchema, MikroORM, type SqlEntityManager } from '@mikro-orm/mysql';
+import { CompiledQuery, type DatabaseConnection } from 'kysely';
+import type { Call } from '../rpc/call.ts';
+import { contention, dependencyUnavailable, requestIdReused } from '../rpc/errors.ts';
+import { decodeStatus } from '../rpc/status.ts';
+import type { Logger } from '../telemetry/log.ts';
+import { Counter, Gauge, type Registry } from '../telemetry/metrics.ts';
+import { insertAnswer, isDuplicateAnswer, loadAnswer, type StoredAnswer } from './answers.ts';
+import { databaseErrno } from './errno.ts';
+import { poolGate } from './pool-gate.ts';
+import type { Sql, Tx } from './tx.ts';
+
+/** A table that the ORM maps, made by `defineEntity`. */
+export type Entity = EntitySchema;
+
+/** An event on its way into the outbox. */
+export interface EmittedEvent {
+  event: EventContract;
+  message: unknown;
+  sequence: bigint;
+}
+
+export interface DatabaseOptions {
+  /** mysql://user:password@host:port/schema */
+  url: string;
+  entities?: readonly Entity[];
+  log: Logger;
+  registry: Registry;
+  /** Connections in the pool. */
+  poolMax?: number;
+  /** Pieces of work that may wait for a connection, and for how long. */
+  waitersMax?: number;
+  waitTimeoutMs?: number;
+  /** The server gives up a statement after this. */
+  statementTimeoutMs?: number;
+  /** Writes the events of a transaction just before it commits. */
+  writeOutbox?: (sql: Sql, call: Call, events: readonly EmittedEvent[]) => Promise<void>;
+  /** Called after a commit that wrote events. */
+  onEmitted?: () => void;
+}
+
+export interface Database {
+  /**
+   * Runs `work` in one transaction. Deadlocks and lock-wait timeouts roll back and run it again, at most
+   * five times, so `work` must not act on anything but `tx`; a network call inside it throws.
+   * Throws: ABORTED when it stays contended, UNAVAILABLE when the database is away or the pool is full.
+   */
+  transaction<T>(call: Call, work: (tx: Tx) => Promise<T>): Promise<T>;
+  /**
+   * Like `transaction`, for keyed methods: what `work` returns is the reply, and is stored under the
+   * idempotency key in the same transaction. When the key was answered meanwhile by a duplicate, nothing
+   * of `work` remains and the first answer is returned.
+   */
+  answer<R>(call: Call, work: (tx: Tx) => Promise<R>): Promise<R>;
+  /** Runs reads outside a transaction. */
+  read<T>(call: Call | null, work: (sql: Sql) => Promise<T>): Promise<T>;
+  /** Throws when the database does not answer. */
+  ping(): Promise<void>;
+  close(): Promise<void>;
+  /** Statements sent so far, for tests that count them. */
+  statements(): number;
+}
+
+/** Errors after which the same transaction, run again, may well succeed. */
+const retryable = new Map<number, string>([
+  [1213, 'deadlock'],
+  [1205, 'lock_wait'],
+  [1020, 'snapshot'],
+]);
+const attemptsMax = 5;
+
+/** What the client says when there is no connection, or no longer one. */
+const lostCodes = new Set([
+  'ECONNREFUSED',
+  'ECONNRESET',
+  'EPIPE',
+  'ETIMEDOUT',
+  'ENOTFOUND',
+  'PROTOCOL_CONNECTION_LOST',
+]);
+
+/**
+ * What the server says when it cannot serve now: too many connections (1040, 1203, 1226), shutting down
+ * (1053), read-only (1290, 1836), statement interrupted or out of time (1317, 1969, 3024), connection
+ * killed (1927).
+ */
+const lostNumbers = new Set([1040, 1053, 1203, 1226, 1290, 1317, 1836, 1927, 1969, 3024]);
+
+/** The database is away, full, stopping or read-only: somebody else's fault, and it may pass. */
+function isLost(error: unknown): boolean {
+  if (lostNumbers.has(databaseErrno(error))) return true;
+  for (let e = error; e instanceof Error; e = e.cause) {
+    if ('code' in e && typeof e.code === 'string' && lostCodes.has(e.code)) return true;
+    if (/closed state|Connection lost|Queue limit reached|Pool is closed/.test(e.message)) return true;
+  }
+  return false;
+}
+
+/** Opens the pool; nothing is sent until the first use. */
+export async function openDatabase(options: DatabaseOptions): Promise<Database> {
+  const poolMax = options.poolMax ?? 20;
+  let statements = 0;
+  const orm = await MikroORM.init({
+    clientUrl: options.url,
+    entities: [...(options.entities ?? [])],
+    discovery: { warnWhenNoEntities: false },
+    ensureDatabase: false,
+    pool: { min: 0, max: poolMax },
+    timezone: 'Z',
+    forceUtcTimezone: true,
+    driverOptions: { queueLimit: poolMax * 4, connectTimeout: 5_000, enableKeepAlive: true, charset: 'utf8mb4' },
+    onCreateConnection: (connection) =>
+      prepareSession(connection as DatabaseConnection, options.statementTimeoutMs ?? 10_000),
+    onQuery: (sql) => {
+      statements += 1;
+      return sql;
+    },
+    debug: false,
+  });
+  const gate = poolGate({
+    size: poolMax,
+    waitersMax: options.waitersMax ?? 1_000,
+    waitTimeoutMs: options.waitTimeoutMs ?? 3_000,
+  });
+  const metrics = databaseMetrics(options.registry, gate);
+  const backend = { options, orm, gate, metrics };
+  return {
+    transaction: (call, work) => transaction(backend, call, work),
+    answer: (call, work) => answer(backend, call, work),
+    read: (call, work) => read(backend, call, work),
+    async ping() {
+      await orm.em.fork().execute('select 1');
+    },
+    close: () => orm.close(true),
+    statements: () => statements,
+  };
+}
+
+interface Backend {
+  options: DatabaseOptions;
+  orm: MikroORM;
+  gate: ReturnType<typeof poolGate>;
+  metrics: ReturnType<typeof databaseMetrics>;
+}
+
+/** Session settings that every statement relies on, whatever the server's own defaults are. */
+async function prepareSession(connection: DatabaseConnection, statementTimeoutMs: number): Promise<void> {
+  const run = (sql: string) => connection.executeQuery<{ version: string }>(CompiledQuery.raw(sql));
+  const { rows } = await run('select version() as version');
+  // MariaDB bounds every statement in seconds, MySQL only SELECTs, in milliseconds.
+  const timeout = rows[0]?.version.includes('MariaDB')
+    ? `max_statement_time = ${statementTimeoutMs / 1000}`
+    : `max_execution_time = ${statementTimeoutMs}`;
+  await run('set session transaction isolation level read committed');
+  await run(`set session time_zone = '+00:00', innodb_lock_wait_timeout = 5, ${timeout}`);
+}
+
+function sqlOf(em: SqlEntityManager): Sql {
+  return {
+    em,
+    query: (sql, params = []) => em.execute(sql, params as unknown[], 'all'),
+    execute: (sql, params = []) => em.execute(sql, params as unknown[], 'run'),
+  };
+}
+
+async function read<T>(backend: Backend, call: Call | null, work: (sql: Sql) => Promise<T>): Promise<T> {
+  const release = await backend.gate.enter(call ? () => call.signal : undefined);
+  try {
+    return await work(sqlOf(backend.orm.em.fork()));
+  } catch (error) {
+    throw isLost(error) ? dependencyUnavailable('database', error) : error;
+  } finally {
+    release();
+  }
+}
+
+async function transaction<T>(backend: Backend, call: Call, work: (tx: Tx) => Promise<T>): Promise<T> {
+  if (call.inTransaction) throw new Error(`${call.name}: a transaction inside a transaction`);
+  for (let attempt = 1; ; attempt += 1) {
+    const release = await backend.gate.enter(() => call.signal);
+    call.inTransaction = true;
+    try {
+      return await attemptOnce(backend, call, work);
+    } catch (error) {
+      const again = retryable.get(databaseErrno(error));
+      if (!again) throw isLost(error) ? dependencyUnavailable('database', error) : error;
+      backend.metrics.retries.inc({ reason: again });
+      if (attempt >= attemptsMax) throw contention(error);
+    } finally {
+      call.inTransaction = false;
+      release();
+    }
+    // Full jitter: contenders that failed together must not come back together.
+    await new Promise((resolve) => setTimeout(resolve, Math.random() * 5 * 2 ** attempt));
+  }
+}
+
+async function attemptOnce<T>(backend: Backend, call: Call, work: (tx: Tx) => Promise<T>): Promise<T> {
+  const { options, metrics } = backend;
+  const em = backend.orm.em.fork();
+  await em.begin();
+  const events: EmittedEvent[] = [];
+  const after: (() => void)[] = [];
+  let result: T;
+  try {
+    const tx: Tx = {
+      ...sqlOf(em),
+      emit: (event, message, sequence) => events.push({ event, message, sequence }),
+      afterCommit: (action) => after.push(action),
+    };
+    result = await work(tx);
+    if (events.length > 0) {
+      if (!options.writeOutbox) throw new Error(`${call.name}: events, but this service has no outbox`);
+      await em.flush();
+      await options.writeOutbox(tx, call, events);
+    }
+    await em.commit();
+  } catch (error) {
+    // A lock-wait timeout rolls back one statement only, so the transaction is always ended by hand.
+    await em.rollback().catch((cause: unknown) => options.log.warn({ err: cause }, 'rollback failed'));
+    metrics.transactions.inc({ outcome: 'rolled_back' });
+    throw error;
+  }
+  metrics.transactions.inc({ outcome: 'committed' });
+  for (const action of after) action();
+  if (events.length > 0) options.onEmitted?.();
+  return result;
+}
+
+async function answer<R>(backend: Backend, call: Call, work: (tx: Tx) => Promise<R>): Promise<R> {
+  const { idempotency, method } = call;
+  if (!method || !idempotency) throw new Error(`${call.name}: answer() is for keyed methods`);
+  let bytes: Uint8Array = new Uint8Array();
+  try {
+    const reply = await transaction(backend, call, async (tx) => {
+      const made = await work(tx);
+      bytes = method.response.encode(made).finish();
+      await tx.em.flush();
+      await insertAnswer(tx, idempotency, { code: 0, body: bytes }, call.policyVersion);
+      return made;
+    });
+    call.answer = bytes;
+    return reply;
+  } catch (error) {
+    if (!isDuplicateAnswer(error)) throw error;
+    const stored = await read(backend, call, (sql) => loadAnswer(sql, idempotency));
+    if (!stored) throw contention(error);
+    return replay(call, stored) as R;
+  }
+}
+
+/** The stored answer as if it were given now: a reply, or the same error again. */
+export function replay(call: Call, stored: StoredAnswer): unknown {
+  const { idempotency, method } = call;
+  if (!idempotency || !method) throw new Error(`${call.name}: replay() is for keyed methods`);
+  if (!stored.hash.equals(idempotency.hash)) throw requestIdReused(method.idempotency?.field ?? 'request_id');
+  call.ownerChecked = true;
+  if (stored.code !== 0) throw decodeStatus(stored.body);
+  call.answer = stored.body;
+  return method.response.decode(stored.body);
+}
+
+function databaseMetrics(registry: Registry, gate: ReturnType<typeof poolGate>) {
+  new Gauge({
+    name: 'armature_db_connections_in_use',
+    help: 'Pieces of work that hold a database connection',
+    registers: [registry],
+    collect() {
+      this.set(gate.inUse());
+    },
+  });
+  new Gauge({
+    name: 'armature_db_waiters',
+    help: 'Pieces of work that wait for a database connection',
+    registers: [registry],
+    collect() {
+      this.set(gate.waiting());
+    },
+  });
+  return {
+    transactions: new Counter({
+      name: 'armature_db_transactions_total',
+      help: 'Transactions by outcome',
+      labelNames: ['outcome'],
+      registers: [registry],
+    }),
+    retries: new Counter({
+      name: 'armature_db_transaction_retries_total',
+      help: 'Transactions run again after losing against another',
+      labelNames: ['reason'],
+      registers: [registry],
+    }),
+  };
+}

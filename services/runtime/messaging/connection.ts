@@ -1,0 +1,98 @@
+import type { ConfirmChannel } from 'amqplib';
+import type { Logger } from '../telemetry/log.ts';
+import { Gauge, type Registry } from '../telemetry/metrics.ts';
+import type { HeldChannel } from './held-channel.ts';
+import { type Link, openLink } from './link.ts';
+import { type Confirmed, type OutgoingMessage, openPublisher } from './publisher.ts';
+import { boundMarker, declareEvents, eventsExchange } from './topology.ts';
+import type { Backoff } from './waiting.ts';
+
+export interface BrokerOptions {
+  /** amqp://user:password@host:port/vhost */
+  url: string;
+  service: string;
+  log: Logger;
+  registry: Registry;
+  unconfirmedMax?: number;
+  confirmTimeoutMs?: number;
+  backoffMs?: Backoff;
+}
+
+/**
+ * The broker, as the runtime uses it. Publishing and consuming have a connection each, so that a broker
+ * that holds back publishers does not hold back acknowledgements. Both come back by themselves.
+ */
+export interface Broker {
+  /** The broker verifies that the user-id of what we publish is this. */
+  readonly user: string;
+  /** True when both connections are up and publishing is not blocked. */
+  ready(): boolean;
+  /** True when `publish` may succeed now. */
+  canPublish(): boolean;
+  publish(message: OutgoingMessage): Promise<Confirmed>;
+  /** Runs `setup` on a new channel of the consuming connection now and after every loss. */
+  subscribe(name: string, setup: (channel: ConfirmChannel) => Promise<void>): HeldChannel;
+  /** Whether a consumer has declared this queue and bound it. Throws while the broker is away. */
+  queueBound(queue: string): Promise<boolean>;
+  /** Waits up to 2 s for messages on their way, then closes both connections. */
+  close(): Promise<void>;
+}
+
+export function openBroker(options: BrokerOptions): Broker {
+  const { service, log, registry, unconfirmedMax = 2_000, confirmTimeoutMs = 10_000 } = options;
+  const user = decodeURIComponent(new URL(options.url).username) || 'guest';
+  const common = { url: options.url, log, backoffMs: options.backoffMs, prelude: makeSureOfEvents };
+  const publishing = openLink({ ...common, name: `${service} publish` });
+  const consuming = openLink({ ...common, name: `${service} consume` });
+  const publisher = openPublisher(publishing, user, { unconfirmedMax, confirmTimeoutMs });
+  new Gauge({
+    name: 'armature_broker_ready',
+    help: '1 where the connection to the broker is up and not blocked',
+    labelNames: ['connection'] as const,
+    registers: [registry],
+    collect() {
+      this.set({ connection: 'publish' }, publisher.ready() ? 1 : 0);
+      this.set({ connection: 'consume' }, consuming.connected() ? 1 : 0);
+    },
+  });
+  return {
+    user,
+    ready: () => publisher.ready() && consuming.connected(),
+    canPublish: publisher.ready,
+    publish: publisher.publish,
+    subscribe: consuming.hold,
+    queueBound: (queue) => queueBound(publishing, queue),
+    async close() {
+      await publisher.close(2_000);
+      await Promise.all([publishing.close(), consuming.close()]);
+    },
+  };
+}
+
+/**
+ * Looks before it declares: looking needs no rights, and where the exchange is declared by those who run
+ * the broker, services need none to configure it.
+ */
+async function makeSureOfEvents(link: Pick<Link, 'withChannel'>): Promise<void> {
+  if (await exists(link, (channel) => channel.checkExchange(eventsExchange))) return;
+  await link.withChannel(declareEvents);
+}
+
+async function queueBound(link: Link, queue: string): Promise<boolean> {
+  if (!(await exists(link, (channel) => channel.checkExchange(boundMarker(queue))))) return false;
+  return exists(link, (channel) => channel.checkQueue(queue));
+}
+
+/** A passive declaration: the broker answers, or closes the channel with 404. */
+async function exists(
+  link: Pick<Link, 'withChannel'>,
+  look: (channel: ConfirmChannel) => Promise<unknown>,
+): Promise<boolean> {
+  try {
+    await link.withChannel(look);
+    return true;
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 404) return false;
+    throw error;
+  }
+}

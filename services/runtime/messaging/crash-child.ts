@@ -1,0 +1,51 @@
+/**
+ * A process for tests to kill: relays or consumes the tests' events until a crash point ends it. Its one
+ * argument is JSON. It prints "ready" once it works.
+ */
+import { armCrashPoints } from '../crash-point.ts';
+import { openDatabase } from '../db/database.ts';
+import { createLogger } from '../telemetry/log.ts';
+import { Registry } from '../telemetry/metrics.ts';
+import { openBroker } from './connection.ts';
+import { consume, startConsumers } from './consumer.ts';
+import { writeOutbox } from './outbox.ts';
+import { startRelay } from './relay.ts';
+import { contract, quick, ticked } from './testbed.ts';
+
+export interface CrashChild {
+  role: 'relay' | 'consumer';
+  databaseUrl: string;
+  brokerUrl: string;
+  /** As for armCrashPoints. */
+  crash: string;
+  leaseMs: number;
+}
+
+const options: CrashChild = JSON.parse(process.argv[2] ?? '{}');
+const log = createLogger('child', 'silent');
+const registry = new Registry();
+armCrashPoints(options.crash);
+const service = options.role === 'relay' ? 'orders' : 'notifications';
+const db = await openDatabase({ url: options.databaseUrl, log, registry, writeOutbox });
+const broker = openBroker({ url: options.brokerUrl, service, log, registry });
+if (options.role === 'relay') {
+  startRelay({ db, broker, service, log, registry, pollMs: 50, batchMax: 10, leaseMs: options.leaseMs });
+} else {
+  const consumer = consume(ticked, async (message, _call, tx) => {
+    await tx.execute('insert into effect (id, number, written_us) values (?, ?, 0)', [message.id, message.number]);
+  });
+  const running = startConsumers({
+    service,
+    consumers: [consumer],
+    contracts: [contract(service, [ticked])],
+    db,
+    broker,
+    log,
+    registry,
+    interceptors: [],
+    authorize: () => (next) => next,
+    limits: quick,
+  });
+  await running.started;
+}
+console.log('ready');

@@ -1,0 +1,100 @@
+import type { ConfirmChannel, ConsumeMessage } from 'amqplib';
+import type { Logger } from '../telemetry/log.ts';
+import { aggregateIdPattern } from './outbox.ts';
+
+/** One life of a consumer's channel. Deliveries of an ended one cannot be acknowledged; the broker sends them again. */
+export interface Session {
+  readonly channel: ConfirmChannel;
+  open: boolean;
+}
+
+/** A message as it came from a queue, with what the runtime reads from its envelope. */
+export interface Delivery {
+  readonly session: Session;
+  readonly message: ConsumeMessage;
+  readonly messageId: string;
+  readonly type: string;
+  /** As it was first published; a retried message comes back under another. */
+  readonly routingKey: string;
+  /** The broker user that published the event; empty when the message does not say. */
+  readonly publisher: string;
+  readonly aggregateId: string;
+  readonly sequence: bigint;
+  /** 1 at first. */
+  readonly attempt: number;
+  /** How often it was put off because its predecessor was missing. */
+  readonly waits: number;
+  /** Epoch milliseconds; 0 when the message does not say. */
+  readonly createdAtMs: number;
+  readonly traceparent: string | undefined;
+  /** Why this cannot be an event of the queue's source; null when it can. */
+  readonly fault: string | null;
+}
+
+/** Headers that a retried message carries on top of its own. */
+export const retryHeaders = {
+  attempt: 'armature-attempt',
+  waits: 'armature-waits',
+  publisher: 'armature-publisher',
+  routingKey: 'armature-routing-key',
+} as const;
+
+const uuidPattern = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
+const sequencePattern = /^[1-9][0-9]{0,18}$/;
+
+/**
+ * Reads the envelope. The broker lets nobody claim another's user-id, so that property says who published.
+ * A retried message is published by the consumer itself and names the first publisher in a header, which
+ * is believed only from ourselves.
+ */
+export function readDelivery(
+  session: Session,
+  message: ConsumeMessage,
+  queue: { source: string; user: string },
+): Delivery {
+  const { properties, fields } = message;
+  const headers = properties.headers ?? {};
+  const userId = text(properties.userId);
+  const ours = userId === queue.user;
+  const publisher = ours ? text(headers[retryHeaders.publisher]) || userId : userId;
+  const delivery = {
+    session,
+    message,
+    messageId: text(properties.messageId),
+    type: text(properties.type),
+    routingKey: (ours && text(headers[retryHeaders.routingKey])) || fields.routingKey,
+    publisher,
+    aggregateId: text(headers['aggregate-id']),
+    sequence: sequencePattern.test(text(headers.sequence)) ? BigInt(text(headers.sequence)) : 0n,
+    attempt: ours ? count(headers[retryHeaders.attempt]) || 1 : 1,
+    waits: ours ? count(headers[retryHeaders.waits]) : 0,
+    createdAtMs: count(headers['created-at-ms']),
+    traceparent: text(headers.traceparent) || undefined,
+  };
+  return { ...delivery, fault: faultOf(delivery, queue.source) };
+}
+
+function faultOf(delivery: Omit<Delivery, 'fault'>, source: string): string | null {
+  if (delivery.publisher === '') return 'user-id is missing';
+  if (delivery.publisher !== source) return `published by ${delivery.publisher}, which is not ${source}`;
+  if (!uuidPattern.test(delivery.messageId)) return 'message-id is not a UUID';
+  if (!aggregateIdPattern.test(delivery.aggregateId)) return 'header aggregate-id is missing or malformed';
+  if (delivery.sequence === 0n) return 'header sequence is missing or malformed';
+  if (delivery.type === '' || delivery.type.length > 190) return 'type is missing or too long';
+  return null;
+}
+
+const text = (value: unknown): string => (typeof value === 'string' ? value : '');
+const count = (value: unknown): number =>
+  typeof value === 'number' && Number.isSafeInteger(value) && value > 0 ? value : 0;
+
+/** Tells the broker that the message is done. On a lost channel nothing is sent; the message comes again. */
+export function acknowledge(delivery: Delivery, log: Logger): void {
+  if (!delivery.session.open) return;
+  try {
+    delivery.session.channel.ack(delivery.message);
+  } catch (error) {
+    // The channel is closing and its close event is on its way.
+    log.debug({ err: error, message_id: delivery.messageId }, 'not acknowledged; the message will come again');
+  }
+}

@@ -1,0 +1,99 @@
+import { once } from 'node:events';
+import type { ChannelModel, ConfirmChannel } from 'amqplib';
+import type { Logger } from '../telemetry/log.ts';
+import { type Backoff, backOff, within } from './waiting.ts';
+
+/** A channel that is opened again, and set up again, whenever it is lost. */
+export interface HeldChannel {
+  /** Null while there is none that is set up. */
+  current(): ConfirmChannel | null;
+  /** Closes the channel and opens none again. */
+  release(): Promise<void>;
+}
+
+export interface ChannelHold {
+  name: string;
+  log: Logger;
+  backoffMs: Backoff;
+  /** Runs on each new channel, within 15 s or the channel is given up. */
+  setup: (channel: ConfirmChannel) => Promise<void>;
+  /** The connection, as soon as there is one. */
+  connection: () => Promise<ChannelModel>;
+}
+
+const setupTimeoutMs = 15_000;
+const closeTimeoutMs = 2_000;
+/** What lived this long was fine; its loss starts the backoff from the beginning. */
+export const soundAfterMs = 5_000;
+
+export function holdChannel(options: ChannelHold): HeldChannel {
+  const released = new AbortController();
+  const hold = { ...options, signal: released.signal, end: once(released.signal, 'abort'), current: null };
+  const running = stayOpen(hold);
+  return {
+    current: () => hold.current,
+    async release() {
+      released.abort();
+      await quietly(running);
+    },
+  };
+}
+
+interface Hold extends ChannelHold {
+  readonly signal: AbortSignal;
+  readonly end: Promise<unknown>;
+  current: ConfirmChannel | null;
+}
+
+async function stayOpen(hold: Hold): Promise<void> {
+  for (let failures = 0; ; ) {
+    const model = await Promise.race([hold.connection(), hold.end.then(() => null)]);
+    if (!model || hold.signal.aborted) return;
+    const since = Date.now();
+    await openOnce(hold, model);
+    failures = Date.now() - since > soundAfterMs ? 0 : failures + 1;
+    await backOff(failures, hold.backoffMs, hold.signal);
+  }
+}
+
+/** Opens a channel and returns when it is gone. */
+async function openOnce(hold: Hold, model: ChannelModel): Promise<void> {
+  const { name, log } = hold;
+  let channel: ConfirmChannel | null = null;
+  try {
+    channel = await model.createConfirmChannel();
+    const closed = closing(channel, (error) => log.warn({ err: error, channel: name }, 'broker channel failed'));
+    await within(setupTimeoutMs, hold.setup(channel), `setting up ${name}`);
+    hold.current = channel;
+    await Promise.race([closed, hold.end]);
+  } catch (error) {
+    log.warn({ err: error, channel: name }, 'broker channel not set up');
+  }
+  hold.current = null;
+  if (channel) await quietly(channel.close());
+}
+
+/** A channel without a listener for errors would take the process down. */
+function closing(channel: ConfirmChannel, onError: (error: Error) => void): Promise<void> {
+  return new Promise((resolve) => {
+    channel.on('error', onError);
+    channel.on('close', () => resolve());
+  });
+}
+
+/** Runs `work` on a channel of its own. Rejects with what the broker refused. */
+export async function onOwnChannel<T>(model: ChannelModel, work: (channel: ConfirmChannel) => Promise<T>): Promise<T> {
+  const channel = await model.createConfirmChannel();
+  // What the broker refuses rejects `work` too.
+  void closing(channel, () => undefined);
+  try {
+    return await within(setupTimeoutMs, work(channel), 'a broker operation');
+  } finally {
+    await quietly(channel.close());
+  }
+}
+
+/** For closing what may be closed already: amqplib throws then, and there is nothing left to do. */
+export async function quietly(closing: Promise<unknown>): Promise<void> {
+  await within(closeTimeoutMs, closing, 'closing').catch(() => undefined);
+}

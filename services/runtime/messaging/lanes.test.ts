@@ -1,0 +1,131 @@
+import t from 'tap';
+import { type LaneItem, openLanes } from './lanes.ts';
+
+/** A small generator, so that a failing run can be repeated from its seed. */
+function random(seed: number): () => number {
+  let state = seed;
+  return () => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    return state / 2 ** 32;
+  };
+}
+
+interface Item extends LaneItem {
+  skip: boolean;
+}
+
+t.test('random arrivals with duplicates and late predecessors', async (t) => {
+  for (let round = 0; round < 20; round += 1) {
+    const seed = Math.floor(Math.random() * 2 ** 32);
+    const next = random(seed);
+    const applied = new Map<string, bigint>();
+    const waiting: Item[] = [];
+    let busy = 0;
+    let most = 0;
+    let wrong = '';
+    const inWork = new Set<string>();
+    const lanes = openLanes<Item>({
+      width: 4,
+      batchMax: 5,
+      batchable: (item) => item.skip,
+      stallMs: 10,
+      stalledMax: 8,
+      giveUp: (items) => waiting.push(...items),
+      async work(items) {
+        busy += 1;
+        most = Math.max(most, busy);
+        const ids = new Set(items.map((item) => item.aggregateId));
+        for (const id of ids) if (inWork.has(id)) wrong = `two pieces of work on ${id}`;
+        for (const id of ids) inWork.add(id);
+        if (items.length > 1 && items.some((item) => !item.skip)) wrong = 'a batch with an item that is not batchable';
+        await new Promise((resolve) => setTimeout(resolve, next() * 3));
+        const answers = items.map(({ aggregateId, sequence }) => {
+          const done = applied.get(aggregateId) ?? 0n;
+          if (sequence > done + 1n) return 'early' as const;
+          if (sequence === done + 1n) applied.set(aggregateId, sequence);
+          return 'done' as const;
+        });
+        for (const id of ids) inWork.delete(id);
+        busy -= 1;
+        return answers;
+      },
+    });
+    const items: Item[] = [];
+    for (let lane = 0; lane < 8; lane += 1) {
+      for (let sequence = 1n; sequence <= 10n; sequence += 1n) {
+        items.push({ aggregateId: `${lane}`, sequence, skip: next() < 0.5 });
+        if (next() < 0.2) items.push({ aggregateId: `${lane}`, sequence, skip: next() < 0.5 });
+      }
+    }
+    items.sort(() => next() - 0.5);
+    for (const item of items) {
+      lanes.add(item);
+      if (next() < 0.3) await new Promise((resolve) => setTimeout(resolve, next() * 4));
+    }
+    // Given-up items come back later, as from a retry queue.
+    const until = Date.now() + 5_000;
+    while ([...applied.values()].filter((sequence) => sequence === 10n).length < 8 && Date.now() < until) {
+      for (const item of waiting.splice(0)) lanes.add(item);
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+    await lanes.stop();
+    t.same([...applied.values()], Array(8).fill(10n), `everything is applied, seed ${seed}`);
+    t.equal(wrong, '', `seed ${seed}`);
+    t.ok(most <= 4 && most > 1, `${most} at once, seed ${seed}`);
+  }
+});
+
+t.test('what is removed is not worked on', async (t) => {
+  const worked: bigint[] = [];
+  const gate = Promise.withResolvers<void>();
+  const lanes = openLanes<LaneItem>({
+    width: 1,
+    batchMax: 1,
+    batchable: () => false,
+    stallMs: 1_000,
+    stalledMax: 10,
+    giveUp: () => undefined,
+    async work(items) {
+      worked.push(items[0]!.sequence);
+      await gate.promise;
+      return ['done'];
+    },
+  });
+  for (const sequence of [1n, 2n, 3n]) lanes.add({ aggregateId: 'a', sequence });
+  lanes.remove((item) => item.sequence === 2n);
+  gate.resolve();
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  await lanes.stop();
+  t.same(worked, [1n, 3n]);
+});
+
+t.test('one batch at a time: the next grows while it waits, and others do not wait for it', async (t) => {
+  const batches: number[] = [];
+  const order: string[] = [];
+  const gate = Promise.withResolvers<void>();
+  const lanes = openLanes<Item>({
+    width: 4,
+    batchMax: 100,
+    batchable: (item) => item.skip,
+    stallMs: 1_000,
+    stalledMax: 10,
+    giveUp: () => undefined,
+    async work(items) {
+      if (items[0]?.skip) {
+        batches.push(items.length);
+        if (batches.length === 1) await gate.promise;
+      }
+      order.push(...items.map((item) => item.aggregateId));
+      return items.map(() => 'done' as const);
+    },
+  });
+  for (const id of ['a', 'b', 'c', 'd']) lanes.add({ aggregateId: id, sequence: 1n, skip: true });
+  lanes.add({ aggregateId: 'handled', sequence: 1n, skip: false });
+  await new Promise((resolve) => setImmediate(resolve));
+  t.strictSame(order, ['handled'], 'what is handled did not wait for the batch');
+  gate.resolve();
+  await new Promise((resolve) => setImmediate(resolve));
+  await lanes.stop();
+  t.strictSame(batches, [1, 3]);
+  t.equal(order.length, 5);
+});

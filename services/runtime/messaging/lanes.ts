@@ -1,0 +1,183 @@
+/** What the scheduler knows of an item. */
+export interface LaneItem {
+  readonly aggregateId: string;
+  readonly sequence: bigint;
+}
+
+/** `done`: the item is dealt with. `early`: its predecessor is missing; it stays at the head of its lane. */
+export type LaneAnswer = 'done' | 'early';
+
+export interface LanesOptions<T extends LaneItem> {
+  /** Pieces of work at once. */
+  width: number;
+  /** Items that `batchable` accepts are worked on together, across lanes, up to this many. */
+  batchMax: number;
+  batchable: (item: T) => boolean;
+  /** Works on one item, or on several batchable ones. Must not reject. */
+  work: (items: readonly T[]) => Promise<readonly LaneAnswer[]>;
+  /** Early items are handed to `giveUp` after this, or when more than `stalledMax` wait. */
+  stallMs: number;
+  stalledMax: number;
+  giveUp: (items: readonly T[]) => void;
+}
+
+export interface Lanes<T extends LaneItem> {
+  add(item: T): void;
+  /** Takes out items that nobody works on. */
+  remove(match: (item: T) => boolean): void;
+  /** Starts nothing new and resolves once nothing is worked on. */
+  stop(): Promise<void>;
+}
+
+interface Lane<T> {
+  /** Ascending by sequence. */
+  items: T[];
+  running: boolean;
+  /** When its head was found to be early; null when it can be worked on. */
+  stalledAt: number | null;
+}
+
+interface LanesState<T extends LaneItem> extends LanesOptions<T> {
+  readonly lanes: Map<string, Lane<T>>;
+  /** Lanes with work that may start now, first come first served. */
+  readonly ready: Set<string>;
+  running: number;
+  /**
+   * Whether a batch is being worked on. The next one waits for it and grows meanwhile, so that batches are as
+   * large as the load makes them, and an idle consumer waits for nothing.
+   */
+  batching: boolean;
+  stopped: boolean;
+  onIdle: () => void;
+  sweeper: NodeJS.Timeout | null;
+}
+
+/**
+ * Runs items of different aggregates side by side and those of one aggregate one after another, in the
+ * order of their sequence. A lane whose head came too early stalls until a smaller sequence arrives.
+ */
+export function openLanes<T extends LaneItem>(options: LanesOptions<T>): Lanes<T> {
+  const state: LanesState<T> = {
+    ...options,
+    lanes: new Map(),
+    ready: new Set(),
+    running: 0,
+    batching: false,
+    stopped: false,
+    onIdle: () => undefined,
+    sweeper: null,
+  };
+  return {
+    add(item) {
+      const lane = state.lanes.get(item.aggregateId) ?? { items: [], running: false, stalledAt: null };
+      state.lanes.set(item.aggregateId, lane);
+      insert(lane.items, item);
+      if (lane.items[0] === item) lane.stalledAt = null;
+      place(state, item.aggregateId, lane);
+      pump(state);
+    },
+    remove(match) {
+      for (const [key, lane] of state.lanes) {
+        lane.items = lane.items.filter((item) => !match(item));
+        lane.stalledAt = null;
+        state.ready.delete(key);
+        place(state, key, lane);
+      }
+      pump(state);
+    },
+    stop() {
+      state.stopped = true;
+      if (state.sweeper) clearTimeout(state.sweeper);
+      return new Promise((resolve) => {
+        state.onIdle = resolve;
+        if (state.running === 0) resolve();
+      });
+    },
+  };
+}
+
+/** Keeps the order of sequences; an equal one goes behind. Nearly always the end is the right place. */
+function insert<T extends LaneItem>(items: T[], item: T): void {
+  let index = items.length;
+  while (index > 0 && items[index - 1]!.sequence > item.sequence) index -= 1;
+  items.splice(index, 0, item);
+}
+
+/** Makes a lane that has changed ready, or forgets it when it is empty. */
+function place<T extends LaneItem>({ lanes, ready }: LanesState<T>, key: string, lane: Lane<T>): void {
+  if (lane.running) return;
+  if (lane.items.length === 0) lanes.delete(key);
+  else if (lane.stalledAt === null) ready.add(key);
+}
+
+function pump<T extends LaneItem>(state: LanesState<T>): void {
+  while (!state.stopped && state.running < state.width) {
+    const taken = take(state);
+    if (taken.size === 0) return;
+    void run(state, taken);
+  }
+}
+
+/**
+ * The head of the first ready lane; when it is batchable, the batchable heads of all ready lanes. Nothing
+ * when all that is ready must wait for the batch that is being worked on.
+ */
+function take<T extends LaneItem>(state: LanesState<T>): Map<string, T[]> {
+  const { lanes, ready, batchable, batchMax } = state;
+  const taken = new Map<string, T[]>();
+  let count = 0;
+  for (const key of ready) {
+    const lane = lanes.get(key)!;
+    const together = batchable(lane.items[0]!);
+    if (together ? state.batching : count > 0) continue;
+    let many = 1;
+    if (together) while (many < lane.items.length && count + many < batchMax && batchable(lane.items[many]!)) many += 1;
+    taken.set(key, lane.items.splice(0, many));
+    lane.running = true;
+    ready.delete(key);
+    count += many;
+    if (!together || count >= batchMax) break;
+  }
+  return taken;
+}
+
+async function run<T extends LaneItem>(state: LanesState<T>, taken: Map<string, T[]>): Promise<void> {
+  const items = [...taken.values()].flat();
+  const batch = state.batchable(items[0]!);
+  state.running += 1;
+  if (batch) state.batching = true;
+  const answers = await state.work(items);
+  state.running -= 1;
+  if (batch) state.batching = false;
+  const early = new Set(items.filter((_, index) => answers[index] === 'early'));
+  for (const [key, ofLane] of taken) {
+    const lane = state.lanes.get(key)!;
+    lane.running = false;
+    const back = ofLane.filter((item) => early.has(item));
+    // What arrived meanwhile may be the predecessor that was missing.
+    const unblocked = back.length > 0 && lane.items.length > 0 && lane.items[0]!.sequence < back[0]!.sequence;
+    for (const item of back) insert(lane.items, item);
+    lane.stalledAt = back.length > 0 && !unblocked ? Date.now() : null;
+    place(state, key, lane);
+  }
+  if (early.size > 0) sweep(state);
+  if (state.running === 0) state.onIdle();
+  pump(state);
+}
+
+/** Gives up lanes that have stalled too long, and the longest stalled ones when too many items wait. */
+function sweep<T extends LaneItem>(state: LanesState<T>): void {
+  if (state.sweeper) clearTimeout(state.sweeper);
+  state.sweeper = null;
+  if (state.stopped) return;
+  const stalled = [...state.lanes].filter(([, lane]) => lane.stalledAt !== null && !lane.running);
+  stalled.sort(([, a], [, b]) => a.stalledAt! - b.stalledAt!);
+  let waiting = stalled.reduce((sum, [, lane]) => sum + lane.items.length, 0);
+  for (const [key, lane] of stalled) {
+    if (Date.now() - lane.stalledAt! < state.stallMs && waiting <= state.stalledMax) break;
+    waiting -= lane.items.length;
+    state.lanes.delete(key);
+    state.giveUp(lane.items);
+  }
+  if (waiting > 0) state.sweeper = setTimeout(() => sweep(state), Math.max(20, state.stallMs / 4));
+}

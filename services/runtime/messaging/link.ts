@@ -1,0 +1,154 @@
+import { type ChannelModel, type ConfirmChannel, connect } from 'amqplib';
+import type { Logger } from '../telemetry/log.ts';
+import { type HeldChannel, holdChannel, onOwnChannel, quietly, soundAfterMs } from './held-channel.ts';
+import { type Backoff, backOff } from './waiting.ts';
+
+export interface LinkOptions {
+  url: string;
+  /** Shown by the broker beside the connection: "orders publish". */
+  name: string;
+  log: Logger;
+  /** Runs on every new connection before anything uses it. */
+  prelude: (link: Pick<Link, 'withChannel'>) => Promise<void>;
+  backoffMs?: Backoff;
+}
+
+export interface Link {
+  connected(): boolean;
+  /** True while the broker takes no publishes from this connection, because it is short of memory or disk. */
+  blocked(): boolean;
+  /** Keeps a channel for as long as the link lives, and runs `setup` on each new one. */
+  hold(name: string, setup: (channel: ConfirmChannel) => Promise<void>): HeldChannel;
+  /** Runs `work` on a channel of its own. Rejects when not connected, or with what the broker refused. */
+  withChannel<T>(work: (channel: ConfirmChannel) => Promise<T>): Promise<T>;
+  /** Gives this connection up and makes a new one: its state is no longer known. */
+  reset(reason: string): void;
+  close(): Promise<void>;
+}
+
+interface LinkState {
+  readonly options: LinkOptions;
+  readonly backoffMs: Backoff;
+  readonly stopped: AbortController;
+  readonly held: Set<HeldChannel>;
+  model: ChannelModel | null;
+  blocked: boolean;
+  /** Resolves with the next connection, or the one there is. */
+  arrival: PromiseWithResolvers<ChannelModel>;
+}
+
+/**
+ * One connection to the broker that is made again after any loss, and its channels with it. amqplib's own
+ * recovery brings back the connection only, neither channels nor consumers, so it is not used.
+ */
+export function openLink(options: LinkOptions): Link {
+  const state: LinkState = {
+    options,
+    backoffMs: options.backoffMs ?? { first: 100, longest: 10_000 },
+    stopped: new AbortController(),
+    held: new Set(),
+    model: null,
+    blocked: false,
+    arrival: Promise.withResolvers(),
+  };
+  const { log, name } = options;
+  const running = stayConnected(state);
+  return {
+    connected: () => state.model !== null,
+    blocked: () => state.blocked,
+    hold(channelName, setup) {
+      const connection = () => state.arrival.promise;
+      const held = holdChannel({ name: channelName, log, backoffMs: state.backoffMs, setup, connection });
+      state.held.add(held);
+      return held;
+    },
+    withChannel(work) {
+      return state.model ? onOwnChannel(state.model, work) : Promise.reject(new Error('no connection to the broker'));
+    },
+    reset(reason) {
+      if (!state.model) return;
+      log.warn({ connection: name, reason }, 'broker connection given up');
+      void shut(state.model);
+    },
+    async close() {
+      await Promise.all([...state.held].map((held) => held.release()));
+      state.stopped.abort();
+      if (state.model) await shut(state.model);
+      await running;
+    },
+  };
+}
+
+async function stayConnected(state: LinkState): Promise<void> {
+  const { options, stopped } = state;
+  const { log, name: connection } = options;
+  for (let failures = 0; !stopped.signal.aborted; ) {
+    const since = Date.now();
+    let model: ChannelModel | null = null;
+    try {
+      model = await dial(options);
+      const opened = model;
+      const lost = watch(state, opened);
+      await options.prelude({ withChannel: (work) => onOwnChannel(opened, work) });
+      log.info({ connection }, 'broker connected');
+      state.model = opened;
+      state.arrival.resolve(opened);
+      if (!stopped.signal.aborted) await lost;
+    } catch (error) {
+      log.warn({ err: error, connection }, 'broker not reached');
+    }
+    if (model) {
+      forget(state, model);
+      await shut(model);
+    }
+    if (stopped.signal.aborted) return;
+    failures = Date.now() - since > soundAfterMs ? 0 : failures + 1;
+    await backOff(failures, state.backoffMs, stopped.signal);
+  }
+}
+
+/** Follows what becomes of a connection. Resolves when it is gone, for whatever reason. */
+function watch(state: LinkState, model: ChannelModel): Promise<void> {
+  const { log, name: connection } = state.options;
+  const lost = Promise.withResolvers<void>();
+  state.blocked = false;
+  model.on('error', (error) => log.warn({ err: error, connection }, 'broker connection failed'));
+  model.on('blocked', (reason) => {
+    state.blocked = true;
+    log.error({ connection, reason }, 'broker blocks publishing');
+  });
+  model.on('unblocked', () => {
+    state.blocked = false;
+    log.info({ connection }, 'broker takes publishes again');
+  });
+  model.on('close', () => {
+    forget(state, model);
+    lost.resolve();
+  });
+  return lost.promise;
+}
+
+function forget(state: LinkState, model: ChannelModel): void {
+  if (state.model !== model) return;
+  state.model = null;
+  state.arrival = Promise.withResolvers();
+}
+
+function dial(options: LinkOptions): Promise<ChannelModel> {
+  const url = new URL(options.url);
+  url.searchParams.set('heartbeat', '10');
+  return connect(url.href, {
+    timeout: 5_000,
+    noDelay: true,
+    keepAlive: true,
+    clientProperties: { connection_name: options.name },
+  });
+}
+
+/** Ends a connection politely if it answers within 2 s, else by destroying its socket. */
+async function shut(model: ChannelModel): Promise<void> {
+  await quietly(model.close());
+  // amqplib has no way to abort a connection whose peer is silent, and its types hide the socket.
+  const { stream } = model.connection as unknown as { stream?: { destroy(error?: Error): void } };
+  stream?.destroy(new Error('the connection was given up'));
+}

@@ -1,0 +1,80 @@
+import type { Database } from '../db/database.ts';
+import type { Logger } from '../telemetry/log.ts';
+import type { Registry } from '../telemetry/metrics.ts';
+import { openBroker } from './connection.ts';
+import { type ConsumerOptions, type RunningConsumers, startConsumers } from './consumer.ts';
+import { purgeInbox } from './inbox.ts';
+import { purgeOutbox, writeOutbox } from './outbox.ts';
+import { type Relay, startRelay } from './relay.ts';
+import { expectedQueues, type Subscription } from './topology.ts';
+
+export { type Consumer, consume } from './consumer.ts';
+
+export interface MessagingOptions {
+  service: string;
+  /** amqp://user:password@host:port/vhost */
+  url: string;
+  log: Logger;
+  registry: Registry;
+  /** Who consumes what in the whole mesh. Events wait in the outbox for the queues of those named here. */
+  subscriptions?: readonly Subscription[];
+}
+
+export type MessagingStart = Pick<ConsumerOptions, 'contracts' | 'consumers' | 'interceptors' | 'authorize' | 'limits'>;
+
+/** Everything of a service that has to do with events. */
+export interface Messaging {
+  /** For the database: writes what a transaction emitted. */
+  writeOutbox: typeof writeOutbox;
+  /** For the database: a transaction that emitted has committed. */
+  wake(): void;
+  start(db: Database, parts: MessagingStart): void;
+  /** Resolves once every queue this service consumes is bound. */
+  started(): Promise<void>;
+  /** True when the broker is connected and takes messages. */
+  ready(): boolean;
+  redrive: RunningConsumers['redrive'];
+  /** One bounded round of forgetting old rows; the number that went. */
+  purge(db: Database): Promise<number>;
+  /** Consumers finish and stop, the relay publishes what is pending, connections close. Takes 5 s at most. */
+  stop(): Promise<void>;
+}
+
+const outboxKeptHours = 72;
+/** Longer than the outbox, so that whatever can be published again is still known. */
+const inboxKeptHours = 7 * 24;
+const drainTimeoutMs = 1_000;
+
+export function startMessaging(options: MessagingOptions): Messaging {
+  const { service, url, log, registry } = options;
+  const broker = openBroker({ url, service, log, registry });
+  let relay: Relay | null = null;
+  let consumers: RunningConsumers | null = null;
+  const running = (): RunningConsumers => {
+    if (!consumers) throw new Error(`messaging of ${service} has not started`);
+    return consumers;
+  };
+  return {
+    writeOutbox,
+    wake: () => relay?.wake(),
+    start(db, parts) {
+      if (relay) throw new Error(`messaging of ${service} has started before`);
+      consumers = startConsumers({ ...parts, service, db, broker, log, registry });
+      const expected = expectedQueues(service, options.subscriptions ?? []);
+      relay = startRelay({ db, broker, service, log, registry, expected });
+    },
+    started: () => running().started,
+    ready: () => broker.ready(),
+    redrive: (id) => running().redrive(id),
+    async purge(db) {
+      const outbox = await db.read(null, (sql) => purgeOutbox(sql, outboxKeptHours));
+      return outbox + (await db.read(null, (sql) => purgeInbox(sql, inboxKeptHours, new Date())));
+    },
+    async stop() {
+      await consumers?.stop();
+      if (relay?.leading()) await relay.drain(drainTimeoutMs);
+      await relay?.stop();
+      await broker.close();
+    },
+  };
+}

@@ -1,0 +1,84 @@
+import { Counter, Gauge, Histogram, latencyBuckets, type Registry } from '../telemetry/metrics.ts';
+
+const lagBuckets = [...latencyBuckets, 60, 300, 1800, 7200];
+
+/** What the relay of a service tells operators. */
+export function relayMetrics(registry: Registry) {
+  const registers = [registry];
+  return {
+    published: new Counter({
+      name: 'armature_relay_published_total',
+      help: 'Events the broker confirmed, by whether a queue was bound for them',
+      labelNames: ['outcome'] as const,
+      registers,
+    }),
+    failed: new Counter({
+      name: 'armature_relay_failed_passes_total',
+      help: 'Passes over the outbox that ended with an error and are tried again',
+      registers,
+    }),
+    returned: new Counter({
+      name: 'armature_relay_returned_total',
+      help: 'Events the broker returned although a consumer was expected; they stay in the outbox',
+      registers,
+    }),
+    confirmSeconds: new Histogram({
+      name: 'armature_relay_confirm_seconds',
+      help: 'Time from publishing a batch until its last confirm',
+      buckets: latencyBuckets,
+      registers,
+    }),
+    leading: new Gauge({
+      name: 'armature_relay_leading',
+      help: '1 where this process holds the relay lease of its service',
+      registers,
+    }),
+    missingQueues: new Gauge({
+      name: 'armature_relay_missing_queues',
+      help: 'Queues of consumers in the contracts that nobody has declared yet; their events wait',
+      registers,
+    }),
+  };
+}
+
+export type RelayMetrics = ReturnType<typeof relayMetrics>;
+
+/** What the consumers of a service tell operators. */
+export function consumerMetrics(registry: Registry) {
+  const registers = [registry];
+  const perEvent = (name: string, help: string) =>
+    new Counter({ name, help, labelNames: ['event'] as const, registers });
+  return {
+    handled: perEvent('armature_consumer_handled_total', 'Events whose effect was committed'),
+    skipped: perEvent('armature_consumer_skipped_total', 'Events of types this service does not handle'),
+    duplicates: perEvent('armature_consumer_duplicates_total', 'Events acknowledged without effect, seen before'),
+    early: perEvent('armature_consumer_early_total', 'Times an event came before its predecessor and had to wait'),
+    retries: perEvent('armature_consumer_retries_total', 'Events put off after a transient failure'),
+    deadLetters: perEvent('armature_consumer_dead_letters_total', 'Events set aside as dead letters'),
+    lagSeconds: new Histogram({
+      name: 'armature_consumer_lag_seconds',
+      help: 'Time from writing an event to committing its effect here',
+      labelNames: ['event'] as const,
+      buckets: lagBuckets,
+      registers,
+    }),
+  };
+}
+
+export type ConsumerMetrics = ReturnType<typeof consumerMetrics>;
+
+/** Remembers the answer of `load` for a while, so that scrapes cannot load the database. */
+export function cached<T>(ttlMs: number, load: () => Promise<T>): () => Promise<T> {
+  let pending: Promise<T> | null = null;
+  let expires = 0;
+  return () => {
+    if (!pending || Date.now() >= expires) {
+      expires = Date.now() + ttlMs;
+      pending = load();
+      pending.catch(() => {
+        expires = 0;
+      });
+    }
+    return pending;
+  };
+}

@@ -1,0 +1,84 @@
+import t from 'tap';
+import { background } from '../background.ts';
+import { createLogger } from '../telemetry/log.ts';
+import { purgeInbox } from './inbox.ts';
+import { eventBytesMax, purgeOutbox, writeOutbox } from './outbox.ts';
+import { eventually, openTestbed, ticked } from './testbed.ts';
+
+t.setTimeout(60_000);
+const open = background('orders', createLogger('test', 'silent'));
+
+t.test('an outbox', async (t) => {
+  const bed = await openTestbed(t);
+  const producer = await bed.producer();
+  await producer.relay.stop();
+  const write = async (id: string, sequences: readonly bigint[], pad = '') => {
+    const call = open('test', 5_000);
+    const events = sequences.map((sequence) => ({ event: ticked, message: { id, number: 1, atMs: 0, pad }, sequence }));
+    await producer.db.transaction(call, (tx) => writeOutbox(tx, call, events)).finally(() => call.close());
+  };
+  const count = async (where: string) => {
+    const rows = await producer.db.read(null, (sql) =>
+      sql.query<{ many: number }>(`select count(*) as many from outbox where ${where}`),
+    );
+    return Number(rows[0]?.many);
+  };
+
+  const rows = [
+    { name: 'a sequence below 1', id: 'a', sequences: [0n], says: /sequence 0 must be 1 or more/ },
+    { name: 'a sequence that was used', id: 'a', sequences: [1n, 1n], says: /Duplicate entry/ },
+    { name: 'an empty id', id: '', sequences: [1n], says: /id of its order must be 1 to 64/ },
+    { name: 'an id with a space', id: 'a b', sequences: [1n], says: /id of its order must be 1 to 64/ },
+    {
+      name: 'a body over the limit',
+      id: 'a',
+      sequences: [1n],
+      pad: 'x'.repeat(eventBytesMax),
+      says: /exceeds 1048576/,
+    },
+  ];
+  for (const { name, id, sequences, pad, says } of rows) {
+    await t.test(`refuses ${name}`, async (t) => {
+      await t.rejects(write(id, sequences, pad), { message: says });
+      t.equal(await count('true'), 0);
+    });
+  }
+
+  await t.test('keeps who wrote an event, and in which trace', async (t) => {
+    await write('a', [1n, 2n]);
+    t.equal(await count(`created_by = 'service:orders' and traceparent like '00-%-01' and pending = 1`), 2);
+  });
+
+  await t.test('forgets what was published long ago, a bounded number at a time', async (t) => {
+    producer.startRelay();
+    await eventually(async () => (await count('pending is null')) === 2, 'published');
+    const purge = (hours: number, most: number) => producer.db.read(null, (sql) => purgeOutbox(sql, hours, most));
+    t.equal(await purge(1, 10), 0);
+    await producer.db.read(null, (sql) =>
+      sql.execute('update outbox set published_at = published_at - interval 2 hour'),
+    );
+    await write('a', [3n]);
+    t.same([await purge(1, 1), await purge(1, 10), await purge(1, 10)], [1, 1, 0]);
+    t.equal(await count('true'), 1);
+  });
+});
+
+t.test('an inbox forgets messages by the time in their ids', async (t) => {
+  const bed = await openTestbed(t);
+  const { db } = await bed.producer();
+  const now = new Date('2026-11-24T12:00:00Z');
+  const idAt = (ms: number) => {
+    const hex = ms.toString(16).padStart(12, '0');
+    return `${hex.slice(0, 8)}-${hex.slice(8)}-7000-8000-000000000000`;
+  };
+  for (const [index, hours] of [30, 25, 23, 1].entries()) {
+    await db.read(null, (sql) =>
+      sql.execute(`insert into inbox values ('c', ?, 'T', 'a', ?, 'applied', utc_timestamp(6))`, [
+        idAt(now.getTime() - hours * 3_600_000),
+        index + 1,
+      ]),
+    );
+  }
+  const purge = (most: number) => db.read(null, (sql) => purgeInbox(sql, 24, now, most));
+  t.same([await purge(1), await purge(10), await purge(10)], [1, 1, 0]);
+});

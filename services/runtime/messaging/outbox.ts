@@ -1,0 +1,63 @@
+import type { EventContract } from '@armature/proto/contract.ts';
+import { v7 as uuidv7 } from 'uuid';
+import type { Param, Sql } from '../db/tx.ts';
+import { type Call, principalOf } from '../rpc/call.ts';
+import { traceparent } from '../telemetry/trace.ts';
+
+/** An event that a transaction emitted. `sequence` is the aggregate's own count: from 1, without gaps. */
+export interface OutboxEvent {
+  readonly event: EventContract;
+  readonly message: unknown;
+  readonly sequence: bigint;
+}
+
+/** Events are facts, not files: what does not fit belongs behind an id. */
+export const eventBytesMax = 1024 * 1024;
+
+/** What consumers accept as an aggregate's id. */
+export const aggregateIdPattern = /^[\x21-\x7e]{1,64}$/;
+
+const columns = 11;
+const rowPlaceholders = `(${Array(columns - 1)
+  .fill('?')
+  .join(', ')}, utc_timestamp(6))`;
+
+/**
+ * Writes events in one statement, inside the transaction that made them true. A sequence number that was
+ * used before fails on the unique key, which is how a lost update of an aggregate shows.
+ */
+export async function writeOutbox(sql: Sql, call: Call, events: readonly OutboxEvent[]): Promise<void> {
+  if (events.length === 0) return;
+  const parent = traceparent(call.trace);
+  const author = principalOf(call.caller).slice(0, 128);
+  const params: Param[] = [];
+  for (const { event, message, sequence } of events) {
+    if (sequence < 1n) throw new Error(`${event.type}: sequence ${sequence} must be 1 or more`);
+    const payload = Buffer.from(event.message.encode(message).finish());
+    if (payload.length > eventBytesMax) {
+      throw new Error(`${event.type}: an event of ${payload.length} bytes exceeds ${eventBytesMax}`);
+    }
+    const aggregateId = event.aggregateId(message);
+    if (!aggregateIdPattern.test(aggregateId)) {
+      throw new Error(`${event.type}: the id of its ${event.aggregate} must be 1 to 64 visible ASCII characters`);
+    }
+    params.push(uuidv7(), event.type, event.routingKey, event.aggregate, aggregateId, sequence, payload);
+    params.push(parent, call.policyVersion, author);
+  }
+  await sql.execute(
+    `insert into outbox (message_id, type, routing_key, aggregate, aggregate_id, sequence, payload,
+       traceparent, policy_version, created_by, created_at)
+     values ${Array(events.length).fill(rowPlaceholders).join(', ')}`,
+    params,
+  );
+}
+
+/** Forgets events that were published longer ago than this, a bounded number at a time. Returns how many went. */
+export async function purgeOutbox(sql: Sql, keepHours: number, rowsMax = 1000): Promise<number> {
+  const { affectedRows } = await sql.execute(
+    `delete from outbox where pending is null and published_at < utc_timestamp(6) - interval ? hour
+     order by position limit ?`,
+    [keepHours, rowsMax],
+  );
+  return affectedRows;
+}

@@ -1,0 +1,99 @@
+import type { ConfirmChannel, Options } from 'amqplib';
+import { dependencyUnavailable, overloaded } from '../rpc/errors.ts';
+import type { Link } from './link.ts';
+
+export interface OutgoingMessage {
+  readonly exchange: string;
+  readonly routingKey: string;
+  readonly body: Buffer;
+  readonly properties: Options.Publish & { messageId: string };
+}
+
+/** What became of a confirmed message: in at least one queue, or in none because none is bound. */
+export type Confirmed = 'routed' | 'unrouted';
+
+export interface Publisher {
+  ready(): boolean;
+  /**
+   * Resolves once the broker is responsible for the message. Rejects with UNAVAILABLE when that is not
+   * known: the message may or may not have arrived, so whoever publishes again must expect a duplicate.
+   */
+  publish(message: OutgoingMessage): Promise<Confirmed>;
+  /** Waits for what is on its way, at most this long, and closes the channel. */
+  close(timeoutMs: number): Promise<void>;
+}
+
+export interface PublisherLimits {
+  /** Messages on their way at once; more are refused with RESOURCE_EXHAUSTED. */
+  unconfirmedMax: number;
+  /** A confirm that takes longer ends the connection, because its state is no longer known. */
+  confirmTimeoutMs: number;
+}
+
+/**
+ * Publishes on one confirm channel of `link`, in the order of the calls. While the broker blocks the
+ * connection nothing new is accepted, because amqplib would buffer it without end.
+ */
+export function openPublisher(link: Link, user: string, limits: PublisherLimits): Publisher {
+  // Messages the broker returned; the return always comes before the confirm of the same message.
+  let returned = new Set<string>();
+  let unconfirmed = 0;
+  let emptied = Promise.withResolvers<void>();
+  const held = link.hold('publish', async (channel) => {
+    returned = new Set();
+    channel.on('return', (message) => returned.add(message.properties.messageId));
+  });
+
+  function settle(): void {
+    unconfirmed -= 1;
+    if (unconfirmed > 0) return;
+    emptied.resolve();
+    emptied = Promise.withResolvers();
+  }
+
+  function send(channel: ConfirmChannel, message: OutgoingMessage): Promise<Confirmed> {
+    const { exchange, routingKey, body, properties } = message;
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(() => {
+        link.reset(`no confirm within ${limits.confirmTimeoutMs} ms`);
+      }, limits.confirmTimeoutMs);
+      const options = { ...properties, userId: user, mandatory: true, persistent: true };
+      unconfirmed += 1;
+      try {
+        channel.publish(exchange, routingKey, body, options, (error: unknown) => {
+          clearTimeout(timer);
+          settle();
+          if (error) reject(dependencyUnavailable('broker', error));
+          else resolve(returned.delete(properties.messageId) ? 'unrouted' : 'routed');
+        });
+      } catch (error) {
+        // amqplib throws before it sends anything, so there will be no confirm.
+        clearTimeout(timer);
+        settle();
+        reject(dependencyUnavailable('broker', error));
+      }
+    });
+  }
+
+  return {
+    ready: () => held.current() !== null && !link.blocked(),
+    publish(message) {
+      const channel = held.current();
+      if (!channel) return Promise.reject(dependencyUnavailable('broker', new Error('not connected')));
+      if (link.blocked()) return Promise.reject(dependencyUnavailable('broker', new Error('publishing is blocked')));
+      if (unconfirmed >= limits.unconfirmedMax) {
+        return Promise.reject(overloaded('broker', `${unconfirmed} messages are unconfirmed`));
+      }
+      return send(channel, message);
+    },
+    async close(timeoutMs) {
+      let timer: NodeJS.Timeout | undefined;
+      const late = new Promise<void>((resolve) => {
+        timer = setTimeout(resolve, timeoutMs);
+      });
+      if (unconfirmed > 0) await Promise.race([emptied.promise, late]);
+      clearTimeout(timer);
+      await held.release();
+    },
+  };
+}

@@ -1,0 +1,134 @@
+import { crashPoint } from '../crash-point.ts';
+import type { Database } from '../db/database.ts';
+import type { Param } from '../db/tx.ts';
+import type { Broker } from './connection.ts';
+import type { RelayMetrics } from './metrics.ts';
+import { eventsExchange } from './topology.ts';
+
+export const leaseName = 'relay';
+
+/** An outbox row as the database gives it: 64-bit numbers as number or string, times as UTC strings. */
+export interface OutboxRow {
+  position: string | number;
+  messageId: string;
+  type: string;
+  routingKey: string;
+  aggregate: string;
+  aggregateId: string;
+  sequence: string | number;
+  payload: Buffer;
+  traceparent: string;
+  policyVersion: string;
+  createdAt: string | Date;
+}
+
+export interface BatchResult {
+  /** Positions that may be marked. */
+  routed: (string | number)[];
+  unrouted: (string | number)[];
+  /** Events that came back although somebody consumes them. */
+  returned: number;
+  /** The first failure; null when every row may be marked. */
+  failure: Error | null;
+}
+
+/** The oldest pending rows, except of aggregates whose consumers are not there yet. */
+export function selectPending(
+  db: Pick<Database, 'read'>,
+  rowsMax: number,
+  without: readonly string[],
+): Promise<OutboxRow[]> {
+  const filter = without.length > 0 ? `and aggregate not in (${without.map(() => '?').join(', ')})` : '';
+  return db.read(null, (sql) =>
+    sql.query<OutboxRow>(
+      `select position, message_id as messageId, type, routing_key as routingKey, aggregate,
+         aggregate_id as aggregateId, sequence, payload, traceparent, policy_version as policyVersion,
+         created_at as createdAt
+       from outbox where pending = 1 ${filter} order by position limit ?`,
+      [...without, rowsMax],
+    ),
+  );
+}
+
+/** Marks rows as published, unless the lease has another holder by now. Returns how many were marked. */
+export async function markPublished(
+  db: Pick<Database, 'read'>,
+  token: bigint,
+  positions: readonly (string | number)[],
+  unrouted: 0 | 1,
+): Promise<number> {
+  if (positions.length === 0) return 0;
+  const params: Param[] = [unrouted, ...positions, leaseName, token];
+  const { affectedRows } = await db.read(null, (sql) =>
+    sql.execute(
+      `update outbox set pending = null, published_at = utc_timestamp(6), unrouted = ?
+       where position in (${positions.map(() => '?').join(', ')})
+         and exists (select 1 from lease where name = ? and token = ?)`,
+      params,
+    ),
+  );
+  return affectedRows;
+}
+
+/** Publishes rows in order and waits for every answer. Of an aggregate, nothing after a failure counts as done. */
+export async function publishBatch(batch: {
+  rows: readonly OutboxRow[];
+  broker: Broker;
+  service: string;
+  metrics: RelayMetrics;
+  expects: (aggregate: string) => boolean;
+}): Promise<BatchResult> {
+  const { rows, broker, service, metrics } = batch;
+  const since = performance.now();
+  const sent = rows.map((row) => broker.publish(toMessage(row, service)));
+  crashPoint('relay.published');
+  const answers = await Promise.allSettled(sent);
+  metrics.confirmSeconds.observe((performance.now() - since) / 1000);
+  const result: BatchResult = { routed: [], unrouted: [], returned: 0, failure: null };
+  const broken = new Set<string>();
+  for (const [index, row] of rows.entries()) {
+    const answer = answers[index]!;
+    const key = `${row.aggregate}/${row.aggregateId}`;
+    if (answer.status === 'rejected') {
+      broken.add(key);
+      result.failure ??= answer.reason;
+    } else if (answer.value === 'unrouted' && batch.expects(row.aggregate)) {
+      broken.add(key);
+      result.returned += 1;
+      result.failure ??= new Error(`${row.type} ${row.messageId} came back: no queue is bound to ${row.routingKey}`);
+    } else if (!broken.has(key)) {
+      result[answer.value].push(row.position);
+    }
+  }
+  metrics.returned.inc(result.returned);
+  return result;
+}
+
+function toMessage(row: OutboxRow, service: string) {
+  const createdAtMs = parseUtc(row.createdAt);
+  return {
+    exchange: eventsExchange,
+    routingKey: row.routingKey,
+    body: row.payload,
+    properties: {
+      messageId: row.messageId,
+      type: row.type,
+      contentType: 'application/protobuf',
+      timestamp: Math.floor(createdAtMs / 1000),
+      appId: service,
+      headers: {
+        aggregate: row.aggregate,
+        'aggregate-id': row.aggregateId,
+        sequence: String(row.sequence),
+        'created-at-ms': createdAtMs,
+        traceparent: row.traceparent,
+        'policy-version': row.policyVersion,
+      },
+    },
+  };
+}
+
+/** The database gives "2026-11-01 12:00:00.123456", in UTC. */
+export function parseUtc(time: string | Date): number {
+  return time instanceof Date ? time.getTime() : Date.parse(`${time.replace(' ', 'T').slice(0, 23)}Z`);
+}

@@ -1,0 +1,189 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { fileURLToPath } from 'node:url';
+import t from 'tap';
+import { consume } from './consumer.ts';
+import type { CrashChild } from './crash-child.ts';
+import { cuttable, eventually, openTestbed, type Producer, type RunningConsumer, ticked, unheard } from './testbed.ts';
+import { eventQueue, expectedQueues } from './topology.ts';
+
+t.setTimeout(120_000);
+
+const recorder = consume(ticked, async (message, _call, tx) => {
+  await tx.execute('insert into effect (id, number, written_us) values (?, ?, 0)', [message.id, message.number]);
+});
+
+async function effects(consumer: RunningConsumer): Promise<Map<string, number[]>> {
+  const rows = await consumer.db.read(null, (sql) =>
+    sql.query<{ id: string; number: number }>('select id, number from effect order by position'),
+  );
+  const found = new Map<string, number[]>();
+  for (const { id, number } of rows) found.set(id, [...(found.get(id) ?? []), number]);
+  return found;
+}
+
+async function pending(producer: Producer): Promise<number> {
+  const rows = await producer.db.read(null, (sql) =>
+    sql.query<{ many: number }>('select count(*) as many from outbox where pending = 1'),
+  );
+  return Number(rows[0]?.many);
+}
+
+const total = (found: Map<string, number[]>) => [...found.values()].reduce((sum, numbers) => sum + numbers.length, 0);
+
+t.test('who consumes what', async (t) => {
+  const bed = await openTestbed(t);
+  const subscriptions = [
+    { service: 'notifications', source: 'orders', aggregate: 'order' },
+    { service: 'orders', source: 'inventory', aggregate: 'reservation' },
+  ];
+  const expected = expectedQueues('orders', subscriptions);
+  t.same(expected, [{ aggregate: 'order', queue: 'notifications.orders.order' }]);
+  const producer = await bed.producer({ expected });
+
+  await t.test('an event without consumers is done, and its row says so', async (t) => {
+    await producer.emit('a', [1], unheard);
+    await eventually(async () => (await pending(producer)) === 0, 'published');
+    const rows = await producer.db.read(null, (sql) => sql.query<{ unrouted: number }>('select unrouted from outbox'));
+    t.same(
+      rows.map((row) => Number(row.unrouted)),
+      [1],
+    );
+  });
+
+  await t.test('an event whose consumer was never there waits for it', async (t) => {
+    await producer.emit('a', [1, 2]);
+    await producer.emit('a', [2], unheard);
+    await eventually(async () => (await pending(producer)) === 2, 'the other aggregate goes on');
+    t.equal(await producer.relay.drain(5_000), true, 'what waits for its queue does not hold up a drain');
+    const consumer = await bed.consumer({ consumers: [recorder] });
+    await eventually(async () => total(await effects(consumer)) === 2, 'effects');
+    t.equal(await eventually(async () => (await pending(producer)) === 0, 'marked'), true);
+  });
+
+  await t.test('an event whose queue was taken away stays in the outbox', async (t) => {
+    const queue = encodeURIComponent(eventQueue('notifications', 'orders', 'order'));
+    await bed.vhost.api.request('DELETE', `/queues/${bed.vhost.name}/${queue}`);
+    await producer.emit('b', [1]);
+    // The consumer notices, declares the queue again and gets what was written in between.
+    await eventually(async () => (await pending(producer)) === 0, 'published', 30_000);
+    const rows = await producer.db.read(null, (sql) =>
+      sql.query<{ unrouted: number }>(`select unrouted from outbox where aggregate_id = 'b'`),
+    );
+    t.same(
+      rows.map((row) => Number(row.unrouted)),
+      [0],
+    );
+  });
+});
+
+t.test('two relays', async (t) => {
+  const bed = await openTestbed(t);
+  const consumer = await bed.consumer({ consumers: [recorder] });
+  const producer = await bed.producer({ leaseMs: 600 });
+  await eventually(async () => producer.relay.leading(), 'the first leads');
+  const second = producer.startRelay({ leaseMs: 600 });
+  await producer.emit('a', [1, 2, 3]);
+  await eventually(async () => total(await effects(consumer)) === 3, 'effects');
+  t.same([producer.relay.leading(), second.leading()], [true, false], 'one leads');
+  await producer.relay.stop();
+  await eventually(async () => second.leading(), 'the second takes over');
+  await producer.emit('a', [4]);
+  await eventually(async () => total(await effects(consumer)) === 4, 'effects');
+  t.same((await effects(consumer)).get('a'), [1, 2, 3, 4]);
+});
+
+t.test('a relay that lost its lease marks nothing', async (t) => {
+  const bed = await openTestbed(t);
+  await bed.consumer({ consumers: [recorder] });
+  const producer = await bed.producer({ leaseMs: 60_000 });
+  await eventually(async () => producer.relay.leading(), 'leads');
+  // As after a long pause: another process has taken the lease meanwhile.
+  await producer.db.read(null, (sql) => sql.execute('update lease set token = token + 1'));
+  await producer.emit('a', [1]);
+  await eventually(async () => !producer.relay.leading(), 'notices');
+  t.equal(await pending(producer), 1);
+});
+
+/** Runs until a crash point kills it; the signal that ended it. */
+async function crash(child: CrashChild): Promise<string | null> {
+  const program = fileURLToPath(new URL('crash-child.ts', import.meta.url));
+  const running = spawn(process.execPath, [program, JSON.stringify(child)], { stdio: ['ignore', 'ignore', 'inherit'] });
+  const timer = setTimeout(() => running.kill('SIGTERM'), 20_000);
+  const [, signal] = await once(running, 'exit');
+  clearTimeout(timer);
+  return signal;
+}
+
+t.test('killed at', async (t) => {
+  const numbers = Array.from({ length: 30 }, (_, index) => index + 1);
+  const rows = [
+    { role: 'relay', point: 'relay.before-publish:2', leaves: 20 },
+    { role: 'relay', point: 'relay.published:2', leaves: 20 },
+    { role: 'relay', point: 'relay.confirmed:2', leaves: 20 },
+    { role: 'relay', point: 'relay.marked:2', leaves: 10 },
+    { role: 'consumer', point: 'consumer.before-effect:7', leaves: 0 },
+    { role: 'consumer', point: 'consumer.committed:7', leaves: 0 },
+  ] as const;
+  for (const { role, point, leaves } of rows) {
+    await t.test(`${point}, every event has one effect in order`, async (t) => {
+      const bed = await openTestbed(t);
+      const consumer = await bed.consumer({ consumers: [recorder] });
+      const producer = await bed.producer({ leaseMs: 500 });
+      const child = { role, crash: point, leaseMs: 500 };
+      if (role === 'relay') {
+        await producer.relay.stop();
+        await producer.emit('a', numbers);
+        const urls = { databaseUrl: producer.databaseUrl, brokerUrl: bed.vhost.url('orders') };
+        t.equal(await crash({ ...child, ...urls }), 'SIGKILL');
+        t.equal(await pending(producer), leaves);
+        producer.startRelay({ leaseMs: 500 });
+      } else {
+        await consumer.running.stop();
+        await producer.emit('a', numbers);
+        const urls = { databaseUrl: consumer.databaseUrl, brokerUrl: bed.vhost.url('notifications') };
+        t.equal(await crash({ ...child, ...urls }), 'SIGKILL');
+        await bed.consumer({ consumers: [recorder], on: consumer });
+      }
+      await eventually(async () => total(await effects(consumer)) >= 30, 'effects');
+      t.same((await effects(consumer)).get('a'), numbers);
+      t.equal(await eventually(async () => (await pending(producer)) === 0, 'marked'), true);
+    });
+  }
+});
+
+t.test('connections cut in the middle of 2,000 events', async (t) => {
+  const bed = await openTestbed(t);
+  const [publishing, consuming] = await Promise.all([
+    cuttable(t, bed.vhost.url('orders')),
+    cuttable(t, bed.vhost.url('notifications')),
+  ]);
+  const consumer = await bed.consumer({ consumers: [recorder], url: consuming.url });
+  const producer = await bed.producer({ url: publishing.url });
+  const ids = Array.from({ length: 20 }, (_, index) => `order-${index}`);
+  let cuts = 0;
+  const cutting = (async () => {
+    for (const share of [200, 600, 1_000, 1_400]) {
+      await eventually(async () => total(await effects(consumer)) >= share, `${share} effects`, 60_000);
+      cuts += publishing.cut();
+      cuts += consuming.cut();
+    }
+  })();
+  for (let number = 1; number <= 100; number += 5) {
+    await Promise.all(
+      ids.map((id) =>
+        producer.emit(
+          id,
+          [0, 1, 2, 3, 4].map((more) => number + more),
+        ),
+      ),
+    );
+  }
+  await cutting;
+  await eventually(async () => total(await effects(consumer)) >= 2_000, '2,000 effects', 60_000);
+  t.ok(cuts >= 8, `${cuts} sockets were cut`);
+  t.equal(await eventually(async () => (await pending(producer)) === 0, 'marked'), true);
+  const found = await effects(consumer);
+  const inOrder = Array.from({ length: 100 }, (_, index) => index + 1);
+  for (const id of ids) t.same(found.get(id), inOrder, id);
+});

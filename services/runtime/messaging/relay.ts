@@ -1,0 +1,200 @@
+/**
+ * Carries events from the outbox to the broker: in the order they were written, at least once, and marked
+ * only after the broker has confirmed them.
+ *
+ * One process per service relays at a time, the holder of the lease "relay"; the statement that marks rows
+ * compares the lease's token, so a process that lost the lease while it was paused marks nothing. What it
+ * published meanwhile is published again, and consumers know it by its id and sequence.
+ *
+ * A batch is published without waiting in between. When one event of it fails, neither it nor later ones of
+ * the same aggregate are marked, so the next pass publishes them again in order; a consumer that saw the
+ * later ones first keeps them waiting.
+ *
+ * Events nobody consumes. Most events have no consumer, and a topic exchange drops what it cannot route, so
+ * "not routed" must be normal for those and a fault for the others. The contracts say who consumes what:
+ * `expected` lists the queues that must exist. Events of an aggregate stay in the outbox until every
+ * expected queue for it is declared and bound, whether or not its consumer runs: that way a consumer that is
+ * started after its producer, on an empty broker, still gets the first event. Once they are, an unroutable
+ * event of such an aggregate is an error and stays pending. An unroutable event of any other aggregate is
+ * done: it is counted, and its row says `unrouted`.
+ */
+
+import { crashPoint } from '../crash-point.ts';
+import type { Database } from '../db/database.ts';
+import { dependencyUnavailable } from '../rpc/errors.ts';
+import type { Logger } from '../telemetry/log.ts';
+import type { Registry } from '../telemetry/metrics.ts';
+import { type Audience, openAudience } from './audience.ts';
+import type { Broker } from './connection.ts';
+import { type Lease, openLease } from './lease.ts';
+import { type RelayMetrics, relayMetrics } from './metrics.ts';
+import { outboxGauges } from './outbox-gauges.ts';
+import { leaseName, markPublished, publishBatch, selectPending } from './relay-batch.ts';
+import type { ExpectedQueue } from './topology.ts';
+import { rest } from './waiting.ts';
+
+export interface RelayOptions {
+  db: Pick<Database, 'read'>;
+  broker: Broker;
+  service: string;
+  log: Logger;
+  registry: Registry;
+  /** Queues that must be bound before events of their aggregate leave; see expectedQueues(). */
+  expected?: readonly ExpectedQueue[];
+  batchMax?: number;
+  /** Longest pause between looks at the outbox while nobody wakes the relay. */
+  pollMs?: number;
+  leaseMs?: number;
+}
+
+export interface Relay {
+  /** Says that a transaction has written events. Cheap; many calls make one pass. */
+  wake(): void;
+  leading(): boolean;
+  /** Resolves with true once the outbox was seen empty, or with false after `timeoutMs` or when the relay stops. */
+  drain(timeoutMs: number): Promise<boolean>;
+  /** Finishes the batch in hand and gives the lease back. */
+  stop(): Promise<void>;
+}
+
+interface RelayWork extends Required<Omit<RelayOptions, 'expected' | 'registry'>> {
+  readonly lease: Lease;
+  readonly metrics: RelayMetrics;
+  readonly audience: Audience;
+  readonly stopping: AbortSignal;
+  /** Told of each look that found the outbox empty. */
+  readonly waiting: Set<(empty: boolean) => void>;
+  /** Replaced whenever it was used. */
+  interrupt: AbortController;
+  woken: boolean;
+  leading: boolean;
+}
+
+const shortestPollMs = 20;
+const longestBackoffMs = 1_000;
+
+export function startRelay(options: RelayOptions): Relay {
+  const { db, broker, log, registry, leaseMs = 10_000 } = options;
+  const stopping = new AbortController();
+  const on: RelayWork = {
+    batchMax: 200,
+    pollMs: 500,
+    ...options,
+    leaseMs,
+    lease: openLease(db, leaseName, leaseMs),
+    metrics: relayMetrics(registry),
+    audience: openAudience(broker, options.expected ?? [], log),
+    stopping: stopping.signal,
+    waiting: new Set(),
+    interrupt: new AbortController(),
+    woken: false,
+    leading: false,
+  };
+  outboxGauges(db, registry);
+  const running = keepRelaying(on);
+  const wake = () => {
+    on.woken = true;
+    on.interrupt.abort();
+  };
+  return {
+    wake,
+    leading: () => on.leading,
+    drain: (timeoutMs) => drain(on, wake, timeoutMs),
+    async stop() {
+      stopping.abort();
+      wake();
+      await running;
+      for (const answer of on.waiting) answer(false);
+      lead(on, false);
+      await on.lease.release().catch((error: unknown) => log.warn({ err: error }, 'relay lease not given back'));
+    },
+  };
+}
+
+function drain(on: RelayWork, wake: () => void, timeoutMs: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const answer = (empty: boolean) => {
+      clearTimeout(timer);
+      on.waiting.delete(answer);
+      resolve(empty);
+    };
+    const timer = setTimeout(() => answer(false), timeoutMs);
+    on.waiting.add(answer);
+    wake();
+  });
+}
+
+async function keepRelaying(on: RelayWork): Promise<void> {
+  let failures = 0;
+  let pauseMs = shortestPollMs;
+  while (!on.stopping.aborted) {
+    const byCommit = on.woken;
+    on.woken = false;
+    try {
+      const busy = await emptyOutbox(on);
+      failures = 0;
+      // Rows found without a wake were written by another process of this service: look again soon.
+      pauseMs = busy || byCommit ? shortestPollMs : Math.min(pauseMs * 2, on.pollMs);
+      if (!on.woken) await rest(pauseMs * (0.75 + Math.random() / 2), on.interrupt.signal);
+    } catch (error) {
+      on.metrics.failed.inc();
+      // An outage is told at its beginning and then about twice a minute.
+      if (failures % 30 === 0) on.log.warn({ err: error, failures }, 'relay pass failed; it is tried again');
+      const backoffMs = Math.min(longestBackoffMs, 25 * 2 ** Math.min(failures, 10));
+      await rest(backoffMs * (0.5 + Math.random() / 2), on.stopping);
+      failures += 1;
+    }
+    if (on.interrupt.signal.aborted) on.interrupt = new AbortController();
+  }
+}
+
+/** Publishes until nothing is pending, if this process leads. True when it published something. */
+async function emptyOutbox(on: RelayWork): Promise<boolean> {
+  for (let busy = false; ; busy = true) {
+    const token = await on.lease.hold();
+    lead(on, token !== null);
+    if (token === null || on.stopping.aborted) return busy;
+    const drains = [...on.waiting];
+    if (await relayBatch(on, token)) continue;
+    for (const answer of drains) answer(true);
+    return busy;
+  }
+}
+
+/** Publishes and marks one batch. False when nothing was pending. */
+async function relayBatch(on: RelayWork, token: bigint): Promise<boolean> {
+  const { db, broker, service, metrics, audience } = on;
+  if (!broker.canPublish()) throw dependencyUnavailable('broker', new Error('not connected, or blocked'));
+  const missing = await audience.missing();
+  metrics.missingQueues.set(missing.queues);
+  const rows = await selectPending(db, on.batchMax, missing.aggregates);
+  if (rows.length === 0) return false;
+  crashPoint('relay.before-publish');
+  const { routed, unrouted, returned, failure } = await publishBatch({
+    rows,
+    broker,
+    service,
+    metrics,
+    expects: audience.expects,
+  });
+  crashPoint('relay.confirmed');
+  if (returned > 0) audience.forget();
+  const marked = (await markPublished(db, token, routed, 0)) + (await markPublished(db, token, unrouted, 1));
+  crashPoint('relay.marked');
+  metrics.published.inc({ outcome: 'routed' }, routed.length);
+  metrics.published.inc({ outcome: 'unrouted' }, unrouted.length);
+  if (marked < routed.length + unrouted.length) {
+    on.log.warn(
+      { marked, published: rows.length },
+      'relay lease lost while publishing; its events are published again',
+    );
+    on.lease.lose();
+  }
+  if (failure) throw failure;
+  return true;
+}
+
+function lead(on: RelayWork, leading: boolean): void {
+  on.leading = leading;
+  on.metrics.leading.set(leading ? 1 : 0);
+}

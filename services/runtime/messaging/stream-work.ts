@@ -1,0 +1,110 @@
+import type { EventContract } from '@armature/proto/contract.ts';
+import type { Database } from '../db/database.ts';
+import type { Tx } from '../db/tx.ts';
+import { type Call, openCall } from '../rpc/call.ts';
+import type { Logger } from '../telemetry/log.ts';
+import { childTrace } from '../telemetry/trace.ts';
+import type { Broker } from './connection.ts';
+import { acknowledge, type Delivery } from './delivery.ts';
+import type { Step, Stream } from './inbox.ts';
+import type { LaneAnswer } from './lanes.ts';
+import type { ConsumerMetrics } from './metrics.ts';
+import { shortType } from './topology.ts';
+
+/** Runs `work` in a transaction behind the interceptors of its event. */
+export type Run = (call: Call, work: (tx: Tx) => Promise<Step>) => Promise<Step>;
+
+export interface EventHandler {
+  readonly event: EventContract;
+  readonly handle: (message: any, call: Call, tx: Tx) => Promise<void>;
+  readonly run: Run;
+}
+
+export interface StreamLimits {
+  /** Waiting time before each retry; after the last one a message is a dead letter. */
+  retryDelaysMs: readonly number[];
+  /** Messages taken from the broker before they are acknowledged. */
+  prefetch: number;
+  /** Events of different aggregates handled at once. */
+  width: number;
+  /** Unhandled events skipped in one transaction. */
+  skipMax: number;
+  handleTimeoutMs: number;
+  /** How long an early event waits in memory before it waits in a retry queue. */
+  earlyWaitMs: number;
+}
+
+export interface StreamParts {
+  service: string;
+  source: string;
+  stream: Stream;
+  /** By event type. Other types only step the sequence. */
+  handlers: ReadonlyMap<string, EventHandler>;
+  db: Pick<Database, 'transaction'>;
+  broker: Broker;
+  log: Logger;
+  metrics: ConsumerMetrics;
+  limits: StreamLimits;
+}
+
+/** A stream at work: its parts, and what is in progress. */
+export interface StreamWork extends StreamParts {
+  readonly stopping: AbortSignal;
+  readonly calls: Set<Call>;
+}
+
+/** Runs `work` as a call of the delivery's publisher, within the time that handling may take. */
+export async function asCall<T>(
+  on: StreamWork,
+  delivery: Delivery,
+  about: { name: string; event: EventContract | null },
+  work: (call: Call) => Promise<T>,
+): Promise<T> {
+  const headers: Record<string, unknown> = delivery.message.properties.headers ?? {};
+  const call = openCall({
+    kind: 'consumer',
+    ...about,
+    message: null,
+    deadline: Date.now() + on.limits.handleTimeoutMs,
+    trace: childTrace(delivery.traceparent),
+    log: on.log,
+    caller: { workload: `service:${delivery.publisher}`, user: null },
+    header: (name) => (typeof headers[name] === 'string' ? headers[name] : undefined),
+  });
+  on.calls.add(call);
+  try {
+    return await work(call);
+  } finally {
+    on.calls.delete(call);
+    call.close();
+  }
+}
+
+/** Counts and acknowledges a delivery whose transaction has committed, unless it came early and must wait. */
+export function settle(
+  on: StreamWork,
+  delivery: Delivery,
+  step: Step,
+  outcome: 'handled' | 'skipped' | 'deadLetters',
+): LaneAnswer {
+  const { metrics, log } = on;
+  const event = shortType(delivery.type);
+  if (step === 'early') {
+    metrics.early.inc({ event });
+    return 'early';
+  }
+  metrics[step === 'duplicate' ? 'duplicates' : outcome].inc({ event });
+  if (step === 'next' && outcome === 'handled' && delivery.createdAtMs > 0) {
+    metrics.lagSeconds.observe({ event }, Math.max(0, Date.now() - delivery.createdAtMs) / 1000);
+  }
+  acknowledge(delivery, log);
+  return 'done';
+}
+
+/** What logs say about a delivery: never its payload. */
+export const facts = (delivery: Delivery) => ({
+  message_id: delivery.messageId,
+  event: delivery.type,
+  publisher: delivery.publisher,
+  attempt: delivery.attempt,
+});

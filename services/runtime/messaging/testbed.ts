@@ -1,0 +1,262 @@
+/** What the tests and the bench of messaging stand on: real servers, tiny events, two services in one process. */
+import { connect as connectSocket, createServer, type Socket } from 'node:net';
+import type { EventContract, ServiceContract } from '@armature/proto/contract.ts';
+import { createDatabase, createVhost, type Teardown, type TestVirtualHost } from '../../../test/support/infra.ts';
+import { background } from '../background.ts';
+import { type Database, openDatabase } from '../db/database.ts';
+import { migrate } from '../db/migrate.ts';
+import type { Interceptor } from '../rpc/call.ts';
+import { createLogger } from '../telemetry/log.ts';
+import { Registry } from '../telemetry/metrics.ts';
+import { type Broker, openBroker } from './connection.ts';
+import { type Consumer, type RunningConsumers, startConsumers } from './consumer.ts';
+import { Migration20261101000001_messaging } from './migration.ts';
+import { writeOutbox } from './outbox.ts';
+import { type Relay, type RelayOptions, startRelay } from './relay.ts';
+import type { StreamLimits } from './stream-work.ts';
+
+/** The events of the tests: a counter's id, a number to look at, and when it was written. */
+export interface Ticked {
+  id: string;
+  number: number;
+  atMs: number;
+}
+
+export function event(source: string, aggregate: string, name: string): EventContract<Ticked> {
+  return {
+    type: `test.${source}.v1.${name}`,
+    source,
+    aggregate,
+    routingKey: `${source}.${aggregate}.${name}`,
+    permission: `${source}.publish`,
+    message: {
+      encode: (message) => ({ finish: () => Buffer.from(JSON.stringify(message)) }),
+      decode: (bytes) => JSON.parse(Buffer.from(bytes).toString()),
+      fromPartial: (value) => value,
+      fromJSON: (value) => value as Ticked,
+      toJSON: (message) => message,
+    },
+    aggregateId: (message) => message.id,
+  };
+}
+
+export const ticked = event('orders', 'order', 'Ticked');
+export const ignored = event('orders', 'order', 'Ignored');
+export const unheard = event('orders', 'silence', 'Unheard');
+
+export function contract(name: string, consumes: readonly EventContract[]): ServiceContract {
+  return { name, domain: `${name}.armature.local`, methods: {}, consumes, serviceConfig: {} };
+}
+
+const log = createLogger('test', 'silent');
+export const allowAll = (): Interceptor => (next) => next;
+/** Short waits, so that a test of five attempts takes a second. */
+export const quick: Partial<StreamLimits> = { retryDelaysMs: [50, 100, 200], earlyWaitMs: 200, handleTimeoutMs: 5_000 };
+
+export interface Producer {
+  db: Database;
+  /** The service's own account of the schema. */
+  databaseUrl: string;
+  broker: Broker;
+  registry: Registry;
+  relay: Relay;
+  /** Writes the aggregate's next events in one transaction, without waking the relay unless told. */
+  emit(id: string, numbers: readonly number[], of?: EventContract<Ticked>): Promise<void>;
+  startRelay(options?: Partial<RelayOptions>): Relay;
+}
+
+export interface Testbed {
+  vhost: TestVirtualHost;
+  producer(options?: Partial<RelayOptions> & { url?: string }): Promise<Producer>;
+  consumer(options: ConsumerSetup): Promise<RunningConsumer>;
+}
+
+export interface ConsumerSetup {
+  consumers: readonly Consumer[];
+  /** By default they name exactly the events of `consumers`. */
+  contracts?: readonly ServiceContract[];
+  limits?: Partial<StreamLimits>;
+  authorize?: () => Interceptor;
+  url?: string;
+  /** To go on with the schema of an earlier consumer. */
+  on?: Pick<RunningConsumer, 'db' | 'databaseUrl'>;
+}
+
+export interface RunningConsumer {
+  db: Database;
+  databaseUrl: string;
+  broker: Broker;
+  registry: Registry;
+  running: RunningConsumers;
+}
+
+/** A broker of its own and a schema per service, all gone when the test ends. */
+export async function openTestbed(t: Teardown): Promise<Testbed> {
+  const vhost = await createVhost(t, ['orders', 'notifications', 'inventory']);
+  return {
+    vhost,
+    async producer(options = {}) {
+      const registry = new Registry();
+      const broker = openBroker({ url: options.url ?? vhost.url('orders'), service: 'orders', log, registry });
+      t.teardown(() => broker.close());
+      let relay: Relay | null = null;
+      const { db, databaseUrl } = await schema(t, 'orders', registry, () => relay?.wake());
+      const open = background('orders', log);
+      const next = new Map<string, bigint>();
+      const producer = {
+        db,
+        databaseUrl,
+        broker,
+        registry,
+        async emit(id: string, numbers: readonly number[], of: EventContract<Ticked> = ticked) {
+          const call = open('emit', 10_000);
+          await db.transaction(call, async (tx) => {
+            let sequence = next.get(`${of.aggregate}/${id}`) ?? 0n;
+            for (const number of numbers) {
+              sequence += 1n;
+              tx.emit(of, { id, number, atMs: Date.now() }, sequence);
+            }
+            next.set(`${of.aggregate}/${id}`, sequence);
+          });
+          call.close();
+        },
+        startRelay(more: Partial<RelayOptions> = {}) {
+          const started = startRelay({
+            db,
+            broker,
+            service: 'orders',
+            log,
+            registry: new Registry(),
+            pollMs: 50,
+            ...more,
+          });
+          relay = started;
+          t.teardown(() => started.stop());
+          return started;
+        },
+      };
+      return { ...producer, relay: producer.startRelay({ ...options, registry }) };
+    },
+    async consumer({ consumers, contracts, limits = {}, authorize = allowAll, url, on }) {
+      const registry = new Registry();
+      const broker = openBroker({ url: url ?? vhost.url('notifications'), service: 'notifications', log, registry });
+      t.teardown(() => broker.close());
+      const { db, databaseUrl } = on ?? (await schema(t, 'notifications', registry));
+      const running = startConsumers({
+        service: 'notifications',
+        consumers,
+        contracts: contracts ?? [
+          contract(
+            'notifications',
+            consumers.map((one) => one.event),
+          ),
+        ],
+        db,
+        broker,
+        log,
+        registry,
+        interceptors: [],
+        authorize,
+        limits: { ...quick, ...limits },
+      });
+      t.teardown(() => running.stop());
+      await running.started;
+      return { db, databaseUrl, broker, registry, running };
+    },
+  };
+}
+
+/** A migrated schema with an `effect` table, where handlers of tests leave their mark. */
+async function schema(
+  t: Teardown,
+  service: string,
+  registry: Registry,
+  onEmitted?: () => void,
+): Promise<{ db: Database; databaseUrl: string }> {
+  const database = await createDatabase(t, service);
+  await migrate(database.migratorUrl, [Migration20261101000001_messaging]);
+  await database.migrated();
+  const admin = await openDatabase({ url: database.adminUrl, log, registry: new Registry() });
+  await admin.read(null, (sql) =>
+    sql.execute(
+      `create table effect (position bigint auto_increment primary key, id varchar(64) not null, number int not null,
+         written_us bigint not null)`,
+    ),
+  );
+  await admin.close();
+  const db = await openDatabase({ url: database.url, log, registry, writeOutbox, onEmitted, poolMax: 12 });
+  t.teardown(() => db.close());
+  return { db, databaseUrl: database.url };
+}
+
+/** Waits until `look` finds what it looks for; fails with what it saw last. */
+export async function eventually<T>(
+  look: () => Promise<T | null | undefined | false>,
+  what: string,
+  ms = 15_000,
+): Promise<T> {
+  const until = Date.now() + ms;
+  for (;;) {
+    const found = await look();
+    if (found) return found;
+    if (Date.now() > until) throw new Error(`${what}: not within ${ms} ms`);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+
+/** A way to the broker that a test can disturb. */
+export interface Way {
+  url: string;
+  /** Cuts what is connected; the number of sockets. */
+  cut(): number;
+  /** Refuses new connections, or takes them again. */
+  close(closed: boolean): void;
+  /** Lets nothing through either way, or lets it through again. */
+  silence(silent: boolean): void;
+}
+
+export async function cuttable(t: Teardown, url: string): Promise<Way> {
+  const target = new URL(url);
+  const sockets = new Set<Socket>();
+  let closed = false;
+  const server = createServer((client) => {
+    if (closed) return void client.destroy();
+    const upstream = connectSocket(Number(target.port), target.hostname);
+    join(client, upstream, sockets);
+    join(upstream, client, sockets);
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const cut = () => {
+    const count = sockets.size;
+    for (const socket of sockets) socket.destroy();
+    return count;
+  };
+  t.teardown(() => {
+    cut();
+    server.close();
+  });
+  const address = server.address();
+  if (!address || typeof address === 'string') throw new Error('no port');
+  const through = new URL(url);
+  through.host = `127.0.0.1:${address.port}`;
+  return {
+    url: through.href,
+    cut,
+    close(refuse) {
+      closed = refuse;
+    },
+    silence(silent) {
+      for (const socket of sockets) silent ? socket.pause() : socket.resume();
+    },
+  };
+}
+
+function join(one: Socket, other: Socket, sockets: Set<Socket>): void {
+  sockets.add(one);
+  one.on('data', (bytes) => other.write(bytes));
+  one.on('error', () => other.destroy());
+  one.on('close', () => {
+    sockets.delete(one);
+    other.destroy();
+  });
+}

@@ -1,0 +1,11 @@
+import type { MigrationClass } from './db/migrate.ts';
+import { Migration20261101000000_answers } from './db/migration.ts';
+import { Migration20261101000001_messaging } from './messaging/migration.ts';
+import { Migration20261101000002_saga } from './saga/migration.ts';
+
+/** The tables of the runtime, which every service has in its own schema. */
+export const runtimeMigrations: readonly MigrationClass[] = [
+  Migration20261101000000_answers,
+  Migration20261101000001_messaging,
+  Migration20261101000002_saga,
+];

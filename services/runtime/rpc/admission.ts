@@ -1,0 +1,25 @@
+import type { Call, Interceptor } from './call.ts';
+import { overloaded, RpcError, runtimeDomain } from './errors.ts';
+
+/** Bytes of request headers that a call may bring. */
+const metadataBytesMax = 8 * 1024;
+
+/** Refuses work beyond a number of calls in progress, before anything is spent on it. */
+export function admission(callsMax: number, metadataBytes: (call: Call) => number): Interceptor {
+  let inProgress = 0;
+  return (next) => async (call) => {
+    if (inProgress >= callsMax) throw overloaded('calls', `more than ${callsMax} calls are in progress`);
+    if (metadataBytes(call) > metadataBytesMax) {
+      throw new RpcError('RESOURCE_EXHAUSTED', 'OVERLOADED', `request headers exceed ${metadataBytesMax} bytes`, {
+        domain: runtimeDomain,
+        details: { quota: { subject: 'metadata', description: `at most ${metadataBytesMax} bytes` } },
+      });
+    }
+    inProgress += 1;
+    try {
+      return await next(call);
+    } finally {
+      inProgress -= 1;
+    }
+  };
+}

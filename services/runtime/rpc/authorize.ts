@@ -1,0 +1,66 @@
+import type { Decision } from '../authz/policy.ts';
+import { Counter, type Registry } from '../telemetry/metrics.ts';
+import type { Call, Caller, Interceptor } from './call.ts';
+import { permissionDenied, policyUnavailable } from './errors.ts';
+
+/** Decides whether a caller has a permission; null while no policy can be trusted. */
+export type Decide = (caller: Caller, permission: string) => Decision | null;
+
+export function decisionCounter(registry: Registry): Counter<'permission' | 'decision'> {
+  return new Counter({
+    name: 'armature_authz_decisions_total',
+    help: 'Authorization decisions',
+    labelNames: ['permission', 'decision'],
+    registers: [registry],
+  });
+}
+
+/**
+ * Lets a call through only when policy allows it. The scope "own" is checked here against a request
+ * field, or by the handler once it has loaded the resource; a handler that forgets fails the call.
+ */
+export function authorize(
+  rule: { permission: string; owner: { kind: 'field'; read: (message: any) => string } | { kind: 'loaded' } | null },
+  decide: Decide,
+  counter: Counter<'permission' | 'decision'>,
+): Interceptor {
+  const { permission, owner } = rule;
+  const allowed = counter.labels({ permission, decision: 'allow' });
+  const denied = counter.labels({ permission, decision: 'deny' });
+  const refuse = (call: Call, cause: string) => {
+    denied.inc();
+    call.log.info({ permission, cause, workload: call.caller.workload, user: call.caller.user?.subject }, 'denied');
+    return Promise.reject(permissionDenied(permission));
+  };
+  return (next) => (call) => {
+    const decision = decide(call.caller, permission);
+    if (!decision) {
+      denied.inc();
+      return Promise.reject(policyUnavailable());
+    }
+    if (!decision.allowed) return refuse(call, decision.reason);
+    if (decision.scope === 'own') {
+      if (!owner) return refuse(call, 'only own things are allowed, and these have no owner');
+      if (owner.kind === 'field' && owner.read(call.message) !== call.caller.user?.subject) {
+        return refuse(call, 'not the owner');
+      }
+    }
+    allowed.inc();
+    call.scope = decision.scope;
+    call.policyVersion = decision.policyVersion;
+    if (owner?.kind !== 'loaded' || decision.scope !== 'own') return next(call);
+    return next(call).then((reply) => {
+      if (!call.ownerChecked) throw new Error(`${call.name} answered without checking the owner`);
+      return reply;
+    });
+  };
+}
+
+/**
+ * Whether the caller may act on a loaded resource of this owner. Every handler whose contract says
+ * `owner: {loaded: true}` asks before it answers, and answers a stranger as if nothing were there.
+ */
+export function mayTouch(call: Call, ownerId: string): boolean {
+  call.ownerChecked = true;
+  return call.scope === 'any' || (call.scope === 'own' && call.caller.user?.subject === ownerId);
+}

@@ -1,0 +1,253 @@
+import { readFileSync } from 'node:fs';
+import type { MethodContract, ServiceContract } from '@armature/proto/contract.ts';
+import {
+  type ChannelCredentials,
+  type ClientReadableStream,
+  credentials,
+  type CallOptions as GrpcCallOptions,
+  Client as GrpcClient,
+  Metadata,
+  type ServiceError,
+  status,
+} from '@grpc/grpc-js';
+import { v7 as uuidv7 } from 'uuid';
+import { workloadOf } from '../authz/spiffe.ts';
+import { childTrace, traceparent } from '../telemetry/trace.ts';
+import { type Call, compose, DeadlineError, type Handler, type Interceptor, openCall, silentLog } from './call.ts';
+import { type Code, RpcError } from './errors.ts';
+import { decodeStatus } from './status.ts';
+
+type Builtin = Date | Uint8Array | string | number | bigint | boolean | undefined;
+/** A message with what may be left out left out; ts-proto fills in the zero values. */
+export type Init<T> = T extends Builtin
+  ? T
+  : T extends (infer U)[]
+    ? Init<U>[]
+    : T extends { $case: string }
+      ? { [K in keyof Omit<T, '$case'>]?: Init<T[K]> } & { $case: T['$case'] }
+      : { [K in keyof T]?: Init<T[K]> };
+
+export interface CallOptions {
+  /** The call on whose behalf this one is made: its deadline and cancellation cascade, its user goes along. */
+  parent?: Call;
+  /** Milliseconds; the contract's default when left out. */
+  timeoutMs?: number;
+  /** An access token of the user, when there is no parent that has one. */
+  token?: string;
+  signal?: AbortSignal;
+}
+
+/** One promise method per unary RPC, one async iterable per stream. */
+export type Client<C extends ServiceContract> = {
+  [M in keyof C['methods']]: C['methods'][M] extends MethodContract<infer Request, infer Response, infer Kind>
+    ? Kind extends 'unary'
+      ? (message: Init<Request>, options?: CallOptions) => Promise<Response>
+      : (message: Init<Request>, options?: CallOptions) => AsyncIterable<Response>
+    : never;
+} & {
+  /** Closes the connections. */
+  close(): void;
+};
+
+export interface ClientOptions {
+  /** host:port of every instance; calls go round. */
+  addresses: readonly string[];
+  tls: { certFile: string; keyFile: string; caFile: string };
+  /** The workload that must be on the other end, such as "service:orders". */
+  expectWorkload: string;
+  trustDomain?: string;
+  /** The token of every call that brings none of its own. */
+  token?: () => string | undefined;
+  /** More of the chain, outermost first; services put their metrics here. */
+  interceptors?: (method: MethodContract) => readonly Interceptor[];
+}
+
+/**
+ * A client for one service. Every call has a deadline; retries happen only where the contract declares
+ * idempotency, by the generated service config; a keyed request without a request id is given one.
+ */
+export function createClient<C extends ServiceContract>(contract: C, options: ClientOptions): Client<C> {
+  const channel = new GrpcClient(targetOf(options.addresses), channelCredentials(options), {
+    'grpc.service_config': JSON.stringify(contract.serviceConfig),
+    'grpc.service_config_disable_resolution': 1,
+    // TLS wants a name rather than an address; who the server is, its SPIFFE id tells.
+    'grpc.ssl_target_name_override': 'localhost',
+    // The mesh is reached directly; grpc-js would send even loopback through a proxy of the environment.
+    'grpc.enable_http_proxy': 0,
+    'grpc.keepalive_time_ms': 20_000,
+    'grpc.keepalive_timeout_ms': 5_000,
+    'grpc.initial_reconnect_backoff_ms': 100,
+    'grpc.max_reconnect_backoff_ms': 2_000,
+    'grpc.max_receive_message_length': 4 * 1024 * 1024,
+    'grpc.max_send_message_length': 4 * 1024 * 1024,
+  });
+  const methods: Record<string, unknown> = { close: () => channel.close() };
+  for (const [localName, method] of Object.entries(contract.methods)) {
+    const chain = options.interceptors?.(method) ?? [];
+    const bind = method.kind === 'unary' ? bindUnary : bindStream;
+    methods[localName] = bind(channel, method, chain, options);
+  }
+  return methods as Client<C>;
+}
+
+/** Several addresses only work as IP literals, which is what round robin is given here. */
+function targetOf(addresses: readonly string[]): string {
+  const [first] = addresses;
+  if (!first) throw new Error('a client needs at least one address');
+  if (addresses.length === 1 && !/^\d+\.\d+\.\d+\.\d+:/.test(first)) return `dns:///${first}`;
+  return `ipv4:${addresses.join(',')}`;
+}
+
+/** The server proves who it is by its SPIFFE id, whatever name it is reached under. */
+function channelCredentials(options: ClientOptions): ChannelCredentials {
+  const { tls, expectWorkload, trustDomain = 'armature.local' } = options;
+  return credentials.createSsl(readFileSync(tls.caFile), readFileSync(tls.keyFile), readFileSync(tls.certFile), {
+    checkServerIdentity(_host, certificate) {
+      const workload = workloadOf(certificate, trustDomain);
+      if (workload === expectWorkload) return undefined;
+      return new Error(`expected ${expectWorkload} on the other end, found ${workload ?? 'no workload'}`);
+    },
+  });
+}
+
+function open(method: MethodContract, message: unknown, options: ClientOptions, callOptions: CallOptions): Call {
+  const { parent, timeoutMs } = callOptions;
+  if (parent?.inTransaction) throw new Error(`${method.path} was called inside a transaction of ${parent.name}`);
+  const timeout = Math.min(timeoutMs ?? method.deadline.defaultMs, method.deadline.maxMs);
+  const call = openCall<any>({
+    kind: 'client',
+    name: method.path,
+    method,
+    message: withRequestId(method, method.request.fromPartial(message ?? {})),
+    deadline: Math.min(Date.now() + timeout, parent?.deadline ?? Number.POSITIVE_INFINITY),
+    trace: childTrace(parent && traceparent(parent.trace)),
+    log: parent?.log ?? silentLog,
+    caller: parent?.caller,
+    parent,
+  });
+  const token = callOptions.token ?? parent?.caller.user?.token ?? (parent ? undefined : options.token?.());
+  if (token) tokens.set(call, token);
+  return call;
+}
+
+const tokens = new WeakMap<Call, string>();
+
+function withRequestId(method: MethodContract, message: Record<string, unknown>): Record<string, unknown> {
+  if (method.idempotency && method.idempotency.read(message) === '') {
+    message[method.idempotency.field.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase())] = uuidv7();
+  }
+  return message;
+}
+
+function headers(call: Call): Metadata {
+  const metadata = new Metadata();
+  metadata.set('traceparent', traceparent(call.trace));
+  const token = tokens.get(call);
+  if (token) metadata.set('authorization', `Bearer ${token}`);
+  return metadata;
+}
+
+const serialize = (bytes: Buffer): Buffer => bytes;
+const encode = (method: MethodContract, message: unknown): Buffer =>
+  Buffer.from(method.request.encode(message).finish());
+
+function bindUnary(channel: GrpcClient, method: MethodContract, chain: readonly Interceptor[], options: ClientOptions) {
+  const send: Handler = (call) =>
+    new Promise((resolve, reject) => {
+      const grpcOptions: GrpcCallOptions = { deadline: call.deadline };
+      const grpcCall = channel.makeUnaryRequest(
+        method.path,
+        serialize,
+        (bytes) => method.response.decode(bytes),
+        encode(method, call.message),
+        headers(call),
+        grpcOptions,
+        (error, reply) => (error ? reject(toRpcError(error, method)) : resolve(reply)),
+      );
+      cancelWith(grpcCall, call);
+    });
+  const handler = compose(chain, send);
+  return async (message: unknown, callOptions: CallOptions = {}) => {
+    const call = open(method, message, options, callOptions);
+    const unlink = linkSignal(call, callOptions);
+    try {
+      return await handler(call);
+    } finally {
+      unlink();
+      call.close();
+    }
+  };
+}
+
+function bindStream(
+  channel: GrpcClient,
+  method: MethodContract,
+  chain: readonly Interceptor[],
+  options: ClientOptions,
+) {
+  const send: Handler = async (call) => {
+    const stream = channel.makeServerStreamRequest(
+      method.path,
+      serialize,
+      (bytes) => method.response.decode(bytes),
+      encode(method, call.message),
+      headers(call),
+      { deadline: call.deadline },
+    );
+    cancelWith(stream, call);
+    return messages(stream, method);
+  };
+  const handler = compose(chain, send);
+  return async function* (message: unknown, callOptions: CallOptions = {}) {
+    const call = open(method, message, options, callOptions);
+    const unlink = linkSignal(call, callOptions);
+    try {
+      yield* (await handler(call)) as AsyncIterable<unknown>;
+    } finally {
+      unlink();
+      call.close();
+    }
+  };
+}
+
+/** Reads with backpressure; leaving the loop early cancels the call. */
+async function* messages(stream: ClientReadableStream<unknown>, method: MethodContract): AsyncGenerator<unknown> {
+  try {
+    yield* stream;
+  } catch (error) {
+    throw toRpcError(error as ServiceError, method);
+  } finally {
+    stream.cancel();
+  }
+}
+
+/** The deadline is left to gRPC, which has it too: cancelling first would make CANCELLED of DEADLINE_EXCEEDED. */
+function cancelWith(grpcCall: { cancel(): void }, call: Call): void {
+  const cancel = () => {
+    if (!(call.signal.reason instanceof DeadlineError)) grpcCall.cancel();
+  };
+  if (call.signal.aborted) cancel();
+  else call.signal.addEventListener('abort', cancel, { once: true });
+}
+
+function linkSignal(call: Call, { signal }: CallOptions): () => void {
+  if (!signal) return () => {};
+  const abort = () => call.cancel(signal.reason instanceof Error ? signal.reason : new Error('aborted'));
+  if (signal.aborted) abort();
+  else signal.addEventListener('abort', abort, { once: true });
+  return () => signal.removeEventListener('abort', abort);
+}
+
+function toRpcError(error: ServiceError, method: MethodContract): RpcError {
+  if (error instanceof RpcError) return error;
+  const details = error.metadata?.get('grpc-status-details-bin')[0];
+  if (Buffer.isBuffer(details)) {
+    try {
+      return decodeStatus(details, method.path);
+    } catch {
+      // A status of somebody else's making; its code and message are all there is.
+    }
+  }
+  const code = (status[error.code] ?? 'UNKNOWN') as Code;
+  return new RpcError(code, '', error.details ?? String(error.message), { from: method.path });
+}

@@ -1,0 +1,139 @@
+import type { FieldViolation } from '@armature/proto/contract.ts';
+import type { status } from '@grpc/grpc-js';
+
+/** Names of gRPC status codes, without OK: an error is never that. */
+export type Code = Exclude<keyof typeof status, 'OK'>;
+
+export interface RpcErrorDetails {
+  fieldViolations?: readonly FieldViolation[];
+  /** How long to wait before trying again, milliseconds. */
+  retryDelayMs?: number;
+  /** Which limit was hit: what it applies to, and what it says. */
+  quota?: { subject: string; description: string };
+}
+
+/**
+ * The one error that crosses edges. `code`, `reason`, `message` and `metadata` reach the caller; `cause`
+ * is logged here and never sent.
+ */
+export class RpcError extends Error {
+  override readonly name = 'RpcError';
+  readonly code: Code;
+  /** The contract's reason, such as "STOCK_INSUFFICIENT". */
+  readonly reason: string;
+  /** Who defined the reason: "inventory.armature.local". Empty: the service that answers. */
+  readonly domain: string;
+  readonly metadata: Readonly<Record<string, string>>;
+  readonly details: RpcErrorDetails;
+  /** The method that answered with this error, when it came over the wire. */
+  readonly from: string;
+
+  constructor(
+    code: Code,
+    reason: string,
+    message: string,
+    options: {
+      domain?: string;
+      metadata?: Record<string, string>;
+      details?: RpcErrorDetails;
+      cause?: unknown;
+      from?: string;
+    } = {},
+  ) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.code = code;
+    this.reason = reason;
+    this.domain = options.domain ?? '';
+    this.metadata = options.metadata ?? {};
+    this.details = options.details ?? {};
+    this.from = options.from ?? '';
+  }
+}
+
+/** A rule of the service said no. Each service's errors.ts has one constructor per reason. */
+export function rpcError(code: Code, reason: string, message: string, metadata: Record<string, string> = {}): RpcError {
+  return new RpcError(code, reason, message, { metadata });
+}
+
+/** Reasons of the runtime itself, as in armature/runtime/v1/errors.proto. */
+export const runtimeDomain = 'runtime.armature.local';
+function runtimeError(
+  code: Code,
+  reason: string,
+  message: string,
+  more: { metadata?: Record<string, string>; details?: RpcErrorDetails; cause?: unknown } = {},
+) {
+  return new RpcError(code, reason, message, { ...more, domain: runtimeDomain });
+}
+
+export const messageMalformed = (cause: unknown) =>
+  runtimeError('INVALID_ARGUMENT', 'MESSAGE_MALFORMED', 'the request is not a message of the declared type', { cause });
+
+export const fieldsInvalid = (fieldViolations: readonly FieldViolation[]) =>
+  runtimeError(
+    'INVALID_ARGUMENT',
+    'FIELDS_INVALID',
+    fieldViolations.map((violation) => `${violation.field} ${violation.description}`).join('; '),
+    { details: { fieldViolations } },
+  );
+
+export const requestIdReused = (field: string) =>
+  runtimeError('INVALID_ARGUMENT', 'REQUEST_ID_REUSED', `${field} was used before with another request`, {
+    details: { fieldViolations: [{ field, description: 'was used before with another request', reason: 'reused' }] },
+  });
+
+/** Says the same whatever was wrong with the credentials; the cause is for the log. */
+export const credentialsInvalid = (cause: string) =>
+  runtimeError('UNAUTHENTICATED', 'CREDENTIALS_INVALID', 'no valid credentials', { cause: new Error(cause) });
+
+export const permissionDenied = (permission: string) =>
+  runtimeError('PERMISSION_DENIED', 'PERMISSION_DENIED', `${permission} is not allowed`, { metadata: { permission } });
+
+export const policyUnavailable = () =>
+  runtimeError('UNAVAILABLE', 'POLICY_UNAVAILABLE', 'no policy is at hand', { details: { retryDelayMs: 1000 } });
+
+export const deadlineExceeded = () =>
+  runtimeError('DEADLINE_EXCEEDED', 'DEADLINE_EXCEEDED', 'the deadline passed before the answer was ready');
+
+export const cancelled = () => runtimeError('CANCELLED', 'CANCELLED', 'the call was taken back');
+
+export const overloaded = (subject: string, description: string) =>
+  runtimeError('RESOURCE_EXHAUSTED', 'OVERLOADED', description, {
+    details: { retryDelayMs: 200, quota: { subject, description } },
+  });
+
+export const draining = () =>
+  runtimeError('UNAVAILABLE', 'DRAINING', 'the service is stopping', { details: { retryDelayMs: 100 } });
+
+export const contention = (cause: unknown) =>
+  runtimeError('ABORTED', 'CONTENTION', 'another transaction was in the way', {
+    cause,
+    details: { retryDelayMs: 100 },
+  });
+
+export const dependencyUnavailable = (name: string, cause: unknown) =>
+  runtimeError('UNAVAILABLE', 'DEPENDENCY_UNAVAILABLE', `${name} does not answer`, {
+    cause,
+    metadata: { dependency: name },
+    details: { retryDelayMs: 500 },
+  });
+
+export const pageTokenInvalid = () =>
+  runtimeError('INVALID_ARGUMENT', 'PAGE_TOKEN_INVALID', 'page_token is not one that this method gave for this query', {
+    details: {
+      fieldViolations: [{ field: 'page_token', description: 'was not given for this query', reason: 'page_token' }],
+    },
+  });
+
+export const fieldMaskInvalid = (path: string) =>
+  runtimeError('INVALID_ARGUMENT', 'FIELD_MASK_INVALID', `update_mask names ${path}, which cannot be changed`, {
+    details: {
+      fieldViolations: [
+        { field: 'update_mask', description: `names ${path}, which cannot be changed`, reason: 'mask' },
+      ],
+    },
+  });
+
+/** Anything that is not an RpcError: the caller learns only the id under which the log has the cause. */
+export const internal = (correlationId: string, cause: unknown) =>
+  runtimeError('INTERNAL', 'INTERNAL', 'internal error', { cause, metadata: { correlation_id: correlationId } });

@@ -1,0 +1,109 @@
+import { readFile } from 'node:fs/promises';
+import type net from 'node:net';
+import tls from 'node:tls';
+import { type Server, ServerCredentials } from '@grpc/grpc-js';
+import { workloadOf } from '../authz/spiffe.ts';
+import type { Logger } from '../telemetry/log.ts';
+import './request-headers.ts';
+
+export interface TlsFiles {
+  certFile: string;
+  keyFile: string;
+  caFile: string;
+}
+
+export interface Listener {
+  /** host:port that is listened on. */
+  readonly address: string;
+  /** Casbin subject of the workload behind a connection, by `getPeer()`; null without a valid certificate. */
+  workloadAt(peer: string): string | null;
+  connections(): number;
+  /** Takes no new connections; those there are stay. The promise is kept when the last of them has ended. */
+  close(): Promise<void>;
+}
+
+const limits = { connectionsMax: 2_000, handshakeTimeoutMs: 5_000, reloadIntervalMs: 10_000 };
+
+/**
+ * Terminates TLS itself and hands the connections to gRPC: that is how handshakes get a time limit, the
+ * number of connections a ceiling, certificates a reload without restart, and how the workload's name is
+ * worked out once per connection instead of once per call. A connection without a valid certificate is
+ * let in, so that its calls can be refused with a proper status.
+ */
+export async function listen(options: {
+  server: Server;
+  address: string;
+  tls: TlsFiles;
+  trustDomain: string;
+  log: Logger;
+}): Promise<Listener> {
+  const { host, port } = splitAddress(options.address);
+  const injector = options.server.createConnectionInjector(ServerCredentials.createInsecure());
+  const workloads = new Map<string, string | null>();
+  let files = await readFiles(options.tls);
+  const listener = tls.createServer({
+    ...files,
+    ALPNProtocols: ['h2'],
+    requestCert: true,
+    rejectUnauthorized: false,
+    minVersion: 'TLSv1.2',
+    handshakeTimeout: limits.handshakeTimeoutMs,
+  });
+  listener.maxConnections = limits.connectionsMax;
+  listener.on('secureConnection', (socket) => {
+    const peer = `${socket.remoteAddress}:${socket.remotePort}`;
+    workloads.set(peer, identify(socket, options.trustDomain));
+    socket.once('close', () => workloads.delete(peer));
+    socket.on('error', (error) => options.log.debug({ err: error, peer }, 'connection failed'));
+    injector.injectConnection(socket);
+  });
+  listener.on('tlsClientError', (error) => options.log.debug({ err: error }, 'TLS handshake failed'));
+  await new Promise<void>((resolve, reject) => {
+    listener.once('error', reject);
+    listener.listen({ host, port, backlog: 512 }, resolve);
+  });
+  // A pair read while it is being replaced does not match; it is left for the next round.
+  const reload = setInterval(() => {
+    readFiles(options.tls)
+      .then((fresh) => {
+        if (fresh.cert.equals(files.cert) && fresh.ca.equals(files.ca) && fresh.key.equals(files.key)) return;
+        listener.setSecureContext({ ...fresh, minVersion: 'TLSv1.2' });
+        files = fresh;
+        options.log.info('certificates reloaded');
+      })
+      .catch((error: unknown) => options.log.warn({ err: error }, 'certificates not reloaded; the old ones stay'));
+  }, limits.reloadIntervalMs);
+  reload.unref();
+  const bound = listener.address() as net.AddressInfo;
+  return {
+    address: `${host}:${bound.port}`,
+    workloadAt: (peer) => workloads.get(peer) ?? null,
+    connections: () => workloads.size,
+    close() {
+      clearInterval(reload);
+      return new Promise((resolve) => listener.close(() => resolve()));
+    },
+  };
+}
+
+function identify(socket: tls.TLSSocket, trustDomain: string): string | null {
+  if (!socket.authorized) return null;
+  const certificate = socket.getPeerX509Certificate();
+  return certificate ? workloadOf(certificate, trustDomain) : null;
+}
+
+async function readFiles(files: TlsFiles): Promise<{ cert: Buffer; key: Buffer; ca: Buffer }> {
+  const [cert, key, ca] = await Promise.all([
+    readFile(files.certFile),
+    readFile(files.keyFile),
+    readFile(files.caFile),
+  ]);
+  return { cert, key, ca };
+}
+
+/** Splits "host:port"; throws on anything else. */
+export function splitAddress(address: string): { host: string; port: number } {
+  const match = /^(.+):(\d{1,5})$/.exec(address);
+  if (!match?.[1] || Number(match[2]) > 65_535) throw new Error(`not a host:port address: ${address}`);
+  return { host: match[1], port: Number(match[2]) };
+}

@@ -1,0 +1,329 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { MethodContract, ServiceContract } from '@armature/proto/contract.ts';
+import {
+  Metadata,
+  Server,
+  type ServerUnaryCall,
+  type ServerWritableStream,
+  type ServiceDefinition,
+  type StatusObject,
+  type sendUnaryData,
+  status,
+  type UntypedServiceImplementation,
+} from '@grpc/grpc-js';
+import type { Logger } from '../telemetry/log.ts';
+import { childTrace } from '../telemetry/trace.ts';
+import { type Call, compose, DeadlineError, type Handler, type Interceptor, openCall } from './call.ts';
+import { cancelled, deadlineExceeded, draining, RpcError } from './errors.ts';
+import { listen, type TlsFiles } from './listener.ts';
+import { encodeStatus, safeText } from './status.ts';
+
+/** What a service implements for a contract: one function per method, by local name. */
+export type Implementation<C extends ServiceContract> = {
+  [M in keyof C['methods']]: C['methods'][M] extends MethodContract<infer Request, infer Response, infer Kind>
+    ? Kind extends 'unary'
+      ? (message: Request, call: Call<Request>) => Promise<Response>
+      : (message: Request, call: Call<Request>) => AsyncIterable<Response>
+    : never;
+};
+
+export interface Registration<C extends ServiceContract = ServiceContract> {
+  readonly contract: C;
+  readonly implementation: Implementation<C>;
+}
+
+/** Pairs a contract with its implementation, checked against each other. */
+export function implement<C extends ServiceContract>(contract: C, implementation: Implementation<C>): Registration<C> {
+  return { contract, implementation };
+}
+
+export const serverLimits = {
+  messageBytesMax: 4 * 1024 * 1024,
+  streamsPerConnectionMax: 512,
+  connectionAgeMaxMs: 60 * 60_000,
+  connectionGraceMs: 10_000,
+};
+
+/** For the last answers to go out, and for clients that stay connected without a call. */
+const lingerMs = 500;
+
+export interface RpcServerOptions {
+  address: string;
+  tls: TlsFiles;
+  trustDomain: string;
+  registrations: readonly Registration<any>[];
+  /** Services outside the contracts: health, reflection, channelz. They guard themselves. */
+  standard?: readonly { definition: ServiceDefinition; implementation: UntypedServiceImplementation }[];
+  /** The chain of one method, outermost first. */
+  chain: (method: MethodContract) => readonly Interceptor[];
+  log: Logger;
+}
+
+export interface RpcServer {
+  readonly address: string;
+  /** Casbin subject behind a connection. */
+  workloadAt(peer: string): string | null;
+  inFlight(): number;
+  /**
+   * Stops taking connections and calls, lets calls in flight finish, and cuts what is left after
+   * `timeoutMs`. Streams are asked to end at once: their clients resume elsewhere.
+   */
+  drain(timeoutMs: number): Promise<void>;
+}
+
+/** The only place that touches grpc-js's server: turns its calls into ours and back. */
+export async function startServer(options: RpcServerOptions): Promise<RpcServer> {
+  const server = new Server({
+    'grpc.max_receive_message_length': serverLimits.messageBytesMax,
+    'grpc.max_send_message_length': serverLimits.messageBytesMax,
+    'grpc.max_concurrent_streams': serverLimits.streamsPerConnectionMax,
+    'grpc.max_connection_age_ms': serverLimits.connectionAgeMaxMs,
+    'grpc.max_connection_age_grace_ms': serverLimits.connectionGraceMs,
+    'grpc.keepalive_time_ms': 30_000,
+    'grpc.keepalive_timeout_ms': 10_000,
+  });
+  const open = new Set<Call>();
+  for (const { contract, implementation } of options.registrations) {
+    const [definition, handlers] = bindContract(contract, implementation, options, open);
+    server.addService(definition, handlers);
+  }
+  for (const { definition, implementation } of options.standard ?? []) server.addService(definition, implementation);
+  const listener = await listen({ ...options, server });
+  return {
+    address: listener.address,
+    workloadAt: listener.workloadAt,
+    inFlight: () => open.size,
+    async drain(timeoutMs) {
+      const disconnected = listener.close();
+      for (const call of open) if (call.method?.kind === 'server_stream') call.cancel(draining());
+      // Tells clients to go elsewhere. When it calls back means nothing: node closes an HTTP/2 server's sessions
+      // itself, and grpc-js 1.14 takes a session that is closing, with calls in flight, for one that has ended.
+      server.tryShutdown(() => {});
+      const end = performance.now() + timeoutMs;
+      while (open.size > 0 && performance.now() < end) await sleep(5);
+      if (open.size > 0) options.log.warn({ calls: open.size }, 'calls cut at the end of the drain');
+      else await Promise.race([disconnected, sleep(lingerMs)]);
+      server.forceShutdown();
+    },
+  };
+}
+
+const passBytes = (bytes: Buffer): Buffer => bytes;
+
+function bindContract(
+  contract: ServiceContract,
+  implementation: Readonly<Record<string, (message: any, call: Call) => unknown>>,
+  options: RpcServerOptions,
+  open: Set<Call>,
+): [ServiceDefinition, UntypedServiceImplementation] {
+  const definition: Record<string, ServiceDefinition[string]> = {};
+  const handlers: UntypedServiceImplementation = {};
+  for (const [localName, method] of Object.entries(contract.methods)) {
+    const act = implementation[localName];
+    if (!act) throw new Error(`${method.path} has no implementation`);
+    definition[localName] = {
+      path: method.path,
+      requestStream: false,
+      responseStream: method.kind === 'server_stream',
+      // Bytes go through as they are: decoding belongs in the chain, where its errors get a proper status,
+      // and a stored answer goes out byte for byte.
+      requestSerialize: passBytes,
+      requestDeserialize: passBytes,
+      responseSerialize: passBytes,
+      responseDeserialize: passBytes,
+    };
+    const chain = options.chain(method);
+    const bind = method.kind === 'unary' ? bindUnary : bindStream;
+    handlers[localName] = bind({ method, act, chain, domain: contract.domain, options, open });
+  }
+  return [definition, handlers];
+}
+
+interface Binding {
+  method: MethodContract;
+  act: (message: any, call: Call) => any;
+  chain: readonly Interceptor[];
+  domain: string;
+  options: RpcServerOptions;
+  open: Set<Call>;
+}
+
+type AnyServerCall = ServerUnaryCall<Buffer, Buffer> | ServerWritableStream<Buffer, Buffer>;
+
+function bindUnary({ method, act, chain, domain, options, open }: Binding) {
+  const handler = compose(chain, async (call) => {
+    const reply = await act(call.message, call);
+    return call.answer ?? method.response.encode(reply).finish();
+  });
+  return (grpcCall: ServerUnaryCall<Buffer, Buffer>, callback: sendUnaryData<Buffer>) => {
+    let answered = false;
+    const { call, timer } = accept(grpcCall, method, options, open, (error) => settle(error));
+    const settle = (error: unknown, bytes?: Uint8Array) => {
+      if (answered) return;
+      answered = true;
+      if (timer) clearTimeout(timer);
+      if (bytes) callback(null, asBuffer(bytes));
+      else callback(toStatus(error, call, domain));
+    };
+    run(handler, call, open).then(
+      (bytes) => settle(null, bytes as Uint8Array),
+      (error) => settle(error),
+    );
+  };
+}
+
+function bindStream({ method, act, chain, domain, options, open }: Binding) {
+  const senders = new WeakMap<Call, ServerWritableStream<Buffer, Buffer>>();
+  const handler = compose(chain, async (call) => {
+    const stream = senders.get(call);
+    if (!stream) throw new Error('a stream call without its stream');
+    for await (const message of untilAborted<unknown>(act(call.message, call), call.signal)) {
+      if (call.method?.owner?.kind === 'loaded' && call.scope === 'own' && !call.ownerChecked) {
+        throw new Error(`${method.path} sent a message before it checked the owner`);
+      }
+      if (!stream.write(asBuffer(method.response.encode(message).finish()))) await drained(stream, call.signal);
+    }
+  });
+  return (stream: ServerWritableStream<Buffer, Buffer>) => {
+    let answered = false;
+    const { call, timer } = accept(stream, method, options, open, (error) => settle(error));
+    senders.set(call, stream);
+    const settle = (error: unknown) => {
+      if (answered) return;
+      answered = true;
+      if (timer) clearTimeout(timer);
+      if (error) stream.emit('error', toStatus(error, call, domain));
+      else stream.end();
+    };
+    run(handler, call, open).then(() => settle(null), settle);
+  };
+}
+
+async function run(handler: Handler, call: Call, open: Set<Call>): Promise<unknown> {
+  open.add(call);
+  try {
+    return await handler(call);
+  } finally {
+    open.delete(call);
+    call.close();
+  }
+}
+
+/**
+ * Opens our call for theirs. grpc-js times deadlines that the client set; one that it did not set, or that
+ * is longer than the contract allows, gets a timer here. The message is still bytes: decode turns it.
+ */
+function accept(
+  grpcCall: AnyServerCall,
+  method: MethodContract,
+  options: RpcServerOptions,
+  open: Set<Call>,
+  onDeadline: (error: RpcError) => void,
+): { call: Call; timer: NodeJS.Timeout | null } {
+  const { metadata } = grpcCall;
+  const asked = Number(grpcCall.getDeadline());
+  const now = Date.now();
+  const limit = now + (Number.isFinite(asked) ? method.deadline.maxMs : method.deadline.defaultMs);
+  const header = (name: string) => {
+    const value = metadata.get(name)[0];
+    return typeof value === 'string' ? value : undefined;
+  };
+  const call = openCall<any>({
+    kind: 'server',
+    name: method.path,
+    method,
+    message: grpcCall.request,
+    deadline: Math.min(asked, limit),
+    trace: childTrace(header('traceparent')),
+    log: options.log,
+    header,
+  });
+  transports.set(call, grpcCall);
+  grpcCall.once('cancelled', () => {
+    if (open.has(call))
+      call.cancel(call.deadline <= Date.now() ? new DeadlineError('the deadline passed') : cancelled());
+  });
+  const timer =
+    asked <= limit
+      ? null
+      : setTimeout(() => {
+          call.cancel(new DeadlineError('the deadline passed'));
+          onDeadline(deadlineExceeded());
+        }, limit - now);
+  return { call, timer };
+}
+
+const transports = new WeakMap<Call, AnyServerCall>();
+
+/** The address a server call came from, as grpc-js names it. */
+export const peerOf = (call: Call): string => transports.get(call)?.getPeer() ?? '';
+
+/** About how many bytes of headers a server call brought. */
+export function metadataBytesOf(call: Call): number {
+  // getMap() would copy every header of every call; the map behind it is private but has not changed in years.
+  const metadata = transports.get(call)?.metadata as unknown as { internalRepr?: Map<string, (string | Buffer)[]> };
+  let bytes = 0;
+  for (const [name, values] of metadata?.internalRepr ?? []) {
+    for (const value of values) bytes += name.length + value.length;
+  }
+  return bytes;
+}
+
+function asBuffer(bytes: Uint8Array): Buffer {
+  return Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
+
+function toStatus(
+  error: unknown,
+  call: Call,
+  domain: string,
+): Partial<StatusObject> & { code: number; details: string } {
+  const metadata = new Metadata();
+  if (!(error instanceof RpcError)) {
+    // The errors interceptor leaves nothing else; this is for a fault in the chain itself.
+    call.log.error({ err: error }, 'an error passed the chain');
+    return { code: status.INTERNAL, details: 'internal error', metadata };
+  }
+  metadata.set('grpc-status-details-bin', Buffer.from(encodeStatus(error, domain)));
+  return { code: status[error.code], details: safeText(error.message), metadata };
+}
+
+/** Iterates until the signal is aborted; then throws its reason, even when the source never answers. */
+async function* untilAborted<T>(source: AsyncIterable<T>, signal: AbortSignal): AsyncGenerator<T> {
+  const iterator = source[Symbol.asyncIterator]();
+  // One listener for the whole stream; racing every step against one promise would keep all steps alive.
+  let fail: (reason: unknown) => void = () => {};
+  const onAbort = () => fail(signal.reason);
+  signal.addEventListener('abort', onAbort, { once: true });
+  try {
+    for (;;) {
+      signal.throwIfAborted();
+      const result = await new Promise<IteratorResult<T>>((resolve, reject) => {
+        fail = reject;
+        iterator.next().then(resolve, reject);
+      });
+      if (result.done) return;
+      yield result.value;
+    }
+  } finally {
+    signal.removeEventListener('abort', onAbort);
+    // Not awaited: a generator that waits for its next event ends only when that comes.
+    void Promise.resolve(iterator.return?.()).catch(() => {});
+  }
+}
+
+/** Waits until the stream takes more, so that a slow reader slows its sender instead of filling memory. */
+async function drained(stream: ServerWritableStream<Buffer, Buffer>, signal: AbortSignal): Promise<void> {
+  signal.throwIfAborted();
+  await new Promise<void>((resolve, reject) => {
+    const done = (outcome: () => void) => {
+      stream.removeListener('drain', onDrain);
+      signal.removeEventListener('abort', onAbort);
+      outcome();
+    };
+    const onDrain = () => done(resolve);
+    const onAbort = () => done(() => reject(signal.reason));
+    stream.once('drain', onDrain);
+    signal.addEventListener('abort', onAbort, { once: true });
+  });
+}

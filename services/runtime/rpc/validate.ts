@@ -1,0 +1,12 @@
+import type { FieldViolation, MethodContract } from '@armature/proto/contract.ts';
+import type { Interceptor } from './call.ts';
+import { fieldsInvalid } from './errors.ts';
+
+/** Holds the request to the contract's field rules; every broken one is named. */
+export function validate(method: MethodContract): Interceptor {
+  return (next) => (call) => {
+    const violations: FieldViolation[] = [];
+    method.validate(call.message, violations);
+    return violations.length > 0 ? Promise.reject(fieldsInvalid(violations)) : next(call);
+  };
+}

@@ -1,0 +1,71 @@
+import type { Background } from '../background.ts';
+import { crashPoint } from '../crash-point.ts';
+import type { Call } from '../rpc/call.ts';
+import type { Action, Command } from './core.ts';
+import {
+  defaultTimeoutMs,
+  type Held,
+  type RemoteStep,
+  type SagaDefinition,
+  type StepContext,
+  stepKey,
+} from './definition.ts';
+import { answered, thrown } from './outcome.ts';
+import { factsOf, type Given } from './recording.ts';
+
+type Due = Extract<Command, { step: number }>;
+
+/** Calls the step once and says what came of it; it never throws. Once `giveUp` is aborted it waits no longer. */
+export async function attempt(
+  { background, giveUp }: { background: Background; giveUp: AbortSignal },
+  definition: SagaDefinition<any>,
+  saga: Held,
+  step: RemoteStep<any>,
+  due: Due,
+): Promise<Given> {
+  const { kind, epoch } = due;
+  const name = `saga ${definition.name} ${kind} ${step.name}`;
+  const call = background(name, step.timeoutMs ?? defaultTimeoutMs, saga.traceparent ?? undefined);
+  const { round } = saga.state;
+  const ctx: StepContext<any> = {
+    ...factsOf(saga, saga.results),
+    call,
+    key: stepKey(saga.sagaId, step.name, kind === 'compensate' ? 'compensate' : 'run', round),
+    runKey: stepKey(saga.sagaId, step.name, 'run', kind === 'compensate' ? 0 : round),
+  };
+  const stop = () => call.cancel(new Error('the worker is stopping'));
+  giveUp.addEventListener('abort', stop, { once: true });
+  try {
+    crashPoint('saga.before-call');
+    const answer = invoke(step, kind, ctx, epoch);
+    // The request leaves this process when the event loop next comes round, not when the promise is made.
+    setImmediate(crashPoint, 'saga.sent');
+    const given = await untilDeadline(call, answer);
+    crashPoint('saga.answered');
+    return given;
+  } catch (error) {
+    return { input: thrown(kind, error, epoch) };
+  } finally {
+    giveUp.removeEventListener('abort', stop);
+    call.close();
+  }
+}
+
+async function invoke(step: RemoteStep<any>, kind: Action, ctx: StepContext<any>, epoch: number): Promise<Given> {
+  if (kind === 'compensate') {
+    const result = await step.compensate?.(ctx);
+    return { input: { kind: 'compensated', epoch }, result: result ?? null };
+  }
+  const outcome = kind === 'query' && step.query ? await step.query(ctx) : await step.run(ctx);
+  return { input: answered(outcome, epoch), result: outcome.kind === 'done' ? (outcome.result ?? null) : null };
+}
+
+/** A step that does not heed its deadline is not waited for. */
+function untilDeadline<T>(call: Call, work: Promise<T>): Promise<T> {
+  const { signal } = call;
+  return new Promise((resolve, reject) => {
+    const abort = () => reject(signal.reason);
+    signal.addEventListener('abort', abort, { once: true });
+    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort));
+  });
+}

@@ -1,0 +1,107 @@
+import type { Tx } from '../db/tx.ts';
+import { advance, begin, type Input, isPastPivot, type State } from './core.ts';
+import type { SagaDefinition } from './definition.ts';
+import { insertSaga, lockById, lockBySubject, type SagaRow, writeLocked } from './store.ts';
+
+/**
+ * Starts a saga with the caller's transaction: it runs once that commits, and never if it does not. A saga has
+ * one subject, such as an order, and a subject one saga of a name: a second one is a duplicate-key error.
+ * A worker in this process takes it over without looking for it, unless it is full.
+ */
+export async function startSaga<Data>(
+  tx: Tx,
+  definition: SagaDefinition<Data>,
+  start: { sagaId: string; subjectId: string; data: Data; traceparent?: string },
+): Promise<void> {
+  const { sagaId, subjectId, traceparent = null } = start;
+  const data = JSON.stringify(start.data);
+  const state = begin();
+  const startedAt = performance.now();
+  const { timeLimitMs } = definition.limits;
+  let taker: { lease: { holder: string; leaseMs: number }; adopt: () => void } | null = null;
+  for (const worker of definition.workers) {
+    const lease: { holder: string; leaseMs: number } | null = taker ? null : worker.offer();
+    if (!lease) continue;
+    const held = {
+      ...{ sagaId, subjectId, traceparent, state, startedAt },
+      // As any other worker would read it: what JSON drops must not be there only the first time.
+      data: JSON.parse(data) as unknown,
+      token: 1n,
+      results: {},
+      version: 0,
+      leasedUntil: startedAt + lease.leaseMs,
+      expiresAt: startedAt + timeLimitMs,
+    };
+    taker = { lease, adopt: () => worker.adopt(definition, held) };
+  }
+  const lease = taker?.lease ?? null;
+  await insertSaga(tx, { sagaId, name: definition.name, subjectId, state, data, timeLimitMs, traceparent, lease });
+  tx.afterCommit(taker ? taker.adopt : () => wake(definition));
+}
+
+/** What became of a wish to cancel. */
+export type CancelAnswer = 'accepted' | 'too_late' | 'unknown_saga';
+
+/**
+ * Records with the caller's transaction that somebody wants the saga of this subject undone. It is, as soon as
+ * the outcome of its present step is known; after the pivot it is not, and the answer says so.
+ *
+ * The saga's row is locked from here to the commit. Lock rows of the domain first: recordings of the engine
+ * keep that order.
+ */
+export async function requestCancel(
+  tx: Tx,
+  definition: SagaDefinition<any>,
+  subjectId: string,
+  why: { reason: string; detail?: string } = { reason: 'CANCELLED' },
+): Promise<CancelAnswer> {
+  const row = await lockBySubject(tx, definition.name, subjectId);
+  if (!row) return 'unknown_saga';
+  const { reason, detail = '' } = why;
+  const state = await change(tx, definition, row, { kind: 'abandon', cause: 'cancelled', reason, detail });
+  return state.phase === 'completed' || isPastPivot(definition.core, state) ? 'too_late' : 'accepted';
+}
+
+/** What became of an operator's order. */
+export type OperatorAnswer = 'accepted' | 'not_possible' | 'unknown_saga';
+
+/**
+ * Lets a stuck saga go on where it was. A step or compensation that was refused is called again under a new
+ * key, since a refusal is final for the old one and had no effect.
+ */
+export async function resumeSaga(tx: Tx, definition: SagaDefinition<any>, sagaId: string): Promise<OperatorAnswer> {
+  return order(tx, definition, sagaId, { kind: 'resume' });
+}
+
+/**
+ * Turns a saga back that has not passed its pivot, stuck or not. Also then nothing is compensated before the
+ * outcome of its present step is known, and after the pivot it is refused: there is only forward.
+ */
+export async function forceCompensate(
+  tx: Tx,
+  definition: SagaDefinition<any>,
+  sagaId: string,
+  detail = '',
+): Promise<OperatorAnswer> {
+  return order(tx, definition, sagaId, { kind: 'abandon', cause: 'operator', reason: 'OPERATOR', detail });
+}
+
+async function order(tx: Tx, definition: SagaDefinition<any>, sagaId: string, input: Input): Promise<OperatorAnswer> {
+  const row = await lockById(tx, definition.name, sagaId);
+  if (!row) return 'unknown_saga';
+  return (await change(tx, definition, row, input)) === row.state ? 'not_possible' : 'accepted';
+}
+
+async function change(tx: Tx, definition: SagaDefinition<any>, row: SagaRow, input: Input): Promise<State> {
+  const { state } = advance(definition.core, row.state, input);
+  if (state === row.state) return state;
+  const { step, phase, attempt } = row.state;
+  const name = definition.steps[step]?.name ?? '';
+  await writeLocked(tx, row, state, { step: name, kind: phase, attempt, input });
+  tx.afterCommit(() => wake(definition));
+  return state;
+}
+
+function wake(definition: SagaDefinition<any>): void {
+  for (const worker of definition.workers) worker.wake();
+}

@@ -1,0 +1,90 @@
+import type { Database } from '../db/database.ts';
+import { cached } from '../messaging/metrics.ts';
+import { Counter, Gauge, Histogram, latencyBuckets, type Registry } from '../telemetry/metrics.ts';
+import { type Tally, tally } from './store.ts';
+
+const durationBuckets = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800];
+const tallyKeptMs = 2_000;
+
+/** What a saga worker tells operators. The gauges that ask the database count unfinished sagas only. */
+export function sagaMetrics(registry: Registry, db: Pick<Database, 'read'>, names: readonly string[]) {
+  const registers = [registry];
+  const unfinished = cached(tallyKeptMs, () => db.read(null, tally));
+  /** A gauge with one value per label set of what is unfinished; without the database it shows nothing. */
+  const gauge = <L extends string>(
+    name: string,
+    help: string,
+    labelNames: L[],
+    show: (gauge: Gauge<L>, rows: Tally[]) => void,
+  ) =>
+    new Gauge({
+      name,
+      help,
+      labelNames,
+      registers,
+      async collect() {
+        this.reset();
+        const rows = await unfinished().catch(() => null);
+        if (rows) show(this, rows);
+      },
+    });
+
+  gauge('armature_sagas', 'Sagas that have not ended, by state', ['saga', 'status'], (target, rows) => {
+    for (const saga of names) {
+      for (const status of ['RUNNING', 'WAITING', 'STUCK']) target.set({ saga, status }, 0);
+    }
+    for (const { name, status, count } of rows) target.set({ saga: name, status }, count);
+  });
+  gauge('armature_sagas_stuck', 'Sagas that wait for an operator', ['saga'], (target, rows) => {
+    for (const saga of names) target.set({ saga }, 0);
+    for (const { name, status, count } of rows) if (status === 'STUCK') target.set({ saga: name }, count);
+  });
+  gauge('armature_saga_oldest_unfinished_seconds', 'Age of the oldest unfinished saga', ['saga'], (target, rows) => {
+    for (const saga of names) {
+      const ages = rows.filter((row) => row.name === saga).map((row) => row.oldestSeconds);
+      target.set({ saga }, Math.max(0, ...ages));
+    }
+  });
+  return {
+    held: new Gauge({ name: 'armature_sagas_in_progress', help: 'Sagas this process holds a lease on', registers }),
+    stepSeconds: new Histogram({
+      name: 'armature_saga_step_seconds',
+      help: 'Time of one try of a step, by what was tried',
+      labelNames: ['saga', 'step', 'action'] as const,
+      buckets: latencyBuckets,
+      registers,
+    }),
+    outcomes: new Counter({
+      name: 'armature_saga_step_outcomes_total',
+      help: 'Outcomes of tries of steps',
+      labelNames: ['saga', 'step', 'action', 'outcome'] as const,
+      registers,
+    }),
+    finished: new Counter({
+      name: 'armature_sagas_finished_total',
+      help: 'Sagas that ended here',
+      labelNames: ['saga', 'result'] as const,
+      registers,
+    }),
+    seconds: new Histogram({
+      name: 'armature_saga_seconds',
+      help: 'Time from the start of a saga to its end',
+      labelNames: ['saga', 'result'] as const,
+      buckets: durationBuckets,
+      registers,
+    }),
+    leasesLost: new Counter({
+      name: 'armature_saga_leases_lost_total',
+      help: 'Outcomes not recorded because another worker had taken over',
+      registers,
+    }),
+    recordingsFailed: new Counter({
+      name: 'armature_saga_recordings_failed_total',
+      help: 'Recordings of outcomes that failed and are tried again',
+      labelNames: ['saga'] as const,
+      registers,
+    }),
+  };
+}
+
+export type SagaMetrics = ReturnType<typeof sagaMetrics>;

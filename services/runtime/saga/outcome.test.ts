@@ -1,0 +1,74 @@
+import t from 'tap';
+import { DeadlineError } from '../rpc/call.ts';
+import { dependencyUnavailable, permissionDenied, RpcError, requestIdReused, rpcError } from '../rpc/errors.ts';
+import { defineSaga, type SagaInit, stepKey } from './definition.ts';
+import { absentIfNotFound, thrown } from './outcome.ts';
+
+t.test('what errors of a step mean', async (t) => {
+  const rows: [string, unknown, 'rejected' | 'unknown'][] = [
+    ['a rule says no', rpcError('FAILED_PRECONDITION', 'STOCK_INSUFFICIENT', 'not enough'), 'rejected'],
+    ['a thing is not there', rpcError('NOT_FOUND', 'SKU_UNKNOWN', 'not there'), 'rejected'],
+    ['the request is wrong', rpcError('INVALID_ARGUMENT', 'FIELDS_INVALID', 'wrong'), 'rejected'],
+    ['the key was used for another request, which may have acted', requestIdReused('request_id'), 'unknown'],
+    ['the service is away', dependencyUnavailable('payments', null), 'unknown'],
+    ['a policy is missing, which an operator mends', permissionDenied('payments.capture'), 'unknown'],
+    ['a certificate is wrong', new RpcError('UNAUTHENTICATED', '', ''), 'unknown'],
+    ['a version is not deployed yet', new RpcError('UNIMPLEMENTED', '', ''), 'unknown'],
+    ['a fault over there', new RpcError('INTERNAL', '', ''), 'unknown'],
+    ['too busy', new RpcError('RESOURCE_EXHAUSTED', '', ''), 'unknown'],
+    ['the deadline', new DeadlineError('the deadline passed'), 'unknown'],
+    ['a fault of our own', new TypeError('x is not a function'), 'unknown'],
+    ['not even an error', 'no', 'unknown'],
+  ];
+  for (const [name, error, kind] of rows) {
+    t.equal(thrown('run', error, 7).kind, kind, name);
+    t.equal(thrown('query', error, 7).kind, 'unknown', `${name}: a query that fails says nothing`);
+    t.match(thrown('compensate', error, 7), { kind: 'uncompensated', permanent: kind === 'rejected', epoch: 7 }, name);
+  }
+  t.notMatch(JSON.stringify(thrown('run', new Error('password=x'), 1)), 'password', 'no texts of unknown origin');
+});
+
+t.test('only a query says that a thing is absent', async (t) => {
+  t.strictSame(absentIfNotFound(rpcError('NOT_FOUND', 'PAYMENT_NOT_FOUND', '')), { kind: 'absent' });
+  t.throws(() => absentIfNotFound(new RpcError('UNAVAILABLE', '', '')));
+});
+
+t.test('keys', async (t) => {
+  const saga = '0193f3c0-0000-7000-8000-000000000000';
+  const keys = [
+    stepKey(saga, 'a', 'run', 0),
+    stepKey(saga, 'a', 'run', 1),
+    stepKey(saga, 'a', 'compensate', 0),
+    stepKey(saga, 'b', 'run', 0),
+  ];
+  t.equal(new Set(keys).size, keys.length);
+  t.equal(stepKey(saga, 'a', 'run', 0), keys[0]);
+});
+
+t.test('definitions that do not fit together', async (t) => {
+  const run = async () => ({ kind: 'done' }) as const;
+  const step = { name: 'a', run };
+  const rows: [string, SagaInit<null>, RegExp][] = [
+    ['no steps', { name: 'x', steps: [] }, /steps must be 1 to 50/],
+    ['one name twice', { name: 'x', steps: [step, step] }, /names of their own/],
+    [
+      'two pivots',
+      {
+        name: 'x',
+        steps: [
+          { ...step, pivot: true },
+          { name: 'b', run, pivot: true },
+        ],
+      },
+      /one pivot/,
+    ],
+    [
+      'a tombstone by nobody',
+      { name: 'x', steps: [{ ...step, compensateAbsent: true }] },
+      /step a: .* needs a compensate/,
+    ],
+    ['a bad name', { name: 'Check out', steps: [step] }, /name must be/],
+    ['no tries', { name: 'x', steps: [step], limits: { attemptsMax: 0 } }, /limits.attemptsMax must be/],
+  ];
+  for (const [name, init, message] of rows) t.throws(() => defineSaga(init), { message }, name);
+});

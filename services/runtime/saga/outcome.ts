@@ -1,0 +1,68 @@
+import { type Code, RpcError } from '../rpc/errors.ts';
+import type { Input } from './core.ts';
+import type { Json, StatusAnswer, StepOutcome } from './definition.ts';
+
+/**
+ * The codes by which a service says no: it looked at the request and will not do it. A keyed method gives the
+ * same refusal to every repetition.
+ *
+ * PERMISSION_DENIED, UNAUTHENTICATED, UNIMPLEMENTED and INTERNAL are not among them. They say something about
+ * the mesh (a policy, a certificate, a version that is not deployed yet, a fault), not about the order, and an
+ * earlier try may have acted before they began. An operator mends what is behind them, so they are tried again
+ * with growing pauses and show up as sagas that grow old.
+ */
+const refusals = new Set<Code>([
+  'INVALID_ARGUMENT',
+  'NOT_FOUND',
+  'FAILED_PRECONDITION',
+  'ALREADY_EXISTS',
+  'OUT_OF_RANGE',
+]);
+
+/**
+ * Whether an error is a refusal. REQUEST_ID_REUSED is not: it says that an earlier request under this key was
+ * different, and that one may have acted.
+ */
+export function refusal(error: unknown): RpcError | null {
+  if (!(error instanceof RpcError) || !refusals.has(error.code)) return null;
+  return error.reason === 'REQUEST_ID_REUSED' ? null : error;
+}
+
+export const done = (result?: Json): StepOutcome => ({ kind: 'done', result });
+
+export const rejected = (reason: string, detail = ''): StepOutcome => ({ kind: 'rejected', reason, detail });
+
+/** For status queries: a thing that is not there has not been made. Throws any other error again. */
+export function absentIfNotFound(error: unknown): StatusAnswer {
+  if (error instanceof RpcError && error.code === 'NOT_FOUND') return { kind: 'absent' };
+  throw error;
+}
+
+/** What a failure looks like in the log of a saga: never the cause, which may hold anything. */
+export function describe(error: unknown): string {
+  if (error instanceof RpcError) return `${error.code} ${error.reason} ${error.message}`.slice(0, 500);
+  return error instanceof Error ? error.name : 'not an error';
+}
+
+/** An answer to `run` or `query` as the core takes it. */
+export function answered(outcome: StatusAnswer, epoch: number): Input {
+  switch (outcome.kind) {
+    case 'rejected':
+      return { kind: 'rejected', epoch, reason: outcome.reason.slice(0, 64), detail: outcome.detail.slice(0, 500) };
+    case 'unknown':
+      return { kind: 'unknown', epoch, detail: outcome.detail.slice(0, 500) };
+    default:
+      return { kind: outcome.kind, epoch };
+  }
+}
+
+/** What `run`, `query` or `compensate` threw, as the core takes it. */
+export function thrown(action: 'run' | 'query' | 'compensate', error: unknown, epoch: number): Input {
+  const no = refusal(error);
+  if (action === 'compensate') {
+    const reason = (no?.reason ?? '').slice(0, 64);
+    return { kind: 'uncompensated', epoch, permanent: no !== null, reason, detail: describe(error) };
+  }
+  if (no && action === 'run') return answered({ kind: 'rejected', reason: no.reason, detail: no.message }, epoch);
+  return { kind: 'unknown', epoch, detail: describe(error) };
+}

@@ -1,0 +1,243 @@
+import type { ServiceContract } from '@armature/proto/contract.ts';
+import { subscriptions } from '@armature/proto/subscriptions.ts';
+import { loadPolicy, type Policy } from './authz/policy.ts';
+import { tokenVerifier } from './authz/tokens.ts';
+import { type Background, background, type Sweeper, startSweepers } from './background.ts';
+import type { Config, ConfigSpec, runtimeVariables } from './config.ts';
+import { armCrashPoints } from './crash-point.ts';
+import { purgeAnswers } from './db/answers.ts';
+import { type Database, openDatabase } from './db/database.ts';
+import { type Consumer, startMessaging } from './messaging/messaging.ts';
+import { admission } from './rpc/admission.ts';
+import { authorize, type Decide, decisionCounter } from './rpc/authorize.ts';
+import { serverChain } from './rpc/chain.ts';
+import { channelz } from './rpc/channelz.ts';
+import { type Client, createClient } from './rpc/client.ts';
+import { errorBoundary } from './rpc/error-boundary.ts';
+import { health } from './rpc/health.ts';
+import { logging } from './rpc/logging.ts';
+import { rpcMetrics } from './rpc/metrics.ts';
+import { reflection } from './rpc/reflection.ts';
+import { metadataBytesOf, peerOf, type Registration, startServer } from './rpc/server.ts';
+import type { Definition } from './run.ts';
+import { type SagaDefinition, startSagaWorker } from './saga/engine.ts';
+import { startAdmin } from './telemetry/admin.ts';
+import type { Logger } from './telemetry/log.ts';
+import { createRegistry, Gauge, type Registry } from './telemetry/metrics.ts';
+import { startTracing, type Tracing } from './telemetry/tracing.ts';
+
+/** What a service's `build` is given to put itself together from. */
+export interface Parts<C> {
+  config: C;
+  db: Database;
+  log: Logger;
+  registry: Registry;
+  background: Background;
+  /** A client for another service, with this service's certificate; closed when the service stops. */
+  connect<K extends ServiceContract>(contract: K, service: string, addresses: readonly string[]): Client<K>;
+}
+
+/** What a service consists of. */
+export interface Built {
+  services: readonly Registration<any>[];
+  consumers?: readonly Consumer[];
+  sagas?: readonly SagaDefinition<any>[];
+  sweepers?: readonly Sweeper[];
+  /** Runs after everything else has stopped. */
+  close?: () => Promise<void>;
+}
+
+type RuntimeConfig = Config<typeof runtimeVariables>;
+
+export interface RunningService {
+  readonly address: string;
+  readonly adminAddress: string;
+  stop(): Promise<void>;
+}
+
+const answersKeptHours = 48;
+
+/** Puts a service together and starts it: every part once, in the order in which they need each other. */
+export async function startService<S extends ConfigSpec & typeof runtimeVariables>(
+  definition: Definition<S>,
+  config: Config<S> & RuntimeConfig,
+  log: Logger,
+): Promise<RunningService> {
+  armCrashPoints(config.crashPoints);
+  const { name } = definition;
+  const registry = createRegistry(name);
+  const open = background(name, log);
+  const messaging = startMessaging({
+    service: name,
+    url: config.brokerUrl,
+    log,
+    registry,
+    subscriptions,
+  });
+  const db = await openDatabase({
+    url: config.databaseUrl,
+    entities: definition.entities ?? [],
+    poolMax: config.databasePoolMax,
+    log,
+    registry,
+    writeOutbox: messaging.writeOutbox,
+    onEmitted: messaging.wake,
+  });
+  const policy = await policyOf(config, log);
+  const decide: Decide = (caller, permission) => policy()?.decide(caller, permission) ?? null;
+  const tracing = await startTracing(name, config.otlpEndpoint);
+  const clients = clientFactory(config, registry, tracing);
+  const built = await definition.build({ config, db, log, registry, background: open, connect: clients.connect });
+  const decisions = decisionCounter(registry);
+
+  const statuses = health(definition.contracts.map((contract) => contract.name));
+  const server = await serve({ definition, config, log, registry, db, decide, decisions, statuses, built, tracing });
+  messaging.start(db, {
+    contracts: definition.contracts,
+    consumers: built.consumers ?? [],
+    interceptors: [tracing.interceptor, logging, errorBoundary],
+    authorize: (event) => authorize({ permission: event.permission, owner: null }, decide, decisions),
+  });
+  const sagas = startSagaWorker({ db, definitions: built.sagas ?? [], log, registry, background: open });
+  const sweepers = startSweepers([...(built.sweepers ?? []), ...chores(db, messaging)], open, log);
+
+  let stopping = false;
+  const admin = await startAdmin({
+    address: config.adminAddress,
+    registry,
+    readiness: async () => {
+      const waiting: string[] = [];
+      if (stopping) waiting.push('drain');
+      if (!policy()) waiting.push('policy');
+      await db.ping().catch(() => waiting.push('database'));
+      return waiting;
+    },
+  });
+  statuses.set(policy() !== null);
+  return {
+    address: server.address,
+    adminAddress: admin.address,
+    async stop() {
+      stopping = true;
+      statuses.set(false);
+      await Promise.all([server.drain(5_000), sweepers.stop(), sagas.stop()]);
+      await messaging.stop();
+      await built.close?.();
+      clients.close();
+      await db.close();
+      await tracing.stop();
+      await admin.close();
+    },
+  };
+}
+
+function chores(db: Database, messaging: { purge(db: Database): Promise<number> }): Sweeper[] {
+  return [
+    {
+      name: 'old answers',
+      everyMs: 60_000,
+      sweep: (call) => db.read(call, (sql) => purgeAnswers(sql, answersKeptHours)),
+    },
+    { name: 'old events', everyMs: 60_000, sweep: () => messaging.purge(db) },
+  ];
+}
+
+async function serve(parts: {
+  definition: Definition<any>;
+  config: RuntimeConfig;
+  log: Logger;
+  registry: Registry;
+  db: Database;
+  decide: Decide;
+  decisions: ReturnType<typeof decisionCounter>;
+  statuses: ReturnType<typeof health>;
+  built: Built;
+  tracing: Tracing;
+}) {
+  const { definition, config, log, registry, built } = parts;
+  checkContracts(definition.contracts, built.services);
+  const verifier = tokenVerifier({
+    issuer: config.tokenIssuer,
+    audience: 'armature',
+    jwksFile: config.tokenJwksFile,
+  });
+  let workloadAt = (_peer: string): string | null => null;
+  const chain = {
+    admission: admission(config.callsMax, metadataBytesOf),
+    metrics: rpcMetrics(registry, 'server'),
+    tracing: parts.tracing.interceptor,
+    authentication: {
+      workloadOf: (call: Parameters<typeof peerOf>[0]) => workloadAt(peerOf(call)),
+      verify: verifier.verify,
+    },
+    decide: parts.decide,
+    decisions: parts.decisions,
+    db: parts.db,
+  };
+  const names = definition.contracts.map((contract) => contract.name);
+  const server = await startServer({
+    address: config.grpcAddress,
+    tls: { certFile: config.tlsCertFile, keyFile: config.tlsKeyFile, caFile: config.tlsCaFile },
+    trustDomain: config.trustDomain,
+    registrations: built.services,
+    standard: [
+      parts.statuses,
+      ...reflection(names, (peer) => workloadAt(peer) !== null),
+      channelz({ workloadAt: (peer) => workloadAt(peer), verify: verifier.verify, decide: parts.decide }),
+    ],
+    chain: (method) => serverChain({ ...chain, domain: `${definition.name}.armature.local` }, method),
+    log,
+  });
+  workloadAt = server.workloadAt;
+  new Gauge({
+    name: 'armature_rpc_in_flight',
+    help: 'Calls being answered',
+    registers: [registry],
+    collect() {
+      this.set(server.inFlight());
+    },
+  });
+  return server;
+}
+
+/** Every contract is implemented, and nothing else. */
+function checkContracts(contracts: readonly ServiceContract[], registrations: readonly Registration[]): void {
+  const declared = contracts.map((contract) => contract.name).sort();
+  const implemented = registrations.map((registration) => registration.contract.name).sort();
+  if (declared.join() !== implemented.join()) {
+    throw new Error(`contracts ${declared.join(', ')} are declared, ${implemented.join(', ')} are implemented`);
+  }
+}
+
+/** The policy in force, or null when there is none that can be trusted: then nothing is allowed. */
+async function policyOf(config: RuntimeConfig, log: Logger): Promise<() => Policy | null> {
+  try {
+    const policy = await loadPolicy(config.policyFile);
+    log.info({ version: policy.version }, 'policy loaded');
+    return () => policy;
+  } catch (error) {
+    log.error({ err: error, file: config.policyFile }, 'no policy: everything is denied');
+    return () => null;
+  }
+}
+
+function clientFactory(config: RuntimeConfig, registry: Registry, tracing: Tracing) {
+  const metrics = rpcMetrics(registry, 'client');
+  const open: { close(): void }[] = [];
+  return {
+    connect<K extends ServiceContract>(contract: K, service: string, addresses: readonly string[]): Client<K> {
+      const client = createClient(contract, {
+        addresses,
+        tls: { certFile: config.tlsCertFile, keyFile: config.tlsKeyFile, caFile: config.tlsCaFile },
+        expectWorkload: `service:${service}`,
+        trustDomain: config.trustDomain,
+        interceptors: (method) => [metrics(method), tracing.interceptor],
+      });
+      open.push(client);
+      return client;
+    },
+    close() {
+      for (const client of open) client.close();
+    },
+  };
+}

@@ -1,0 +1,34 @@
+import t from 'tap';
+import { startAdmin } from './admin.ts';
+import { createRegistry, Gauge } from './metrics.ts';
+
+t.test('a metric that cannot be read does not hide the others', async (t) => {
+  const registry = createRegistry('test');
+  new Gauge({ name: 'steady', help: 'always there', registers: [registry] }).set(7);
+  new Gauge({
+    name: 'from_the_database',
+    help: 'read when asked',
+    registers: [registry],
+    async collect() {
+      throw new Error('the database is away');
+    },
+  });
+  const admin = await startAdmin({ address: '127.0.0.1:0', registry, readiness: () => ['database'] });
+  t.teardown(() => admin.close());
+  const page = await fetch(`http://${admin.address}/metrics`);
+  const body = await page.text();
+  t.equal(page.status, 200);
+  t.match(body, 'steady{service="test"} 7');
+  t.notMatch(body, /^from_the_database/m);
+  t.match(body, 'armature_metrics_unreadable 1');
+
+  const ready = await fetch(`http://${admin.address}/readyz`);
+  t.equal(ready.status, 503);
+  t.match(await ready.text(), 'waiting for database');
+  t.equal((await fetch(`http://${admin.address}/elsewhere`)).status, 404);
+});
+
+t.test('the admin port is for this machine only', async (t) => {
+  const registry = createRegistry('test');
+  await t.rejects(startAdmin({ address: '0.0.0.0:0', registry, readiness: () => [] }), { message: /loopback/ });
+});
