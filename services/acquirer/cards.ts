@@ -1,0 +1,37 @@
+/** What happens to the first attempt of an operation; later attempts with the same key are always answered. */
+export type AuthorizationRule =
+  | 'answer'
+  /** Acts durably and never answers. */
+  | 'silent_after_acting'
+  /** Does not act and never answers; the next attempt acts. */
+  | 'silent_before_acting'
+  /** Does not act and answers 500; the next attempt acts. */
+  | 'fail_before_acting'
+  /** Acts and answers only after the configured delay. */
+  | 'late'
+  /** Answers 202 pending at once and is authorized after the configured delay. */
+  | 'pending';
+
+export type CaptureRule = 'answer' | 'silent_after_acting' | 'decline';
+
+export type Card = {
+  authorization: AuthorizationRule;
+  capture: CaptureRule;
+  decline_code: string | null;
+};
+
+const plain: Card = { authorization: 'answer', capture: 'answer', decline_code: null };
+
+/** The test cards, by the token that stands for them. */
+export const cards: ReadonlyMap<string, Card> = new Map<string, Card>([
+  ['card_ok', plain],
+  ['card_declined', { ...plain, decline_code: 'card_declined' }],
+  ['card_insufficient_funds', { ...plain, decline_code: 'insufficient_funds' }],
+  ['card_timeout_after_auth', { ...plain, authorization: 'silent_after_acting' }],
+  ['card_timeout_before_auth', { ...plain, authorization: 'silent_before_acting' }],
+  ['card_timeout_after_capture', { ...plain, capture: 'silent_after_acting' }],
+  ['card_slow', { ...plain, authorization: 'late' }],
+  ['card_error_once', { ...plain, authorization: 'fail_before_acting' }],
+  ['card_capture_declined', { ...plain, capture: 'decline' }],
+  ['card_webhook', { ...plain, authorization: 'pending' }],
+]);

@@ -1,0 +1,84 @@
+import type { CaptureRule } from './cards.ts';
+import type { Charge, ChargeStatus, Decision } from './charge.ts';
+
+export type OperationKind = 'authorization' | 'capture' | 'void' | 'refund' | 'settlement' | 'cancellation';
+
+/** One thing that happened, as callers and the log see it. `charge` is the charge right after it. */
+export type Operation = {
+  operation_id: string;
+  /** Null for a settlement, which no caller asked for. */
+  idempotency_key: string | null;
+  kind: OperationKind;
+  /** `refused` goes with `error`; `cancelled` belongs to a cancellation, which has no charge. */
+  status: ChargeStatus | 'refused' | 'cancelled';
+  charge_id: string | null;
+  order_reference: string | null;
+  amount_minor: number | null;
+  currency_code: string | null;
+  decline_code: string | null;
+  error: { code: string; message: string } | null;
+  created_at: string;
+  charge: Charge | null;
+};
+
+/** What the operations log holds: the operation, and what is needed to answer the same request again. */
+export type OperationRecord = {
+  request_hash: string | null;
+  http_status: number;
+  capture_rule: CaptureRule;
+  operation: Operation;
+};
+
+/** A first attempt of a test card that is to fail once; kept apart, for it is not an operation. */
+export type AttemptRecord = { idempotency_key: string; request_hash: string };
+
+/** The body of the answer to the request that made this record: the same bytes whenever it is asked for. */
+export function answerBody({ operation }: OperationRecord): object {
+  return operation.status === 'refused' ? { error: operation.error } : operation;
+}
+
+/** A refund is a refund even where it leaves part of the charge captured. */
+const effects: Partial<Record<OperationKind, ChargeStatus>> = { refund: 'refunded' };
+
+/** An operation on a charge that exists, as it was decided. */
+export function decided(
+  kind: OperationKind,
+  before: Charge,
+  decision: Decision,
+  facts: { operation_id: string; idempotency_key: string | null; amount_minor: number; created_at: string },
+): Operation {
+  const charge = decision.charge ?? before;
+  const refusal = decision.refusal;
+  return {
+    operation_id: facts.operation_id,
+    idempotency_key: facts.idempotency_key,
+    kind,
+    status: refusal ? 'refused' : (effects[kind] ?? charge.status),
+    charge_id: charge.charge_id,
+    order_reference: charge.order_reference,
+    amount_minor: facts.amount_minor,
+    currency_code: charge.currency_code,
+    decline_code: charge.decline_code,
+    error: refusal ? { code: refusal.code, message: refusal.message } : null,
+    created_at: facts.created_at,
+    charge,
+  };
+}
+
+/** The operation that stands for "this key never acts". */
+export function cancelled(facts: { operation_id: string; idempotency_key: string; created_at: string }): Operation {
+  return {
+    operation_id: facts.operation_id,
+    idempotency_key: facts.idempotency_key,
+    kind: 'cancellation',
+    status: 'cancelled',
+    charge_id: null,
+    order_reference: null,
+    amount_minor: null,
+    currency_code: null,
+    decline_code: null,
+    error: null,
+    created_at: facts.created_at,
+    charge: null,
+  };
+}

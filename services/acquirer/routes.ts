@@ -1,0 +1,99 @@
+import type { IncomingHttpHeaders } from 'node:http';
+import type { Acquirer, AuthorizationRequest, ChargeRequest, Reply } from './acquirer.ts';
+import * as acquirers from './acquirer.ts';
+import { logUnavailable, methodNotAllowed, routeUnknown } from './errors.ts';
+import { PAGE_LIMIT } from './log.ts';
+import { checkFields, readKey, readNumber } from './request.ts';
+
+/** A request whose body has been read. */
+export type Incoming = {
+  method: string;
+  path: string;
+  query: URLSearchParams;
+  headers: IncomingHttpHeaders;
+  body: Record<string, unknown>;
+};
+
+type Route = {
+  method: 'GET' | 'POST';
+  path: RegExp;
+  handle: (acquirer: Acquirer, incoming: Incoming, id: string) => Reply | Promise<Reply>;
+};
+
+const DEFAULT_PAGE = 100;
+const ok = (body: object): Reply => ({ kind: 'answer', http_status: 200, body, replayed: false });
+
+const routes: readonly Route[] = [
+  {
+    method: 'POST',
+    path: /^\/v1\/charges$/,
+    handle(acquirer, { headers, body }) {
+      const key = readKey(headers['idempotency-key']);
+      checkFields(body, ['order_reference', 'amount_minor', 'currency_code', 'payment_method']);
+      return acquirers.authorize(acquirer, key, body as AuthorizationRequest);
+    },
+  },
+  operationRoute('capture', /^\/v1\/charges\/([a-z0-9_]{1,64})\/capture$/),
+  operationRoute('void', /^\/v1\/charges\/([a-z0-9_]{1,64})\/void$/),
+  operationRoute('refund', /^\/v1\/charges\/([a-z0-9_]{1,64})\/refund$/),
+  {
+    method: 'POST',
+    path: /^\/v1\/cancellations$/,
+    handle(acquirer, { body }) {
+      checkFields(body, ['idempotency_key']);
+      return acquirers.cancel(acquirer, String(body.idempotency_key));
+    },
+  },
+  {
+    method: 'GET',
+    path: /^\/v1\/charges\/([a-z0-9_]{1,64})$/,
+    handle: (acquirer, _incoming, charge_id) => ok(acquirers.findCharge(acquirer, charge_id)),
+  },
+  {
+    method: 'GET',
+    path: /^\/v1\/operations$/,
+    async handle(acquirer, { query }) {
+      const key = query.get('idempotency_key');
+      if (key !== null) {
+        checkFields({ idempotency_key: key }, ['idempotency_key']);
+        return ok(await acquirers.findOperation(acquirer, key));
+      }
+      const after = readNumber(query, 'after', { least: 0, most: Number.MAX_SAFE_INTEGER, or: 0 });
+      const limit = readNumber(query, 'limit', { least: 1, most: PAGE_LIMIT, or: DEFAULT_PAGE });
+      return ok(await acquirers.listOperations(acquirer, after, limit));
+    },
+  },
+  { method: 'GET', path: /^\/healthz$/, handle: () => ok({ status: 'ok' }) },
+  {
+    method: 'GET',
+    path: /^\/readyz$/,
+    handle({ book }) {
+      if (book.failure()) throw logUnavailable();
+      return ok({ status: 'ready' });
+    },
+  },
+];
+
+function operationRoute(kind: acquirers.ChargeOperationKind, path: RegExp): Route {
+  return {
+    method: 'POST',
+    path,
+    handle(acquirer, { headers, body }, charge_id) {
+      const key = readKey(headers['idempotency-key']);
+      if (kind === 'void') checkFields(body, []);
+      else checkFields(body, ['amount_minor'], ['currency_code']);
+      return acquirers.operate(acquirer, kind, charge_id, key, body as ChargeRequest);
+    },
+  };
+}
+
+/** Finds what a request asks for and does it. Throws a Problem for everything it refuses. */
+export async function dispatch(acquirer: Acquirer, incoming: Incoming): Promise<Reply> {
+  const here = routes.filter(({ path }) => path.test(incoming.path));
+  const route = here.find(({ method }) => method === incoming.method);
+  if (route === undefined) {
+    throw here.length === 0 ? routeUnknown() : methodNotAllowed(here.map(({ method }) => method).join(', '));
+  }
+  const id = route.path.exec(incoming.path)?.[1] ?? '';
+  return route.handle(acquirer, incoming, id);
+}

@@ -1,0 +1,46 @@
+import t from 'tap';
+import { readAnswer } from './answer.ts';
+import type { OperationKind } from './payment.ts';
+
+const operation = { operation_id: 'op', charge_id: 'ch', kind: 'authorization', status: 'authorized' };
+const error = (code: string) => ({ error: { code, message: 'no' } });
+
+t.test('what an answer says', async (t) => {
+  const rows: [string, OperationKind, number, unknown, object][] = [
+    ['acted', 'authorize', 201, operation, { kind: 'acted', externalId: 'op', chargeId: 'ch' }],
+    ['acted, asked later', 'authorize', 200, operation, { kind: 'acted' }],
+    [
+      'declined',
+      'authorize',
+      201,
+      { ...operation, status: 'declined', decline_code: 'poor' },
+      { kind: 'declined', code: 'poor' },
+    ],
+    ['decided later', 'authorize', 202, { ...operation, status: 'pending' }, { kind: 'pending' }],
+    ['captured', 'capture', 201, { ...operation, kind: 'capture', status: 'captured' }, { kind: 'acted' }],
+    ['refused', 'capture', 402, error('capture_declined'), { kind: 'refused', code: 'capture_declined' }],
+    [
+      'refused, asked later',
+      'capture',
+      200,
+      { ...operation, kind: 'capture', status: 'refused', ...error('x') },
+      { kind: 'refused', code: 'x' },
+    ],
+    ['cancelled', 'authorize', 409, error('operation_cancelled'), { kind: 'cancelled' }],
+    ['cancelled, asked later', 'authorize', 200, { kind: 'cancellation', status: 'cancelled' }, { kind: 'cancelled' }],
+    ['a card it does not know', 'authorize', 422, error('payment_method_unknown'), { kind: 'refused' }],
+    ['nothing recorded', 'authorize', 404, error('operation_unknown'), { kind: 'unrecorded' }],
+    ['a charge it does not know', 'capture', 404, error('charge_unknown'), { kind: 'refused' }],
+    ['a route it does not know', 'capture', 404, error('route_unknown'), { kind: 'unknown' }],
+    ['the key of another request', 'capture', 422, error('idempotency_key_reused'), { kind: 'unknown' }],
+    ['a fault', 'capture', 500, error('internal_error'), { kind: 'unknown' }],
+    ['its log cannot be written', 'capture', 503, error('log_unavailable'), { kind: 'unknown' }],
+    ['an operation of another kind', 'capture', 201, operation, { kind: 'unknown' }],
+    ['no ids', 'authorize', 201, { kind: 'authorization', status: 'authorized' }, { kind: 'unknown' }],
+    ['an unheard-of status', 'authorize', 201, { ...operation, status: 'odd' }, { kind: 'unknown' }],
+    ['a conflict without a code', 'capture', 409, {}, { kind: 'unknown' }],
+    ['not an object', 'capture', 200, null, { kind: 'unknown' }],
+    ['a gateway', 'capture', 502, 'oops', { kind: 'unknown' }],
+  ];
+  for (const [name, kind, status, body, expected] of rows) t.match(readAnswer(kind, { status, body }), expected, name);
+});

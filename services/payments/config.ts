@@ -1,0 +1,31 @@
+import { integer, runtimeVariables, url } from '@armature/runtime';
+
+export const config = {
+  ...runtimeVariables,
+  acquirerUrl: url('ARMATURE_ACQUIRER_URL', 'where the acquirer is, http://host:port', ['http', 'https']),
+  acquirerTimeoutMs: integer('ARMATURE_ACQUIRER_TIMEOUT_MS', 'how long the acquirer may take to answer, milliseconds', {
+    min: 50,
+    max: 20_000,
+    fallback: 3_000,
+  }),
+  acquirerConnectionsMax: integer('ARMATURE_ACQUIRER_CONNECTIONS_MAX', 'connections to the acquirer', {
+    min: 1,
+    max: 1_000,
+    fallback: 64,
+  }),
+  pendingResolveMs: integer(
+    'ARMATURE_PENDING_RESOLVE_MS',
+    'after how long without an outcome an operation is looked into, milliseconds',
+    { min: 100, max: 600_000, fallback: 10_000 },
+  ),
+  pendingAbandonMs: integer(
+    'ARMATURE_PENDING_ABANDON_MS',
+    'after how long without a caller an authorization that never reached the acquirer is cancelled, milliseconds',
+    { min: 100, max: 24 * 60 * 60_000, fallback: 120_000 },
+  ),
+  pendingSweepMs: integer('ARMATURE_PENDING_SWEEP_MS', 'how often operations without an outcome are looked for', {
+    min: 10,
+    max: 60_000,
+    fallback: 1_000,
+  }),
+} as const;

@@ -1,0 +1,36 @@
+import type { Database } from '@armature/runtime';
+import { Gauge, type Registry } from '@armature/runtime/telemetry/metrics.ts';
+import { trialTotals } from './ledger-service.ts';
+import { readBalances } from './ledger-store.ts';
+import type { PaymentStore } from './store.ts';
+
+/** What operators watch: the balance of the book, and money whose outcome is not known yet. Read when scraped. */
+export function paymentGauges(db: Database, store: PaymentStore, registry: Registry): void {
+  const registers = [registry];
+  new Gauge({
+    name: 'armature_ledger_difference_minor',
+    help: 'Debits minus credits of the whole book, per currency; anything but zero is an incident',
+    labelNames: ['currency'],
+    registers,
+    async collect() {
+      for (const total of trialTotals(await db.read(null, (sql) => readBalances(sql)))) {
+        this.set({ currency: total.currencyCode }, Number(total.differenceMinor));
+      }
+    },
+  });
+  const oldest = new Gauge({
+    name: 'armature_payment_operations_oldest_age_seconds',
+    help: 'Age of the oldest operation without an outcome',
+    registers,
+  });
+  new Gauge({
+    name: 'armature_payment_operations_pending',
+    help: 'Operations without an outcome',
+    registers,
+    async collect() {
+      const { count, oldestSeconds } = await db.read(null, (sql) => store.pendingOperations(sql));
+      this.set(count);
+      oldest.set(oldestSeconds);
+    },
+  });
+}

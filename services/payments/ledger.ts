@@ -1,0 +1,138 @@
+/**
+ * The double-entry ledger. A positive amount is a debit, a negative one a credit; every entry adds up to
+ * zero per currency, its holds and its settled postings each for themselves. The accounts, per currency:
+ *
+ *   acquirer_holds           pending   what the acquirer holds for us on cards          never below zero
+ *   customer_authorizations  pending   the other side of it: what customers promised    never above zero
+ *   acquirer_receivable      settled   captured and not refunded: the acquirer owes us   never below zero
+ *   sales                    settled   everything ever captured                          never above zero
+ *   refunds                  settled   everything ever given back                        never below zero
+ *
+ * Entries and postings are only ever added. Balances are kept beside them, in the transaction of the entry,
+ * so that reading one costs the same however long the ledger is. One row per account would be locked by
+ * every payment there is, so each balance is spread over a fixed number of shards, chosen by the payment;
+ * the balance is their sum, and it equals the sum of the postings at every moment.
+ *
+ * The entries of one payment form a hash chain. One chain over all entries would make every payment wait
+ * for the one before it.
+ */
+import { createHash } from 'node:crypto';
+import { newId } from '@armature/runtime';
+import type { Operation, OperationKind, Payment } from './payment.ts';
+
+export const accounts = [
+  'acquirer_holds',
+  'acquirer_receivable',
+  'customer_authorizations',
+  'refunds',
+  'sales',
+] as const;
+export type Account = (typeof accounts)[number];
+
+export interface Posting {
+  readonly account: Account;
+  readonly currencyCode: string;
+  readonly amountMinor: bigint;
+  /** A hold rather than money that moved. */
+  readonly pending: boolean;
+}
+
+/** An amount that moves from one account to another: debit here, credit there. */
+interface Move {
+  debit: Account;
+  credit: Account;
+  pending: boolean;
+}
+
+const hold: Move = { debit: 'acquirer_holds', credit: 'customer_authorizations', pending: true };
+const release: Move = { debit: 'customer_authorizations', credit: 'acquirer_holds', pending: true };
+const sale: Move = { debit: 'acquirer_receivable', credit: 'sales', pending: false };
+const refund: Move = { debit: 'refunds', credit: 'acquirer_receivable', pending: false };
+
+const moves: Record<OperationKind, readonly Move[]> = {
+  authorize: [hold],
+  capture: [release, sale],
+  void: [release],
+  refund: [refund],
+};
+
+/** The postings of an operation that moved this amount, in the order of their accounts. */
+export function postingsOf(kind: OperationKind, currencyCode: string, amountMinor: bigint): Posting[] {
+  const postings = moves[kind].flatMap(({ debit, credit, pending }) => [
+    { account: debit, currencyCode, amountMinor, pending },
+    { account: credit, currencyCode, amountMinor: -amountMinor, pending },
+  ]);
+  postings.sort((a, b) => (a.account < b.account ? -1 : 1));
+  assertBalanced(postings);
+  return postings;
+}
+
+/** Throws unless the postings add up to zero per currency, holds and settled ones apart. */
+export function assertBalanced(postings: readonly Posting[]): void {
+  const sums = new Map<string, bigint>();
+  for (const { currencyCode, pending, amountMinor } of postings) {
+    const key = `${currencyCode} ${pending ? 'pending' : 'posted'}`;
+    sums.set(key, (sums.get(key) ?? 0n) + amountMinor);
+  }
+  for (const [key, sum] of sums) if (sum !== 0n) throw new Error(`an entry is out of balance by ${sum} ${key}`);
+}
+
+export const shards = 16;
+
+/** The shard that all balances of a payment are kept in. Ids are UUIDs, whose last digits are spread evenly. */
+export const shardOf = (paymentId: string): number => Number.parseInt(paymentId.slice(-2), 16) % shards;
+
+/** What the chain covers of an entry: everything but its position and time, which the database chooses. */
+export interface ChainedEntry {
+  readonly entryId: string;
+  readonly paymentId: string;
+  /** The entry's place in its payment's chain, from 1 without gaps. */
+  readonly sequence: bigint;
+  readonly kind: OperationKind;
+  readonly externalId: string;
+  readonly postings: readonly Posting[];
+}
+
+/** Before the first entry of a payment. */
+export const chainStart: Buffer = Buffer.alloc(32);
+
+/** The end of a payment's chain: how many entries there are, and the hash of the last. */
+export interface ChainHead {
+  readonly entries: bigint;
+  readonly hash: Buffer;
+}
+
+/** The next entry of a payment's chain, for an operation that moved money. */
+export function chainEntry(
+  head: ChainHead,
+  kind: OperationKind,
+  { paymentId, currencyCode }: Payment,
+  { amountMinor, externalId }: Operation,
+): ChainedEntry & { hash: Buffer } {
+  const postings = postingsOf(kind, currencyCode, amountMinor);
+  const entry = { entryId: newId(), paymentId, sequence: head.entries + 1n, kind, externalId, postings };
+  return { ...entry, hash: chainHash(head.hash, entry) };
+}
+
+/** The hash of an entry, which covers its content and, through the hash before it, all earlier ones. */
+export function chainHash(before: Buffer, entry: ChainedEntry): Buffer {
+  const { entryId, paymentId, sequence, kind, externalId } = entry;
+  const postings = entry.postings.map((p) => [p.account, p.currencyCode, String(p.amountMinor), p.pending]);
+  const content = JSON.stringify([entryId, paymentId, String(sequence), kind, externalId, postings]);
+  return createHash('sha256').update(before).update(content).digest();
+}
+
+/**
+ * The sequence of the first entry at which a payment's chain breaks: changed, missing or out of place.
+ * Null when the chain is whole. `last` is the hash that the payment itself remembers.
+ */
+export function chainBreak(entries: readonly (ChainedEntry & { hash: Buffer })[], last: Buffer): bigint | null {
+  let before = chainStart;
+  let expected = 1n;
+  for (const entry of entries) {
+    if (entry.sequence !== expected || !chainHash(before, entry).equals(entry.hash)) return expected;
+    before = entry.hash;
+    expected += 1n;
+  }
+  return before.equals(last) ? null : expected;
+}

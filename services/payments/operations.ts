@@ -1,0 +1,218 @@
+/**
+ * How money moves. Each request is an operation with three parts: the intent is committed, the acquirer is
+ * asked outside any transaction under the operation's id, and the outcome is committed together with the
+ * ledger, the event and the answer. Whoever finds an operation without an outcome (the same request again,
+ * or the sweeper) asks under the same id and so gets the same outcome, however often the middle part ran.
+ */
+import type { Payment as PaymentMessage } from '@armature/proto/payments/v1/payments.ts';
+import { type Call, type Database, isDuplicateKey, type RpcError, type Tx } from '@armature/runtime';
+import { crashPoint } from '@armature/runtime/crash-point.ts';
+import { derivedId } from '@armature/runtime/id.ts';
+import type { Acquirer } from './acquirer.ts';
+import { paymentExists, paymentNotFound, paymentState, paymentVoided, refusal } from './errors.ts';
+import { type Operation, type Outcome, type Payment, type Plan, planExclusive, planRefund } from './payment.ts';
+import { toMessage } from './payment-message.ts';
+import type { Asked, NewPayment, PaymentStore } from './store.ts';
+
+export interface OperationParts {
+  db: Database;
+  store: PaymentStore;
+  acquirer: Acquirer;
+}
+
+/** A payment together with one of its operations. */
+export interface Work {
+  payment: Payment;
+  operation: Operation;
+}
+
+export interface Authorization extends NewPayment {
+  paymentMethod: string;
+}
+
+export interface Refund {
+  paymentId: string;
+  currencyCode: string;
+  amountMinor: bigint;
+}
+
+export type Operations = ReturnType<typeof operations>;
+
+export function operations(parts: OperationParts) {
+  return {
+    async authorize(call: Call, wish: Authorization): Promise<PaymentMessage> {
+      const operation = await intendAuthorization(parts, call, wish);
+      const { orderId, currencyCode, amountMinor, paymentMethod } = wish;
+      const request = { orderId, currencyCode, amountMinor, paymentMethod };
+      return finish(parts, call, operation, () => parts.acquirer.authorize(call, operation.operationId, request));
+    },
+
+    async capture(call: Call, paymentId: string): Promise<PaymentMessage> {
+      const asked = askedBy(call);
+      const plan = (payment: Payment) => planExclusive('capture', payment, asked.operationId);
+      const work = await intend(parts, call, { kind: 'capture', paymentId, asked, plan, amountOf });
+      return finish(parts, call, work.operation, () => perform(parts, call, work));
+    },
+
+    async refund(call: Call, wish: Refund): Promise<PaymentMessage> {
+      const { paymentId, amountMinor } = wish;
+      const plan = (payment: Payment) => planRefund(payment, wish);
+      const intent = { kind: 'refund', paymentId, asked: askedBy(call), plan, amountOf: () => amountMinor } as const;
+      const work = await intend(parts, call, intent);
+      return finish(parts, call, work.operation, () => perform(parts, call, work));
+    },
+
+    async void(call: Call, { paymentId, orderId }: { paymentId: string; orderId: string }): Promise<PaymentMessage> {
+      const asked = askedBy(call);
+      const plan = (payment: Payment) => planExclusive('void', payment, asked.operationId);
+      const insertMissing = (tx: Tx) => parts.store.insertTombstone(tx, paymentId, orderId);
+      const work = await intend(parts, call, { kind: 'void', paymentId, asked, plan, amountOf, insertMissing });
+      return finish(parts, call, work.operation, () => perform(parts, call, work));
+    },
+  };
+}
+
+/** Captures and voids are always of the whole amount. */
+const amountOf = (payment: Payment): bigint => payment.amountMinor;
+
+/** The operation of a keyed call: the same principal, method and request id always mean the same one. */
+function askedBy(call: Call): Asked {
+  const key = call.idempotency;
+  if (!key) throw new Error(`${call.name} moves money without an idempotency key`);
+  return { operationId: derivedId(`${key.principal}\n${key.method}\n${key.key}`), requestHash: key.hash };
+}
+
+async function intendAuthorization({ db, store }: OperationParts, call: Call, wish: Authorization): Promise<Operation> {
+  const asked = askedBy(call);
+  try {
+    return await db.transaction(call, (tx) => store.insertPayment(tx, wish, asked));
+  } catch (error) {
+    if (!isDuplicateKey(error)) throw error;
+  }
+  return db.transaction(call, async (tx) => {
+    const { payment, operation } = await store.lock(tx, wish.paymentId, asked);
+    if (!payment) throw new Error(`payment ${wish.paymentId} was there and is gone`);
+    if (!operation) throw payment.state === 'VOIDED' ? paymentVoided(wish.paymentId) : paymentExists(wish.paymentId);
+    await store.touch(tx, operation.operationId);
+    return operation;
+  });
+}
+
+/** What a request wants of a payment that should exist. */
+interface Intent {
+  kind: 'capture' | 'void' | 'refund';
+  paymentId: string;
+  asked: Asked;
+  plan: (payment: Payment) => Plan;
+  amountOf: (payment: Payment) => bigint;
+  /** What to do about a payment that does not exist; without it, that is an error. */
+  insertMissing?: (tx: Tx) => Promise<void>;
+}
+
+/** Each attempt that fails finds at least one more row of its own in place, and there are only two. */
+const intendAttemptsMax = 3;
+
+/** Commits what is intended with an existing payment, or finds that this request intended it before. */
+async function intend({ db, store }: OperationParts, call: Call, intent: Intent): Promise<Work> {
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      return await db.transaction(call, (tx) => intendOnce(store, tx, intent));
+    } catch (error) {
+      // The payment or the request id came into use meanwhile; looking again, from the start, finds that.
+      if (!isDuplicateKey(error) || attempt >= intendAttemptsMax) throw error;
+    }
+  }
+}
+
+async function intendOnce(store: PaymentStore, tx: Tx, intent: Intent): Promise<Work> {
+  const { kind, paymentId, asked } = intent;
+  let standing = await store.lock(tx, paymentId, asked);
+  if (!standing.payment && intent.insertMissing) {
+    await intent.insertMissing(tx);
+    standing = await store.lock(tx, paymentId, asked);
+  }
+  const { payment, operation } = standing;
+  if (!payment) throw paymentNotFound(paymentId);
+  if (operation) {
+    await store.touch(tx, operation.operationId);
+    return { payment, operation };
+  }
+  const plan = intent.plan(payment);
+  if (plan.kind === 'refuse') throw refusal[plan.because](payment);
+  if (plan.kind === 'same') return { payment, operation: await store.insertDone(tx, kind, paymentId, asked) };
+  const amountMinor = intent.amountOf(payment);
+  return { payment: plan.payment, operation: await store.insertIntent(tx, kind, plan.payment, amountMinor, asked) };
+}
+
+/** Brings a request's operation to its end, unless it was brought there before, and stores the answer with it. */
+async function finish(
+  { db, store }: OperationParts,
+  call: Call,
+  operation: Operation,
+  ask: () => Promise<Outcome>,
+): Promise<PaymentMessage> {
+  let outcome: Outcome | null = null;
+  if (operation.state === 'PENDING') {
+    crashPoint('payments.before-acquirer');
+    outcome = await ask();
+    crashPoint('payments.after-acquirer');
+    if (isRefusal(operation, outcome)) {
+      // The refusal is committed by itself: the error that the caller gets would roll it back.
+      await db.transaction(call, (tx) => store.settle(tx, operation, outcome));
+      outcome = null;
+    }
+  }
+  const reply = await db.answer(call, async (tx) => {
+    const settled = await store.settle(tx, operation, outcome);
+    const error = rejection(settled);
+    if (error) throw error;
+    crashPoint('payments.before-ledger-commit');
+    return toMessage(settled.payment);
+  });
+  crashPoint('payments.after-ledger-commit');
+  return reply;
+}
+
+/** An outcome that leaves the caller with an error. A declined card is an answer. */
+function isRefusal({ kind }: Operation, outcome: Outcome): boolean {
+  return outcome.kind === 'cancelled' || (outcome.kind === 'refused' && kind !== 'authorize');
+}
+
+function rejection({ payment, operation }: Work): RpcError | null {
+  if (operation.state === 'CANCELLED') return paymentVoided(payment.paymentId);
+  if (operation.state === 'REFUSED') return paymentState(payment, operation.failureCode);
+  return null;
+}
+
+/** Asks the acquirer for a capture, void or refund. Asking again under the same key gets the same outcome. */
+export async function perform(parts: OperationParts, call: Call, { payment, operation }: Work): Promise<Outcome> {
+  const { kind, operationId, amountMinor } = operation;
+  if (kind === 'authorize') throw new Error('only the caller of an authorization can ask for it: it has the card');
+  const { acquirer } = parts;
+  const held = kind === 'void' ? await cancelIfPending(parts, call, payment) : payment;
+  // Nothing is held, because it was declined, or cancelled before it acted.
+  if (kind === 'void' && held.state !== 'AUTHORIZED') return { kind: 'unneeded' };
+  return acquirer.operate(call, kind, operationId, { chargeId: held.chargeId, amountMinor });
+}
+
+/**
+ * A void overtakes an authorization that is still under way: its key is cancelled, so that it never acts,
+ * or, if it has acted, its outcome is recorded and there is something to void.
+ */
+async function cancelIfPending(parts: OperationParts, call: Call, payment: Payment): Promise<Payment> {
+  const { authorizeOperationId, state } = payment;
+  if (state !== 'PENDING' || authorizeOperationId === null) return payment;
+  return settleCancelled(parts, call, payment.paymentId, authorizeOperationId);
+}
+
+/** Cancels an authorization at the acquirer and records what that showed. */
+export async function settleCancelled(
+  { db, store, acquirer }: OperationParts,
+  call: Call,
+  paymentId: string,
+  operationId: string,
+): Promise<Payment> {
+  const outcome = await acquirer.cancelAuthorization(call, operationId);
+  const { payment } = await db.transaction(call, (tx) => store.settle(tx, { operationId, paymentId }, outcome));
+  return payment;
+}

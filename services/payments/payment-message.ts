@@ -1,0 +1,22 @@
+import { type Payment as PaymentMessage, PaymentState } from '@armature/proto/payments/v1/payments.ts';
+import type { Payment } from './payment.ts';
+
+/** A payment as callers see it. One that was voided before it existed has no amounts. */
+export function toMessage(payment: Payment): PaymentMessage {
+  const { currencyCode } = payment;
+  const money = (amountMinor: bigint) => (currencyCode ? { currencyCode, amountMinor } : undefined);
+  return {
+    paymentId: payment.paymentId,
+    orderId: payment.orderId,
+    customerId: payment.customerId,
+    state: PaymentState[`PAYMENT_STATE_${payment.state}`],
+    amount: money(payment.amountMinor),
+    captured: money(payment.capturedMinor),
+    refunded: money(payment.refundedMinor),
+    declineCode: payment.declineCode,
+    acquirerChargeId: payment.chargeId,
+    createTime: payment.createdAt,
+    updateTime: payment.updatedAt,
+    version: payment.version,
+  };
+}

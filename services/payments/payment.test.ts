@@ -1,0 +1,158 @@
+import t from 'tap';
+import {
+  type Operation,
+  type OperationKind,
+  type Outcome,
+  type Payment,
+  planExclusive,
+  planRefund,
+  settle,
+} from './payment.ts';
+
+const now = new Date(0);
+const start: Payment = {
+  paymentId: 'p',
+  orderId: 'o',
+  customerId: 'ada',
+  state: 'PENDING',
+  currencyCode: 'EUR',
+  amountMinor: 100n,
+  capturedMinor: 0n,
+  refundedMinor: 0n,
+  refundingMinor: 0n,
+  declineCode: '',
+  chargeId: '',
+  authorizeOperationId: 'op-authorize',
+  exclusiveOperationId: null,
+  events: 0n,
+  createdAt: now,
+  updatedAt: now,
+  version: 1n,
+};
+const payments: Record<Payment['state'], Payment> = {
+  PENDING: start,
+  AUTHORIZED: { ...start, state: 'AUTHORIZED', chargeId: 'ch', events: 1n },
+  DECLINED: { ...start, state: 'DECLINED', declineCode: 'no', events: 1n },
+  CAPTURED: { ...start, state: 'CAPTURED', chargeId: 'ch', capturedMinor: 100n, events: 2n },
+  VOIDED: { ...start, state: 'VOIDED', events: 1n },
+  REFUNDED: { ...start, state: 'REFUNDED', chargeId: 'ch', capturedMinor: 100n, refundedMinor: 100n, events: 3n },
+};
+const operation = (kind: OperationKind, amountMinor = 100n): Operation => ({
+  operationId: `op-${kind}`,
+  paymentId: 'p',
+  kind,
+  state: 'PENDING',
+  amountMinor,
+  requestHash: Buffer.alloc(32),
+  externalId: '',
+  failureCode: '',
+});
+const states = ['PENDING', 'AUTHORIZED', 'DECLINED', 'CAPTURED', 'VOIDED', 'REFUNDED'] as const;
+
+t.test('what each request meets in each state', async (t) => {
+  const table = {
+    capture: ['state', 'act', 'state', 'state', 'state', 'state'],
+    void: ['act', 'act', 'same', 'state', 'same', 'state'],
+    refund: ['state', 'state', 'state', 'act', 'state', 'exceeds'],
+  } as const;
+  for (const [kind, row] of Object.entries(table)) {
+    for (const [index, state] of states.entries()) {
+      const payment = payments[state];
+      const plan =
+        kind === 'refund'
+          ? planRefund(payment, { currencyCode: 'EUR', amountMinor: 1n })
+          : planExclusive(kind as 'capture' | 'void', payment, 'op');
+      t.equal(plan.kind === 'refuse' ? plan.because : plan.kind, row[index], `${kind} of one that is ${state}`);
+    }
+  }
+});
+
+t.test('one capture or void at a time', async (t) => {
+  for (const kind of ['capture', 'void'] as const) {
+    const plan = planExclusive(kind, payments.AUTHORIZED, 'op-1');
+    if (plan.kind !== 'act') return t.fail('the first acts');
+    t.match(planExclusive('capture', plan.payment, 'op-2'), { because: 'busy' });
+    t.match(planExclusive('void', plan.payment, 'op-2'), { because: 'busy' });
+  }
+});
+
+t.test('refunds', async (t) => {
+  const captured = payments.CAPTURED;
+  const rows = [
+    { name: 'all of it', payment: captured, amount: 100n, act: true },
+    { name: 'more than all', payment: captured, amount: 101n, because: 'exceeds' },
+    { name: 'what is left', payment: { ...captured, refundedMinor: 60n }, amount: 40n, act: true },
+    { name: 'more than is left', payment: { ...captured, refundedMinor: 60n }, amount: 41n, because: 'exceeds' },
+    {
+      name: 'what another has reserved',
+      payment: { ...captured, refundingMinor: 60n },
+      amount: 41n,
+      because: 'exceeds',
+    },
+    { name: 'in another currency', payment: captured, amount: 1n, currencyCode: 'USD', because: 'currency' },
+  ];
+  for (const { name, payment, amount, act, because, currencyCode = 'EUR' } of rows) {
+    const plan = planRefund(payment, { currencyCode, amountMinor: amount });
+    if (act) t.match(plan, { payment: { refundingMinor: payment.refundingMinor + amount } }, name);
+    else t.match(plan, { because }, name);
+  }
+});
+
+const acted: Outcome = { kind: 'acted', externalId: 'x', chargeId: 'ch' };
+const refused: Outcome = { kind: 'refused', code: 'no' };
+const cancelled: Outcome = { kind: 'cancelled' };
+
+t.test('what outcomes change', async (t) => {
+  const refunding = { ...payments.CAPTURED, refundingMinor: 100n };
+  const rows = [
+    ['authorize', start, acted, { state: 'AUTHORIZED', op: 'DONE', moved: 'authorize', event: 'authorized' }],
+    [
+      'authorize',
+      start,
+      { ...acted, kind: 'declined', code: 'no' },
+      { state: 'DECLINED', op: 'DONE', event: 'declined' },
+    ],
+    ['authorize', start, refused, { state: 'DECLINED', op: 'DONE', event: 'declined' }],
+    ['authorize', start, cancelled, { state: 'VOIDED', op: 'CANCELLED', event: 'voided' }],
+    ['capture', payments.AUTHORIZED, acted, { state: 'CAPTURED', op: 'DONE', moved: 'capture', event: 'captured' }],
+    ['capture', payments.AUTHORIZED, refused, { state: 'AUTHORIZED', op: 'REFUSED' }],
+    ['void', payments.AUTHORIZED, acted, { state: 'VOIDED', op: 'DONE', moved: 'void', event: 'voided' }],
+    ['void', payments.AUTHORIZED, refused, { state: 'AUTHORIZED', op: 'REFUSED' }],
+    ['void', payments.DECLINED, { kind: 'unneeded' }, { state: 'DECLINED', op: 'DONE' }],
+    ['void', payments.VOIDED, { kind: 'unneeded' }, { state: 'VOIDED', op: 'DONE' }],
+    ['refund', refunding, acted, { state: 'REFUNDED', op: 'DONE', moved: 'refund', event: 'refunded' }],
+    ['refund', refunding, refused, { state: 'CAPTURED', op: 'REFUSED' }],
+  ] as [OperationKind, Payment, Outcome, { state: string; op: string; moved?: string; event?: string }][];
+  for (const [kind, payment, outcome, expected] of rows) {
+    const busy = kind === 'capture' || kind === 'void' ? { ...payment, exclusiveOperationId: `op-${kind}` } : payment;
+    const after = settle(busy, operation(kind), outcome);
+    const { state, version, events, exclusiveOperationId, refundingMinor } = after.payment;
+    const name = `${kind} of one that is ${payment.state}: ${outcome.kind}`;
+    const { moved = null, event = null } = expected;
+    t.match(
+      { state, op: after.operation.state, moved: after.moved, event: after.event },
+      { ...expected, moved, event },
+      name,
+    );
+    t.equal(events - payment.events, event ? 1n : 0n, `${name}: counts its event`);
+    t.equal(version - payment.version, event ? 1n : 0n, `${name}: has a new version exactly when callers can see it`);
+    t.equal(exclusiveOperationId, null, `${name}: nothing is under way`);
+    t.equal(refundingMinor, 0n, `${name}: nothing is reserved`);
+  }
+});
+
+t.test('partial refunds leave it captured until the last', async (t) => {
+  const first = settle({ ...payments.CAPTURED, refundingMinor: 100n }, operation('refund', 40n), acted).payment;
+  t.match(first, { state: 'CAPTURED', refundedMinor: 40n, refundingMinor: 60n });
+  t.match(settle(first, operation('refund', 60n), acted).payment, { state: 'REFUNDED', refundedMinor: 100n });
+});
+
+t.test('what must never happen is refused loudly', async (t) => {
+  t.throws(
+    () => settle(payments.AUTHORIZED, operation('authorize'), acted),
+    /cannot end on a payment that is AUTHORIZED/,
+  );
+  t.throws(() => settle(payments.VOIDED, operation('capture'), acted), /cannot end on a payment that is VOIDED/);
+  t.throws(() => settle(payments.CAPTURED, operation('void'), acted), /cannot end on a payment that is CAPTURED/);
+  t.throws(() => settle(start, { ...operation('authorize'), state: 'DONE' }, acted), /is DONE already/);
+});

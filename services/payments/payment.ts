@@ -1,0 +1,210 @@
+/** Where a payment stands. PENDING: the acquirer was asked and its answer is not recorded yet. */
+export type State = 'PENDING' | 'AUTHORIZED' | 'DECLINED' | 'CAPTURED' | 'VOIDED' | 'REFUNDED';
+export type OperationKind = 'authorize' | 'capture' | 'void' | 'refund';
+
+/** A payment as it is stored. The currency of one that was voided before it existed is empty. */
+export interface Payment {
+  readonly paymentId: string;
+  readonly orderId: string;
+  readonly customerId: string;
+  readonly state: State;
+  readonly currencyCode: string;
+  readonly amountMinor: bigint;
+  readonly capturedMinor: bigint;
+  readonly refundedMinor: bigint;
+  /** Reserved by refunds that the acquirer has not answered yet. */
+  readonly refundingMinor: bigint;
+  readonly declineCode: string;
+  readonly chargeId: string;
+  /** The operation that authorizes this payment, which a void must be able to cancel; null when voided before. */
+  readonly authorizeOperationId: string | null;
+  /** A capture or void under way: only one of them may be. */
+  readonly exclusiveOperationId: string | null;
+  /** How many events were emitted: the sequence of the last one. */
+  readonly events: bigint;
+  readonly createdAt: Date;
+  readonly updatedAt: Date;
+  readonly version: bigint;
+}
+
+/** DONE: it acted, or had nothing to do. REFUSED: the acquirer said no. CANCELLED: it never acts any more. */
+export type OperationState = 'PENDING' | 'DONE' | 'REFUSED' | 'CANCELLED';
+
+/** One intent to move money. Its id is the idempotency key that the acquirer sees. */
+export interface Operation {
+  readonly operationId: string;
+  readonly paymentId: string;
+  readonly kind: OperationKind;
+  readonly state: OperationState;
+  readonly amountMinor: bigint;
+  /** SHA-256 of the request that asked for it. */
+  readonly requestHash: Buffer;
+  /** The acquirer's own id of the operation; empty until it is known. */
+  readonly externalId: string;
+  /** Why the acquirer refused; empty otherwise. */
+  readonly failureCode: string;
+}
+
+export type Because = 'state' | 'busy' | 'currency' | 'exceeds';
+/** What to do about a request: act, answer at once because nothing is left to do, or refuse. */
+export type Plan = { kind: 'act'; payment: Payment } | { kind: 'same' } | { kind: 'refuse'; because: Because };
+
+/** What each request meets in each state, as a rule; amounts and operations under way are looked at after it. */
+const rules: Record<Exclude<OperationKind, 'authorize'>, Record<State, 'act' | 'same' | Because>> = {
+  capture: {
+    PENDING: 'state',
+    AUTHORIZED: 'act',
+    DECLINED: 'state',
+    CAPTURED: 'state',
+    VOIDED: 'state',
+    REFUNDED: 'state',
+  },
+  void: {
+    PENDING: 'act',
+    AUTHORIZED: 'act',
+    DECLINED: 'same',
+    CAPTURED: 'state',
+    VOIDED: 'same',
+    REFUNDED: 'state',
+  },
+  refund: {
+    PENDING: 'state',
+    AUTHORIZED: 'state',
+    DECLINED: 'state',
+    CAPTURED: 'act',
+    VOIDED: 'state',
+    REFUNDED: 'exceeds',
+  },
+};
+
+/**
+ * Plans a capture or a void. While another of them is under way the answer is "busy" rather than a
+ * refusal, because its outcome decides.
+ */
+export function planExclusive(kind: 'capture' | 'void', payment: Payment, operationId: string): Plan {
+  const rule = rules[kind][payment.state];
+  if (rule === 'same') return { kind: 'same' };
+  if (rule !== 'act') return { kind: 'refuse', because: rule };
+  if (payment.exclusiveOperationId !== null) return { kind: 'refuse', because: 'busy' };
+  return { kind: 'act', payment: { ...payment, exclusiveOperationId: operationId } };
+}
+
+/** Plans a refund and reserves its amount: refunds under way count, so that two at once cannot exceed the capture. */
+export function planRefund(payment: Payment, wish: { currencyCode: string; amountMinor: bigint }): Plan {
+  const rule = rules.refund[payment.state];
+  if (rule !== 'act' && rule !== 'exceeds') return { kind: 'refuse', because: 'state' };
+  if (wish.currencyCode !== payment.currencyCode) return { kind: 'refuse', because: 'currency' };
+  const left = payment.capturedMinor - payment.refundedMinor - payment.refundingMinor;
+  if (wish.amountMinor > left) return { kind: 'refuse', because: 'exceeds' };
+  return { kind: 'act', payment: { ...payment, refundingMinor: payment.refundingMinor + wish.amountMinor } };
+}
+
+/** What became of an operation, once that is known for certain. */
+export type Outcome =
+  | { kind: 'acted'; externalId: string; chargeId: string }
+  | { kind: 'declined'; externalId: string; chargeId: string; code: string }
+  | { kind: 'refused'; code: string }
+  | { kind: 'cancelled' }
+  | { kind: 'unneeded' };
+
+export type EventKind = 'authorized' | 'declined' | 'captured' | 'voided' | 'refunded';
+
+/** The payment and operation after an outcome; what moved in the ledger, and what the world is told. */
+export interface Settlement {
+  readonly payment: Payment;
+  readonly operation: Operation;
+  readonly moved: OperationKind | null;
+  readonly event: EventKind | null;
+}
+
+/** What an outcome changes about the payment and its operation; `to` is null where the payment does not change. */
+interface Effect {
+  to: Partial<Payment> | null;
+  operation: Exclude<OperationState, 'PENDING'>;
+  moved?: OperationKind;
+  event?: EventKind;
+}
+
+const effects: Record<OperationKind, (payment: Payment, operation: Operation, outcome: Outcome) => Effect> = {
+  authorize(_payment, _operation, outcome) {
+    switch (outcome.kind) {
+      case 'acted':
+        return {
+          to: { state: 'AUTHORIZED', chargeId: outcome.chargeId },
+          operation: 'DONE',
+          moved: 'authorize',
+          event: 'authorized',
+        };
+      case 'declined':
+        return {
+          to: { state: 'DECLINED', chargeId: outcome.chargeId, declineCode: outcome.code },
+          operation: 'DONE',
+          event: 'declined',
+        };
+      case 'refused':
+        return { to: { state: 'DECLINED', declineCode: outcome.code }, operation: 'DONE', event: 'declined' };
+      default:
+        return { to: { state: 'VOIDED' }, operation: 'CANCELLED', event: 'voided' };
+    }
+  },
+  capture({ amountMinor }, _operation, outcome) {
+    if (outcome.kind !== 'acted') return { to: null, operation: 'REFUSED' };
+    const to = { state: 'CAPTURED', capturedMinor: amountMinor } as const;
+    return { to, operation: 'DONE', moved: 'capture', event: 'captured' };
+  },
+  void(_payment, _operation, outcome) {
+    if (outcome.kind === 'unneeded') return { to: null, operation: 'DONE' };
+    if (outcome.kind !== 'acted') return { to: null, operation: 'REFUSED' };
+    return { to: { state: 'VOIDED' }, operation: 'DONE', moved: 'void', event: 'voided' };
+  },
+  refund(payment, { amountMinor }, outcome) {
+    const refundingMinor = payment.refundingMinor - amountMinor;
+    if (outcome.kind !== 'acted') return { to: { refundingMinor }, operation: 'REFUSED' };
+    const refundedMinor = payment.refundedMinor + amountMinor;
+    const state = refundedMinor === payment.capturedMinor ? 'REFUNDED' : 'CAPTURED';
+    return {
+      to: { state, refundedMinor, refundingMinor },
+      operation: 'DONE',
+      moved: 'refund',
+      event: 'refunded',
+    };
+  },
+};
+
+/** The one state in which each kind of operation can act; anything else means that our books are wrong. */
+const actsIn: Record<OperationKind, State> = {
+  authorize: 'PENDING',
+  capture: 'AUTHORIZED',
+  void: 'AUTHORIZED',
+  refund: 'CAPTURED',
+};
+
+/** Applies a certain outcome to a pending operation and its payment. */
+export function settle(payment: Payment, operation: Operation, outcome: Outcome): Settlement {
+  if (operation.state !== 'PENDING')
+    throw new Error(`operation ${operation.operationId} is ${operation.state} already`);
+  const { kind, operationId } = operation;
+  if ((outcome.kind === 'acted' || kind === 'authorize') && payment.state !== actsIn[kind]) {
+    throw new Error(`${kind} ${operationId} cannot end on a payment that is ${payment.state}`);
+  }
+  const effect = effects[kind](payment, operation, outcome);
+  const event = effect.event ?? null;
+  const free = payment.exclusiveOperationId === operationId ? { exclusiveOperationId: null } : {};
+  return {
+    payment: {
+      ...payment,
+      ...effect.to,
+      ...free,
+      events: payment.events + (event ? 1n : 0n),
+      version: payment.version + (event ? 1n : 0n),
+    },
+    operation: {
+      ...operation,
+      state: effect.operation,
+      externalId: 'externalId' in outcome ? outcome.externalId : '',
+      failureCode: 'code' in outcome ? outcome.code : '',
+    },
+    moved: effect.moved ?? null,
+    event,
+  };
+}

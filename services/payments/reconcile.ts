@@ -1,0 +1,49 @@
+import type { StoredEntry } from './ledger-store.ts';
+
+/** One line of the acquirer's log, as much of it as the comparison needs. */
+export interface AcquirerOperation {
+  operation_id: string;
+  kind: string;
+  status: string;
+  charge_id: string | null;
+  amount_minor: number | null;
+  currency_code: string | null;
+}
+
+/** Operations of the acquirer that moved something, and what our ledger calls them. */
+const moved: Readonly<Record<string, StoredEntry['kind']>> = {
+  'authorization authorized': 'authorize',
+  'capture captured': 'capture',
+  'void voided': 'void',
+  'refund refunded': 'refund',
+};
+
+/**
+ * Compares the ledger with the acquirer's log by external id, both ways, and returns a sentence for each
+ * difference. An authorization that was decided later counts under the id that its key was answered with.
+ */
+export function differences(entries: readonly StoredEntry[], log: readonly AcquirerOperation[]): string[] {
+  const settled = new Set(log.filter((one) => one.kind === 'settlement').map((one) => one.charge_id));
+  const theirs = new Map<string, string>();
+  for (const one of log) {
+    const late = one.kind === 'authorization' && one.status === 'pending' && settled.has(one.charge_id);
+    const kind = late ? 'authorize' : moved[`${one.kind} ${one.status}`];
+    if (kind) theirs.set(one.operation_id, `${kind} of ${one.amount_minor} ${one.currency_code}`);
+  }
+  const found: string[] = [];
+  const ours = new Set<string>();
+  for (const { externalId, kind, postings } of entries) {
+    if (ours.has(externalId)) found.push(`${externalId} is in the ledger twice`);
+    ours.add(externalId);
+    const amounts = postings.filter(
+      (posting) => posting.amountMinor > 0n && posting.account !== 'customer_authorizations',
+    );
+    const amount = amounts[0] ?? postings.find((posting) => posting.amountMinor > 0n);
+    const text = `${kind} of ${amount?.amountMinor} ${amount?.currencyCode}`;
+    const their = theirs.get(externalId);
+    if (their === undefined) found.push(`${externalId}, ${text}, is not in the acquirer's log`);
+    else if (their !== text) found.push(`${externalId} is ${text} here and ${their} at the acquirer`);
+  }
+  for (const [id, text] of theirs) if (!ours.has(id)) found.push(`${id}, ${text}, is not in the ledger`);
+  return found;
+}

@@ -1,0 +1,193 @@
+import { randomUUID } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { PaymentState } from '@armature/proto/payments/v1/payments.ts';
+import t from 'tap';
+import { connectMysql } from '../../scripts/servers/mysql.ts';
+import { refusal } from '../../test/support/refusal.ts';
+import { developerCredentials, startService, token, workloadCertificate } from '../../test/support/service.ts';
+import { acquirerLog, type Bed, booksInOrder, openBed, type Query } from './testbed.ts';
+
+// Forty starts of a service take longer than a test usually may.
+t.setTimeout(180_000);
+const acquirerDir = t.testdir();
+const acquirerEnv = { ARMATURE_ACQUIRER_SLOW_MS: '300', ARMATURE_ACQUIRER_DATA_DIR: acquirerDir };
+let acquirer = await startService(t, 'acquirer', { env: acquirerEnv });
+const acquirerUrl = `http://${acquirer.http}`;
+const restartAcquirer = async () => {
+  acquirer = await startService(t, 'acquirer', { env: acquirerEnv, http: acquirer.http });
+};
+
+/** Quick to look after what was left behind. */
+const impatient = {
+  ARMATURE_ACQUIRER_TIMEOUT_MS: '400',
+  ARMATURE_PENDING_RESOLVE_MS: '300',
+  ARMATURE_PENDING_ABANDON_MS: '600',
+  ARMATURE_PENDING_SWEEP_MS: '50',
+};
+/** Leaves everything to the callers. */
+const patient = { ...impatient, ARMATURE_PENDING_RESOLVE_MS: '600000' };
+
+let service = await startService(t, 'payments', { acquirerUrl, env: impatient });
+const { database, vhost } = service;
+const connection = await connectMysql(database!.adminUrl);
+const query: Query = async (sql, params = []) =>
+  (await connection.query({ sql, values: [...params], dateStrings: true }))[0] as any[];
+const tokens = { bo: await token('bo'), ada: await token('ada'), admin: await token('admin') };
+let bed = await connect();
+t.teardown(async () => {
+  bed.close();
+  await connection.end();
+});
+
+async function connect(): Promise<Bed> {
+  return openBed({
+    grpc: service.grpc,
+    acquirer: acquirerUrl,
+    ordersTls: await workloadCertificate('orders'),
+    developerTls: await developerCredentials(),
+    tokens,
+  });
+}
+
+async function restart(env: Record<string, string>): Promise<void> {
+  bed.close();
+  await service.stop();
+  service = await startService(t, 'payments', { acquirerUrl, env, database, vhost });
+  bed = await connect();
+}
+
+t.afterEach(async () => booksInOrder(query, acquirerUrl, await bed.ledger.getTrialBalance({})));
+
+const logOf = async (orderId: string) =>
+  (await acquirerLog(acquirerUrl)).filter((one) => one.order_reference === orderId);
+const { PAYMENT_STATE_AUTHORIZED, PAYMENT_STATE_CAPTURED, PAYMENT_STATE_VOIDED } = PaymentState;
+
+async function nothingUnderWay(): Promise<void> {
+  const deadline = Date.now() + 15_000;
+  for (;;) {
+    const open = await query("select kind, failure_code from payment_operation where state = 'PENDING'");
+    if (open.length === 0) return;
+    if (Date.now() > deadline)
+      throw new Error(`still under way: ${JSON.stringify(open)}: ${service.logs().slice(-2_000)}`);
+    await sleep(50);
+  }
+}
+
+const kinds = ['authorize', 'capture', 'void', 'refund'] as const;
+/** How often a point is passed before the operation that is to be interrupted, that one included. */
+const passes = { authorize: 1, capture: 2, void: 2, refund: 3 };
+const ends = {
+  authorize: PAYMENT_STATE_AUTHORIZED,
+  capture: PAYMENT_STATE_CAPTURED,
+  void: PAYMENT_STATE_VOIDED,
+  refund: PAYMENT_STATE_CAPTURED,
+};
+
+type Kind = (typeof kinds)[number];
+type Wish = ReturnType<Bed['wish']>;
+
+/** Does what comes before the operation, then asks for it without waiting longer than a crash takes to show. */
+async function upTo(kind: Kind, wish: Wish, requestId: string): Promise<unknown> {
+  const { paymentId } = wish;
+  if (kind !== 'authorize') await bed.orders.authorizePayment(wish);
+  if (kind === 'refund') await bed.orders.capturePayment({ paymentId });
+  return ask(kind, wish, requestId, 2_000);
+}
+
+function ask(kind: Kind, wish: Wish, requestId: string, timeoutMs: number): Promise<unknown> {
+  const { paymentId, orderId } = wish;
+  const { orders } = bed;
+  switch (kind) {
+    case 'authorize':
+      return orders.authorizePayment({ ...wish, requestId }, { timeoutMs });
+    case 'capture':
+      return orders.capturePayment({ requestId, paymentId }, { timeoutMs });
+    case 'void':
+      return orders.voidPayment({ requestId, paymentId, orderId }, { timeoutMs });
+    case 'refund':
+      return orders.refundPayment(
+        { requestId, paymentId, amount: { currencyCode: 'EUR', amountMinor: 400n } },
+        { timeoutMs },
+      );
+  }
+}
+
+const inDoubt = ['before-acquirer', 'after-acquirer', 'before-ledger-commit'];
+for (const [title, env, points] of [
+  ['the sweeper finishes what kill -9 interrupted', impatient, inDoubt],
+  ['a caller that comes back finishes what kill -9 interrupted', patient, ['after-acquirer']],
+  ['a caller that comes back gets the answer it missed', patient, ['after-ledger-commit']],
+] as const) {
+  t.test(title, { timeout: 120_000 }, async (t) => {
+    for (const [kind, point] of kinds.flatMap((kind) => points.map((point) => [kind, point] as const))) {
+      t.test(`${kind} at payments.${point}`, async (t) => {
+        await restart({ ...env, ARMATURE_CRASH_POINTS: `payments.${point}:${passes[kind]}` });
+        const wish = bed.wish();
+        const requestId = randomUUID();
+        await t.rejects(upTo(kind, wish, requestId), 'the caller gets no answer');
+        t.equal(await service.stop(), 'SIGKILL');
+        await restart(env);
+        if (env === impatient) await nothingUnderWay();
+        const answer = ask(kind, wish, requestId, 10_000);
+        // Without its caller nobody has the card: an authorization that never left is called off.
+        const calledOff = env === impatient && kind === 'authorize' && point === 'before-acquirer';
+        if (calledOff) await t.rejects(answer, refusal({ code: 'FAILED_PRECONDITION', reason: 'PAYMENT_VOIDED' }));
+        else t.match(await answer, { state: ends[kind] });
+        await nothingUnderWay();
+        const log = (await logOf(wish.orderId)).map((one) => one.kind);
+        t.equal(new Set(log).size, log.length, 'the acquirer did nothing twice');
+        t.equal((await bed.ledger.listEntries({ paymentId: wish.paymentId })).entries.length, log.length);
+      });
+    }
+  });
+}
+
+t.test('while the acquirer is away the outcome is unknown, and asking again continues', async (t) => {
+  await restart(patient);
+  await acquirer.kill();
+  const wish = bed.wish();
+  await t.rejects(
+    bed.orders.authorizePayment(wish),
+    refusal({ code: 'UNAVAILABLE', reason: 'ACQUIRER_UNAVAILABLE', details: { retryDelayMs: 500 } }),
+  );
+  t.match(await bed.orders.getPayment({ paymentId: wish.paymentId }), { state: PaymentState.PAYMENT_STATE_PENDING });
+  await t.rejects(bed.orders.capturePayment({ paymentId: wish.paymentId }), refusal({ reason: 'PAYMENT_STATE' }));
+  await restartAcquirer();
+  t.match(await bed.orders.authorizePayment(wish), { state: PAYMENT_STATE_AUTHORIZED });
+  await acquirer.kill();
+  const capture = { paymentId: wish.paymentId, requestId: randomUUID() };
+  const unavailable = refusal({ code: 'UNAVAILABLE', reason: 'ACQUIRER_UNAVAILABLE' });
+  await t.rejects(bed.orders.capturePayment(capture), unavailable);
+  await t.rejects(
+    bed.orders.voidPayment(wish),
+    refusal({ code: 'ABORTED', reason: 'CONTENTION' }),
+    'the capture decides',
+  );
+  await restartAcquirer();
+  t.match(await bed.orders.capturePayment(capture), { state: PAYMENT_STATE_CAPTURED });
+  t.strictSame(
+    (await logOf(wish.orderId)).map((one) => one.kind),
+    ['authorization', 'capture'],
+  );
+});
+
+t.test('an acquirer that dies after acting is believed when it is back', async (t) => {
+  await restart(impatient);
+  const wish = bed.wish({ card: 'card_timeout_after_auth' });
+  const asked = bed.orders.authorizePayment(wish, { timeoutMs: 1_500 }).catch((error) => error.reason);
+  const deadline = Date.now() + 5_000;
+  while ((await logOf(wish.orderId)).length === 0 && Date.now() < deadline) await sleep(5);
+  await acquirer.kill();
+  t.equal(await asked, 'ACQUIRER_UNAVAILABLE');
+  await restartAcquirer();
+  await nothingUnderWay();
+  t.match(await bed.orders.getPayment({ paymentId: wish.paymentId }), { state: PAYMENT_STATE_AUTHORIZED });
+  t.equal((await logOf(wish.orderId)).length, 1, 'one charge');
+});
+
+t.test('a caller that gives up leaves nothing undone', async (t) => {
+  const wish = bed.wish({ card: 'card_slow' });
+  await t.rejects(bed.orders.authorizePayment(wish, { timeoutMs: 100 }), refusal({ code: 'DEADLINE_EXCEEDED' }));
+  await nothingUnderWay();
+  t.match(await bed.orders.getPayment({ paymentId: wish.paymentId }), { state: PAYMENT_STATE_AUTHORIZED });
+});

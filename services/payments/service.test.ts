@@ -1,0 +1,375 @@
+import { randomUUID } from 'node:crypto';
+import { PaymentState } from '@armature/proto/payments/v1/payments.ts';
+import t from 'tap';
+import { connectMysql } from '../../scripts/servers/mysql.ts';
+import { refusal } from '../../test/support/refusal.ts';
+import { developerCredentials, startService, token, workloadCertificate } from '../../test/support/service.ts';
+import { acquirerLog, booksInOrder, openBed, type Query } from './testbed.ts';
+
+const slowMs = 150;
+const acquirer = await startService(t, 'acquirer', { env: { ARMATURE_ACQUIRER_SLOW_MS: String(slowMs) } });
+const acquirerUrl = `http://${acquirer.http}`;
+const service = await startService(t, 'payments', {
+  acquirerUrl,
+  env: { ARMATURE_ACQUIRER_TIMEOUT_MS: '500', ARMATURE_LOG_LEVEL: 'debug' },
+});
+const bed = openBed({
+  grpc: service.grpc,
+  acquirer: acquirerUrl,
+  ordersTls: await workloadCertificate('orders'),
+  developerTls: await developerCredentials(),
+  tokens: { bo: await token('bo'), ada: await token('ada'), admin: await token('admin') },
+});
+const database = await connectMysql(service.database!.adminUrl);
+const query: Query = async (sql, params = []) =>
+  (await database.query({ sql, values: [...params], dateStrings: true }))[0] as any[];
+t.teardown(async () => {
+  bed.close();
+  await database.end();
+});
+const { orders, wish } = bed;
+const { PAYMENT_STATE_AUTHORIZED, PAYMENT_STATE_CAPTURED, PAYMENT_STATE_DECLINED } = PaymentState;
+const { PAYMENT_STATE_REFUNDED, PAYMENT_STATE_VOIDED } = PaymentState;
+
+t.afterEach(async () => {
+  await booksInOrder(query, acquirerUrl, await bed.ledger.getTrialBalance({}));
+});
+
+const logOf = async (orderId: string) =>
+  (await acquirerLog(acquirerUrl)).filter((one) => one.order_reference === orderId);
+const authorized = async (over: Parameters<typeof wish>[0] = {}) => {
+  const request = wish(over);
+  await orders.authorizePayment(request);
+  return request;
+};
+const captured = async (over: Parameters<typeof wish>[0] = {}) => {
+  const request = await authorized(over);
+  await orders.capturePayment({ paymentId: request.paymentId });
+  return request;
+};
+
+t.test('the test cards', async (t) => {
+  for (const row of [
+    { card: 'card_ok', state: PAYMENT_STATE_AUTHORIZED },
+    { card: 'card_declined', state: PAYMENT_STATE_DECLINED, declineCode: 'card_declined' },
+    { card: 'card_insufficient_funds', state: PAYMENT_STATE_DECLINED, declineCode: 'insufficient_funds' },
+    { card: 'card_timeout_after_auth', state: PAYMENT_STATE_AUTHORIZED },
+    { card: 'card_timeout_before_auth', state: PAYMENT_STATE_AUTHORIZED },
+    { card: 'card_error_once', state: PAYMENT_STATE_AUTHORIZED },
+    { card: 'card_slow', state: PAYMENT_STATE_AUTHORIZED },
+    { card: 'card_webhook', state: PAYMENT_STATE_AUTHORIZED },
+    {
+      card: 'card_nobody_issued',
+      state: PAYMENT_STATE_DECLINED,
+      declineCode: 'payment_method_unknown',
+      unlogged: true,
+    },
+  ]) {
+    t.test(row.card, async (t) => {
+      const request = wish({ card: row.card });
+      const payment = await orders.authorizePayment(request);
+      const { state, declineCode = '' } = row;
+      t.match(payment, { state, declineCode, amount: request.amount, version: 2n });
+      t.strictSame(await orders.getPayment({ paymentId: request.paymentId }), payment, 'it is stored as answered');
+      const charges = (await logOf(request.orderId)).filter((one) => one.kind === 'authorization');
+      t.equal(charges.length, row.unlogged ? 0 : 1, 'exactly one charge at the acquirer');
+    });
+  }
+});
+
+t.test('a capture that times out after acting is one capture', async (t) => {
+  const { paymentId, orderId, amount } = await authorized({ card: 'card_timeout_after_capture' });
+  t.match(await orders.capturePayment({ paymentId }), { state: PAYMENT_STATE_CAPTURED, captured: amount });
+  t.equal((await logOf(orderId)).filter((one) => one.kind === 'capture').length, 1);
+});
+
+t.test('a refused capture leaves a hold that can be voided', async (t) => {
+  const { paymentId, orderId } = await authorized({ card: 'card_capture_declined' });
+  const request = { paymentId, requestId: randomUUID() };
+  const refused = refusal({
+    code: 'FAILED_PRECONDITION',
+    reason: 'PAYMENT_STATE',
+    metadata: { payment_id: paymentId, state: 'AUTHORIZED', acquirer_code: 'capture_declined' },
+  });
+  await t.rejects(orders.capturePayment(request), refused);
+  await t.rejects(orders.capturePayment(request), refused, 'the refusal is the answer for good');
+  t.match(await orders.voidPayment({ paymentId, orderId }), { state: PAYMENT_STATE_VOIDED });
+});
+
+t.test('from hold to refund', async (t) => {
+  const { paymentId } = await authorized({ amountMinor: 1_000n });
+  const sum = (amountMinor: bigint) => ({ currencyCode: 'EUR', amountMinor });
+  t.match(await orders.capturePayment({ paymentId }), {
+    state: PAYMENT_STATE_CAPTURED,
+    captured: sum(1_000n),
+    refunded: sum(0n),
+    version: 3n,
+  });
+  t.match(await orders.refundPayment({ paymentId, amount: sum(300n) }), {
+    state: PAYMENT_STATE_CAPTURED,
+    refunded: sum(300n),
+  });
+  t.match(await orders.refundPayment({ paymentId, amount: sum(700n) }), {
+    state: PAYMENT_STATE_REFUNDED,
+    refunded: sum(1_000n),
+    version: 5n,
+  });
+  const { entries } = await bed.ledger.listEntries({ paymentId });
+  t.strictSame(
+    entries.map((entry) => entry.kind),
+    ['authorize', 'capture', 'refund', 'refund'],
+  );
+  const events = await query('select type, sequence from outbox where aggregate_id = ? order by position', [paymentId]);
+  const names = ['PaymentAuthorized', 'PaymentCaptured', 'PaymentRefunded', 'PaymentRefunded'];
+  t.strictSame(
+    events.map((event) => [event.type, Number(event.sequence)]),
+    names.map((name, index) => [`armature.payments.v1.${name}`, index + 1]),
+  );
+});
+
+t.test('reasons', async (t) => {
+  const unknown = randomUUID();
+  const held = await authorized();
+  const taken = await captured();
+  const declined = await authorized({ card: 'card_declined' });
+  const gone = await authorized();
+  await orders.voidPayment({ paymentId: gone.paymentId, orderId: gone.orderId });
+  const given = await captured();
+  await orders.refundPayment({ paymentId: given.paymentId, amount: given.amount });
+  const eur = (amountMinor: bigint) => ({ currencyCode: 'EUR', amountMinor });
+  const precondition = 'FAILED_PRECONDITION';
+  const rows: [string, () => Promise<unknown>, Parameters<typeof refusal>[0]][] = [
+    [
+      'capturing nothing',
+      () => orders.capturePayment({ paymentId: unknown }),
+      { code: 'NOT_FOUND', reason: 'PAYMENT_NOT_FOUND' },
+    ],
+    [
+      'refunding nothing',
+      () => orders.refundPayment({ paymentId: unknown, amount: eur(1n) }),
+      { code: 'NOT_FOUND', reason: 'PAYMENT_NOT_FOUND' },
+    ],
+    [
+      'reading nothing',
+      () => orders.getPayment({ paymentId: unknown }),
+      { code: 'NOT_FOUND', reason: 'PAYMENT_NOT_FOUND' },
+    ],
+    [
+      'a payment id twice',
+      () => orders.authorizePayment(wish({ paymentId: held.paymentId })),
+      { code: 'ALREADY_EXISTS', reason: 'PAYMENT_EXISTS' },
+    ],
+    [
+      'a payment id that was voided',
+      () => orders.authorizePayment(wish({ paymentId: gone.paymentId })),
+      { code: precondition, reason: 'PAYMENT_VOIDED' },
+    ],
+    [
+      'authorizing zero',
+      () => orders.authorizePayment(wish({ amountMinor: 0n })),
+      { code: 'INVALID_ARGUMENT', reason: 'AMOUNT_INVALID' },
+    ],
+    [
+      'refunding zero',
+      () => orders.refundPayment({ paymentId: taken.paymentId, amount: eur(0n) }),
+      { code: 'INVALID_ARGUMENT', reason: 'AMOUNT_INVALID' },
+    ],
+    [
+      'refunding too much',
+      () => orders.refundPayment({ paymentId: taken.paymentId, amount: eur(1_001n) }),
+      {
+        code: precondition,
+        reason: 'REFUND_EXCEEDS_CAPTURE',
+        metadata: { payment_id: taken.paymentId, refundable_minor: '1000' },
+      },
+    ],
+    [
+      'refunding again',
+      () => orders.refundPayment({ paymentId: given.paymentId, amount: eur(1n) }),
+      { code: precondition, reason: 'REFUND_EXCEEDS_CAPTURE' },
+    ],
+    [
+      'refunding in dollars',
+      () => orders.refundPayment({ paymentId: taken.paymentId, amount: { currencyCode: 'USD', amountMinor: 1n } }),
+      { code: precondition, reason: 'CURRENCY_MISMATCH' },
+    ],
+    [
+      'refunding a hold',
+      () => orders.refundPayment({ paymentId: held.paymentId, amount: eur(1n) }),
+      { code: precondition, reason: 'PAYMENT_STATE' },
+    ],
+    [
+      'capturing twice',
+      () => orders.capturePayment({ paymentId: taken.paymentId }),
+      { code: precondition, reason: 'PAYMENT_STATE' },
+    ],
+    [
+      'capturing what was declined',
+      () => orders.capturePayment({ paymentId: declined.paymentId }),
+      { code: precondition, reason: 'PAYMENT_STATE' },
+    ],
+    [
+      'capturing what was voided',
+      () => orders.capturePayment({ paymentId: gone.paymentId }),
+      { code: precondition, reason: 'PAYMENT_STATE' },
+    ],
+    [
+      'voiding what was captured',
+      () => orders.voidPayment({ paymentId: taken.paymentId, orderId: taken.orderId }),
+      { code: precondition, reason: 'PAYMENT_STATE' },
+    ],
+    [
+      'voiding what was refunded',
+      () => orders.voidPayment({ paymentId: given.paymentId, orderId: given.orderId }),
+      { code: precondition, reason: 'PAYMENT_STATE' },
+    ],
+    [
+      'an account that is none',
+      () => bed.ledger.getAccount({ account: 'käse', currencyCode: 'EUR' }),
+      { code: 'NOT_FOUND', reason: 'ACCOUNT_NOT_FOUND' },
+    ],
+    [
+      'an account in a currency nobody paid in',
+      () => bed.ledger.getAccount({ account: 'sales', currencyCode: 'XXX' }),
+      { code: 'NOT_FOUND', reason: 'ACCOUNT_NOT_FOUND' },
+    ],
+    [
+      'a token of another list',
+      () => bed.ledger.listEntries({ pageToken: 'abc' }),
+      { code: 'INVALID_ARGUMENT', reason: 'PAGE_TOKEN_INVALID' },
+    ],
+    [
+      'a customer in the ledger',
+      () => bed.people.ada.refundPayment({ paymentId: taken.paymentId, amount: eur(1n) }),
+      { code: 'PERMISSION_DENIED' },
+    ],
+  ];
+  for (const [name, ask, expected] of rows) await t.rejects(ask(), refusal(expected), name);
+  t.match(
+    await orders.getPayment({ paymentId: taken.paymentId }),
+    { state: PAYMENT_STATE_CAPTURED, version: 3n },
+    'nothing changed',
+  );
+});
+
+t.test('voiding what holds nothing changes nothing', async (t) => {
+  const declined = await authorized({ card: 'card_declined' });
+  const gone = await authorized();
+  const first = await orders.voidPayment({ paymentId: gone.paymentId, orderId: gone.orderId });
+  t.strictSame(await orders.voidPayment({ paymentId: gone.paymentId, orderId: gone.orderId }), first);
+  t.match(await orders.voidPayment({ paymentId: declined.paymentId, orderId: declined.orderId }), {
+    state: PAYMENT_STATE_DECLINED,
+    version: 2n,
+  });
+  t.equal((await logOf(gone.orderId)).filter((one) => one.kind === 'void').length, 1);
+});
+
+t.test('a payment voided before it exists never comes to be', async (t) => {
+  const request = wish();
+  const { paymentId, orderId } = request;
+  t.match(await orders.voidPayment({ paymentId, orderId }), {
+    paymentId,
+    orderId,
+    state: PAYMENT_STATE_VOIDED,
+    amount: undefined,
+  });
+  await t.rejects(orders.authorizePayment(request), refusal({ code: 'FAILED_PRECONDITION', reason: 'PAYMENT_VOIDED' }));
+  t.match(await orders.voidPayment({ paymentId, orderId }), { state: PAYMENT_STATE_VOIDED });
+  t.strictSame(await logOf(orderId), [], 'the acquirer never heard of it');
+});
+
+t.test('the same request again gets the same answer', async (t) => {
+  const request = wish();
+  const first = await orders.authorizePayment(request);
+  const capture = { paymentId: request.paymentId, requestId: randomUUID() };
+  await orders.capturePayment(capture);
+  t.strictSame(await orders.authorizePayment(request), first, 'as it was then, not as it is now');
+  t.match(await orders.capturePayment(capture), { state: PAYMENT_STATE_CAPTURED });
+  const reused = refusal({ code: 'INVALID_ARGUMENT', reason: 'REQUEST_ID_REUSED' });
+  await t.rejects(orders.authorizePayment({ ...request, customerId: 'eve' }), reused);
+  await t.rejects(orders.authorizePayment({ ...request, paymentId: randomUUID() }), reused);
+});
+
+t.test('who may read a payment', async (t) => {
+  const { paymentId } = await authorized({ customerId: 'ada' });
+  const other = await authorized({ customerId: 'eve' });
+  t.match(await bed.people.ada.getPayment({ paymentId }), { paymentId });
+  t.match(await bed.people.bo.getPayment({ paymentId }), { paymentId });
+  const notFound = refusal({ code: 'NOT_FOUND', reason: 'PAYMENT_NOT_FOUND' });
+  await t.rejects(bed.people.ada.getPayment({ paymentId: other.paymentId }), notFound);
+  await t.rejects(bed.people.ada.getPayment({ paymentId: randomUUID() }), notFound);
+});
+
+t.test('the ledger', async (t) => {
+  const currencyCode = 'CHF';
+  const account = (name: string) => bed.ledger.getAccount({ account: name, currencyCode });
+  const first = await captured({ currencyCode, amountMinor: 70n });
+  await authorized({ currencyCode, amountMinor: 5n });
+  await orders.refundPayment({ paymentId: first.paymentId, amount: { currencyCode, amountMinor: 20n } });
+  for (const [name, postedMinor, pendingMinor] of [
+    ['acquirer_receivable', 50n, 0n],
+    ['acquirer_holds', 0n, 5n],
+    ['customer_authorizations', 0n, -5n],
+    ['sales', -70n, 0n],
+    ['refunds', 20n, 0n],
+  ] as const) {
+    t.strictSame(await account(name), { account: name, currencyCode, postedMinor, pendingMinor });
+  }
+  const balance = await bed.ledger.getTrialBalance({});
+  const total = balance.totals.find((one) => one.currencyCode === currencyCode);
+  t.strictSame(total, { currencyCode, debitsMinor: 75n, creditsMinor: 75n, differenceMinor: 0n });
+
+  t.test('pages', async (t) => {
+    const whole = await bed.ledger.listEntries({ pageSize: 500 });
+    const paged: typeof whole.entries = [];
+    for (let pageToken = ''; ; ) {
+      const page = await bed.ledger.listEntries({ pageSize: 7, pageToken });
+      t.ok(page.entries.length <= 7);
+      paged.push(...page.entries);
+      pageToken = page.nextPageToken;
+      if (!pageToken) break;
+    }
+    t.strictSame(paged, whole.entries);
+    t.ok(paged.length > 14, 'several pages');
+    t.ok(
+      paged.every((entry, index) => index === 0 || entry.position > paged[index - 1]!.position),
+      'ascending',
+    );
+    const refunds = await bed.ledger.listEntries({ account: 'refunds', pageSize: 500 });
+    t.strictSame(
+      refunds.entries,
+      whole.entries.filter((entry) => entry.postings.some((posting) => posting.account === 'refunds')),
+    );
+    const both = await bed.ledger.listEntries({ account: 'refunds', paymentId: first.paymentId });
+    t.match(both.entries, [
+      {
+        kind: 'refund',
+        paymentId: first.paymentId,
+        postings: [
+          { account: 'acquirer_receivable', amountMinor: -20n },
+          { account: 'refunds', amountMinor: 20n, pending: false },
+        ],
+      },
+    ]);
+    t.strictSame(await bed.ledger.listEntries({ account: 'nothing' }), { entries: [], nextPageToken: '' });
+  });
+
+  t.test('the database itself keeps what was written', async (t) => {
+    const service_ = await connectMysql(service.database!.url);
+    for (const sql of [
+      'update ledger_posting set amount_minor = 0',
+      'delete from ledger_posting',
+      'delete from ledger_entry',
+    ]) {
+      await t.rejects(service_.query(sql), { code: /ER_TABLEACCESS_DENIED_ERROR|ER_DBACCESS_DENIED_ERROR/ }, sql);
+    }
+    await service_.end();
+  });
+});
+
+t.test('metrics and logs', async (t) => {
+  const metrics = await (await fetch(`http://${service.admin}/metrics`)).text();
+  t.match(metrics, /armature_ledger_difference_minor\{currency="EUR",service="payments"\} 0/);
+  t.match(metrics, /armature_payment_operations_pending\{service="payments"\} 0/);
+  t.notMatch(service.logs(), /card_(?!declined|webhook_)|payment_method"/, 'no card token is logged');
+});

@@ -1,0 +1,292 @@
+import {
+  PaymentAuthorizedEvent,
+  PaymentCapturedEvent,
+  PaymentDeclinedEvent,
+  PaymentRefundedEvent,
+  PaymentVoidedEvent,
+} from '@armature/proto/payments/v1/contract.ts';
+import { type Sql, type Tx, utcDate } from '@armature/runtime';
+import { requestIdReused } from '@armature/runtime/rpc/errors.ts';
+import { type ChainHead, chainEntry, chainStart } from './ledger.ts';
+import { writeEntry } from './ledger-store.ts';
+import { type EventKind, type Operation, type OperationKind, type Outcome, type Payment, settle } from './payment.ts';
+import {
+  type OperationRow,
+  operationColumns,
+  type PaymentRow,
+  paymentColumns,
+  toOperation,
+  toPayment,
+} from './rows.ts';
+
+/** Which request asks: its operation's id, which follows from it, and its hash. */
+export interface Asked {
+  readonly operationId: string;
+  readonly requestHash: Buffer;
+}
+
+/** Enough to find an operation and to lock its payment first. */
+export type OperationRef = Pick<Operation, 'operationId' | 'paymentId'>;
+
+export interface NewPayment {
+  readonly paymentId: string;
+  readonly orderId: string;
+  readonly customerId: string;
+  readonly currencyCode: string;
+  readonly amountMinor: bigint;
+}
+
+/** A payment as it stands, and the operation of the request that asks, if it was recorded before. */
+export interface Standing {
+  payment: Payment | null;
+  operation: Operation | null;
+}
+
+/** An operation whose caller has not been heard of for a while. */
+export interface Overdue {
+  payment: Payment;
+  operation: Operation;
+  /** Milliseconds since a caller last tried. */
+  idleMs: number;
+}
+
+/** The one file with SQL about payments; the ledger's is in ledger-store.ts. Every lock is payment before operation. */
+export function paymentStore({ pendingResolveMs }: { pendingResolveMs: number }) {
+  const resolveAt = `utc_timestamp(6) + interval ${pendingResolveMs * 1_000} microsecond`;
+
+  const insertOperation = (tx: Tx, operation: Operation): Promise<unknown> =>
+    tx.execute(
+      `insert into payment_operation (operation_id, payment_id, kind, state, amount_minor, request_hash,
+         created_at, attempted_at, resolve_at)
+       values (?, ?, ?, ?, ?, ?, utc_timestamp(6), utc_timestamp(6), ${resolveAt})`,
+      [
+        operation.operationId,
+        operation.paymentId,
+        operation.kind,
+        operation.state,
+        operation.amountMinor,
+        operation.requestHash,
+      ],
+    );
+
+  return {
+    async payment(sql: Sql, paymentId: string): Promise<Payment | null> {
+      const rows = await sql.query<PaymentRow>(`select ${paymentColumns} from payment p where p.payment_id = ?`, [
+        paymentId,
+      ]);
+      return rows[0] ? toPayment(rows[0]) : null;
+    },
+
+    /**
+     * Locks the payment and finds what this request did before. Throws REQUEST_ID_REUSED when its id
+     * belongs to another request.
+     */
+    async lock(tx: Tx, paymentId: string, asked: Asked): Promise<Standing> {
+      const rows = await tx.query<PaymentRow & Partial<OperationRow>>(
+        `select ${paymentColumns}, ${operationColumns}
+         from payment p left join payment_operation o on o.operation_id = ?
+         where p.payment_id = ? for update`,
+        [asked.operationId, paymentId],
+      );
+      const [row] = rows;
+      const operation = row
+        ? row.o_operation_id
+          ? toOperation(row as OperationRow)
+          : null
+        : await findOperation(tx, asked.operationId);
+      if (operation && !operation.requestHash.equals(asked.requestHash)) throw requestIdReused('request_id');
+      return { payment: row ? toPayment(row) : null, operation };
+    },
+
+    /**
+     * Records a new payment and the intent to authorize it. Throws the database's duplicate-key error when
+     * the id of either is taken; the transaction must then be left, because the failed insert holds a lock
+     * that would deadlock with those who wait for the same row.
+     */
+    async insertPayment(tx: Tx, payment: NewPayment, asked: Asked): Promise<Operation> {
+      const { paymentId, orderId, customerId, currencyCode, amountMinor } = payment;
+      const operation = pending('authorize', paymentId, amountMinor, asked);
+      await tx.execute(
+        `insert into payment (payment_id, order_id, customer_id, state, currency_code, amount_minor,
+           authorize_operation_id, entry_hash, created_at, updated_at)
+         values (?, ?, ?, 'PENDING', ?, ?, ?, ?, utc_timestamp(6), utc_timestamp(6))`,
+        [paymentId, orderId, customerId, currencyCode, amountMinor, asked.operationId, chainStart],
+      );
+      await insertOperation(tx, operation);
+      return operation;
+    },
+
+    /** Records the intent, and what it reserves of the payment. */
+    async insertIntent(
+      tx: Tx,
+      kind: OperationKind,
+      payment: Payment,
+      amountMinor: bigint,
+      asked: Asked,
+    ): Promise<Operation> {
+      const operation = pending(kind, payment.paymentId, amountMinor, asked);
+      await tx.execute('update payment set exclusive_operation_id = ?, refunding_minor = ? where payment_id = ?', [
+        payment.exclusiveOperationId,
+        payment.refundingMinor,
+        payment.paymentId,
+      ]);
+      await insertOperation(tx, operation);
+      return operation;
+    },
+
+    /** Records an operation that had nothing to do. */
+    async insertDone(tx: Tx, kind: OperationKind, paymentId: string, asked: Asked): Promise<Operation> {
+      const operation: Operation = { ...pending(kind, paymentId, 0n, asked), state: 'DONE' };
+      await insertOperation(tx, operation);
+      return operation;
+    },
+
+    /**
+     * Records that a payment which does not exist yet never may. Like insertPayment, throws the
+     * duplicate-key error when it exists by now.
+     */
+    async insertTombstone(tx: Tx, paymentId: string, orderId: string): Promise<void> {
+      await tx.execute(
+        `insert into payment (payment_id, order_id, customer_id, state, currency_code, amount_minor, events,
+           entry_hash, created_at, updated_at)
+         values (?, ?, '', 'VOIDED', '', 0, 1, ?, utc_timestamp(6), utc_timestamp(6))`,
+        [paymentId, orderId, chainStart],
+      );
+      tx.emit(PaymentVoidedEvent, { paymentId, orderId }, 1n);
+    },
+
+    /** A caller has come back for its operation: the sweeper leaves it alone for a while again. */
+    async touch(tx: Tx, operationId: string): Promise<void> {
+      await tx.execute(
+        `update payment_operation set attempted_at = utc_timestamp(6), resolve_at = ${resolveAt} where operation_id = ?`,
+        [operationId],
+      );
+    },
+
+    /**
+     * Applies an outcome: payment, operation, ledger and event together. Does nothing when the operation
+     * was settled before, or when `outcome` is null; answers how things stand afterwards.
+     */
+    async settle(
+      tx: Tx,
+      intent: OperationRef,
+      outcome: Outcome | null,
+    ): Promise<{ payment: Payment; operation: Operation }> {
+      const { operationId, paymentId } = intent;
+      const rows = await tx.query<PaymentRow & OperationRow & { now: string }>(
+        `select ${paymentColumns}, ${operationColumns}, utc_timestamp(6) as now
+         from payment p left join payment_operation o on o.operation_id = ?
+         where p.payment_id = ? for update`,
+        [operationId, paymentId],
+      );
+      const [row] = rows;
+      if (!row?.o_operation_id) throw new Error(`operation ${operationId} of payment ${paymentId} is gone`);
+      const before = { payment: toPayment(row), operation: toOperation(row) };
+      if (!outcome || before.operation.state !== 'PENDING') return before;
+      const { payment, operation, moved, event } = settle(before.payment, before.operation, outcome);
+      const head = { entries: BigInt(row.entries), hash: row.entry_hash };
+      const entry = moved ? chainEntry(head, moved, payment, operation) : null;
+      await writeSettlement(
+        tx,
+        payment,
+        operation,
+        row.now,
+        entry ? { entries: entry.sequence, hash: entry.hash } : head,
+      );
+      // Last, because it locks balances, which payments share.
+      if (entry) await writeEntry(tx, entry);
+      if (event) emitters[event](tx, payment, operation);
+      return { payment: { ...payment, updatedAt: utcDate(row.now) }, operation };
+    },
+
+    /**
+     * Takes the operations that are due, a batch at a time, and puts off when they are due again. Two
+     * processes may take the same: settling twice changes nothing, so no lock is worth holding.
+     */
+    async claimOverdue(tx: Tx, limit: number): Promise<Overdue[]> {
+      const rows = await tx.query<PaymentRow & OperationRow & { idle: string | number }>(
+        `select ${paymentColumns}, ${operationColumns},
+           timestampdiff(microsecond, o.attempted_at, utc_timestamp(6)) as idle
+         from payment_operation o join payment p on p.payment_id = o.payment_id
+         where o.state = 'PENDING' and o.resolve_at < utc_timestamp(6) order by o.resolve_at limit ?`,
+        [limit],
+      );
+      if (rows.length === 0) return [];
+      await tx.execute(`update payment_operation set resolve_at = ${resolveAt} where operation_id in (?)`, [
+        rows.map((row) => row.o_operation_id),
+      ]);
+      return rows.map((row) => ({
+        payment: toPayment(row),
+        operation: toOperation(row),
+        idleMs: Number(row.idle) / 1_000,
+      }));
+    },
+
+    /** How many operations have no outcome yet, and the age of the oldest in seconds. */
+    async pendingOperations(sql: Sql): Promise<{ count: number; oldestSeconds: number }> {
+      const rows = await sql.query<{ count: number | string; age: number | string | null }>(
+        `select count(*) as count, timestampdiff(microsecond, min(created_at), utc_timestamp(6)) as age
+         from payment_operation where state = 'PENDING'`,
+      );
+      return { count: Number(rows[0]?.count ?? 0), oldestSeconds: Number(rows[0]?.age ?? 0) / 1e6 };
+    },
+  };
+}
+
+export type PaymentStore = ReturnType<typeof paymentStore>;
+
+function pending(kind: OperationKind, paymentId: string, amountMinor: bigint, asked: Asked): Operation {
+  return { ...asked, paymentId, kind, state: 'PENDING', amountMinor, externalId: '', failureCode: '' };
+}
+
+async function findOperation(sql: Sql, operationId: string): Promise<Operation | null> {
+  const rows = await sql.query<OperationRow>(
+    `select ${operationColumns} from payment_operation o where o.operation_id = ?`,
+    [operationId],
+  );
+  return rows[0] ? toOperation(rows[0]) : null;
+}
+
+/** `head` is the end of the payment's chain, the entry of this settlement included. */
+async function writeSettlement(tx: Tx, p: Payment, o: Operation, now: string, head: ChainHead): Promise<void> {
+  await tx.execute(
+    `update payment p join payment_operation o on o.operation_id = ?
+     set p.state = ?, p.captured_minor = ?, p.refunded_minor = ?, p.refunding_minor = ?, p.decline_code = ?,
+       p.charge_id = ?, p.exclusive_operation_id = ?, p.events = ?, p.entries = ?, p.entry_hash = ?,
+       p.updated_at = ?, p.version = ?,
+       o.state = ?, o.external_id = ?, o.failure_code = ?
+     where p.payment_id = ?`,
+    [
+      o.operationId,
+      p.state,
+      p.capturedMinor,
+      p.refundedMinor,
+      p.refundingMinor,
+      p.declineCode,
+      p.chargeId,
+      p.exclusiveOperationId,
+      p.events,
+      head.entries,
+      head.hash,
+      now,
+      p.version,
+      o.state,
+      o.externalId,
+      o.failureCode,
+      p.paymentId,
+    ],
+  );
+}
+
+/** `payment.events` counts the event that is emitted here, so it is its sequence. */
+const emitters: Record<EventKind, (tx: Tx, payment: Payment, operation: Operation) => void> = {
+  authorized: (tx, { paymentId, orderId, currencyCode, amountMinor, events }) =>
+    tx.emit(PaymentAuthorizedEvent, { paymentId, orderId, amount: { currencyCode, amountMinor } }, events),
+  declined: (tx, { paymentId, orderId, declineCode, events }) =>
+    tx.emit(PaymentDeclinedEvent, { paymentId, orderId, declineCode }, events),
+  captured: (tx, { paymentId, orderId, currencyCode, capturedMinor, events }) =>
+    tx.emit(PaymentCapturedEvent, { paymentId, orderId, amount: { currencyCode, amountMinor: capturedMinor } }, events),
+  voided: (tx, { paymentId, orderId, events }) => tx.emit(PaymentVoidedEvent, { paymentId, orderId }, events),
+  refunded: (tx, { paymentId, orderId, currencyCode, events }, { amountMinor }) =>
+    tx.emit(PaymentRefundedEvent, { paymentId, orderId, amount: { currencyCode, amountMinor } }, events),
+};

@@ -1,0 +1,81 @@
+import { type Background, type Call, RpcError, type Sweeper } from '@armature/runtime';
+import { type OperationParts, perform, settleCancelled } from './operations.ts';
+import type { Overdue } from './store.ts';
+
+export interface SweeperOptions {
+  background: Background;
+  everyMs: number;
+  /** Authorizations that the acquirer has not heard of are cancelled once their caller is silent for so long. */
+  abandonMs: number;
+}
+
+const batch = 16;
+const resolveTimeoutMs = 15_000;
+
+/**
+ * Brings operations to their end whose callers did not come back, so that the ledger catches up with the
+ * acquirer whatever died in between. It asks under the same keys as the callers, so racing them is harmless.
+ */
+export function pendingSweeper(parts: OperationParts, options: SweeperOptions): Sweeper {
+  const { background, everyMs, abandonMs } = options;
+  return {
+    name: 'operations without an outcome',
+    everyMs,
+    async sweep(call) {
+      const overdue = await parts.db.transaction(call, (tx) => parts.store.claimOverdue(tx, batch));
+      // Each has a call of its own, because one that waits for the acquirer must not hold up the others.
+      await Promise.all(
+        overdue.map(async (one) => {
+          const own = background(`resolve ${one.operation.kind}`, resolveTimeoutMs);
+          try {
+            await resolve(parts, own, one, abandonMs);
+          } finally {
+            own.close();
+          }
+        }),
+      );
+      return overdue.length;
+    },
+  };
+}
+
+async function resolve(parts: OperationParts, call: Call, overdue: Overdue, abandonMs: number): Promise<void> {
+  const { kind, operationId, paymentId } = overdue.operation;
+  try {
+    const done =
+      kind === 'authorize'
+        ? await resolveAuthorization(parts, call, overdue, abandonMs)
+        : await repeat(parts, call, overdue);
+    if (done) call.log.info({ kind, operationId, paymentId }, 'an operation without a caller was brought to its end');
+  } catch (error) {
+    // It stays pending and is due again later; an acquirer that is away is no reason to stop the sweep.
+    const level = error instanceof RpcError && error.code === 'UNAVAILABLE' ? 'warn' : 'error';
+    call.log[level]({ err: error, kind, operationId, paymentId }, 'an operation has no outcome yet');
+  }
+}
+
+/** Captures, voids and refunds are asked for again: somebody wanted them, and their keys make that safe. */
+async function repeat(parts: OperationParts, call: Call, overdue: Overdue): Promise<boolean> {
+  const outcome = await perform(parts, call, overdue);
+  await parts.db.transaction(call, (tx) => parts.store.settle(tx, overdue.operation, outcome));
+  return true;
+}
+
+/**
+ * An authorization can only be looked up, since the card token is nowhere but in the request. Nothing
+ * found is no outcome: the request may be on its way still, until it is cancelled for good.
+ */
+async function resolveAuthorization(
+  parts: OperationParts,
+  call: Call,
+  overdue: Overdue,
+  abandonMs: number,
+): Promise<boolean> {
+  const { db, store, acquirer } = parts;
+  const { operationId, paymentId } = overdue.operation;
+  const outcome = await acquirer.find(call, 'authorize', operationId);
+  if (outcome) await db.transaction(call, (tx) => store.settle(tx, overdue.operation, outcome));
+  else if (overdue.idleMs >= abandonMs) await settleCancelled(parts, call, paymentId, operationId);
+  else return false;
+  return true;
+}
