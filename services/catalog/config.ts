@@ -1,0 +1,4 @@
+import { runtimeVariables } from '@armature/runtime';
+
+/** The catalog has no variables of its own. */
+export const config = runtimeVariables;

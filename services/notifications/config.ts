@@ -1,0 +1,23 @@
+import { integer, runtimeVariables, text, url } from '@armature/runtime';
+
+export const config = {
+  ...runtimeVariables,
+  mailUrl: url('ARMATURE_MAIL_URL', 'where mail goes: smtp://user:password@host:port or maildir:///folder', [
+    'smtp',
+    'smtps',
+    'maildir',
+  ]),
+  mailFrom: text('ARMATURE_MAIL_FROM', 'sender of every mail', {
+    fallback: 'Armature Shop <orders@shop.armature.local>',
+  }),
+  attemptsMax: integer('ARMATURE_MAIL_ATTEMPTS_MAX', 'attempts before a delivery is given up', {
+    min: 1,
+    max: 20,
+    fallback: 8,
+  }),
+  retryBaseMs: integer('ARMATURE_MAIL_RETRY_BASE_MS', 'wait after the first failed attempt; it grows fourfold', {
+    min: 10,
+    max: 60_000,
+    fallback: 1_000,
+  }),
+} as const;

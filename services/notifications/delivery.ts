@@ -1,0 +1,45 @@
+export type Template = 'order_confirmed' | 'order_cancelled';
+export type State = 'QUEUED' | 'SENT' | 'DEAD';
+
+export interface MailLine {
+  sku: string;
+  title: string;
+  quantity: string;
+  unitPriceMinor: string;
+}
+
+/** What a template is filled in with; amounts as text, so that it can be kept as JSON. */
+export interface MailData {
+  orderId: string;
+  currencyCode: string;
+  totalMinor: string;
+  lines: MailLine[];
+  reason: string;
+  refundedMinor: string;
+}
+
+export interface Delivery {
+  deliveryId: string;
+  orderId: string;
+  customerId: string;
+  template: Template;
+  recipient: string;
+  data: MailData;
+  state: State;
+  attempts: number;
+  lastError: string;
+  mailMessageId: string;
+  createdAt: Date;
+  sentAt: Date | null;
+  nextAttemptAt: Date | null;
+}
+
+/** How long to wait after a failed attempt, milliseconds: fourfold each time, at most an hour. */
+export function backoffMs(attempt: number, baseMs: number): number {
+  return Math.min(baseMs * 4 ** (attempt - 1), 3_600_000);
+}
+
+/** What a failed attempt makes of a delivery: another try, or the end. */
+export function afterFailure(attempts: number, attemptsMax: number): State {
+  return attempts >= attemptsMax ? 'DEAD' : 'QUEUED';
+}

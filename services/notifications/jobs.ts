@@ -1,0 +1,72 @@
+import type { Background, Call, Database, Registry, Sweeper } from '@armature/runtime';
+import { Counter } from '@armature/runtime';
+import { afterFailure, backoffMs } from './delivery.ts';
+import type { Mailer } from './mail.ts';
+import type { DeliveryStore, LeasedDelivery } from './store.ts';
+
+/** Longer than the mailer's own limits, shorter than the lease. */
+const attemptTimeoutMs = 30_000;
+/** How often due deliveries are looked for when there were none. */
+const pollMs = 250;
+
+/**
+ * Sends what is due. A delivery is leased, sent outside any transaction, and its outcome recorded only
+ * while the lease is still held: a sender that was paused too long cannot overwrite its successor.
+ */
+export function sendDue(parts: {
+  db: Database;
+  store: DeliveryStore;
+  mailer: Mailer;
+  background: Background;
+  registry: Registry;
+  config: { attemptsMax: number; retryBaseMs: number };
+}): Sweeper {
+  const { db, store } = parts;
+  const outcomes = new Counter({
+    name: 'armature_jobs_total',
+    help: 'Attempts of background jobs by outcome',
+    labelNames: ['job', 'outcome'],
+    registers: [parts.registry],
+  });
+  // Each attempt is a call of its own: they run side by side, and a call has one transaction at a time.
+  const attempt = async (delivery: LeasedDelivery) => {
+    const call = parts.background('send mail', attemptTimeoutMs);
+    try {
+      const outcome = await sendOne(parts, call, delivery);
+      outcomes.inc({ job: 'mail', outcome });
+    } finally {
+      call.close();
+    }
+  };
+  return {
+    name: 'deliveries',
+    everyMs: pollMs,
+    async sweep(call) {
+      const leased = await db.transaction(call, (tx) => store.leaseDue(tx));
+      await Promise.all(leased.map(attempt));
+      return leased.length;
+    },
+  };
+}
+
+async function sendOne(
+  { db, store, mailer, config }: Parameters<typeof sendDue>[0],
+  call: Call,
+  delivery: LeasedDelivery,
+): Promise<'sent' | 'failed' | 'dead' | 'lease_lost'> {
+  const attempts = delivery.attempts + 1;
+  let failure: string | null = null;
+  try {
+    await mailer.send(delivery);
+  } catch (error) {
+    failure = error instanceof Error ? error.message : String(error);
+    call.log.warn({ err: error, delivery: delivery.deliveryId, attempts }, 'mail not sent');
+  }
+  const state = failure === null ? 'SENT' : afterFailure(attempts, config.attemptsMax);
+  const waitMs = failure === null ? 0 : backoffMs(attempts, config.retryBaseMs);
+  const held = await db.transaction(call, (tx) =>
+    store.record(tx, delivery, { state, attempts, lastError: failure ?? '', waitMs }),
+  );
+  if (!held) return 'lease_lost';
+  return state === 'SENT' ? 'sent' : state === 'DEAD' ? 'dead' : 'failed';
+}

@@ -1,0 +1,205 @@
+import { randomUUID } from 'node:crypto';
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { notificationsClient } from '@armature/clients';
+import type { EventContract } from '@armature/proto/contract.ts';
+import { type Delivery, DeliveryState } from '@armature/proto/notifications/v1/notifications.ts';
+import { OrderCancelledEvent, OrderConfirmedEvent, OrderPlacedEvent } from '@armature/proto/orders/v1/contract.ts';
+import { newId } from '@armature/runtime';
+import { type ConfirmChannel, connect } from 'amqplib';
+import t from 'tap';
+import { refusal } from '../../test/support/refusal.ts';
+import { type RunningService, startService, token, workloadCertificate } from '../../test/support/service.ts';
+
+const bo = await token('bo');
+const tls = await workloadCertificate('developer');
+const staffOf = (service: RunningService) => notificationsClient({ addresses: [service.grpc], tls, token: () => bo });
+
+/** Publishes as the orders service would, with the rights of its broker user. */
+async function publisher(service: RunningService): Promise<{ channel: ConfirmChannel; close(): Promise<void> }> {
+  const connection = await connect(service.vhost?.url('orders') ?? '');
+  const channel = await connection.createConfirmChannel();
+  // Whoever comes first declares it, as the services do.
+  await channel.assertExchange('armature.events', 'topic', { durable: true });
+  return { channel, close: () => connection.close() };
+}
+
+async function publish(
+  channel: ConfirmChannel,
+  event: EventContract,
+  message: { orderId: string },
+  sequence: number,
+  messageId: string = newId(),
+) {
+  channel.publish(
+    'armature.events',
+    event.routingKey,
+    Buffer.from(event.message.encode(event.message.fromPartial(message)).finish()),
+    {
+      messageId,
+      type: event.type,
+      contentType: 'application/protobuf',
+      userId: 'orders',
+      headers: {
+        aggregate: event.aggregate,
+        'aggregate-id': message.orderId,
+        sequence: String(sequence),
+        'created-at-ms': String(Date.now()),
+      },
+    },
+  );
+  await channel.waitForConfirms();
+}
+
+const orderOf = (orderId: string) => ({
+  orderId,
+  customerId: 'ada',
+  contactEmail: 'ada@example.com',
+  lines: [{ sku: 'A-1', title: 'Tea', quantity: 2n, unitPrice: { currencyCode: 'EUR', amountMinor: 450n } }],
+  total: { currencyCode: 'EUR', amountMinor: 900n },
+});
+
+/** Asks until the delivery of an order looks as it should. */
+async function deliveryOf(
+  staff: ReturnType<typeof staffOf>,
+  orderId: string,
+  wanted: (delivery: Delivery) => boolean,
+): Promise<Delivery> {
+  const deadline = Date.now() + 15_000;
+  for (;;) {
+    const { deliveries } = await staff.listDeliveries({ orderId });
+    const found = deliveries.find(wanted);
+    if (found) return found;
+    if (Date.now() > deadline)
+      throw new Error(
+        `no such delivery; there are ${JSON.stringify(deliveries.map((one) => [one.template, one.state]))}`,
+      );
+  }
+}
+
+/** Until notifications has bound its queue, what is published goes nowhere. */
+async function bound(service: RunningService, channel: ConfirmChannel): Promise<void> {
+  const deadline = Date.now() + 15_000;
+  let returned = true;
+  channel.on('return', () => {
+    returned = true;
+  });
+  while (returned) {
+    if (Date.now() > deadline) throw new Error(`notifications has not bound its queue: ${service.logs()}`);
+    returned = false;
+    const probe = newId();
+    const body = Buffer.from(
+      OrderPlacedEvent.message.encode(OrderPlacedEvent.message.fromPartial({ orderId: probe })).finish(),
+    );
+    channel.publish('armature.events', OrderPlacedEvent.routingKey, body, {
+      mandatory: true,
+      messageId: newId(),
+      type: OrderPlacedEvent.type,
+      userId: 'orders',
+      headers: { aggregate: 'order', 'aggregate-id': probe, sequence: '1' },
+    });
+    await channel.waitForConfirms();
+  }
+}
+
+t.test('an order that is confirmed is told by mail, once', async (t) => {
+  const service = await startService(t, 'notifications');
+  const staff = staffOf(service);
+  const { channel, close } = await publisher(service);
+  await bound(service, channel);
+  const orderId = newId();
+  const message = orderOf(orderId);
+  await publish(channel, OrderPlacedEvent, message, 1);
+  const messageId = newId();
+  await publish(channel, OrderConfirmedEvent, message, 2, messageId);
+  await publish(channel, OrderConfirmedEvent, message, 2, messageId);
+  const sent = await deliveryOf(staff, orderId, ({ state }) => state === DeliveryState.DELIVERY_STATE_SENT);
+  t.match(sent, { template: 'order_confirmed', attempts: 1, recipient: 'ada@example.com', lastError: '' });
+
+  await publish(
+    channel,
+    OrderCancelledEvent,
+    { ...message, reason: 'CUSTOMER_REQUEST', refunded: message.total } as typeof message,
+    3,
+  );
+  await deliveryOf(
+    staff,
+    orderId,
+    (one) => one.template === 'order_cancelled' && one.state === DeliveryState.DELIVERY_STATE_SENT,
+  );
+  const { deliveries } = await staff.listDeliveries({ orderId });
+  t.equal(deliveries.length, 2, 'one mail for each event, although one event came twice');
+  const folder = join(service.dir, 'mail', 'new');
+  const mails = readdirSync(folder).map((name) => readFileSync(join(folder, name), 'utf8'));
+  t.equal(mails.length, 2);
+  const receipt = mails.find((mail) => mail.includes(sent.mailMessageId)) ?? '';
+  t.match(receipt, /To: ada@example\.com/);
+  t.match(receipt, 'text/plain');
+  t.match(receipt, 'text/html');
+  t.match(receipt, 'EUR 9.00');
+
+  t.match(await staff.getDelivery({ deliveryId: sent.deliveryId }), { orderId });
+  const again = await staff.resendDelivery({ deliveryId: sent.deliveryId });
+  t.equal(again.state, DeliveryState.DELIVERY_STATE_QUEUED);
+  await deliveryOf(
+    staff,
+    orderId,
+    (one) => one.deliveryId === sent.deliveryId && one.state === DeliveryState.DELIVERY_STATE_SENT,
+  );
+  t.equal(readdirSync(folder).length, 2, 'sent again it takes its own place');
+  await t.rejects(staff.getDelivery({ deliveryId: randomUUID() }), refusal({ reason: 'DELIVERY_NOT_FOUND' }));
+  staff.close();
+  await close();
+});
+
+t.test('a mail that cannot be sent is tried again, given up, and can be sent once more', async (t) => {
+  const service = await startService(t, 'notifications', {
+    mailUrl: 'smtp://127.0.0.1:1',
+    env: { ARMATURE_MAIL_ATTEMPTS_MAX: '3', ARMATURE_MAIL_RETRY_BASE_MS: '20' },
+  });
+  const staff = staffOf(service);
+  const { channel, close } = await publisher(service);
+  await bound(service, channel);
+  const orderId = newId();
+  await publish(channel, OrderPlacedEvent, orderOf(orderId), 1);
+  await publish(channel, OrderConfirmedEvent, orderOf(orderId), 2);
+  const dead = await deliveryOf(staff, orderId, ({ state }) => state === DeliveryState.DELIVERY_STATE_DEAD);
+  t.equal(dead.attempts, 3);
+  t.match(dead.lastError, /ECONNREFUSED/);
+  await staff.resendDelivery({ deliveryId: dead.deliveryId });
+  await deliveryOf(
+    staff,
+    orderId,
+    ({ state, attempts }) => state === DeliveryState.DELIVERY_STATE_DEAD && attempts === 3,
+  );
+  staff.close();
+  await close();
+});
+
+t.test('pages', async (t) => {
+  const service = await startService(t, 'notifications');
+  const staff = staffOf(service);
+  const { channel, close } = await publisher(service);
+  await bound(service, channel);
+  const orders = Array.from({ length: 5 }, () => newId());
+  for (const orderId of orders) {
+    await publish(channel, OrderPlacedEvent, orderOf(orderId), 1);
+    await publish(channel, OrderConfirmedEvent, orderOf(orderId), 2);
+  }
+  // Those that are due together are sent side by side, each once.
+  for (const orderId of orders) {
+    const sent = await deliveryOf(staff, orderId, ({ state }) => state === DeliveryState.DELIVERY_STATE_SENT);
+    t.equal(sent.attempts, 1);
+  }
+  t.notMatch(service.logs(), /a transaction inside a transaction/);
+  const seen: string[] = [];
+  let pageToken = '';
+  do {
+    const page = await staff.listDeliveries({ pageSize: 2, pageToken });
+    seen.push(...page.deliveries.map((one) => one.orderId));
+    pageToken = page.nextPageToken;
+  } while (pageToken);
+  t.strictSame(seen.sort(), orders.sort());
+  staff.close();
+  await close();
+});

@@ -1,0 +1,287 @@
+import { InventoryServiceContract } from '@armature/proto/inventory/v1/contract.ts';
+import { type Reservation, ReservationState } from '@armature/proto/inventory/v1/inventory.ts';
+import { PaymentServiceContract } from '@armature/proto/payments/v1/contract.ts';
+import { type Payment, PaymentState } from '@armature/proto/payments/v1/payments.ts';
+import {
+  absentIfNotFound,
+  type Client,
+  type Config,
+  defineSaga,
+  done,
+  newId,
+  type Parts,
+  RpcError,
+  rejected,
+  requestCancel,
+  type SagaDefinition,
+  type StepOutcome,
+  startSaga,
+  type Tx,
+} from '@armature/runtime';
+import type { config } from './config.ts';
+import { cancelledBecause, confirmed, money, type Order } from './order.ts';
+import type { OrderStore } from './store.ts';
+
+/** What a checkout needs to know; amounts as text, because it is kept as JSON. */
+type CheckoutData = {
+  customerId: string;
+  lines: { sku: string; quantity: string }[];
+  currencyCode: string;
+  totalMinor: string;
+  paymentMethod: string;
+  reservationId: string;
+  paymentId: string;
+};
+
+type CancellationData = Pick<CheckoutData, 'currencyCode' | 'totalMinor' | 'reservationId' | 'paymentId'>;
+
+export interface CheckoutSagas {
+  definitions: readonly SagaDefinition<any>[];
+  /** Begins to bring an order to its end; part of the transaction that accepts it. */
+  startCheckout(tx: Tx, order: Order, paymentMethod: string): Promise<void>;
+  /** Asks a checkout that is not past its pivot to go back. */
+  cancelCheckout(tx: Tx, orderId: string): Promise<void>;
+  /** Begins to undo a completed order. */
+  startCancellation(tx: Tx, order: Order): Promise<void>;
+}
+
+/** The sagas of orders: the checkout, and the cancellation of what the checkout completed. */
+export function checkoutSagas(parts: {
+  config: Config<typeof config>;
+  connect: Parts<unknown>['connect'];
+  store: OrderStore;
+}): CheckoutSagas {
+  const { config, connect, store } = parts;
+  const others = {
+    inventory: connect(InventoryServiceContract, 'inventory', config.inventory),
+    payments: connect(PaymentServiceContract, 'payments', config.payments),
+  };
+  const cancellation = cancellationSaga(others, store);
+  const startCancellation = async (tx: Tx, order: Order) => {
+    const { orderId, currencyCode, reservationId, paymentId } = order;
+    const data = { currencyCode, totalMinor: String(order.totalMinor), reservationId, paymentId };
+    await startSaga(tx, cancellation, { sagaId: newId(), subjectId: orderId, data });
+  };
+  const checkout = checkoutSaga(others, store, config.checkoutLimitMs, startCancellation);
+  return {
+    definitions: [checkout, cancellation],
+    async startCheckout(tx, order, paymentMethod) {
+      const { customerId, currencyCode, reservationId, paymentId } = order;
+      const lines = order.lines.map(({ sku, quantity }) => ({ sku, quantity: String(quantity) }));
+      const totalMinor = String(order.totalMinor);
+      const data = { customerId, lines, currencyCode, totalMinor, paymentMethod, reservationId, paymentId };
+      await startSaga(tx, checkout, { sagaId: newId(), subjectId: order.orderId, data });
+    },
+    async cancelCheckout(tx, orderId) {
+      await requestCancel(tx, checkout, orderId, { reason: 'CUSTOMER_REQUEST' });
+    },
+    startCancellation,
+  };
+}
+
+interface Others {
+  inventory: Client<typeof InventoryServiceContract>;
+  payments: Client<typeof PaymentServiceContract>;
+}
+
+/** reserve → authorize → confirm (pivot) → commit → capture → complete. */
+function checkoutSaga(
+  { inventory, payments }: Others,
+  store: OrderStore,
+  timeLimitMs: number,
+  startCancellation: (tx: Tx, order: Order) => Promise<void>,
+): SagaDefinition<CheckoutData> {
+  const append = store.change;
+  return defineSaga<CheckoutData>({
+    name: 'checkout',
+    limits: { ...patience, timeLimitMs },
+    steps: [
+      {
+        name: 'reserve-stock',
+        compensateAbsent: true,
+        async run({ call, data, key, subjectId }) {
+          const lines = data.lines.map(({ sku, quantity }) => ({ sku, quantity: BigInt(quantity) }));
+          const request = { requestId: key, reservationId: data.reservationId, orderId: subjectId, lines };
+          return inventory.reserveStock(request, { parent: call }).then(fromReservation, nameSkus);
+        },
+        query: ({ call, data }) =>
+          inventory
+            .getReservation({ reservationId: data.reservationId }, { parent: call })
+            .then(fromReservation, absentIfNotFound),
+        async compensate({ call, data, key, subjectId }) {
+          const request = { requestId: key, reservationId: data.reservationId, orderId: subjectId };
+          await inventory.releaseReservation(request, { parent: call });
+        },
+        async record(tx, { subjectId, data }, outcome) {
+          const value = { orderId: subjectId, reservationId: data.reservationId };
+          if (outcome.kind === 'done') await append(tx, subjectId, () => [{ $case: 'stockReserved', value }]);
+          if (outcome.kind === 'compensated' && outcome.acted)
+            await append(tx, subjectId, () => [{ $case: 'stockReleased', value }]);
+        },
+      },
+      {
+        name: 'authorize-payment',
+        compensateAbsent: true,
+        timeoutMs: paymentTimeoutMs,
+        async run({ call, data, key, subjectId }) {
+          const { paymentId, customerId, paymentMethod, currencyCode, totalMinor } = data;
+          const amount = money(currencyCode, BigInt(totalMinor));
+          const request = { requestId: key, paymentId, orderId: subjectId, customerId, amount, paymentMethod };
+          return fromAuthorization(
+            await payments.authorizePayment(request, { parent: call, timeoutMs: paymentTimeoutMs }),
+          );
+        },
+        query: ({ call, data }) =>
+          payments
+            .getPayment({ paymentId: data.paymentId }, { parent: call })
+            .then(fromAuthorization, absentIfNotFound),
+        async compensate({ call, data, key, subjectId }) {
+          const request = { requestId: key, paymentId: data.paymentId, orderId: subjectId };
+          await payments.voidPayment(request, { parent: call });
+        },
+        async record(tx, { subjectId, data }, outcome) {
+          const value = { orderId: subjectId, paymentId: data.paymentId };
+          if (outcome.kind === 'done') await append(tx, subjectId, () => [{ $case: 'paymentAuthorized', value }]);
+          if (outcome.kind === 'compensated' && outcome.acted)
+            await append(tx, subjectId, () => [{ $case: 'paymentVoided', value }]);
+        },
+      },
+      {
+        name: 'confirm',
+        pivot: true,
+        local: true,
+        async record(tx, { subjectId }) {
+          await append(tx, subjectId, (order) => [confirmed(order)]);
+        },
+      },
+      {
+        name: 'commit-reservation',
+        async run({ call, data, key }) {
+          await inventory.commitReservation({ requestId: key, reservationId: data.reservationId }, { parent: call });
+          return done();
+        },
+        async record(tx, { subjectId, data }, outcome) {
+          const value = { orderId: subjectId, reservationId: data.reservationId };
+          if (outcome.kind === 'done') await append(tx, subjectId, () => [{ $case: 'stockCommitted', value }]);
+        },
+      },
+      {
+        name: 'capture-payment',
+        timeoutMs: paymentTimeoutMs,
+        async run({ call, data, key }) {
+          const request = { requestId: key, paymentId: data.paymentId };
+          await payments.capturePayment(request, { parent: call, timeoutMs: paymentTimeoutMs });
+          return done();
+        },
+        async record(tx, { subjectId, data }, outcome) {
+          const amount = money(data.currencyCode, BigInt(data.totalMinor));
+          const value = { orderId: subjectId, paymentId: data.paymentId, amount };
+          if (outcome.kind === 'done') await append(tx, subjectId, () => [{ $case: 'paymentCaptured', value }]);
+        },
+      },
+      {
+        name: 'complete',
+        local: true,
+        async record(tx, { subjectId: orderId }) {
+          const order = await append(tx, orderId, () => [{ $case: 'completed', value: { orderId } }]);
+          // Somebody asked too late to stop it: now that it is complete, it is undone.
+          if (order.cancelRequested) await startCancellation(tx, order);
+        },
+      },
+    ],
+    async finished(tx, { subjectId: orderId, results }, result) {
+      if (result.kind === 'completed') return;
+      const { reason, detail: reasonDetail } = result.failure;
+      const held = 'reserve-stock' in results;
+      await append(tx, orderId, (order) => [
+        order.cancelRequested || held
+          ? cancelledBecause(order, order.cancelRequested ? 'CUSTOMER_REQUEST' : reason, reasonDetail, 0n)
+          : { $case: 'rejected', value: { orderId, reason, reasonDetail } },
+      ]);
+    },
+  });
+}
+
+/** refund → return the units → cancelled. There is no way back: it only goes forward. */
+function cancellationSaga({ inventory, payments }: Others, store: OrderStore): SagaDefinition<CancellationData> {
+  const append = store.change;
+  return defineSaga<CancellationData>({
+    name: 'cancellation',
+    limits: patience,
+    steps: [
+      { name: 'decide', local: true, pivot: true, async record() {} },
+      {
+        name: 'refund-payment',
+        timeoutMs: paymentTimeoutMs,
+        async run({ call, data, key }) {
+          const amount = money(data.currencyCode, BigInt(data.totalMinor));
+          const request = { requestId: key, paymentId: data.paymentId, amount };
+          await payments.refundPayment(request, { parent: call, timeoutMs: paymentTimeoutMs });
+          return done();
+        },
+        async record(tx, { subjectId, data }, outcome) {
+          const amount = money(data.currencyCode, BigInt(data.totalMinor));
+          const value = { orderId: subjectId, paymentId: data.paymentId, amount };
+          if (outcome.kind === 'done') await append(tx, subjectId, () => [{ $case: 'paymentRefunded', value }]);
+        },
+      },
+      {
+        name: 'return-stock',
+        async run({ call, data, key, subjectId }) {
+          const request = { requestId: key, reservationId: data.reservationId, orderId: subjectId };
+          await inventory.releaseReservation(request, { parent: call });
+          return done();
+        },
+        async record(tx, { subjectId, data }, outcome) {
+          const value = { orderId: subjectId, reservationId: data.reservationId };
+          if (outcome.kind === 'done') await append(tx, subjectId, () => [{ $case: 'stockReleased', value }]);
+        },
+      },
+      {
+        name: 'cancelled',
+        local: true,
+        async record(tx, { subjectId }) {
+          await append(tx, subjectId, (order) => [cancelledBecause(order, 'CUSTOMER_REQUEST', '', order.totalMinor)]);
+        },
+      },
+    ],
+  });
+}
+
+/** Payments waits for the acquirer; a try must end before the saga's lease does. */
+const paymentTimeoutMs = 8_000;
+
+/** A service that is away for an hour makes orders late, not stuck. */
+const patience = { attemptsMax: 2_000, backoff: { firstMs: 50, maxMs: 2_000 } };
+
+function fromReservation({ state }: Reservation): StepOutcome {
+  switch (state) {
+    case ReservationState.RESERVATION_STATE_HELD:
+    case ReservationState.RESERVATION_STATE_COMMITTED:
+      return done();
+    case ReservationState.RESERVATION_STATE_EXPIRED:
+      return rejected('RESERVATION_EXPIRED');
+    default:
+      return rejected('RESERVATION_RELEASED');
+  }
+}
+
+function fromAuthorization({ state, declineCode }: Payment): StepOutcome {
+  switch (state) {
+    case PaymentState.PAYMENT_STATE_AUTHORIZED:
+    case PaymentState.PAYMENT_STATE_CAPTURED:
+      return done();
+    case PaymentState.PAYMENT_STATE_DECLINED:
+      return rejected('PAYMENT_DECLINED', declineCode);
+    case PaymentState.PAYMENT_STATE_PENDING:
+      return { kind: 'unknown', detail: 'the acquirer has not answered' };
+    default:
+      return rejected('PAYMENT_VOIDED');
+  }
+}
+
+/** A refusal that names SKUs hands them on: the customer wants to know which. */
+function nameSkus(error: unknown): StepOutcome {
+  if (error instanceof RpcError && error.metadata.skus) return rejected(error.reason, error.metadata.skus);
+  throw error;
+}

@@ -1,0 +1,192 @@
+import type { CatalogServiceContract } from '@armature/proto/catalog/v1/contract.ts';
+import { OrderServiceContract } from '@armature/proto/orders/v1/contract.ts';
+import { type Order as OrderMessage, OrderState, type PlaceOrderRequest } from '@armature/proto/orders/v1/orders.ts';
+import {
+  type Call,
+  type Client,
+  closePage,
+  type Database,
+  implement,
+  mayTouch,
+  newId,
+  openPage,
+  principalOf,
+  type RpcError,
+} from '@armature/runtime';
+import { orderClosed, orderNotFound, priceUnavailable, skuNotOrderable, skuUnknown, totalTooLarge } from './errors.ts';
+import {
+  apply,
+  cancellation,
+  hasEnded,
+  money,
+  type Order,
+  type Pricing,
+  placed,
+  price,
+  type State,
+  totalMaxMinor,
+} from './order.ts';
+import type { CheckoutSagas } from './saga.ts';
+import type { OrderStore } from './store.ts';
+
+/** Prices may take as long as the caller is ready to wait for its order. */
+const pricingTimeoutMs = 10_000;
+/** Events that one read of a watched order takes. */
+const watchBatch = 100;
+
+export function orderService(parts: {
+  db: Database;
+  store: OrderStore;
+  catalog: Client<typeof CatalogServiceContract>;
+  sagas: CheckoutSagas;
+}) {
+  const { db, store, catalog, sagas } = parts;
+  return implement(OrderServiceContract, {
+    async placeOrder(message, call) {
+      const order = await priced(catalog, message, call);
+      return db.answer(call, async (tx) => {
+        const accepted = await store.append(tx, order, [placed(order)]);
+        await sagas.startCheckout(tx, accepted, message.paymentMethod);
+        return toMessage(accepted);
+      });
+    },
+
+    async getOrder({ orderId }, call) {
+      return toMessage(await readable(orderId, call));
+    },
+
+    async listOrders(message, call) {
+      const state = stateOf(message.state);
+      const page = openPage<[string]>(message, 50, [message.customerId, state]);
+      const rows = await db.read(call, (sql) => store.list(sql, { customerId: message.customerId, state }, page));
+      const { items, nextPageToken } = closePage(rows, page, (order): [string] => [order.orderId]);
+      return { orders: items.map(toMessage), nextPageToken };
+    },
+
+    async cancelOrder({ orderId }, call) {
+      return db.answer(call, async (tx) => {
+        const order = await store.find(tx, orderId, 'for update');
+        if (!mayTouch(call, order.customerId)) throw orderNotFound(orderId);
+        const what = cancellation(order);
+        if (what === 'refuse') throw orderClosed(orderId);
+        if (what === 'same') return toMessage(order);
+        const requestedBy = principalOf(call.caller);
+        const asked = await store.append(tx, order, [{ $case: 'cancelRequested', value: { orderId, requestedBy } }]);
+        if (what === 'stop_checkout') await sagas.cancelCheckout(tx, orderId);
+        if (what === 'undo') await sagas.startCancellation(tx, asked);
+        return toMessage(asked);
+      });
+    },
+
+    async *watchOrder({ orderId, afterSequence }, call) {
+      let order = await readable(orderId, call);
+      let sequence = afterSequence;
+      for await (const _ of store.changes(orderId, call.signal)) {
+        for (let full = true; full; ) {
+          const events = await db.read(call, (sql) => store.events(sql, orderId, sequence, watchBatch));
+          for (const event of events) {
+            yield event;
+            sequence = event.sequence;
+            // What is new since the order was read makes it what it is now.
+            const { event: fact, occurTime = order.updatedAt } = event;
+            if (fact && sequence > order.sequence) order = apply(order, fact, occurTime);
+          }
+          full = events.length === watchBatch;
+        }
+        if (hasEnded(order) && sequence >= order.sequence) return;
+      }
+    },
+
+    async listOrderEvents({ orderId, afterSequence, pageSize }, call) {
+      await readable(orderId, call);
+      const limit = pageSize || 100;
+      const events = await db.read(call, (sql) => store.events(sql, orderId, afterSequence, limit + 1));
+      return { events: events.slice(0, limit), more: events.length > limit };
+    },
+  });
+
+  /** The order, if the caller may see it; to a stranger it is as if it were not there. */
+  async function readable(orderId: string, call: Call): Promise<Order> {
+    const order = await db.read(call, (sql) => store.find(sql, orderId));
+    if (!mayTouch(call, order.customerId)) throw orderNotFound(orderId);
+    return order;
+  }
+}
+
+/** Asks the catalogue and makes an order at today's prices, or says why there is none. */
+async function priced(
+  catalog: Client<typeof CatalogServiceContract>,
+  message: PlaceOrderRequest,
+  call: Call,
+): Promise<Order> {
+  const { currencyCode, customerId, contactEmail, shippingAddress } = message;
+  const skus = [...new Set(message.lines.map((line) => line.sku))];
+  const { variants } = await catalog.batchGetVariants({ skus }, { parent: call, timeoutMs: pricingTimeoutMs });
+  const result = price(message.lines, variants, currencyCode);
+  if (result.kind !== 'priced') throw refusal(result, currencyCode);
+  if (!shippingAddress) throw new Error('shipping_address is required by its field rule');
+  const now = new Date();
+  return {
+    orderId: newId(),
+    customerId,
+    state: 'PENDING',
+    lines: result.lines,
+    currencyCode,
+    totalMinor: result.totalMinor,
+    contactEmail,
+    shippingAddress,
+    reason: '',
+    reasonDetail: '',
+    cancelRequested: false,
+    reservationId: newId(),
+    paymentId: newId(),
+    sequence: 0n,
+    createdAt: now,
+    updatedAt: now,
+  };
+}
+
+function refusal(why: Exclude<Pricing, { kind: 'priced' }>, currencyCode: string): RpcError {
+  switch (why.kind) {
+    case 'unknown':
+      return skuUnknown(why.skus);
+    case 'not_orderable':
+      return skuNotOrderable(why.skus);
+    case 'no_price':
+      return priceUnavailable(why.skus, currencyCode);
+    case 'too_large':
+      return totalTooLarge(totalMaxMinor);
+  }
+}
+
+function stateOf(value: OrderMessage['state']): State | null {
+  const name = Object.entries(OrderState).find(([, number]) => number === value)?.[0];
+  return value === OrderState.ORDER_STATE_UNSPECIFIED ? null : (name?.replace('ORDER_STATE_', '') as State);
+}
+
+function toMessage(order: Order): OrderMessage {
+  const { currencyCode } = order;
+  return {
+    orderId: order.orderId,
+    customerId: order.customerId,
+    state: OrderState[`ORDER_STATE_${order.state}`],
+    lines: order.lines.map(({ sku, title, quantity, unitPriceMinor }) => ({
+      sku,
+      title,
+      quantity,
+      unitPrice: money(currencyCode, unitPriceMinor),
+      lineTotal: money(currencyCode, unitPriceMinor * quantity),
+    })),
+    total: money(currencyCode, order.totalMinor),
+    contactEmail: order.contactEmail,
+    shippingAddress: order.shippingAddress,
+    reason: order.reason,
+    reasonDetail: order.reasonDetail,
+    cancelRequested: order.cancelRequested,
+    reservationId: order.reservationId,
+    paymentId: order.paymentId,
+    sequence: order.sequence,
+    createTime: order.createdAt,
+    updateTime: order.updatedAt,
+  };
+}
