@@ -1,0 +1,105 @@
+// Compiles the clients, with all they import of this repository, into plain modules for Node.
+import { spawnSync } from 'node:child_process';
+import { mkdirSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { dirname, join, relative } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+export const clientsDirectory = realpathSync(dirname(fileURLToPath(import.meta.url)));
+const root = dirname(clientsDirectory);
+
+/** Where the parts of the repository lie in the package; the first that fits counts. */
+const places: readonly (readonly [from: string, to: string])[] = [
+  ['clients/', ''],
+  ['services/runtime/', 'runtime/'],
+  ['proto/gen/armature/', 'proto/'],
+  ['proto/gen/google/', 'proto/google/'],
+  ['proto/', 'proto/'],
+];
+
+/** Compiled for the oldest Node that `engines` admits: what it lacks does not type-check. */
+const options = {
+  noEmit: false,
+  noEmitOnError: true,
+  allowImportingTsExtensions: false,
+  declaration: true,
+  target: 'es2022',
+  lib: ['es2023', 'es2024.string'],
+};
+
+/**
+ * Fills `target`, a folder below the repository, with a module and its declarations for every file that
+ * index.ts reaches. Answers the names of the packages that these need. Throws with the compiler's words when
+ * it finds fault, and leaves nothing behind then.
+ */
+export function compile(target: string): Set<string> {
+  rmSync(target, { recursive: true, force: true });
+  const staged = join(target, 'source');
+  try {
+    const packages = stage(join(clientsDirectory, 'index.ts'), staged);
+    const config = {
+      extends: relative(staged, join(root, 'tsconfig.json')),
+      compilerOptions: { ...options, rootDir: '.', outDir: '..' },
+      files: ['index.ts'],
+      include: [],
+    };
+    writeFileSync(join(staged, 'tsconfig.json'), JSON.stringify(config));
+    runCompiler(staged);
+    rmSync(staged, { recursive: true });
+    return packages;
+  } catch (error) {
+    rmSync(target, { recursive: true, force: true });
+    throw error;
+  }
+}
+
+/**
+ * Copies the file and whatever it reaches to their places, with imports that fit there. They name what will be
+ * compiled, since the compiler would rewrite them in modules, but not in declarations.
+ */
+function stage(entry: string, staged: string): Set<string> {
+  const packages = new Set<string>();
+  const files = new Set([entry]);
+  for (const file of files) {
+    const place = placeOf(file);
+    const require = createRequire(file);
+    const text = readFileSync(file, 'utf8').replace(importPattern, (whole, keyword, quote, specifier: string) => {
+      if (!/^(\.|@armature\/)/.test(specifier)) {
+        if (!specifier.startsWith('node:')) packages.add(packageOf(specifier));
+        return whole;
+      }
+      const imported = realpathSync(require.resolve(specifier));
+      files.add(imported);
+      const path = relative(dirname(place), placeOf(imported)).replace(/\.ts$/, '.js');
+      return `${keyword}${quote}${path.startsWith('.') ? path : `./${path}`}${quote}`;
+    });
+    mkdirSync(dirname(join(staged, place)), { recursive: true });
+    writeFileSync(join(staged, place), text);
+  }
+  return packages;
+}
+
+/** An import that this does not see keeps its old path, so that the compiler refuses it. */
+const importPattern = /(\bfrom\s*|\bimport\s*\(?\s*)(['"])([^'"\n]+)\2/g;
+
+function placeOf(file: string): string {
+  const path = relative(root, file);
+  const found = places.find(([from]) => path.startsWith(from));
+  if (!found) throw new Error(`${path} is reached from clients/index.ts, but has no place in the package`);
+  return found[1] + path.slice(found[0].length);
+}
+
+/** "@bufbuild/protobuf" of "@bufbuild/protobuf/wire". */
+function packageOf(specifier: string): string {
+  return specifier
+    .split('/')
+    .slice(0, specifier.startsWith('@') ? 2 : 1)
+    .join('/');
+}
+
+function runCompiler(project: string): void {
+  const tsc = join(root, 'node_modules', '.bin', 'tsc');
+  const { status, stdout, stderr, error } = spawnSync(process.execPath, [tsc, '-p', project], { encoding: 'utf8' });
+  if (error) throw error;
+  if (status !== 0) throw new Error(`the clients do not compile:\n${stdout}${stderr}`);
+}

@@ -1,0 +1,28 @@
+import { peer, readConfig, text } from '@armature/runtime/config.ts';
+import type { ConnectOptions } from './index.ts';
+
+/** The services of the mesh that take calls; payments also answers for the ledger. */
+export type ServiceName = 'catalog' | 'inventory' | 'notifications' | 'orders' | 'payments';
+
+/**
+ * Connect options for one service from the environment: ARMATURE_PEER_<SERVICE>, ARMATURE_TLS_CERT_FILE,
+ * ARMATURE_TLS_KEY_FILE, ARMATURE_TLS_CA_FILE and, if they are set, ARMATURE_TRUST_DOMAIN and ARMATURE_TOKEN.
+ * Throws ConfigError that lists everything that is missing or wrong.
+ */
+export function clientConfig(
+  service: ServiceName,
+  env: Readonly<Record<string, string | undefined>> = process.env,
+): ConnectOptions {
+  const { token, trustDomain, addresses, ...tls } = readConfig(
+    {
+      addresses: peer(service),
+      certFile: text('ARMATURE_TLS_CERT_FILE', 'certificate of this workload, PEM'),
+      keyFile: text('ARMATURE_TLS_KEY_FILE', 'its private key, PEM'),
+      caFile: text('ARMATURE_TLS_CA_FILE', 'certificates of the authorities to trust, PEM'),
+      trustDomain: text('ARMATURE_TRUST_DOMAIN', 'SPIFFE trust domain', { fallback: 'armature.local' }),
+      token: text('ARMATURE_TOKEN', 'access token of the user', { fallback: '', secret: true }),
+    },
+    env,
+  );
+  return { addresses, tls, trustDomain, token: () => token || undefined };
+}

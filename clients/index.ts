@@ -1,0 +1,51 @@
+import { CatalogServiceContract } from '@armature/proto/catalog/v1/contract.ts';
+import type { ServiceContract } from '@armature/proto/contract.ts';
+import { InventoryServiceContract } from '@armature/proto/inventory/v1/contract.ts';
+import { NotificationServiceContract } from '@armature/proto/notifications/v1/contract.ts';
+import { OrderServiceContract } from '@armature/proto/orders/v1/contract.ts';
+import { LedgerServiceContract, PaymentServiceContract } from '@armature/proto/payments/v1/contract.ts';
+import { type Client, type ClientOptions, createClient } from '@armature/runtime/rpc/client.ts';
+
+export type { FieldViolation } from '@armature/proto/contract.ts';
+/** Reasons that every service may give, such as FIELDS_INVALID; each service's own are in its namespace. */
+export { RuntimeErrorReason } from '@armature/proto/runtime/v1/contract.ts';
+export { Address } from '@armature/proto/type/v1/address.ts';
+export { Money } from '@armature/proto/type/v1/money.ts';
+export { ConfigError } from '@armature/runtime/config.ts';
+export type { Call, Handler, Interceptor, Reply } from '@armature/runtime/rpc/call.ts';
+export type { CallOptions, Client, Init } from '@armature/runtime/rpc/client.ts';
+export { type Code, RpcError, type RpcErrorDetails } from '@armature/runtime/rpc/errors.ts';
+export * as catalog from './catalog.ts';
+export { clientConfig, type ServiceName } from './config.ts';
+export * as inventory from './inventory.ts';
+export * as ledger from './ledger.ts';
+export * as notifications from './notifications.ts';
+export * as orders from './orders.ts';
+export * as payments from './payments.ts';
+
+/** How to reach a service: every instance's address, our certificate, and a user's token if there is one. */
+export type ConnectOptions = Omit<ClientOptions, 'expectWorkload'>;
+
+/** A factory for clients that insist on finding `service` on the other end. */
+const factory =
+  <C extends ServiceContract>(contract: C, service: string) =>
+  (options: ConnectOptions): Client<C> =>
+    createClient(contract, { ...options, expectWorkload: `service:${service}` });
+
+/** Products, their variants (SKUs) and prices, categories. */
+export const catalogClient = factory(CatalogServiceContract, 'catalog');
+
+/** Stock by SKU and location, and what is held of it for orders. */
+export const inventoryClient = factory(InventoryServiceContract, 'inventory');
+
+/** The double-entry book. The payments service keeps it: connect with `clientConfig('payments')`. */
+export const ledgerClient = factory(LedgerServiceContract, 'payments');
+
+/** Mails: what was sent to whom and what became of it. */
+export const notificationsClient = factory(NotificationServiceContract, 'notifications');
+
+/** Orders: placing, following and cancelling them. */
+export const ordersClient = factory(OrderServiceContract, 'orders');
+
+/** Payments: authorizing, capturing, voiding and refunding them. */
+export const paymentsClient = factory(PaymentServiceContract, 'payments');

@@ -1,0 +1,210 @@
+import { execFile } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { basename, delimiter, join } from 'node:path';
+import { promisify } from 'node:util';
+import t from 'tap';
+import { repository } from '../scripts/state.ts';
+import { developerCredentials, type Mesh, startMesh, token } from '../test/support/service.ts';
+import { catalogClient, inventoryClient } from './index.ts';
+
+const execute = promisify(execFile);
+
+/**
+ * Runs a program as a shell outside of all this would. tap writes itself into NODE_OPTIONS of whatever a test
+ * starts; env takes it out again, for the compiler does not start under tap, nor does a consumer have it.
+ */
+const run = (program: string, args: string[], options: { cwd?: string; env?: NodeJS.ProcessEnv } = {}) =>
+  execute('env', ['-u', 'NODE_OPTIONS', program, ...args], options);
+
+const sku = 'MUG-BLUE';
+
+const room = mkdtempSync(join(tmpdir(), 'armature-pack-'));
+t.setTimeout(120_000);
+t.teardown(() => rmSync(room, { recursive: true, force: true }));
+const consumer = join(room, 'consumer');
+
+/** As strict as a consumer may be; the declarations of the package and of what it needs are checked too. */
+const compilerOptions = {
+  module: 'nodenext',
+  target: 'es2022',
+  strict: true,
+  skipLibCheck: false,
+  noUncheckedIndexedAccess: true,
+  types: ['node'],
+};
+
+/** What the types must say: the compiler objects to an expectation that is not met. */
+const typeChecks = `
+import { catalogClient, type CallOptions, clientConfig, inventory, inventoryClient, type Money } from '@armature/clients';
+
+export async function checks(options: CallOptions): Promise<Money | undefined> {
+  const client = inventoryClient(clientConfig('inventory'));
+  // @ts-expect-error quantities are bigint
+  await client.receiveStock({ locationId: 'main', lines: [{ sku: 'A', quantity: 1 }] }, options);
+  // @ts-expect-error there is no such method
+  await client.stealStock({});
+  // @ts-expect-error there is no such service
+  clientConfig('warehouse');
+  const reservation: inventory.Reservation = await client.getReservation({ reservationId: 'r' });
+  const held: boolean = reservation.state === inventory.ReservationState.RESERVATION_STATE_HELD;
+  const expires: Date | undefined = reservation.expireTime;
+  for await (const level of client.watchStock({ skus: ['A'] })) return { currencyCode: String(held ? expires : ''), amountMinor: level.onHand };
+  const { products } = await catalogClient(clientConfig('catalog')).listProducts({});
+  return products[0]?.variants[0]?.prices[0];
+}
+`;
+
+const [mesh, copy] = await settled([startShop(), packAndInstall()]);
+
+t.test('packing leaves no trace in the repository', (t) => {
+  t.same(copy.after, copy.before);
+  t.end();
+});
+
+t.test('the package depends on published packages only', (t) => {
+  const packed = JSON.parse(readFileSync(join(consumer, 'node_modules/@armature/clients/package.json'), 'utf8'));
+  t.same(Object.keys(packed.dependencies), ['@bufbuild/protobuf', '@grpc/grpc-js', 'uuid']);
+  t.match(packed, { name: '@armature/clients', license: 'Apache-2.0', engines: { node: '>=20' }, type: 'module' });
+  t.notOk('private' in packed);
+  const files = tree(join(consumer, 'node_modules/@armature/clients'));
+  t.ok(['LICENSE', 'README.md', 'dist/index.js', 'dist/index.d.ts'].every((file) => files.has(file)));
+  const strange = [...files.keys()].filter(
+    (file) => !/^(LICENSE|README\.md|package\.json|dist\/.+\.(js|d\.ts))$/.test(file),
+  );
+  t.same(strange, []);
+  t.end();
+});
+
+t.test('a project outside the repository', async (t) => {
+  const example = /```ts\n(.*?)```/s.exec(readFileSync(join(import.meta.dirname, 'README.md'), 'utf8'))?.[1];
+  writeFileSync(join(consumer, 'example.ts'), example ?? '');
+  writeFileSync(join(consumer, 'types.ts'), typeChecks);
+  writeFileSync(
+    join(consumer, 'tsconfig.json'),
+    JSON.stringify({ compilerOptions, files: ['example.ts', 'types.ts'] }),
+  );
+
+  await t.test('compiles against the types', async (t) => {
+    const tsc = join(repository, 'node_modules', '.bin', 'tsc');
+    const { stdout } = await run(process.execPath, [tsc, '-p', '.'], { cwd: consumer }).catch((error) => error);
+    t.equal(stdout, '');
+  });
+
+  const credentials = await developerCredentials();
+  const env = {
+    ARMATURE_PEER_ORDERS: mesh.orders!.grpc,
+    ARMATURE_TLS_CERT_FILE: credentials.certFile,
+    ARMATURE_TLS_KEY_FILE: credentials.keyFile,
+    ARMATURE_TLS_CA_FILE: credentials.caFile,
+    ARMATURE_TOKEN: await token('ada'),
+  };
+  for (const node of await nodes()) {
+    await t.test(`runs the example of the README on Node ${node.version}`, async (t) => {
+      const { stdout, stderr } = await run(node.path, ['example.js'], { cwd: consumer, env }).catch((error) => error);
+      t.equal(stderr, '');
+      t.match(stdout, /^1 placed\n(\d+ \w+\n)+\d+ completed\npaid 2500 cents\n$/);
+    });
+  }
+});
+
+async function startShop(): Promise<Mesh> {
+  const mesh = await startMesh(t, ['catalog', 'inventory', 'payments', 'acquirer', 'orders']);
+  const [tls, bo] = await Promise.all([developerCredentials(), token('bo')]);
+  const to = (name: string) => ({ addresses: [mesh[name]!.grpc], tls, token: () => bo });
+  const [catalog, stock] = [catalogClient(to('catalog')), inventoryClient(to('inventory'))];
+  const { categoryId } = await catalog.createCategory({ slug: 'mugs', title: 'Mugs' });
+  const variants = [{ sku, title: 'Blue', prices: [{ currencyCode: 'EUR', amountMinor: 1_250n }] }];
+  await catalog.createProduct({ categoryId, title: 'Mug', variants });
+  await stock.receiveStock({ locationId: 'main', lines: [{ sku, quantity: 100n }] });
+  catalog.close();
+  stock.close();
+  return mesh;
+}
+
+/** Answers what the copy of the repository held before and after packing. */
+async function packAndInstall(): Promise<{ before: Map<string, string>; after: Map<string, string> }> {
+  const copy = copyRepository(join(room, 'repository'));
+  const before = tree(copy);
+  // The first is a packing that was cut short; the second has to make up for it.
+  await npm(['run', 'prepack'], join(copy, 'clients'));
+  await npm(['pack', '--pack-destination', room], join(copy, 'clients'));
+  const after = tree(copy);
+  const tarball = readdirSync(room).find((name) => name.endsWith('.tgz')) ?? '';
+  mkdirSync(consumer);
+  writeFileSync(join(consumer, 'package.json'), JSON.stringify({ name: 'consumer', private: true, type: 'module' }));
+  await npm(
+    ['install', join(room, tarball), '--ignore-scripts', '--no-audit', '--no-fund', '--prefer-offline'],
+    consumer,
+  );
+  return { before, after };
+}
+
+/**
+ * What packing needs of the repository, in another place: while npm packs, the package.json of this folder is
+ * another one, which tests that run at the same time must not meet.
+ */
+function copyRepository(to: string): string {
+  const skipped = ['node_modules', 'dist', '.tap'];
+  for (const part of [
+    'package.json',
+    'tsconfig.json',
+    'LICENSE',
+    'clients',
+    'proto',
+    'services/runtime',
+    'scripts/node24.mjs',
+  ]) {
+    cpSync(join(repository, part), join(to, part), {
+      recursive: true,
+      filter: (source) => !skipped.includes(basename(source)),
+    });
+  }
+  const packages = join(to, 'node_modules');
+  mkdirSync(join(packages, '@armature'), { recursive: true });
+  for (const name of readdirSync(join(repository, 'node_modules'))) {
+    if (name !== '@armature') symlinkSync(join(repository, 'node_modules', name), join(packages, name));
+  }
+  symlinkSync(join(to, 'proto'), join(packages, '@armature', 'proto'));
+  symlinkSync(join(to, 'services', 'runtime'), join(packages, '@armature', 'runtime'));
+  return to;
+}
+
+/** Without what an npm further up says of itself, such as the folder that it works in. */
+async function npm(args: string[], cwd: string): Promise<void> {
+  const inherited = Object.entries(process.env).filter(
+    ([name]) => !/^npm_(package|lifecycle|config_local|config_workspace)/.test(name),
+  );
+  await run('npm', args, { cwd, env: Object.fromEntries(inherited) });
+}
+
+/** Every file below a folder, with the hash of its content. Links are not followed. */
+function tree(folder: string): Map<string, string> {
+  const files = readdirSync(folder, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
+  const paths = files.map((entry) => join(entry.parentPath, entry.name)).sort();
+  return new Map(
+    paths.map((path) => [path.slice(folder.length + 1), createHash('sha256').update(readFileSync(path)).digest('hex')]),
+  );
+}
+
+/** This Node, and the one of the machine where that is another one and new enough. */
+async function nodes(): Promise<{ path: string; version: string }[]> {
+  const folders = (process.env.PATH ?? '').split(delimiter).filter((folder) => !folder.includes('node_modules'));
+  const found = [{ path: process.execPath, version: process.versions.node }];
+  for (const path of folders.map((folder) => join(folder, 'node'))) {
+    const version = await run(path, ['--version']).then(
+      ({ stdout }) => stdout.trim().slice(1),
+      () => '0: not there, or it does not run',
+    );
+    if (Number.parseInt(version, 10) >= 20 && found.every((node) => node.version !== version))
+      found.push({ path, version });
+  }
+  return found;
+}
+
+/** Waits for both, also when one fails: a test must not end while something is still being started. */
+async function settled<A, B>(both: [Promise<A>, Promise<B>]): Promise<[A, B]> {
+  await Promise.allSettled(both);
+  return Promise.all(both);
+}

@@ -1,0 +1,79 @@
+// Runs before and after `npm pack`. In the repository this package is TypeScript that depends on its
+// neighbours; what others install is compiled and depends on published packages only. npm takes package.json
+// from this folder and nowhere else, so the other one lies here for as long as npm packs:
+//   node clients/pack.ts             compiles to dist/, and puts the package.json of the package in place
+//   node clients/pack.ts --restore   puts back the one of the repository, and removes dist/
+import { copyFileSync, existsSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { clientsDirectory, compile } from './compile.ts';
+
+const at = (path: string) => join(clientsDirectory, path);
+const dist = at('dist');
+const manifest = at('package.json');
+const license = at('LICENSE');
+/** Kept where git does not look and npm does not pack. */
+const kept = at('dist/package.json.kept');
+
+interface Manifest {
+  name: string;
+  version: string;
+  description: string;
+  license: string;
+  engines: Record<string, string>;
+  scripts: Record<string, string>;
+  dependencies: Record<string, string>;
+}
+
+const read = (path: string): Manifest => JSON.parse(readFileSync(at(path), 'utf8'));
+
+/** An earlier packing that was cut short has left its package.json here; the next one begins by undoing that. */
+function restore(): void {
+  if (!existsSync(kept)) return;
+  renameSync(kept, manifest);
+  rmSync(license, { force: true });
+}
+
+function prepare(): void {
+  restore();
+  const packages = compile(dist);
+  const packed = `${JSON.stringify(packedManifest(read('package.json'), packages), null, 2)}\n`;
+  copyFileSync(manifest, kept);
+  copyFileSync(at('../LICENSE'), license);
+  writeFileSync(at('dist/package.json.next'), packed);
+  renameSync(at('dist/package.json.next'), manifest);
+}
+
+/**
+ * What is installed elsewhere may take fixes of the packages it stands on, so it asks for ranges. It keeps the
+ * scripts: after a packing that was cut short they are what leads npm back here.
+ */
+function packedManifest(own: Manifest, packages: ReadonlySet<string>) {
+  const { name, version, description, license, engines, scripts } = own;
+  const versions = {
+    ...read('../proto/package.json').dependencies,
+    ...read('../services/runtime/package.json').dependencies,
+  };
+  const dependencies = [...packages].sort().map((needed) => {
+    const known = { ...versions, ...own.dependencies }[needed];
+    if (!known) throw new Error(`${needed} is imported by what is packed, but no package.json says which version`);
+    return [needed, `^${known}`];
+  });
+  return {
+    name,
+    version,
+    description,
+    license,
+    type: 'module',
+    engines,
+    sideEffects: false,
+    exports: { '.': { types: './dist/index.d.ts', default: './dist/index.js' } },
+    scripts,
+    files: ['dist/**/*.js', 'dist/**/*.d.ts'],
+    dependencies: Object.fromEntries(dependencies),
+  };
+}
+
+if (process.argv[2] === '--restore') {
+  restore();
+  rmSync(dist, { recursive: true, force: true });
+} else prepare();
