@@ -1,0 +1,76 @@
+# The commands of this repository; `make help` lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# Node 24 and every tool of the repository come with its packages.
+export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
+
+# npm writes this file as the last step of an installation.
+packages := node_modules/.package-lock.json
+generated := proto/gen/descriptors.binpb
+contracts := $(shell find proto -name '*.proto' -not -path 'proto/gen/*') buf.gen.yaml scripts/generate.ts \
+  $(wildcard scripts/protoc-gen-armature/*.ts)
+
+.PHONY: help install gen up down clean status logs demo seed token call test check fmt certs
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+install: $(packages) ## Install the packages that package-lock.json pins
+
+gen: $(packages) ## Generate code from the contracts
+	@node scripts/generate.ts
+
+up: ready ## Start servers and services; running it again starts what is missing
+	@node scripts/up.ts
+
+down: ready ## Stop everything that was started here, and nothing else
+	@node scripts/down.ts
+
+clean: ready ## Stop everything and remove its data (.run)
+	@node scripts/down.ts --clean
+
+status: ready ## Show what runs
+	@node scripts/status.ts
+
+logs: ready ## Show a log: make logs S=orders
+	@node scripts/logs.ts $(S)
+
+demo: up ## Start everything, place orders, and show what happens
+	@node scripts/demo.ts
+
+token: ready ## Print an access token: make token AS=customer:ada
+	@node scripts/print-token.ts
+
+seed: up ## Load the demonstration catalogue
+	@node scripts/catalogue.ts
+
+call: ready ## Call a method: make call RPC=<package.Service/Method> DATA='{...}' AS=customer:ada
+	@node scripts/call.ts
+
+test: ready ## Run the tests; FILES="a.test.ts b.test.ts" chooses some
+	@node scripts/test.ts $(FILES)
+
+check: ready ## Check types, style, contracts and house rules
+	@node scripts/check.ts
+
+fmt: $(packages) ## Format the code
+	@biome check --write .
+	@buf format --write --exclude-path proto/buf --exclude-path proto/google --exclude-path proto/grpc
+
+certs: ready ## Make the development certificates, or renew those about to end
+	@node scripts/certs.ts
+
+.PHONY: ready
+ready: $(packages) $(generated)
+
+$(packages): package-lock.json
+	@scripts/require-node.sh
+	npm ci --no-fund --no-audit --loglevel=error
+	@touch $@
+
+$(generated): $(contracts) | $(packages)
+	@node scripts/generate.ts
+	@touch $@

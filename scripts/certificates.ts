@@ -1,0 +1,178 @@
+import 'reflect-metadata';
+import { webcrypto } from 'node:crypto';
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import {
+  AuthorityKeyIdentifierExtension,
+  BasicConstraintsExtension,
+  ExtendedKeyUsage,
+  ExtendedKeyUsageExtension,
+  type GeneralNameType,
+  KeyUsageFlags,
+  KeyUsagesExtension,
+  PemConverter,
+  SubjectAlternativeNameExtension,
+  SubjectKeyIdentifierExtension,
+  X509Certificate,
+  X509CertificateGenerator,
+} from '@peculiar/x509';
+import { serviceNames } from './services.ts';
+import { type State, writeAtomically } from './state.ts';
+
+const algorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' };
+const dayMs = 24 * 3600 * 1000;
+const leafDays = 30;
+const caDays = 3650;
+const renewWithinDays = 7;
+export const trustDomain = 'armature.local';
+
+type KeyPair = webcrypto.CryptoKeyPair;
+
+/** A certificate and its key, in memory; `pem` and `keyPem` are what files hold. */
+export interface Issued {
+  certificate: X509Certificate;
+  keys: KeyPair;
+  pem: string;
+  keyPem: string;
+}
+
+export interface CertificateRequest {
+  /** Who signs; without one the certificate signs itself, which makes a root. */
+  ca?: Issued;
+  commonName?: string;
+  uris?: readonly string[];
+  dns?: readonly string[];
+  ips?: readonly string[];
+  notBefore?: Date;
+  notAfter?: Date;
+  isCa?: boolean;
+  /** A key to go on with; a new one is made otherwise. */
+  keys?: KeyPair;
+}
+
+export interface CertificateFiles {
+  cert: string;
+  key: string;
+}
+
+/** Makes one certificate, good or deliberately bad: nothing of the request is checked. */
+export async function issueCertificate(request: CertificateRequest): Promise<Issued> {
+  const { ca, commonName = 'armature development', isCa = false } = request;
+  const keys = request.keys ?? ((await webcrypto.subtle.generateKey(algorithm, true, ['sign', 'verify'])) as KeyPair);
+  // Clocks of two machines differ, so a certificate is valid from a little before now.
+  const notBefore = request.notBefore ?? new Date(Date.now() - 5 * 60 * 1000);
+  const notAfter = request.notAfter ?? new Date(Date.now() + leafDays * dayMs);
+  const names: { type: GeneralNameType; value: string }[] = [
+    ...(request.uris ?? []).map((value) => ({ type: 'url' as const, value })),
+    ...(request.dns ?? []).map((value) => ({ type: 'dns' as const, value })),
+    ...(request.ips ?? []).map((value) => ({ type: 'ip' as const, value })),
+  ];
+  const usage = isCa
+    ? KeyUsageFlags.keyCertSign | KeyUsageFlags.cRLSign | KeyUsageFlags.digitalSignature
+    : KeyUsageFlags.digitalSignature;
+  const certificate = await X509CertificateGenerator.create({
+    serialNumber: Buffer.from(webcrypto.getRandomValues(new Uint8Array(16))).toString('hex'),
+    subject: `CN=${commonName}`,
+    issuer: ca ? ca.certificate.subject : `CN=${commonName}`,
+    notBefore,
+    notAfter,
+    publicKey: keys.publicKey,
+    signingKey: ca ? ca.keys.privateKey : keys.privateKey,
+    signingAlgorithm: algorithm,
+    extensions: [
+      new BasicConstraintsExtension(isCa, undefined, true),
+      new KeyUsagesExtension(usage, true),
+      ...(isCa ? [] : [new ExtendedKeyUsageExtension([ExtendedKeyUsage.serverAuth, ExtendedKeyUsage.clientAuth])]),
+      ...(names.length > 0 ? [new SubjectAlternativeNameExtension(names)] : []),
+      await SubjectKeyIdentifierExtension.create(keys.publicKey),
+      ...(ca ? [await AuthorityKeyIdentifierExtension.create(ca.keys.publicKey)] : []),
+    ],
+  });
+  const exported = await webcrypto.subtle.exportKey('pkcs8', keys.privateKey);
+  return { certificate, keys, pem: certificate.toString('pem'), keyPem: PemConverter.encode(exported, 'PRIVATE KEY') };
+}
+
+/** The request of a workload's certificate: one SPIFFE id, and names that ordinary clients accept. */
+export function workloadRequest(ca: Issued, id: string): CertificateRequest {
+  const name = id.slice(id.lastIndexOf('/') + 1);
+  return { ca, commonName: name, uris: [id], dns: ['localhost'], ips: ['127.0.0.1'] };
+}
+
+export function certificateFiles(state: State, name: string): CertificateFiles {
+  const path = join(state.dir, 'certificates', name);
+  return { cert: `${path}.pem`, key: `${path}.key` };
+}
+
+/** The SPIFFE ids of everything that gets a certificate in development, by file name. */
+export function workloadIds(): Record<string, string> {
+  const services = serviceNames.map((name) => [name, `spiffe://${trustDomain}/service/${name}`]);
+  return Object.fromEntries([...services, ['developer', `spiffe://${trustDomain}/workload/developer`]]);
+}
+
+/**
+ * Makes what is missing of the development PKI and renews what ends within a week. A renewed certificate keeps
+ * its key, so a process that reads the two files at any moment finds a pair. Answers the names it wrote.
+ */
+export async function ensureCertificates(state: State, ids: Record<string, string> = workloadIds()): Promise<string[]> {
+  const written: string[] = [];
+  const ca = await developmentCa(state, written);
+  for (const [name, id] of Object.entries(ids)) {
+    const files = certificateFiles(state, name);
+    const current = await readCertificate(files);
+    if (current && isFresh(current) && (await signedBy(current, ca))) continue;
+    save(files, await issueCertificate({ ...workloadRequest(ca, id), keys: current?.keys }));
+    written.push(name);
+  }
+  return written;
+}
+
+/** The development CA with its key, for tests that need certificates of their own. */
+export async function readCa(state: State): Promise<Issued> {
+  const ca = await readCertificate(certificateFiles(state, 'ca'));
+  if (!ca) throw new Error(`${certificateFiles(state, 'ca').cert} is missing; run make certs`);
+  return ca;
+}
+
+async function developmentCa(state: State, written: string[]): Promise<Issued> {
+  const files = certificateFiles(state, 'ca');
+  const current = await readCertificate(files);
+  if (current && isFresh(current)) return current;
+  const notAfter = new Date(Date.now() + caDays * dayMs);
+  const ca = await issueCertificate({ commonName: 'Armature development CA', isCa: true, notAfter });
+  save(files, ca);
+  written.push('ca');
+  return ca;
+}
+
+/** The key goes first: a reader that finds the certificate finds its key too. */
+function save(files: CertificateFiles, issued: Issued): void {
+  writeAtomically(files.key, `${issued.keyPem}\n`, 0o600);
+  writeAtomically(files.cert, `${issued.pem}\n`);
+}
+
+/** Writes a certificate of a test's own making under the state folder and names its files. */
+export function saveCertificate(state: State, name: string, issued: Issued): CertificateFiles {
+  const files = certificateFiles(state, name);
+  save(files, issued);
+  return files;
+}
+
+async function readCertificate(files: CertificateFiles): Promise<Issued | undefined> {
+  if (!existsSync(files.cert) || !existsSync(files.key)) return undefined;
+  const pem = readFileSync(files.cert, 'utf8').trim();
+  const keyPem = readFileSync(files.key, 'utf8').trim();
+  const certificate = new X509Certificate(pem);
+  const privateKey = await webcrypto.subtle.importKey('pkcs8', PemConverter.decodeFirst(keyPem), algorithm, true, [
+    'sign',
+  ]);
+  const publicKey = (await certificate.publicKey.export(algorithm, ['verify'])) as webcrypto.CryptoKey;
+  return { certificate, keys: { privateKey, publicKey }, pem, keyPem };
+}
+
+function isFresh({ certificate }: Issued): boolean {
+  return certificate.notAfter.getTime() - Date.now() > renewWithinDays * dayMs;
+}
+
+function signedBy({ certificate }: Issued, ca: Issued): Promise<boolean> {
+  return certificate.verify({ publicKey: ca.certificate, signatureOnly: true });
+}

@@ -1,0 +1,54 @@
+import {
+  type CallOptions,
+  type ConnectOptions,
+  catalogClient,
+  inventoryClient,
+  ledgerClient,
+  notificationsClient,
+  ordersClient,
+  paymentsClient,
+} from '@armature/clients';
+import { certificateOf, tokenFor } from '../call/principal.ts';
+import { addressOf } from '../call/running-mesh.ts';
+import type { Mesh } from '../mesh.ts';
+
+/** Every service of the running mesh by its typed client, with the developer's certificate. */
+export interface Shop extends ReturnType<typeof clientsOf> {
+  mesh: Mesh;
+  /** Ends every wait when the time of the whole program is over. */
+  signal: AbortSignal;
+  /** The options of a call that somebody makes. */
+  as(user: string): Promise<CallOptions>;
+  close(): void;
+}
+
+export function openShop(mesh: Mesh, signal: AbortSignal): Shop {
+  const { cert, key } = certificateOf(mesh, 'developer');
+  const tls = { certFile: cert, keyFile: key, caFile: mesh.certificates.ca };
+  const clients = clientsOf((service) => ({ addresses: [addressOf(mesh, service)], tls }));
+  const tokens = new Map<string, Promise<string>>();
+  return {
+    ...clients,
+    mesh,
+    signal,
+    async as(user) {
+      const token = tokens.get(user) ?? tokenFor(user, mesh);
+      tokens.set(user, token);
+      return { token: await token, signal };
+    },
+    close() {
+      for (const client of Object.values(clients)) client.close();
+    },
+  };
+}
+
+function clientsOf(to: (service: string) => ConnectOptions) {
+  return {
+    catalog: catalogClient(to('catalog')),
+    inventory: inventoryClient(to('inventory')),
+    payments: paymentsClient(to('payments')),
+    ledger: ledgerClient(to('payments')),
+    orders: ordersClient(to('orders')),
+    notifications: notificationsClient(to('notifications')),
+  };
+}

@@ -1,0 +1,64 @@
+import { join } from 'node:path';
+import { type CertificateFiles, certificateFiles, workloadIds } from './certificates.ts';
+import { policyFile } from './environment.ts';
+import type { ProcessIdentity } from './processes.ts';
+import { knownServers, type Servers } from './servers/servers.ts';
+import { readJson, type State, writeAtomically } from './state.ts';
+import { tokenFiles } from './token.ts';
+
+/** One service as the supervisor sees it. */
+export interface MeshService {
+  name: string;
+  pid?: number;
+  /** With the pid, tells this process from any later one of the same pid. */
+  started?: string;
+  /** host:port; the acquirer has `http` instead of the other two. */
+  grpc?: string;
+  admin?: string;
+  http?: string;
+  state: 'starting' | 'ready' | 'restarting' | 'stopped';
+  restarts: number;
+  /** How the last process ended, when one did. */
+  lastEnd?: string;
+}
+
+/** What runs, for people and programs: the content of mesh.json. */
+export interface Mesh extends Servers {
+  services: Record<string, MeshService>;
+  acquirer?: MeshService;
+  certificates: { ca: string } & Record<string, CertificateFiles | string>;
+  tokens: { jwks: string; key: string };
+  policy: string;
+}
+
+export const meshFile = (state: State) => join(state.dir, 'mesh.json');
+
+export function readMesh(state: State): Mesh | undefined {
+  return readJson<Mesh>(meshFile(state));
+}
+
+/** It holds the administrators' passwords, so only its owner may read it. */
+export function writeMesh(state: State, services: readonly MeshService[]): void {
+  const servers = knownServers(state);
+  if (!servers) throw new Error(`${join(state.dir, 'servers.json')} is missing; run make up`);
+  const acquirer = services.find(({ name }) => name === 'acquirer');
+  const others = services.filter((service) => service !== acquirer);
+  const certificates = Object.keys(workloadIds()).map((name) => [name, certificateFiles(state, name)]);
+  const mesh: Mesh = {
+    services: Object.fromEntries(others.map((service) => [service.name, service])),
+    ...(acquirer ? { acquirer } : {}),
+    ...servers,
+    certificates: { ...Object.fromEntries(certificates), ca: certificateFiles(state, 'ca').cert },
+    tokens: tokenFiles(state),
+    policy: policyFile,
+  };
+  writeAtomically(meshFile(state), JSON.stringify(mesh, null, 2), 0o600);
+}
+
+export function meshServices(mesh: Mesh | undefined): MeshService[] {
+  return mesh ? [...Object.values(mesh.services), ...(mesh.acquirer ? [mesh.acquirer] : [])] : [];
+}
+
+export function identityOf({ pid, started }: MeshService): ProcessIdentity | undefined {
+  return pid !== undefined && started !== undefined ? { pid, started } : undefined;
+}

@@ -1,0 +1,194 @@
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { portFor } from '../ports.ts';
+import { isAlive, launch, type ProcessIdentity } from '../processes.ts';
+import { password, readJson, type State, tail, writeAtomically } from '../state.ts';
+
+const startDeadlineMs = 90_000;
+const admin = 'armature_admin';
+
+export interface RabbitmqInstance {
+  ports: BrokerPorts;
+  broker: ProcessIdentity;
+  epmd: ProcessIdentity;
+}
+
+export interface BrokerPorts {
+  amqp: number;
+  management: number;
+  distribution: number;
+  epmd: number;
+}
+
+/** Where the broker is reached: AMQP without an account, and the management API with the administrator's. */
+export interface BrokerUrls {
+  url: string;
+  management: string;
+}
+
+export const rabbitmqLog = (state: State) => join(state.dir, 'logs', 'rabbitmq.log');
+const epmdLog = (state: State) => join(state.dir, 'logs', 'epmd.log');
+const instanceFile = (state: State) => join(state.dir, 'rabbitmq', 'instance.json');
+
+export function rabbitmqInstance(state: State): RabbitmqInstance | undefined {
+  return readJson<RabbitmqInstance>(instanceFile(state));
+}
+
+export function brokerUrls(state: State, ports: Pick<BrokerPorts, 'amqp' | 'management'>): BrokerUrls {
+  const secret = password(state, `rabbitmq:${admin}`);
+  return {
+    url: `amqp://127.0.0.1:${ports.amqp}`,
+    management: `http://${admin}:${secret}@127.0.0.1:${ports.management}`,
+  };
+}
+
+/** Starts the private RabbitMQ, and a port mapper for it, unless they run already. Answers when both APIs do. */
+export async function startRabbitmq(
+  state: State,
+  programs: { rabbitmq: string; epmd: string },
+  preferredPort: number | undefined,
+): Promise<BrokerUrls> {
+  const known = rabbitmqInstance(state);
+  const running = known !== undefined && isAlive(known.broker);
+  if (running) {
+    await ready(state, brokerUrls(state, known.ports), known.broker);
+    return brokerUrls(state, known.ports);
+  }
+  const beside = (offset: number) => (preferredPort === undefined ? undefined : preferredPort + offset);
+  const mapperRuns = known !== undefined && isAlive(known.epmd);
+  const ports: BrokerPorts = {
+    amqp: await portFor(state, 'rabbitmq', preferredPort),
+    management: await portFor(state, 'rabbitmq-management', beside(1)),
+    distribution: await portFor(state, 'rabbitmq-distribution', beside(2)),
+    epmd: await portFor(state, 'rabbitmq-epmd', beside(3), mapperRuns),
+  };
+  const env = environment(state, ports);
+  writeSettings(state, ports);
+  const epmd = mapperRuns
+    ? known.epmd
+    : launch({
+        command: programs.epmd,
+        args: ['-address', '127.0.0.1', '-port', String(ports.epmd)],
+        env,
+        cwd: state.dir,
+        log: epmdLog(state),
+      });
+  const broker = launch({
+    command: programs.rabbitmq,
+    args: [],
+    env,
+    cwd: join(state.dir, 'rabbitmq'),
+    log: rabbitmqLog(state),
+  });
+  writeAtomically(
+    instanceFile(state),
+    JSON.stringify({ ports, broker, epmd } satisfies RabbitmqInstance, null, 2),
+    0o600,
+  );
+  const urls = brokerUrls(state, ports);
+  await ready(state, urls, broker);
+  return urls;
+}
+
+/** Nothing of this is read from /etc/rabbitmq, nor written to /var: the packaged broker is somebody else's. */
+function environment(state: State, ports: BrokerPorts): NodeJS.ProcessEnv {
+  const dir = join(state.dir, 'rabbitmq');
+  return {
+    PATH: process.env.PATH,
+    LANG: 'C.UTF-8',
+    // The Erlang cookie lies in the home folder.
+    HOME: dir,
+    ERL_EPMD_PORT: String(ports.epmd),
+    ERL_EPMD_ADDRESS: '127.0.0.1',
+    RABBITMQ_NODENAME: `armature${ports.amqp}@localhost`,
+    RABBITMQ_NODE_PORT: String(ports.amqp),
+    RABBITMQ_DIST_PORT: String(ports.distribution),
+    RABBITMQ_MNESIA_BASE: join(dir, 'data'),
+    RABBITMQ_LOG_BASE: join(dir, 'logs'),
+    RABBITMQ_LOGS: '-',
+    RABBITMQ_CONF_ENV_FILE: join(dir, 'none'),
+    RABBITMQ_CONFIG_FILE: join(dir, 'rabbitmq.conf'),
+    RABBITMQ_ADVANCED_CONFIG_FILE: join(dir, 'none.config'),
+    RABBITMQ_ENABLED_PLUGINS_FILE: join(dir, 'enabled_plugins'),
+    RABBITMQ_PID_FILE: join(dir, 'broker.pid'),
+    RABBITMQ_GENERATED_CONFIG_DIR: join(dir, 'generated'),
+    RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS: '-kernel inet_dist_use_interface {127,0,0,1}',
+    // Makes the start script become the broker instead of waiting for it as a child, so that its pid is the broker's.
+    RUNNING_UNDER_SYSTEMD: '1',
+  };
+}
+
+function writeSettings(state: State, ports: BrokerPorts): void {
+  const dir = join(state.dir, 'rabbitmq');
+  mkdirSync(join(dir, 'data'), { recursive: true, mode: 0o700 });
+  writeAtomically(join(dir, 'enabled_plugins'), '[rabbitmq_management].\n', 0o600);
+  writeAtomically(
+    join(dir, 'rabbitmq.conf'),
+    `listeners.tcp.default = 127.0.0.1:${ports.amqp}
+management.tcp.ip = 127.0.0.1
+management.tcp.port = ${ports.management}
+# A broker whose data folder is new makes this account instead of guest.
+default_user = ${admin}
+default_pass = ${password(state, `rabbitmq:${admin}`)}
+default_user_tags.administrator = true
+default_vhost = armature
+`,
+    0o600,
+  );
+}
+
+async function ready(state: State, urls: BrokerUrls, process_: ProcessIdentity): Promise<void> {
+  const deadline = Date.now() + startDeadlineMs;
+  for (;;) {
+    const failure = await answers(urls).then(
+      () => undefined,
+      (error: Error) => error,
+    );
+    if (!failure) return;
+    if (!isAlive(process_) || Date.now() > deadline) {
+      const what = isAlive(process_)
+        ? `did not answer within ${startDeadlineMs / 1000} s (${failure.message})`
+        : 'ended while starting';
+      throw new Error(
+        `the private RabbitMQ ${what}; the end of ${rabbitmqLog(state)}:\n${tail(rabbitmqLog(state))}\n` +
+          'If its data cannot be read any more, `make clean` starts over without it.',
+      );
+    }
+    await sleep(50);
+  }
+}
+
+/** The alarms check fails until the node is booted, listeners included. */
+async function answers(urls: BrokerUrls): Promise<void> {
+  const api = new BrokerApi(urls.management);
+  await api.request('GET', '/health/checks/local-alarms');
+  await api.request('GET', '/health/checks/protocol-listener/amqp');
+}
+
+/** The broker's management API, with the account in its URL. */
+export class BrokerApi {
+  readonly #origin: string;
+  readonly #authorization: string;
+
+  constructor(url: string) {
+    const { username, password: secret, origin } = new URL(url);
+    const account = `${decodeURIComponent(username)}:${decodeURIComponent(secret)}`;
+    this.#authorization = `Basic ${Buffer.from(account).toString('base64')}`;
+    this.#origin = origin;
+  }
+
+  /** Answers the parsed body, or undefined for an answer without one. A refusal is an error that quotes the broker. */
+  async request(method: 'GET' | 'PUT' | 'POST' | 'DELETE', path: string, body?: unknown): Promise<unknown> {
+    const response = await fetch(`${this.#origin}/api${path}`, {
+      method,
+      headers: { authorization: this.#authorization, 'content-type': 'application/json' },
+      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+      signal: AbortSignal.timeout(15_000),
+    });
+    const text = await response.text();
+    if (!response.ok)
+      throw new Error(`RabbitMQ answered ${response.status} to ${method} ${path}: ${text.slice(0, 300)}`);
+    return text ? JSON.parse(text) : undefined;
+  }
+}

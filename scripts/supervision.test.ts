@@ -1,0 +1,127 @@
+import { readFileSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import t, { type Test } from 'tap';
+import { restartDelayMs } from './backoff.ts';
+import { isAlive } from './processes.ts';
+import { type Supervised, supervise } from './supervision.ts';
+
+const waitMs = 10_000;
+
+/** A service that says it is ready, and ends as its file `orders` tells it to. */
+const program = `
+import { readFileSync, renameSync, writeFileSync } from 'node:fs';
+const [orders, state] = process.argv.slice(2);
+if (readFileSync(orders, 'utf8') === 'fail') process.exit(3);
+writeFileSync(state + '.new', JSON.stringify({ pid: process.pid }));
+renameSync(state + '.new', state);
+process.on('SIGTERM', () => { if (readFileSync(orders, 'utf8') !== 'stay') process.exit(0); });
+setInterval(() => {}, 1000);
+`;
+
+interface Started {
+  one: Supervised;
+  lines: string[];
+  order(what: 'run' | 'fail' | 'stay'): void;
+  until(what: () => boolean): Promise<void>;
+}
+
+function start(t: Test, what: 'run' | 'fail' = 'run', admin?: string): Started {
+  const dir = t.testdir({ 'main.mjs': program, orders: what });
+  const paths = { orders: join(dir, 'orders'), stateFile: join(dir, 'state.json'), log: join(dir, 'x.log') };
+  const lines: string[] = [];
+  const one = supervise(
+    {
+      name: 'fake',
+      args: [join(dir, 'main.mjs'), paths.orders, paths.stateFile],
+      cwd: dir,
+      env: {},
+      stateFile: paths.stateFile,
+      log: paths.log,
+      addresses: { admin },
+    },
+    { changed: (line) => line && lines.push(line) },
+  );
+  t.teardown(() => one.stop());
+  const until = async (condition: () => boolean) => {
+    const deadline = Date.now() + waitMs;
+    while (!condition()) {
+      if (Date.now() > deadline)
+        throw new Error(`waited in vain; so far: ${lines.join('; ')}\n${readFileSync(paths.log, 'utf8')}`);
+      await sleep(10);
+    }
+  };
+  return { one, lines, until, order: (order) => writeFileSync(paths.orders, order) };
+}
+
+t.test('a service becomes ready, is restarted when it crashes, and says so', async (t) => {
+  const { one, lines, until } = start(t);
+  await until(() => one.service.state === 'ready');
+  const first = { pid: one.service.pid!, started: one.service.started! };
+  t.ok(isAlive(first));
+  process.kill(first.pid, 'SIGKILL');
+  await until(() => one.service.state === 'ready' && one.service.pid !== first.pid);
+  t.equal(one.service.restarts, 1);
+  t.equal(one.service.lastEnd, 'ended by SIGKILL');
+  t.match(lines[1], /fake ended \(ended by SIGKILL\); restart 1 in \d+ ms, its log is /);
+});
+
+t.test('one that keeps failing is tried again and again, and at once when told', async (t) => {
+  const { one, order, until } = start(t, 'fail');
+  await until(() => one.service.restarts >= 3);
+  t.equal(one.service.lastEnd, 'exit code 3');
+  order('run');
+  await until(() => one.service.state === 'restarting' || one.service.state === 'ready');
+  one.nudge();
+  await until(() => one.service.state === 'ready');
+  const { pid } = one.service;
+  one.nudge();
+  t.equal(one.service.pid, pid, 'what runs is left alone');
+});
+
+t.test('a stopped service stays stopped', async (t) => {
+  const { one, until } = start(t);
+  await until(() => one.service.state === 'ready');
+  const identity = { pid: one.service.pid!, started: one.service.started! };
+  await one.stop();
+  t.equal(one.service.state, 'stopped');
+  t.equal(one.service.restarts, 0);
+  t.notOk(isAlive(identity));
+});
+
+t.test('ready is what the admin port says, not only the state file', async (t) => {
+  let status = 503;
+  const server = createServer((_, response) => response.writeHead(status).end());
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  t.teardown(() => server.close());
+  const { one, until } = start(t, 'run', `127.0.0.1:${(server.address() as { port: number }).port}`);
+  let asked = 0;
+  server.on('request', () => asked++);
+  await until(() => asked >= 2);
+  t.equal(one.service.state, 'starting');
+  status = 200;
+  await until(() => one.service.state === 'ready');
+});
+
+t.test('restart delays grow, stay bounded, and differ', async (t) => {
+  const rows = [
+    { attempt: 1, least: 125, most: 250 },
+    { attempt: 2, least: 250, most: 500 },
+    { attempt: 6, least: 4_000, most: 8_000 },
+    { attempt: 7, least: 5_000, most: 10_000 },
+    { attempt: 5_000, least: 5_000, most: 10_000 },
+  ];
+  for (const { attempt, least, most } of rows) {
+    t.equal(
+      restartDelayMs(attempt, () => 0),
+      least,
+      `the least before restart ${attempt}`,
+    );
+    t.equal(
+      restartDelayMs(attempt, () => 1),
+      most,
+      `the most before restart ${attempt}`,
+    );
+  }
+});

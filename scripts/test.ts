@@ -1,0 +1,126 @@
+// Runs the tests on private servers of their own. The last line is the count of assertions.
+import { type ChildProcess, spawn } from 'node:child_process';
+import { globSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { testServers } from '../test/support/infra.ts';
+import { terminalProgress } from './progress.ts';
+import { openTestState, repository } from './state.ts';
+import { innerStates, runsDirectory, stopEverything } from './stop.ts';
+import { describe, type FileResult, tally } from './tally.ts';
+
+const jobs = 2;
+const fileTimeoutSeconds = 300;
+
+const counts = { files: 0, passed: 0, failed: 0 };
+const state = openTestState();
+let tests: ChildProcess | undefined;
+let interrupted: NodeJS.Signals | undefined;
+
+function testFiles(): string[] {
+  const asked = process.argv.slice(2);
+  if (asked.length > 0) return asked;
+  const skipped = ['node_modules', '.tap', 'dist', 'gen'];
+  return globSync('**/*.test.ts', {
+    cwd: repository,
+    exclude: (name) => skipped.includes(name) || name.startsWith('.run'),
+  }).sort();
+}
+
+function report(file: FileResult): void {
+  counts.files++;
+  counts.passed += file.passed;
+  counts.failed += file.failures.length;
+  const seconds = file.timeMs === undefined ? '' : `, ${(file.timeMs / 1000).toFixed(1)} s`;
+  const failed = file.failures.length > 0;
+  console.log(
+    `  ${failed ? '!!' : 'ok'} ${file.name} (${file.passed} passed${failed ? `, ${file.failures.length} failed` : ''}${seconds})`,
+  );
+  for (const failure of file.failures) console.log(describe(failure));
+  if (failed && file.output.trim())
+    console.log(`       its output:\n${file.output.slice(-4_000).replace(/^/gm, '       | ')}`);
+}
+
+/** Runs tap in a process group of its own, so that whatever a test leaves behind can be ended with it. */
+async function runTap(files: string[]): Promise<number> {
+  const options = ['--disable-coverage', '--reporter=tap', `--jobs=${jobs}`, `--timeout=${fileTimeoutSeconds}`];
+  const tap = join(repository, 'node_modules', '.bin', 'tap');
+  const env = { ...process.env, PATH: `${join(repository, 'node_modules', '.bin')}:${process.env.PATH}` };
+  tests = spawn(process.execPath, [tap, 'run', ...options, ...files], {
+    cwd: repository,
+    env,
+    detached: true,
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  const parser = tally(report);
+  tests.stdout!.on('data', (chunk: Buffer) => parser.write(chunk));
+  return new Promise((resolve, reject) => {
+    tests!.once('error', reject);
+    tests!.once('close', (code) => {
+      parser.end();
+      resolve(code ?? 1);
+    });
+  });
+}
+
+/** Ends every process that the tests have left in their group. */
+async function endGroup(): Promise<void> {
+  const group = tests?.pid;
+  if (group === undefined) return;
+  for (const [signal, waitMs] of [
+    ['SIGTERM', 2_000],
+    ['SIGKILL', 2_000],
+  ] as const) {
+    if (!signalGroup(group, signal)) return;
+    const deadline = Date.now() + waitMs;
+    while (signalGroup(group, 0) && Date.now() < deadline) await sleep(50);
+  }
+}
+
+function signalGroup(group: number, signal: NodeJS.Signals | 0): boolean {
+  try {
+    process.kill(-group, signal);
+    return true;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ESRCH') return false;
+    throw error;
+  }
+}
+
+async function main(): Promise<void> {
+  const files = testFiles();
+  let startedHere = true;
+  try {
+    ({ started: startedHere } = await testServers(terminalProgress()));
+    if (!interrupted && (await runTap(files)) !== 0 && counts.failed === 0) {
+      console.error('tap ended with an error although no assertion failed');
+      counts.failed++;
+    }
+  } finally {
+    await endGroup();
+    for (const inner of innerStates(state)) await stopEverything(inner, true);
+    rmSync(runsDirectory(state), { recursive: true, force: true });
+    // Servers that a single test file had started stay for its next run.
+    if (startedHere) await stopEverything(state);
+  }
+}
+
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+  process.on(signal, () => {
+    interrupted ??= signal;
+    console.error(`\n${signal}: stopping the tests and their servers`);
+    void endGroup();
+  });
+}
+
+const start = performance.now();
+try {
+  await main();
+} catch (error) {
+  console.error(error instanceof Error ? error.message : error);
+  counts.failed++;
+}
+if (counts.passed + counts.failed === 0) console.error('No test ran.');
+console.log(`${counts.files} files in ${((performance.now() - start) / 1000).toFixed(0)} s`);
+console.log(`${counts.passed} passed, ${counts.failed} failed`);
+process.exitCode = counts.failed > 0 || counts.passed === 0 || interrupted ? 1 : 0;

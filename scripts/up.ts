@@ -1,0 +1,94 @@
+// Brings up everything: servers, keys, schemas, services. Running it again starts what is missing and leaves the
+// rest alone.
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { ensureCertificates } from './certificates.ts';
+import { withLock } from './lock.ts';
+import { type MeshService, meshFile, meshServices, readMesh } from './mesh.ts';
+import { migrateAll } from './migrate.ts';
+import { fail, type Progress, terminalProgress } from './progress.ts';
+import { provisionBroker, provisionDatabase } from './provision.ts';
+import { allFinished, findSources, rememberServers, startBroker, startDatabase } from './servers/servers.ts';
+import { presentServices, servicePlans } from './services.ts';
+import { openState, type State, tail } from './state.ts';
+import { ensureSupervisor, supervisorLog } from './supervisor-process.ts';
+import { ensureTokenKey } from './token.ts';
+
+const preferredPorts = { mysql: 7306, rabbitmq: 7672 };
+const readyDeadlineMs = 60_000;
+/** A service that ends so often before it is ready will not get there by itself. */
+const hopelessRestarts = 3;
+
+async function up(state: State, progress: Progress): Promise<void> {
+  const start = performance.now();
+  const sources = await findSources(state, progress, preferredPorts);
+  const keys = progress.step('certificates and keys', () => makeKeys(state), describeKeys);
+  const database = async () => {
+    const url = await startDatabase(state, sources, progress, preferredPorts.mysql);
+    await progress.step('schemas and accounts', () => provisionDatabase(state, url));
+    await keys;
+    const migrating = presentServices().filter((name) => servicePlans[name].stores);
+    if (migrating.length > 0)
+      await progress.step(
+        'migrations',
+        () => migrateAll(state, url, migrating),
+        () => migrating.join(' '),
+      );
+    return url;
+  };
+  const broker = async () => {
+    const urls = await startBroker(state, sources, progress, preferredPorts.rabbitmq);
+    await progress.step('virtual host and accounts', () => provisionBroker(state, urls.management));
+    return urls;
+  };
+  const [url, rabbitmq] = await allFinished([database(), broker(), keys]);
+  rememberServers(state, { mysql: { url }, rabbitmq });
+  await ensureSupervisor(state);
+  const names = presentServices();
+  if (names.length > 0)
+    await progress.step(
+      'services',
+      () => allReady(state, names),
+      () => names.join(' '),
+    );
+  progress.say(
+    `Armature is up (${((performance.now() - start) / 1000).toFixed(1)} s): ${meshFile(state)} says where everything is.`,
+  );
+}
+
+async function makeKeys(state: State): Promise<string[]> {
+  const written = await ensureCertificates(state);
+  return (await ensureTokenKey(state)) ? [...written, 'token key'] : written;
+}
+
+const describeKeys = (written: string[]) => (written.length > 0 ? `made ${written.join(' ')}` : 'all good');
+
+/** Waits until the supervisor reports every service ready; a service that keeps ending fails the start. */
+async function allReady(state: State, names: readonly string[]): Promise<void> {
+  const deadline = Date.now() + readyDeadlineMs;
+  const before = new Map(services(state).map(({ name, restarts }) => [name, restarts]));
+  for (;;) {
+    const known = services(state);
+    const waiting = names.filter((name) => known.find((service) => service.name === name)?.state !== 'ready');
+    if (waiting.length === 0) return;
+    const hopeless = known.find(
+      ({ name, restarts, state }) => state !== 'ready' && restarts - (before.get(name) ?? 0) >= hopelessRestarts,
+    );
+    if (hopeless) throw new Error(explain(state, [hopeless.name], `keeps ending (${hopeless.lastEnd})`));
+    if (Date.now() > deadline) throw new Error(explain(state, waiting, `not ready after ${readyDeadlineMs / 1000} s`));
+    await sleep(50);
+  }
+}
+
+function services(state: State): MeshService[] {
+  return meshServices(readMesh(state));
+}
+
+function explain(state: State, names: readonly string[], what: string): string {
+  const logs = names.map((name) => join(state.dir, 'logs', `${name}.log`));
+  const ends = logs.map((log) => `the end of ${log}:\n${tail(log, 15)}`);
+  return `${names.join(', ')}: ${what}\n${ends.join('\n')}\nSee also ${supervisorLog(state)}; make status tells how things stand, make down stops the rest.`;
+}
+
+const state = openState();
+await withLock(join(state.dir, 'up.lock'), () => up(state, terminalProgress())).catch(fail);
