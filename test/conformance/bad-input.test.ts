@@ -1,0 +1,363 @@
+import { randomBytes, randomInt, randomUUID as uuid } from 'node:crypto';
+import { gzipSync } from 'node:zlib';
+import { CatalogServiceContract } from '@armature/proto/catalog/v1/contract.ts';
+import type { MethodContract, ServiceContract } from '@armature/proto/contract.ts';
+import { InventoryServiceContract } from '@armature/proto/inventory/v1/contract.ts';
+import { OrderServiceContract } from '@armature/proto/orders/v1/contract.ts';
+import type { Code } from '@armature/runtime/rpc/errors.ts';
+import t, { type Test } from 'tap';
+import { wish } from '../e2e/shop.ts';
+import { workloadCertificate } from '../support/service.ts';
+import { type BadRow, badRows } from './bad-rows.ts';
+import { contracts } from './contracts.ts';
+import { leaksOf } from './leaks.ts';
+import { setStage } from './stage.ts';
+import { frame, openWire, type RawAnswer, type RawCall, type Wire } from './wire.ts';
+
+t.setTimeout(180_000);
+const { stage, shop, wires, credentialsOf, snapshot } = await setStage(t);
+const { sku } = stage;
+
+/** Every row must leave things as they were; each is compared with what the row before has left. */
+let before = await snapshot();
+
+type Want = Pick<BadRow, 'reason' | 'fields'> & { code: Code | 'OK' | '' };
+
+async function expectRefusal(t: Test, answer: RawAnswer, want: Want): Promise<void> {
+  t.equal(answer.code, want.code, `the code of ${JSON.stringify(answer.message)}`);
+  if (want.reason !== undefined) t.equal(answer.error?.reason, want.reason, 'the reason');
+  if (want.reason !== undefined) t.match(answer.error?.domain, /^[a-z]+\.armature\.local$/, 'whose reason it is');
+  if (want.fields) {
+    const named = answer.error?.details.fieldViolations ?? [];
+    t.strictSame([...new Set(named.map(({ field }) => field))], want.fields, 'the fields');
+    t.ok(named.every(({ description, reason }) => description && reason));
+  }
+  t.strictSame(leaksOf(answer), [], 'what the answer gives away');
+  const after = await snapshot();
+  t.strictSame(after, before, 'what has changed');
+  before = after;
+}
+
+const bytesOf = (method: MethodContract, message: object): Buffer =>
+  Buffer.from(method.request.encode(method.request.fromPartial(message)).finish());
+
+async function send(method: MethodContract, as: string, call: RawCall): Promise<RawAnswer> {
+  const { wire, headers } = await credentialsOf(as, method);
+  return wire.call(method.path, { ...call, headers: { ...headers, ...call.headers } });
+}
+
+t.test('requests that break a rule', async (t) => {
+  for (const row of badRows(stage)) {
+    await t.test(row.name, async (t) => {
+      const answer = await send(row.method, row.as, { message: bytesOf(row.method, row.message) });
+      await expectRefusal(t, answer, row);
+    });
+  }
+});
+
+const { reserveStock, batchGetStock, adjustStock } = InventoryServiceContract.methods;
+const { createCategory, listCategories } = CatalogServiceContract.methods;
+const { placeOrder } = OrderServiceContract.methods;
+const stockOf = bytesOf(batchGetStock, { skus: [sku] });
+
+/** The bytes ED A0 80 in place of "@@@": half a pair of surrogates, which no text in UTF-8 may hold. */
+function withSurrogate(bytes: Buffer): Buffer {
+  const at = bytes.indexOf('@@@');
+  if (at < 0) throw new Error('no place for the surrogate');
+  return Buffer.concat([bytes.subarray(0, at), Buffer.from([0xed, 0xa0, 0x80]), bytes.subarray(at + 3)]);
+}
+
+t.test('what is no message', async (t) => {
+  const malformed: Want = { code: 'INVALID_ARGUMENT', reason: 'MESSAGE_MALFORMED' };
+  const category = { requestId: uuid(), slug: 'other', title: 'a@@@b' };
+  const adjustment = { requestId: uuid(), sku, locationId: 'main', delta: 1n, note: 'a@@@b' };
+  const reservation = { requestId: uuid(), reservationId: uuid(), orderId: uuid() };
+  const reserve = bytesOf(reserveStock, { ...reservation, lines: [{ sku, quantity: 1n }] });
+  const gzip = { 'grpc-encoding': 'gzip' };
+  const mebibytes = (count: number) => Buffer.alloc(count * 1024 * 1024 + 1);
+  const rows: { name: string; method: MethodContract; as: string; call: RawCall; want: Want }[] = [
+    ...(
+      [
+        [createCategory, 'developer+bo', category],
+        [adjustStock, 'developer+bo', adjustment],
+        [reserveStock, 'orders', { ...reservation, lines: [{ sku: 'a@@@b', quantity: 1n }] }],
+        [placeOrder, 'developer+ada', wish(sku, { shippingAddress: { recipient: 'a@@@b' } })],
+        [batchGetStock, 'developer+ada', { skus: ['@@@'] }],
+      ] as const
+    ).map(([method, as, message]) => ({
+      name: `a lone surrogate: ${method.name}`,
+      method,
+      as,
+      call: { message: withSurrogate(bytesOf(method, message)) },
+      want: malformed,
+    })),
+    ...[reserve.subarray(0, -1), Buffer.from([0xff]), Buffer.from('{"lines":[]}'), Buffer.from([0x0a, 0xff, 0x01])].map(
+      (message, index) => ({
+        name: `bytes that end too early, ${index + 1}`,
+        method: reserveStock,
+        as: 'orders',
+        call: { message },
+        want: malformed,
+      }),
+    ),
+    {
+      name: 'over 4 MiB',
+      method: reserveStock,
+      as: 'orders',
+      call: { message: mebibytes(4) },
+      want: { code: 'RESOURCE_EXHAUSTED' },
+    },
+    {
+      name: 'a length of 4 GiB that is never sent',
+      method: reserveStock,
+      as: 'orders',
+      call: { body: frame(reserve, { length: 0xffffffff }) },
+      want: { code: 'RESOURCE_EXHAUSTED' },
+    },
+    {
+      name: 'over 4 MiB once it is unpacked',
+      method: reserveStock,
+      as: 'orders',
+      call: { body: frame(gzipSync(mebibytes(64)), { compressed: 1 }), headers: gzip },
+      want: { code: 'RESOURCE_EXHAUSTED' },
+    },
+    {
+      name: 'what cannot be unpacked',
+      method: reserveStock,
+      as: 'orders',
+      call: { body: frame(gzipSync(reserve).subarray(0, -9), { compressed: 1 }), headers: gzip },
+      want: { code: 'INTERNAL' },
+    },
+    {
+      name: 'packed in a way nobody knows',
+      method: reserveStock,
+      as: 'orders',
+      call: { body: frame(reserve, { compressed: 1 }), headers: { 'grpc-encoding': 'zip' } },
+      want: { code: 'UNIMPLEMENTED' },
+    },
+    {
+      name: 'less than it says',
+      method: reserveStock,
+      as: 'orders',
+      call: { body: frame(reserve, { length: reserve.length + 10 }) },
+      want: { code: 'UNIMPLEMENTED' },
+    },
+    {
+      name: 'none',
+      method: reserveStock,
+      as: 'orders',
+      call: { body: Buffer.alloc(0) },
+      want: { code: 'UNIMPLEMENTED' },
+    },
+    {
+      name: 'two',
+      method: reserveStock,
+      as: 'orders',
+      call: { body: Buffer.concat([frame(reserve), frame(reserve)]) },
+      want: { code: 'UNIMPLEMENTED' },
+    },
+  ];
+  for (const { name, method, as, call, want } of rows) {
+    await t.test(name, async (t) => expectRefusal(t, await send(method, as, call), want));
+  }
+});
+
+t.test('the call itself', async (t) => {
+  const overloaded: Want = { code: 'RESOURCE_EXHAUSTED', reason: 'OVERLOADED' };
+  const rows: { name: string; path?: string; headers?: Record<string, string>; want: Want; http?: number }[] = [
+    {
+      name: 'of a method that is not there',
+      path: '/armature.inventory.v1.InventoryService/Steal',
+      want: { code: 'UNIMPLEMENTED' },
+    },
+    {
+      name: 'of a service that is not there',
+      path: '/armature.theft.v1.TheftService/Steal',
+      want: { code: 'UNIMPLEMENTED' },
+    },
+    { name: 'of a service that lives elsewhere', path: createCategory.path, want: { code: 'UNIMPLEMENTED' } },
+    { name: 'of no path', path: '/', want: { code: 'UNIMPLEMENTED' } },
+    { name: 'of a path with a line break', path: '/a%0d%0agrpc-status:0', want: { code: 'UNIMPLEMENTED' } },
+    { name: 'of a path with a space, which HTTP/2 resets', path: '/a b', want: { code: '' }, http: 0 },
+    { name: 'of a path that is no ASCII', path: '/k\u00e4se/\u00ff', want: { code: 'UNIMPLEMENTED' } },
+    { name: 'of a path of 4 KiB', path: `/${'x'.repeat(4_096)}`, want: { code: 'UNIMPLEMENTED' } },
+    { name: 'as JSON', headers: { 'content-type': 'application/json' }, want: { code: '' }, http: 415 },
+    { name: 'as a form', headers: { 'content-type': 'text/plain' }, want: { code: '' }, http: 415 },
+    { name: 'with headers over 8 KiB', headers: { 'x-much': 'x'.repeat(8_200) }, want: overloaded },
+    {
+      name: 'with many headers over 8 KiB',
+      headers: Object.fromEntries(Array.from({ length: 90 }, (_, i) => [`x-${i}`, 'y'.repeat(90)])),
+      want: overloaded,
+    },
+    { name: 'with a deadline of 1 ns', headers: { 'grpc-timeout': '1n' }, want: { code: 'DEADLINE_EXCEEDED' } },
+    { name: 'with a deadline of 0', headers: { 'grpc-timeout': '0S' }, want: { code: 'DEADLINE_EXCEEDED' } },
+    {
+      name: 'with a deadline below 0, which is read as well as it can be',
+      headers: { 'grpc-timeout': '-1S' },
+      want: { code: 'OK' },
+    },
+    { name: 'with a deadline in years', headers: { 'grpc-timeout': '1Y' }, want: { code: 'INTERNAL' } },
+    {
+      name: 'with a deadline of many digits, likewise',
+      headers: { 'grpc-timeout': '9999999999H' },
+      want: { code: 'OK' },
+    },
+    { name: 'without a deadline', want: { code: 'OK' } },
+    { name: 'with a deadline far away', headers: { 'grpc-timeout': '99999999H' }, want: { code: 'OK' } },
+    { name: 'with a deadline of 597 hours', headers: { 'grpc-timeout': '597H' }, want: { code: 'OK' } },
+    { name: 'with a trace that is none', headers: { traceparent: `00-${'z'.repeat(500)}` }, want: { code: 'OK' } },
+  ];
+  for (const { name, path, headers, want, http = 200 } of rows) {
+    await t.test(name, async (t) => {
+      const asked = await credentialsOf('developer+ada', batchGetStock);
+      const call = { message: stockOf, headers: { ...asked.headers, ...headers } };
+      const answer = await asked.wire.call(path ?? batchGetStock.path, call);
+      t.equal(answer.http, http);
+      await expectRefusal(t, answer, want);
+    });
+  }
+
+  t.test('with headers over 64 KiB is cut off, and only that', async (t) => {
+    const brief = await openWire(shop.service('inventory').grpc, await workloadCertificate('developer'));
+    const answer = await brief.call(batchGetStock.path, {
+      message: stockOf,
+      headers: { 'x-much': 'x'.repeat(70_000) },
+    });
+    t.not(answer.code, 'OK');
+    t.strictSame(leaksOf(answer), []);
+    brief.close();
+    t.equal((await send(batchGetStock, 'developer+ada', { message: stockOf })).code, 'OK');
+  });
+});
+
+t.test('callers who are nobody', async (t) => {
+  const unauthenticated: Want = { code: 'UNAUTHENTICATED', reason: 'CREDENTIALS_INVALID' };
+  const denied: Want = { code: 'PERMISSION_DENIED', reason: 'PERMISSION_DENIED' };
+  for (const [name, wire] of Object.entries(wires.strangers)) {
+    await t.test(`by their certificate: ${name}`, async (t) => {
+      const { headers } = await credentialsOf('developer+ada', batchGetStock);
+      await expectRefusal(t, await wire.call(batchGetStock.path, { message: stockOf, headers }), unauthenticated);
+    });
+  }
+  for (const [name, authorization] of Object.entries(wires.badTokens)) {
+    await t.test(`by their token: ${name}`, async (t) => {
+      const { wire } = await credentialsOf('developer', batchGetStock);
+      const answer = await wire.call(batchGetStock.path, { message: stockOf, headers: { authorization } });
+      await expectRefusal(t, answer, name.includes('8 KiB') ? { code: 'RESOURCE_EXHAUSTED' } : unauthenticated);
+    });
+  }
+
+  const outsiders: [
+    string,
+    (contract: ServiceContract, method: MethodContract) => Promise<Want | undefined>,
+    RawCallOf,
+  ][] = [
+    ['without a certificate', async () => unauthenticated, (_, port) => ({ wire: port.nobody })],
+    ['with a certificate of somebody else', async () => unauthenticated, (_, port) => ({ wire: port.foreign })],
+    ['with the certificate of a service that may not', async () => denied, (_, port) => ({ wire: port.notifications })],
+    [
+      'without a token',
+      // The one thing that a gateway may do in nobody's name.
+      async (_, method) => (method.permission === 'catalog.read' ? undefined : denied),
+      (_, port) => ({ wire: port.developer }),
+    ],
+    [
+      'with an expired token',
+      async () => unauthenticated,
+      (expired, port) => ({ wire: port.developer, headers: { authorization: `Bearer ${expired}` } }),
+    ],
+  ];
+  for (const [name, want, how] of outsiders) {
+    await t.test(`${name}, at every method`, async (t) => {
+      for (const { service, contract } of contracts) {
+        for (const method of Object.values(contract.methods)) {
+          const wanted = await want(contract, method);
+          if (!wanted) continue;
+          const { wire, headers = {} } = how(wires.expiredToken, wires.ports(service));
+          const answer = await wire.call(method.path, { message: randomBytes(8), headers });
+          t.equal(answer.code, wanted.code === 'PERMISSION_DENIED' ? answer.code : wanted.code, method.path);
+          const valid = await wire.call(method.path, { message: Buffer.alloc(0), headers });
+          t.equal(valid.code, wanted.code, method.path);
+          t.equal(valid.error?.reason, wanted.reason, method.path);
+          t.strictSame([...leaksOf(answer), ...leaksOf(valid)], [], method.path);
+        }
+      }
+      t.strictSame(await snapshot(), before, 'what has changed');
+    });
+  }
+});
+
+type Ports = ReturnType<typeof wires.ports>;
+type RawCallOf = (expired: string, ports: Ports) => { wire: Wire; headers?: Record<string, string> };
+
+/** A small generator whose run can be repeated: print the seed, give it again by editing it in. */
+function generator(seed: number): (below: number) => number {
+  let state = seed >>> 0;
+  return (below) => {
+    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
+    return Math.floor((state / 2 ** 32) * below);
+  };
+}
+
+t.test('random bytes', async (t) => {
+  const seed = randomInt(2 ** 31);
+  t.comment(`seed ${seed}`);
+  const below = generator(seed);
+  const fine: [MethodContract, string, Buffer][] = [
+    [batchGetStock, 'developer+ada', stockOf],
+    [listCategories, 'developer+ada', bytesOf(listCategories, { pageSize: 3 })],
+    [reserveStock, 'orders', bytesOf(reserveStock, { ...stage.reserved, requestId: 'x' })],
+    [placeOrder, 'developer+ada', bytesOf(placeOrder, wish(sku, { lines: [{ sku: 'NOT-HERE', quantity: 1n }] }))],
+  ];
+  /** What a caller may be told about bytes that mean nothing. */
+  const tolerable = ['INVALID_ARGUMENT', 'PERMISSION_DENIED', 'NOT_FOUND'];
+
+  t.test('in place of a message', async (t) => {
+    const methods = contracts.flatMap(({ contract }) => Object.values(contract.methods));
+    const wrong: string[] = [];
+    for (let round = 0; round < 400; round++) {
+      const method = methods[below(methods.length)]!;
+      const message = Buffer.from(Array.from({ length: below(200) }, () => below(256)));
+      const answer = await send(method, stageCaller(method), { message, headers: { 'grpc-timeout': '1S' } });
+      wrong.push(...faults(method, message, answer, tolerable));
+    }
+    t.strictSame(wrong, []);
+    t.strictSame(await snapshot(), before, 'what has changed');
+  });
+
+  t.test('in a message', async (t) => {
+    const wrong: string[] = [];
+    for (let round = 0; round < 400; round++) {
+      const [method, as, bytes] = fine[below(fine.length)]!;
+      const message = Buffer.from(bytes);
+      for (let times = 0; times <= below(3); times++) message[below(message.length)] = below(256);
+      const answer = await send(method, as, { message: message.subarray(0, message.length - below(3)) });
+      wrong.push(...faults(method, message, answer, [...tolerable, 'FAILED_PRECONDITION']));
+    }
+    t.strictSame(wrong, []);
+    t.strictSame(await snapshot(), before, 'what has changed');
+  });
+});
+
+/** What is wrong with an answer to bytes that mean nothing, or mean little. */
+function faults(method: MethodContract, message: Buffer, answer: RawAnswer, tolerable: string[]): string[] {
+  const context = `${method.name} of ${message.toString('hex')}: ${answer.code} ${answer.message}`;
+  const answered = (method.idempotency === null && answer.code === 'OK') || tolerable.includes(answer.code);
+  const leaks = leaksOf({ ...answer, replies: [] });
+  return answered && leaks.length === 0 ? [] : [`${context} ${leaks.join()}`];
+}
+
+/** Somebody whom policy lets through to the method, so that the bytes are looked at. */
+function stageCaller({ permission }: MethodContract): string {
+  if (/^(inventory\.(reserve|reservations)|payments)/.test(permission)) return 'orders';
+  return permission === 'orders.place' ? 'developer+ada' : 'developer+admin';
+}
+
+t.test('after all that', async (t) => {
+  for (const service of Object.values(shop.mesh)) {
+    t.equal(service.process.exitCode, null, `${service.name} runs`);
+    t.notMatch(service.logs(), /eyJ|card_ok|ada@example|cannot go on|"code":"INTERNAL"/, `the log of ${service.name}`);
+  }
+  const { orderId } = await shop.customer.orders.placeOrder(wish(sku));
+  t.ok(orderId, 'the shop is open');
+});

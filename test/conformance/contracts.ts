@@ -1,0 +1,16 @@
+import { CatalogServiceContract } from '@armature/proto/catalog/v1/contract.ts';
+import type { ServiceContract } from '@armature/proto/contract.ts';
+import { InventoryServiceContract } from '@armature/proto/inventory/v1/contract.ts';
+import { NotificationServiceContract } from '@armature/proto/notifications/v1/contract.ts';
+import { OrderServiceContract } from '@armature/proto/orders/v1/contract.ts';
+import { LedgerServiceContract, PaymentServiceContract } from '@armature/proto/payments/v1/contract.ts';
+
+/** Every contract, with the name of the service that serves it. */
+export const contracts: { service: string; contract: ServiceContract }[] = [
+  { service: 'catalog', contract: CatalogServiceContract },
+  { service: 'inventory', contract: InventoryServiceContract },
+  { service: 'payments', contract: PaymentServiceContract },
+  { service: 'payments', contract: LedgerServiceContract },
+  { service: 'orders', contract: OrderServiceContract },
+  { service: 'notifications', contract: NotificationServiceContract },
+];

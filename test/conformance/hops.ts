@@ -1,0 +1,129 @@
+import type { Codec, MethodContract, MethodKind, ServiceContract } from '@armature/proto/contract.ts';
+import { policyOf } from '@armature/runtime/authz/policy.ts';
+import { tokenVerifier } from '@armature/runtime/authz/tokens.ts';
+import type { Database } from '@armature/runtime/db/database.ts';
+import { admission } from '@armature/runtime/rpc/admission.ts';
+import { decisionCounter } from '@armature/runtime/rpc/authorize.ts';
+import type { Interceptor } from '@armature/runtime/rpc/call.ts';
+import { serverChain } from '@armature/runtime/rpc/chain.ts';
+import { type Client, createClient } from '@armature/runtime/rpc/client.ts';
+import { rpcMetrics } from '@armature/runtime/rpc/metrics.ts';
+import {
+  type Implementation,
+  implement,
+  metadataBytesOf,
+  peerOf,
+  type RpcServer,
+  startServer,
+} from '@armature/runtime/rpc/server.ts';
+import { createRegistry } from '@armature/runtime/telemetry/metrics.ts';
+import { pino } from 'pino';
+import { trustDomain } from '../../scripts/certificates.ts';
+import { tokenFiles, tokenIssuer } from '../../scripts/token.ts';
+import { type Teardown, testServers } from '../support/infra.ts';
+import { workloadCertificate } from '../support/service.ts';
+
+/** The one message of these contracts. */
+export interface Note {
+  text: string;
+}
+
+const codec: Codec<Note> = {
+  encode: ({ text }) => ({ finish: () => Buffer.from(text.toWellFormed()) }),
+  decode: (bytes) => ({ text: Buffer.from(bytes).toString() }),
+  fromPartial: ({ text = '' }) => ({ text }),
+  fromJSON: (value) => ({ text: String(value) }),
+  toJSON: ({ text }) => text,
+};
+
+const service = 'armature.hops.v1.HopService';
+
+export const deadlines = { defaultMs: 800, maxMs: 2_000 };
+
+function method<K extends MethodKind>(name: string, kind: K): MethodContract<Note, Note, K> {
+  return {
+    service,
+    name,
+    path: `/${service}/${name}`,
+    kind,
+    permission: 'hops.ask',
+    owner: null,
+    idempotency: null,
+    deadline: deadlines,
+    request: codec,
+    response: codec,
+    validate: () => {},
+  };
+}
+
+/** A contract made by hand, so that a test has two services whose handlers do just what it needs. */
+export const HopContract = {
+  name: service,
+  domain: 'hops.armature.local',
+  methods: { ask: method('Ask', 'unary'), watch: method('Watch', 'server_stream') },
+  consumes: [],
+  serviceConfig: { loadBalancingConfig: [{ round_robin: {} }], methodConfig: [] },
+} as const satisfies ServiceContract;
+
+export type HopClient = Client<typeof HopContract>;
+
+const policy = policyOf('p, workload:developer, hops.ask, any\np, service:orders, hops.ask, any\n');
+
+const passOn: Interceptor = (next) => next;
+
+export interface Hop extends RpcServer {
+  /** Lines of its log so far, from level info. */
+  readonly log: Record<string, unknown>[];
+}
+
+/** Serves the contract with the chain of a real service, under a workload's certificate. */
+export async function startHop(
+  t: Teardown,
+  workload: string,
+  db: Database,
+  implementation: Implementation<typeof HopContract>,
+): Promise<Hop> {
+  const { state } = await testServers();
+  const lines: Record<string, unknown>[] = [];
+  const write = (line: string) => void lines.push(JSON.parse(line));
+  const log = pino({ serializers: { err: pino.stdSerializers.errWithCause } }, { write });
+  const registry = createRegistry(workload);
+  const { verify } = tokenVerifier({
+    issuer: tokenIssuer,
+    audience: 'armature',
+    jwksFile: tokenFiles(state).jwks,
+  });
+  let workloadAt: RpcServer['workloadAt'] = () => null;
+  const parts = {
+    admission: admission(100, metadataBytesOf),
+    metrics: rpcMetrics(registry, 'server'),
+    tracing: passOn,
+    authentication: { workloadOf: (call: Parameters<typeof peerOf>[0]) => workloadAt(peerOf(call)), verify },
+    decide: policy.decide,
+    decisions: decisionCounter(registry),
+    db,
+    domain: HopContract.domain,
+  };
+  const server = await startServer({
+    address: '127.0.0.1:0',
+    tls: await workloadCertificate(workload),
+    trustDomain,
+    registrations: [implement(HopContract, implementation)],
+    chain: (method) => serverChain(parts, method),
+    log,
+  });
+  workloadAt = server.workloadAt;
+  t.teardown(() => server.drain(1_000));
+  return { ...server, log: lines };
+}
+
+/** A client of a hop, with the certificate of `as`. */
+export async function hopClient(t: Teardown, hop: { address: string }, workload: string, as: string) {
+  const client = createClient(HopContract, {
+    addresses: [hop.address],
+    tls: await workloadCertificate(as),
+    expectWorkload: `service:${workload}`,
+  });
+  t.teardown(() => client.close());
+  return client;
+}

@@ -1,0 +1,35 @@
+import { repository } from '../../scripts/state.ts';
+import type { RawAnswer } from './wire.ts';
+
+/** What must never reach a caller, each with the name that a failing test shows. */
+const patterns: Record<string, RegExp> = {
+  'a line of a stack': /\bat [\w.<>[\] ]+ \(|\bat (async )?(file|node):|node:internal/,
+  'a source file': /\.(ts|mts|js|mjs|cjs)\b(:\d+)?/,
+  'a path': /(^|[\s"'(=])\/(home|root|work|tmp|usr|var|etc|opt|proc|run|srv|mnt)\b|node_modules|file:\/\//,
+  SQL: /\b(select\s.+\sfrom|insert\s+into|update\s.+\sset|delete\s+from|for update|on duplicate key)\b/i,
+  'the database': /\bER_[A-Z_]+|sql(state|message)|errno|mysql|mariadb|kysely|mikro|knex|innodb/i,
+  'the broker': /amqp|rabbit|vhost/i,
+  'the runtime':
+    /(Type|Range|Reference|Syntax|URI|Assertion)Error|grpc-js|protobuf(js)?\b|Cannot read|undefined|\[object /,
+  'an address of ours': /127\.0\.0\.1|localhost:\d/,
+  'a token': /eyJ[\w-]{10,}/,
+};
+
+/** Everything in an answer that lets a caller see inside; empty when there is nothing. */
+export function leaksOf(answer: RawAnswer): string[] {
+  const { headers, replies } = answer;
+  const details = Buffer.from(headers['grpc-status-details-bin'] ?? '', 'base64').toString('latin1');
+  const texts = [answer.message, details, ...replies.map((reply) => reply.toString('latin1'))];
+  for (const [name, value] of Object.entries(headers)) {
+    if (name !== 'grpc-status-details-bin' && name !== 'content-type') texts.push(`${name} ${value}`);
+  }
+  return texts.flatMap((text) => leaksIn(text));
+}
+
+export function leaksIn(text: string): string[] {
+  const found = Object.entries(patterns).flatMap(([name, pattern]) => {
+    const match = pattern.exec(text);
+    return match ? [`${name}: ${match[0]}`] : [];
+  });
+  return text.includes(repository) ? [...found, `the folder of the program: ${repository}`] : found;
+}

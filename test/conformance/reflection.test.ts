@@ -1,0 +1,193 @@
+import { HealthCheckRequest, HealthCheckResponse } from '@armature/proto/grpc/health/v1/health.ts';
+import { ServerReflectionRequest, ServerReflectionResponse } from '@armature/proto/grpc/reflection/v1/reflection.ts';
+import { fromBinary } from '@bufbuild/protobuf';
+import { FileDescriptorProtoSchema } from '@bufbuild/protobuf/wkt';
+import t from 'tap';
+import { buf, root } from '../../scripts/buf.ts';
+import { developerCredentials, type RunningService, startMesh, token } from '../support/service.ts';
+import { contracts } from './contracts.ts';
+import { leaksOf } from './leaks.ts';
+import { readMetrics } from './metrics-page.ts';
+import { openWire, type Wire } from './wire.ts';
+
+t.setTimeout(180_000);
+const mesh = await startMesh(t);
+const developer = await developerCredentials();
+const bearer = async (user: string) => ({ authorization: `Bearer ${await token(user)}` });
+const [bo, admin] = [await bearer('bo'), await bearer('admin')];
+
+/** A harmless call of each service, and a field that its answer must have. */
+const calls: { method: string; data: string; answer: RegExp }[] = [
+  { method: 'armature.catalog.v1.CatalogService/BatchGetVariants', data: '{"skus":["NONE"]}', answer: /"unknownSkus"/ },
+  {
+    method: 'armature.inventory.v1.InventoryService/BatchGetStock',
+    data: '{"skus":["NONE"]}',
+    answer: /"unknownSkus"/,
+  },
+  { method: 'armature.payments.v1.LedgerService/GetTrialBalance', data: '{}', answer: /"balanced":\s*true/ },
+  { method: 'armature.orders.v1.OrderService/ListOrders', data: '{}', answer: /"orders":\s*\[\]/ },
+  {
+    method: 'armature.notifications.v1.NotificationService/ListDeliveries',
+    data: '{}',
+    answer: /"deliveries":\s*\[\]/,
+  },
+];
+
+const reflectionPath = (version: string) => `/grpc.reflection.${version}.ServerReflection/ServerReflectionInfo`;
+const listServices = ServerReflectionRequest.encode({
+  host: '',
+  messageRequest: { $case: 'listServices', value: '' },
+}).finish();
+
+const services = [...new Set(contracts.map(({ service }) => service))].flatMap((name) => mesh[name] ?? []);
+
+for (const service of services) {
+  await t.test(service.name, async (t) => {
+    const own = contracts.filter((one) => one.service === service.name).map(({ contract }) => contract);
+    const known = await openWire(service.grpc, developer);
+    const stranger = await openWire(service.grpc, { ca: developer.ca });
+    t.teardown(() => {
+      known.close();
+      stranger.close();
+    });
+    await t.test('buf curl lists and calls it', async (t) => {
+      for (const protocol of ['grpc-v1', 'grpc-v1alpha']) {
+        const listed = curl(service, '--reflect-protocol', protocol, '--list-services').trim().split('\n');
+        for (const { name } of own) t.ok(listed.includes(name), `${name} by ${protocol}`);
+      }
+      const methods = curl(service, '--list-methods');
+      for (const { methods: all } of own) {
+        for (const { path } of Object.values(all)) t.ok(methods.includes(path.slice(1)), path);
+      }
+      for (const { method, data, answer } of calls.filter((one) =>
+        own.some(({ name }) => one.method.startsWith(name)),
+      )) {
+        const header = `authorization: ${bo.authorization}`;
+        t.match(curl(service, '-H', header, '-d', data, '--emit-defaults', `/${method}`), answer, method);
+      }
+    });
+
+    await t.test('descriptors carry the comments of the contracts', async (t) => {
+      for (const version of ['v1', 'v1alpha']) {
+        for (const contract of own) {
+          const files = await describe(known, version, contract.name);
+          const home = files.find((file) => file.service.some((one) => contract.name.endsWith(`.${one.name}`)));
+          const comments = home?.sourceCodeInfo?.location.filter(({ path }) => path[0] === 6 && path[2] === 2) ?? [];
+          const commented = comments.filter(({ leadingComments }) => leadingComments?.trim());
+          const all = home?.service.flatMap((one) => one.method) ?? [];
+          t.equal(commented.length, all.length, `every method of ${home?.name} by ${version}`);
+          t.ok(
+            files.some(({ name }) => name === 'buf/validate/validate.proto'),
+            'with everything that it stands on',
+          );
+        }
+      }
+    });
+
+    await t.test('strangers see nothing of it', async (t) => {
+      for (const version of ['v1', 'v1alpha']) {
+        const answer = await stranger.call(reflectionPath(version), { message: listServices });
+        t.match(answer, { code: 'UNAUTHENTICATED', replies: [] });
+        t.strictSame(leaksOf(answer), []);
+      }
+    });
+
+    await t.test('what is not there is said, by reflection too', async (t) => {
+      const ask = async (messageRequest: ServerReflectionRequest['messageRequest']) => {
+        const message = ServerReflectionRequest.encode({ host: '', messageRequest }).finish();
+        const { replies, code } = await known.call(reflectionPath('v1'), { message });
+        return { code, said: ServerReflectionResponse.decode(replies[0]!).messageResponse };
+      };
+      for (const value of ['no.such.Thing', '', '.', 'armature', 'toString', '../../etc/passwd']) {
+        for (const $case of ['fileContainingSymbol', 'fileByFilename'] as const) {
+          const { code, said } = await ask({ $case, value });
+          t.match({ code, said }, { code: 'OK', said: { $case: 'errorResponse', value: { errorCode: 5 } } }, value);
+        }
+      }
+      t.match(await ask(undefined), { said: { $case: 'errorResponse', value: { errorCode: 3 } } });
+    });
+
+    await t.test('health', async (t) => {
+      const check = (name: string) =>
+        known.call('/grpc.health.v1.Health/Check', { message: HealthCheckRequest.encode({ service: name }).finish() });
+      for (const name of ['', ...own.map((one) => one.name)]) {
+        const { code, replies } = await check(name);
+        t.match({ code, status: HealthCheckResponse.decode(replies[0]!).status }, { code: 'OK', status: 1 }, name);
+      }
+      t.match(await check('no.such.Service'), { code: 'NOT_FOUND' });
+      const watch = async (name: string) => {
+        const message = HealthCheckRequest.encode({ service: name }).finish();
+        const headers = { 'grpc-timeout': '300m' };
+        const { code, replies } = await known.call('/grpc.health.v1.Health/Watch', { message, headers });
+        return { code, statuses: replies.map((reply) => HealthCheckResponse.decode(reply).status) };
+      };
+      t.strictSame(await watch(own[0]!.name), { code: 'DEADLINE_EXCEEDED', statuses: [1] });
+      t.strictSame(await watch('no.such.Service'), { code: 'DEADLINE_EXCEEDED', statuses: [3] });
+    });
+
+    await t.test('channelz is for administrators', async (t) => {
+      const rows = [
+        { name: 'an administrator', wire: known, headers: admin, code: 'OK' },
+        { name: 'staff', wire: known, headers: bo, code: 'PERMISSION_DENIED' },
+        { name: 'nobody', wire: known, headers: {}, code: 'UNAUTHENTICATED' },
+        { name: 'an administrator without a certificate', wire: stranger, headers: admin, code: 'UNAUTHENTICATED' },
+      ];
+      for (const { name, wire, headers, code } of rows) {
+        for (const method of ['GetServers', 'GetTopChannels']) {
+          const answer = await wire.call(`/grpc.channelz.v1.Channelz/${method}`, { headers });
+          t.equal(answer.code, code, `${method} as ${name}`);
+          if (code !== 'OK') t.strictSame(leaksOf(answer), []);
+        }
+      }
+    });
+
+    await t.test('metrics', async (t) => checkMetrics(t, service));
+  });
+}
+
+async function checkMetrics(
+  t: Pick<typeof import('tap').t, 'equal' | 'strictSame' | 'ok' | 'match'>,
+  service: RunningService,
+) {
+  const response = await fetch(`http://${service.admin}/metrics`);
+  t.match(response.headers.get('content-type'), /^text\/plain/);
+  const { samples, problems } = readMetrics(await response.text());
+  t.strictSame(problems, []);
+  const called = calls.filter(({ method }) =>
+    contracts.some((one) => one.service === service.name && method.startsWith(one.contract.name)),
+  );
+  for (const { method } of called) {
+    const [grpc_service = '', grpc_method = ''] = method.split('/');
+    const of = (name: string) =>
+      samples.filter(
+        ({ name: own, labels }) =>
+          own === name && labels.grpc_service === grpc_service && labels.grpc_method === grpc_method,
+      );
+    t.match(of('grpc_server_started_total'), [{ labels: { grpc_type: 'unary' }, value: 1 }], method);
+    t.match(of('grpc_server_handled_total'), [{ labels: { grpc_type: 'unary', grpc_code: 'OK' }, value: 1 }]);
+    t.match(of('grpc_server_handling_seconds_count'), [{ labels: { grpc_type: 'unary' }, value: 1 }]);
+    t.ok(of('grpc_server_handling_seconds_sum')[0]!.value < 5, 'in seconds');
+  }
+  for (const page of ['/healthz', '/readyz']) {
+    t.equal((await fetch(`http://${service.admin}${page}`)).status, 200, page);
+  }
+}
+
+/** The files that describe a symbol, as a reflection service sends them. */
+async function describe(wire: Wire, version: string, symbol: string) {
+  const message = ServerReflectionRequest.encode({
+    host: '',
+    messageRequest: { $case: 'fileContainingSymbol', value: symbol },
+  }).finish();
+  const { replies } = await wire.call(reflectionPath(version), { message });
+  const said = ServerReflectionResponse.decode(replies[0]!).messageResponse;
+  if (said?.$case !== 'fileDescriptorResponse') throw new Error(`${symbol} is not described: ${JSON.stringify(said)}`);
+  return said.value.fileDescriptorProto.map((bytes) => fromBinary(FileDescriptorProtoSchema, bytes));
+}
+
+/** `buf curl` with the development certificate. The last argument may be a method's path. */
+function curl(service: RunningService, ...more: string[]): string {
+  const path = more.at(-1)?.startsWith('/') ? more.pop() : '';
+  const credentials = ['--cacert', developer.caFile, '--cert', developer.certFile, '--key', developer.keyFile];
+  return buf(root, 'curl', '--protocol', 'grpc', ...credentials, ...more, `https://${service.grpc}${path}`);
+}

@@ -1,0 +1,50 @@
+import type { Connection, RowDataPacket } from 'mysql2/promise';
+import { connectMysql } from '../../scripts/servers/mysql.ts';
+import type { Teardown } from '../support/infra.ts';
+import type { RunningService } from '../support/service.ts';
+
+/** Everything that services have written, small enough to compare: rows and a checksum by table. */
+export type Snapshot = Record<string, string>;
+
+/**
+ * Leases are renewed by the clock. Stored answers are counted apart: a refusal of the business is kept under
+ * its key, and that is no effect.
+ */
+const apart = new Set(['lease', 'idempotency']);
+
+/** Answers a function that takes snapshots of the schemas of these services. */
+export async function snapshots(t: Teardown, services: readonly RunningService[]): Promise<() => Promise<Snapshot>> {
+  const schemas: { name: string; schema: string; tables: string[] }[] = [];
+  let connection: Connection | undefined;
+  for (const { name, database } of services) {
+    if (!database) continue;
+    if (!connection) {
+      const opened = await connectMysql(database.adminUrl);
+      t.teardown(() => opened.end());
+      connection = opened;
+    }
+    const [rows] = await connection.query<RowDataPacket[]>(
+      'select table_name as name from information_schema.tables where table_schema = ? order by 1',
+      [database.schema],
+    );
+    const tables = rows.map((row) => row.name as string).filter((table) => !apart.has(table));
+    schemas.push({ name, schema: database.schema, tables });
+  }
+  return async () => {
+    if (!connection) throw new Error('none of these services has a database');
+    const snapshot: Snapshot = {};
+    for (const { name, schema, tables } of schemas) {
+      const list = tables.map((table) => `\`${schema}\`.\`${table}\``);
+      const [sums] = await connection.query<RowDataPacket[]>(`checksum table ${list.join(', ')}`);
+      const [counts] = await connection.query<RowDataPacket[]>(
+        `select ${list.map((table, index) => `(select count(*) from ${table}) as c${index}`).join(', ')},
+           (select count(*) from \`${schema}\`.idempotency where code = 0) as answers`,
+      );
+      tables.forEach((table, index) => {
+        snapshot[`${name}.${table}`] = `${counts[0]?.[`c${index}`]} rows, checksum ${sums[index]?.Checksum}`;
+      });
+      snapshot[`${name}.answers`] = String(counts[0]?.answers);
+    }
+    return snapshot;
+  };
+}

@@ -1,0 +1,122 @@
+import { connect, constants, type OutgoingHttpHeaders } from 'node:http2';
+import type { Code, RpcError } from '@armature/runtime/rpc/errors.ts';
+import { decodeStatus } from '@armature/runtime/rpc/status.ts';
+import { status } from '@grpc/grpc-js';
+
+/** What came back for one call, as it stood on the wire. */
+export interface RawAnswer {
+  /** The HTTP status; 200 for whatever gRPC has to say. */
+  http: number;
+  /** The gRPC status; empty when the stream ended without one. */
+  code: Code | 'OK' | '';
+  /** grpc-message, decoded. */
+  message: string;
+  /** The google.rpc.Status of the trailers. */
+  error: RpcError | undefined;
+  /** Headers and trailers together. */
+  headers: Record<string, string>;
+  /** The messages of the reply, without their frames. */
+  replies: Buffer[];
+  /** The code of RST_STREAM; 0 for a stream that ended well. */
+  reset: number;
+}
+
+export interface RawCall {
+  /** The request message; its frame is put around it. */
+  message?: Uint8Array;
+  /** The whole body as it is, in place of a message. */
+  body?: Uint8Array;
+  headers?: OutgoingHttpHeaders;
+  /** Ends the call from this side. */
+  signal?: AbortSignal;
+}
+
+/** One HTTP/2 connection that sends what no proper client would, and shows everything that comes back. */
+export interface Wire {
+  call(path: string, request?: RawCall): Promise<RawAnswer>;
+  close(): void;
+}
+
+export interface WireCredentials {
+  cert?: string | Buffer;
+  key?: string | Buffer;
+  ca: string | Buffer;
+}
+
+/** A server that says nothing at all must fail a test rather than hang it. */
+const answerTimeoutMs = 15_000;
+
+export async function openWire(address: string, credentials: WireCredentials): Promise<Wire> {
+  const session = connect(`https://${address}`, { ...credentials, servername: 'localhost' });
+  await new Promise<void>((resolve, reject) => {
+    session.once('connect', () => resolve());
+    session.once('error', reject);
+  });
+  // Later errors end the calls under way, and those report them.
+  session.on('error', () => {});
+  return {
+    call: (path, request = {}) => {
+      const stream = session.request({
+        ':method': 'POST',
+        ':path': path,
+        'content-type': 'application/grpc+proto',
+        te: 'trailers',
+        ...request.headers,
+      });
+      request.signal?.addEventListener('abort', () => stream.close(constants.NGHTTP2_CANCEL), { once: true });
+      stream.end(request.body ?? frame(request.message ?? new Uint8Array()));
+      return answerOf(stream);
+    },
+    close: () => session.close(),
+  };
+}
+
+type RequestStream = ReturnType<ReturnType<typeof connect>['request']>;
+
+function answerOf(stream: RequestStream): Promise<RawAnswer> {
+  return new Promise((resolve, reject) => {
+    const headers: Record<string, string> = {};
+    const chunks: Buffer[] = [];
+    const note = (more: object) => {
+      for (const [name, value] of Object.entries(more)) headers[name] = String(value);
+    };
+    const timer = setTimeout(() => reject(new Error(`no answer within ${answerTimeoutMs} ms`)), answerTimeoutMs);
+    stream.on('response', note);
+    stream.on('trailers', note);
+    stream.on('data', (chunk: Buffer) => chunks.push(chunk));
+    // A reset is part of the answer; its code is read when the stream has closed.
+    stream.on('error', () => {});
+    stream.on('close', () => {
+      clearTimeout(timer);
+      const said = headers['grpc-status'];
+      const details = headers['grpc-status-details-bin'];
+      resolve({
+        http: Number(headers[':status'] ?? 0),
+        code: said === undefined ? '' : (status[Number(said)] as Code | 'OK'),
+        message: decodeURIComponent(headers['grpc-message'] ?? ''),
+        error: details === undefined ? undefined : decodeStatus(Buffer.from(details, 'base64')),
+        headers,
+        replies: unframe(Buffer.concat(chunks)),
+        reset: stream.rstCode ?? 0,
+      });
+    });
+  });
+}
+
+/** A message as it travels: a flag for compression, its length, its bytes. */
+export function frame(message: Uint8Array, { compressed = 0, length = message.length } = {}): Buffer {
+  const head = Buffer.alloc(5);
+  head.writeUInt8(compressed, 0);
+  head.writeUInt32BE(length, 1);
+  return Buffer.concat([head, message]);
+}
+
+function unframe(bytes: Buffer): Buffer[] {
+  const messages: Buffer[] = [];
+  for (let at = 0; at + 5 <= bytes.length; ) {
+    const end = at + 5 + bytes.readUInt32BE(at + 1);
+    messages.push(bytes.subarray(at + 5, end));
+    at = end;
+  }
+  return messages;
+}

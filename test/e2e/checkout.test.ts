@@ -1,0 +1,241 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { DeliveryState } from '@armature/proto/notifications/v1/notifications.ts';
+import type { OrderEvent } from '@armature/proto/orders/v1/orders.ts';
+import t from 'tap';
+import { acquirerLog } from '../../services/payments/testbed.ts';
+import { refusal } from '../support/refusal.ts';
+import { lawsOf } from './laws.ts';
+import { buy, follow, openShop, stateName, wish } from './shop.ts';
+
+t.setTimeout(180_000);
+const shop = await openShop(t, {
+  payments: { ARMATURE_ACQUIRER_TIMEOUT_MS: '400' },
+  acquirer: { ARMATURE_ACQUIRER_SLOW_MS: '1200' },
+});
+const { customer, staff } = shop;
+const lawsHold = await lawsOf(t, shop);
+const acquirer = `http://${shop.service('acquirer').http}`;
+
+/** What the card processor did for an order, in its own words. */
+const movedFor = async (orderId: string) =>
+  (await acquirerLog(acquirer))
+    .filter((one) => one.order_reference === orderId)
+    .map(({ kind, status }) => `${kind} ${status}`);
+const steps = (events: readonly OrderEvent[]) => events.map(({ event }) => event?.$case);
+const shelf = (onHand: bigint, reserved = 0n) => ({ onHand, reserved, available: onHand - reserved });
+
+t.afterEach(lawsHold);
+
+const straight = [
+  'placed',
+  'stockReserved',
+  'paymentAuthorized',
+  'confirmed',
+  'stockCommitted',
+  'paymentCaptured',
+  'completed',
+];
+
+t.test('an order with a card that works completes', async (t) => {
+  const sku = await shop.stock(5n);
+  const placed = await customer.orders.placeOrder(wish(sku, { lines: [{ sku, quantity: 2n }] }));
+  t.equal(stateName(placed), 'PENDING', 'it is answered at once');
+  const events = await follow(customer, placed.orderId);
+  t.strictSame(steps(events), straight);
+  t.strictSame(
+    events.map(({ sequence }) => sequence),
+    events.map((_, index) => BigInt(index + 1)),
+  );
+  const order = await customer.orders.getOrder({ orderId: placed.orderId });
+  t.match(order, { reason: '', total: { currencyCode: 'EUR', amountMinor: 2_500n }, cancelRequested: false });
+  t.equal(stateName(order), 'COMPLETED');
+  t.strictSame(await shop.shelf(sku), shelf(3n));
+  t.strictSame(await movedFor(order.orderId), ['authorization authorized', 'capture captured']);
+  const { paymentId } = order;
+  t.match(await customer.payments.getPayment({ paymentId }), { captured: { amountMinor: 2_500n } });
+});
+
+t.test('an order that cannot be ends with a reason, and takes nothing', async (t) => {
+  const rows = [
+    {
+      name: 'a declined card',
+      card: 'card_declined',
+      units: 5n,
+      state: 'CANCELLED',
+      reason: 'PAYMENT_DECLINED',
+      detail: 'card_declined',
+    },
+    {
+      name: 'a card without money',
+      card: 'card_insufficient_funds',
+      units: 5n,
+      state: 'CANCELLED',
+      reason: 'PAYMENT_DECLINED',
+      detail: 'insufficient_funds',
+    },
+    {
+      name: 'an empty shelf',
+      card: 'card_ok',
+      units: 0n,
+      state: 'REJECTED',
+      reason: /SKU_UNKNOWN|STOCK_INSUFFICIENT/,
+      detail: 'sku',
+    },
+    {
+      name: 'too little on the shelf',
+      card: 'card_ok',
+      units: 1n,
+      state: 'REJECTED',
+      reason: 'STOCK_INSUFFICIENT',
+      detail: 'sku',
+    },
+  ];
+  for (const { name, card, units, state, reason, detail } of rows) {
+    await t.test(name, async (t) => {
+      const sku = await shop.stock(units);
+      const plenty = await shop.stock(5n);
+      const lines = [plenty, sku].map((one) => ({ sku: one, quantity: 2n }));
+      const order = await buy(customer, wish(sku, { lines, paymentMethod: card }));
+      t.equal(stateName(order), state);
+      t.match(order.reason, reason);
+      t.equal(order.reasonDetail, detail === 'sku' ? sku : detail);
+      if (units > 0n) t.strictSame(await shop.shelf(sku), shelf(units));
+      t.strictSame(await shop.shelf(plenty), shelf(5n), 'the other line is not held either');
+      const moved = await movedFor(order.orderId);
+      t.notOk(
+        moved.some((one) => /authorized|captured/.test(one)),
+        moved.join(),
+      );
+    });
+  }
+});
+
+t.test('a card processor that fails half-way charges once', async (t) => {
+  const once = ['authorization authorized', 'capture captured'];
+  for (const { card, moved } of [
+    { card: 'card_timeout_after_auth', moved: once },
+    { card: 'card_timeout_before_auth', moved: once },
+    { card: 'card_timeout_after_capture', moved: once },
+    { card: 'card_error_once', moved: once },
+    { card: 'card_webhook', moved: ['authorization pending', 'settlement authorized', 'capture captured'] },
+  ]) {
+    await t.test(card, async (t) => {
+      const sku = await shop.stock(3n);
+      const order = await buy(customer, wish(sku, { paymentMethod: card }));
+      t.equal(stateName(order), 'COMPLETED');
+      t.strictSame(await movedFor(order.orderId), moved);
+      t.strictSame(await shop.shelf(sku), shelf(2n));
+    });
+  }
+});
+
+t.test('cancelling', async (t) => {
+  await t.test('a pending order stops it', async (t) => {
+    const sku = await shop.stock(3n);
+    const { orderId } = await customer.orders.placeOrder(wish(sku, { paymentMethod: 'card_slow' }));
+    for await (const { event } of customer.orders.watchOrder({ orderId })) if (event?.$case === 'stockReserved') break;
+    t.match(await customer.orders.cancelOrder({ orderId }), { cancelRequested: true });
+    const events = await follow(customer, orderId);
+    t.equal(steps(events).at(-1), 'cancelled');
+    t.notOk(steps(events).includes('confirmed'));
+    t.match(await customer.orders.getOrder({ orderId }), { reason: 'CUSTOMER_REQUEST' });
+    t.strictSame(await shop.shelf(sku), shelf(3n));
+    t.notOk((await movedFor(orderId)).includes('capture captured'));
+    t.match(await customer.orders.cancelOrder({ orderId }), { cancelRequested: true }, 'again changes nothing');
+  });
+
+  await t.test('a completed order gives money and units back', async (t) => {
+    const sku = await shop.stock(3n);
+    const { orderId, paymentId } = await buy(customer, wish(sku));
+    t.strictSame(await shop.shelf(sku), shelf(2n));
+    await customer.orders.cancelOrder({ orderId });
+    const events = await follow(customer, orderId, 7n);
+    t.strictSame(steps(events), ['cancelRequested', 'paymentRefunded', 'stockReleased', 'cancelled']);
+    t.match(events.at(-1)?.event, { value: { refunded: { currencyCode: 'EUR', amountMinor: 1_250n } } });
+    t.strictSame(await shop.shelf(sku), shelf(3n));
+    t.strictSame(await movedFor(orderId), ['authorization authorized', 'capture captured', 'refund refunded']);
+    const payment = await customer.payments.getPayment({ paymentId });
+    t.match(payment, { captured: { amountMinor: 1_250n }, refunded: { amountMinor: 1_250n } });
+  });
+
+  await t.test('a rejected order is refused', async (t) => {
+    const { orderId } = await buy(customer, wish(await shop.stock(0n)));
+    const refused = refusal({ code: 'FAILED_PRECONDITION', reason: 'ORDER_CLOSED' });
+    await t.rejects(customer.orders.cancelOrder({ orderId }), refused);
+  });
+});
+
+t.test('the same request is the same order', async (t) => {
+  const sku = await shop.stock(5n);
+  const request = wish(sku);
+  const answers = await Promise.all(Array.from({ length: 5 }, () => customer.orders.placeOrder(request)));
+  t.equal(new Set(answers.map(({ orderId }) => orderId)).size, 1);
+  await follow(customer, answers[0]!.orderId);
+  t.strictSame(await shop.shelf(sku), shelf(4n));
+});
+
+t.test('a stream goes on where it was left', async (t) => {
+  const { orderId } = await customer.orders.placeOrder(wish(await shop.stock(5n)));
+  const seen: OrderEvent[] = [];
+  // A reader that loses its stream after every event, until there is none left.
+  for (let ended = false; !ended; ) {
+    ended = true;
+    for await (const event of customer.orders.watchOrder({ orderId, afterSequence: seen.at(-1)?.sequence ?? 0n })) {
+      seen.push(event);
+      ended = false;
+      break;
+    }
+  }
+  t.strictSame(steps(seen), straight);
+  const { events, more } = await customer.orders.listOrderEvents({ orderId });
+  t.strictSame([events, more], [seen, false]);
+  const page = await customer.orders.listOrderEvents({ orderId, afterSequence: 2n, pageSize: 3 });
+  t.strictSame([steps(page.events), page.more], [straight.slice(2, 5), true]);
+});
+
+t.test("an order is nobody else's", async (t) => {
+  const order = await buy(customer, wish(await shop.stock(5n)));
+  const { orderId, paymentId } = order;
+  const { orders, payments } = await shop.as('eve');
+  const unseen = refusal({ code: 'NOT_FOUND', reason: 'ORDER_NOT_FOUND' });
+  await t.rejects(orders.getOrder({ orderId }), unseen);
+  await t.rejects(orders.cancelOrder({ orderId }), unseen);
+  await t.rejects(orders.listOrderEvents({ orderId }), unseen);
+  await t.rejects(follow({ orders }, orderId), unseen);
+  await t.rejects(payments.getPayment({ paymentId }), refusal({ code: 'NOT_FOUND' }));
+  t.strictSame((await orders.listOrders({ customerId: 'eve' })).orders, []);
+  t.strictSame(await staff.orders.getOrder({ orderId }), order, 'staff may see it');
+});
+
+t.test('the customer is told by mail', async (t) => {
+  const sku = await shop.stock(5n);
+  const order = await buy(customer, wish(sku, { contactEmail: 'post@example.com' }));
+  await staff.orders.cancelOrder({ orderId: order.orderId });
+  await follow(customer, order.orderId, order.sequence);
+  const folder = join(shop.service('notifications').dir, 'mail', 'new');
+  const mails = () =>
+    readdirSync(folder)
+      .map((name) => readFileSync(join(folder, name), 'utf8'))
+      .filter((text) => /^To: .*post@example\.com/m.test(text));
+  // The mail comes first, and the note that it was sent after it.
+  const sent = async () => {
+    const { deliveries } = await staff.notifications.listDeliveries({ orderId: order.orderId });
+    return deliveries.filter(({ state }) => state === DeliveryState.DELIVERY_STATE_SENT);
+  };
+  while ((await sent()).length < 2) await sleep(50);
+  t.equal(mails().length, 2);
+  for (const mail of mails()) {
+    t.match(mail, /^Subject: \S/m);
+    t.match(mail, /^Content-Type: text\/plain/m);
+    t.match(mail, /^Content-Type: text\/html/m);
+    t.match(mail, order.orderId);
+    t.notMatch(mail, /card_ok/);
+  }
+  t.ok(
+    mails().some((mail) => mail.includes('12.50')),
+    'the receipt names the sum',
+  );
+  t.match(await sent(), [{ attempts: 1 }, { attempts: 1 }]);
+});

@@ -1,0 +1,85 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { RpcError } from '@armature/runtime';
+import t from 'tap';
+import { acquirerLog } from '../../services/payments/testbed.ts';
+import { lawsOf } from './laws.ts';
+import { follow, openShop, stateName, wish } from './shop.ts';
+
+const orderCount = 1_000;
+const inFlightMax = 200;
+const units = 50n;
+
+t.setTimeout(180_000);
+const shop = await openShop(t);
+const lawsHold = await lawsOf(t, shop);
+
+/** What an overloaded machine may answer; nobody knows then whether the order was taken. */
+const unclear = ['UNAVAILABLE', 'DEADLINE_EXCEEDED', 'RESOURCE_EXHAUSTED', 'ABORTED'];
+const attemptsMax = 20;
+let repeats = 0;
+
+/** Places an order for certain, as a good client does: by the same request again, which is the same order. */
+async function placed(request: ReturnType<typeof wish>): Promise<{ orderId: string }> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await shop.customer.orders.placeOrder(request, { timeoutMs: 10_000 });
+    } catch (error) {
+      if (!(error instanceof RpcError) || !unclear.includes(error.code) || attempt === attemptsMax) throw error;
+      repeats += 1;
+      await sleep(100 * attempt);
+    }
+  }
+}
+
+/** Runs the work for every index, so many at a time. */
+async function atOnce<T>(count: number, limit: number, work: (index: number) => Promise<T>): Promise<T[]> {
+  const results: T[] = [];
+  let next = 0;
+  const runner = async () => {
+    while (next < count) {
+      const index = next++;
+      results[index] = await work(index);
+    }
+  };
+  await Promise.all(Array.from({ length: limit }, runner));
+  return results;
+}
+
+t.test(`${orderCount} orders, ${inFlightMax} in flight, for ${units} units: as many complete`, async (t) => {
+  const sku = await shop.stock(units);
+  const since = performance.now();
+  const orders = await atOnce(orderCount, inFlightMax, async (index) => {
+    const request = wish(sku, { contactEmail: `ada+${index}@example.com` });
+    const { orderId } = await placed(request);
+    await follow(shop.customer, orderId);
+    return shop.customer.orders.getOrder({ orderId }, { timeoutMs: 10_000 });
+  });
+  const tookSeconds = (performance.now() - since) / 1000;
+  t.comment(`${orderCount} orders in ${tookSeconds.toFixed(1)} s, ${repeats} requests repeated`);
+
+  const ends = Map.groupBy(orders, (order) => `${stateName(order)} ${order.reason}`.trim());
+  const counts = Object.fromEntries([...ends].map(([end, all]) => [end, all.length]));
+  t.strictSame(counts, { COMPLETED: Number(units), 'REJECTED STOCK_INSUFFICIENT': orderCount - Number(units) });
+  const unnamed = orders.filter((order) => stateName(order) === 'REJECTED' && order.reasonDetail !== sku);
+  t.strictSame(unnamed, [], 'every refusal names the SKU');
+  t.strictSame(await shop.shelf(sku), { onHand: 0n, reserved: 0n, available: 0n });
+
+  const log = await acquirerLog(`http://${shop.service('acquirer').http}`);
+  const captures = log.filter(({ kind, status }) => kind === 'capture' && status === 'captured');
+  t.equal(captures.length, Number(units), 'each unit was paid for once');
+  const balance = await shop.staff.ledger.getTrialBalance({});
+  t.ok(balance.balanced);
+  t.equal(balance.accounts.find(({ account }) => account === 'sales')?.postedMinor, units * -1_250n);
+  await lawsHold();
+});
+
+t.test('the shop is open afterwards, and sold out', async (t) => {
+  for (const { name, process, logs } of Object.values(shop.mesh)) {
+    t.equal(process.exitCode, null, name);
+    t.notMatch(logs(), /"level":60/, name);
+  }
+  const empty = await shop.stock(0n);
+  await t.rejects(shop.customer.orders.placeOrder(wish('NOT-HERE')), RpcError);
+  const { orderId } = await shop.customer.orders.placeOrder(wish(empty));
+  t.ok((await follow(shop.customer, orderId)).length > 1);
+});

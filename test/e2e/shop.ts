@@ -1,0 +1,132 @@
+import { randomUUID } from 'node:crypto';
+import type { Init } from '@armature/clients';
+import {
+  catalogClient,
+  inventoryClient,
+  ledgerClient,
+  notificationsClient,
+  ordersClient,
+  paymentsClient,
+} from '@armature/clients';
+import { type Order, type OrderEvent, OrderState, type PlaceOrderRequest } from '@armature/proto/orders/v1/orders.ts';
+import type { Teardown } from '../support/infra.ts';
+import { developerCredentials, type Mesh, type RunningService, startMesh, token } from '../support/service.ts';
+
+/** Every service, as one person calls it with the developer's certificate. */
+export type Counter = Awaited<ReturnType<Shop['as']>>;
+
+/** The whole mesh on fresh schemas, a virtual host of its own and an acquirer of its own. */
+export interface Shop {
+  mesh: Mesh;
+  /** A running service; throws when the mesh has none of that name. */
+  service(name: string): RunningService;
+  as(subject: string): Promise<ReturnType<typeof counter>>;
+  staff: ReturnType<typeof counter>;
+  customer: ReturnType<typeof counter>;
+  /** Puts a new product on sale and answers its SKU. */
+  stock(units: bigint, prices?: Record<string, bigint>): Promise<string>;
+  /** On hand, reserved and available units of a SKU. */
+  shelf(sku: string): Promise<{ onHand: bigint; reserved: bigint; available: bigint }>;
+}
+
+export const address = {
+  recipient: 'Ada Lovelace',
+  street: '12 St James Square',
+  city: 'London',
+  postalCode: 'SW1Y 4JH',
+  countryCode: 'GB',
+};
+
+/** An order of one line by ada, in euros and with a card that works, unless told otherwise. */
+export function wish(sku: string, over: Init<PlaceOrderRequest> = {}): Init<PlaceOrderRequest> {
+  return {
+    requestId: randomUUID(),
+    customerId: 'ada',
+    lines: [{ sku, quantity: 1n }],
+    currencyCode: 'EUR',
+    paymentMethod: 'card_ok',
+    contactEmail: 'ada@example.com',
+    shippingAddress: address,
+    ...over,
+  };
+}
+
+/** Variables of services by name, on top of those that every one gets. */
+export type Settings = Partial<Record<string, Record<string, string>>>;
+
+export async function openShop(t: Teardown, settings: Settings = {}): Promise<Shop> {
+  const mesh = await startMesh(t, undefined, (name) => ({ env: settings[name] }));
+  const tls = await developerCredentials();
+  const as = async (subject: string) => {
+    const bearer = await token(subject);
+    const clients = counter((name) => ({ addresses: [service(name).grpc], tls, token: () => bearer }));
+    t.teardown(() => {
+      for (const client of Object.values(clients)) client.close();
+    });
+    return clients;
+  };
+  const service = (name: string): RunningService => {
+    const running = mesh[name];
+    if (!running) throw new Error(`the mesh has no ${name}`);
+    return running;
+  };
+  const [staff, customer] = [await as('bo'), await as('ada')];
+  const { categoryId } = await staff.catalog.createCategory({ slug: 'things', title: 'Things' });
+  return {
+    mesh,
+    service,
+    as,
+    staff,
+    customer,
+    async stock(units, prices = { EUR: 1_250n, USD: 1_400n }) {
+      const sku = `T-${randomUUID().slice(0, 13).toUpperCase()}`;
+      const money = Object.entries(prices).map(([currencyCode, amountMinor]) => ({ currencyCode, amountMinor }));
+      const variants = [{ sku, title: 'One size', prices: money }];
+      await staff.catalog.createProduct({ categoryId, title: `Thing ${sku}`, variants });
+      if (units > 0n) await staff.inventory.receiveStock({ locationId: 'main', lines: [{ sku, quantity: units }] });
+      return sku;
+    },
+    async shelf(sku) {
+      const { levels } = await staff.inventory.batchGetStock({ skus: [sku] });
+      const [level] = levels;
+      if (!level || levels.length > 1) throw new Error(`${levels.length} levels of ${sku}`);
+      const { onHand, reserved, available } = level;
+      return { onHand, reserved, available };
+    },
+  };
+}
+
+type Connect = Parameters<typeof ordersClient>[0];
+
+function counter(to: (name: string) => Connect) {
+  return {
+    catalog: catalogClient(to('catalog')),
+    inventory: inventoryClient(to('inventory')),
+    payments: paymentsClient(to('payments')),
+    ledger: ledgerClient(to('payments')),
+    orders: ordersClient(to('orders')),
+    notifications: notificationsClient(to('notifications')),
+  };
+}
+
+/** Follows an order to its end by its stream, and answers the events on its way. */
+export async function follow(who: Pick<Counter, 'orders'>, orderId: string, after = 0n): Promise<OrderEvent[]> {
+  const events: OrderEvent[] = [];
+  for await (const event of who.orders.watchOrder({ orderId, afterSequence: after }, { timeoutMs: 30_000 })) {
+    events.push(event);
+  }
+  return events;
+}
+
+/** Places an order and waits for its end. */
+export async function buy(who: Pick<Counter, 'orders'>, request: Init<PlaceOrderRequest>): Promise<Order> {
+  const { orderId } = await who.orders.placeOrder(request);
+  await follow(who, orderId);
+  return who.orders.getOrder({ orderId });
+}
+
+/** PENDING, COMPLETED and so on, for messages that a person reads. */
+export function stateName({ state }: Pick<Order, 'state'>): string {
+  const [name] = Object.entries(OrderState).find(([, value]) => value === state) ?? ['UNKNOWN'];
+  return name.replace('ORDER_STATE_', '');
+}

@@ -1,0 +1,157 @@
+import { randomBytes } from 'node:crypto';
+import { join } from 'node:path';
+import type { Connection, RowDataPacket } from 'mysql2/promise';
+import { ensureCertificates } from '../../scripts/certificates.ts';
+import { withLock } from '../../scripts/lock.ts';
+import { type Progress, silent } from '../../scripts/progress.ts';
+import {
+  brokerUrl,
+  createBrokerUsers,
+  createSchema,
+  createVirtualHost,
+  databaseUrl,
+  grantChanges,
+  withConnection,
+} from '../../scripts/provision.ts';
+import { mysqlInstance } from '../../scripts/servers/mysql.ts';
+import { BrokerApi, rabbitmqInstance } from '../../scripts/servers/rabbitmq.ts';
+import { knownServers, type Servers, startServers } from '../../scripts/servers/servers.ts';
+import { serviceNames } from '../../scripts/services.ts';
+import { openTestState, type State } from '../../scripts/state.ts';
+import { ensureTokenKey } from '../../scripts/token.ts';
+
+/** The part of a tap test that set-up needs: a place to say how to undo it. */
+export interface Teardown {
+  teardown(undo: () => unknown): unknown;
+}
+
+export interface TestServers {
+  state: State;
+  servers: Servers;
+  /** Whether this process has started them; otherwise they ran before. */
+  started: boolean;
+}
+
+let opened: Promise<TestServers> | undefined;
+
+/**
+ * The servers that tests share. `make test` has started them; a test file run alone starts them and leaves them
+ * for the next run (`make down` stops them).
+ */
+export function testServers(progress: Progress = silent): Promise<TestServers> {
+  opened ??= openServers(progress);
+  return opened;
+}
+
+async function openServers(progress: Progress): Promise<TestServers> {
+  const state = openTestState();
+  return withLock(join(state.dir, 'servers.lock'), async () => {
+    const known = knownServers(state);
+    const started = !known || !(await answer(known));
+    const servers = started ? await startServers(state, progress) : known;
+    if (started) await dropLeftovers(state, servers);
+    await createBrokerUsers(state, new BrokerApi(servers.rabbitmq.management), serviceNames);
+    await ensureCertificates(state);
+    await ensureTokenKey(state);
+    return { state, servers, started };
+  });
+}
+
+/** What tests that were killed have left on private servers. On servers given by URL it may be somebody's at work. */
+async function dropLeftovers(state: State, servers: Servers): Promise<void> {
+  if (mysqlInstance(state)) {
+    await withConnection(servers.mysql.url, async (connection) => {
+      const [schemas] = await connection.query<RowDataPacket[]>(
+        "SELECT schema_name AS name FROM information_schema.schemata WHERE schema_name LIKE 'armature\\_t\\_%'",
+      );
+      for (const { name } of schemas) await connection.query('DROP DATABASE ??', [name]);
+      const [users] = await connection.query<RowDataPacket[]>(
+        "SELECT User AS name FROM mysql.user WHERE User LIKE 't\\_%'",
+      );
+      for (const { name } of users) await connection.query("DROP USER ?@'%'", [name]);
+    });
+  }
+  if (rabbitmqInstance(state)) {
+    const api = new BrokerApi(servers.rabbitmq.management);
+    const vhosts = (await api.request('GET', '/vhosts?columns=name')) as { name: string }[];
+    const left = vhosts.filter(({ name }) => name.startsWith('t-'));
+    await Promise.all(left.map(({ name }) => api.request('DELETE', `/vhosts/${name}`)));
+  }
+}
+
+async function answer(servers: Servers): Promise<boolean> {
+  const asked = await Promise.allSettled([
+    withConnection(servers.mysql.url, (connection) => connection.ping()),
+    new BrokerApi(servers.rabbitmq.management).request('GET', '/whoami'),
+  ]);
+  return asked.every(({ status }) => status === 'fulfilled');
+}
+
+/** A schema of a test's own, with the two accounts that a service has in production. */
+export interface TestDatabase {
+  schema: string;
+  /** The service's account: it reads and writes rows. */
+  url: string;
+  /** The migrating account: it may also change the schema. */
+  migratorUrl: string;
+  /** The administrator of the whole server, to look at or break what accounts of the schema may not. */
+  adminUrl: string;
+  /** To be called after migrating: keeps the service's account from changing tables marked append-only. */
+  migrated(): Promise<void>;
+}
+
+/** Makes an empty, uniquely named schema and drops it when the test ends. */
+export async function createDatabase(t: Teardown, service: string): Promise<TestDatabase> {
+  const { state, servers } = await testServers();
+  const name = `t_${service}_${randomBytes(5).toString('hex')}`;
+  const accounts = { schema: `armature_${name}`, user: name, migrator: `${name}_m` };
+  const administrator = <T>(work: (connection: Connection) => Promise<T>) => withConnection(servers.mysql.url, work);
+  t.teardown(() =>
+    administrator(async (connection) => {
+      await connection.query('DROP DATABASE IF EXISTS ??', [accounts.schema]);
+      await connection.query("DROP USER IF EXISTS ?@'%', ?@'%'", [accounts.user, accounts.migrator]);
+    }),
+  );
+  await administrator((connection) => createSchema(state, connection, accounts));
+  return {
+    schema: accounts.schema,
+    url: databaseUrl(state, servers.mysql.url, accounts.user, accounts.schema),
+    migratorUrl: databaseUrl(state, servers.mysql.url, accounts.migrator, accounts.schema),
+    adminUrl: new URL(`/${accounts.schema}`, servers.mysql.url).href,
+    migrated: () => administrator((connection) => grantChanges(connection, accounts)),
+  };
+}
+
+/** A broker virtual host of a test's own. */
+export interface TestVirtualHost {
+  name: string;
+  /** The AMQP URL of a service's account, with the rights that it has in production. */
+  url(service: string): string;
+  /** The administrator's AMQP URL, to look at or disturb what services may not. */
+  adminUrl: string;
+  /** The management API, for queues and their lengths under `/queues/<name, percent-encoded>`. */
+  api: BrokerApi;
+}
+
+/** Makes an empty virtual host with an account for each service, and deletes it when the test ends. */
+export async function createVhost(t: Teardown, services: readonly string[] = serviceNames): Promise<TestVirtualHost> {
+  const { state, servers } = await testServers();
+  const api = new BrokerApi(servers.rabbitmq.management);
+  const name = `t-${randomBytes(6).toString('hex')}`;
+  t.teardown(() => api.request('DELETE', `/vhosts/${name}`));
+  const known: readonly string[] = serviceNames;
+  await createBrokerUsers(
+    state,
+    api,
+    services.filter((service) => !known.includes(service)),
+  );
+  await createVirtualHost(api, name, services);
+  const { username, password } = new URL(servers.rabbitmq.management);
+  const { host } = new URL(servers.rabbitmq.url);
+  return {
+    name,
+    url: (service) => brokerUrl(state, servers.rabbitmq.url, service, name),
+    adminUrl: `amqp://${username}:${password}@${host}/${name}`,
+    api,
+  };
+}

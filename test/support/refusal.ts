@@ -1,0 +1,11 @@
+import type { RpcError } from '@armature/runtime/rpc/errors.ts';
+
+/**
+ * What a refused call must look like, for `t.rejects`: every field given here must match. tap compares
+ * objects field by field, but its types only know the fields of Error.
+ */
+export function refusal(
+  fields: Partial<Pick<RpcError, 'code' | 'reason' | 'metadata' | 'message' | 'details'>>,
+): Error {
+  return fields as Partial<RpcError> as Error;
+}

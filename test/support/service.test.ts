@@ -1,0 +1,87 @@
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import t from 'tap';
+import { connectMysql } from '../../scripts/servers/mysql.ts';
+import { developerCredentials, startMesh, startService, token } from './service.ts';
+
+/** A program that keeps the promises which every service makes to its starter, and nothing else. */
+const program = `
+import { createServer } from 'node:http';
+import { renameSync, writeFileSync } from 'node:fs';
+import { createConnection } from '${import.meta.resolve('mysql2/promise')}';
+const env = process.env;
+const db = await createConnection(env.ARMATURE_DATABASE_URL);
+if (process.argv[2] === 'migrate') {
+  await db.query('CREATE TABLE thing (id INT PRIMARY KEY)');
+  process.exit(0);
+}
+await db.query('SELECT * FROM thing');
+if (env.BREAK) throw new Error('broken on purpose');
+const server = createServer((_, response) => response.end(JSON.stringify(env))).listen(0, '127.0.0.1', () => {
+  const admin = '127.0.0.1:' + server.address().port;
+  const state = { name: 'fake', pid: process.pid, grpc: env.ARMATURE_GRPC_ADDRESS, admin };
+  writeFileSync(env.ARMATURE_STATE_FILE + '.new', JSON.stringify(state));
+  renameSync(env.ARMATURE_STATE_FILE + '.new', env.ARMATURE_STATE_FILE);
+});
+process.on('SIGTERM', () => { console.log('draining'); process.exit(0); });
+`;
+
+function fakeProgram(dir: string): string {
+  mkdirSync(dir, { recursive: true });
+  const path = join(dir, 'main.mts');
+  writeFileSync(path, program);
+  return path;
+}
+
+t.test('a service is migrated, started, and told what it needs', async (t) => {
+  const service = await startService(t, 'orders', { program: fakeProgram(t.testdir()), peers: { catalog: 'x:1' } });
+  const env = (await (await fetch(`http://${service.admin}`)).json()) as Record<string, string>;
+  t.match(env, {
+    ARMATURE_DATABASE_URL: service.database!.url,
+    ARMATURE_BROKER_URL: service.vhost!.url('orders'),
+    ARMATURE_PEER_CATALOG: 'x:1',
+    ARMATURE_TRUST_DOMAIN: 'armature.local',
+    ARMATURE_TLS_CERT_FILE: /orders\.pem$/,
+    ARMATURE_TOKEN_JWKS_FILE: /jwks\.json$/,
+    ARMATURE_POLICY_FILE: /deploy\/policy\.csv$/,
+  });
+  t.equal(await service.stop(), 0);
+  t.match(service.logs(), /draining/);
+});
+
+t.test('a service that cannot start shows its log', async (t) => {
+  const start = startService(t, 'orders', { program: fakeProgram(t.testdir()), env: { BREAK: '1' } });
+  await t.rejects(start, { message: /orders ended with 1 before it was ready.*broken on purpose/s });
+});
+
+t.test('a killed service starts again on its data', async (t) => {
+  const path = fakeProgram(t.testdir());
+  const first = await startService(t, 'orders', { program: path });
+  const connection = await connectMysql(first.database!.url);
+  t.teardown(() => connection.end());
+  await connection.query('INSERT INTO thing VALUES (7)');
+  t.equal(await first.kill(), 'SIGKILL');
+  const second = await startService(t, 'orders', { program: path, database: first.database, vhost: first.vhost });
+  t.not(second.pid, first.pid);
+  t.match(await connection.query('SELECT * FROM thing'), [[{ id: 7 }]]);
+});
+
+t.test('services of a mesh know each other', async (t) => {
+  const mesh = await startMesh(t, ['orders', 'catalog'], { program: fakeProgram(t.testdir()) });
+  const env = (await (await fetch(`http://${mesh.orders!.admin}`)).json()) as Record<string, string>;
+  t.equal(env.ARMATURE_PEER_CATALOG, mesh.catalog!.grpc);
+  t.equal(env.ARMATURE_PEER_ORDERS, undefined);
+  t.equal(mesh.orders!.vhost!.name, mesh.catalog!.vhost!.name);
+});
+
+t.test('credentials', async (t) => {
+  const { cert, key, ca } = await developerCredentials();
+  for (const [pem, kind] of [
+    [cert, 'CERTIFICATE'],
+    [ca, 'CERTIFICATE'],
+    [key, 'PRIVATE KEY'],
+  ] as const) {
+    t.match(pem.toString(), `-----BEGIN ${kind}-----`);
+  }
+  t.match(await token('ada'), /^[\w-]+\.[\w-]+\.[\w-]+$/);
+});

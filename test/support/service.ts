@@ -1,0 +1,246 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { closeSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { certificateFiles } from '../../scripts/certificates.ts';
+import { type ServiceRun, serviceEnvironment } from '../../scripts/environment.ts';
+import { reservePorts } from '../../scripts/ports.ts';
+import { mainFile, presentServices, type ServiceName, servicePlans } from '../../scripts/services.ts';
+import { readJson, type State, tail } from '../../scripts/state.ts';
+import { mintToken, type TokenRequest } from '../../scripts/token.ts';
+import {
+  createDatabase,
+  createVhost,
+  type Teardown,
+  type TestDatabase,
+  type TestVirtualHost,
+  testServers,
+} from './infra.ts';
+
+const startDeadlineMs = 30_000;
+/** Longer than the ten seconds in which a service promises to drain. */
+const stopDeadlineMs = 12_000;
+
+export interface StartOptions {
+  /** Variables on top of those that every service gets; undefined takes one away. */
+  env?: Record<string, string | undefined>;
+  /** gRPC addresses of other services by name, such as `{ catalog: '127.0.0.1:4711' }`. */
+  peers?: Partial<Record<string, string>>;
+  /** An existing schema, to start on the data of an earlier start. It is taken as migrated. */
+  database?: TestDatabase;
+  vhost?: TestVirtualHost;
+  grpc?: string;
+  admin?: string;
+  http?: string;
+  acquirerUrl?: string;
+  mailUrl?: string;
+  /** The program, where it is not services/<name>/main.ts. */
+  program?: string;
+}
+
+export interface RunningService {
+  name: string;
+  /** host:port of gRPC; empty for the acquirer. */
+  grpc: string;
+  /** host:port of the loopback HTTP port with /metrics, /healthz and /readyz; empty for the acquirer. */
+  admin: string;
+  /** host:port of the acquirer's HTTP port; empty for the others. */
+  http: string;
+  pid: number;
+  process: ChildProcess;
+  database: TestDatabase | undefined;
+  vhost: TestVirtualHost | undefined;
+  /** The folder that the service's mail goes to, or the acquirer's data. */
+  dir: string;
+  /** All that the service has written to its output. */
+  logs(): string;
+  /** Sends the signal and waits for the end, by SIGKILL after 12 s. Answers the exit code, or the signal's name. */
+  stop(signal?: NodeJS.Signals): Promise<number | NodeJS.Signals>;
+  /** Ends the service at once, as a crash would. */
+  kill(): Promise<number | NodeJS.Signals>;
+}
+
+/** Starts one service on a schema and a virtual host of its own, and stops it when the test ends. */
+export async function startService(t: Teardown, name: string, options: StartOptions = {}): Promise<RunningService> {
+  const { state } = await testServers();
+  const stores = !(name in servicePlans) || servicePlans[name as ServiceName].stores;
+  const [database, vhost] = stores
+    ? await Promise.all([options.database ?? createDatabase(t, name), options.vhost ?? createVhost(t)])
+    : [undefined, undefined];
+  const dir = mkdtempSync(join(tmpdir(), `armature-${name}-`));
+  t.teardown(() => rmSync(dir, { recursive: true, force: true }));
+  const program = options.program ?? mainFile(name);
+  const run: ServiceRun = {
+    name,
+    stateFile: join(dir, 'state.json'),
+    peers: options.peers ?? {},
+    mailUrl: options.mailUrl ?? `maildir://${join(dir, 'mail')}`,
+    dataDir: join(dir, 'data'),
+    grpc: options.grpc,
+    admin: options.admin,
+    http: options.http,
+    acquirerUrl: options.acquirerUrl,
+    databaseUrl: database?.url,
+    brokerUrl: vhost?.url(name),
+  };
+  mkdirSync(join(dir, 'data'));
+  mkdirSync(join(dir, 'mail'));
+  const environment = (over: Partial<ServiceRun>) =>
+    changed(serviceEnvironment(state, { ...run, ...over }), options.env);
+  if (database && !options.database) {
+    await migrate(program, environment({ databaseUrl: database.migratorUrl }), join(dir, 'migrate.log'));
+    await database.migrated();
+  }
+  const service = spawnService(program, environment({}), join(dir, 'service.log'));
+  const running = { ...service, name, dir, database, vhost, grpc: '', admin: '', http: '' };
+  t.teardown(() => service.stop());
+  const addresses = await ready(name, service, run.stateFile);
+  return { ...running, ...addresses };
+}
+
+export type Mesh = Record<string, RunningService>;
+
+/**
+ * Starts several services that know each other, all at once, on ports chosen beforehand; by default all there are.
+ * They share a virtual host, and each has a schema of its own. Everything ends with the test.
+ */
+export async function startMesh(
+  t: Teardown,
+  names: readonly string[] = presentServices(),
+  options: StartOptions | ((name: string) => StartOptions) = {},
+): Promise<Mesh> {
+  const { state } = await testServers();
+  const vhost = await createVhost(t);
+  const ports = await reservePorts(state, names.length);
+  const addresses = Object.fromEntries(names.map((name, index) => [name, `127.0.0.1:${ports[index]}`]));
+  const { acquirer, ...peers } = addresses;
+  // A test that fails half-way must not tear down while a start is still under way, so all starts are let finish.
+  const starts = await Promise.allSettled(
+    names.map((name) =>
+      startService(t, name, {
+        vhost,
+        ...(name === 'acquirer' ? { http: acquirer } : { grpc: addresses[name] }),
+        ...(acquirer ? { acquirerUrl: `http://${acquirer}` } : {}),
+        ...(typeof options === 'function' ? options(name) : options),
+        peers: { ...peers, ...(typeof options === 'function' ? options(name) : options).peers },
+      }),
+    ),
+  );
+  const failed = starts.find((start) => start.status === 'rejected');
+  if (failed) throw failed.reason;
+  return Object.fromEntries(
+    starts.flatMap((start) => (start.status === 'fulfilled' ? [[start.value.name, start.value]] : [])),
+  );
+}
+
+/** A certificate, its key and the CA that signed it, as paths and as the PEM that they hold. */
+export interface Credentials {
+  certFile: string;
+  keyFile: string;
+  caFile: string;
+  cert: Buffer;
+  key: Buffer;
+  ca: Buffer;
+}
+
+/** The certificate of a workload of the mesh: a service's name, or `developer`. */
+export async function workloadCertificate(name: string): Promise<Credentials> {
+  const { state } = await testServers();
+  return credentials(state, name);
+}
+
+/** The certificate that a developer's own programs use. */
+export function developerCredentials(): Promise<Credentials> {
+  return workloadCertificate('developer');
+}
+
+/** A user's access token that every service accepts, unless the overrides spoil it. */
+export async function token(subject: string, overrides: Partial<TokenRequest> = {}): Promise<string> {
+  const { state } = await testServers();
+  return mintToken(state.dir, { subject, ...overrides });
+}
+
+function credentials(state: State, name: string): Credentials {
+  const { cert, key } = certificateFiles(state, name);
+  const caFile = certificateFiles(state, 'ca').cert;
+  return {
+    certFile: cert,
+    keyFile: key,
+    caFile,
+    cert: readFileSync(cert),
+    key: readFileSync(key),
+    ca: readFileSync(caFile),
+  };
+}
+
+function changed(environment: Record<string, string>, changes: StartOptions['env'] = {}): NodeJS.ProcessEnv {
+  const all: NodeJS.ProcessEnv = { ...environment };
+  for (const [name, value] of Object.entries(changes)) {
+    if (value === undefined) delete all[name];
+    else all[name] = value;
+  }
+  return all;
+}
+
+type Spawned = Pick<RunningService, 'pid' | 'process' | 'logs' | 'stop' | 'kill'>;
+
+function spawnService(program: string, env: NodeJS.ProcessEnv, log: string): Spawned {
+  const child = spawnLogged([program], env, log);
+  if (child.pid === undefined) throw new Error(`${process.execPath} ${program} could not be started`);
+  const exited = exitOf(child);
+  const end = async (signal: NodeJS.Signals): Promise<number | NodeJS.Signals> => {
+    child.kill(signal);
+    const timer = setTimeout(() => child.kill('SIGKILL'), stopDeadlineMs);
+    return exited.finally(() => clearTimeout(timer));
+  };
+  return {
+    pid: child.pid,
+    process: child,
+    logs: () => readFileSync(log, 'utf8'),
+    stop: (signal = 'SIGTERM') => end(signal),
+    kill: () => end('SIGKILL'),
+  };
+}
+
+/** Output goes to a file rather than a pipe: a service must never wait for a test to read. */
+function spawnLogged(args: string[], env: NodeJS.ProcessEnv, log: string): ChildProcess {
+  const output = openSync(log, 'a');
+  try {
+    return spawn(process.execPath, args, { env, stdio: ['ignore', output, output] });
+  } finally {
+    closeSync(output);
+  }
+}
+
+function exitOf(child: ChildProcess): Promise<number | NodeJS.Signals> {
+  return new Promise((resolve, reject) => {
+    child.once('error', reject);
+    child.once('exit', (code, signal) => resolve(signal ?? code ?? 0));
+  });
+}
+
+async function migrate(program: string, env: NodeJS.ProcessEnv, log: string): Promise<void> {
+  const code = await exitOf(spawnLogged([program, 'migrate'], env, log));
+  if (code !== 0) throw new Error(`${program} migrate ended with ${code}:\n${tail(log)}`);
+}
+
+type Addresses = Pick<RunningService, 'grpc' | 'admin' | 'http'>;
+
+/** The state file must carry the pid of this start: one of an earlier start may lie there still. */
+async function ready(name: string, service: Spawned, stateFile: string): Promise<Addresses> {
+  const deadline = Date.now() + startDeadlineMs;
+  for (;;) {
+    const said = readJson<Partial<Addresses> & { pid: number }>(stateFile);
+    if (said?.pid === service.pid) return { grpc: said.grpc ?? '', admin: said.admin ?? '', http: said.http ?? '' };
+    const { exitCode, signalCode } = service.process;
+    if (exitCode !== null || signalCode !== null) {
+      throw new Error(`${name} ended with ${exitCode ?? signalCode} before it was ready; its log:\n${service.logs()}`);
+    }
+    if (Date.now() > deadline) {
+      await service.kill();
+      throw new Error(`${name} was not ready within ${startDeadlineMs / 1000} s; its log:\n${service.logs()}`);
+    }
+    await sleep(20);
+  }
+}

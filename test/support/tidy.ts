@@ -1,0 +1,162 @@
+import { basename, dirname, join, normalize } from 'node:path';
+
+/** A file as the rules see it: its path from the root of the repository, and its text. */
+export interface SourceFile {
+  path: string;
+  text: string;
+}
+
+/** Looks at one file and says what is wrong, each time with the reason. */
+export type Rule = (file: SourceFile) => string[];
+
+const longestFile = 500;
+const longestMain = 20;
+
+const isVendored = (path: string) => /^proto\/(buf|google|grpc)\//.test(path);
+const isCode = (path: string) => /\.(ts|mts|mjs|js)$/.test(path);
+/** Tests, benchmarks, and a `testbed.ts` that the tests of one folder share. */
+const isTest = (path: string) => /(\.test\.ts|\.bench\.ts|\/testbed\.ts)$/.test(path) || path.startsWith('test/');
+const lineCount = (text: string) => text.trimEnd().split('\n').length;
+
+const vagueNames = ['util', 'utils', 'helper', 'helpers', 'common', 'manager', 'base', 'misc'];
+
+/** Names that say nothing about what is inside become drawers for everything. */
+const namesSaySomething: Rule = ({ path }) =>
+  path
+    .split('/')
+    .flatMap((part) => part.split(/[-_.]/))
+    .filter((word) => vagueNames.includes(word.toLowerCase()))
+    .map((word) => `"${word}" in a name says nothing about what is inside; name the thing that the file holds`);
+
+/** The whole configuration of a service must stand in one file, where every problem is reported at once. */
+const environmentIsReadInOnePlace: Rule = ({ path, text }) => {
+  const allowed =
+    !isCode(path) ||
+    isTest(path) ||
+    path.startsWith('scripts/') ||
+    basename(path) === 'config.ts' ||
+    /\.config\.\w+$/.test(path);
+  if (allowed || !/\bprocess\s*(\.|\[\s*['"])\s*env\b/.test(withoutComments(text))) return [];
+  return [
+    'process.env is read outside config.ts; put the setting there, so that all of them are checked together at the start',
+  ];
+};
+
+/** proto <- runtime <- clients <- services, and no service knows another's code. */
+const importsPointOneWay: Rule = ({ path, text }) => {
+  if (!isCode(path)) return [];
+  const from = partOf(path);
+  if (!from) return [];
+  return imports(text).flatMap((specifier) => {
+    const to = partOf(targetOf(path, specifier));
+    const problem = to && forbidden(from, to, isTest(path));
+    return problem ? [`imports ${specifier}: ${problem}`] : [];
+  });
+};
+
+/** The parts of the repository between which imports are restricted. */
+type Part = { kind: 'proto' | 'runtime' | 'clients' | 'service' | 'scripts' | 'test'; name: string };
+
+function partOf(path: string): Part | undefined {
+  const [top, second] = path.split('/');
+  if (top === 'services' && second) return { kind: second === 'runtime' ? 'runtime' : 'service', name: second };
+  if (top === 'proto' || top === 'clients' || top === 'scripts' || top === 'test') return { kind: top, name: top };
+  return undefined;
+}
+
+function forbidden(from: Part, to: Part, inTest: boolean): string | undefined {
+  if (from.kind === 'scripts' || from.kind === 'test') return undefined;
+  if (to.kind === 'scripts' || to.kind === 'test') {
+    return inTest ? undefined : 'what runs in production may not stand on scripts or tests';
+  }
+  if (from.kind === 'service' && to.kind === 'service' && from.name !== to.name) {
+    return 'services may not share code but through the runtime; call the other one by its client';
+  }
+  const order = ['proto', 'runtime', 'clients', 'service'];
+  if (inTest || order.indexOf(to.kind) <= order.indexOf(from.kind)) return undefined;
+  return 'dependencies point one way: proto, runtime, clients, services; never back';
+}
+
+/** Where an import leads, as a path from the root; our own packages are named by their folders. */
+function targetOf(path: string, specifier: string): string {
+  if (specifier.startsWith('.')) return normalize(join(dirname(path), specifier));
+  const [scope, name, ...rest] = specifier.split('/');
+  if (scope !== '@armature' || !name) return '';
+  const folder = name === 'proto' || name === 'clients' ? name : `services/${name}`;
+  return [folder, ...rest].join('/');
+}
+
+function imports(text: string): string[] {
+  const pattern = /(?:\bfrom\s*|\bimport\s*\(?\s*)(['"])([^'"\n]+)\1/g;
+  return [...text.matchAll(pattern)].map((match) => match[2]!);
+}
+
+const ormFolders = /^services\/(runtime\/(db|messaging|saga)|[^/]+\/migrations)\//;
+
+/** A transaction is easy to get wrong, so it lives in one kind of file. */
+const onlyStoresKnowTheOrm: Rule = ({ path, text }) => {
+  if (!isCode(path) || isTest(path) || ormFolders.test(path) || /^(store|entities)\.ts$/.test(basename(path)))
+    return [];
+  if (!imports(text).some((specifier) => specifier.startsWith('@mikro-orm/'))) return [];
+  return [
+    'imports @mikro-orm; only store.ts with its entities.ts, migrations and the runtime know that there is a database',
+  ];
+};
+
+const filesAreShort: Rule = ({ path, text }) => {
+  if (isVendored(path) || /(^|\/)(package-lock\.json|CHANGELOG\.md)$/.test(path) || path.startsWith('deploy/grafana/'))
+    return [];
+  const lines = lineCount(text);
+  return lines > longestFile
+    ? [`has ${lines} lines; over ${longestFile} a file holds more than one thing: split it`]
+    : [];
+};
+
+const mainsAreShort: Rule = ({ path, text }) => {
+  if (!/^services\/[^/]+\/main\.ts$/.test(path) || lineCount(text) <= longestMain) return [];
+  return [`has ${lineCount(text)} lines; a main.ts is a list of parts, in ${longestMain} lines or fewer`];
+};
+
+const decisionHeadings: [string, RegExp][] = [
+  ['a title (# ...)', /^# \S/m],
+  ['## Context', /^## Context\s*$/m],
+  ['## Decision', /^## Decision\s*$/m],
+  ['## Consequences', /^## Consequences\s*$/m],
+];
+
+const decisionsAreComplete: Rule = ({ path, text }) => {
+  if (!path.startsWith('docs/adr/')) return [];
+  if (!/^docs\/adr\/\d{4}-[a-z0-9-]+\.md$/.test(path)) {
+    return path.endsWith('.md') ? ['a decision is named NNNN-what-was-decided.md, so that decisions sort by age'] : [];
+  }
+  return decisionHeadings
+    .filter(([, pattern]) => !pattern.test(text))
+    .map(([heading]) => `lacks ${heading}; a decision without it cannot be judged later`);
+};
+
+/** Written in two halves, since this file is held to the rule as well. */
+const unfinished = new RegExp(
+  `\\b(${['TO', 'FIX'].map((start) => start + (start === 'TO' ? 'DO' : 'ME')).join('|')})\\b`,
+);
+
+const nothingIsLeftForLater: Rule = ({ path, text }) => {
+  if (isVendored(path) || path === 'package-lock.json') return [];
+  const line = text.split('\n').findIndex((content) => unfinished.test(content));
+  return line < 0 ? [] : [`line ${line + 1} leaves work for later; do it, or write down elsewhere what is missing`];
+};
+
+export const rules: Record<string, Rule> = {
+  namesSaySomething,
+  environmentIsReadInOnePlace,
+  importsPointOneWay,
+  onlyStoresKnowTheOrm,
+  filesAreShort,
+  mainsAreShort,
+  decisionsAreComplete,
+  nothingIsLeftForLater,
+};
+
+/** Rough, but it only has to keep prose about a thing from counting as its use. */
+function withoutComments(text: string): string {
+  return text.replace(/\/\*[\s\S]*?\*\//g, '').replace(/(^|\s)\/\/.*$/gm, '');
+}

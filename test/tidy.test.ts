@@ -1,0 +1,218 @@
+// Holds the repository to its house style. Each rule is first shown something bad, so that we know it can fail.
+import { execFileSync } from 'node:child_process';
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import t from 'tap';
+import { repository } from '../scripts/state.ts';
+import { rules } from './support/tidy.ts';
+
+const lines = (count: number) => Array.from({ length: count }, (_, i) => `const line${i} = 0;`).join('\n');
+const later = ['TO', 'DO'].join('');
+const decision = '# Queues are durable\n\n## Context\n\nx\n\n## Decision\n\nx\n\n## Consequences\n\nx\n';
+
+const examples: { name: string; rule: keyof typeof rules; path: string; text: string; bad: boolean }[] = [
+  { name: 'a vague file name', rule: 'namesSaySomething', path: 'services/orders/utils.ts', text: '', bad: true },
+  {
+    name: 'a vague word in a name',
+    rule: 'namesSaySomething',
+    path: 'services/orders/order-helper.ts',
+    text: '',
+    bad: true,
+  },
+  { name: 'a vague folder', rule: 'namesSaySomething', path: 'services/common/money.ts', text: '', bad: true },
+  {
+    name: 'a name that only holds such letters',
+    rule: 'namesSaySomething',
+    path: 'services/x/database.ts',
+    text: '',
+    bad: false,
+  },
+  {
+    name: 'environment in a service',
+    rule: 'environmentIsReadInOnePlace',
+    path: 'services/orders/service.ts',
+    text: 'process.env.X',
+    bad: true,
+  },
+  {
+    name: 'environment by brackets',
+    rule: 'environmentIsReadInOnePlace',
+    path: 'services/orders/service.ts',
+    text: "process['env'].X",
+    bad: true,
+  },
+  {
+    name: 'environment in config.ts',
+    rule: 'environmentIsReadInOnePlace',
+    path: 'services/orders/config.ts',
+    text: 'process.env.X',
+    bad: false,
+  },
+  {
+    name: 'environment in prose',
+    rule: 'environmentIsReadInOnePlace',
+    path: 'services/orders/service.ts',
+    text: '// never process.env',
+    bad: false,
+  },
+  {
+    name: 'another service by path',
+    rule: 'importsPointOneWay',
+    path: 'services/orders/a.ts',
+    text: "import { x } from '../payments/b.ts';",
+    bad: true,
+  },
+  {
+    name: 'another service by package',
+    rule: 'importsPointOneWay',
+    path: 'services/orders/a.ts',
+    text: "import { x } from '@armature/payments';",
+    bad: true,
+  },
+  {
+    name: 'another service, loaded late',
+    rule: 'importsPointOneWay',
+    path: 'services/orders/a.ts',
+    text: "await import('../payments/b.ts')",
+    bad: true,
+  },
+  {
+    name: 'another service, exported on',
+    rule: 'importsPointOneWay',
+    path: 'services/orders/a.ts',
+    text: "export * from '../payments/b.ts';",
+    bad: true,
+  },
+  {
+    name: 'the runtime',
+    rule: 'importsPointOneWay',
+    path: 'services/orders/a.ts',
+    text: "import { x } from '@armature/runtime';",
+    bad: false,
+  },
+  {
+    name: 'its own folder',
+    rule: 'importsPointOneWay',
+    path: 'services/orders/a.ts',
+    text: "import { x } from './b.ts';",
+    bad: false,
+  },
+  {
+    name: 'the runtime on clients',
+    rule: 'importsPointOneWay',
+    path: 'services/runtime/a.ts',
+    text: "import { x } from '@armature/clients';",
+    bad: true,
+  },
+  {
+    name: 'the runtime on a service',
+    rule: 'importsPointOneWay',
+    path: 'services/runtime/rpc/a.ts',
+    text: "import { x } from '../../orders/b.ts';",
+    bad: true,
+  },
+  {
+    name: 'contracts on the runtime',
+    rule: 'importsPointOneWay',
+    path: 'proto/a.ts',
+    text: "import '@armature/runtime';",
+    bad: true,
+  },
+  {
+    name: 'production on scripts',
+    rule: 'importsPointOneWay',
+    path: 'clients/a.ts',
+    text: "import '../scripts/state.ts';",
+    bad: true,
+  },
+  {
+    name: 'a test on test support',
+    rule: 'importsPointOneWay',
+    path: 'services/orders/a.test.ts',
+    text: "import '../../test/support/service.ts';",
+    bad: false,
+  },
+  {
+    name: 'the ORM in a service',
+    rule: 'onlyStoresKnowTheOrm',
+    path: 'services/orders/service.ts',
+    text: "import { x } from '@mikro-orm/core';",
+    bad: true,
+  },
+  {
+    name: 'the ORM in a store',
+    rule: 'onlyStoresKnowTheOrm',
+    path: 'services/orders/store.ts',
+    text: "import { x } from '@mikro-orm/core';",
+    bad: false,
+  },
+  {
+    name: 'the ORM in a migration',
+    rule: 'onlyStoresKnowTheOrm',
+    path: 'services/orders/migrations/0001.ts',
+    text: "import '@mikro-orm/migrations';",
+    bad: false,
+  },
+  { name: 'a long file', rule: 'filesAreShort', path: 'services/orders/store.ts', text: lines(501), bad: true },
+  {
+    name: 'a file of just the length',
+    rule: 'filesAreShort',
+    path: 'services/orders/store.ts',
+    text: `${lines(500)}\n`,
+    bad: false,
+  },
+  { name: 'a long main', rule: 'mainsAreShort', path: 'services/orders/main.ts', text: lines(21), bad: true },
+  {
+    name: 'a main of just the length',
+    rule: 'mainsAreShort',
+    path: 'services/orders/main.ts',
+    text: `${lines(20)}\n`,
+    bad: false,
+  },
+  {
+    name: 'a decision without consequences',
+    rule: 'decisionsAreComplete',
+    path: 'docs/adr/0001-x.md',
+    text: decision.split('## Cons')[0]!,
+    bad: true,
+  },
+  {
+    name: 'a decision without a number',
+    rule: 'decisionsAreComplete',
+    path: 'docs/adr/queues.md',
+    text: decision,
+    bad: true,
+  },
+  {
+    name: 'a whole decision',
+    rule: 'decisionsAreComplete',
+    path: 'docs/adr/0001-queues-are-durable.md',
+    text: decision,
+    bad: false,
+  },
+  { name: 'work left for later', rule: 'nothingIsLeftForLater', path: 'a.ts', text: `x(); // ${later}: y`, bad: true },
+  { name: 'a word that holds it', rule: 'nothingIsLeftForLater', path: 'a.ts', text: `${later}S`, bad: false },
+];
+
+t.test('the rules tell bad from good', async (t) => {
+  for (const { name, rule, path, text, bad } of examples) {
+    const problems = rules[rule]!({ path, text });
+    t.equal(problems.length > 0, bad, `${rule}: ${name}`);
+  }
+  const covered = new Set(examples.filter(({ bad }) => bad).map(({ rule }) => rule));
+  t.same([...covered].sort(), Object.keys(rules).sort(), 'every rule has failed once');
+});
+
+const noGit = existsSync(join(repository, '.git')) ? false : 'not a git checkout, so there is no list of our files';
+t.test('the repository keeps its rules', { skip: noGit }, async (t) => {
+  const paths = execFileSync('git', ['ls-files', '-z'], { cwd: repository, encoding: 'utf8' })
+    .split('\0')
+    .filter(Boolean);
+  const present = paths.filter((path) => existsSync(join(repository, path)));
+  t.ok(present.length > 20, 'there are files to look at');
+  const problems = present.flatMap((path) => {
+    const file = { path, text: readFileSync(join(repository, path), 'utf8') };
+    return Object.values(rules).flatMap((rule) => rule(file).map((problem) => `${path}: ${problem}`));
+  });
+  t.same(problems, [], 'no file breaks a rule');
+});
