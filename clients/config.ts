@@ -2,7 +2,7 @@ import { peer, readConfig, text } from '@armature/runtime/config.ts';
 import type { ConnectOptions } from './index.ts';
 
 /** The services of the mesh that take calls; payments also answers for the ledger. */
-export type ServiceName = 'catalog' | 'inventory' | 'notifications' | 'orders' | 'payments';
+export type ServiceName = 'access' | 'catalog' | 'identity' | 'inventory' | 'notifications' | 'orders' | 'payments';
 
 /**
  * Connect options for one service from the environment: ARMATURE_PEER_<SERVICE>, ARMATURE_TLS_CERT_FILE,

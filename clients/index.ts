@@ -1,5 +1,7 @@
+import { AccessServiceContract } from '@armature/proto/access/v1/contract.ts';
 import { CatalogServiceContract } from '@armature/proto/catalog/v1/contract.ts';
 import type { ServiceContract } from '@armature/proto/contract.ts';
+import { IdentityServiceContract } from '@armature/proto/identity/v1/contract.ts';
 import { InventoryServiceContract } from '@armature/proto/inventory/v1/contract.ts';
 import { NotificationServiceContract } from '@armature/proto/notifications/v1/contract.ts';
 import { OrderServiceContract } from '@armature/proto/orders/v1/contract.ts';
@@ -15,8 +17,10 @@ export { ConfigError } from '@armature/runtime/config.ts';
 export type { Call, Handler, Interceptor, Reply } from '@armature/runtime/rpc/call.ts';
 export type { CallOptions, Client, Init } from '@armature/runtime/rpc/client.ts';
 export { type Code, RpcError, type RpcErrorDetails } from '@armature/runtime/rpc/errors.ts';
+export * as access from './access.ts';
 export * as catalog from './catalog.ts';
 export { clientConfig, type ServiceName } from './config.ts';
+export * as identity from './identity.ts';
 export * as inventory from './inventory.ts';
 export * as ledger from './ledger.ts';
 export * as notifications from './notifications.ts';
@@ -32,8 +36,14 @@ const factory =
   (options: ConnectOptions): Client<C> =>
     createClient(contract, { ...options, expectWorkload: `service:${service}` });
 
+/** Roles, grants, and what follows from them: who may do what. */
+export const accessClient = factory(AccessServiceContract, 'access');
+
 /** Products, their variants (SKUs) and prices, categories. */
 export const catalogClient = factory(CatalogServiceContract, 'catalog');
+
+/** Accounts of people and programs. */
+export const identityClient = factory(IdentityServiceContract, 'identity');
 
 /** Stock by SKU and location, and what is held of it for orders. */
 export const inventoryClient = factory(InventoryServiceContract, 'inventory');

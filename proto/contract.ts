@@ -47,6 +47,8 @@ export interface MethodContract<Req = any, Res = any, Kind extends MethodKind = 
   readonly owner: OwnerRule<Req> | null;
   /** Null: the method has no side effects. Otherwise the field that holds the idempotency key. */
   readonly idempotency: { readonly field: string; readonly read: (message: Req) => string } | null;
+  /** Whether every decision about it is recorded, not only denials. */
+  readonly audit: boolean;
   readonly deadline: { readonly defaultMs: number; readonly maxMs: number };
   readonly request: Codec<Req>;
   readonly response: Codec<Res>;

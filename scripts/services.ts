@@ -17,6 +17,8 @@ export const servicePlans = {
   orders: { grpcPort: 7404, adminPort: 7504, stores: true },
   notifications: { grpcPort: 7405, adminPort: 7505, stores: true },
   acquirer: { httpPort: 7406, stores: false },
+  identity: { grpcPort: 7407, adminPort: 7507, httpPort: 7408, stores: true },
+  access: { grpcPort: 7409, adminPort: 7509, stores: true },
 } as const satisfies Record<string, ServicePlan>;
 
 export type ServiceName = keyof typeof servicePlans;

@@ -22,6 +22,7 @@ export interface MethodOptions {
   };
   readonly idempotency?: { readonly key: string };
   readonly deadline?: { readonly defaultMs: number; readonly maxMs: number };
+  readonly audit: boolean;
 }
 
 export interface EventOptions {

@@ -127,7 +127,7 @@ const kindOf = (kind: string): string => (kind === 'unary' ? 'unary' : 'server_s
 
 function printMethod({ desc, options }: MethodModel, context: ValidatorContext): void {
   const { file } = context;
-  const { owner, idempotency, deadline } = options;
+  const { owner, idempotency, deadline, audit } = options;
   const fieldRule = (name: string): string => {
     const field = desc.input.fields.find((candidate) => candidate.name === name);
     return `field: ${quote(name)}, read: (message) => message.${field ? propertyName(field) : name}`;
@@ -145,6 +145,7 @@ function printMethod({ desc, options }: MethodModel, context: ValidatorContext):
   file.print(`      permission: ${quote(options.permission)},`);
   file.print(`      owner: ${ownerText},`);
   file.print(`      idempotency: ${idempotency ? `{ ${fieldRule(idempotency.key)} }` : 'null'},`);
+  file.print(`      audit: ${audit},`);
   file.print(`      deadline: { defaultMs: ${deadline?.defaultMs}, maxMs: ${deadline?.maxMs} },`);
   file.print('      request: ', messageSymbol(desc.input, file), ',');
   file.print('      response: ', messageSymbol(desc.output, file), ',');

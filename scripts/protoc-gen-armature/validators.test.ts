@@ -259,6 +259,7 @@ t.test('the contract table', async (t) => {
     permission: 'samples.make',
     owner: { kind: 'field', field: 'owner_id' },
     idempotency: { field: 'request_id' },
+    audit: false,
     deadline: { defaultMs: 1000, maxMs: 2000 },
   });
   const request = { requestId: uuid, ownerId: 'ada' };

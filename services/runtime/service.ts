@@ -1,6 +1,6 @@
 import type { ServiceContract } from '@armature/proto/contract.ts';
 import { subscriptions } from '@armature/proto/subscriptions.ts';
-import { loadPolicy, type Policy } from './authz/policy.ts';
+import { filePolicy, type PolicySource } from './authz/policy-source.ts';
 import { tokenVerifier } from './authz/tokens.ts';
 import { type Background, background, type Sweeper, startSweepers } from './background.ts';
 import type { Config, ConfigSpec, runtimeVariables } from './config.ts';
@@ -43,6 +43,8 @@ export interface Built {
   consumers?: readonly Consumer[];
   sagas?: readonly SagaDefinition<any>[];
   sweepers?: readonly Sweeper[];
+  /** Where the policy comes from, in the service that keeps it. */
+  policy?: PolicySource;
   /** Runs after everything else has stopped. */
   close?: () => Promise<void>;
 }
@@ -83,11 +85,11 @@ export async function startService<S extends ConfigSpec & typeof runtimeVariable
     writeOutbox: messaging.writeOutbox,
     onEmitted: messaging.wake,
   });
-  const policy = await policyOf(config, log);
-  const decide: Decide = (caller, permission) => policy()?.decide(caller, permission) ?? null;
   const tracing = await startTracing(name, config.otlpEndpoint);
   const clients = clientFactory(config, registry, tracing);
   const built = await definition.build({ config, db, log, registry, background: open, connect: clients.connect });
+  const policy = built.policy ?? (await filePolicy(config.policyFile, log));
+  const decide: Decide = (caller, permission) => policy.current()?.decide(caller, permission) ?? null;
   const decisions = decisionCounter(registry);
 
   const statuses = health(definition.contracts.map((contract) => contract.name));
@@ -108,12 +110,12 @@ export async function startService<S extends ConfigSpec & typeof runtimeVariable
     readiness: async () => {
       const waiting: string[] = [];
       if (stopping) waiting.push('drain');
-      if (!policy()) waiting.push('policy');
+      if (!policy.current()) waiting.push('policy');
       await db.ping().catch(() => waiting.push('database'));
       return waiting;
     },
   });
-  statuses.set(policy() !== null);
+  statuses.set(policy.current() !== null);
   return {
     address: server.address,
     adminAddress: admin.address,
@@ -122,6 +124,7 @@ export async function startService<S extends ConfigSpec & typeof runtimeVariable
       statuses.set(false);
       await Promise.all([server.drain(5_000), sweepers.stop(), sagas.stop()]);
       await messaging.stop();
+      await policy.stop();
       await built.close?.();
       clients.close();
       await db.close();
@@ -206,18 +209,6 @@ function checkContracts(contracts: readonly ServiceContract[], registrations: re
   const implemented = registrations.map((registration) => registration.contract.name).sort();
   if (declared.join() !== implemented.join()) {
     throw new Error(`contracts ${declared.join(', ')} are declared, ${implemented.join(', ')} are implemented`);
-  }
-}
-
-/** The policy in force, or null when there is none that can be trusted: then nothing is allowed. */
-async function policyOf(config: RuntimeConfig, log: Logger): Promise<() => Policy | null> {
-  try {
-    const policy = await loadPolicy(config.policyFile);
-    log.info({ version: policy.version }, 'policy loaded');
-    return () => policy;
-  } catch (error) {
-    log.error({ err: error, file: config.policyFile }, 'no policy: everything is denied');
-    return () => null;
   }
 }
 

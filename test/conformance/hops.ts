@@ -49,6 +49,7 @@ function method<K extends MethodKind>(name: string, kind: K): MethodContract<Not
     permission: 'hops.ask',
     owner: null,
     idempotency: null,
+    audit: false,
     deadline: deadlines,
     request: codec,
     response: codec,

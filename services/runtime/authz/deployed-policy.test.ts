@@ -18,6 +18,14 @@ const customer: Record<string, string> = {
   'orders.read': 'own',
   'orders.cancel': 'own',
   'payments.read': 'own',
+  'identity.register': 'any',
+  'identity.recover': 'any',
+  'identity.read': 'own',
+  'identity.update': 'own',
+  'identity.change_password': 'own',
+  'identity.deactivate': 'own',
+  'identity.export': 'own',
+  'identity.erase': 'own',
 };
 const staff: Record<string, string> = {
   ...customer,
@@ -31,22 +39,43 @@ const staff: Record<string, string> = {
   'ledger.read': 'any',
   'notifications.read': 'any',
   'notifications.resend': 'any',
+  'identity.read': 'any',
+  'identity.list': 'any',
 };
+const admin: Record<string, string> = {
+  ...staff,
+  'payments.refund': 'any',
+  'ops.channelz': 'any',
+  'identity.update': 'any',
+  'identity.deactivate': 'any',
+  'identity.reactivate': 'any',
+  'identity.export': 'any',
+  'identity.erase': 'any',
+  'identity.service_accounts': 'any',
+  'access.read': 'any',
+  'access.write': 'any',
+  'access.grant': 'any',
+  'access.check': 'any',
+  'access.audit': 'any',
+};
+/** What every service may: follow the policy and report its decisions. */
+const service: Record<string, string> = { 'access.watch': 'any', 'access.record': 'any' };
 
 /** Everything that is allowed; what a row does not name must be denied. */
 const rows: { name: string; who: Caller; may: Record<string, string> }[] = [
   { name: 'a customer', who: withUser('ada'), may: customer },
   { name: 'staff', who: withUser('bo'), may: staff },
+  { name: 'an administrator', who: withUser('admin'), may: admin },
   {
-    name: 'an administrator',
-    who: withUser('admin'),
-    may: { ...staff, 'payments.refund': 'any', 'ops.channelz': 'any' },
+    name: 'the developer certificate alone',
+    who: alone('workload:developer'),
+    may: { 'catalog.read': 'any', 'identity.register': 'any', 'identity.recover': 'any' },
   },
-  { name: 'the developer certificate alone', who: alone('workload:developer'), may: { 'catalog.read': 'any' } },
   {
     name: 'orders',
     who: alone('service:orders'),
     may: {
+      ...service,
       'catalog.read': 'any',
       'inventory.reserve': 'any',
       'inventory.reservations.read': 'any',
@@ -57,10 +86,12 @@ const rows: { name: string; who: Caller; may: Record<string, string> }[] = [
       'orders.publish': 'any',
     },
   },
-  { name: 'catalog', who: alone('service:catalog'), may: { 'catalog.publish': 'any' } },
-  { name: 'inventory', who: alone('service:inventory'), may: { 'inventory.publish': 'any' } },
-  { name: 'payments', who: alone('service:payments'), may: { 'payments.publish': 'any' } },
-  { name: 'notifications', who: alone('service:notifications'), may: {} },
+  { name: 'catalog', who: alone('service:catalog'), may: { ...service, 'catalog.publish': 'any' } },
+  { name: 'inventory', who: alone('service:inventory'), may: { ...service, 'inventory.publish': 'any' } },
+  { name: 'payments', who: alone('service:payments'), may: { ...service, 'payments.publish': 'any' } },
+  { name: 'notifications', who: alone('service:notifications'), may: service },
+  { name: 'identity', who: alone('service:identity'), may: { ...service, 'identity.publish': 'any' } },
+  { name: 'access', who: alone('service:access'), may: service },
   { name: 'acquirer, which is the outside world', who: alone('service:acquirer'), may: {} },
   { name: 'a workload nobody knows', who: alone('service:nobody'), may: {} },
   {
