@@ -47,15 +47,20 @@ async function openServers(progress: Progress): Promise<TestServers> {
   const state = openTestState();
   return withLock(join(state.dir, 'servers.lock'), async () => {
     const known = knownServers(state);
+    const ran = processes(state);
     const started = !known || !(await answer(known));
     const servers = started ? await startServers(state, progress) : known;
-    if (started) await dropLeftovers(state, servers);
+    // Servers that only failed to answer once have been at work all the while, for tests that run beside this one.
+    if (started && processes(state) !== ran) await dropLeftovers(state, servers);
     await createBrokerUsers(state, new BrokerApi(servers.rabbitmq.management), serviceNames);
     await ensureCertificates(state);
     await ensureTokenKey(state);
     return { state, servers, started };
   });
 }
+
+/** Which processes the private servers are, to tell a new start from an old one. */
+const processes = (state: State) => JSON.stringify([mysqlInstance(state)?.process, rabbitmqInstance(state)?.broker]);
 
 /** What tests that were killed have left on private servers. On servers given by URL it may be somebody's at work. */
 async function dropLeftovers(state: State, servers: Servers): Promise<void> {
