@@ -1,3 +1,4 @@
 import { Migration20261101100000_orders } from './20261101100000-orders.ts';
+import { Migration20261124100000_append_only } from './20261124100000-append-only.ts';
 
-export const migrations = [Migration20261101100000_orders];
+export const migrations = [Migration20261101100000_orders, Migration20261124100000_append_only];
