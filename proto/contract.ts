@@ -7,7 +7,6 @@ export interface Codec<T> {
   /** Throws on bytes that are not such a message. */
   decode(bytes: Uint8Array): T;
   /** Fills in what is left out. */
-  // biome-ignore lint/suspicious/noExplicitAny: ts-proto's own type of this is a puzzle over T; each codec has it exactly.
   fromPartial(value: any): T;
   fromJSON(value: unknown): T;
   toJSON(message: T): unknown;
