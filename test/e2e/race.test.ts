@@ -1,7 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { Order } from '@armature/proto/orders/v1/orders.ts';
 import { RpcError } from '@armature/runtime';
 import t from 'tap';
-import { acquirerLog } from '../../services/payments/testbed.ts';
+import { acquirerLog } from '../../services/payments/books.ts';
 import { lawsOf } from './laws.ts';
 import { follow, openShop, stateName, wish } from './shop.ts';
 
@@ -18,17 +19,25 @@ const unclear = ['UNAVAILABLE', 'DEADLINE_EXCEEDED', 'RESOURCE_EXHAUSTED', 'ABOR
 const attemptsMax = 20;
 let repeats = 0;
 
-/** Places an order for certain, as a good client does: by the same request again, which is the same order. */
-async function placed(request: ReturnType<typeof wish>): Promise<{ orderId: string }> {
+/** Does what is safe to repeat until it gets a clear answer, as a good client does. */
+async function insist<T>(act: () => Promise<T>): Promise<T> {
   for (let attempt = 1; ; attempt++) {
     try {
-      return await shop.customer.orders.placeOrder(request, { timeoutMs: 10_000 });
+      return await act();
     } catch (error) {
       if (!(error instanceof RpcError) || !unclear.includes(error.code) || attempt === attemptsMax) throw error;
       repeats += 1;
       await sleep(100 * attempt);
     }
   }
+}
+
+/** Places an order and waits for its end. The request id makes a repeated request the same order. */
+async function buyInsisting(request: ReturnType<typeof wish>): Promise<Order> {
+  const { orders } = shop.customer;
+  const { orderId } = await insist(() => orders.placeOrder(request, { timeoutMs: 10_000 }));
+  await insist(() => follow(shop.customer, orderId));
+  return insist(() => orders.getOrder({ orderId }, { timeoutMs: 10_000 }));
 }
 
 /** Runs the work for every index, so many at a time. */
@@ -48,12 +57,9 @@ async function atOnce<T>(count: number, limit: number, work: (index: number) => 
 t.test(`${orderCount} orders, ${inFlightMax} in flight, for ${units} units: as many complete`, async (t) => {
   const sku = await shop.stock(units);
   const since = performance.now();
-  const orders = await atOnce(orderCount, inFlightMax, async (index) => {
-    const request = wish(sku, { contactEmail: `ada+${index}@example.com` });
-    const { orderId } = await placed(request);
-    await follow(shop.customer, orderId);
-    return shop.customer.orders.getOrder({ orderId }, { timeoutMs: 10_000 });
-  });
+  const orders = await atOnce(orderCount, inFlightMax, (index) =>
+    buyInsisting(wish(sku, { contactEmail: `ada+${index}@example.com` })),
+  );
   const tookSeconds = (performance.now() - since) / 1000;
   t.comment(`${orderCount} orders in ${tookSeconds.toFixed(1)} s, ${repeats} requests repeated`);
 
