@@ -13,7 +13,7 @@ generated := proto/gen/descriptors.binpb
 contracts := $(shell find proto -name '*.proto' -not -path 'proto/gen/*') buf.gen.yaml scripts/generate.ts \
   $(wildcard scripts/protoc-gen-armature/*.ts)
 
-.PHONY: help install gen up down clean status logs demo seed token call test check fmt certs
+.PHONY: help install gen up down clean status logs demo seed token call verify test check fmt certs
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -49,6 +49,9 @@ seed: up ## Load the demonstration catalogue
 
 call: ready ## Call a method: make call RPC=<package.Service/Method> DATA='{...}' AS=customer:ada
 	@node scripts/call.ts
+
+verify: ready ## Hold the running mesh to every invariant, and say what breaks them
+	@node scripts/verify.ts
 
 test: ready ## Run the tests; FILES="a.test.ts b.test.ts" chooses some
 	@node scripts/test.ts $(FILES)

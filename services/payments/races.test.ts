@@ -5,7 +5,8 @@ import t from 'tap';
 import { connectMysql } from '../../scripts/servers/mysql.ts';
 import { refusal } from '../../test/support/refusal.ts';
 import { developerCredentials, startService, token, workloadCertificate } from '../../test/support/service.ts';
-import { acquirerLog, booksInOrder, openBed, type Query } from './testbed.ts';
+import { acquirerLog, type Query } from './books.ts';
+import { booksInOrder, openBed } from './testbed.ts';
 
 const acquirer = await startService(t, 'acquirer', { env: { ARMATURE_ACQUIRER_SLOW_MS: '400' } });
 const acquirerUrl = `http://${acquirer.http}`;

@@ -5,7 +5,8 @@ import t from 'tap';
 import { connectMysql } from '../../scripts/servers/mysql.ts';
 import { refusal } from '../../test/support/refusal.ts';
 import { developerCredentials, startService, token, workloadCertificate } from '../../test/support/service.ts';
-import { acquirerLog, type Bed, booksInOrder, openBed, type Query } from './testbed.ts';
+import { acquirerLog, type Query } from './books.ts';
+import { type Bed, booksInOrder, openBed } from './testbed.ts';
 
 // Forty starts of a service take longer than a test usually may.
 t.setTimeout(180_000);

@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { DeliveryState } from '@armature/proto/notifications/v1/notifications.ts';
 import type { OrderEvent } from '@armature/proto/orders/v1/orders.ts';
 import t from 'tap';
-import { acquirerLog } from '../../services/payments/testbed.ts';
+import { acquirerLog } from '../../services/payments/books.ts';
 import { refusal } from '../support/refusal.ts';
 import { lawsOf } from './laws.ts';
 import { buy, follow, openShop, stateName, wish } from './shop.ts';

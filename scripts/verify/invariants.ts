@@ -1,0 +1,35 @@
+import { historyInvariants } from './history-invariants.ts';
+import type { Invariant } from './invariant.ts';
+import { messageInvariants } from './message-invariants.ts';
+import { shopInvariants } from './shop-invariants.ts';
+import type { World } from './world.ts';
+
+/** Everything that must hold, in the order of its numbers. */
+export const invariants: readonly Invariant[] = [...historyInvariants, ...shopInvariants, ...messageInvariants].sort(
+  (one, other) => Number(one.id.slice(1)) - Number(other.id.slice(1)),
+);
+
+export interface Verdict {
+  invariant: Invariant;
+  /** What breaks it; empty where it holds. */
+  found: readonly unknown[];
+}
+
+/** Looks at everything, one invariant after another. Throws where it cannot look: that is no verdict. */
+export async function verify(world: World): Promise<Verdict[]> {
+  const verdicts: Verdict[] = [];
+  for (const invariant of invariants) verdicts.push({ invariant, found: await invariant.find(world) });
+  return verdicts;
+}
+
+/** A sentence for each broken invariant, with the first of what breaks it. */
+export function broken(verdicts: readonly Verdict[]): string[] {
+  return verdicts
+    .filter(({ found }) => found.length > 0)
+    .map(({ invariant: { id, name }, found }) => {
+      const shown = JSON.stringify(found.slice(0, 5), (_, value: unknown) =>
+        typeof value === 'bigint' ? String(value) : value,
+      );
+      return `${id} ${name}: ${found.length} (${shown})`;
+    });
+}

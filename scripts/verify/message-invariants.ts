@@ -1,0 +1,129 @@
+// Events, from the outbox of one service to the inbox of another, and the jobs that follow from them.
+import { subscriptions } from '@armature/proto/subscriptions.ts';
+import { bySql, type Invariant, inEachSchema } from './invariant.ts';
+import type { World } from './world.ts';
+
+/** Published events are kept for 72 hours; older ones cannot be held against anybody. */
+const keptHours = 70;
+
+/** Who consumes what, among the services whose schemas are there. */
+function deliveriesOf(world: World) {
+  return subscriptions
+    .filter(({ service, source }) => world.services.includes(service) && world.services.includes(source))
+    .map(({ service, source, aggregate }) => ({
+      service,
+      source,
+      aggregate,
+      consumer: `${service}.${source}.${aggregate}`,
+    }));
+}
+
+/** Runs one query for each subscription: `{into}` and `{from}` are the schemas of consumer and producer. */
+async function acrossSubscriptions(world: World, sql: string): Promise<unknown[]> {
+  const found: unknown[] = [];
+  for (const { service, source, aggregate, consumer } of deliveriesOf(world)) {
+    const text = sql
+      .replaceAll('{into}', `{${service}}`)
+      .replaceAll('{from}', `{${source}}`)
+      .replaceAll('{grace}', String(world.graceSeconds))
+      .replaceAll('{aggregate}', `'${aggregate}'`)
+      .replaceAll('{consumer}', `'${consumer}'`);
+    found.push(...(await world.query<object>(text)).map((row) => ({ consumer, ...row })));
+  }
+  return found;
+}
+
+export const messageInvariants: readonly Invariant[] = [
+  inEachSchema(
+    'I17',
+    'the events of an aggregate are numbered without gaps',
+    'somebody will wait for an event that never comes',
+    `select aggregate, aggregate_id, min(sequence) as first, max(sequence) as last, count(*) as events
+     from {each}.outbox group by aggregate, aggregate_id
+     having max(sequence) - min(sequence) + 1 <> count(*) or min(sequence) < 1`,
+  ),
+  bySql(
+    'I17',
+    'the history of an order is numbered without gaps',
+    'an order has done something that nobody can look up',
+    `select o.order_id from {orders}.orders o left join {orders}.order_event e on e.order_id = o.order_id
+     group by o.order_id, o.sequence having count(*) <> o.sequence or max(e.sequence) <> o.sequence`,
+  ),
+  inEachSchema(
+    'I19',
+    'no event waits to be published',
+    'what has happened does not get about',
+    `select position, type from {each}.outbox
+     where pending = 1 and created_at <= utc_timestamp(6) - interval {grace} second`,
+  ),
+  {
+    id: 'I19',
+    name: 'every published event was dealt with by each of its consumers',
+    meaning: 'a message is lost',
+    find: (world) =>
+      acrossSubscriptions(
+        world,
+        `select o.message_id, o.type, o.aggregate_id, o.sequence from {from}.outbox o
+           left join {into}.inbox i on i.consumer = {consumer} and i.message_id = o.message_id
+         where o.aggregate = {aggregate} and o.pending is null and i.message_id is null
+           and o.published_at <= utc_timestamp(6) - interval {grace} second`,
+      ),
+  },
+  bySql(
+    'I20',
+    'a customer is told once of each order that was confirmed',
+    'a receipt is missing, or was made for nothing',
+    `select i.aggregate_id as order_id from {notifications}.inbox i
+       left join {notifications}.delivery d on d.order_id = i.aggregate_id and d.template = 'order_confirmed'
+     where i.type = 'armature.orders.v1.OrderConfirmed' and i.outcome = 'applied' and d.delivery_id is null
+     union all
+     select d.order_id from {notifications}.delivery d
+       left join {notifications}.inbox i
+         on i.aggregate_id = d.order_id and i.type = 'armature.orders.v1.OrderConfirmed' and i.outcome = 'applied'
+     where d.template = 'order_confirmed' and i.message_id is null
+       and d.created_at > utc_timestamp(6) - interval ${keptHours} hour`,
+  ),
+  inEachSchema(
+    'I21',
+    'every consumer has applied each aggregate step by step',
+    'an event was left out, or applied ahead of its turn',
+    `select s.consumer, s.aggregate_id, s.applied, max(i.sequence) as newest, count(*) as events
+     from {each}.inbox_sequence s join {each}.inbox i on i.consumer = s.consumer and i.aggregate_id = s.aggregate_id
+     group by s.consumer, s.aggregate_id, s.applied
+     having s.applied <> max(i.sequence) or max(i.sequence) - min(i.sequence) + 1 <> count(*)`,
+  ),
+  {
+    id: 'I22',
+    name: 'every consumed event was published by its producer',
+    meaning: 'something was done that nobody asked for',
+    find: (world) =>
+      acrossSubscriptions(
+        world,
+        `select i.message_id, i.type, i.aggregate_id from {into}.inbox i
+           left join {from}.outbox o on o.message_id = i.message_id
+         where i.consumer = {consumer} and o.message_id is null
+           and i.created_at > utc_timestamp(6) - interval ${keptHours} hour`,
+      ),
+  },
+  bySql(
+    'I23',
+    'a mail is sent or given up within its attempts, never before its time',
+    'a customer is not told, or told again and again',
+    `select delivery_id, state, attempts from {notifications}.delivery
+     where (state = 'QUEUED' and next_attempt_at < utc_timestamp(6) - interval 60 + {grace} second)
+       or attempts > 20 or (state = 'SENT' and (sent_at is null or sent_at < created_at or attempts < 1))`,
+  ),
+  inEachSchema(
+    'I24',
+    'a dead letter keeps what is needed to send it again',
+    'a failure cannot be looked into',
+    `select id, consumer from {each}.dead_letter where reason = '' or attempts < 1
+       or (aggregate_id is not null and (message_id = '' or type = '' or length(body) = 0))`,
+  ),
+  inEachSchema(
+    'I25',
+    'every stored answer names the policy that allowed it',
+    'nobody can say why a change was allowed',
+    `select principal, method, request_key from {each}.idempotency where policy_version = ''`,
+  ),
+];

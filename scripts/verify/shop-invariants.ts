@@ -1,0 +1,96 @@
+// Stock and orders, and what they have to do with money: whether customers got what they paid for, and only that.
+import { bySql, type Invariant } from './invariant.ts';
+
+export const shopInvariants: readonly Invariant[] = [
+  bySql(
+    'I10',
+    'no level is below what is held of it',
+    'units were sold that are not there',
+    'select sku, location_id, on_hand, reserved from {inventory}.stock where reserved < 0 or reserved > on_hand',
+  ),
+  bySql(
+    'I11',
+    'what is reserved is what live reservations hold',
+    'units are lost to sale, or promised twice',
+    `select s.sku, s.location_id, s.reserved from {inventory}.stock s
+       left join {inventory}.reservation_line l on l.sku = s.sku and l.location_id = s.location_id
+       left join {inventory}.reservation r on r.reservation_id = l.reservation_id
+     group by s.sku, s.location_id, s.reserved
+     having s.reserved <> coalesce(sum(if(r.state = 'HELD', l.quantity, 0)), 0)`,
+  ),
+  bySql(
+    'I11',
+    'what is on hand is what came and went',
+    'the journal does not explain the shelf',
+    `select s.sku, s.location_id, s.on_hand from {inventory}.stock s
+       left join {inventory}.movement m on m.sku = s.sku and m.location_id = s.location_id
+     group by s.sku, s.location_id, s.on_hand
+     having s.on_hand <> coalesce(sum(if(m.kind = 'SHIP', -abs(m.quantity), m.quantity)), 0)`,
+  ),
+  bySql(
+    'I12',
+    'no reservation is held past its time',
+    'units wait for an order that will not come',
+    `select reservation_id, order_id, expires_at from {inventory}.reservation
+     where state = 'HELD' and expires_at < utc_timestamp(6) - interval 10 + {grace} second`,
+  ),
+  bySql(
+    'I13',
+    'every accepted order has ended in time',
+    'a customer waits for an order that nobody works on',
+    `select order_id, state from {orders}.orders
+     where (state not in ('COMPLETED', 'REJECTED', 'CANCELLED') or (state = 'COMPLETED' and cancel_requested = 1))
+       and updated_at <= utc_timestamp(6) - interval {grace} second`,
+  ),
+  bySql(
+    'I13',
+    'no saga is stuck',
+    'an order needs an operator',
+    `select saga_id, name, subject_id, state from {orders}.saga where status = 'STUCK'`,
+  ),
+  bySql(
+    'I14',
+    'a refused order says why',
+    'a customer is not told',
+    `select order_id from {orders}.orders where state in ('REJECTED', 'CANCELLED') and reason = ''`,
+  ),
+  bySql(
+    'I14',
+    'a completed order is paid in full, once, and its units are taken',
+    'something was given away, or paid for and not sent',
+    `select o.order_id from {orders}.orders o
+       left join {payments}.payment p on p.payment_id = o.payment_id
+       left join {inventory}.reservation r on r.reservation_id = o.reservation_id
+     where o.state = 'COMPLETED' and o.cancel_requested = 0
+       and not coalesce(p.captured_minor = o.total_minor and p.refunded_minor = 0 and r.state = 'COMMITTED', false)`,
+  ),
+  bySql(
+    'I14',
+    'an order that came to nothing has taken neither money nor units',
+    'somebody paid for nothing, or units are lost',
+    `select o.order_id from {orders}.orders o
+       left join {payments}.payment p on p.payment_id = o.payment_id
+       left join {inventory}.reservation r on r.reservation_id = o.reservation_id
+     where o.state in ('REJECTED', 'CANCELLED') and (coalesce(p.captured_minor - p.refunded_minor, 0) <> 0
+       or coalesce(p.state, '') in ('PENDING', 'AUTHORIZED') or coalesce(r.state, '') in ('HELD', 'COMMITTED'))`,
+  ),
+  bySql(
+    'I14',
+    'nothing is paid or held without an order',
+    'money or units hang in the air',
+    `select p.order_id from {payments}.payment p left join {orders}.orders o on o.order_id = p.order_id
+     where o.order_id is null
+     union all select r.order_id from {inventory}.reservation r left join {orders}.orders o on o.order_id = r.order_id
+     where o.order_id is null`,
+  ),
+  bySql(
+    'I16',
+    'nothing is compensated while an outcome is unknown',
+    'a charge may stand that was taken for failed',
+    `select saga_id, position, step from (
+       select saga_id, position, step, kind, lag(kind) over (partition by saga_id order by position) as kind_before,
+         lag(outcome) over (partition by saga_id order by position) as outcome_before
+       from {orders}.saga_log) steps
+     where kind = 'compensate' and kind_before in ('run', 'query') and outcome_before = 'unknown'`,
+  ),
+];

@@ -1,0 +1,192 @@
+// A check that cannot fail proves nothing: every invariant is broken here on purpose, one after another, and must be
+// found. Each break is made inside a transaction that is rolled back afterwards.
+import t from 'tap';
+import { connectMysql } from '../../scripts/servers/mysql.ts';
+import { invariants } from '../../scripts/verify/invariants.ts';
+import { openWorld } from '../../scripts/verify/world.ts';
+import { worldOf, wrongAtRest } from './laws.ts';
+import { buy, openShop, stateName, wish } from './shop.ts';
+
+const shop = await openShop(t);
+const sku = await shop.stock(10n);
+const completed = await buy(shop.customer, wish(sku));
+const declined = await buy(shop.customer, wish(sku, { paymentMethod: 'card_declined' }));
+
+const connection = await connectMysql(shop.service('payments').database!.adminUrl);
+t.teardown(() => connection.end());
+const settled = await worldOf(t, shop);
+const stores = Object.values(shop.mesh).flatMap(({ name, database }) => (database ? [[name, database.schema]] : []));
+const world = openWorld({
+  connection,
+  schemas: Object.fromEntries(stores),
+  acquirerUrl: settled.acquirerUrl,
+  graceSeconds: 0,
+});
+
+const order = `'${completed.orderId}'`;
+const payment = `'${completed.paymentId}'`;
+const aUuid = "'00000000-0000-4000-8000-000000000000'";
+
+/** For each invariant, by name: statements after which it does not hold. */
+const breaks: Readonly<Record<string, string[]>> = {
+  'every entry balances per currency, holds and settled apart': [
+    'update {payments}.ledger_posting set amount_minor = amount_minor + 1 limit 1',
+  ],
+  'the whole book balances per currency': [
+    "update {payments}.account_balance set posted_minor = posted_minor + 1 where account = 'sales' limit 1",
+  ],
+  'a cached balance equals the sum of its postings': [
+    "update {payments}.account_balance set pending_minor = pending_minor + 1 where account = 'sales' limit 1",
+  ],
+  'no account is on its wrong side': [
+    "update {payments}.account_balance set posted_minor = 1 where account = 'sales' limit 1",
+  ],
+  'postings belong to entries, and the entries of a payment are numbered without gaps': [
+    `delete from {payments}.ledger_entry where payment_id = ${payment} and sequence = 1`,
+  ],
+  'a hold is made, captured or voided at most once': [
+    `insert into {payments}.ledger_entry (entry_id, payment_id, sequence, kind, external_id, hash, created_at)
+     select ${aUuid}, payment_id, 9, kind, 'twice', hash, created_at from {payments}.ledger_entry
+     where payment_id = ${payment} and kind = 'capture'`,
+  ],
+  'refunds stay within the capture, and a payment agrees with its postings': [
+    `update {payments}.payment set captured_minor = captured_minor - 1 where payment_id = ${payment}`,
+  ],
+  'a hold stands exactly while its payment is authorized': [
+    `update {payments}.payment set state = 'AUTHORIZED' where payment_id = ${payment}`,
+  ],
+  'what operations have under way is what the payment has reserved': [
+    `update {payments}.payment_operation set state = 'PENDING' where payment_id = ${payment} limit 1`,
+  ],
+  'the chain of every payment is whole': [
+    `update {payments}.ledger_entry set external_id = 'another' where payment_id = ${payment} and kind = 'capture'`,
+  ],
+  'every answered order exists, and answers one request only': [
+    `delete from {orders}.orders where order_id = ${order}`,
+  ],
+  'the ledger equals the log of the acquirer, both ways': [
+    `delete from {payments}.ledger_entry where payment_id = ${payment} and kind = 'capture'`,
+  ],
+  'no level is below what is held of it': ['update {inventory}.stock set reserved = on_hand + 1 limit 1'],
+  'what is reserved is what live reservations hold': [
+    "update {inventory}.reservation set state = 'HELD' where state = 'COMMITTED'",
+  ],
+  'what is on hand is what came and went': ['update {inventory}.stock set on_hand = on_hand + 1 limit 1'],
+  'no reservation is held past its time': [
+    `update {inventory}.reservation set state = 'HELD', expires_at = utc_timestamp(6) - interval 1 minute limit 1`,
+  ],
+  'every accepted order has ended in time': [`update {orders}.orders set state = 'PENDING' where order_id = ${order}`],
+  'no saga is stuck': ["update {orders}.saga set status = 'STUCK' limit 1"],
+  'a refused order says why': [`update {orders}.orders set reason = '' where order_id = '${declined.orderId}'`],
+  'a completed order is paid in full, once, and its units are taken': [
+    `update {payments}.payment set captured_minor = 0 where payment_id = ${payment}`,
+  ],
+  'an order that came to nothing has taken neither money nor units': [
+    `update {orders}.orders set state = 'CANCELLED', reason = 'A_MISTAKE' where order_id = ${order}`,
+  ],
+  'nothing is paid or held without an order': [`delete from {orders}.orders where order_id = ${order}`],
+  'nothing is compensated while an outcome is unknown': [
+    `update {orders}.saga_log l join (select saga_id, min(position) as position from {orders}.saga_log
+       where kind = 'compensate' group by saga_id) first on first.saga_id = l.saga_id and l.position = first.position - 1
+     set l.outcome = 'unknown'`,
+  ],
+  'the events of an aggregate are numbered without gaps': ['delete from {orders}.outbox where sequence = 2'],
+  'the history of an order is numbered without gaps': [
+    `delete from {orders}.order_event where order_id = ${order} and sequence = 2`,
+  ],
+  'the history of every order adds up to what it shows': [
+    `update {orders}.orders set reason = 'A_MISTAKE' where order_id = ${order}`,
+  ],
+  'no event waits to be published': ['update {orders}.outbox set pending = 1 limit 1'],
+  'every published event was dealt with by each of its consumers': ['delete from {notifications}.inbox limit 1'],
+  'a customer is told once of each order that was confirmed': [
+    `delete from {notifications}.delivery where order_id = ${order}`,
+  ],
+  'every consumer has applied each aggregate step by step': [
+    'update {notifications}.inbox_sequence set applied = applied + 1 limit 1',
+  ],
+  'every consumed event was published by its producer': [
+    `update {orders}.outbox set message_id = ${aUuid} where type = 'armature.orders.v1.OrderConfirmed' limit 1`,
+  ],
+  'a mail is sent or given up within its attempts, never before its time': [
+    'update {notifications}.delivery set attempts = 21 limit 1',
+  ],
+  'a dead letter keeps what is needed to send it again': [
+    `insert into {orders}.dead_letter (id, consumer, message_id, publisher, type, routing_key, body, headers, reason,
+       attempts, dead_at)
+     values (${aUuid}, 'orders.made.up', 'one', 'nobody', 'none', 'none', '', '{}', '', 1, utc_timestamp(6))`,
+  ],
+  'every stored answer names the policy that allowed it': [
+    "update {orders}.idempotency set policy_version = '' limit 1",
+  ],
+};
+
+t.before(async () => {
+  t.equal(stateName(completed), 'COMPLETED');
+  t.equal(stateName(declined), 'CANCELLED');
+  t.strictSame(await wrongAtRest(settled), []);
+  await letConstraintsGo();
+});
+
+/** The database itself refuses to oversell; that the check would see it is shown without that net. */
+async function letConstraintsGo(): Promise<void> {
+  const [rows] = await connection.query("show session variables like 'check_constraint_checks'");
+  if ((rows as unknown[]).length > 0) await connection.query('set session check_constraint_checks = 0');
+  else {
+    await world.query('alter table {inventory}.stock alter check stock_never_oversold not enforced');
+    await world.query('alter table {payments}.payment alter check payment_captured_within_hold not enforced');
+    await world.query('alter table {payments}.payment alter check payment_refunded_within_capture not enforced');
+  }
+}
+
+for (const { id, name, find } of invariants) {
+  t.test(`${id} ${name}`, async (t) => {
+    const statements = breaks[name];
+    if (!statements) return t.fail('a break of this invariant is missing in the table above');
+    t.strictSame(await find(world), [], 'it holds');
+    await connection.beginTransaction();
+    try {
+      for (const sql of statements) {
+        const result = (await world.query(sql)) as unknown as { affectedRows: number };
+        t.ok(result.affectedRows > 0, 'something is broken');
+      }
+      t.ok((await find(world)).length > 0, 'and it is found');
+    } finally {
+      await connection.rollback();
+    }
+  });
+}
+
+t.test('what is only ever added to, no service can change', async (t) => {
+  const expected = {
+    orders: ['order_event', 'saga_log'],
+    payments: ['ledger_entry', 'ledger_posting'],
+    inventory: ['movement'],
+  };
+  for (const [service, names] of Object.entries(expected)) {
+    const own = await connectMysql(shop.service(service).database!.url);
+    t.teardown(() => own.end());
+    for (const table of names) {
+      for (const sql of [`delete from ${table} limit 1`, `update ${table} set ${await aColumn(service, table)} = null`])
+        await t.rejects(own.query(sql), { code: 'ER_TABLEACCESS_DENIED_ERROR' }, sql);
+    }
+  }
+});
+
+async function aColumn(service: string, table: string): Promise<string> {
+  const [row] = await world.within(
+    service,
+    'select column_name as name from information_schema.columns where table_schema = database() and table_name = ? limit 1',
+    [table],
+  );
+  return row.name;
+}
+
+t.test('everything stands again, and nothing is broken here that no invariant names', async (t) => {
+  t.strictSame(await wrongAtRest(settled), []);
+  const names = new Set(invariants.map(({ name }) => name));
+  t.strictSame(
+    Object.keys(breaks).filter((name) => !names.has(name)),
+    [],
+  );
+});
