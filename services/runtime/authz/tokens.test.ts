@@ -20,7 +20,14 @@ const publicJwk = { ...(await exportJWK(es256.publicKey)), kid: 'k1', alg: 'ES25
 const strangerJwk = { ...(await exportJWK(stranger.publicKey)), kid: 'k2', alg: 'ES256', use: 'sig' };
 const rsaJwk = { ...(await exportJWK(rs256.publicKey)), kid: 'rsa', alg: 'RS256', use: 'sig' };
 
-const goodClaims: JWTPayload = { iss: issuer, aud: 'armature', sub: 'ada', iat: nowSeconds, exp: nowSeconds + 300 };
+const goodClaims: JWTPayload = {
+  iss: issuer,
+  aud: 'armature',
+  sub: 'ada',
+  client_id: 'web',
+  iat: nowSeconds,
+  exp: nowSeconds + 300,
+};
 const goodHeader: JWTHeaderParameters = { alg: 'ES256', typ: 'at+jwt', kid: 'k1' };
 
 function sign(claims: JWTPayload = {}, header: Partial<JWTHeaderParameters> = {}, key: Key = es256.privateKey) {
@@ -71,14 +78,15 @@ t.test('accepts', async (t) => {
     { name: 'one that begins 5 s ahead of our clock', claims: { nbf: nowSeconds + 5 } },
     { name: 'a subject of 64 characters', claims: { sub: 'a'.repeat(64) } },
     { name: 'a subject with dots and dashes', claims: { sub: '0198f.a_b-c' } },
-    { name: 'claims we do not know', claims: { client_id: 'web', scope: 'openid', jti: 'x' } },
+    { name: 'claims we do not know', claims: { scope: 'openid', jti: 'x' } },
+    { name: 'one of a client, whose sub is its client_id', claims: { sub: 'web' }, kind: 'client' },
   ]) {
     t.test(row.name, async (t) => {
       const verified = await setUp(t)
         .make()
         .verify(await sign(row.claims));
       const claims = { ...goodClaims, ...row.claims };
-      t.same(verified, { subject: claims.sub, expiresAtMs: (claims.exp! + 5) * 1000 });
+      t.same(verified, { kind: row.kind ?? 'user', subject: claims.sub, expiresAtMs: (claims.exp! + 5) * 1000 });
     });
   }
 });
@@ -153,6 +161,9 @@ t.test('refuses', async (t) => {
     { name: 'an upper-case subject', token: sign({ sub: 'Ada' }), cause: /sub is not/ },
     { name: 'a subject of 65 characters', token: sign({ sub: 'a'.repeat(65) }), cause: /sub is not/ },
     { name: 'a subject that is a number', token: sign({ sub: 7 as never }), cause: /sub is not/ },
+    { name: 'no client id', token: sign({ client_id: undefined }), cause: /"client_id"/ },
+    { name: 'an empty client id', token: sign({ client_id: '' }), cause: /client_id is not/ },
+    { name: 'a client id that is a number', token: sign({ client_id: 7 }), cause: /client_id is not/ },
     { name: 'more than 8 KiB, signed', token: sign({ filling: 'x'.repeat(8192) }), cause: /longer/ },
     { name: '64 KiB', token: 'x'.repeat(65536), cause: /longer/ },
   ];

@@ -1,12 +1,12 @@
 import { hash } from 'node:crypto';
 import { decodeProtectedHeader, type JWTPayload, jwtVerify, type ProtectedHeaderParameters } from 'jose';
+import type { Subject } from '../rpc/call.ts';
 import { credentialsInvalid, RpcError } from '../rpc/errors.ts';
 import { type KeyFile, keyFile } from './jwks.ts';
 import { lruMap } from './lru.ts';
 
-export interface VerifiedToken {
-  /** The user's id. */
-  readonly subject: string;
+/** Whom a token names. One that was given to a program for itself names that program: sub and client_id are equal. */
+export interface VerifiedToken extends Subject {
   /** Epoch milliseconds after which the token is refused, leeway included. */
   readonly expiresAtMs: number;
 }
@@ -103,7 +103,7 @@ async function check(token: string, { issuer, audience, leewaySeconds, now, keys
     audience,
     clockTolerance: leewaySeconds,
     currentDate: new Date(now()),
-    requiredClaims: ['iss', 'aud', 'sub', 'exp', 'iat'],
+    requiredClaims: ['iss', 'aud', 'sub', 'exp', 'iat', 'client_id'],
   });
   return checkClaims(payload, audience, leewaySeconds, now());
 }
@@ -121,12 +121,13 @@ function checkHeader(header: ProtectedHeaderParameters): string {
 
 /** What jose takes more loosely: several audiences, times in the future or not whole, odd subjects. */
 function checkClaims(payload: JWTPayload, audience: string, leewaySeconds: number, nowMs: number): VerifiedToken {
-  const { aud, iat, exp, sub } = payload;
+  const { aud, iat, exp, sub, client_id: client } = payload;
   if (aud !== audience) throw new Error('aud is not exactly our audience');
   if (!Number.isSafeInteger(iat) || !Number.isSafeInteger(exp)) throw new Error('iat or exp is not a whole number');
   if (iat! > Math.floor(nowMs / 1000) + leewaySeconds) throw new Error('iat is in the future');
-  if (typeof sub !== 'string' || !subjectPattern.test(sub)) throw new Error('sub is not the id of a user');
-  return { subject: sub, expiresAtMs: (exp! + leewaySeconds) * 1000 };
+  if (typeof sub !== 'string' || !subjectPattern.test(sub)) throw new Error('sub is not the id of a user or client');
+  if (typeof client !== 'string' || client === '') throw new Error('client_id is not the id of a client');
+  return { kind: sub === client ? 'client' : 'user', subject: sub, expiresAtMs: (exp! + leewaySeconds) * 1000 };
 }
 
 function causeOf(error: unknown): string {
