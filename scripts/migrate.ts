@@ -25,6 +25,7 @@ async function migrate(state: State, serverUrl: string, name: string): Promise<v
     name,
     stateFile: join(state.dir, 'services', `${name}-migrate.json`),
     peers: {},
+    copyDir: join(state.dir, 'copies', name),
     databaseUrl: databaseUrl(state, serverUrl, accounts.migrator, accounts.schema),
   });
   const output = openSync(log, 'w', 0o600);

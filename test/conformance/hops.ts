@@ -19,9 +19,9 @@ import {
 import { createRegistry } from '@armature/runtime/telemetry/metrics.ts';
 import { pino } from 'pino';
 import { trustDomain } from '../../scripts/certificates.ts';
-import { tokenFiles, tokenIssuer } from '../../scripts/token.ts';
 import { type Teardown, testServers } from '../support/infra.ts';
 import { workloadCertificate } from '../support/service.ts';
+import { tokenFiles, tokenIssuer } from '../support/token.ts';
 
 /** The one message of these contracts. */
 export interface Note {

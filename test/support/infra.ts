@@ -18,7 +18,7 @@ import { BrokerApi, rabbitmqInstance } from '../../scripts/servers/rabbitmq.ts';
 import { knownServers, type Servers, startServers } from '../../scripts/servers/servers.ts';
 import { serviceNames } from '../../scripts/services.ts';
 import { openTestState, type State } from '../../scripts/state.ts';
-import { ensureTokenKey } from '../../scripts/token.ts';
+import { ensureTokenKey } from './token.ts';
 
 /** The part of a tap test that set-up needs: a place to say how to undo it. */
 export interface Teardown {
