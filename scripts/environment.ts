@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
+import { splitCa } from '@armature/runtime/server-trust.ts';
 import { certificateFiles, trustDomain } from './certificates.ts';
 import type { ServiceName } from './services.ts';
 import { password, repository, type State } from './state.ts';
@@ -56,11 +57,15 @@ export function serviceEnvironment(state: State, run: ServiceRun): Record<string
 
 function meshEnvironment(state: State, run: ServiceRun): Variables {
   const files = certificateFiles(state, run.name);
+  const database = run.databaseUrl === undefined ? undefined : splitCa(run.databaseUrl);
+  const broker = run.brokerUrl === undefined ? undefined : splitCa(run.brokerUrl);
   return {
     ARMATURE_GRPC_ADDRESS: run.grpc ?? '127.0.0.1:0',
     ARMATURE_ADMIN_ADDRESS: run.admin ?? '127.0.0.1:0',
-    ARMATURE_DATABASE_URL: run.databaseUrl,
-    ARMATURE_BROKER_URL: run.brokerUrl,
+    ARMATURE_DATABASE_URL: database?.url,
+    ARMATURE_DATABASE_CA_FILE: database?.caFile,
+    ARMATURE_BROKER_URL: broker?.url,
+    ARMATURE_BROKER_CA_FILE: broker?.caFile,
     ARMATURE_TLS_CERT_FILE: files.cert,
     ARMATURE_TLS_KEY_FILE: files.key,
     ARMATURE_TLS_CA_FILE: certificateFiles(state, 'ca').cert,

@@ -7,8 +7,9 @@ import t from 'tap';
 import { identityOf, type Mesh, meshServices, readMesh } from './mesh.ts';
 import { identify, isAlive } from './processes.ts';
 import { brokerUrl, databaseUrl, serviceAccounts, vhost } from './provision.ts';
+import { BrokerApi } from './servers/broker-api.ts';
 import { connectMysql, mysqlInstance } from './servers/mysql.ts';
-import { BrokerApi, rabbitmqInstance } from './servers/rabbitmq.ts';
+import { rabbitmqInstance } from './servers/rabbitmq.ts';
 import { openState, openTestState, repository } from './state.ts';
 import { runsDirectory, stopEverything } from './stop.ts';
 import { runningSupervisor } from './supervisor-process.ts';
@@ -16,10 +17,11 @@ import { runningSupervisor } from './supervisor-process.ts';
 const program = `
 import { createServer } from 'node:http';
 import { renameSync, writeFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { createConnection } from '${import.meta.resolve('mysql2/promise')}';
 const env = process.env;
 if (env.ARMATURE_DATABASE_URL) {
-  const db = await createConnection(env.ARMATURE_DATABASE_URL);
+  const db = await createConnection({ uri: env.ARMATURE_DATABASE_URL, ssl: { ca: readFileSync(env.ARMATURE_DATABASE_CA_FILE) } });
   if (process.argv[2] === 'migrate') await db.query('CREATE TABLE IF NOT EXISTS thing (id INT PRIMARY KEY)');
   else await db.query('SELECT * FROM thing');
   await db.end();
@@ -74,7 +76,7 @@ t.test('up starts everything', async (t) => {
     services: { orders: { name: 'orders', state: 'ready', restarts: 0, grpc: /^127\.0\.0\.1:\d+$/, admin: /:\d+$/ } },
     acquirer: { state: 'ready', http: /^127\.0\.0\.1:\d+$/ },
     mysql: { url: /^mysql:/ },
-    rabbitmq: { url: /^amqp:/, management: /^http:/ },
+    rabbitmq: { url: /^amqps:/, management: /^https:/ },
     policy: /policy\.csv$/,
   });
   for (const file of [mesh().certificates.ca, mesh().tokens.jwks]) t.ok(existsSync(file), file);
@@ -106,7 +108,7 @@ t.test('a service may touch only what is its own', async (t) => {
   const users = (await api.request('GET', '/users')) as { name: string }[];
   t.notOk(users.some(({ name }) => name === 'guest'));
   t.match(await api.request('GET', `/permissions/${vhost}/orders`), { write: '^(armature\\.events|orders\\..*)$' });
-  t.match(brokerUrl(state, mesh().rabbitmq.url, 'orders'), /\/armature$/);
+  t.match(brokerUrl(state, mesh().rabbitmq.url, 'orders'), /^amqps:.*\/armature\?cacertfile=/);
 });
 
 t.test('up again changes nothing but starts what is new', async (t) => {

@@ -24,9 +24,9 @@ async function up(state: State, progress: Progress): Promise<void> {
   const sources = await findSources(state, progress, preferredPorts);
   const keys = progress.step('certificates and accounts', () => makeKeys(state), describeKeys);
   const database = async () => {
+    await keys;
     const url = await startDatabase(state, sources, progress, preferredPorts.mysql);
     await progress.step('schemas and accounts', () => provisionDatabase(state, url));
-    await keys;
     const migrating = presentServices().filter((name) => servicePlans[name].stores);
     if (migrating.length > 0)
       await progress.step(
@@ -37,6 +37,7 @@ async function up(state: State, progress: Progress): Promise<void> {
     return url;
   };
   const broker = async () => {
+    await keys;
     const urls = await startBroker(state, sources, progress, preferredPorts.rabbitmq);
     await progress.step('virtual host and accounts', () => provisionBroker(state, urls.management));
     return urls;

@@ -1,13 +1,15 @@
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { withCa } from '@armature/runtime/server-trust.ts';
 import { stop } from '../processes.ts';
 import type { Progress } from '../progress.ts';
 import { readJson, type State, writeAtomically } from '../state.ts';
+import { BrokerApi } from './broker-api.ts';
 import { dockerStarted, hasDocker, startContainers, stopContainers } from './docker.ts';
 import { connectMysql, mysqlInstance, startMysql } from './mysql.ts';
 import { canInstallPackages, installPackages } from './packages.ts';
 import { findServerPrograms, type ServerPrograms } from './programs.ts';
-import { BrokerApi, type BrokerUrls, rabbitmqInstance, startRabbitmq } from './rabbitmq.ts';
+import { type BrokerUrls, rabbitmqInstance, startRabbitmq } from './rabbitmq.ts';
 
 /** The database and the broker that a state folder stands on, with their administrators' accounts. */
 export interface Servers {
@@ -131,14 +133,17 @@ export async function stopServers(state: State, { volumes = false } = {}): Promi
 
 function givenServers(): { mysql?: string; rabbitmq?: BrokerUrls } {
   const mysql = process.env.ARMATURE_MYSQL_ADMIN_URL;
+  const mysqlCa = process.env.ARMATURE_MYSQL_CA_FILE;
   const url = process.env.ARMATURE_RABBITMQ_URL;
   const management = process.env.ARMATURE_RABBITMQ_ADMIN_URL;
+  const rabbitmqCa = process.env.ARMATURE_RABBITMQ_CA_FILE;
   if (Boolean(url) !== Boolean(management)) {
     throw new Error(
-      'ARMATURE_RABBITMQ_URL (amqp://host:port) and ARMATURE_RABBITMQ_ADMIN_URL (http://user:password@host:port of the management API) must be given together',
+      'ARMATURE_RABBITMQ_URL (amqps://host:port) and ARMATURE_RABBITMQ_ADMIN_URL (https://user:password@host:port of the management API) must be given together',
     );
   }
-  return { ...(mysql ? { mysql } : {}), ...(url && management ? { rabbitmq: { url, management } } : {}) };
+  const rabbitmq = url && management && { url: withCa(url, rabbitmqCa), management: withCa(management, rabbitmqCa) };
+  return { ...(mysql ? { mysql: withCa(mysql, mysqlCa) } : {}), ...(rabbitmq ? { rabbitmq } : {}) };
 }
 
 function hasBroker(programs: ServerPrograms): boolean {

@@ -139,8 +139,18 @@ export const runtimeVariables = {
   }),
   stateFile: text('ARMATURE_STATE_FILE', 'where to write the addresses once ready', { fallback: '' }),
   databaseUrl: url('ARMATURE_DATABASE_URL', 'mysql://user:password@host:port/schema', ['mysql']),
+  databaseCaFile: text('ARMATURE_DATABASE_CA_FILE', 'who vouches for the database, PEM; not set: no TLS', {
+    fallback: '',
+  }),
   databasePoolMax: integer('ARMATURE_DATABASE_POOL_MAX', 'database connections', { min: 2, max: 500, fallback: 20 }),
-  brokerUrl: url('ARMATURE_BROKER_URL', 'amqp://user:password@host:port/vhost', ['amqp', 'amqps']),
+  brokerUrl: url('ARMATURE_BROKER_URL', 'amqps://user:password@host:port/vhost', ['amqp', 'amqps']),
+  brokerCaFile: text(
+    'ARMATURE_BROKER_CA_FILE',
+    'who vouches for an amqps:// broker, PEM; not set: public authorities',
+    {
+      fallback: '',
+    },
+  ),
   tlsCertFile: text('ARMATURE_TLS_CERT_FILE', 'certificate of this workload, PEM'),
   tlsKeyFile: text('ARMATURE_TLS_KEY_FILE', 'its private key, PEM'),
   tlsCaFile: text('ARMATURE_TLS_CA_FILE', 'certificates of the authorities to trust, PEM'),

@@ -4,6 +4,7 @@ import type { ServiceContract } from '@armature/proto/contract.ts';
 import { type Config, ConfigError, type ConfigSpec, readConfig, type runtimeVariables } from './config.ts';
 import type { Entity } from './db/database.ts';
 import type { MigrationClass } from './db/migrate.ts';
+import { withCa } from './server-trust.ts';
 import { type Built, type Parts, startService } from './service.ts';
 import { createLogger } from './telemetry/log.ts';
 
@@ -71,12 +72,14 @@ function readOrExit<S extends ConfigSpec>(spec: S): Config<S> {
 async function migrateAndExit<S extends ConfigSpec & typeof runtimeVariables>(
   definition: Definition<S>,
 ): Promise<void> {
-  const { databaseUrl } = readOrExit({ databaseUrl: definition.config.databaseUrl });
+  const { databaseUrl, databaseCaFile } = definition.config;
+  const config = readOrExit({ databaseUrl, databaseCaFile });
   try {
     const { migrate } = await import('./db/migrate.ts');
     const { runtimeMigrations } = await import('./migrations.ts');
     const { migrations } = await definition.migrations();
-    const applied = await migrate(databaseUrl, [...runtimeMigrations, ...migrations]);
+    const url = withCa(config.databaseUrl, config.databaseCaFile);
+    const applied = await migrate(url, [...runtimeMigrations, ...migrations]);
     console.log(
       `${definition.name}: ${applied.length === 0 ? 'schema is up to date' : `applied ${applied.join(', ')}`}`,
     );

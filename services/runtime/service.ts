@@ -19,8 +19,10 @@ import { logging } from './rpc/logging.ts';
 import { rpcMetrics } from './rpc/metrics.ts';
 import { reflection } from './rpc/reflection.ts';
 import { metadataBytesOf, peerOf, type Registration, startServer } from './rpc/server.ts';
+import { certificateGauge, type TlsWatch, watchTls } from './rpc/tls-files.ts';
 import type { Definition } from './run.ts';
 import { type SagaDefinition, startSagaWorker } from './saga/engine.ts';
+import { withCa } from './server-trust.ts';
 import { startAdmin } from './telemetry/admin.ts';
 import type { Logger } from './telemetry/log.ts';
 import { createRegistry, Gauge, type Registry } from './telemetry/metrics.ts';
@@ -69,15 +71,17 @@ export async function startService<S extends ConfigSpec & typeof runtimeVariable
   const { name } = definition;
   const registry = createRegistry(name);
   const open = background(name, log);
+  const tls = watchTls({ certFile: config.tlsCertFile, keyFile: config.tlsKeyFile, caFile: config.tlsCaFile }, { log });
+  certificateGauge(registry, tls);
   const messaging = startMessaging({
     service: name,
-    url: config.brokerUrl,
+    url: withCa(config.brokerUrl, config.brokerCaFile),
     log,
     registry,
     subscriptions,
   });
   const db = await openDatabase({
-    url: config.databaseUrl,
+    url: withCa(config.databaseUrl, config.databaseCaFile),
     entities: definition.entities ?? [],
     poolMax: config.databasePoolMax,
     log,
@@ -86,14 +90,26 @@ export async function startService<S extends ConfigSpec & typeof runtimeVariable
     onEmitted: messaging.wake,
   });
   const tracing = await startTracing(name, config.otlpEndpoint);
-  const clients = clientFactory(config, registry, tracing);
+  const clients = clientFactory(config, tls, registry, tracing);
   const built = await definition.build({ config, db, log, registry, background: open, connect: clients.connect });
   const policy = built.policy ?? (await filePolicy(config.policyFile, log));
   const decide: Decide = (caller, permission) => policy.current()?.decide(caller, permission) ?? null;
   const decisions = decisionCounter(registry);
 
   const statuses = health(definition.contracts.map((contract) => contract.name));
-  const server = await serve({ definition, config, log, registry, db, decide, decisions, statuses, built, tracing });
+  const server = await serve({
+    definition,
+    config,
+    tls,
+    log,
+    registry,
+    db,
+    decide,
+    decisions,
+    statuses,
+    built,
+    tracing,
+  });
   messaging.start(db, {
     contracts: definition.contracts,
     consumers: built.consumers ?? [],
@@ -127,6 +143,7 @@ export async function startService<S extends ConfigSpec & typeof runtimeVariable
       await policy.stop();
       await built.close?.();
       clients.close();
+      tls.stop();
       await db.close();
       await tracing.stop();
       await admin.close();
@@ -148,6 +165,7 @@ function chores(db: Database, messaging: { purge(db: Database): Promise<number> 
 async function serve(parts: {
   definition: Definition<any>;
   config: RuntimeConfig;
+  tls: TlsWatch;
   log: Logger;
   registry: Registry;
   db: Database;
@@ -180,7 +198,7 @@ async function serve(parts: {
   const names = definition.contracts.map((contract) => contract.name);
   const server = await startServer({
     address: config.grpcAddress,
-    tls: { certFile: config.tlsCertFile, keyFile: config.tlsKeyFile, caFile: config.tlsCaFile },
+    tls: parts.tls,
     trustDomain: config.trustDomain,
     registrations: built.services,
     standard: [
@@ -212,14 +230,14 @@ function checkContracts(contracts: readonly ServiceContract[], registrations: re
   }
 }
 
-function clientFactory(config: RuntimeConfig, registry: Registry, tracing: Tracing) {
+function clientFactory(config: RuntimeConfig, tls: TlsWatch, registry: Registry, tracing: Tracing) {
   const metrics = rpcMetrics(registry, 'client');
   const open: { close(): void }[] = [];
   return {
     connect<K extends ServiceContract>(contract: K, service: string, addresses: readonly string[]): Client<K> {
       const client = createClient(contract, {
         addresses,
-        tls: { certFile: config.tlsCertFile, keyFile: config.tlsKeyFile, caFile: config.tlsCaFile },
+        tls,
         expectWorkload: `service:${service}`,
         trustDomain: config.trustDomain,
         interceptors: (method) => [metrics(method), tracing.interceptor],

@@ -1,5 +1,6 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { splitCa } from '@armature/runtime/server-trust.ts';
 import t from 'tap';
 import { connectMysql } from '../../scripts/servers/mysql.ts';
 import { developerCredentials, startMesh, startService, token } from './service.ts';
@@ -8,9 +9,10 @@ import { developerCredentials, startMesh, startService, token } from './service.
 const program = `
 import { createServer } from 'node:http';
 import { renameSync, writeFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { createConnection } from '${import.meta.resolve('mysql2/promise')}';
 const env = process.env;
-const db = await createConnection(env.ARMATURE_DATABASE_URL);
+const db = await createConnection({ uri: env.ARMATURE_DATABASE_URL, ssl: { ca: readFileSync(env.ARMATURE_DATABASE_CA_FILE) } });
 if (process.argv[2] === 'migrate') {
   await db.query('CREATE TABLE thing (id INT PRIMARY KEY)');
   process.exit(0);
@@ -37,8 +39,10 @@ t.test('a service is migrated, started, and told what it needs', async (t) => {
   const service = await startService(t, 'orders', { program: fakeProgram(t.testdir()), peers: { catalog: 'x:1' } });
   const env = (await (await fetch(`http://${service.admin}`)).json()) as Record<string, string>;
   t.match(env, {
-    ARMATURE_DATABASE_URL: service.database!.url,
-    ARMATURE_BROKER_URL: service.vhost!.url('orders'),
+    ARMATURE_DATABASE_URL: splitCa(service.database!.url).url,
+    ARMATURE_DATABASE_CA_FILE: /ca\.pem$/,
+    ARMATURE_BROKER_URL: /^amqps:\/\/orders:/,
+    ARMATURE_BROKER_CA_FILE: /ca\.pem$/,
     ARMATURE_PEER_CATALOG: 'x:1',
     ARMATURE_TRUST_DOMAIN: 'armature.local',
     ARMATURE_TLS_CERT_FILE: /orders\.pem$/,
