@@ -59,7 +59,15 @@ function meshEnvironment(state: State, run: ServiceRun): Record<string, string |
     ARMATURE_POLICY_FILE: policyFile,
     ...peerVariables(run),
     ...(run.name === 'payments' ? { ARMATURE_ACQUIRER_URL: run.acquirerUrl } : {}),
-    ...(run.name === 'notifications' ? { ARMATURE_MAIL_URL: run.mailUrl ?? mailUrl(state) } : {}),
+    ...(['notifications', 'identity'].includes(run.name) ? { ARMATURE_MAIL_URL: run.mailUrl ?? mailUrl(state) } : {}),
+    ...(run.name === 'identity' ? identityEnvironment(run) : {}),
+  };
+}
+
+function identityEnvironment(run: ServiceRun): Record<string, string | undefined> {
+  return {
+    ARMATURE_IDENTITY_ADDRESS: run.http ?? '127.0.0.1:0',
+    ARMATURE_IDENTITY_SECRET: 'for development only, and known to everybody who reads this',
   };
 }
 
