@@ -51,7 +51,8 @@ export async function run<S extends ConfigSpec & typeof runtimeVariables>(defini
     };
     process.on('SIGTERM', () => stop('SIGTERM'));
     process.on('SIGINT', () => stop('SIGINT'));
-    const state = { name: definition.name, pid: process.pid, grpc: service.address, admin: service.adminAddress };
+    const { address: grpc, adminAddress: admin, httpAddress: http } = service;
+    const state = { name: definition.name, pid: process.pid, grpc, admin, ...(http ? { http } : {}) };
     if (config.stateFile) writeState(config.stateFile as string, state);
     log.info(state, 'ready');
   } catch (error) {

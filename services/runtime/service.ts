@@ -47,6 +47,8 @@ export interface Built {
   sweepers?: readonly Sweeper[];
   /** Where the policy comes from, in the service that keeps it. */
   policy?: PolicySource;
+  /** A server of the service's own beside gRPC, listening already; closed with the calls, and named in the state file. */
+  http?: { address: string; close(): Promise<void> };
   /** Runs after everything else has stopped. */
   close?: () => Promise<void>;
 }
@@ -56,6 +58,7 @@ type RuntimeConfig = Config<typeof runtimeVariables>;
 export interface RunningService {
   readonly address: string;
   readonly adminAddress: string;
+  readonly httpAddress?: string | undefined;
   stop(): Promise<void>;
 }
 
@@ -135,10 +138,11 @@ export async function startService<S extends ConfigSpec & typeof runtimeVariable
   return {
     address: server.address,
     adminAddress: admin.address,
+    httpAddress: built.http?.address,
     async stop() {
       stopping = true;
       statuses.set(false);
-      await Promise.all([server.drain(5_000), sweepers.stop(), sagas.stop()]);
+      await Promise.all([server.drain(5_000), built.http?.close(), sweepers.stop(), sagas.stop()]);
       await messaging.stop();
       await policy.stop();
       await built.close?.();
