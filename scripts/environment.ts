@@ -72,7 +72,6 @@ function meshEnvironment(state: State, run: ServiceRun): Variables {
     ARMATURE_TRUST_DOMAIN: trustDomain,
     ARMATURE_TOKEN_ISSUER: run.tokens?.issuer,
     ARMATURE_TOKEN_JWKS: run.tokens?.jwks,
-    ARMATURE_TOKEN_JWKS_FILE: run.tokens?.jwks,
     ARMATURE_COPY_DIR: run.copyDir,
     ARMATURE_REQUEST_HASH_KEY: password(state, `request-hash:${run.name}`),
     ...policyVariables(run),

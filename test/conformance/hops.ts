@@ -1,4 +1,5 @@
 import type { Codec, MethodContract, MethodKind, ServiceContract } from '@armature/proto/contract.ts';
+import { keyFile } from '@armature/runtime/authz/jwks.ts';
 import { policyOf } from '@armature/runtime/authz/policy.ts';
 import { tokenVerifier } from '@armature/runtime/authz/tokens.ts';
 import type { Database } from '@armature/runtime/db/database.ts';
@@ -92,7 +93,7 @@ export async function startHop(
   const { verify } = tokenVerifier({
     issuer: tokenIssuer,
     audience: 'armature',
-    jwksFile: tokenFiles(state).jwks,
+    keys: keyFile(tokenFiles(state).jwks),
   });
   let workloadAt: RpcServer['workloadAt'] = () => null;
   const parts = {
