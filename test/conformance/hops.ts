@@ -17,6 +17,7 @@ import {
   type RpcServer,
   startServer,
 } from '@armature/runtime/rpc/server.ts';
+import type { TlsFiles } from '@armature/runtime/rpc/tls-files.ts';
 import { createRegistry } from '@armature/runtime/telemetry/metrics.ts';
 import { pino } from 'pino';
 import { trustDomain } from '../../scripts/certificates.ts';
@@ -78,12 +79,13 @@ export interface Hop extends RpcServer {
   readonly log: Record<string, unknown>[];
 }
 
-/** Serves the contract with the chain of a real service, under a workload's certificate. */
+/** Serves the contract with the chain of a real service, under a workload's certificate: the tests' own, by default. */
 export async function startHop(
   t: Teardown,
   workload: string,
   db: Database,
   implementation: Implementation<typeof HopContract>,
+  tls?: TlsFiles,
 ): Promise<Hop> {
   const { state } = await testServers();
   const lines: Record<string, unknown>[] = [];
@@ -108,7 +110,7 @@ export async function startHop(
   };
   const server = await startServer({
     address: '127.0.0.1:0',
-    tls: await workloadCertificate(workload),
+    tls: tls ?? (await workloadCertificate(workload)),
     trustDomain,
     registrations: [implement(HopContract, implementation)],
     chain: (method) => serverChain(parts, method),
@@ -120,10 +122,10 @@ export async function startHop(
 }
 
 /** A client of a hop, with the certificate of `as`. */
-export async function hopClient(t: Teardown, hop: { address: string }, workload: string, as: string) {
+export async function hopClient(t: Teardown, hop: { address: string }, workload: string, as: string, tls?: TlsFiles) {
   const client = createClient(HopContract, {
     addresses: [hop.address],
-    tls: await workloadCertificate(as),
+    tls: tls ?? (await workloadCertificate(as)),
     expectWorkload: `service:${workload}`,
   });
   t.teardown(() => client.close());
