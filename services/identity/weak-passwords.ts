@@ -151,7 +151,7 @@ export function isCommon(password: string): boolean {
 }
 
 /** Every password that a core and an ending make and that is long enough to be chosen, for the test. */
-export function* commonPasswords(): Generator<string> {
+export function* weakPasswords(): Generator<string> {
   for (const core of new Set([...coresOfWords(), ...coresOfKeys()])) {
     for (const ending of endings) if (core.length + ending.length >= 8) yield core + ending;
   }
