@@ -18,6 +18,7 @@ import { openProvider } from './provider.ts';
 import { sealing as sealingOf } from './sealing.ts';
 import { identityService } from './service.ts';
 import { signIn as signInOf } from './sign-in.ts';
+import { payloadOf } from './signed-tokens.ts';
 import { site } from './site.ts';
 import { accountStore } from './store.ts';
 import { throttle as throttleOf } from './throttle.ts';
@@ -62,7 +63,7 @@ export async function identity({ background, config, db, log, registry }: Parts<
           if (!account) return {};
           return { email: account.email, email_verified: isVerified(account), name: account.displayName };
         },
-        remember: async () => {},
+        remember: (token, times) => adapter(token.kind).upsert(token.jti, payloadOf(token, times), token.remainingTTL),
         failed,
       }),
   });
@@ -73,8 +74,9 @@ export async function identity({ background, config, db, log, registry }: Parts<
     address: config.identityAddress,
     tls: { certFile: config.tlsCertFile, keyFile: config.tlsKeyFile },
     answer: site({
-      provider: ring.provider,
-      interaction: interactions({ provider: ring.provider, signIn, sealing }),
+      ring,
+      issuer: config.tokenIssuer,
+      interaction: interactions({ provider: () => ring.present().provider, signIn, sealing }),
       pages: landing({ db, accounts, passwords, sealing, background }),
       failed,
     }),
