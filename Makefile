@@ -13,10 +13,11 @@ generated := proto/gen/descriptors.binpb
 contracts := $(shell find proto -name '*.proto' -not -path 'proto/gen/*') buf.gen.yaml scripts/generate.ts \
   $(wildcard scripts/protoc-gen-armature/*.ts)
 
-.PHONY: help install gen up down clean status logs demo seed token call verify test check fmt certs
+.PHONY: help install gen up down clean status logs demo seed token call verify test check fmt certs \
+  access-matrix access-diff
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 install: $(packages) ## Install the packages that package-lock.json pins
 
@@ -59,12 +60,18 @@ test: ready ## Run the tests; FILES="a.test.ts b.test.ts" chooses some
 check: ready ## Check types, style, contracts and house rules
 	@node scripts/check.ts
 
+access-matrix: ready ## Show who may call and publish what; FILE=another.csv FORMAT=csv|md
+	@node scripts/access-matrix.ts
+
+access-diff: ready ## Show what policy and contracts open and close since a commit: make access-diff BASE=main
+	@node scripts/access-diff.ts $(BASE)
+
 fmt: $(packages) ## Format the code
 	@biome check --write .
 	@buf format --write --exclude-path proto/buf --exclude-path proto/google --exclude-path proto/grpc
 
-certs: ready ## Make the development certificates, or renew those about to end
-	@node scripts/certs.ts
+certs: ready ## Renew certificates that are about to end; STEP=start, switch, retire changes the authority
+	@node scripts/certs.ts $(STEP)
 
 .PHONY: ready
 ready: $(packages) $(generated)

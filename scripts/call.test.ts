@@ -11,7 +11,8 @@ import { FileDescriptorSetSchema } from '@bufbuild/protobuf/wkt';
 import { decodeJwt } from 'jose';
 import t from 'tap';
 import { testServers } from '../test/support/infra.ts';
-import { startService } from '../test/support/service.ts';
+import { startService, token } from '../test/support/service.ts';
+import { tokenIssuer } from '../test/support/token.ts';
 import { nearest } from './call/nearest.ts';
 import { renderRefusal } from './call/refusal.ts';
 import { parseRequest } from './call/request.ts';
@@ -19,8 +20,8 @@ import { certificateFiles, workloadIds } from './certificates.ts';
 import { inParallel } from './demo/parallel.ts';
 import { policyFile } from './environment.ts';
 import { reservePorts } from './ports.ts';
-import { repository, type State } from './state.ts';
-import { tokenFiles } from './token.ts';
+import { keepToken } from './sign-in/token-cache.ts';
+import { repository } from './state.ts';
 
 const inventory = 'armature.inventory.v1.InventoryService';
 const dir = mkdtempSync(join(tmpdir(), 'armature-call-'));
@@ -34,6 +35,11 @@ describeMesh('running', {
   catalog: { name: 'catalog', state: 'ready', restarts: 0, grpc: `127.0.0.1:${closedPort}` },
   orders: { name: 'orders', state: 'restarting', restarts: 3 },
 });
+// Tokens that were kept are used as they are, so nobody has to sign in here: the tests' key stands for identity.
+for (const id of ['ada', 'bo', 'admin', 'eve']) {
+  const issued = { token: await token(id), expiresAt: Date.now() + 3_600_000 };
+  keepToken(join(dir, 'running'), tokenIssuer, { kind: 'user', id }, issued);
+}
 // Another service's address in the place of inventory's must not be believed.
 describeMesh('confused', { catalog: { name: 'catalog', state: 'ready', restarts: 0, grpc: service.grpc } });
 
@@ -43,7 +49,7 @@ function describeMesh(name: string, services: object): void {
   const mesh = {
     services,
     certificates: { ...Object.fromEntries(certificates), ca: certificateFiles(state, 'ca').cert },
-    tokens: tokenFiles(state as State),
+    tokens: { issuer: tokenIssuer, jwks: `${tokenIssuer}/jwks` },
     policy: policyFile,
   };
   writeFileSync(join(dir, name, 'mesh.json'), JSON.stringify(mesh));
@@ -226,6 +232,28 @@ const rows: (Asked & { name: string; code?: number; says: RegExp })[] = [
     says: /^AS=custmer:ada is not understood; did you mean customer\?/,
   },
   {
+    name: 'somebody who has no account here',
+    AS: 'customer:adda',
+    RPC: `${inventory}/BatchGetStock`,
+    code: 1,
+    says: /^AS=customer:adda: nobody of that name has an account here; did you mean ada\? There are: ada, eve, /,
+  },
+  {
+    name: 'a program that has no account here',
+    AS: 'client:accounting',
+    RPC: `${inventory}/BatchGetStock`,
+    code: 1,
+    says: /^AS=client:accounting: nobody of that name has an account here\. There are: reports\./,
+  },
+  {
+    name: 'somebody who would have to sign in while identity does not run',
+    AS: 'customer:grace',
+    RPC: `${inventory}/BatchGetStock`,
+    DATA: stock,
+    code: 1,
+    says: /^identity is not running; make status tells more/,
+  },
+  {
     name: 'an unknown service as the caller',
     AS: 'service:order',
     RPC: `${inventory}/BatchGetStock`,
@@ -308,7 +336,7 @@ t.test('a token for other programs', async (t) => {
   const printed = await start({ program: 'print-token.ts', AS: 'staff:bo' }).ended;
   t.match(decodeJwt(printed.stdout.trim()), { sub: 'bo', aud: 'armature' });
   const refused = await start({ program: 'print-token.ts', AS: 'nobody' }).ended;
-  t.match(refused, { code: 1, stdout: '', stderr: /AS=nobody calls without a token; name a user/ });
+  t.match(refused, { code: 1, stdout: '', stderr: /AS=nobody calls without a token; name somebody who signs in/ });
 });
 
 t.test('a refusal with everything that it can bring', async (t) => {

@@ -4,12 +4,13 @@ import { randomUUID } from 'node:crypto';
 import { RpcError } from '@armature/runtime/rpc/errors.ts';
 import { fromBinary, type JsonValue, type Message, toBinary, toJson } from '@bufbuild/protobuf';
 import { listService, showService } from './call/listing.ts';
-import { doubtAbout, type Principal, parsePrincipal, tokenFor } from './call/principal.ts';
+import { doubtAbout, type Principal, parsePrincipal } from './call/principal.ts';
 import { type Promises, promisesOf } from './call/reflection.ts';
 import { renderRefusal } from './call/refusal.ts';
 import { parseRequest, readData } from './call/request.ts';
 import { runningMesh } from './call/running-mesh.ts';
 import { findAll, findTarget, type Target } from './call/target.ts';
+import { tokenFor } from './call/tokens.ts';
 import type { Mesh } from './mesh.ts';
 
 const width = process.stdout.columns ?? 120;
@@ -53,7 +54,7 @@ async function call(target: CallableTarget, text: string, mesh: Mesh, principal:
   const promises = promisesOf(method, registry);
   fillInKey(request, target, promises);
   const { defaultMs = fallbackTimeoutMs } = promises.deadline ?? {};
-  const token = principal.user ? await tokenFor(principal.user, mesh) : undefined;
+  const token = principal.owner ? await tokenFor(principal.owner, mesh) : undefined;
   const ending = new AbortController();
   process.once('SIGINT', () => ending.abort());
   const sending = { timeoutMs: defaultMs, token, signal: ending.signal };

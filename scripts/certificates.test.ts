@@ -7,6 +7,7 @@ import {
   issueCertificate,
   readCa,
   saveCertificate,
+  serverNames,
   workloadIds,
   workloadRequest,
 } from './certificates.ts';
@@ -17,7 +18,7 @@ const dayMs = 24 * 3600 * 1000;
 t.test('every workload has a certificate that everybody accepts', async (t) => {
   const state = openState(t.testdir());
   const names = Object.keys(workloadIds());
-  t.same((await ensureCertificates(state)).sort(), [...names, 'ca'].sort());
+  t.same((await ensureCertificates(state)).sort(), [...names, ...serverNames, 'ca'].sort());
   const ca = new X509Certificate(readFileSync(certificateFiles(state, 'ca').cert));
   t.ok(ca.ca);
   for (const [name, id] of Object.entries(workloadIds())) {
@@ -33,6 +34,16 @@ t.test('every workload has a certificate that everybody accepts', async (t) => {
       t.ok(days > 29 && days <= 30, `valid for 30 days: ${days}`);
       t.equal(statSync(files.key).mode & 0o777, 0o600, 'only its owner reads the key');
     });
+  }
+});
+
+t.test('a database and a broker are known by name only, and are nobody in the mesh', async (t) => {
+  const state = openState(t.testdir());
+  await ensureCertificates(state);
+  for (const name of serverNames) {
+    const leaf = new X509Certificate(readFileSync(certificateFiles(state, name).cert));
+    t.equal(leaf.subjectAltName, 'DNS:localhost, IP Address:127.0.0.1');
+    t.same(leaf.keyUsage, ['1.3.6.1.5.5.7.3.1'], 'for servers alone');
   }
 });
 

@@ -1,7 +1,8 @@
 import 'reflect-metadata';
-import { webcrypto } from 'node:crypto';
+import { createPrivateKey, webcrypto } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { certificatesIn } from '@armature/runtime/rpc/tls-files.ts';
 import {
   AuthorityKeyIdentifierExtension,
   BasicConstraintsExtension,
@@ -46,6 +47,8 @@ export interface CertificateRequest {
   notBefore?: Date;
   notAfter?: Date;
   isCa?: boolean;
+  /** What a leaf may be used for: both ends of a connection when left out, anything when empty. */
+  usages?: readonly ('server' | 'client')[];
   /** A key to go on with; a new one is made otherwise. */
   keys?: KeyPair;
 }
@@ -57,7 +60,7 @@ export interface CertificateFiles {
 
 /** Makes one certificate, good or deliberately bad: nothing of the request is checked. */
 export async function issueCertificate(request: CertificateRequest): Promise<Issued> {
-  const { ca, commonName = 'armature development', isCa = false } = request;
+  const { ca, commonName = 'armature development', isCa = false, usages = ['server', 'client'] } = request;
   const keys = request.keys ?? ((await webcrypto.subtle.generateKey(algorithm, true, ['sign', 'verify'])) as KeyPair);
   // Clocks of two machines differ, so a certificate is valid from a little before now.
   const notBefore = request.notBefore ?? new Date(Date.now() - 5 * 60 * 1000);
@@ -67,6 +70,7 @@ export async function issueCertificate(request: CertificateRequest): Promise<Iss
     ...(request.dns ?? []).map((value) => ({ type: 'dns' as const, value })),
     ...(request.ips ?? []).map((value) => ({ type: 'ip' as const, value })),
   ];
+  const extended = usages.map((end) => ExtendedKeyUsage[`${end}Auth`]);
   const usage = isCa
     ? KeyUsageFlags.keyCertSign | KeyUsageFlags.cRLSign | KeyUsageFlags.digitalSignature
     : KeyUsageFlags.digitalSignature;
@@ -82,7 +86,7 @@ export async function issueCertificate(request: CertificateRequest): Promise<Iss
     extensions: [
       new BasicConstraintsExtension(isCa, undefined, true),
       new KeyUsagesExtension(usage, true),
-      ...(isCa ? [] : [new ExtendedKeyUsageExtension([ExtendedKeyUsage.serverAuth, ExtendedKeyUsage.clientAuth])]),
+      ...(isCa || extended.length === 0 ? [] : [new ExtendedKeyUsageExtension(extended)]),
       ...(names.length > 0 ? [new SubjectAlternativeNameExtension(names)] : []),
       await SubjectKeyIdentifierExtension.create(keys.publicKey),
       ...(ca ? [await AuthorityKeyIdentifierExtension.create(ca.keys.publicKey)] : []),
@@ -98,6 +102,13 @@ export function workloadRequest(ca: Issued, id: string): CertificateRequest {
   return { ca, commonName: name, uris: [id], dns: ['localhost'], ips: ['127.0.0.1'] };
 }
 
+/** What stands on our side of no call and so has no SPIFFE id: its key would not make a workload of anybody. */
+export const serverNames = ['mysql', 'rabbitmq'] as const;
+
+function serverRequest(ca: Issued, name: string): CertificateRequest {
+  return { ca, commonName: name, dns: ['localhost'], ips: ['127.0.0.1'], usages: ['server'] };
+}
+
 export function certificateFiles(state: State, name: string): CertificateFiles {
   const path = join(state.dir, 'certificates', name);
   return { cert: `${path}.pem`, key: `${path}.key` };
@@ -110,17 +121,22 @@ export function workloadIds(): Record<string, string> {
 }
 
 /**
- * Makes what is missing of the development PKI and renews what ends within a week. A renewed certificate keeps
- * its key, so a process that reads the two files at any moment finds a pair. Answers the names it wrote.
+ * Makes what is missing of the development PKI and renews what ends within a week or is signed by another
+ * authority than today's. A renewed certificate keeps its key, so a process that reads the two files at any
+ * moment finds a pair. Answers the names it wrote.
  */
 export async function ensureCertificates(state: State, ids: Record<string, string> = workloadIds()): Promise<string[]> {
   const written: string[] = [];
   const ca = await developmentCa(state, written);
-  for (const [name, id] of Object.entries(ids)) {
+  const requests = [
+    ...Object.entries(ids).map(([name, id]) => [name, workloadRequest(ca, id)] as const),
+    ...serverNames.map((name) => [name, serverRequest(ca, name)] as const),
+  ];
+  for (const [name, request] of requests) {
     const files = certificateFiles(state, name);
     const current = await readCertificate(files);
     if (current && isFresh(current) && (await signedBy(current, ca))) continue;
-    save(files, await issueCertificate({ ...workloadRequest(ca, id), keys: current?.keys }));
+    save(files, await issueCertificate({ ...request, keys: current?.keys }));
     written.push(name);
   }
   return written;
@@ -128,20 +144,35 @@ export async function ensureCertificates(state: State, ids: Record<string, strin
 
 /** The development CA with its key, for tests that need certificates of their own. */
 export async function readCa(state: State): Promise<Issued> {
-  const ca = await readCertificate(certificateFiles(state, 'ca'));
+  const ca = await readAuthority(state, 'ca');
   if (!ca) throw new Error(`${certificateFiles(state, 'ca').cert} is missing; run make certs`);
   return ca;
 }
 
 async function developmentCa(state: State, written: string[]): Promise<Issued> {
   const files = certificateFiles(state, 'ca');
-  const current = await readCertificate(files);
+  const current = await readAuthority(state, 'ca');
   if (current && isFresh(current)) return current;
-  const notAfter = new Date(Date.now() + caDays * dayMs);
-  const ca = await issueCertificate({ commonName: 'Armature development CA', isCa: true, notAfter });
+  const ca = await issueCa();
   save(files, ca);
   written.push('ca');
   return ca;
+}
+
+export function issueCa(): Promise<Issued> {
+  const notAfter = new Date(Date.now() + caDays * dayMs);
+  return issueCertificate({ commonName: 'Armature development CA', isCa: true, notAfter });
+}
+
+/** The authority whose key is <name>.key. Its certificate is one of those in ca.pem, which everybody trusts. */
+export async function readAuthority(state: State, name: string): Promise<Issued | undefined> {
+  const keyFile = certificateFiles(state, name).key;
+  const bundle = certificateFiles(state, 'ca').cert;
+  if (!existsSync(keyFile) || !existsSync(bundle)) return undefined;
+  const keyPem = readFileSync(keyFile, 'utf8').trim();
+  const key = createPrivateKey(keyPem);
+  const certificate = certificatesIn(readFileSync(bundle, 'utf8')).find((one) => one.checkPrivateKey(key));
+  return certificate && issued(certificate.toString().trim(), keyPem);
 }
 
 /** The key goes first: a reader that finds the certificate finds its key too. */
@@ -157,10 +188,12 @@ export function saveCertificate(state: State, name: string, issued: Issued): Cer
   return files;
 }
 
-async function readCertificate(files: CertificateFiles): Promise<Issued | undefined> {
+export async function readCertificate(files: CertificateFiles): Promise<Issued | undefined> {
   if (!existsSync(files.cert) || !existsSync(files.key)) return undefined;
-  const pem = readFileSync(files.cert, 'utf8').trim();
-  const keyPem = readFileSync(files.key, 'utf8').trim();
+  return issued(readFileSync(files.cert, 'utf8').trim(), readFileSync(files.key, 'utf8').trim());
+}
+
+async function issued(pem: string, keyPem: string): Promise<Issued> {
   const certificate = new X509Certificate(pem);
   const privateKey = await webcrypto.subtle.importKey('pkcs8', PemConverter.decodeFirst(keyPem), algorithm, true, [
     'sign',
@@ -173,6 +206,6 @@ function isFresh({ certificate }: Issued): boolean {
   return certificate.notAfter.getTime() - Date.now() > renewWithinDays * dayMs;
 }
 
-function signedBy({ certificate }: Issued, ca: Issued): Promise<boolean> {
+export function signedBy({ certificate }: Issued, ca: Issued): Promise<boolean> {
   return certificate.verify({ publicKey: ca.certificate, signatureOnly: true });
 }

@@ -1,10 +1,9 @@
 import { join } from 'node:path';
 import { type CertificateFiles, certificateFiles, workloadIds } from './certificates.ts';
-import { policyFile } from './environment.ts';
+import { policyFile, type TokenTrust } from './environment.ts';
 import type { ProcessIdentity } from './processes.ts';
 import { knownServers, type Servers } from './servers/servers.ts';
 import { readJson, type State, writeAtomically } from './state.ts';
-import { tokenFiles } from './token.ts';
 
 /** One service as the supervisor sees it. */
 export interface MeshService {
@@ -12,7 +11,7 @@ export interface MeshService {
   pid?: number;
   /** With the pid, tells this process from any later one of the same pid. */
   started?: string;
-  /** host:port; the acquirer has `http` instead of the other two. */
+  /** host:port; the acquirer has only `http`, and identity has it as well, for HTTPS. */
   grpc?: string;
   admin?: string;
   http?: string;
@@ -27,7 +26,9 @@ export interface Mesh extends Servers {
   services: Record<string, MeshService>;
   acquirer?: MeshService;
   certificates: { ca: string } & Record<string, CertificateFiles | string>;
-  tokens: { jwks: string; key: string };
+  /** Who issues access tokens. */
+  tokens: TokenTrust;
+  /** The policy that access began with; the one in force it tells itself. */
   policy: string;
 }
 
@@ -38,7 +39,7 @@ export function readMesh(state: State): Mesh | undefined {
 }
 
 /** It holds the administrators' passwords, so only its owner may read it. */
-export function writeMesh(state: State, services: readonly MeshService[]): void {
+export function writeMesh(state: State, services: readonly MeshService[], tokens: TokenTrust): void {
   const servers = knownServers(state);
   if (!servers) throw new Error(`${join(state.dir, 'servers.json')} is missing; run make up`);
   const acquirer = services.find(({ name }) => name === 'acquirer');
@@ -49,7 +50,7 @@ export function writeMesh(state: State, services: readonly MeshService[]): void 
     ...(acquirer ? { acquirer } : {}),
     ...servers,
     certificates: { ...Object.fromEntries(certificates), ca: certificateFiles(state, 'ca').cert },
-    tokens: tokenFiles(state),
+    tokens,
     policy: policyFile,
   };
   writeAtomically(meshFile(state), JSON.stringify(mesh, null, 2), 0o600);

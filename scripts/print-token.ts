@@ -1,15 +1,18 @@
-// Prints an access token of a user for an hour, for buf curl, grpcurl and other programs: AS=customer:ada.
-import { doubtAbout, parsePrincipal, tokenFor } from './call/principal.ts';
+// Prints an access token of a person or a program, for buf curl, grpcurl and other programs: AS=customer:ada. They sign
+// in to identity for it; a token is good for ten minutes, and used again while a minute is left.
+import { doubtAbout, parsePrincipal } from './call/principal.ts';
 import { runningMesh } from './call/running-mesh.ts';
+import { tokenFor } from './call/tokens.ts';
 import { fail } from './progress.ts';
 
 async function main(as: string): Promise<void> {
   const mesh = runningMesh();
   const principal = parsePrincipal(as, mesh);
-  if (!principal.user) throw new Error(`AS=${as} calls without a token; name a user, such as AS=customer:ada`);
+  if (!principal.owner)
+    throw new Error(`AS=${as} calls without a token; name somebody who signs in, such as AS=customer:ada`);
   const doubt = doubtAbout(as, principal, mesh);
   if (doubt) console.error(`note: ${doubt}`);
-  console.log(await tokenFor(principal.user, mesh));
+  console.log(await tokenFor(principal.owner, mesh));
 }
 
 await main(process.env.AS || 'customer:ada').catch(fail);

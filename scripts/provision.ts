@@ -1,6 +1,7 @@
+import { splitCa, withCa } from '@armature/runtime/server-trust.ts';
 import type { Connection, RowDataPacket } from 'mysql2/promise';
+import { BrokerApi } from './servers/broker-api.ts';
 import { connectMysql } from './servers/mysql.ts';
-import { BrokerApi } from './servers/rabbitmq.ts';
 import { storingServices } from './services.ts';
 import { password, type State } from './state.ts';
 
@@ -45,19 +46,28 @@ export async function withConnection<T>(url: string, work: (connection: Connecti
   return work(connection).finally(() => connection.end());
 }
 
-/** Makes a schema with its two accounts. Repeating it changes nothing but the passwords, to those of this state. */
+/**
+ * Makes a schema with its two accounts. Repeating it changes nothing but the passwords, to those of this state.
+ * Where the administrator comes by TLS, the accounts are refused without it.
+ */
 export async function createSchema(state: State, connection: Connection, accounts: SchemaAccounts): Promise<void> {
   const { schema, user, migrator } = accounts;
   await connection.query('CREATE DATABASE IF NOT EXISTS ?? CHARACTER SET utf8mb4 COLLATE utf8mb4_bin', [schema]);
+  const requirement = (await isEncrypted(connection)) ? 'SSL' : 'NONE';
   for (const account of [user, migrator]) {
     const secret = databasePassword(state, account);
-    await connection.query("CREATE USER IF NOT EXISTS ?@'%' IDENTIFIED BY ?", [account, secret]);
-    await connection.query("ALTER USER ?@'%' IDENTIFIED BY ?", [account, secret]);
+    await connection.query(`CREATE USER IF NOT EXISTS ?@'%' IDENTIFIED BY ? REQUIRE ${requirement}`, [account, secret]);
+    await connection.query(`ALTER USER ?@'%' IDENTIFIED BY ? REQUIRE ${requirement}`, [account, secret]);
   }
   const pattern = exactly(schema);
   await connection.query(`GRANT SELECT, INSERT, EXECUTE, CREATE TEMPORARY TABLES ON ${pattern}.* TO ?@'%'`, [user]);
   await connection.query(`GRANT ALL PRIVILEGES ON ${pattern}.* TO ?@'%'`, [migrator]);
   await grantChanges(connection, accounts);
+}
+
+async function isEncrypted(connection: Connection): Promise<boolean> {
+  const [rows] = await connection.query<RowDataPacket[]>("SHOW SESSION STATUS LIKE 'Ssl_cipher'");
+  return Boolean(rows[0]?.Value);
 }
 
 /**
@@ -94,12 +104,15 @@ export function databasePassword(state: State, account: string): string {
 
 export function databaseUrl(state: State, serverUrl: string, account: string, schema: string): string {
   const { host } = new URL(serverUrl);
-  return `mysql://${account}:${databasePassword(state, account)}@${host}/${schema}`;
+  const url = `mysql://${account}:${databasePassword(state, account)}@${host}/${schema}`;
+  return withCa(url, splitCa(serverUrl).caFile);
 }
 
 export function brokerUrl(state: State, serverUrl: string, service: string, virtualHost: string = vhost): string {
-  const { host } = new URL(serverUrl);
-  return `amqp://${service}:${password(state, `rabbitmq:${service}`)}@${host}/${encodeURIComponent(virtualHost)}`;
+  const { protocol, host } = new URL(serverUrl);
+  const account = `${service}:${password(state, `rabbitmq:${service}`)}`;
+  const url = `${protocol}//${account}@${host}/${encodeURIComponent(virtualHost)}`;
+  return withCa(url, splitCa(serverUrl).caFile);
 }
 
 export async function createBrokerUsers(state: State, api: BrokerApi, services: readonly string[]): Promise<void> {
@@ -114,8 +127,8 @@ export async function createBrokerUsers(state: State, api: BrokerApi, services: 
 }
 
 /**
- * Makes a virtual host in which each service may touch only the event exchange and what carries its own name,
- * and may publish events only under its own name.
+ * Makes a virtual host with the exchange of events, in which each service may make, fill and read only what carries
+ * its own name, and beyond that only publish events under its own name and bind its queues to the exchange.
  */
 export async function createVirtualHost(api: BrokerApi, name: string, services: readonly string[]): Promise<void> {
   const host = encodeURIComponent(name);
@@ -124,11 +137,15 @@ export async function createVirtualHost(api: BrokerApi, name: string, services: 
   const { name: administrator } = (await api.request('GET', '/whoami')) as { name: string };
   const all = { configure: '.*', write: '.*', read: '.*' };
   await api.request('PUT', `/permissions/${host}/${encodeURIComponent(administrator)}`, all);
+  await api.request('PUT', `/exchanges/${host}/${exchange}`, { type: 'topic', durable: true });
   await Promise.all(
     services.map(async (service) => {
-      const own = `^(${exchange.replace('.', '\\.')}|${service}\\..*)$`;
+      const own = `^${service}\\..*$`;
+      const ownAndEvents = `^(${exchange.replace('.', '\\.')}|${service}\\..*)$`;
       const path = `${host}/${encodeURIComponent(service)}`;
-      await api.request('PUT', `/permissions/${path}`, { configure: own, write: own, read: own });
+      // Whoever may configure the exchange could delete it, with everybody's bindings.
+      const rights = { configure: own, write: ownAndEvents, read: ownAndEvents };
+      await api.request('PUT', `/permissions/${path}`, rights);
       await api.request('PUT', `/topic-permissions/${path}`, { exchange, write: `^${service}\\..*`, read: '.*' });
     }),
   );

@@ -2,8 +2,9 @@
 // services that are not running, SIGTERM ends it and them.
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { mailDirectory, type ServiceRun, serviceEnvironment } from './environment.ts';
+import { identityTrust, mailDirectory, type ServiceRun, serviceEnvironment } from './environment.ts';
 import { identityOf, meshServices, readMesh, writeMesh } from './mesh.ts';
+import { bootstrapFile } from './people.ts';
 import { portFor } from './ports.ts';
 import { identify, isAlive, stop } from './processes.ts';
 import { brokerUrl, databaseUrl, serviceAccounts } from './provision.ts';
@@ -31,6 +32,7 @@ const record = (line?: string) => {
   writeMesh(
     state,
     [...supervised.values()].map(({ service }) => service),
+    identityTrust(addresses.identity.http!),
   );
 };
 
@@ -115,6 +117,9 @@ function runOf(name: ServiceName): ServiceRun {
     peers: Object.fromEntries(grpc),
     acquirerUrl: `http://${addresses.acquirer.http}`,
     dataDir: acquirerDirectory,
+    tokens: identityTrust(addresses.identity.http!),
+    copyDir: join(state.dir, 'copies', name),
+    bootstrapFile: bootstrapFile(state),
     ...(servicePlans[name].stores
       ? {
           databaseUrl: databaseUrl(state, servers.mysql.url, user, schema),

@@ -7,8 +7,9 @@ import t from 'tap';
 import { identityOf, type Mesh, meshServices, readMesh } from './mesh.ts';
 import { identify, isAlive } from './processes.ts';
 import { brokerUrl, databaseUrl, serviceAccounts, vhost } from './provision.ts';
+import { BrokerApi } from './servers/broker-api.ts';
 import { connectMysql, mysqlInstance } from './servers/mysql.ts';
-import { BrokerApi, rabbitmqInstance } from './servers/rabbitmq.ts';
+import { rabbitmqInstance } from './servers/rabbitmq.ts';
 import { openState, openTestState, repository } from './state.ts';
 import { runsDirectory, stopEverything } from './stop.ts';
 import { runningSupervisor } from './supervisor-process.ts';
@@ -16,10 +17,11 @@ import { runningSupervisor } from './supervisor-process.ts';
 const program = `
 import { createServer } from 'node:http';
 import { renameSync, writeFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { createConnection } from '${import.meta.resolve('mysql2/promise')}';
 const env = process.env;
 if (env.ARMATURE_DATABASE_URL) {
-  const db = await createConnection(env.ARMATURE_DATABASE_URL);
+  const db = await createConnection({ uri: env.ARMATURE_DATABASE_URL, ssl: { ca: readFileSync(env.ARMATURE_DATABASE_CA_FILE) } });
   if (process.argv[2] === 'migrate') await db.query('CREATE TABLE IF NOT EXISTS thing (id INT PRIMARY KEY)');
   else await db.query('SELECT * FROM thing');
   await db.end();
@@ -74,10 +76,12 @@ t.test('up starts everything', async (t) => {
     services: { orders: { name: 'orders', state: 'ready', restarts: 0, grpc: /^127\.0\.0\.1:\d+$/, admin: /:\d+$/ } },
     acquirer: { state: 'ready', http: /^127\.0\.0\.1:\d+$/ },
     mysql: { url: /^mysql:/ },
-    rabbitmq: { url: /^amqp:/, management: /^http:/ },
+    rabbitmq: { url: /^amqps:/, management: /^https:/ },
+    tokens: { issuer: /^https:\/\/localhost:\d+$/, jwks: /^https:\/\/localhost:\d+\/jwks$/ },
     policy: /policy\.csv$/,
   });
-  for (const file of [mesh().certificates.ca, mesh().tokens.jwks]) t.ok(existsSync(file), file);
+  t.ok(existsSync(mesh().certificates.ca));
+  t.equal(statSync(join(dir, 'identity', 'bootstrap.json')).mode & 0o777, 0o600, 'so does what identity is told');
   t.equal(statSync(join(dir, 'mesh.json')).mode & 0o777, 0o600, 'it holds passwords');
 });
 
@@ -87,6 +91,15 @@ t.test('every service is told of the others', async (t) => {
   t.equal(told.ARMATURE_PEER_PAYMENTS, payments!.grpc);
   t.match(told.ARMATURE_PEER_CATALOG, /^127\.0\.0\.1:\d+$/, 'also of those that are not there yet');
   t.equal(told.ARMATURE_PEER_ORDERS, undefined);
+  const { issuer, jwks } = mesh().tokens;
+  t.match(told, {
+    ARMATURE_TOKEN_ISSUER: issuer,
+    ARMATURE_TOKEN_JWKS: jwks,
+    ARMATURE_PEER_ACCESS: /^127\.0\.0\.1:\d+$/,
+    ARMATURE_COPY_DIR: join(dir, 'copies', 'orders'),
+    ARMATURE_REQUEST_HASH_KEY: /^[\w-]{32}$/,
+  });
+  t.equal(told.ARMATURE_POLICY_FILE, undefined, 'policy comes from access');
 });
 
 t.test('a service may touch only what is its own', async (t) => {
@@ -106,7 +119,7 @@ t.test('a service may touch only what is its own', async (t) => {
   const users = (await api.request('GET', '/users')) as { name: string }[];
   t.notOk(users.some(({ name }) => name === 'guest'));
   t.match(await api.request('GET', `/permissions/${vhost}/orders`), { write: '^(armature\\.events|orders\\..*)$' });
-  t.match(brokerUrl(state, mesh().rabbitmq.url, 'orders'), /\/armature$/);
+  t.match(brokerUrl(state, mesh().rabbitmq.url, 'orders'), /^amqps:.*\/armature\?cacertfile=/);
 });
 
 t.test('up again changes nothing but starts what is new', async (t) => {

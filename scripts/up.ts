@@ -6,13 +6,13 @@ import { ensureCertificates } from './certificates.ts';
 import { withLock } from './lock.ts';
 import { type MeshService, meshFile, meshServices, readMesh } from './mesh.ts';
 import { migrateAll } from './migrate.ts';
+import { writeBootstrap } from './people.ts';
 import { fail, type Progress, terminalProgress } from './progress.ts';
 import { provisionBroker, provisionDatabase } from './provision.ts';
 import { allFinished, findSources, rememberServers, startBroker, startDatabase } from './servers/servers.ts';
 import { presentServices, servicePlans } from './services.ts';
 import { openState, type State, tail } from './state.ts';
 import { ensureSupervisor, supervisorLog } from './supervisor-process.ts';
-import { ensureTokenKey } from './token.ts';
 
 const preferredPorts = { mysql: 7306, rabbitmq: 7672 };
 const readyDeadlineMs = 60_000;
@@ -22,11 +22,11 @@ const hopelessRestarts = 3;
 async function up(state: State, progress: Progress): Promise<void> {
   const start = performance.now();
   const sources = await findSources(state, progress, preferredPorts);
-  const keys = progress.step('certificates and keys', () => makeKeys(state), describeKeys);
+  const keys = progress.step('certificates and accounts', () => makeKeys(state), describeKeys);
   const database = async () => {
+    await keys;
     const url = await startDatabase(state, sources, progress, preferredPorts.mysql);
     await progress.step('schemas and accounts', () => provisionDatabase(state, url));
-    await keys;
     const migrating = presentServices().filter((name) => servicePlans[name].stores);
     if (migrating.length > 0)
       await progress.step(
@@ -37,6 +37,7 @@ async function up(state: State, progress: Progress): Promise<void> {
     return url;
   };
   const broker = async () => {
+    await keys;
     const urls = await startBroker(state, sources, progress, preferredPorts.rabbitmq);
     await progress.step('virtual host and accounts', () => provisionBroker(state, urls.management));
     return urls;
@@ -57,8 +58,9 @@ async function up(state: State, progress: Progress): Promise<void> {
 }
 
 async function makeKeys(state: State): Promise<string[]> {
-  const written = await ensureCertificates(state);
-  return (await ensureTokenKey(state)) ? [...written, 'token key'] : written;
+  // Always anew: identity makes what is missing, and people may have been added here.
+  writeBootstrap(state);
+  return ensureCertificates(state);
 }
 
 const describeKeys = (written: string[]) => (written.length > 0 ? `made ${written.join(' ')}` : 'all good');

@@ -1,33 +1,40 @@
 import { readFileSync } from 'node:fs';
-import type { JWK } from 'jose';
 import type { CertificateFiles } from '../certificates.ts';
 import type { Mesh } from '../mesh.ts';
-import { mintToken } from '../token.ts';
+import { people, programs } from '../people.ts';
+import type { TokenOwner } from '../sign-in/token-cache.ts';
 import { didYouMean } from './nearest.ts';
 
-/** Who a call is made as: the workload whose certificate is shown, and the user whose token goes along. */
+/** Who a call is made as: the workload whose certificate is shown, and the owner of the token that goes along. */
 export interface Principal {
   /** The name of a certificate of the mesh: "developer", or a service's name. */
   workload: string;
-  user?: string;
+  owner?: TokenOwner;
 }
 
-const forms = 'customer:<user>, staff:<user>, admin, service:<name> or nobody';
-/** What services accept as the id of a user. */
-const userPattern = /^[a-z0-9][a-z0-9._-]{0,63}$/;
+const forms = 'customer:<user>, staff:<user>, admin, client:<id>, service:<name> or nobody';
 
 /** Reads AS=…; throws with everything that it could have been. */
 export function parsePrincipal(as: string, mesh: Mesh): Principal {
   if (as === 'nobody') return { workload: 'developer' };
-  if (as === 'admin') return { workload: 'developer', user: 'admin' };
+  if (as === 'admin') return { workload: 'developer', owner: { kind: 'user', id: 'admin' } };
   const [kind = '', name = '', ...rest] = as.split(':');
-  if (!['customer', 'staff', 'service'].includes(kind) || name === '' || rest.length > 0) {
-    const near = didYouMean(kind, ['customer', 'staff', 'admin', 'service', 'nobody']);
+  if (!['customer', 'staff', 'client', 'service'].includes(kind) || name === '' || rest.length > 0) {
+    const near = didYouMean(kind, ['customer', 'staff', 'admin', 'client', 'service', 'nobody']);
     throw new Error(`AS=${as} is not understood${near || '.'} It is one of ${forms}.`);
   }
   if (kind === 'service') return { workload: serviceNamed(name, mesh) };
-  if (!userPattern.test(name)) throw new Error(`AS=${as}: a user is lower-case letters, digits, dots, _ and -`);
-  return { workload: 'developer', user: name };
+  if (kind === 'client') return { workload: 'developer', owner: { kind: 'client', id: known(as, name, programs) } };
+  const ids = people.map(({ id }) => id);
+  return { workload: 'developer', owner: { kind: 'user', id: known(as, name, ids) } };
+}
+
+/** Only those whose passwords and keys were made here can sign in from here. */
+function known(as: string, name: string, all: readonly string[]): string {
+  if (all.includes(name)) return name;
+  throw new Error(
+    `AS=${as}: nobody of that name has an account here${didYouMean(name, all) || '.'} There are: ${all.join(', ')}.`,
+  );
 }
 
 function serviceNamed(name: string, mesh: Mesh): string {
@@ -40,22 +47,17 @@ function serviceNamed(name: string, mesh: Mesh): string {
  * A warning for AS=staff:<user> where policy does not know that user as staff: being called so makes nobody staff,
  * and the refusal that follows would not say why.
  */
-export function doubtAbout(as: string, principal: Principal, mesh: Mesh): string | undefined {
-  if (!as.startsWith('staff:') || !principal.user) return undefined;
+export function doubtAbout(as: string, { owner }: Principal, mesh: Mesh): string | undefined {
+  if (!as.startsWith('staff:') || !owner) return undefined;
   const grants = [...readFileSync(mesh.policy, 'utf8').matchAll(/^g,\s*user:(\S+),\s*role:(?:staff|admin)\s*$/gm)];
   const staff = grants.map((grant) => grant[1]!);
-  if (staff.includes(principal.user)) return undefined;
-  return `${mesh.policy} does not make ${principal.user} staff, only ${staff.join(' and ')}; the call is a customer's`;
+  if (staff.includes(owner.id)) return undefined;
+  const began = `${mesh.policy}, which policy began with, does not make ${owner.id} staff, only ${staff.join(' and ')}`;
+  return `${began}; unless access was told otherwise since, the call is a customer's`;
 }
 
 export function certificateOf(mesh: Mesh, name: string): CertificateFiles {
   const files = mesh.certificates[name];
   if (typeof files !== 'object') throw new Error(`mesh.json names no certificate of ${name}; run make up again`);
   return files;
-}
-
-/** An access token for a user, signed with the development key of the mesh. */
-export function tokenFor(user: string, mesh: Mesh): Promise<string> {
-  const key = JSON.parse(readFileSync(mesh.tokens.key, 'utf8')) as JWK;
-  return mintToken('', { subject: user, key });
 }

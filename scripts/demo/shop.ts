@@ -8,8 +8,9 @@ import {
   ordersClient,
   paymentsClient,
 } from '@armature/clients';
-import { certificateOf, tokenFor } from '../call/principal.ts';
+import { certificateOf } from '../call/principal.ts';
 import { addressOf } from '../call/running-mesh.ts';
+import { tokenFor } from '../call/tokens.ts';
 import type { Mesh } from '../mesh.ts';
 
 /** Every service of the running mesh by its typed client, with the developer's certificate. */
@@ -32,7 +33,7 @@ export function openShop(mesh: Mesh, signal: AbortSignal): Shop {
     mesh,
     signal,
     async as(user) {
-      const token = tokens.get(user) ?? tokenFor(user, mesh);
+      const token = tokens.get(user) ?? tokenFor({ kind: 'user', id: user }, mesh);
       tokens.set(user, token);
       return { token: await token, signal };
     },

@@ -1,12 +1,15 @@
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, rmSync } from 'node:fs';
-import { join } from 'node:path';
+import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { basename, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { withCa } from '@armature/runtime/server-trust.ts';
+import { certificateFiles, serverNames } from '../certificates.ts';
 import { portFor } from '../ports.ts';
 import { password, readJson, repository, type State, writeAtomically } from '../state.ts';
-import { connectMysql } from './mysql.ts';
-import { BrokerApi, type BrokerUrls, brokerUrls } from './rabbitmq.ts';
+import { BrokerApi } from './broker-api.ts';
+import { connectMysql, reloadCertificates } from './mysql.ts';
+import { type BrokerUrls, brokerUrls } from './rabbitmq.ts';
 
 /** The first start downloads images. */
 const startDeadlineMs = 300_000;
@@ -35,6 +38,7 @@ export async function startContainers(
   const beside = preferred.rabbitmq === undefined ? undefined : preferred.rabbitmq + 1;
   const environment = {
     ARMATURE_COMPOSE_PROJECT: project(state),
+    ARMATURE_SERVER_CERTIFICATES: copyCertificates(state),
     ARMATURE_MYSQL_PORT: String(await portFor(state, 'mysql', preferred.mysql, held)),
     ARMATURE_MYSQL_PASSWORD: password(state, 'mysql:root'),
     ARMATURE_RABBITMQ_PORT: String(await portFor(state, 'rabbitmq', preferred.rabbitmq, held)),
@@ -44,7 +48,10 @@ export async function startContainers(
   const names = [...(wanted.mysql ? ['mysql'] : []), ...(wanted.rabbitmq ? ['rabbitmq'] : [])];
   writeAtomically(instanceFile(state), JSON.stringify(environment, null, 2), 0o600);
   compose(['up', '--detach', ...names], environment);
-  const mysql = `mysql://root:${environment.ARMATURE_MYSQL_PASSWORD}@127.0.0.1:${environment.ARMATURE_MYSQL_PORT}/`;
+  const mysql = withCa(
+    `mysql://root:${environment.ARMATURE_MYSQL_PASSWORD}@127.0.0.1:${environment.ARMATURE_MYSQL_PORT}/`,
+    certificateFiles(state, 'ca').cert,
+  );
   const rabbitmq = brokerUrls(state, {
     amqp: Number(environment.ARMATURE_RABBITMQ_PORT),
     management: Number(environment.ARMATURE_RABBITMQ_MANAGEMENT_PORT),
@@ -56,7 +63,23 @@ export async function startContainers(
         new BrokerApi(rabbitmq.management).request('GET', '/health/checks/local-alarms'),
       ),
   ]);
+  if (held && wanted.mysql) await reloadCertificates(mysql);
   return { ...(wanted.mysql ? { mysql } : {}), ...(wanted.rabbitmq ? { rabbitmq } : {}) };
+}
+
+/**
+ * Copies the servers' certificates into a folder for containers to mount, and answers it. In a container the
+ * servers are users whom this machine does not know, so the keys in it are readable to all; nobody but their owner
+ * can enter the folder from outside.
+ */
+export function copyCertificates(state: State): string {
+  const folder = join(state.dir, 'containers');
+  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  const copies = serverNames.flatMap((name) => Object.entries(certificateFiles(state, name)));
+  for (const [kind, path] of [...copies, ['ca', certificateFiles(state, 'ca').cert] as const]) {
+    writeAtomically(join(folder, 'files', basename(path)), readFileSync(path, 'utf8'), kind === 'key' ? 0o444 : 0o644);
+  }
+  return join(folder, 'files');
 }
 
 /** Stops our containers; with `volumes` their data goes too. */

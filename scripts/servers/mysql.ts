@@ -3,7 +3,10 @@ import { closeSync, existsSync, mkdirSync, openSync, renameSync, rmSync } from '
 import { userInfo } from 'node:os';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type Connection, createConnection } from 'mysql2/promise';
+import { driverUrl } from '@armature/runtime/db/tls.ts';
+import { withCa } from '@armature/runtime/server-trust.ts';
+import { type Connection, createConnection, type RowDataPacket } from 'mysql2/promise';
+import { certificateFiles } from '../certificates.ts';
 import { portFor } from '../ports.ts';
 import { isAlive, launch, type ProcessIdentity } from '../processes.ts';
 import { password, readJson, type State, tail, writeAtomically } from '../state.ts';
@@ -26,7 +29,8 @@ export function mysqlInstance(state: State): MysqlInstance | undefined {
 }
 
 export function mysqlAdminUrl(state: State, port: number): string {
-  return `mysql://${admin}:${password(state, `mysql:${admin}`)}@127.0.0.1:${port}/`;
+  const url = `mysql://${admin}:${password(state, `mysql:${admin}`)}@127.0.0.1:${port}/`;
+  return withCa(url, certificateFiles(state, 'ca').cert);
 }
 
 /** Starts the private MariaDB or MySQL unless it runs already. Answers with the administrator's URL when it is ready. */
@@ -44,6 +48,7 @@ export async function startMysql(state: State, program: string, preferredPort: n
     writeAtomically(instanceFile(state), JSON.stringify(instance, null, 2), 0o600);
   }
   await ready(state, url, instance!.process);
+  if (running) await reloadCertificates(url);
   return url;
 }
 
@@ -95,6 +100,7 @@ function initializer(program: string, data: string): [string, string[]] {
 /** Understood by MariaDB 10.11 and MySQL 8.4 alike; `loose-` options are for one of them. */
 function settings(state: State, port: number): string {
   const dir = join(state.dir, 'mysql');
+  const files = certificateFiles(state, 'mysql');
   return `[mysqld]
 user = ${userInfo().username}
 datadir = ${join(dir, 'data')}
@@ -103,6 +109,11 @@ pid-file = ${join(dir, 'mysql.pid')}
 init-file = ${join(dir, 'accounts.sql')}
 bind-address = 127.0.0.1
 port = ${port}
+require-secure-transport = ON
+tls-version = TLSv1.2,TLSv1.3
+ssl-ca = ${certificateFiles(state, 'ca').cert}
+ssl-cert = ${files.cert}
+ssl-key = ${files.key}
 skip-name-resolve
 skip-log-bin
 local-infile = 0
@@ -129,8 +140,8 @@ function accounts(state: State): string {
   const secret = password(state, `mysql:${admin}`);
   return [
     `ALTER USER 'root'@'localhost' IDENTIFIED BY '${secret}';`,
-    `CREATE USER IF NOT EXISTS '${admin}'@'%' IDENTIFIED BY '${secret}';`,
-    `ALTER USER '${admin}'@'%' IDENTIFIED BY '${secret}';`,
+    `CREATE USER IF NOT EXISTS '${admin}'@'%' IDENTIFIED BY '${secret}' REQUIRE SSL;`,
+    `ALTER USER '${admin}'@'%' IDENTIFIED BY '${secret}' REQUIRE SSL;`,
     `GRANT ALL PRIVILEGES ON *.* TO '${admin}'@'%' WITH GRANT OPTION;`,
     '',
   ].join('\n');
@@ -157,12 +168,15 @@ async function ready(state: State, url: string, process_: ProcessIdentity): Prom
   }
 }
 
-/** Accounts that came with the installation and that nobody needs: those without a name, and root from elsewhere. */
+/**
+ * Accounts that came with the installation and that nobody needs: those without a name, root from elsewhere, and
+ * MariaDB's second root, which needs no password where the system's user is called mysql.
+ */
 async function hardened(url: string): Promise<void> {
   const connection = await connectMysql(url);
   try {
     const [rows] = await connection.query(
-      "SELECT User AS name, Host AS host FROM mysql.user WHERE User = '' OR (User = 'root' AND Host <> 'localhost')",
+      "SELECT User AS name, Host AS host FROM mysql.user WHERE User IN ('', 'mysql') OR (User = 'root' AND Host <> 'localhost')",
     );
     for (const row of rows as { name: string; host: string }[]) {
       await connection.query('DROP USER IF EXISTS ?@?', [row.name, row.host]);
@@ -172,6 +186,20 @@ async function hardened(url: string): Promise<void> {
   }
 }
 
+/** Connects by TLS, and verifies the server, where the URL says who vouches for it: `?ssl-ca=<file>`. */
 export function connectMysql(url: string): Promise<Connection> {
-  return createConnection({ uri: url, connectTimeout: 5_000 });
+  const { url: uri, driverOptions } = driverUrl(url);
+  return createConnection({ uri, ...driverOptions, connectTimeout: 5_000 });
+}
+
+/** Makes the server show the certificate that its files hold now. Connections that are open stay as they are. */
+export async function reloadCertificates(url: string): Promise<void> {
+  const connection = await connectMysql(url);
+  try {
+    const [rows] = await connection.query<RowDataPacket[]>('SELECT VERSION() AS version');
+    const isMariaDb = String(rows[0]?.version).includes('MariaDB');
+    await connection.query(isMariaDb ? 'FLUSH SSL' : 'ALTER INSTANCE RELOAD TLS');
+  } finally {
+    await connection.end();
+  }
 }

@@ -1,9 +1,12 @@
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { withCa } from '@armature/runtime/server-trust.ts';
+import { certificateFiles } from '../certificates.ts';
 import { portFor } from '../ports.ts';
 import { isAlive, launch, type ProcessIdentity } from '../processes.ts';
 import { password, readJson, type State, tail, writeAtomically } from '../state.ts';
+import { BrokerApi } from './broker-api.ts';
 
 const startDeadlineMs = 90_000;
 const admin = 'armature_admin';
@@ -21,7 +24,10 @@ export interface BrokerPorts {
   epmd: number;
 }
 
-/** Where the broker is reached: AMQP without an account, and the management API with the administrator's. */
+/**
+ * Where the broker is reached: AMQP without an account, and the management API with the administrator's. Both name
+ * the file of those who vouch for it, where it is encrypted.
+ */
 export interface BrokerUrls {
   url: string;
   management: string;
@@ -37,9 +43,10 @@ export function rabbitmqInstance(state: State): RabbitmqInstance | undefined {
 
 export function brokerUrls(state: State, ports: Pick<BrokerPorts, 'amqp' | 'management'>): BrokerUrls {
   const secret = password(state, `rabbitmq:${admin}`);
+  const ca = certificateFiles(state, 'ca').cert;
   return {
-    url: `amqp://127.0.0.1:${ports.amqp}`,
-    management: `http://${admin}:${secret}@127.0.0.1:${ports.management}`,
+    url: withCa(`amqps://127.0.0.1:${ports.amqp}`, ca),
+    management: withCa(`https://${admin}:${secret}@127.0.0.1:${ports.management}`, ca),
   };
 }
 
@@ -102,7 +109,6 @@ function environment(state: State, ports: BrokerPorts): NodeJS.ProcessEnv {
     ERL_EPMD_PORT: String(ports.epmd),
     ERL_EPMD_ADDRESS: '127.0.0.1',
     RABBITMQ_NODENAME: `armature${ports.amqp}@localhost`,
-    RABBITMQ_NODE_PORT: String(ports.amqp),
     RABBITMQ_DIST_PORT: String(ports.distribution),
     RABBITMQ_MNESIA_BASE: join(dir, 'data'),
     RABBITMQ_LOG_BASE: join(dir, 'logs'),
@@ -121,13 +127,29 @@ function environment(state: State, ports: BrokerPorts): NodeJS.ProcessEnv {
 
 function writeSettings(state: State, ports: BrokerPorts): void {
   const dir = join(state.dir, 'rabbitmq');
+  const files = certificateFiles(state, 'rabbitmq');
   mkdirSync(join(dir, 'data'), { recursive: true, mode: 0o700 });
   writeAtomically(join(dir, 'enabled_plugins'), '[rabbitmq_management].\n', 0o600);
   writeAtomically(
     join(dir, 'rabbitmq.conf'),
-    `listeners.tcp.default = 127.0.0.1:${ports.amqp}
-management.tcp.ip = 127.0.0.1
-management.tcp.port = ${ports.management}
+    `# Nothing is said in the clear, neither by services nor by whoever holds the administrator's password. Who
+# somebody is, the account tells, so nobody is asked for a certificate. Files are read again for new connections.
+listeners.tcp = none
+listeners.ssl.default = 127.0.0.1:${ports.amqp}
+ssl_options.cacertfile = ${certificateFiles(state, 'ca').cert}
+ssl_options.certfile = ${files.cert}
+ssl_options.keyfile = ${files.key}
+ssl_options.versions.1 = tlsv1.3
+ssl_options.versions.2 = tlsv1.2
+ssl_options.verify = verify_none
+ssl_options.fail_if_no_peer_cert = false
+management.ssl.ip = 127.0.0.1
+management.ssl.port = ${ports.management}
+management.ssl.cacertfile = ${certificateFiles(state, 'ca').cert}
+management.ssl.certfile = ${files.cert}
+management.ssl.keyfile = ${files.key}
+management.ssl.versions.1 = tlsv1.3
+management.ssl.versions.2 = tlsv1.2
 # A broker whose data folder is new makes this account instead of guest.
 default_user = ${admin}
 default_pass = ${password(state, `rabbitmq:${admin}`)}
@@ -163,32 +185,5 @@ async function ready(state: State, urls: BrokerUrls, process_: ProcessIdentity):
 async function answers(urls: BrokerUrls): Promise<void> {
   const api = new BrokerApi(urls.management);
   await api.request('GET', '/health/checks/local-alarms');
-  await api.request('GET', '/health/checks/protocol-listener/amqp');
-}
-
-/** The broker's management API, with the account in its URL. */
-export class BrokerApi {
-  readonly #origin: string;
-  readonly #authorization: string;
-
-  constructor(url: string) {
-    const { username, password: secret, origin } = new URL(url);
-    const account = `${decodeURIComponent(username)}:${decodeURIComponent(secret)}`;
-    this.#authorization = `Basic ${Buffer.from(account).toString('base64')}`;
-    this.#origin = origin;
-  }
-
-  /** Answers the parsed body, or undefined for an answer without one. A refusal is an error that quotes the broker. */
-  async request(method: 'GET' | 'PUT' | 'POST' | 'DELETE', path: string, body?: unknown): Promise<unknown> {
-    const response = await fetch(`${this.#origin}/api${path}`, {
-      method,
-      headers: { authorization: this.#authorization, 'content-type': 'application/json' },
-      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
-      signal: AbortSignal.timeout(15_000),
-    });
-    const text = await response.text();
-    if (!response.ok)
-      throw new Error(`RabbitMQ answered ${response.status} to ${method} ${path}: ${text.slice(0, 300)}`);
-    return text ? JSON.parse(text) : undefined;
-  }
+  await api.request('GET', '/health/checks/protocol-listener/amqp%2Fssl');
 }

@@ -1,13 +1,15 @@
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { stop } from '../processes.ts';
+import { withCa } from '@armature/runtime/server-trust.ts';
+import { isAlive, stop } from '../processes.ts';
 import type { Progress } from '../progress.ts';
 import { readJson, type State, writeAtomically } from '../state.ts';
-import { dockerStarted, hasDocker, startContainers, stopContainers } from './docker.ts';
-import { connectMysql, mysqlInstance, startMysql } from './mysql.ts';
+import { BrokerApi } from './broker-api.ts';
+import { copyCertificates, dockerStarted, hasDocker, startContainers, stopContainers } from './docker.ts';
+import { connectMysql, mysqlInstance, reloadCertificates, startMysql } from './mysql.ts';
 import { canInstallPackages, installPackages } from './packages.ts';
 import { findServerPrograms, type ServerPrograms } from './programs.ts';
-import { BrokerApi, type BrokerUrls, rabbitmqInstance, startRabbitmq } from './rabbitmq.ts';
+import { type BrokerUrls, rabbitmqInstance, startRabbitmq } from './rabbitmq.ts';
 
 /** The database and the broker that a state folder stands on, with their administrators' accounts. */
 export interface Servers {
@@ -100,6 +102,18 @@ export function rememberServers(state: State, servers: Servers): Servers {
   return servers;
 }
 
+/**
+ * Has the servers of this state folder show the certificates that their files hold now. The broker reads its files
+ * by itself, within two minutes; servers given by URL have certificates of somebody else.
+ */
+export async function reloadServers(state: State): Promise<void> {
+  const servers = knownServers(state);
+  const program = mysqlInstance(state)?.process;
+  const containers = dockerStarted(state);
+  if (containers) copyCertificates(state);
+  if (servers && (containers || (program && isAlive(program)))) await reloadCertificates(servers.mysql.url);
+}
+
 /** Like Promise.all, but fails only when all have ended, so that nothing is left half started and unrecorded. */
 export async function allFinished<T extends readonly unknown[]>(
   work: [...T],
@@ -131,14 +145,17 @@ export async function stopServers(state: State, { volumes = false } = {}): Promi
 
 function givenServers(): { mysql?: string; rabbitmq?: BrokerUrls } {
   const mysql = process.env.ARMATURE_MYSQL_ADMIN_URL;
+  const mysqlCa = process.env.ARMATURE_MYSQL_CA_FILE;
   const url = process.env.ARMATURE_RABBITMQ_URL;
   const management = process.env.ARMATURE_RABBITMQ_ADMIN_URL;
+  const rabbitmqCa = process.env.ARMATURE_RABBITMQ_CA_FILE;
   if (Boolean(url) !== Boolean(management)) {
     throw new Error(
-      'ARMATURE_RABBITMQ_URL (amqp://host:port) and ARMATURE_RABBITMQ_ADMIN_URL (http://user:password@host:port of the management API) must be given together',
+      'ARMATURE_RABBITMQ_URL (amqps://host:port) and ARMATURE_RABBITMQ_ADMIN_URL (https://user:password@host:port of the management API) must be given together',
     );
   }
-  return { ...(mysql ? { mysql } : {}), ...(url && management ? { rabbitmq: { url, management } } : {}) };
+  const rabbitmq = url && management && { url: withCa(url, rabbitmqCa), management: withCa(management, rabbitmqCa) };
+  return { ...(mysql ? { mysql: withCa(mysql, mysqlCa) } : {}), ...(rabbitmq ? { rabbitmq } : {}) };
 }
 
 function hasBroker(programs: ServerPrograms): boolean {

@@ -1,10 +1,11 @@
 import type { Background, Call, Database, Registry, Sweeper } from '@armature/runtime';
 import { Counter } from '@armature/runtime';
+import type { SendMail } from '@armature/runtime/mail.ts';
 import { afterFailure, backoffMs } from './delivery.ts';
-import type { Mailer } from './mail.ts';
+import { render } from './receipt.ts';
 import type { DeliveryStore, LeasedDelivery } from './store.ts';
 
-/** Longer than the mailer's own limits, shorter than the lease. */
+/** Longer than the transport's own limits, shorter than the lease. */
 const attemptTimeoutMs = 30_000;
 /** How often due deliveries are looked for when there were none. */
 const pollMs = 250;
@@ -16,7 +17,7 @@ const pollMs = 250;
 export function sendDue(parts: {
   db: Database;
   store: DeliveryStore;
-  mailer: Mailer;
+  send: SendMail;
   background: Background;
   registry: Registry;
   config: { attemptsMax: number; retryBaseMs: number };
@@ -50,14 +51,14 @@ export function sendDue(parts: {
 }
 
 async function sendOne(
-  { db, store, mailer, config }: Parameters<typeof sendDue>[0],
+  { db, store, send, config }: Parameters<typeof sendDue>[0],
   call: Call,
   delivery: LeasedDelivery,
 ): Promise<'sent' | 'failed' | 'dead' | 'lease_lost'> {
   const attempts = delivery.attempts + 1;
   let failure: string | null = null;
   try {
-    await mailer.send(delivery);
+    await send({ to: delivery.recipient, messageId: delivery.mailMessageId, ...render(delivery) });
   } catch (error) {
     failure = error instanceof Error ? error.message : String(error);
     call.log.warn({ err: error, delivery: delivery.deliveryId, attempts }, 'mail not sent');

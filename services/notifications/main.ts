@@ -1,9 +1,9 @@
 import { NotificationServiceContract } from '@armature/proto/notifications/v1/contract.ts';
 import { run } from '@armature/runtime';
+import { mailTransport } from '@armature/runtime/mail.ts';
 import { config } from './config.ts';
 import { consumers } from './consumers.ts';
 import { sendDue } from './jobs.ts';
-import { mailer } from './mail.ts';
 import { notificationService } from './service.ts';
 import { deliveryStore } from './store.ts';
 
@@ -14,7 +14,7 @@ await run({
   migrations: () => import('./migrations/index.ts'),
   build: ({ background, config, db, registry }) => {
     const store = deliveryStore();
-    const sweepers = [sendDue({ db, store, mailer: mailer(config), background, registry, config })];
+    const sweepers = [sendDue({ db, store, send: mailTransport(config), background, registry, config })];
     return { services: [notificationService(db, store)], consumers: consumers(store), sweepers };
   },
 });

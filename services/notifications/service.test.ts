@@ -6,8 +6,9 @@ import type { EventContract } from '@armature/proto/contract.ts';
 import { type Delivery, DeliveryState } from '@armature/proto/notifications/v1/notifications.ts';
 import { OrderCancelledEvent, OrderConfirmedEvent, OrderPlacedEvent } from '@armature/proto/orders/v1/contract.ts';
 import { newId } from '@armature/runtime';
-import { type ConfirmChannel, connect } from 'amqplib';
+import type { ConfirmChannel } from 'amqplib';
 import t from 'tap';
+import { connectBroker } from '../../test/support/infra.ts';
 import { refusal } from '../../test/support/refusal.ts';
 import { type RunningService, startService, token, workloadCertificate } from '../../test/support/service.ts';
 
@@ -17,10 +18,9 @@ const staffOf = (service: RunningService) => notificationsClient({ addresses: [s
 
 /** Publishes as the orders service would, with the rights of its broker user. */
 async function publisher(service: RunningService): Promise<{ channel: ConfirmChannel; close(): Promise<void> }> {
-  const connection = await connect(service.vhost?.url('orders') ?? '');
+  const connection = await connectBroker(service.vhost?.url('orders') ?? '');
   const channel = await connection.createConfirmChannel();
   // Whoever comes first declares it, as the services do.
-  await channel.assertExchange('armature.events', 'topic', { durable: true });
   return { channel, close: () => connection.close() };
 }
 

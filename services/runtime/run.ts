@@ -4,6 +4,7 @@ import type { ServiceContract } from '@armature/proto/contract.ts';
 import { type Config, ConfigError, type ConfigSpec, readConfig, type runtimeVariables } from './config.ts';
 import type { Entity } from './db/database.ts';
 import type { MigrationClass } from './db/migrate.ts';
+import { withCa } from './server-trust.ts';
 import { type Built, type Parts, startService } from './service.ts';
 import { createLogger } from './telemetry/log.ts';
 
@@ -50,10 +51,12 @@ export async function run<S extends ConfigSpec & typeof runtimeVariables>(defini
     };
     process.on('SIGTERM', () => stop('SIGTERM'));
     process.on('SIGINT', () => stop('SIGINT'));
-    const state = { name: definition.name, pid: process.pid, grpc: service.address, admin: service.adminAddress };
+    const { address: grpc, adminAddress: admin, httpAddress: http } = service;
+    const state = { name: definition.name, pid: process.pid, grpc, admin, ...(http ? { http } : {}) };
     if (config.stateFile) writeState(config.stateFile as string, state);
     log.info(state, 'ready');
   } catch (error) {
+    if (error instanceof ConfigError) exitWith(error);
     fail(error);
   }
 }
@@ -62,21 +65,27 @@ function readOrExit<S extends ConfigSpec>(spec: S): Config<S> {
   try {
     return readConfig(spec);
   } catch (error) {
-    if (!(error instanceof ConfigError)) throw error;
-    console.error(error.message);
-    process.exit(2);
+    if (error instanceof ConfigError) exitWith(error);
+    throw error;
   }
+}
+
+function exitWith(problems: ConfigError): never {
+  console.error(problems.message);
+  process.exit(2);
 }
 
 async function migrateAndExit<S extends ConfigSpec & typeof runtimeVariables>(
   definition: Definition<S>,
 ): Promise<void> {
-  const { databaseUrl } = readOrExit({ databaseUrl: definition.config.databaseUrl });
+  const { databaseUrl, databaseCaFile } = definition.config;
+  const config = readOrExit({ databaseUrl, databaseCaFile });
   try {
     const { migrate } = await import('./db/migrate.ts');
     const { runtimeMigrations } = await import('./migrations.ts');
     const { migrations } = await definition.migrations();
-    const applied = await migrate(databaseUrl, [...runtimeMigrations, ...migrations]);
+    const url = withCa(config.databaseUrl, config.databaseCaFile);
+    const applied = await migrate(url, [...runtimeMigrations, ...migrations]);
     console.log(
       `${definition.name}: ${applied.length === 0 ? 'schema is up to date' : `applied ${applied.join(', ')}`}`,
     );

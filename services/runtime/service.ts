@@ -1,8 +1,9 @@
 import type { ServiceContract } from '@armature/proto/contract.ts';
 import { subscriptions } from '@armature/proto/subscriptions.ts';
-import { filePolicy, type PolicySource } from './authz/policy-source.ts';
+import type { PolicySource } from './authz/policy-source.ts';
 import { tokenVerifier } from './authz/tokens.ts';
-import { type Background, background, type Sweeper, startSweepers } from './background.ts';
+import { openTrust, type Trust } from './authz/trust.ts';
+import { type Background, background, pause, type Sweeper, startSweepers } from './background.ts';
 import type { Config, ConfigSpec, runtimeVariables } from './config.ts';
 import { armCrashPoints } from './crash-point.ts';
 import { purgeAnswers } from './db/answers.ts';
@@ -19,8 +20,10 @@ import { logging } from './rpc/logging.ts';
 import { rpcMetrics } from './rpc/metrics.ts';
 import { reflection } from './rpc/reflection.ts';
 import { metadataBytesOf, peerOf, type Registration, startServer } from './rpc/server.ts';
+import { certificateGauge, type TlsWatch, watchTls } from './rpc/tls-files.ts';
 import type { Definition } from './run.ts';
 import { type SagaDefinition, startSagaWorker } from './saga/engine.ts';
+import { withCa } from './server-trust.ts';
 import { startAdmin } from './telemetry/admin.ts';
 import type { Logger } from './telemetry/log.ts';
 import { createRegistry, Gauge, type Registry } from './telemetry/metrics.ts';
@@ -45,6 +48,8 @@ export interface Built {
   sweepers?: readonly Sweeper[];
   /** Where the policy comes from, in the service that keeps it. */
   policy?: PolicySource;
+  /** A server of the service's own beside gRPC, listening already; closed with the calls, and named in the state file. */
+  http?: { address: string; close(): Promise<void> };
   /** Runs after everything else has stopped. */
   close?: () => Promise<void>;
 }
@@ -54,10 +59,14 @@ type RuntimeConfig = Config<typeof runtimeVariables>;
 export interface RunningService {
   readonly address: string;
   readonly adminAddress: string;
+  readonly httpAddress?: string | undefined;
   stop(): Promise<void>;
 }
 
 const answersKeptHours = 48;
+/** A start without policy or keys is held up so long, not for ever: some calls need neither. */
+const trustWaitMs = 5_000;
+const trustPollMs = 100;
 
 /** Puts a service together and starts it: every part once, in the order in which they need each other. */
 export async function startService<S extends ConfigSpec & typeof runtimeVariables>(
@@ -69,15 +78,17 @@ export async function startService<S extends ConfigSpec & typeof runtimeVariable
   const { name } = definition;
   const registry = createRegistry(name);
   const open = background(name, log);
+  const tls = watchTls({ certFile: config.tlsCertFile, keyFile: config.tlsKeyFile, caFile: config.tlsCaFile }, { log });
+  certificateGauge(registry, tls);
   const messaging = startMessaging({
     service: name,
-    url: config.brokerUrl,
+    url: withCa(config.brokerUrl, config.brokerCaFile),
     log,
     registry,
     subscriptions,
   });
   const db = await openDatabase({
-    url: config.databaseUrl,
+    url: withCa(config.databaseUrl, config.databaseCaFile),
     entities: definition.entities ?? [],
     poolMax: config.databasePoolMax,
     log,
@@ -86,14 +97,35 @@ export async function startService<S extends ConfigSpec & typeof runtimeVariable
     onEmitted: messaging.wake,
   });
   const tracing = await startTracing(name, config.otlpEndpoint);
-  const clients = clientFactory(config, registry, tracing);
+  const clients = clientFactory(config, tls, registry, tracing);
   const built = await definition.build({ config, db, log, registry, background: open, connect: clients.connect });
-  const policy = built.policy ?? (await filePolicy(config.policyFile, log));
+  const trust = await openTrust({
+    service: name,
+    config,
+    log,
+    registry,
+    policy: built.policy,
+    connectAccess: (contract) => clients.open(contract, 'access', config.accessAddresses),
+  });
+  const { policy } = trust;
   const decide: Decide = (caller, permission) => policy.current()?.decide(caller, permission) ?? null;
   const decisions = decisionCounter(registry);
 
   const statuses = health(definition.contracts.map((contract) => contract.name));
-  const server = await serve({ definition, config, log, registry, db, decide, decisions, statuses, built, tracing });
+  const server = await serve({
+    definition,
+    config,
+    tls,
+    log,
+    registry,
+    db,
+    trust,
+    decide,
+    decisions,
+    statuses,
+    built,
+    tracing,
+  });
   messaging.start(db, {
     contracts: definition.contracts,
     consumers: built.consumers ?? [],
@@ -115,23 +147,50 @@ export async function startService<S extends ConfigSpec & typeof runtimeVariable
       return waiting;
     },
   });
-  statuses.set(policy.current() !== null);
+  const following = followPolicyHealth(statuses, policy);
+  await holdUp(trust, following.signal);
   return {
     address: server.address,
     adminAddress: admin.address,
+    httpAddress: built.http?.address,
     async stop() {
       stopping = true;
-      statuses.set(false);
-      await Promise.all([server.drain(5_000), sweepers.stop(), sagas.stop()]);
+      following.abort();
+      await Promise.all([server.drain(5_000), built.http?.close(), sweepers.stop(), sagas.stop()]);
       await messaging.stop();
-      await policy.stop();
+      await trust.stop();
       await built.close?.();
       clients.close();
+      tls.stop();
       await db.close();
       await tracing.stop();
       await admin.close();
     },
   };
+}
+
+/**
+ * Says that the service serves for as long as it has a policy: without one every call is refused. Aborting says that
+ * it does not, for good. The database is left out on purpose: it is the same for every instance, so that clients
+ * would be left with none to ask, where now they get an answer that says what is away.
+ */
+function followPolicyHealth(statuses: ReturnType<typeof health>, policy: PolicySource): AbortController {
+  const stopping = new AbortController();
+  const tell = () => statuses.set(!stopping.signal.aborted && policy.current() !== null);
+  const timer = setInterval(tell, trustPollMs);
+  timer.unref();
+  stopping.signal.addEventListener('abort', () => {
+    clearInterval(timer);
+    tell();
+  });
+  tell();
+  return stopping;
+}
+
+/** So that what waits for a service to be up does not find it refusing everything, unless it is to be so for longer. */
+async function holdUp(trust: Trust, stopping: AbortSignal): Promise<void> {
+  const end = performance.now() + trustWaitMs;
+  while (!trust.ready() && !stopping.aborted && performance.now() < end) await pause(trustPollMs, stopping);
 }
 
 function chores(db: Database, messaging: { purge(db: Database): Promise<number> }): Sweeper[] {
@@ -148,9 +207,11 @@ function chores(db: Database, messaging: { purge(db: Database): Promise<number> 
 async function serve(parts: {
   definition: Definition<any>;
   config: RuntimeConfig;
+  tls: TlsWatch;
   log: Logger;
   registry: Registry;
   db: Database;
+  trust: Trust;
   decide: Decide;
   decisions: ReturnType<typeof decisionCounter>;
   statuses: ReturnType<typeof health>;
@@ -162,7 +223,7 @@ async function serve(parts: {
   const verifier = tokenVerifier({
     issuer: config.tokenIssuer,
     audience: 'armature',
-    jwksFile: config.tokenJwksFile,
+    keys: parts.trust.keys,
   });
   let workloadAt = (_peer: string): string | null => null;
   const chain = {
@@ -180,7 +241,7 @@ async function serve(parts: {
   const names = definition.contracts.map((contract) => contract.name);
   const server = await startServer({
     address: config.grpcAddress,
-    tls: { certFile: config.tlsCertFile, keyFile: config.tlsKeyFile, caFile: config.tlsCaFile },
+    tls: parts.tls,
     trustDomain: config.trustDomain,
     registrations: built.services,
     standard: [
@@ -212,23 +273,28 @@ function checkContracts(contracts: readonly ServiceContract[], registrations: re
   }
 }
 
-function clientFactory(config: RuntimeConfig, registry: Registry, tracing: Tracing) {
+function clientFactory(config: RuntimeConfig, tls: TlsWatch, registry: Registry, tracing: Tracing) {
   const metrics = rpcMetrics(registry, 'client');
-  const open: { close(): void }[] = [];
+  const kept: { close(): void }[] = [];
+  const open = <K extends ServiceContract>(contract: K, service: string, addresses: readonly string[]): Client<K> =>
+    createClient(contract, {
+      addresses,
+      tls,
+      expectWorkload: `service:${service}`,
+      trustDomain: config.trustDomain,
+      interceptors: (method) => [metrics(method), tracing.interceptor],
+    });
   return {
+    /** A client that whoever asked for it closes. */
+    open,
+    /** A client that lives as long as the service. */
     connect<K extends ServiceContract>(contract: K, service: string, addresses: readonly string[]): Client<K> {
-      const client = createClient(contract, {
-        addresses,
-        tls: { certFile: config.tlsCertFile, keyFile: config.tlsKeyFile, caFile: config.tlsCaFile },
-        expectWorkload: `service:${service}`,
-        trustDomain: config.trustDomain,
-        interceptors: (method) => [metrics(method), tracing.interceptor],
-      });
-      open.push(client);
+      const client = open(contract, service, addresses);
+      kept.push(client);
       return client;
     },
     close() {
-      for (const client of open) client.close();
+      for (const client of kept) client.close();
     },
   };
 }

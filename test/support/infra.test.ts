@@ -1,7 +1,7 @@
-import amqp from 'amqplib';
+import type { ConfirmChannel } from 'amqplib';
 import t from 'tap';
 import { connectMysql } from '../../scripts/servers/mysql.ts';
-import { createDatabase, createVhost } from './infra.ts';
+import { connectBroker, createDatabase, createVhost } from './infra.ts';
 
 t.test('a database of a test', async (t) => {
   const mine = await createDatabase(t, 'orders');
@@ -57,7 +57,6 @@ t.test('a virtual host of a test', async (t) => {
 
 async function publishes(url: string, key: string): Promise<boolean> {
   return allowed(url, async (channel) => {
-    await channel.assertExchange('armature.events', 'topic', { durable: true });
     channel.publish('armature.events', key, Buffer.from('x'));
     await channel.waitForConfirms();
   });
@@ -70,8 +69,8 @@ async function declares(url: string, queue: string): Promise<boolean> {
 }
 
 /** Whether the broker lets this happen; a refusal closes the channel, any other failure is thrown. */
-async function allowed(url: string, work: (channel: amqp.ConfirmChannel) => Promise<unknown>): Promise<boolean> {
-  const connection = await amqp.connect(url);
+async function allowed(url: string, work: (channel: ConfirmChannel) => Promise<unknown>): Promise<boolean> {
+  const connection = await connectBroker(url);
   try {
     const channel = await connection.createConfirmChannel();
     const closed = new Promise<Error>((resolve) => channel.once('error', resolve));

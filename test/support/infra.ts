@@ -1,5 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
+import { brokerDialer } from '@armature/runtime/messaging/link.ts';
+import type { ChannelModel } from 'amqplib';
 import type { Connection, RowDataPacket } from 'mysql2/promise';
 import { ensureCertificates } from '../../scripts/certificates.ts';
 import { withLock } from '../../scripts/lock.ts';
@@ -13,12 +15,13 @@ import {
   grantChanges,
   withConnection,
 } from '../../scripts/provision.ts';
+import { BrokerApi } from '../../scripts/servers/broker-api.ts';
 import { mysqlInstance } from '../../scripts/servers/mysql.ts';
-import { BrokerApi, rabbitmqInstance } from '../../scripts/servers/rabbitmq.ts';
+import { rabbitmqInstance } from '../../scripts/servers/rabbitmq.ts';
 import { knownServers, type Servers, startServers } from '../../scripts/servers/servers.ts';
 import { serviceNames } from '../../scripts/services.ts';
 import { openTestState, type State } from '../../scripts/state.ts';
-import { ensureTokenKey } from '../../scripts/token.ts';
+import { ensureTokenKey } from './token.ts';
 
 /** The part of a tap test that set-up needs: a place to say how to undo it. */
 export interface Teardown {
@@ -49,11 +52,11 @@ async function openServers(progress: Progress): Promise<TestServers> {
     const known = knownServers(state);
     const ran = processes(state);
     const started = !known || !(await answer(known));
+    await ensureCertificates(state);
     const servers = started ? await startServers(state, progress) : known;
     // Servers that only failed to answer once have been at work all the while, for tests that run beside this one.
     if (started && processes(state) !== ran) await dropLeftovers(state, servers);
     await createBrokerUsers(state, new BrokerApi(servers.rabbitmq.management), serviceNames);
-    await ensureCertificates(state);
     await ensureTokenKey(state);
     return { state, servers, started };
   });
@@ -122,10 +125,20 @@ export async function createDatabase(t: Teardown, service: string): Promise<Test
     schema: accounts.schema,
     url: databaseUrl(state, servers.mysql.url, accounts.user, accounts.schema),
     migratorUrl: databaseUrl(state, servers.mysql.url, accounts.migrator, accounts.schema),
-    adminUrl: new URL(`/${accounts.schema}`, servers.mysql.url).href,
+    adminUrl: at(servers.mysql.url, accounts.schema),
     migrated: () => administrator((connection) => grantChanges(connection, accounts)),
   };
 }
+
+/** A server's URL, for one schema or virtual host of it. */
+function at(serverUrl: string, path: string): string {
+  const url = new URL(serverUrl);
+  url.pathname = path;
+  return url.href;
+}
+
+/** A connection of a test's own, by one of the URLs of a virtual host. */
+export const connectBroker = (url: string): Promise<ChannelModel> => brokerDialer(url)();
 
 /** A broker virtual host of a test's own. */
 export interface TestVirtualHost {
@@ -151,12 +164,12 @@ export async function createVhost(t: Teardown, services: readonly string[] = ser
     services.filter((service) => !known.includes(service)),
   );
   await createVirtualHost(api, name, services);
-  const { username, password } = new URL(servers.rabbitmq.management);
-  const { host } = new URL(servers.rabbitmq.url);
+  const administrator = new URL(servers.rabbitmq.url);
+  ({ username: administrator.username, password: administrator.password } = new URL(servers.rabbitmq.management));
   return {
     name,
     url: (service) => brokerUrl(state, servers.rabbitmq.url, service, name),
-    adminUrl: `amqp://${username}:${password}@${host}/${name}`,
+    adminUrl: at(administrator.href, name),
     api,
   };
 }

@@ -4,11 +4,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { certificateFiles } from '../../scripts/certificates.ts';
-import { type ServiceRun, serviceEnvironment } from '../../scripts/environment.ts';
+import { identityTrust, type ServiceRun, serviceEnvironment, type TokenTrust } from '../../scripts/environment.ts';
+import { writeBootstrap } from '../../scripts/people.ts';
 import { reservePorts } from '../../scripts/ports.ts';
 import { mainFile, presentServices, type ServiceName, servicePlans } from '../../scripts/services.ts';
 import { readJson, type State, tail } from '../../scripts/state.ts';
-import { mintToken, type TokenRequest } from '../../scripts/token.ts';
 import {
   createDatabase,
   createVhost,
@@ -17,6 +17,7 @@ import {
   type TestVirtualHost,
   testServers,
 } from './infra.ts';
+import { mintToken, type TokenRequest, tokenFiles, tokenIssuer } from './token.ts';
 
 const startDeadlineMs = 30_000;
 /** Longer than the ten seconds in which a service promises to drain. */
@@ -35,6 +36,8 @@ export interface StartOptions {
   http?: string;
   acquirerUrl?: string;
   mailUrl?: string;
+  /** Whose tokens the service takes; those of the tests' own key by default, which `token()` signs with. */
+  tokens?: TokenTrust;
   /** The program, where it is not services/<name>/main.ts. */
   program?: string;
 }
@@ -45,7 +48,7 @@ export interface RunningService {
   grpc: string;
   /** host:port of the loopback HTTP port with /metrics, /healthz and /readyz; empty for the acquirer. */
   admin: string;
-  /** host:port of the acquirer's HTTP port; empty for the others. */
+  /** host:port of the acquirer's HTTP port, and of identity's HTTPS port; empty for the others. */
   http: string;
   pid: number;
   process: ChildProcess;
@@ -71,6 +74,8 @@ export async function startService(t: Teardown, name: string, options: StartOpti
   const dir = mkdtempSync(join(tmpdir(), `armature-${name}-`));
   t.teardown(() => rmSync(dir, { recursive: true, force: true }));
   const program = options.program ?? mainFile(name);
+  // Passwords cost time to hash, so identity knows people only where somebody can sign in to it.
+  const people = name === 'identity' && options.tokens !== undefined;
   const run: ServiceRun = {
     name,
     stateFile: join(dir, 'state.json'),
@@ -83,7 +88,11 @@ export async function startService(t: Teardown, name: string, options: StartOpti
     acquirerUrl: options.acquirerUrl,
     databaseUrl: database?.url,
     brokerUrl: vhost?.url(name),
+    tokens: options.tokens ?? { issuer: tokenIssuer, jwks: tokenFiles(state).jwks },
+    copyDir: join(dir, 'copies'),
+    bootstrapFile: people ? join(dir, 'bootstrap.json') : undefined,
   };
+  if (run.bootstrapFile) writeBootstrap(state, run.bootstrapFile);
   mkdirSync(join(dir, 'data'));
   mkdirSync(join(dir, 'mail'));
   const environment = (over: Partial<ServiceRun>) =>
@@ -101,27 +110,45 @@ export async function startService(t: Teardown, name: string, options: StartOpti
 
 export type Mesh = Record<string, RunningService>;
 
+export interface MeshOptions {
+  /**
+   * Whether services take the tokens of the mesh's own identity, which then is one of its services, instead of the
+   * tests' key. Most tests are about something else, and want tokens of anybody at once, good ones and bad ones;
+   * only those that are about signing in need an issuer that asks for passwords and signs with keys of its own.
+   */
+  realIdentity?: boolean;
+}
+
 /**
  * Starts several services that know each other, all at once, on ports chosen beforehand; by default all there are.
- * They share a virtual host, and each has a schema of its own. Everything ends with the test.
+ * They share a virtual host, and each has a schema of its own. With access among them they follow its policy, else
+ * they read the file that it would begin with. Everything ends with the test.
  */
 export async function startMesh(
   t: Teardown,
   names: readonly string[] = presentServices(),
   options: StartOptions | ((name: string) => StartOptions) = {},
+  { realIdentity = false }: MeshOptions = {},
 ): Promise<Mesh> {
+  if (realIdentity && !names.includes('identity')) throw new Error('realIdentity needs identity among the services');
   const { state } = await testServers();
   const vhost = await createVhost(t);
-  const ports = await reservePorts(state, names.length);
+  const [identityPort, ...ports] = await reservePorts(state, 1 + names.length);
   const addresses = Object.fromEntries(names.map((name, index) => [name, `127.0.0.1:${ports[index]}`]));
   const { acquirer, ...peers } = addresses;
+  const identity = `127.0.0.1:${identityPort}`;
+  const listen: Partial<Record<string, StartOptions>> = {
+    acquirer: { http: acquirer },
+    identity: { grpc: peers.identity, http: identity },
+  };
   // A test that fails half-way must not tear down while a start is still under way, so all starts are let finish.
   const starts = await Promise.allSettled(
     names.map((name) =>
       startService(t, name, {
         vhost,
-        ...(name === 'acquirer' ? { http: acquirer } : { grpc: addresses[name] }),
+        ...(listen[name] ?? { grpc: addresses[name] }),
         ...(acquirer ? { acquirerUrl: `http://${acquirer}` } : {}),
+        ...(realIdentity ? { tokens: identityTrust(identity) } : {}),
         ...(typeof options === 'function' ? options(name) : options),
         peers: { ...peers, ...(typeof options === 'function' ? options(name) : options).peers },
       }),

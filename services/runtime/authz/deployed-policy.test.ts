@@ -8,7 +8,10 @@ import { loadPolicy } from './policy.ts';
 const root = join(import.meta.dirname, '../../..');
 const policy = await loadPolicy(join(root, 'deploy/policy.csv'));
 
-const withUser = (subject: string): Caller => ({ workload: 'workload:developer', user: { subject, token: '' } });
+const withUser = (subject: string): Caller => ({
+  workload: 'workload:developer',
+  user: { kind: 'user', subject, token: '' },
+});
 const alone = (workload: string): Caller => ({ workload, user: null });
 
 const customer: Record<string, string> = {
@@ -96,7 +99,7 @@ const rows: { name: string; who: Caller; may: Record<string, string> }[] = [
   { name: 'a workload nobody knows', who: alone('service:nobody'), may: {} },
   {
     name: 'an administrator without a certificate',
-    who: { workload: null, user: { subject: 'admin', token: '' } },
+    who: { workload: null, user: { kind: 'user', subject: 'admin', token: '' } },
     may: {},
   },
   {

@@ -20,6 +20,8 @@ export interface Grant {
 export interface PolicyRows {
   readonly rules: readonly Rule[];
   readonly grants: readonly Grant[];
+  /** Users and clients that are denied everything, whatever they were granted. */
+  readonly denied: ReadonlySet<string>;
 }
 
 /** Says where a policy is wrong, all places at once (the first twenty): "policy.csv:12: …". */
@@ -33,10 +35,12 @@ export interface Problem {
 }
 
 export const userPattern = /^user:[a-z0-9][a-z0-9._-]{0,63}$/;
+export const clientPattern = /^client:[a-z0-9][a-z0-9._-]{0,63}$/;
 export const workloadPattern = /^(?:service|workload):[a-z0-9-]{1,63}$/;
 const rolePattern = /^role:[a-z][a-z0-9-]{0,63}$/;
+const memberPatterns = [workloadPattern, userPattern, clientPattern, rolePattern];
 const permissionPattern = /^[a-z][a-z0-9_]{0,31}(?:\.[a-z][a-z0-9_]{0,31}){1,2}$/;
-const subjectRule = 'is not of the form user:id, service:name, workload:name or role:name';
+const subjectRule = 'is not of the form user:id, client:id, service:name, workload:name or role:name';
 const scopes: ReadonlySet<string> = new Set<RuleScope>(['any', 'own', 'on-behalf']);
 
 const maxTextLength = 16 * 1024 * 1024;
@@ -46,11 +50,11 @@ const maxProblems = 20;
 
 /**
  * Reads `p` and `g` rows in the form that Casbin's own file adapter reads, but strictly: a row that the
- * adapter would skip or bend is an error here. Throws PolicyError.
+ * adapter would skip or bend is an error here. `d` rows are our own: Casbin can only allow. Throws PolicyError.
  */
 export function parsePolicy(text: string, name: string): PolicyRows {
   if (text.length > maxTextLength) throw new PolicyError(`${name} is longer than ${maxTextLength} characters`);
-  const reader: Reader = { rules: [], grants: [], seen: new Map(), problems: [] };
+  const reader: Reader = { rules: [], grants: [], denied: new Set(), seen: new Map(), problems: [] };
   for (const [index, row] of text.split('\n').entries()) {
     const trimmed = row.trim();
     if (trimmed === '' || trimmed.startsWith('#')) continue;
@@ -63,7 +67,7 @@ export function parsePolicy(text: string, name: string): PolicyRows {
   refuse(name, reader.problems);
   if (reader.rules.length === 0)
     throw new PolicyError(`${name} has no rule; an empty policy is taken for a broken one`);
-  return { rules: reader.rules, grants: reader.grants };
+  return { rules: reader.rules, grants: reader.grants, denied: reader.denied };
 }
 
 /** Throws PolicyError when there are problems. */
@@ -77,6 +81,7 @@ export function refuse(name: string, problems: readonly Problem[]): void {
 interface Reader {
   rules: Rule[];
   grants: Grant[];
+  denied: Set<string>;
   /** What was stated before, and on which line. */
   seen: Map<string, number>;
   problems: Problem[];
@@ -88,7 +93,8 @@ function readRow(reader: Reader, row: string, line: number): string | null {
   const [kind, ...fields] = row.split(',').map((field) => field.trim());
   if (kind === 'p') return readRule(reader, fields, line);
   if (kind === 'g') return readGrant(reader, fields, line);
-  return `begins with ${quote(kind)}; a row begins with p, g or #`;
+  if (kind === 'd') return readDenial(reader, fields, line);
+  return `begins with ${quote(kind)}; a row begins with p, g, d or #`;
 }
 
 function readRule(reader: Reader, fields: string[], line: number): string | null {
@@ -96,12 +102,14 @@ function readRule(reader: Reader, fields: string[], line: number): string | null
   if (fields.length !== 3) return 'a p row is: p, subject, permission, scope';
   const workload = workloadPattern.test(subject);
   const user = userPattern.test(subject);
-  if (!workload && !user && !rolePattern.test(subject)) return `subject ${quote(subject)} ${subjectRule}`;
+  const client = clientPattern.test(subject);
+  if (!workload && !user && !client && !rolePattern.test(subject)) return `subject ${quote(subject)} ${subjectRule}`;
   if (!permissionPattern.test(permission)) {
     return `permission ${quote(permission)} is not two or three lower-case words joined by dots`;
   }
   if (!scopes.has(scope)) return `scope ${quote(scope)} is not any, own or on-behalf`;
   if (workload && scope === 'own') return `${subject} is a workload and owns nothing; scope own is for users`;
+  if (client && scope !== 'any') return `${subject} is a client and has only scope any, not ${scope}`;
   if (user && scope === 'on-behalf') return `${subject} is a user; scope on-behalf is for workloads`;
   const before = statedBefore(reader, `p ${subject} ${permission}`, line);
   if (before) return `${subject} was given ${permission} before, on line ${before}`;
@@ -112,12 +120,24 @@ function readRule(reader: Reader, fields: string[], line: number): string | null
 function readGrant(reader: Reader, fields: string[], line: number): string | null {
   const [member = '', role = ''] = fields;
   if (fields.length !== 2) return 'a g row is: g, member, role';
-  const wellFormed = workloadPattern.test(member) || userPattern.test(member) || rolePattern.test(member);
-  if (!wellFormed) return `member ${quote(member)} ${subjectRule}`;
+  if (!memberPatterns.some((pattern) => pattern.test(member))) return `member ${quote(member)} ${subjectRule}`;
   if (!rolePattern.test(role)) return `role ${quote(role)} is not of the form role:name`;
   const before = statedBefore(reader, `g ${member} ${role}`, line);
   if (before) return `${member} was granted ${role} before, on line ${before}`;
   reader.grants.push({ member, role, line });
+  return null;
+}
+
+/** Only people and programs that sign in are denied: workloads have their certificates taken away. */
+function readDenial(reader: Reader, fields: string[], line: number): string | null {
+  const [subject = ''] = fields;
+  if (fields.length !== 1) return 'a d row is: d, subject';
+  if (!userPattern.test(subject) && !clientPattern.test(subject)) {
+    return `subject ${quote(subject)} is not of the form user:id or client:id`;
+  }
+  const before = statedBefore(reader, `d ${subject}`, line);
+  if (before) return `${subject} was denied before, on line ${before}`;
+  reader.denied.add(subject);
   return null;
 }
 

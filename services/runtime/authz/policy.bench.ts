@@ -1,7 +1,7 @@
 // Compares decisions over 20,000 rules and 1,000 roles with plain node-casbin, in one run:
 // node services/runtime/authz/policy.bench.ts
 import { newEnforcer, newModelFromString, StringAdapter } from 'casbin';
-import type { Caller } from '../rpc/call.ts';
+import type { Caller, User } from '../rpc/call.ts';
 import { modelText } from './enforcer.ts';
 import { policyOf } from './policy.ts';
 
@@ -39,7 +39,7 @@ function questionsOf(shape: Shape): { caller: Caller; permission: string }[] {
   return Array.from({ length: roles * rulesPerRole }, (_, index) => {
     const role = index % roles;
     const rule = Math.floor(index / roles);
-    const user = { subject: `u${index % 2 ? role : (role + 3) % roles}`, token: '' };
+    const user: User = { kind: 'user', subject: `u${index % 2 ? role : (role + 3) % roles}`, token: '' };
     return { caller: { workload: `service:w${role}`, user }, permission: permissionOf(role, rule, shape) };
   });
 }

@@ -3,6 +3,7 @@
 import { randomInt } from 'node:crypto';
 import { type Enforcer, newEnforcer, newModelFromString, StringAdapter } from 'casbin';
 import t from 'tap';
+import { type Subject, subjectOf } from '../rpc/call.ts';
 import { policyOf } from './policy.ts';
 
 // Written apart from enforcer.ts: it asks for each scope by name instead of reading it off the matched rule.
@@ -33,10 +34,12 @@ function randomOf(seed: number): Random {
 }
 
 const users = ['ada', 'bo', 'cy', 'dee', 'nobody-names-me'];
+const clients = ['ada', 'reports', 'sync', 'unnamed'];
 const workloads = ['service:a', 'service:b', 'workload:edge', 'service:unnamed'];
 const permissions = ['a.read', 'a.write', 'b.read', 'b.c.read', 'z.unused'];
 const userRoles = ['role:customer', 'role:u1', 'role:u2', 'role:u3', 'role:u4'];
 const workloadRoles = ['role:w1', 'role:w2', 'role:w3'];
+const clientRoles = ['role:c1', 'role:c2'];
 const sharedRoles = ['role:s1', 'role:s2'];
 
 /** Rows that are well formed by construction: roles have only later roles, and each kind only its scopes. */
@@ -55,51 +58,76 @@ function randomRows(random: Random): string[] {
     for (const member of members) for (const role of roles) if (random() < density) rows.push(`g, ${member}, ${role}`);
   };
   const named = users.slice(0, -1).map((user) => `user:${user}`);
+  const namedClients = clients.slice(0, -1).map((client) => `client:${client}`);
   give([...named, ...userRoles], ['any', 'own']);
   give([...workloads.slice(0, -1), ...workloadRoles], ['any', 'on-behalf']);
-  give(sharedRoles, ['any']);
+  give([...namedClients, ...clientRoles, ...sharedRoles], ['any']);
   grant(named, [...userRoles, ...sharedRoles]);
   grant(workloads.slice(0, -1), [...workloadRoles, ...sharedRoles]);
+  grant(namedClients, [...clientRoles, ...sharedRoles]);
   for (const chain of [
     [...userRoles, ...sharedRoles],
     [...workloadRoles, ...sharedRoles],
+    [...clientRoles, ...sharedRoles],
   ]) {
     for (const [index, role] of chain.entries()) {
       if (!sharedRoles.includes(role)) grant([role], chain.slice(index + 1));
     }
   }
+  for (const subject of [...named, ...namedClients, 'user:nobody-names-me']) {
+    if (random() < density / 2) rows.push(`d, ${subject}`);
+  }
   rows.push('p, service:a, z.always, any');
   return rows.sort(() => random() - 0.5);
 }
 
-function expected(plain: Enforcer, workload: string, subject: string | null, permission: string): string {
+/** Casbin knows no denials, so who is denied everything comes beside it. */
+function expected(
+  plain: Enforcer,
+  denied: ReadonlySet<string>,
+  workload: string,
+  subject: string | null,
+  permission: string,
+): string {
   const may = (principal: string, scope: string) => plain.enforceSync(principal, permission, scope);
   if (subject === null) return may(workload, 'any') ? 'any' : 'denied';
   if (!may(workload, 'any') && !may(workload, 'on-behalf')) return 'denied';
-  if (may(`user:${subject}`, 'any')) return 'any';
-  return may(`user:${subject}`, 'own') ? 'own' : 'denied';
+  if (denied.has(subject)) return 'denied';
+  if (may(subject, 'any')) return 'any';
+  return may(subject, 'own') ? 'own' : 'denied';
 }
+
+const asked: readonly (Subject | null)[] = [
+  null,
+  ...users.map((subject): Subject => ({ kind: 'user', subject })),
+  ...clients.map((subject): Subject => ({ kind: 'client', subject })),
+];
 
 t.test('decisions equal those of plain casbin', async (t) => {
   const seed = process.argv[2] === undefined ? randomInt(2 ** 31) : Number(process.argv[2]);
   t.comment(`seed ${seed}`);
   const random = randomOf(seed);
   const seen: Record<string, number> = { any: 0, own: 0, denied: 0 };
+  let clientsAllowed = 0;
   for (let round = 0; round < 60; round++) {
-    const text = randomRows(random).join('\n');
+    const rows = randomRows(random);
+    const denied = new Set(rows.filter((row) => row.startsWith('d, ')).map((row) => row.slice(3)));
+    const text = rows.join('\n');
     const policy = policyOf(text);
     const everyUser = users.map((user) => `g, user:${user}, role:customer`);
-    const known = new Set(text.split('\n'));
-    const plainText = [text, ...everyUser.filter((row) => !known.has(row))].join('\n');
+    const plainRows = new Set([...rows.filter((row) => !row.startsWith('d, ')), ...everyUser]);
+    const plainText = [...plainRows].join('\n');
     const plain = await newEnforcer(newModelFromString(plainModel), new StringAdapter(plainText));
     for (const workload of workloads) {
-      for (const subject of [null, ...users]) {
+      for (const who of asked) {
+        const subject = who && subjectOf(who);
         for (const permission of permissions) {
-          const user = subject === null ? null : { subject, token: '' };
+          const user = who && { ...who, token: '' };
           const decision = policy.decide({ workload, user }, permission);
           const got = decision.allowed ? decision.scope : 'denied';
-          const want = expected(plain, workload, subject, permission);
+          const want = expected(plain, denied, workload, subject, permission);
           seen[want]!++;
+          if (who?.kind === 'client' && got === 'any') clientsAllowed++;
           if (got === want) continue;
           t.equal(got, want, `seed ${seed}, round ${round}: ${workload}, ${subject}, ${permission}\n${text}`);
           return;
@@ -107,6 +135,7 @@ t.test('decisions equal those of plain casbin', async (t) => {
       }
     }
   }
-  t.comment(JSON.stringify(seen));
+  t.comment(JSON.stringify({ ...seen, clientsAllowed }));
+  t.ok(clientsAllowed > 20, `clients were allowed ${clientsAllowed} times`);
   for (const [outcome, times] of Object.entries(seen)) t.ok(times > 20, `${outcome} was decided ${times} times`);
 });

@@ -6,7 +6,11 @@ import { type Decision, loadPolicy, policyHolder, policyOf } from './policy.ts';
 
 const by = (workload: string | null, subject?: string): Caller => ({
   workload,
-  user: subject === undefined ? null : { subject, token: 'token' },
+  user: subject === undefined ? null : { kind: 'user', subject, token: 'token' },
+});
+const client = (workload: string, subject: string): Caller => ({
+  workload,
+  user: { kind: 'client', subject, token: 'token' },
 });
 const outcome = (decision: Decision) => (decision.allowed ? decision.scope : 'denied');
 
@@ -29,6 +33,13 @@ g, workload:edge, role:edge
 g, role:admin, role:staff
 g, user:bo, role:staff
 g, user:root, role:admin
+g, client:reports, role:staff
+p, client:shipper, orders.cancel, any
+g, user:gone, role:admin
+d, user:gone
+g, client:gone, role:admin
+d, client:gone
+d, user:nobody-else-names
 `;
 const sample = policyOf(sampleText);
 
@@ -88,6 +99,53 @@ t.test('decides', async (t) => {
       permission: 'stock.reserve',
       is: 'denied',
     },
+    { name: 'a client by its role', who: client('workload:edge', 'reports'), permission: 'orders.read', is: 'any' },
+    { name: 'a client by its rule', who: client('workload:edge', 'shipper'), permission: 'orders.cancel', is: 'any' },
+    {
+      name: 'a client and what every user may',
+      who: client('workload:edge', 'reports'),
+      permission: 'catalog.read',
+      is: 'denied',
+    },
+    {
+      name: 'a client nobody knows',
+      who: client('workload:edge', 'unknown'),
+      permission: 'catalog.read',
+      is: 'denied',
+    },
+    {
+      name: 'a client with the name of a user',
+      who: client('workload:edge', 'bo'),
+      permission: 'orders.read',
+      is: 'denied',
+    },
+    {
+      name: 'a user with the name of a client',
+      who: by('workload:edge', 'reports'),
+      permission: 'orders.read',
+      is: 'own',
+    },
+    {
+      name: 'a client through a workload that may not',
+      who: client('service:orders', 'reports'),
+      permission: 'orders.read',
+      is: 'denied',
+    },
+    { name: 'a denied user', who: by('workload:edge', 'gone'), permission: 'orders.refund', is: 'denied' },
+    {
+      name: 'a denied user and what every user may',
+      who: by('workload:edge', 'gone'),
+      permission: 'catalog.read',
+      is: 'denied',
+    },
+    {
+      name: 'a denied user whom no other row names',
+      who: by('workload:edge', 'nobody-else-names'),
+      permission: 'catalog.read',
+      is: 'denied',
+    },
+    { name: 'a denied client', who: client('workload:edge', 'gone'), permission: 'orders.refund', is: 'denied' },
+    { name: 'a client without a subject', who: client('workload:edge', ''), permission: 'orders.read', is: 'denied' },
     { name: 'nobody', who: by(null), permission: 'catalog.read', is: 'denied' },
     { name: 'a user without a workload', who: by(null, 'root'), permission: 'catalog.read', is: 'denied' },
     { name: 'an empty workload', who: by('', 'root'), permission: 'catalog.read', is: 'denied' },
@@ -178,6 +236,23 @@ t.test('refuses a policy, naming the line', async (t) => {
     },
     { name: 'own for a service', text: 'p, service:orders, a.b, own', problem: /^policy:1: service:orders is a work/ },
     { name: 'own for a workload', text: 'p, workload:edge, a.b, own', problem: /^policy:1: workload:edge is a work/ },
+    { name: 'own for a client', text: 'p, client:a, a.b, own', problem: /^policy:1: client:a is a client .* not own/ },
+    { name: 'on-behalf for a client', text: 'p, client:a, a.b, on-behalf', problem: /^policy:1: client:a is a client/ },
+    {
+      name: 'own for a role that a client has',
+      text: 'p, role:a, a.b, own\ng, role:b, role:a\ng, client:x, role:b',
+      problem: /^policy:1: scope own is not for client:x/,
+    },
+    {
+      name: 'on-behalf for a role that a client has',
+      text: 'p, role:a, a.b, on-behalf\ng, client:x, role:a',
+      problem: /^policy:1: scope on-behalf is not for client:x/,
+    },
+    { name: 'a denial of nobody', text: `${good}\nd,`, problem: /^policy:2: subject "" is not/ },
+    { name: 'a denial of a role', text: `${good}\nd, role:a`, problem: /^policy:2: subject "role:a" is not/ },
+    { name: 'a denial of a workload', text: `${good}\nd, service:a`, problem: /^policy:2: subject "service:a" is not/ },
+    { name: 'a denial of one permission', text: `${good}\nd, user:a, a.b`, problem: /^policy:2: a d row is/ },
+    { name: 'the same denial twice', text: `${good}\nd, user:a\nd,user:a`, problem: /^policy:3: .*on line 2/ },
     { name: 'on-behalf for a user', text: 'p, user:bo, a.b, on-behalf', problem: /^policy:1: user:bo is a user/ },
     {
       name: 'on-behalf for the role of every user',

@@ -1,10 +1,11 @@
 import { hash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { basename } from 'node:path';
-import type { Caller, Scope } from '../rpc/call.ts';
+import { type Caller, type Scope, type Subject, subjectOf } from '../rpc/call.ts';
 import { askCasbin } from './enforcer.ts';
 import { lruMap } from './lru.ts';
 import {
+  clientPattern,
   PolicyError,
   parsePolicy,
   type Rule,
@@ -26,7 +27,8 @@ export interface Policy {
   readonly version: string;
   /**
    * Without a user the workload needs scope any. With one, both must be allowed, the workload by any or
-   * on-behalf, and the scope is the user's. Every user has role:customer. Nothing else is allowed.
+   * on-behalf, and the scope is the user's. Every user has role:customer; a client that signed in by itself
+   * has only what it was granted, and never scope own. A denied subject is allowed nothing. Nor is anything else.
    */
   decide(caller: Caller, permission: string): Decision;
   /** Whether a service may publish events of this permission: a decision for the workload alone. */
@@ -44,6 +46,7 @@ export interface PolicyHolder {
 const rememberedScopes = 65_536;
 // Stands for every user whom no row names; no real subject begins with a dash.
 const unnamedUser = 'user:-';
+const subjectPatterns: Readonly<Record<Subject['kind'], RegExp>> = { user: userPattern, client: clientPattern };
 const width: Readonly<Record<RuleScope, number>> = { any: 0, own: 1, 'on-behalf': 2 };
 
 /** Reads a policy file. Throws when it is missing, empty or wrong in any row; see policy-text.ts. */
@@ -77,12 +80,13 @@ export function policyOf(text: string, name = 'policy'): Policy {
     if (workloadScope !== 'any' && workloadScope !== 'on-behalf') return deny(`${workload} may not ${permission}`);
     if (!user)
       return workloadScope === 'any' ? everything : deny(`${workload} may ${permission} only on behalf of a user`);
-    const subject = `user:${user.subject}`;
-    if (!userPattern.test(subject)) return deny('the user has no well-formed subject');
-    const known = named.has(subject) || roles.hasGrants(subject);
+    const subject = subjectOf(user);
+    if (!subjectPatterns[user.kind]?.test(subject)) return deny('the user has no well-formed subject');
+    if (rows.denied.has(subject)) return deny(`${subject} is denied everything`);
+    const known = user.kind === 'client' || named.has(subject) || roles.hasGrants(subject);
     const userScope = scopeOf(known ? subject : unnamedUser, permission);
     if (userScope === 'any') return everything;
-    if (userScope === 'own') return ownThings;
+    if (userScope === 'own' && user.kind === 'user') return ownThings;
     return deny(`${subject} may not ${permission}`);
   }
   return Object.freeze({

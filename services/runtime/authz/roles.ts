@@ -1,7 +1,15 @@
 import type { RoleManager } from 'casbin';
-import { type Grant, type PolicyRows, type Problem, userPattern, workloadPattern } from './policy-text.ts';
+import {
+  clientPattern,
+  type Grant,
+  type PolicyRows,
+  type Problem,
+  type RuleScope,
+  userPattern,
+  workloadPattern,
+} from './policy-text.ts';
 
-/** What a valid user token stands for, whoever it names. */
+/** What the token of a user stands for, whoever it names; a client has only what it was granted. */
 export const everyUser = 'role:customer';
 
 // Casbin's own role manager silently stops after ten steps; a longer chain is refused instead.
@@ -17,7 +25,7 @@ export interface RoleGraph {
 }
 
 /** Resolves grants, and finds chains without an end and rules that their holders cannot use. */
-export function roleGraph({ rules, grants }: PolicyRows): RoleGraph {
+export function roleGraph({ rules, grants }: Pick<PolicyRows, 'rules' | 'grants'>): RoleGraph {
   const problems: Problem[] = [];
   const direct = new Map<string, Grant[]>();
   for (const grant of grants) {
@@ -38,10 +46,15 @@ export function roleGraph({ rules, grants }: PolicyRows): RoleGraph {
   if (problems.length === 0) {
     const byUser = reachedBy(userPattern, direct, resolve);
     for (const role of resolve(everyUser)) byUser.set(role, byUser.get(role) ?? 'every user');
+    const byClient = reachedBy(clientPattern, direct, resolve);
     const byWorkload = reachedBy(workloadPattern, direct, resolve);
+    const useless: Record<RuleScope, readonly ReadonlyMap<string, string>[]> = {
+      any: [],
+      own: [byWorkload, byClient],
+      'on-behalf': [byUser, byClient],
+    };
     for (const { subject, scope, line } of rules) {
-      const holder =
-        scope === 'own' ? byWorkload.get(subject) : scope === 'on-behalf' ? byUser.get(subject) : undefined;
+      const holder = useless[scope].find((holders) => holders.has(subject))?.get(subject);
       if (holder) problems.push({ line, text: `scope ${scope} is not for ${holder}, which has ${subject}` });
     }
   }

@@ -5,6 +5,7 @@ import { setImmediate } from 'node:timers/promises';
 import { exportJWK, generateKeyPair, type JWTHeaderParameters, type JWTPayload, SignJWT } from 'jose';
 import t, { type Test } from 'tap';
 import { RpcError } from '../rpc/errors.ts';
+import { keyFile } from './jwks.ts';
 import { tokenVerifier, type VerifiedToken } from './tokens.ts';
 
 type Key = Awaited<ReturnType<typeof generateKeyPair>>['privateKey'];
@@ -20,7 +21,14 @@ const publicJwk = { ...(await exportJWK(es256.publicKey)), kid: 'k1', alg: 'ES25
 const strangerJwk = { ...(await exportJWK(stranger.publicKey)), kid: 'k2', alg: 'ES256', use: 'sig' };
 const rsaJwk = { ...(await exportJWK(rs256.publicKey)), kid: 'rsa', alg: 'RS256', use: 'sig' };
 
-const goodClaims: JWTPayload = { iss: issuer, aud: 'armature', sub: 'ada', iat: nowSeconds, exp: nowSeconds + 300 };
+const goodClaims: JWTPayload = {
+  iss: issuer,
+  aud: 'armature',
+  sub: 'ada',
+  client_id: 'web',
+  iat: nowSeconds,
+  exp: nowSeconds + 300,
+};
 const goodHeader: JWTHeaderParameters = { alg: 'ES256', typ: 'at+jwt', kid: 'k1' };
 
 function sign(claims: JWTPayload = {}, header: Partial<JWTHeaderParameters> = {}, key: Key = es256.privateKey) {
@@ -42,7 +50,13 @@ function setUp(t: Test, keys: object[] = [publicJwk, rsaJwk]) {
   const publish = (published: object[]) => writeFileSync(jwksFile, JSON.stringify({ keys: published }));
   publish(keys);
   const make = (cacheSize?: number) =>
-    tokenVerifier({ issuer, audience: 'armature', jwksFile, now: () => clock.ms, cacheSize });
+    tokenVerifier({
+      issuer,
+      audience: 'armature',
+      keys: keyFile(jwksFile, () => clock.ms),
+      now: () => clock.ms,
+      cacheSize,
+    });
   return { jwksFile, clock, publish, make };
 }
 
@@ -71,14 +85,15 @@ t.test('accepts', async (t) => {
     { name: 'one that begins 5 s ahead of our clock', claims: { nbf: nowSeconds + 5 } },
     { name: 'a subject of 64 characters', claims: { sub: 'a'.repeat(64) } },
     { name: 'a subject with dots and dashes', claims: { sub: '0198f.a_b-c' } },
-    { name: 'claims we do not know', claims: { client_id: 'web', scope: 'openid', jti: 'x' } },
+    { name: 'claims we do not know', claims: { scope: 'openid', jti: 'x' } },
+    { name: 'one of a client, whose sub is its client_id', claims: { sub: 'web' }, kind: 'client' },
   ]) {
     t.test(row.name, async (t) => {
       const verified = await setUp(t)
         .make()
         .verify(await sign(row.claims));
       const claims = { ...goodClaims, ...row.claims };
-      t.same(verified, { subject: claims.sub, expiresAtMs: (claims.exp! + 5) * 1000 });
+      t.same(verified, { kind: row.kind ?? 'user', subject: claims.sub, expiresAtMs: (claims.exp! + 5) * 1000 });
     });
   }
 });
@@ -112,9 +127,9 @@ t.test('refuses', async (t) => {
       token: sign({}, { alg: 'RS256', kid: 'rsa' }, rs256.privateKey),
       cause: /ES256/,
     },
-    { name: 'ES256 that names the RSA key', token: sign({}, { kid: 'rsa' }), cause: /key file/ },
+    { name: 'ES256 that names the RSA key', token: sign({}, { kid: 'rsa' }), cause: /key set/ },
     { name: "a stranger's signature", token: sign({}, {}, stranger.privateKey), cause: /signature/ },
-    { name: "a stranger's key id", token: sign({}, { kid: 'k2' }, stranger.privateKey), cause: /key file/ },
+    { name: "a stranger's key id", token: sign({}, { kid: 'k2' }, stranger.privateKey), cause: /key set/ },
     { name: 'no key id', token: sign({}, { kid: undefined }), cause: /names no key/ },
     { name: 'an empty key id', token: sign({}, { kid: '' }), cause: /names no key/ },
     {
@@ -153,6 +168,9 @@ t.test('refuses', async (t) => {
     { name: 'an upper-case subject', token: sign({ sub: 'Ada' }), cause: /sub is not/ },
     { name: 'a subject of 65 characters', token: sign({ sub: 'a'.repeat(65) }), cause: /sub is not/ },
     { name: 'a subject that is a number', token: sign({ sub: 7 as never }), cause: /sub is not/ },
+    { name: 'no client id', token: sign({ client_id: undefined }), cause: /"client_id"/ },
+    { name: 'an empty client id', token: sign({ client_id: '' }), cause: /client_id is not/ },
+    { name: 'a client id that is a number', token: sign({ client_id: 7 }), cause: /client_id is not/ },
     { name: 'more than 8 KiB, signed', token: sign({ filling: 'x'.repeat(8192) }), cause: /longer/ },
     { name: '64 KiB', token: 'x'.repeat(65536), cause: /longer/ },
   ];
@@ -200,7 +218,7 @@ t.test('the key file', async (t) => {
     clock.ms += 29_999;
     for (let attempt = 0; attempt < 1000; attempt++) {
       const answer = verifier.verify(attempt === 0 ? token : await sign({}, { kid: `unknown-${attempt}` }));
-      t.match(await refusal(t, () => answer), /key file/);
+      t.match(await refusal(t, () => answer), /key set/);
     }
     clock.ms += 1;
     t.equal((await verifier.verify(token)).subject, 'ada', 'the new key counts 30 s after the last reading');
@@ -226,7 +244,7 @@ t.test('the key file', async (t) => {
     publish([strangerJwk]);
     clock.ms += 30_000;
     await verifier.verify(await sign({}, { kid: 'k2' }, stranger.privateKey));
-    t.match(await refusal(t, () => verifier.verify(token)), /key file/);
+    t.match(await refusal(t, () => verifier.verify(token)), /key set/);
   });
 
   t.test('remembers nothing that was being verified with a key while the key went', async (t) => {
@@ -290,7 +308,7 @@ t.test('the key file', async (t) => {
     t.test(`refuses to start with a file ${row.name}`, async (t) => {
       if (row.keys) writeFileSync(jwksFile, row.text ?? JSON.stringify({ keys: row.keys }));
       const file = row.keys ? jwksFile : `${jwksFile}.missing`;
-      t.throws(() => tokenVerifier({ issuer, audience: 'armature', jwksFile: file }), { message: row.problem });
+      t.throws(() => keyFile(file), { message: row.problem });
     });
   }
 });

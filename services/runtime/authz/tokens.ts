@@ -1,12 +1,12 @@
 import { hash } from 'node:crypto';
 import { decodeProtectedHeader, type JWTPayload, jwtVerify, type ProtectedHeaderParameters } from 'jose';
+import type { Subject } from '../rpc/call.ts';
 import { credentialsInvalid, RpcError } from '../rpc/errors.ts';
-import { type KeyFile, keyFile } from './jwks.ts';
+import type { KeySource } from './jwks.ts';
 import { lruMap } from './lru.ts';
 
-export interface VerifiedToken {
-  /** The user's id. */
-  readonly subject: string;
+/** Whom a token names. One that was given to a program for itself names that program: sub and client_id are equal. */
+export interface VerifiedToken extends Subject {
   /** Epoch milliseconds after which the token is refused, leeway included. */
   readonly expiresAtMs: number;
 }
@@ -14,7 +14,8 @@ export interface VerifiedToken {
 export interface TokenVerifier {
   /**
    * Answers at once for a token it has verified before, otherwise with a promise. Whatever is wrong with
-   * a token, the promise is rejected with the same UNAUTHENTICATED; only its cause, for the log, differs.
+   * a token, the promise is rejected with the same UNAUTHENTICATED; only its cause, for the log, differs. Without
+   * the keys to tell, it is UNAVAILABLE: a token that may be right is not refused for our fault.
    */
   verify(token: string): VerifiedToken | Promise<VerifiedToken>;
 }
@@ -23,8 +24,7 @@ export interface TokenVerifierOptions {
   issuer: string;
   /** The one audience a token must be for. */
   audience: string;
-  /** A JWKS file; see jwks.ts for when it is read. */
-  jwksFile: string;
+  keys: KeySource;
   leewaySeconds?: number;
   now?: () => number;
   /** How many verified tokens are remembered. */
@@ -36,15 +36,15 @@ const subjectPattern = /^[a-z0-9][a-z0-9._-]{0,63}$/;
 // An allowlist rather than a list of what is known to be dangerous (jku, x5u, jwk, crit, and what comes next).
 const headerNames = new Set(['alg', 'typ', 'kid']);
 
-/** Verifies RFC 9068 access tokens against the keys of a file. Throws when the file has no usable key. */
+/** Verifies RFC 9068 access tokens. */
 export function tokenVerifier(options: TokenVerifierOptions): TokenVerifier {
-  const { issuer, audience, jwksFile, leewaySeconds = 5, now = Date.now, cacheSize = 10_000 } = options;
+  const { issuer, audience, keys, leewaySeconds = 5, now = Date.now, cacheSize = 10_000 } = options;
   const verified = lruMap<string, VerifiedToken>(cacheSize);
   const underWay = new Map<string, Promise<VerifiedToken>>();
-  // A key that was taken out of the file may have been stolen, so what it vouched for is forgotten, and what
+  // A key that was taken out of the set may have been stolen, so what it vouched for is forgotten, and what
   // is being verified at that moment is not remembered.
   let keySet = 0;
-  const keys = keyFile(jwksFile, now, () => {
+  keys.onChange(() => {
     keySet++;
     verified.clear();
   });
@@ -89,13 +89,13 @@ interface Checks {
   audience: string;
   leewaySeconds: number;
   now: () => number;
-  keys: KeyFile;
+  keys: KeySource;
 }
 
 async function check(token: string, { issuer, audience, leewaySeconds, now, keys }: Checks): Promise<VerifiedToken> {
   const kid = checkHeader(decodeProtectedHeader(token));
   const key = await keys.find(kid);
-  if (!key) throw new Error('the token names a key that the key file does not have');
+  if (!key) throw new Error('the token names a key that the key set does not have');
   const { payload } = await jwtVerify(token, key, {
     algorithms: ['ES256'],
     typ: 'at+jwt',
@@ -103,7 +103,7 @@ async function check(token: string, { issuer, audience, leewaySeconds, now, keys
     audience,
     clockTolerance: leewaySeconds,
     currentDate: new Date(now()),
-    requiredClaims: ['iss', 'aud', 'sub', 'exp', 'iat'],
+    requiredClaims: ['iss', 'aud', 'sub', 'exp', 'iat', 'client_id'],
   });
   return checkClaims(payload, audience, leewaySeconds, now());
 }
@@ -121,12 +121,13 @@ function checkHeader(header: ProtectedHeaderParameters): string {
 
 /** What jose takes more loosely: several audiences, times in the future or not whole, odd subjects. */
 function checkClaims(payload: JWTPayload, audience: string, leewaySeconds: number, nowMs: number): VerifiedToken {
-  const { aud, iat, exp, sub } = payload;
+  const { aud, iat, exp, sub, client_id: client } = payload;
   if (aud !== audience) throw new Error('aud is not exactly our audience');
   if (!Number.isSafeInteger(iat) || !Number.isSafeInteger(exp)) throw new Error('iat or exp is not a whole number');
   if (iat! > Math.floor(nowMs / 1000) + leewaySeconds) throw new Error('iat is in the future');
-  if (typeof sub !== 'string' || !subjectPattern.test(sub)) throw new Error('sub is not the id of a user');
-  return { subject: sub, expiresAtMs: (exp! + leewaySeconds) * 1000 };
+  if (typeof sub !== 'string' || !subjectPattern.test(sub)) throw new Error('sub is not the id of a user or client');
+  if (typeof client !== 'string' || client === '') throw new Error('client_id is not the id of a client');
+  return { kind: sub === client ? 'client' : 'user', subject: sub, expiresAtMs: (exp! + leewaySeconds) * 1000 };
 }
 
 function causeOf(error: unknown): string {

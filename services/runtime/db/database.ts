@@ -9,6 +9,7 @@ import { Counter, Gauge, type Registry } from '../telemetry/metrics.ts';
 import { insertAnswer, isDuplicateAnswer, loadAnswer, type StoredAnswer } from './answers.ts';
 import { databaseErrno } from './errno.ts';
 import { poolGate } from './pool-gate.ts';
+import { driverUrl } from './tls.ts';
 import type { Sql, Tx } from './tx.ts';
 
 /** A table that the ORM maps, made by `defineEntity`. */
@@ -22,7 +23,7 @@ export interface EmittedEvent {
 }
 
 export interface DatabaseOptions {
-  /** mysql://user:password@host:port/schema */
+  /** mysql://user:password@host:port/schema, with ?ssl-ca=<file> for verified TLS */
   url: string;
   entities?: readonly Entity[];
   log: Logger;
@@ -78,6 +79,9 @@ const lostCodes = new Set([
   'ETIMEDOUT',
   'ENOTFOUND',
   'PROTOCOL_CONNECTION_LOST',
+  // The server shows no certificate, or one of nobody we trust.
+  'HANDSHAKE_NO_SSL_SUPPORT',
+  'HANDSHAKE_SSL_ERROR',
 ]);
 
 /**
@@ -100,16 +104,23 @@ function isLost(error: unknown): boolean {
 /** Opens the pool; nothing is sent until the first use. */
 export async function openDatabase(options: DatabaseOptions): Promise<Database> {
   const poolMax = options.poolMax ?? 20;
+  const { url, driverOptions } = driverUrl(options.url);
   let statements = 0;
   const orm = await MikroORM.init({
-    clientUrl: options.url,
+    clientUrl: url,
     entities: [...(options.entities ?? [])],
     discovery: { warnWhenNoEntities: false },
     ensureDatabase: false,
     pool: { min: 0, max: poolMax },
     timezone: 'Z',
     forceUtcTimezone: true,
-    driverOptions: { queueLimit: poolMax * 4, connectTimeout: 5_000, enableKeepAlive: true, charset: 'utf8mb4' },
+    driverOptions: {
+      ...driverOptions,
+      queueLimit: poolMax * 4,
+      connectTimeout: 5_000,
+      enableKeepAlive: true,
+      charset: 'utf8mb4',
+    },
     onCreateConnection: (connection) =>
       prepareSession(connection as DatabaseConnection, options.statementTimeoutMs ?? 10_000),
     onQuery: (sql) => {

@@ -1,5 +1,6 @@
 import { type Migration, Migrator } from '@mikro-orm/migrations';
 import { MikroORM } from '@mikro-orm/mysql';
+import { driverUrl } from './tls.ts';
 
 export type MigrationClass = new (...args: ConstructorParameters<typeof Migration>) => Migration;
 
@@ -8,8 +9,10 @@ export type MigrationClass = new (...args: ConstructorParameters<typeof Migratio
  * run at once wait for each other by a named lock. Returns the names of those that were applied.
  */
 export async function migrate(url: string, migrations: readonly MigrationClass[]): Promise<string[]> {
+  const { url: clientUrl, driverOptions } = driverUrl(url);
   const orm = await MikroORM.init({
-    clientUrl: url,
+    clientUrl,
+    driverOptions,
     entities: [],
     extensions: [Migrator],
     discovery: { warnWhenNoEntities: false },

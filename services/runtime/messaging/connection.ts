@@ -8,7 +8,7 @@ import { boundMarker, declareEvents, eventsExchange } from './topology.ts';
 import type { Backoff } from './waiting.ts';
 
 export interface BrokerOptions {
-  /** amqp://user:password@host:port/vhost */
+  /** amqps://user:password@host:port/vhost?cacertfile=<file>, or amqp:// without TLS */
   url: string;
   service: string;
   log: Logger;

@@ -1,4 +1,5 @@
 import { type ChannelModel, type ConfirmChannel, connect } from 'amqplib';
+import { caReader, splitCa } from '../server-trust.ts';
 import type { Logger } from '../telemetry/log.ts';
 import { type HeldChannel, holdChannel, onOwnChannel, quietly, soundAfterMs } from './held-channel.ts';
 import { type Backoff, backOff } from './waiting.ts';
@@ -31,10 +32,25 @@ interface LinkState {
   readonly backoffMs: Backoff;
   readonly stopped: AbortController;
   readonly held: Set<HeldChannel>;
+  readonly dial: () => Promise<ChannelModel>;
   model: ChannelModel | null;
   blocked: boolean;
   /** Resolves with the next connection, or the one there is. */
   arrival: PromiseWithResolvers<ChannelModel>;
+}
+
+/** Connects to the broker of a URL; where that names authorities, each connection trusts the newest of them. */
+export function brokerDialer(url: string): (options?: DialOptions) => Promise<ChannelModel> {
+  const bare = splitCa(url);
+  const ca = bare.caFile ? caReader(bare.caFile) : undefined;
+  return (options = {}) => connect(bare.url, { ...options, ...(ca ? { ca: ca(), minVersion: 'TLSv1.2' } : {}) });
+}
+
+interface DialOptions {
+  timeout?: number;
+  noDelay?: boolean;
+  keepAlive?: boolean;
+  clientProperties?: Record<string, string>;
 }
 
 /**
@@ -47,6 +63,7 @@ export function openLink(options: LinkOptions): Link {
     backoffMs: options.backoffMs ?? { first: 100, longest: 10_000 },
     stopped: new AbortController(),
     held: new Set(),
+    dial: dialer(options),
     model: null,
     blocked: false,
     arrival: Promise.withResolvers(),
@@ -86,7 +103,7 @@ async function stayConnected(state: LinkState): Promise<void> {
     const since = Date.now();
     let model: ChannelModel | null = null;
     try {
-      model = await dial(options);
+      model = await state.dial();
       const opened = model;
       const lost = watch(state, opened);
       await options.prelude({ withChannel: (work) => onOwnChannel(opened, work) });
@@ -134,15 +151,12 @@ function forget(state: LinkState, model: ChannelModel): void {
   state.arrival = Promise.withResolvers();
 }
 
-function dial(options: LinkOptions): Promise<ChannelModel> {
+function dialer(options: LinkOptions): () => Promise<ChannelModel> {
   const url = new URL(options.url);
   url.searchParams.set('heartbeat', '10');
-  return connect(url.href, {
-    timeout: 5_000,
-    noDelay: true,
-    keepAlive: true,
-    clientProperties: { connection_name: options.name },
-  });
+  const dial = brokerDialer(url.href);
+  const clientProperties = { connection_name: options.name };
+  return () => dial({ timeout: 5_000, noDelay: true, keepAlive: true, clientProperties });
 }
 
 /** Ends a connection politely if it answers within 2 s, else by destroying its socket. */

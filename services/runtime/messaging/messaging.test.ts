@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
-import amqp from 'amqplib';
+import type { Options } from 'amqplib';
 import t from 'tap';
+import { connectBroker } from '../../../test/support/infra.ts';
 import type { Tx } from '../db/tx.ts';
 import { permissionDenied, rpcError } from '../rpc/errors.ts';
 import { createLogger } from '../telemetry/log.ts';
@@ -255,8 +256,8 @@ t.test('publishers', async (t) => {
 });
 
 /** Publishes what looks like the first event of "forged"; what the broker said against it. */
-async function refusal(bed: Testbed, as: string, properties: amqp.Options.Publish): Promise<string | null> {
-  const connection = await amqp.connect(as === 'admin' ? bed.vhost.adminUrl : bed.vhost.url(as));
+async function refusal(bed: Testbed, as: string, properties: Options.Publish): Promise<string | null> {
+  const connection = await connectBroker(as === 'admin' ? bed.vhost.adminUrl : bed.vhost.url(as));
   const channel = await connection.createConfirmChannel();
   const refused = new Promise<string>((resolve) => channel.on('error', (error) => resolve(error.message)));
   channel.publish(eventsExchange, ticked.routingKey, Buffer.from('{"id":"forged","number":666}'), {
@@ -282,7 +283,7 @@ t.test('a message that kills its consumer again and again becomes a dead letter'
   await first.running.stop();
   const producer = await bed.producer();
   await producer.emit('poison', [1, 2]);
-  const connection = await amqp.connect(bed.vhost.adminUrl);
+  const connection = await connectBroker(bed.vhost.adminUrl);
   t.teardown(() => connection.close());
   const channel = await connection.createChannel();
   // Stands for a process that dies with the message in hand: the broker counts both the same way.

@@ -12,7 +12,7 @@ export { type Consumer, consume } from './consumer.ts';
 
 export interface MessagingOptions {
   service: string;
-  /** amqp://user:password@host:port/vhost */
+  /** amqps://user:password@host:port/vhost?cacertfile=<file>, or amqp:// without TLS */
   url: string;
   log: Logger;
   registry: Registry;

@@ -22,7 +22,7 @@ export function authenticate({ workloadOf, verify }: AuthenticateOptions): Inter
     const token = /^Bearer ([\w.~+/-]+=*)$/i.exec(authorization)?.[1];
     if (!token) return Promise.reject(credentialsInvalid('authorization is not a bearer token'));
     const proceed = (verified: VerifiedToken) => {
-      call.caller = { workload, user: { subject: verified.subject, token } };
+      call.caller = { workload, user: { kind: verified.kind, subject: verified.subject, token } };
       return next(call);
     };
     try {

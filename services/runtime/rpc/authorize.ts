@@ -1,6 +1,6 @@
 import type { Decision } from '../authz/policy.ts';
 import { Counter, type Registry } from '../telemetry/metrics.ts';
-import type { Call, Caller, Interceptor } from './call.ts';
+import { type Call, type Caller, type Interceptor, subjectOf } from './call.ts';
 import { permissionDenied, policyUnavailable } from './errors.ts';
 
 /** Decides whether a caller has a permission; null while no policy can be trusted. */
@@ -29,7 +29,8 @@ export function authorize(
   const denied = counter.labels({ permission, decision: 'deny' });
   const refuse = (call: Call, cause: string) => {
     denied.inc();
-    call.log.info({ permission, cause, workload: call.caller.workload, user: call.caller.user?.subject }, 'denied');
+    const { workload, user } = call.caller;
+    call.log.info({ permission, cause, workload, user: user ? subjectOf(user) : undefined }, 'denied');
     return Promise.reject(permissionDenied(permission));
   };
   return (next) => (call) => {

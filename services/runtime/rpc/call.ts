@@ -25,9 +25,14 @@ export const silentLog: CallLog = {
 /** Where a call stands: answering one, making one, handling an event, or working on its own account. */
 export type CallKind = 'server' | 'client' | 'consumer' | 'background';
 
-export interface User {
+/** Who a token names: a person, or a program that signed in by itself. */
+export interface Subject {
+  readonly kind: 'user' | 'client';
   /** The token's subject. */
   readonly subject: string;
+}
+
+export interface User extends Subject {
   /** The access token as it came; it is forwarded unchanged. */
   readonly token: string;
 }
@@ -197,7 +202,10 @@ export function openCall<M>(init: CallInit<M>): Call<M> {
   };
 }
 
-/** The principal that idempotency keys belong to: the person if there is one, else the workload. */
+/** Casbin subject of whom a token names: "user:ada", "client:reports". */
+export const subjectOf = ({ kind, subject }: Subject): string => `${kind}:${subject}`;
+
+/** The principal that idempotency keys belong to: whom the token names if there is one, else the workload. */
 export function principalOf(caller: Caller): string {
-  return caller.user ? `user:${caller.user.subject}` : (caller.workload ?? 'anonymous');
+  return caller.user ? subjectOf(caller.user) : (caller.workload ?? 'anonymous');
 }

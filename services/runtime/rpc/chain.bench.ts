@@ -8,9 +8,10 @@ import { readFileSync } from 'node:fs';
 import { InventoryServiceContract } from '@armature/proto/inventory/v1/contract.ts';
 import { InventoryServiceService } from '@armature/proto/inventory/v1/inventory.ts';
 import { Server, ServerCredentials } from '@grpc/grpc-js';
-import { tokenFiles } from '../../../scripts/token.ts';
 import { testServers } from '../../../test/support/infra.ts';
 import { token, workloadCertificate } from '../../../test/support/service.ts';
+import { tokenFiles } from '../../../test/support/token.ts';
+import { keyFile } from '../authz/jwks.ts';
 import { loadPolicy } from '../authz/policy.ts';
 import { tokenVerifier } from '../authz/tokens.ts';
 import { createLogger } from '../telemetry/log.ts';
@@ -127,7 +128,7 @@ async function serveChain(): Promise<void> {
   const { verify } = tokenVerifier({
     issuer: 'https://identity.armature.local',
     audience: 'armature',
-    jwksFile: tokenFiles(state).jwks,
+    keys: keyFile(tokenFiles(state).jwks),
   });
   let workloadAt = (_peer: string): string | null => null;
   const parts = {

@@ -35,8 +35,8 @@ export function channelz(guard: {
     const workload = guard.workloadAt(call.getPeer());
     const token = /^Bearer (.+)$/.exec(String(call.metadata.get('authorization')[0] ?? ''))?.[1];
     if (!workload || !token) throw new Error('no credentials');
-    const { subject } = await guard.verify(token);
-    return guard.decide({ workload, user: { subject, token } }, 'ops.channelz')?.allowed === true;
+    const { kind, subject } = await guard.verify(token);
+    return guard.decide({ workload, user: { kind, subject, token } }, 'ops.channelz')?.allowed === true;
   };
   return {
     definition: getChannelzServiceDefinition() as unknown as ServiceDefinition,

@@ -1,21 +1,18 @@
-import { readFileSync } from 'node:fs';
 import type { MethodContract, ServiceContract } from '@armature/proto/contract.ts';
 import {
-  type ChannelCredentials,
   type ClientReadableStream,
-  credentials,
   type CallOptions as GrpcCallOptions,
-  Client as GrpcClient,
   Metadata,
   type ServiceError,
   status,
 } from '@grpc/grpc-js';
 import { v7 as uuidv7 } from 'uuid';
-import { workloadOf } from '../authz/spiffe.ts';
 import { childTrace, traceparent } from '../telemetry/trace.ts';
 import { type Call, compose, DeadlineError, type Handler, type Interceptor, openCall, silentLog } from './call.ts';
+import { type Channels, openChannels } from './channel.ts';
 import { type Code, RpcError } from './errors.ts';
 import { decodeStatus } from './status.ts';
+import { type TlsFiles, type TlsWatch, watchTls } from './tls-files.ts';
 
 type Builtin = Date | Uint8Array | string | number | bigint | boolean | undefined;
 /** A message with what may be left out left out; ts-proto fills in the zero values. */
@@ -52,7 +49,8 @@ export type Client<C extends ServiceContract> = {
 export interface ClientOptions {
   /** host:port of every instance; calls go round. */
   addresses: readonly string[];
-  tls: { certFile: string; keyFile: string; caFile: string };
+  /** Files are looked at every two seconds, and new certificates used without a failed call. */
+  tls: TlsFiles | TlsWatch;
   /** The workload that must be on the other end, such as "service:orders". */
   expectWorkload: string;
   trustDomain?: string;
@@ -67,28 +65,41 @@ export interface ClientOptions {
  * idempotency, by the generated service config; a keyed request without a request id is given one.
  */
 export function createClient<C extends ServiceContract>(contract: C, options: ClientOptions): Client<C> {
-  const channel = new GrpcClient(targetOf(options.addresses), channelCredentials(options), {
-    'grpc.service_config': JSON.stringify(contract.serviceConfig),
-    'grpc.service_config_disable_resolution': 1,
-    // TLS wants a name rather than an address; who the server is, its SPIFFE id tells.
-    'grpc.ssl_target_name_override': 'localhost',
-    // The mesh is reached directly; grpc-js would send even loopback through a proxy of the environment.
-    'grpc.enable_http_proxy': 0,
-    'grpc.keepalive_time_ms': 20_000,
-    'grpc.keepalive_timeout_ms': 5_000,
-    'grpc.initial_reconnect_backoff_ms': 100,
-    'grpc.max_reconnect_backoff_ms': 2_000,
-    'grpc.max_receive_message_length': 4 * 1024 * 1024,
-    'grpc.max_send_message_length': 4 * 1024 * 1024,
+  const watch = 'certFile' in options.tls ? watchTls(options.tls) : options.tls;
+  const channels = openChannels({
+    target: targetOf(options.addresses),
+    tls: watch,
+    expectWorkload: options.expectWorkload,
+    trustDomain: options.trustDomain ?? 'armature.local',
+    options: { ...channelOptions, 'grpc.service_config': JSON.stringify(contract.serviceConfig) },
   });
-  const methods: Record<string, unknown> = { close: () => channel.close() };
+  const methods: Record<string, unknown> = {
+    close() {
+      channels.close();
+      if (watch !== options.tls) watch.stop();
+    },
+  };
   for (const [localName, method] of Object.entries(contract.methods)) {
     const chain = options.interceptors?.(method) ?? [];
     const bind = method.kind === 'unary' ? bindUnary : bindStream;
-    methods[localName] = bind(channel, method, chain, options);
+    methods[localName] = bind(channels, method, chain, options);
   }
   return methods as Client<C>;
 }
+
+const channelOptions = {
+  'grpc.service_config_disable_resolution': 1,
+  // TLS wants a name rather than an address; who the server is, its SPIFFE id tells.
+  'grpc.ssl_target_name_override': 'localhost',
+  // The mesh is reached directly; grpc-js would send even loopback through a proxy of the environment.
+  'grpc.enable_http_proxy': 0,
+  'grpc.keepalive_time_ms': 20_000,
+  'grpc.keepalive_timeout_ms': 5_000,
+  'grpc.initial_reconnect_backoff_ms': 100,
+  'grpc.max_reconnect_backoff_ms': 2_000,
+  'grpc.max_receive_message_length': 4 * 1024 * 1024,
+  'grpc.max_send_message_length': 4 * 1024 * 1024,
+};
 
 /** Several addresses only work as IP literals, which is what round robin is given here. */
 function targetOf(addresses: readonly string[]): string {
@@ -96,18 +107,6 @@ function targetOf(addresses: readonly string[]): string {
   if (!first) throw new Error('a client needs at least one address');
   if (addresses.length === 1 && !/^\d+\.\d+\.\d+\.\d+:/.test(first)) return `dns:///${first}`;
   return `ipv4:${addresses.join(',')}`;
-}
-
-/** The server proves who it is by its SPIFFE id, whatever name it is reached under. */
-function channelCredentials(options: ClientOptions): ChannelCredentials {
-  const { tls, expectWorkload, trustDomain = 'armature.local' } = options;
-  return credentials.createSsl(readFileSync(tls.caFile), readFileSync(tls.keyFile), readFileSync(tls.certFile), {
-    checkServerIdentity(_host, certificate) {
-      const workload = workloadOf(certificate, trustDomain);
-      if (workload === expectWorkload) return undefined;
-      return new Error(`expected ${expectWorkload} on the other end, found ${workload ?? 'no workload'}`);
-    },
-  });
 }
 
 function open(method: MethodContract, message: unknown, options: ClientOptions, callOptions: CallOptions): Call {
@@ -151,18 +150,24 @@ const serialize = (bytes: Buffer): Buffer => bytes;
 const encode = (method: MethodContract, message: unknown): Buffer =>
   Buffer.from(method.request.encode(message).finish());
 
-function bindUnary(channel: GrpcClient, method: MethodContract, chain: readonly Interceptor[], options: ClientOptions) {
+function bindUnary(channels: Channels, method: MethodContract, chain: readonly Interceptor[], options: ClientOptions) {
   const send: Handler = (call) =>
     new Promise((resolve, reject) => {
       const grpcOptions: GrpcCallOptions = { deadline: call.deadline };
-      const grpcCall = channel.makeUnaryRequest(
+      const bytes = encode(method, call.message);
+      const generation = channels.enter();
+      const grpcCall = generation.channel.makeUnaryRequest(
         method.path,
         serialize,
         (bytes) => method.response.decode(bytes),
-        encode(method, call.message),
+        bytes,
         headers(call),
         grpcOptions,
-        (error, reply) => (error ? reject(toRpcError(error, method)) : resolve(reply)),
+        (error, reply) => {
+          channels.leave(generation);
+          if (error) reject(toRpcError(error, method));
+          else resolve(reply);
+        },
       );
       cancelWith(grpcCall, call);
     });
@@ -179,23 +184,20 @@ function bindUnary(channel: GrpcClient, method: MethodContract, chain: readonly 
   };
 }
 
-function bindStream(
-  channel: GrpcClient,
-  method: MethodContract,
-  chain: readonly Interceptor[],
-  options: ClientOptions,
-) {
+function bindStream(channels: Channels, method: MethodContract, chain: readonly Interceptor[], options: ClientOptions) {
   const send: Handler = async (call) => {
-    const stream = channel.makeServerStreamRequest(
+    const bytes = encode(method, call.message);
+    const generation = channels.enter();
+    const stream = generation.channel.makeServerStreamRequest(
       method.path,
       serialize,
       (bytes) => method.response.decode(bytes),
-      encode(method, call.message),
+      bytes,
       headers(call),
       { deadline: call.deadline },
     );
     cancelWith(stream, call);
-    return messages(stream, method);
+    return messages(stream, method, () => channels.leave(generation));
   };
   const handler = compose(chain, send);
   return async function* (message: unknown, callOptions: CallOptions = {}) {
@@ -211,13 +213,18 @@ function bindStream(
 }
 
 /** Reads with backpressure; leaving the loop early cancels the call. */
-async function* messages(stream: ClientReadableStream<unknown>, method: MethodContract): AsyncGenerator<unknown> {
+async function* messages(
+  stream: ClientReadableStream<unknown>,
+  method: MethodContract,
+  ended: () => void,
+): AsyncGenerator<unknown> {
   try {
     yield* stream;
   } catch (error) {
     throw toRpcError(error as ServiceError, method);
   } finally {
     stream.cancel();
+    ended();
   }
 }
 

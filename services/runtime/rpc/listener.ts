@@ -1,16 +1,11 @@
-import { readFile } from 'node:fs/promises';
+import { constants } from 'node:crypto';
 import type net from 'node:net';
 import tls from 'node:tls';
 import { type Server, ServerCredentials } from '@grpc/grpc-js';
 import { workloadOf } from '../authz/spiffe.ts';
 import type { Logger } from '../telemetry/log.ts';
 import './request-headers.ts';
-
-export interface TlsFiles {
-  certFile: string;
-  keyFile: string;
-  caFile: string;
-}
+import { type TlsFiles, type TlsMaterial, type TlsWatch, watchTls } from './tls-files.ts';
 
 export interface Listener {
   /** host:port that is listened on. */
@@ -22,31 +17,31 @@ export interface Listener {
   close(): Promise<void>;
 }
 
-const limits = { connectionsMax: 2_000, handshakeTimeoutMs: 5_000, reloadIntervalMs: 10_000 };
+const limits = { connectionsMax: 2_000, handshakeTimeoutMs: 5_000 };
 
 /**
  * Terminates TLS itself and hands the connections to gRPC: that is how handshakes get a time limit, the
  * number of connections a ceiling, certificates a reload without restart, and how the workload's name is
  * worked out once per connection instead of once per call. A connection without a valid certificate is
- * let in, so that its calls can be refused with a proper status.
+ * let in, so that its calls can be refused with a proper status. New certificates are for new connections;
+ * those there are live on until the server ends them for their age.
  */
 export async function listen(options: {
   server: Server;
   address: string;
-  tls: TlsFiles;
+  tls: TlsFiles | TlsWatch;
   trustDomain: string;
   log: Logger;
 }): Promise<Listener> {
   const { host, port } = splitAddress(options.address);
   const injector = options.server.createConnectionInjector(ServerCredentials.createInsecure());
   const workloads = new Map<string, string | null>();
-  let files = await readFiles(options.tls);
+  const watch = 'certFile' in options.tls ? watchTls(options.tls, { log: options.log }) : options.tls;
   const listener = tls.createServer({
-    ...files,
+    ...contextOf(watch.current()),
     ALPNProtocols: ['h2'],
     requestCert: true,
     rejectUnauthorized: false,
-    minVersion: 'TLSv1.2',
     handshakeTimeout: limits.handshakeTimeoutMs,
   });
   listener.maxConnections = limits.connectionsMax;
@@ -62,25 +57,15 @@ export async function listen(options: {
     listener.once('error', reject);
     listener.listen({ host, port, backlog: 512 }, resolve);
   });
-  // A pair read while it is being replaced does not match; it is left for the next round.
-  const reload = setInterval(() => {
-    readFiles(options.tls)
-      .then((fresh) => {
-        if (fresh.cert.equals(files.cert) && fresh.ca.equals(files.ca) && fresh.key.equals(files.key)) return;
-        listener.setSecureContext({ ...fresh, minVersion: 'TLSv1.2' });
-        files = fresh;
-        options.log.info('certificates reloaded');
-      })
-      .catch((error: unknown) => options.log.warn({ err: error }, 'certificates not reloaded; the old ones stay'));
-  }, limits.reloadIntervalMs);
-  reload.unref();
+  const unfollow = watch.follow((material) => listener.setSecureContext(contextOf(material)));
   const bound = listener.address() as net.AddressInfo;
   return {
     address: `${host}:${bound.port}`,
     workloadAt: (peer) => workloads.get(peer) ?? null,
     connections: () => workloads.size,
     close() {
-      clearInterval(reload);
+      unfollow();
+      if (watch !== options.tls) watch.stop();
       return new Promise((resolve) => listener.close(() => resolve()));
     },
   };
@@ -92,13 +77,12 @@ function identify(socket: tls.TLSSocket, trustDomain: string): string | null {
   return certificate ? workloadOf(certificate, trustDomain) : null;
 }
 
-async function readFiles(files: TlsFiles): Promise<{ cert: Buffer; key: Buffer; ca: Buffer }> {
-  const [cert, key, ca] = await Promise.all([
-    readFile(files.certFile),
-    readFile(files.keyFile),
-    readFile(files.caFile),
-  ]);
-  return { cert, key, ca };
+/**
+ * Without tickets nobody resumes a session, so that each connection shows its certificate and has it judged by
+ * the authorities and the time of now.
+ */
+function contextOf({ cert, key, ca }: TlsMaterial): tls.SecureContextOptions {
+  return { cert, key, ca, minVersion: 'TLSv1.2', secureOptions: constants.SSL_OP_NO_TICKET };
 }
 
 /** Splits "host:port"; throws on anything else. */

@@ -1,4 +1,4 @@
-import type { Interceptor } from './call.ts';
+import { type Interceptor, subjectOf } from './call.ts';
 import { RpcError } from './errors.ts';
 
 /** Codes that mean a fault on our side rather than the caller's. */
@@ -29,5 +29,5 @@ export const logging: Interceptor = (next) => async (call) => {
 const elapsed = (since: number): number => Math.round((performance.now() - since) * 1000) / 1000;
 const who = (call: Parameters<ReturnType<Interceptor>>[0]) => ({
   workload: call.caller.workload,
-  user: call.caller.user?.subject,
+  user: call.caller.user ? subjectOf(call.caller.user) : undefined,
 });

@@ -15,8 +15,9 @@ import type { Logger } from '../telemetry/log.ts';
 import { childTrace } from '../telemetry/trace.ts';
 import { type Call, compose, DeadlineError, type Handler, type Interceptor, openCall } from './call.ts';
 import { cancelled, deadlineExceeded, draining, RpcError } from './errors.ts';
-import { listen, type TlsFiles } from './listener.ts';
+import { listen } from './listener.ts';
 import { encodeStatus, safeText } from './status.ts';
+import type { TlsFiles, TlsWatch } from './tls-files.ts';
 
 /** What a service implements for a contract: one function per method, by local name. */
 export type Implementation<C extends ServiceContract> = {
@@ -49,7 +50,7 @@ const lingerMs = 500;
 
 export interface RpcServerOptions {
   address: string;
-  tls: TlsFiles;
+  tls: TlsFiles | TlsWatch;
   trustDomain: string;
   registrations: readonly Registration<any>[];
   /** Services outside the contracts: health, reflection, channelz. They guard themselves. */

@@ -1,6 +1,6 @@
 import type { HrTime } from '@opentelemetry/api';
 import type { BatchSpanProcessor, ReadableSpan } from '@opentelemetry/sdk-trace';
-import type { Call, CallKind, Interceptor } from '../rpc/call.ts';
+import { type Call, type CallKind, type Interceptor, subjectOf } from '../rpc/call.ts';
 import { RpcError } from '../rpc/errors.ts';
 
 export interface Tracing {
@@ -83,7 +83,7 @@ function spanOf(
       'rpc.grpc.status': code,
       'armature.call': call.id,
       ...(call.caller.workload ? { 'armature.workload': call.caller.workload } : {}),
-      ...(call.caller.user ? { 'enduser.id': call.caller.user.subject } : {}),
+      ...(call.caller.user ? { 'enduser.id': subjectOf(call.caller.user) } : {}),
     },
     links: [],
     events: [],

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { calculateJwkThumbprint, exportJWK, generateKeyPair, importJWK, type JWK, SignJWT } from 'jose';
-import { type State, writeAtomically } from './state.ts';
+import { type State, writeAtomically } from '../../scripts/state.ts';
 
 export const tokenIssuer = 'https://identity.armature.local';
 export const tokenAudience = 'armature';
@@ -20,7 +20,7 @@ export interface TokenRequest {
   notBefore?: Date;
   algorithm?: string;
   keyId?: string;
-  /** Another key than the development key, as a private JWK. */
+  /** Another key than the tests' own, as a private JWK. */
   key?: JWK;
   /** Further claims, and undefined for a claim to leave out. */
   claims?: Record<string, unknown>;
@@ -30,7 +30,7 @@ export function tokenFiles(state: { dir: string }): { jwks: string; key: string 
   return { jwks: join(state.dir, 'tokens', 'jwks.json'), key: join(state.dir, 'tokens', 'key.json') };
 }
 
-/** Makes the development signing key and the public key set that services verify with, where they are missing. */
+/** Makes the tests' signing key and the public key set that services verify with, where they are missing. */
 export async function ensureTokenKey(state: State): Promise<boolean> {
   const files = tokenFiles(state);
   if (existsSync(files.key) && existsSync(files.jwks)) return false;
@@ -42,7 +42,7 @@ export async function ensureTokenKey(state: State): Promise<boolean> {
   return true;
 }
 
-/** Signs an access token (RFC 9068) with the development key of a state folder. */
+/** Signs an access token (RFC 9068) with the tests' key of a state folder. */
 export async function mintToken(stateDir: string, request: TokenRequest): Promise<string> {
   const jwk = request.key ?? (JSON.parse(readFileSync(tokenFiles({ dir: stateDir }).key, 'utf8')) as JWK);
   const algorithm = request.algorithm ?? jwk.alg ?? 'ES256';
@@ -54,7 +54,7 @@ export async function mintToken(stateDir: string, request: TokenRequest): Promis
     iat: issuedAt,
     exp: issuedAt + (request.expiresInSeconds ?? 3600),
     jti: request.tokenId ?? randomUUID(),
-    client_id: request.clientId ?? 'armature-development',
+    client_id: request.clientId ?? 'armature-tests',
     ...(request.notBefore ? { nbf: Math.floor(request.notBefore.getTime() / 1000) } : {}),
     ...request.claims,
   };

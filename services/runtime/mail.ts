@@ -3,32 +3,31 @@ import { mkdir, open, rename } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { createTransport } from 'nodemailer';
-import type { Delivery } from './delivery.ts';
-import { render } from './receipt.ts';
 
-export interface Mailer {
-  /** Hands a mail over. Throws when that did not work or is not known to have worked. */
-  send(delivery: Pick<Delivery, 'template' | 'data' | 'recipient' | 'mailMessageId'>): Promise<void>;
+/** A mail as it goes out: plain text, and the same as HTML. */
+export interface MailMessage {
+  to: string;
+  /** The same at every attempt: a mailbox can tell a repeat. */
+  messageId: string;
+  subject: string;
+  text: string;
+  html: string;
 }
+
+/** Hands a mail over. Throws when that did not work or is not known to have worked. */
+export type SendMail = (message: MailMessage) => Promise<void>;
+
+type Outgoing = MailMessage & { from: string };
 
 const timeouts = { connectionTimeout: 5_000, greetingTimeout: 5_000, socketTimeout: 10_000 };
 
 /** Sends through SMTP, or into a maildir folder for development. */
-export function mailer({ mailUrl, mailFrom }: { mailUrl: string; mailFrom: string }): Mailer {
+export function mailTransport({ mailUrl, mailFrom }: { mailUrl: string; mailFrom: string }): SendMail {
   const deliver = mailUrl.startsWith('maildir:') ? maildir(new URL(mailUrl).pathname) : smtp(mailUrl);
-  return {
-    async send({ template, data, recipient, mailMessageId }) {
-      const mail = render({ template, data });
-      // The same Message-ID at every attempt: a mailbox can tell a repeat.
-      await deliver({ from: mailFrom, to: recipient, messageId: mailMessageId, ...mail });
-    },
-  };
+  return (message) => deliver({ ...message, from: mailFrom });
 }
 
-type Message = { from: string; to: string; messageId: string; subject: string; text: string; html: string };
-type Deliver = (message: Message) => Promise<void>;
-
-function smtp(mailUrl: string): Deliver {
+function smtp(mailUrl: string): (message: Outgoing) => Promise<void> {
   const transport = createTransport({ url: mailUrl, pool: true, maxConnections: 2, ...timeouts });
   return async (message) => {
     await transport.sendMail(message);
@@ -39,7 +38,7 @@ function smtp(mailUrl: string): Deliver {
  * Writes a maildir: whole files appear in new/ by rename. The name comes from the Message-ID, so that a
  * mail that is sent again takes its own place.
  */
-function maildir(folder: string): Deliver {
+function maildir(folder: string): (message: Outgoing) => Promise<void> {
   const compose = createTransport({ streamTransport: true, buffer: true, newline: 'unix' });
   return async (message) => {
     const { message: bytes } = await compose.sendMail(message);

@@ -1,0 +1,28 @@
+// Prints who may call and publish what, from the contracts and deploy/policy.csv: make access-matrix. FILE= names
+// another policy, FORMAT= is text, csv or md.
+import { readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { doorsOf } from './access/doors.ts';
+import { renderMatrices } from './access/matrix.ts';
+import { standingOf } from './access/standing.ts';
+import { formats } from './access/table.ts';
+import { didYouMean } from './call/nearest.ts';
+import { policyFile } from './environment.ts';
+import { fail } from './progress.ts';
+
+function main({ FILE: file = '', FORMAT: wanted = '' }: NodeJS.ProcessEnv): void {
+  const format = formats.find((one) => one === (wanted || 'text'));
+  if (!format) {
+    throw new Error(`FORMAT=${wanted} is not known${didYouMean(wanted, formats)} It is one of ${formats.join(', ')}.`);
+  }
+  const path = file || policyFile;
+  const descriptors = readFileSync(fileURLToPath(import.meta.resolve('@armature/proto/descriptors.binpb')));
+  const lines = renderMatrices(doorsOf(descriptors), standingOf(readFileSync(path, 'utf8'), path), format);
+  console.log(lines.join('\n'));
+}
+
+try {
+  main(process.env);
+} catch (error) {
+  fail(error);
+}

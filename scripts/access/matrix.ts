@@ -1,0 +1,111 @@
+import { everyUser } from '@armature/runtime/authz/roles.ts';
+import type { Door } from './doors.ts';
+import type { Access, Standing } from './standing.ts';
+import { type Format, writeTable } from './table.ts';
+
+/** Who may do what: a row for each door, a column for each principal. */
+export interface Matrix {
+  kind: Door['kind'];
+  principals: readonly string[];
+  rows: readonly { door: Door; access: readonly Access[] }[];
+}
+
+/** Roles, workloads and clients at every door of one kind. Users are left out: they may what their roles may. */
+export function matrixOf(doors: readonly Door[], standing: Standing, kind: Door['kind']): Matrix {
+  const principals = standing.principals.filter((principal) => !principal.startsWith('user:'));
+  const rows = doors
+    .filter((door) => door.kind === kind)
+    .map((door) => ({ door, access: principals.map((principal) => standing.find(principal, door).access) }));
+  return { kind, principals, rows };
+}
+
+/** A matrix without the columns that say nothing new, and who they were. */
+export interface Folded extends Matrix {
+  /** Who may nothing here. */
+  idle: readonly string[];
+  /** Who may exactly what one of their roles may, by that role. */
+  alike: ReadonlyMap<string, readonly string[]>;
+}
+
+/** Leaves out the columns of those who may nothing, or exactly what a role of theirs may. */
+export function folded(matrix: Matrix, standing: Standing): Folded {
+  const columns = new Map(
+    matrix.principals.map((principal, index) => [principal, matrix.rows.map(({ access }) => access[index]!)]),
+  );
+  const idle: string[] = [];
+  const alike = new Map<string, string[]>();
+  const kept: string[] = [];
+  for (const [principal, column] of columns) {
+    if (column.every((access) => access === 'deny')) {
+      idle.push(principal);
+      continue;
+    }
+    const roles = [...standing.rolesOf(principal)].filter((role) => role !== principal && columns.has(role));
+    const same = roles.find((role) => columns.get(role)!.every((access, row) => access === column[row]));
+    if (same === undefined) kept.push(principal);
+    else alike.set(same, [...(alike.get(same) ?? []), principal]);
+  }
+  const rows = matrix.rows.map(({ door }, row) => ({ door, access: kept.map((one) => columns.get(one)![row]!) }));
+  return { kind: matrix.kind, principals: kept, rows, idle, alike };
+}
+
+/** The lines of both matrices. CSV holds every column and no prose, since programs read it. */
+export function renderMatrices(doors: readonly Door[], standing: Standing, format: Format): string[] {
+  const [methods, events] = (['method', 'event'] as const).map((kind) => matrixOf(doors, standing, kind));
+  if (format === 'csv') {
+    const head = ['kind', 'name', 'permission', 'owner', 'audit', ...methods!.principals];
+    const rows = [...methods!.rows, ...events!.rows].map(({ door, access }) => [
+      door.kind,
+      door.name,
+      door.permission,
+      door.owner,
+      door.audit ? 'every decision' : 'denials',
+      ...access,
+    ]);
+    return writeTable([head, ...rows], format);
+  }
+  return [
+    ...legend,
+    '',
+    ...section(folded(methods!, standing), format, 'called'),
+    '',
+    ...section(folded(events!, standing), format, 'published'),
+  ];
+}
+
+const legend = [
+  'any: everything. own: only their own things. on-behalf: only together with a user. -: nothing.',
+  'A call needs its workload and whom its token names, and both must be allowed.',
+  `Roles of people are shown with what everybody who has signed in may (${everyUser}).`,
+];
+
+function section(matrix: Folded, format: Format, verb: string): string[] {
+  const what = matrix.kind;
+  const head = [`${what} (* every decision is recorded)`, 'permission', 'owner', ...matrix.principals];
+  const columns = what === 'method' ? head : [what, ...head.slice(1).filter((name) => name !== 'owner')];
+  const cells = ({ door, access }: Matrix['rows'][number], name: string) => [
+    `${name}${door.audit ? ' *' : ''}`,
+    door.permission,
+    ...(what === 'method' ? [door.owner || '-'] : []),
+    ...access.map((one) => (one === 'deny' ? '-' : one)),
+  ];
+  const rows = format === 'md' ? matrix.rows.map((row) => cells(row, row.door.name)) : grouped(matrix, cells);
+  const [count, they] = matrix.rows.length === 1 ? [`1 ${what}`, 'it'] : [`${matrix.rows.length} ${what}s`, 'they'];
+  const title = `${count}, and whom ${they} may be ${verb} by`;
+  const notes = [
+    ...[...matrix.alike].map(([role, members]) => `As ${role}: ${members.join(', ')}.`),
+    ...(matrix.idle.length > 0 ? [`Nothing: ${matrix.idle.join(', ')}.`] : []),
+  ];
+  // Markdown joins lines into a paragraph unless an empty one stands between them and a table.
+  return [format === 'md' ? `## ${title}` : title, '', ...writeTable([columns, ...rows], format), '', ...notes];
+}
+
+/** Methods under the service and events under the package that they stand in: the whole names are too long for a line. */
+function grouped(matrix: Matrix, cells: (row: Matrix['rows'][number], name: string) => string[]): string[][] {
+  const end = (name: string) => name.lastIndexOf(matrix.kind === 'method' ? '/' : '.');
+  const groups = Map.groupBy(matrix.rows, ({ door: { name } }) => name.slice(0, end(name)));
+  return [...groups].flatMap(([title, rows]) => {
+    const lines = rows.map((row) => cells(row, `  ${row.door.name.slice(end(row.door.name) + 1)}`));
+    return [[title, ...lines[0]!.slice(1).map(() => '')], ...lines];
+  });
+}

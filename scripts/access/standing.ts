@@ -1,0 +1,133 @@
+import { policyOf } from '@armature/runtime/authz/policy.ts';
+import { parsePolicy, type Rule } from '@armature/runtime/authz/policy-text.ts';
+import { everyUser } from '@armature/runtime/authz/roles.ts';
+import type { Door } from './doors.ts';
+
+/** What a principal may do at a door: everything, with its own things only, together with a user only, or nothing. */
+export type Access = 'any' | 'own' | 'on-behalf' | 'deny';
+
+/** A row of the policy, as it is written, and where. */
+export interface Row {
+  text: string;
+  line: number;
+}
+
+/** An access and the rows that together made it: the rule first, then the grants that lead to it. */
+export interface Finding {
+  access: Access;
+  because: readonly Row[];
+}
+
+/**
+ * A policy as people think of it: principals and what each may do. A call needs two of them, the workload and
+ * whom the token names, and both must be allowed; what one may do is therefore at most what it is found to do here.
+ */
+export interface Standing {
+  /** Everybody whom the policy names: roles of people, other roles, then workloads, clients and users. */
+  readonly principals: readonly string[];
+  readonly rows: ReadonlyMap<string, Row>;
+  /** Whether this is a user or a role of users, who all have role:customer besides. */
+  isPerson(principal: string): boolean;
+  /** The principal itself and every role that it has. */
+  rolesOf(principal: string, person?: boolean): ReadonlySet<string>;
+  find(principal: string, door: Door, person?: boolean): Finding;
+}
+
+const nothing: Finding = { access: 'deny', because: [] };
+const width: Readonly<Record<Access, number>> = { any: 0, own: 1, 'on-behalf': 2, deny: 3 };
+const kinds = ['role', 'service', 'workload', 'client', 'user'];
+const kindOf = (principal: string) => principal.slice(0, principal.indexOf(':'));
+const isWorkload = (principal: string) => /^(service|workload):/.test(principal);
+
+/** Reads a policy. Throws PolicyError where services would refuse it. */
+export function standingOf(text: string, name: string): Standing {
+  policyOf(text, name);
+  const { rules, grants, denied } = parsePolicy(text, name);
+  const granted = Map.groupBy(grants, ({ member }) => member);
+  const ruled = Map.groupBy(rules, ({ permission }) => permission);
+  const rows = rowsOf(text);
+  const rowOf = (words: readonly string[]) => rows.get(words.join(', '))!;
+
+  /** Breadth first, so that each role is reached by the fewest grants. */
+  const paths = remembered((principal: string, person: boolean) => {
+    const found = new Map<string, readonly Row[]>([[principal, []]]);
+    if (person && !found.has(everyUser)) found.set(everyUser, []);
+    for (const [member, path] of found) {
+      for (const { role } of granted.get(member) ?? []) {
+        if (!found.has(role)) found.set(role, [...path, rowOf(['g', member, role])]);
+      }
+    }
+    return found;
+  });
+  const holders = (kind: (member: string) => boolean) =>
+    new Set([...granted.keys()].filter(kind).flatMap((member) => [...paths(member, false).keys()]));
+  const byUsers = holders((member) => member.startsWith('user:')).add(everyUser);
+  const byPrograms = holders((member) => isWorkload(member) || member.startsWith('client:'));
+  const onBehalf = new Set(rules.filter(({ scope }) => scope === 'on-behalf').map(({ subject }) => subject));
+
+  const isPerson = (principal: string): boolean => {
+    const kind = kindOf(principal);
+    if (kind !== 'role') return kind === 'user';
+    if (byUsers.has(principal)) return true;
+    // Nobody has it yet: what it grants tells whom it is for.
+    return !byPrograms.has(principal) && ![...paths(principal, false).keys()].some((role) => onBehalf.has(role));
+  };
+  const find = (principal: string, door: Door, person = isPerson(principal)): Finding => {
+    if (denied.has(principal)) return { access: 'deny', because: [rowOf(['d', principal])] };
+    const reached = paths(principal, person);
+    let best = nothing;
+    for (const rule of ruled.get(door.permission) ?? []) {
+      const path = reached.get(rule.subject);
+      if (!path) continue;
+      const access = accessBy(rule, door, person || principal.startsWith('client:'));
+      const because = [rowOf(['p', rule.subject, rule.permission, rule.scope]), ...path];
+      const closer = access === best.access && because.length < best.because.length;
+      if (width[access] < width[best.access] || closer) best = { access, because };
+    }
+    return best.access === 'deny' ? nothing : best;
+  };
+  const named = [
+    everyUser,
+    ...rules.map(({ subject }) => subject),
+    ...grants.flatMap(({ member, role }) => [role, member]),
+    ...denied,
+  ];
+  const place = (principal: string) => kinds.indexOf(kindOf(principal)) + (isPerson(principal) ? 0 : 0.5);
+  const inOrder = (a: string, b: string) => place(a) - place(b);
+  return {
+    principals: [...new Set(named)].sort(inOrder),
+    rows,
+    isPerson,
+    rolesOf: (principal, person = isPerson(principal)) => new Set(paths(principal, person).keys()),
+    find,
+  };
+}
+
+/** What a rule is worth at a door. Only a workload publishes, and nobody publishes on behalf of anybody. */
+function accessBy({ scope }: Rule, { kind, owner }: Door, bearsToken: boolean): Access {
+  if (kind === 'event') return scope === 'any' && !bearsToken ? 'any' : 'deny';
+  return scope === 'own' && owner === '' ? 'deny' : scope;
+}
+
+/** The rows by their words, in the spelling that reports use. */
+function rowsOf(text: string): Map<string, Row> {
+  const written = text.split('\n').flatMap((line, index): [string, Row][] => {
+    const words = line.split(',').map((word) => word.trim());
+    if (!/^[pgd]$/.test(words[0]!)) return [];
+    const spelled = words.join(', ');
+    return [[spelled, { text: spelled, line: index + 1 }]];
+  });
+  return new Map(written);
+}
+
+function remembered<T>(work: (principal: string, person: boolean) => T): (principal: string, person: boolean) => T {
+  const known = new Map<string, T>();
+  return (principal, person) => {
+    const key = `${principal} ${person}`;
+    const before = known.get(key);
+    if (before !== undefined) return before;
+    const made = work(principal, person);
+    known.set(key, made);
+    return made;
+  };
+}

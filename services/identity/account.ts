@@ -1,0 +1,54 @@
+import { createHash } from 'node:crypto';
+import { fieldMaskInvalid } from '@armature/runtime';
+
+/** DECOY is not an account: it is what a registration of a taken address leaves, and nothing ever shows it. */
+export type AccountState = 'PENDING' | 'ACTIVE' | 'DEACTIVATED' | 'ERASED' | 'DECOY';
+
+export interface Account {
+  userId: string;
+  /** As its owner writes it; it may wait for its verification. Empty once erased. */
+  email: string;
+  /** The address that signs in and gets mail, in the form that is compared; null until one was verified. */
+  verifiedEmail: string | null;
+  displayName: string;
+  passwordHash: string | null;
+  state: AccountState;
+  /** How many events there are of this account. */
+  sequence: bigint;
+  createdAt: Date;
+  updatedAt: Date;
+}
+
+/** The form in which addresses are compared. Whether the local part has case is its host's secret; for us it has none. */
+export const addressKey = (email: string): string => email.normalize('NFC').toLowerCase();
+
+export const isVerified = (account: Account): boolean =>
+  account.verifiedEmail !== null && account.verifiedEmail === addressKey(account.email);
+
+export interface AccountChange {
+  displayName?: string;
+  email?: string;
+}
+
+/** What a request changes: what its mask names, and nothing else. Throws FIELD_MASK_INVALID. */
+export function changeOf(
+  message: { displayName: string; email: string },
+  updateMask: readonly string[],
+): AccountChange {
+  const change: AccountChange = {};
+  for (const path of updateMask) {
+    if (path === 'display_name') change.displayName = message.displayName;
+    else if (path === 'email') change.email = message.email;
+    else throw fieldMaskInvalid(path);
+    if (path === 'display_name' ? message.displayName === '' : message.email === '') throw fieldMaskInvalid(path);
+  }
+  return change;
+}
+
+/** What deactivating makes of an account; null when there is nothing to do. */
+export const deactivated = (state: AccountState): AccountState | null =>
+  state === 'PENDING' || state === 'ACTIVE' ? 'DEACTIVATED' : null;
+
+/** A stable stand-in for a name in keys that must not tell it. */
+export const subjectHash = (kind: 'address' | 'source', value: string): Buffer =>
+  createHash('sha256').update(`${kind}\0${value}`).digest();

@@ -1,0 +1,130 @@
+import type { Tx } from '@armature/runtime';
+import { type Account, type AccountChange, addressKey, deactivated } from './account.ts';
+import type { ArtifactStore } from './artifact-store.ts';
+import { tokenInvalid, userClosed } from './errors.ts';
+import type { LetterStore } from './letter-store.ts';
+import { letterOf, type MailPurpose } from './mail-token.ts';
+import type { Sealing } from './sealing.ts';
+import type { AccountStore } from './store.ts';
+
+export type Accounts = ReturnType<typeof accounts>;
+
+/** What may happen to accounts, each as one piece of a transaction; gRPC and the pages both go through here. */
+export function accounts(parts: {
+  store: AccountStore;
+  letters: LetterStore;
+  artifacts: ArtifactStore;
+  sealing: Sealing;
+}) {
+  const { store, letters, artifacts, sealing } = parts;
+
+  /** The account that a mailed token is for, locked, once the token is used up. Throws TOKEN_INVALID. */
+  async function redeem(tx: Tx, purpose: MailPurpose, token: string) {
+    const letterId = letterOf(sealing, purpose, token);
+    const letter = letterId ? await letters.redeem(tx, purpose, letterId) : null;
+    if (!letter) throw tokenInvalid();
+    const account = await store.lock(tx, letter.userId);
+    return { account, recipientKey: letter.recipientKey };
+  }
+
+  async function replacePassword(tx: Tx, account: Account, passwordHash: string): Promise<void> {
+    await store.setPassword(tx, account.userId, passwordHash);
+    await artifacts.revokeUser(tx, account.userId);
+    await letters.revokeLinks(tx, account.userId, 'reset_password');
+    const recipient = account.verifiedEmail ?? account.email;
+    await letters.queue(tx, { kind: 'password_changed', userId: account.userId, recipient });
+  }
+
+  return {
+    /**
+     * Makes an account, or tells the owner of a taken address that somebody tried. Both do the same statements, and
+     * answer the same. An address that nobody has verified yet is not taken: several may wait for its owner's click.
+     */
+    async register(
+      tx: Tx,
+      wanted: { userId: string; email: string; displayName: string; passwordHash: string },
+    ): Promise<void> {
+      const owner = await store.byAddress(tx, wanted.email);
+      if (owner) {
+        await store.insertDecoy(tx, wanted);
+        await letters.queue(tx, { kind: 'address_taken', userId: owner.userId, recipient: wanted.email });
+      } else {
+        await store.insert(tx, { ...wanted, verifiedEmail: null, state: 'PENDING' });
+        await letters.queue(tx, { kind: 'verify_email', userId: wanted.userId, recipient: wanted.email });
+      }
+    },
+
+    /** Throws TOKEN_INVALID, also when the address has become another account's. */
+    async verifyEmail(tx: Tx, token: string): Promise<string> {
+      const { account, recipientKey } = await redeem(tx, 'verify_email', token);
+      const open = account.state === 'PENDING' || account.state === 'ACTIVE';
+      if (!open || addressKey(account.email) !== recipientKey) throw tokenInvalid();
+      const changes = { state: 'ACTIVE', verifiedEmail: recipientKey } as const;
+      if (!(await store.change(tx, account, changes, 'verified'))) throw tokenInvalid();
+      return account.userId;
+    },
+
+    /** Mails a link where there is somebody to mail it to, and does the same statements where there is not. */
+    async requestReset(tx: Tx, email: string): Promise<void> {
+      const owner = await store.byAddress(tx, email);
+      const send = owner?.state === 'ACTIVE';
+      await letters.queue(tx, { kind: 'reset_password', userId: owner?.userId ?? null, recipient: email, send });
+    },
+
+    /** Throws TOKEN_INVALID. */
+    async resetPassword(tx: Tx, token: string, passwordHash: string): Promise<void> {
+      const { account, recipientKey } = await redeem(tx, 'reset_password', token);
+      if (account.state !== 'ACTIVE' || account.verifiedEmail !== recipientKey) throw tokenInvalid();
+      await replacePassword(tx, account, passwordHash);
+    },
+
+    replacePassword,
+
+    /** Throws USER_NOT_FOUND and USER_CLOSED. Until a new address is verified the old one stays in use. */
+    async update(tx: Tx, userId: string, change: AccountChange): Promise<Account> {
+      const account = await store.lock(tx, userId);
+      if (account.state === 'DEACTIVATED' || account.state === 'ERASED') throw userClosed(userId);
+      const changed = await store.change(tx, account, change, 'updated');
+      if (!changed) throw new Error('neither a name nor an unverified address is unique');
+      const { email } = change;
+      if (email !== undefined && addressKey(email) !== account.verifiedEmail) {
+        const owner = await store.byAddress(tx, email);
+        const kind = owner ? 'address_taken' : 'verify_email';
+        await letters.queue(tx, { kind, userId: owner?.userId ?? userId, recipient: email });
+        if (account.verifiedEmail) {
+          await letters.queue(tx, { kind: 'address_changing', userId, recipient: account.verifiedEmail });
+        }
+      }
+      return changed;
+    },
+
+    /** Ends every session and grant. An account that is closed already stays as it is. Throws USER_NOT_FOUND. */
+    async deactivate(tx: Tx, userId: string): Promise<Account> {
+      const account = await store.lock(tx, userId);
+      const state = deactivated(account.state);
+      if (!state) return account;
+      await artifacts.revokeUser(tx, userId);
+      return (await store.change(tx, account, { state }, 'deactivated')) ?? account;
+    },
+
+    /** Throws USER_NOT_FOUND, and USER_CLOSED for one that was erased. */
+    async reactivate(tx: Tx, userId: string): Promise<Account> {
+      const account = await store.lock(tx, userId);
+      if (account.state === 'ERASED') throw userClosed(userId);
+      if (account.state !== 'DEACTIVATED') return account;
+      const state = account.verifiedEmail ? 'ACTIVE' : 'PENDING';
+      return (await store.change(tx, account, { state }, 'reactivated')) ?? account;
+    },
+
+    /** Deletes what names the person, here and in everything that is kept beside the account. Throws USER_NOT_FOUND. */
+    async erase(tx: Tx, userId: string): Promise<Account> {
+      const account = await store.lock(tx, userId);
+      if (account.state === 'ERASED') return account;
+      await artifacts.revokeUser(tx, userId);
+      await letters.forget(tx, userId);
+      await store.forgetSignIns(tx, userId);
+      const nothing = { email: '', displayName: '', verifiedEmail: null, passwordHash: null, state: 'ERASED' } as const;
+      return (await store.change(tx, account, nothing, 'erased')) ?? account;
+    },
+  };
+}

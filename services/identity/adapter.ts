@@ -1,0 +1,61 @@
+import { type Database, isDuplicateKey } from '@armature/runtime';
+import { type Adapter, errors, type Payload } from 'oidc-provider';
+import type { ArtifactStore } from './artifact-store.ts';
+
+/** What has no end of its own is given one. */
+const longestS = 366 * 86_400;
+
+/** Finds a client's metadata by its id; undefined for one that is unknown or disabled. */
+export type FindClient = (clientId: string) => Promise<Payload | undefined>;
+
+/**
+ * What the provider keeps, in MySQL. Consuming is atomic: of any number of requests with one code or refresh token,
+ * one goes on; the others end the grant, because one of them is not the client's.
+ */
+export function adapters(db: Database, store: ArtifactStore, findClient: FindClient): (model: string) => Adapter {
+  return (model) => ({
+    async upsert(id, payload, expiresInS = longestS) {
+      if (model === 'Client') throw new Error('clients are not made by the provider');
+      // An assertion may be seen once. The provider looks first and stores then; the key decides.
+      if (model === 'ReplayDetection') {
+        await db
+          .read(null, (sql) => store.insert(sql, model, id, payload, expiresInS))
+          .catch((error: unknown) => {
+            throw isDuplicateKey(error) ? new errors.InvalidClientAuth('the assertion was used before') : error;
+          });
+        return;
+      }
+      await db.read(null, (sql) => store.upsert(sql, model, id, payload, expiresInS));
+    },
+
+    async find(id) {
+      if (model === 'Client') return findClient(id);
+      const found = await db.read(null, (sql) => store.find(sql, model, id));
+      return found ? { ...found.payload, ...(found.consumed ? { consumed: true } : {}) } : undefined;
+    },
+
+    async findByUid(uid) {
+      const found = await db.read(null, (sql) => store.findByUid(sql, model, uid));
+      return found?.payload;
+    },
+
+    findByUserCode: async () => undefined,
+
+    async consume(id) {
+      const first = await db.read(null, (sql) => store.consume(sql, model, id));
+      if (first) return;
+      const found = await db.read(null, (sql) => store.find(sql, model, id));
+      const grantId = found?.payload.grantId;
+      if (grantId) await db.read(null, (sql) => store.revokeGrant(sql, grantId, null));
+      throw new errors.InvalidGrant('used before');
+    },
+
+    async destroy(id) {
+      await db.read(null, (sql) => store.destroy(sql, model, id));
+    },
+
+    async revokeByGrantId(grantId) {
+      await db.read(null, (sql) => store.revokeGrant(sql, grantId, model));
+    },
+  });
+}

@@ -1,0 +1,142 @@
+import type { Sql, Tx } from '@armature/runtime';
+import type { Payload } from 'oidc-provider';
+import { fingerprint, type Sealing } from './sealing.ts';
+
+/** What is kept of a code, token, session or grant. */
+export interface Artifact {
+  payload: Payload;
+  consumed: boolean;
+}
+
+const purgeBatch = 500;
+
+export type ArtifactStore = ReturnType<typeof artifactStore>;
+
+/**
+ * Codes, tokens, sessions and grants. Their identifiers are bearer secrets: the table has only hashes of them, and
+ * payloads are sealed to their row, so that reading or moving rows gives nobody a session.
+ */
+export function artifactStore(sealing: Sealing) {
+  const context = (model: string, idHash: Buffer) => `${model}:${idHash.toString('hex')}`;
+  const opened = (model: string, row: ArtifactRow | undefined): Artifact | null => {
+    if (!row) return null;
+    const payload = JSON.parse(sealing.open(row.payload, context(model, row.id_hash))) as Payload;
+    return { payload, consumed: row.consumed_at !== null };
+  };
+  return {
+    async upsert(sql: Sql, model: string, id: string, payload: Payload, expiresInS: number): Promise<void> {
+      const idHash = fingerprint(id);
+      await sql.execute(
+        `insert into artifact (model, id_hash, uid_hash, grant_hash, user_id, client_id, payload, created_at, expires_at)
+         values (?, ?, ?, ?, ?, ?, ?, utc_timestamp(6), utc_timestamp(6) + interval ? second)
+         on duplicate key update uid_hash = values(uid_hash), grant_hash = values(grant_hash),
+           user_id = values(user_id), client_id = values(client_id), payload = values(payload),
+           expires_at = values(expires_at)`,
+        columns(sealing, context, model, idHash, payload, expiresInS),
+      );
+    },
+
+    /** Adds what must not be there yet; throws the duplicate key otherwise. */
+    async insert(sql: Sql, model: string, id: string, payload: Payload, expiresInS: number): Promise<void> {
+      const idHash = fingerprint(id);
+      await sql.execute(
+        `insert into artifact (model, id_hash, uid_hash, grant_hash, user_id, client_id, payload, created_at, expires_at)
+         values (?, ?, ?, ?, ?, ?, ?, utc_timestamp(6), utc_timestamp(6) + interval ? second)`,
+        columns(sealing, context, model, idHash, payload, expiresInS),
+      );
+    },
+
+    async find(sql: Sql, model: string, id: string): Promise<Artifact | null> {
+      const rows = await sql.query<ArtifactRow>(
+        `select id_hash, payload, consumed_at from artifact
+         where model = ? and id_hash = ? and expires_at > utc_timestamp(6)`,
+        [model, fingerprint(id)],
+      );
+      return opened(model, rows[0]);
+    },
+
+    async findByUid(sql: Sql, model: string, uid: string): Promise<Artifact | null> {
+      const rows = await sql.query<ArtifactRow>(
+        `select id_hash, payload, consumed_at from artifact
+         where uid_hash = ? and model = ? and expires_at > utc_timestamp(6)`,
+        [fingerprint(uid), model],
+      );
+      return opened(model, rows[0]);
+    },
+
+    /** True for the one that came first. */
+    async consume(sql: Sql, model: string, id: string): Promise<boolean> {
+      const { affectedRows } = await sql.execute(
+        `update artifact set consumed_at = utc_timestamp(6)
+         where model = ? and id_hash = ? and consumed_at is null and expires_at > utc_timestamp(6)`,
+        [model, fingerprint(id)],
+      );
+      return affectedRows === 1;
+    },
+
+    async destroy(sql: Sql, model: string, id: string): Promise<void> {
+      await sql.execute('delete from artifact where model = ? and id_hash = ?', [model, fingerprint(id)]);
+    },
+
+    /** Ends what was issued by a grant: of one model, or of every kind and the grant itself. */
+    async revokeGrant(sql: Sql, grantId: string, model: string | null): Promise<void> {
+      if (model === null) await sql.execute('delete from artifact where grant_hash = ?', [fingerprint(grantId)]);
+      else await sql.execute('delete from artifact where grant_hash = ? and model = ?', [fingerprint(grantId), model]);
+    },
+
+    /** Ends every session, grant and token of a person. */
+    async revokeUser(tx: Tx, userId: string): Promise<void> {
+      await tx.execute('delete from artifact where user_id = ?', [userId]);
+    },
+
+    async revokeClient(tx: Tx, clientId: string): Promise<void> {
+      await tx.execute('delete from artifact where client_id = ?', [clientId]);
+    },
+
+    /** What there is of a person, for the export. */
+    async ofUser(sql: Sql, userId: string): Promise<{ model: string; clientId: string | null; since: string }[]> {
+      return sql.query(
+        `select model, client_id as clientId, created_at as since from artifact
+         where user_id = ? and model in ('Session', 'Grant') and expires_at > utc_timestamp(6)
+         order by created_at limit 1000`,
+        [userId],
+      );
+    },
+
+    /** Forgets what has expired, a bounded number at a time. */
+    async purge(sql: Sql): Promise<number> {
+      const { affectedRows } = await sql.execute(
+        `delete from artifact where expires_at < utc_timestamp(6) limit ${purgeBatch}`,
+      );
+      return affectedRows;
+    },
+  };
+}
+
+interface ArtifactRow {
+  id_hash: Buffer;
+  payload: Buffer;
+  consumed_at: string | null;
+}
+
+function columns(
+  sealing: Sealing,
+  context: (model: string, idHash: Buffer) => string,
+  model: string,
+  idHash: Buffer,
+  payload: Payload,
+  expiresInS: number,
+) {
+  // A grant is a member of itself, so that ending it takes one statement.
+  const grantId = model === 'Grant' ? payload.jti : payload.grantId;
+  return [
+    model,
+    idHash,
+    payload.uid ? fingerprint(payload.uid) : null,
+    grantId ? fingerprint(grantId) : null,
+    payload.accountId ?? null,
+    payload.clientId ?? null,
+    sealing.seal(JSON.stringify(payload), context(model, idHash)),
+    Math.ceil(expiresInS),
+  ];
+}

@@ -1,0 +1,47 @@
+import { address, integer, runtimeVariables, text, url } from '@armature/runtime';
+
+const seconds = (name: string, about: string, fallback: number, min = 1) =>
+  integer(name, `${about}, seconds`, { min, max: 366 * 86_400, fallback });
+
+const identitySecret = text('ARMATURE_IDENTITY_SECRET', 'at least 32 random characters, the same on every instance', {
+  secret: true,
+});
+
+export const config = {
+  ...runtimeVariables,
+  identityAddress: address('ARMATURE_IDENTITY_ADDRESS', 'where to serve OpenID Connect over HTTPS', {
+    fallback: '127.0.0.1:0',
+  }),
+  identitySecret: {
+    ...identitySecret,
+    parse(raw: string): string {
+      if (raw.length < 32) throw new Error('is shorter than 32 characters');
+      return raw;
+    },
+  },
+  bootstrapFile: text('ARMATURE_IDENTITY_BOOTSTRAP_FILE', 'accounts and clients to make where they are missing, JSON', {
+    fallback: '',
+  }),
+  mailUrl: url('ARMATURE_MAIL_URL', 'where mail goes: smtp://user:password@host:port or maildir:///folder', [
+    'smtp',
+    'smtps',
+    'maildir',
+  ]),
+  mailFrom: text('ARMATURE_MAIL_FROM', 'sender of every mail', {
+    fallback: 'Armature Shop <accounts@shop.armature.local>',
+  }),
+  accessTokenS: integer('ARMATURE_ACCESS_TOKEN_S', 'how long an access token is valid, seconds', {
+    min: 1,
+    max: 3_600,
+    fallback: 600,
+  }),
+  codeS: integer('ARMATURE_AUTHORIZATION_CODE_S', 'how long an authorization code may be redeemed, seconds', {
+    min: 1,
+    max: 600,
+    fallback: 60,
+  }),
+  keyPeriodS: seconds('ARMATURE_SIGNING_KEY_PERIOD_S', 'how long a signing key is used', 30 * 86_400),
+  keyLeadS: seconds('ARMATURE_SIGNING_KEY_LEAD_S', 'how long a signing key is published before it is used', 3_600),
+  keyKeptS: seconds('ARMATURE_SIGNING_KEY_KEPT_S', 'how long a signing key is published after its last use', 86_400),
+  mailTokenS: seconds('ARMATURE_MAIL_TOKEN_S', 'how long a link in a mail works', 3_600),
+} as const;

@@ -1,0 +1,41 @@
+import { IdentityErrorReason } from '@armature/proto/identity/v1/contract.ts';
+import { RpcError, rpcError } from '@armature/runtime';
+import { overloaded } from '@armature/runtime/rpc/errors.ts';
+
+/** `field` is where the request has the password. */
+export const passwordCommon = (field: string) =>
+  new RpcError('INVALID_ARGUMENT', IdentityErrorReason.PASSWORD_COMMON, 'the password is one of the most common', {
+    details: {
+      fieldViolations: [{ field, description: 'is one of the most common passwords', reason: 'password_common' }],
+    },
+  });
+
+/** Not kept as the answer to its request id: the next try may be right. */
+export const passwordWrong = () =>
+  rpcError('PERMISSION_DENIED', IdentityErrorReason.PASSWORD_WRONG, 'the current password is another one');
+
+/** Says the same of a token that is forged, used, expired or meant for something else. */
+export const tokenInvalid = () =>
+  rpcError('FAILED_PRECONDITION', IdentityErrorReason.TOKEN_INVALID, 'the token is not valid, or no longer');
+
+export const userNotFound = (userId: string) =>
+  rpcError('NOT_FOUND', IdentityErrorReason.USER_NOT_FOUND, 'no such user', { user_id: userId });
+
+export const userClosed = (userId: string) =>
+  rpcError('FAILED_PRECONDITION', IdentityErrorReason.USER_CLOSED, 'the account is closed', { user_id: userId });
+
+export const serviceAccountExists = (accountId: string) =>
+  rpcError('ALREADY_EXISTS', IdentityErrorReason.SERVICE_ACCOUNT_EXISTS, 'the id is taken', { account_id: accountId });
+
+export const serviceAccountNotFound = (accountId: string) =>
+  rpcError('NOT_FOUND', IdentityErrorReason.SERVICE_ACCOUNT_NOT_FOUND, 'no such service account', {
+    account_id: accountId,
+  });
+
+export const keyInvalid = (why: string) =>
+  new RpcError('INVALID_ARGUMENT', IdentityErrorReason.KEY_INVALID, `public_jwk ${why}`, {
+    details: { fieldViolations: [{ field: 'public_jwk', description: why, reason: 'key_invalid' }] },
+  });
+
+/** More passwords are being checked than this machine can bear. */
+export const passwordsBusy = () => overloaded('identity.passwords', 'too many passwords are being checked');

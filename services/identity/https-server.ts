@@ -1,0 +1,98 @@
+import { readFile } from 'node:fs/promises';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { createServer } from 'node:https';
+import type { AddressInfo } from 'node:net';
+import { splitAddress } from '@armature/runtime/rpc/listener.ts';
+import type { Logger } from '@armature/runtime/telemetry/log.ts';
+
+const limits = {
+  connectionsMax: 2_000,
+  handshakeTimeoutMs: 5_000,
+  headersTimeoutMs: 5_000,
+  requestTimeoutMs: 15_000,
+  idleTimeoutMs: 5_000,
+  /** The longest delay of a sign-in, the longest wait for a hash, and some time to work. */
+  answerTimeoutMs: 30_000,
+  headerBytesMax: 16 * 1024,
+  headersMax: 100,
+  bodyBytesMax: 64 * 1024,
+  reloadIntervalMs: 10_000,
+  drainMs: 4_000,
+};
+
+export interface HttpsServer {
+  /** host:port that is listened on. */
+  readonly address: string;
+  /** Lets requests in progress finish for a bounded time, then ends what is left. */
+  close(): Promise<void>;
+}
+
+export type Answer = (request: IncomingMessage, response: ServerResponse) => void;
+
+/** Serves HTTPS with the service's own certificate, which is read again when its file changes. */
+export async function serveHttps(options: {
+  address: string;
+  tls: { certFile: string; keyFile: string };
+  answer: Answer;
+  log: Logger;
+  reloadIntervalMs?: number;
+}): Promise<HttpsServer> {
+  const { tls, log, answer } = options;
+  const { host, port } = splitAddress(options.address);
+  let files = await readPair(tls);
+  const server = createServer(
+    {
+      ...files,
+      minVersion: 'TLSv1.2',
+      handshakeTimeout: limits.handshakeTimeoutMs,
+      maxHeaderSize: limits.headerBytesMax,
+      headersTimeout: limits.headersTimeoutMs,
+      requestTimeout: limits.requestTimeoutMs,
+      keepAliveTimeout: limits.idleTimeoutMs,
+      connectionsCheckingInterval: 1_000,
+    },
+    (request, response) => {
+      if (Number(request.headers['content-length'] ?? 0) > limits.bodyBytesMax) {
+        // The rest is not read, so the connection cannot be used for anything else.
+        response.writeHead(413, { Connection: 'close' }).end();
+        return;
+      }
+      answer(request, response);
+    },
+  );
+  server.maxConnections = limits.connectionsMax;
+  server.maxHeadersCount = limits.headersMax;
+  server.setTimeout(limits.answerTimeoutMs);
+  server.on('tlsClientError', (error) => log.debug({ err: error }, 'TLS handshake failed'));
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject);
+    server.listen({ host, port, backlog: 512 }, resolve);
+  });
+  // A pair read while it is being replaced does not match; it is left for the next round.
+  const reload = setInterval(() => {
+    readPair(tls)
+      .then((fresh) => {
+        if (fresh.cert.equals(files.cert) && fresh.key.equals(files.key)) return;
+        server.setSecureContext({ ...fresh, minVersion: 'TLSv1.2' });
+        files = fresh;
+        log.info('certificate of the HTTPS server reloaded');
+      })
+      .catch((error: unknown) => log.warn({ err: error }, 'certificate not reloaded; the old one stays'));
+  }, options.reloadIntervalMs ?? limits.reloadIntervalMs);
+  reload.unref();
+  return {
+    address: `${host}:${(server.address() as AddressInfo).port}`,
+    async close() {
+      clearInterval(reload);
+      const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+      server.closeIdleConnections();
+      const impatient = setTimeout(() => server.closeAllConnections(), limits.drainMs);
+      await closed.finally(() => clearTimeout(impatient));
+    },
+  };
+}
+
+async function readPair({ certFile, keyFile }: { certFile: string; keyFile: string }) {
+  const [cert, key] = await Promise.all([readFile(certFile), readFile(keyFile)]);
+  return { cert, key };
+}

@@ -1,0 +1,112 @@
+import { type Built, type Config, newId, type Parts } from '@armature/runtime';
+import { mailTransport } from '@armature/runtime/mail.ts';
+import { isVerified } from './account.ts';
+import { accounts as accountsOf } from './accounts.ts';
+import { adapters } from './adapter.ts';
+import { artifactStore } from './artifact-store.ts';
+import { bootstrap } from './bootstrap.ts';
+import { clientStore } from './client-store.ts';
+import type { config as spec } from './config.ts';
+import { serveHttps } from './https-server.ts';
+import { interactions } from './interactions.ts';
+import { sendLetters } from './jobs.ts';
+import { openKeyRing } from './key-ring.ts';
+import { landing } from './landing.ts';
+import { letterStore } from './letter-store.ts';
+import { passwords as passwordsOf } from './passwords.ts';
+import { openProvider } from './provider.ts';
+import { sealing as sealingOf } from './sealing.ts';
+import { identityService } from './service.ts';
+import { signIn as signInOf } from './sign-in.ts';
+import { payloadOf } from './signed-tokens.ts';
+import { site } from './site.ts';
+import { accountStore } from './store.ts';
+import { throttle as throttleOf } from './throttle.ts';
+
+const startTimeoutMs = 25_000;
+
+/** Puts the service together: accounts over gRPC, signing in over HTTPS, mail and keys in the background. */
+export async function identity({ background, config, db, log, registry }: Parts<Config<typeof spec>>): Promise<Built> {
+  const stopping = new AbortController();
+  const sealing = sealingOf(config.identitySecret);
+  const store = accountStore();
+  const clients = clientStore();
+  const letters = letterStore(config);
+  const artifacts = artifactStore(sealing);
+  const passwords = passwordsOf();
+  const throttle = throttleOf(db);
+  const accounts = accountsOf({ store, letters, artifacts, sealing });
+  const failed = (error: unknown) => log.error({ err: error, at: newId() }, 'a page could not be answered');
+
+  const start = background('start', startTimeoutMs);
+  if (config.bootstrapFile) {
+    await bootstrap(config.bootstrapFile, { db, call: start, store, clients, passwords });
+  }
+  const adapter = adapters(db, artifacts, (clientId) => db.read(null, (sql) => clients.metadata(sql, clientId)));
+  const find = (userId: string) => db.read(null, (sql) => store.findOptional(sql, userId));
+  const ring = await openKeyRing({
+    db,
+    sealing,
+    call: start,
+    periods: { periodS: config.keyPeriodS, leadS: config.keyLeadS, keptS: config.keyKeptS },
+    open: (keys) =>
+      openProvider({
+        issuer: config.tokenIssuer,
+        keys,
+        cookieKeys: sealing.cookieKeys,
+        adapter,
+        accessTokenS: config.accessTokenS,
+        codeS: config.codeS,
+        isActive: async (userId) => (await find(userId))?.state === 'ACTIVE',
+        async claims(userId) {
+          const account = await find(userId);
+          if (!account) return {};
+          return { email: account.email, email_verified: isVerified(account), name: account.displayName };
+        },
+        remember: (token, times) => adapter(token.kind).upsert(token.jti, payloadOf(token, times), token.remainingTTL),
+        failed,
+      }),
+  });
+  start.close();
+
+  const signIn = signInOf({ db, store, passwords, throttle, stopping: stopping.signal });
+  const http = await serveHttps({
+    address: config.identityAddress,
+    tls: { certFile: config.tlsCertFile, keyFile: config.tlsKeyFile },
+    answer: site({
+      ring,
+      issuer: config.tokenIssuer,
+      interaction: interactions({ provider: () => ring.present().provider, signIn, sealing }),
+      pages: landing({ db, accounts, passwords, sealing, background }),
+      failed,
+    }),
+    log,
+  });
+  return {
+    services: [identityService({ db, store, accounts, clients, artifacts, passwords, throttle })],
+    sweepers: [
+      ring.sweeper,
+      sendLetters({
+        db,
+        letters,
+        send: mailTransport(config),
+        sealing,
+        issuer: config.tokenIssuer,
+        background,
+        registry,
+      }),
+      ...[artifacts, letters, store, throttle].map((kept, index) => ({
+        name: ['artifacts', 'letters past', 'accounts past', 'attempts past'][index] ?? '',
+        everyMs: 60_000,
+        sweep: () => db.read(null, (sql) => kept.purge(sql)),
+      })),
+    ],
+    http: {
+      address: http.address,
+      close() {
+        stopping.abort();
+        return http.close();
+      },
+    },
+  };
+}

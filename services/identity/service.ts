@@ -1,0 +1,178 @@
+import { IdentityServiceContract } from '@armature/proto/identity/v1/contract.ts';
+import {
+  type ServiceAccount as ServiceAccountMessage,
+  type User,
+  UserState,
+} from '@armature/proto/identity/v1/identity.ts';
+import { closePage, type Database, implement, newId, openPage, principalOf } from '@armature/runtime';
+import { type Account, type AccountState, addressKey, changeOf, isVerified } from './account.ts';
+import type { Accounts } from './accounts.ts';
+import type { ArtifactStore } from './artifact-store.ts';
+import type { ClientStore, ServiceAccount } from './client-store.ts';
+import { passwordCommon, passwordWrong } from './errors.ts';
+import { exportOf } from './export.ts';
+import { isCommon, type Passwords } from './passwords.ts';
+import { parsePublicKey } from './public-key.ts';
+import type { AccountStore } from './store.ts';
+import type { Throttle } from './throttle.ts';
+
+const pageSize = 50;
+
+export interface ServiceParts {
+  db: Database;
+  store: AccountStore;
+  accounts: Accounts;
+  clients: ClientStore;
+  artifacts: ArtifactStore;
+  passwords: Passwords;
+  throttle: Throttle;
+}
+
+export const identityService = (parts: ServiceParts) => {
+  const { db, store, accounts, clients, passwords } = parts;
+  return implement(IdentityServiceContract, {
+    async registerUser({ email, displayName, password }, call) {
+      const passwordHash = await hashOf(passwords, password, 'password');
+      const userId = newId();
+      return db.answer(call, async (tx) => {
+        await accounts.register(tx, { userId, email, displayName, passwordHash });
+        return { userId };
+      });
+    },
+
+    async verifyEmail({ token }, call) {
+      return db.answer(call, async (tx) => ({ userId: await accounts.verifyEmail(tx, token) }));
+    },
+
+    async requestPasswordReset({ email }, call) {
+      return db.answer(call, async (tx) => {
+        await accounts.requestReset(tx, email);
+        return {};
+      });
+    },
+
+    async resetPassword({ token, newPassword }, call) {
+      const passwordHash = await hashOf(passwords, newPassword, 'new_password');
+      return db.answer(call, async (tx) => {
+        await accounts.resetPassword(tx, token, passwordHash);
+        return {};
+      });
+    },
+
+    async changePassword({ userId, currentPassword, newPassword }, call) {
+      const passwordHash = await hashOf(passwords, newPassword, 'new_password');
+      const known = await db.read(call, (sql) => store.find(sql, userId));
+      // The guesses of somebody who has the token but not the password count like those at the sign-in.
+      const attempt = await parts.throttle.begin(`change:${userId}`, principalOf(call.caller));
+      await attempt.delay(call.signal);
+      if (!(await passwords.check(currentPassword, known.passwordHash)).right) throw passwordWrong();
+      await attempt.succeeded();
+      return db.answer(call, async (tx) => {
+        const account = await store.lock(tx, userId);
+        if (account.passwordHash !== known.passwordHash) throw passwordWrong();
+        await accounts.replacePassword(tx, account, passwordHash);
+        return {};
+      });
+    },
+
+    async getUser({ userId }, call) {
+      return toUser(await db.read(call, (sql) => store.find(sql, userId)));
+    },
+
+    async listUsers(message, call) {
+      const filter = { state: stateOf(message.state), email: message.email };
+      const page = openPage<[string, string]>(message, pageSize, ['users', filter.state, addressKey(filter.email)]);
+      const rows = await db.read(call, (sql) => store.list(sql, filter, page));
+      const { items, nextPageToken } = closePage(rows, page, ({ createdAt, userId }): [string, string] => [
+        createdAt.toISOString().slice(0, -1).replace('T', ' '),
+        userId,
+      ]);
+      return { users: items.map(toUser), nextPageToken };
+    },
+
+    async updateUser(message, call) {
+      const change = changeOf(message, message.updateMask ?? []);
+      return db.answer(call, async (tx) => toUser(await accounts.update(tx, message.userId, change)));
+    },
+
+    async deactivateUser({ userId }, call) {
+      return db.answer(call, async (tx) => toUser(await accounts.deactivate(tx, userId)));
+    },
+
+    async reactivateUser({ userId }, call) {
+      return db.answer(call, async (tx) => toUser(await accounts.reactivate(tx, userId)));
+    },
+
+    async exportUserData({ userId }, call) {
+      return db.read(call, async (sql) => ({ json: await exportOf(sql, parts, userId) }));
+    },
+
+    async eraseUser({ userId }, call) {
+      return db.answer(call, async (tx) => toUser(await accounts.erase(tx, userId)));
+    },
+
+    async createServiceAccount({ accountId, displayName, publicJwk }, call) {
+      const key = parsePublicKey(publicJwk);
+      const createdBy = principalOf(call.caller);
+      return db.answer(call, async (tx) =>
+        toServiceAccount(await clients.addServiceAccount(tx, { accountId, displayName, publicJwk: key, createdBy })),
+      );
+    },
+
+    async listServiceAccounts(message, call) {
+      const page = openPage<[string]>(message, pageSize, ['service accounts']);
+      const rows = await db.read(call, (sql) => clients.listServiceAccounts(sql, page));
+      const { items, nextPageToken } = closePage(rows, page, ({ accountId }): [string] => [accountId]);
+      return { accounts: items.map(toServiceAccount), nextPageToken };
+    },
+
+    async disableServiceAccount({ accountId }, call) {
+      return db.answer(call, async (tx) => {
+        const account = await clients.disable(tx, accountId);
+        await parts.artifacts.revokeClient(tx, accountId);
+        return toServiceAccount(account);
+      });
+    },
+  });
+};
+
+/** Throws PASSWORD_COMMON, and RESOURCE_EXHAUSTED when too many wait. */
+function hashOf(passwords: Passwords, password: string, field: string): Promise<string> {
+  if (isCommon(password)) throw passwordCommon(field);
+  return passwords.hash(password);
+}
+
+const states: Record<Exclude<AccountState, 'DECOY'>, User['state']> = {
+  PENDING: UserState.USER_STATE_PENDING,
+  ACTIVE: UserState.USER_STATE_ACTIVE,
+  DEACTIVATED: UserState.USER_STATE_DEACTIVATED,
+  ERASED: UserState.USER_STATE_ERASED,
+};
+
+function stateOf(value: User['state']): AccountState | null {
+  const found = Object.entries(states).find(([, number]) => number === value);
+  return found ? (found[0] as AccountState) : null;
+}
+
+function toUser(account: Account): User {
+  return {
+    userId: account.userId,
+    email: account.email,
+    emailVerified: isVerified(account),
+    displayName: account.displayName,
+    state: account.state === 'DECOY' ? UserState.USER_STATE_UNSPECIFIED : states[account.state],
+    createTime: account.createdAt,
+    updateTime: account.updatedAt,
+  };
+}
+
+function toServiceAccount(account: ServiceAccount): ServiceAccountMessage {
+  return {
+    accountId: account.accountId,
+    displayName: account.displayName,
+    publicJwk: JSON.stringify(account.publicJwk),
+    disabled: account.disabled,
+    createdBy: account.createdBy,
+    createTime: account.createdAt,
+  };
+}

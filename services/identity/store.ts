@@ -1,0 +1,229 @@
+import {
+  UserDeactivatedEvent,
+  UserEmailVerifiedEvent,
+  UserErasedEvent,
+  UserReactivatedEvent,
+  UserRegisteredEvent,
+  UserUpdatedEvent,
+} from '@armature/proto/identity/v1/contract.ts';
+import { isDuplicateKey, type Page, type Sql, type Tx, utcDate } from '@armature/runtime';
+import { type Account, type AccountState, addressKey } from './account.ts';
+import { userNotFound } from './errors.ts';
+
+const events = {
+  registered: UserRegisteredEvent,
+  verified: UserEmailVerifiedEvent,
+  updated: UserUpdatedEvent,
+  deactivated: UserDeactivatedEvent,
+  reactivated: UserReactivatedEvent,
+  erased: UserErasedEvent,
+} as const;
+
+const signInsKeptDays = 90;
+
+/** What the row of an account may be given anew. */
+type Changes = Partial<Pick<Account, 'email' | 'displayName' | 'state' | 'verifiedEmail' | 'passwordHash'>>;
+
+export type AccountStore = ReturnType<typeof accountStore>;
+
+export function accountStore() {
+  return {
+    /** Reads an account. Throws USER_NOT_FOUND. */
+    async find(sql: Sql, userId: string): Promise<Account> {
+      return found(await select(sql, 'user_id = ?', [userId]), userId);
+    },
+
+    /** Reads an account under the lock of its row: everything that changes one begins here. Throws USER_NOT_FOUND. */
+    async lock(tx: Tx, userId: string): Promise<Account> {
+      return found(await select(tx, 'user_id = ? for update', [userId]), userId);
+    },
+
+    async findOptional(sql: Sql, userId: string): Promise<Account | null> {
+      return (await select(sql, 'user_id = ?', [userId]))[0] ?? null;
+    },
+
+    /** The account whose verified address this is. */
+    async byAddress(sql: Sql, email: string): Promise<Account | null> {
+      return (await select(sql, 'verified_email = ?', [addressKey(email)]))[0] ?? null;
+    },
+
+    /** Adds an account and its first event. False when the id is taken; throws the duplicate of a verified address. */
+    async insert(
+      tx: Tx,
+      account: Pick<Account, 'userId' | 'email' | 'displayName' | 'passwordHash' | 'verifiedEmail'> & {
+        state: AccountState;
+      },
+    ): Promise<void> {
+      await insertRow(tx, account);
+      tx.emit(events.registered, { userId: account.userId }, 1n);
+      if (account.state === 'ACTIVE') {
+        tx.emit(events.verified, { userId: account.userId }, 2n);
+        await tx.execute('update account set sequence = 2 where user_id = ?', [account.userId]);
+      }
+    },
+
+    /**
+     * What a registration of a taken address does instead of `insert`: a row that is shown to nobody, and as many
+     * statements, so that the time of the answer tells nothing either.
+     */
+    async insertDecoy(tx: Tx, account: Pick<Account, 'userId' | 'email' | 'displayName' | 'passwordHash'>) {
+      await insertRow(tx, { ...account, verifiedEmail: null, state: 'DECOY' });
+      await tx.execute(
+        `update account set email = null, email_key = null, display_name = null, password_hash = null
+         where user_id = ?`,
+        [account.userId],
+      );
+    },
+
+    /** Changes a locked account and says so with the event of this name. Null: the address is another's meanwhile. */
+    async change(
+      tx: Tx,
+      account: Account,
+      changes: Changes,
+      event: Exclude<keyof typeof events, 'registered'>,
+    ): Promise<Account | null> {
+      const changed = { ...account, ...changes, sequence: account.sequence + 1n, updatedAt: new Date() };
+      try {
+        await update(tx, changed);
+      } catch (error) {
+        if (isDuplicateKey(error)) return null;
+        throw error;
+      }
+      tx.emit(events[event], { userId: account.userId }, changed.sequence);
+      return changed;
+    },
+
+    /** A new password is nobody's business but the owner's: there is no event. */
+    async setPassword(tx: Tx, userId: string, passwordHash: string): Promise<void> {
+      await tx.execute('update account set password_hash = ?, updated_at = utc_timestamp(6) where user_id = ?', [
+        passwordHash,
+        userId,
+      ]);
+    },
+
+    /** Replaces a hash by one of the same password, unless the password was changed meanwhile. */
+    async rehash(sql: Sql, userId: string, from: string, to: string): Promise<void> {
+      await sql.execute('update account set password_hash = ? where user_id = ? and password_hash = ?', [
+        to,
+        userId,
+        from,
+      ]);
+    },
+
+    /** Newest first; one row more than the page, when there is one. */
+    list(sql: Sql, filter: { state: AccountState | null; email: string }, page: Page<[string, string]>) {
+      const conditions = ["state <> 'DECOY'"];
+      const params: (string | number)[] = [];
+      if (filter.state) conditions.push('state = ?') && params.push(filter.state);
+      if (filter.email) conditions.push('email_key = ?') && params.push(addressKey(filter.email));
+      if (page.after) {
+        conditions.push('(created_at < ? or (created_at = ? and user_id < ?))');
+        params.push(page.after[0], page.after[0], page.after[1]);
+      }
+      return select(sql, `${conditions.join(' and ')} order by created_at desc, user_id desc limit ?`, [
+        ...params,
+        page.size + 1,
+      ]);
+    },
+
+    async recordSignIn(sql: Sql, signIn: { userId: string; clientId: string; source: string }): Promise<void> {
+      await sql.execute(
+        'insert into sign_in (user_id, client_id, source, created_at) values (?, ?, ?, utc_timestamp(6))',
+        [signIn.userId, signIn.clientId.slice(0, 64), signIn.source.slice(0, 45)],
+      );
+    },
+
+    signIns(sql: Sql, userId: string): Promise<{ clientId: string; source: string; at: string }[]> {
+      return sql.query(
+        `select client_id as clientId, source, cast(created_at as char) as at from sign_in
+         where user_id = ? order by position desc limit 1000`,
+        [userId],
+      );
+    },
+
+    async forgetSignIns(tx: Tx, userId: string): Promise<void> {
+      await tx.execute('delete from sign_in where user_id = ?', [userId]);
+    },
+
+    /** Sweeps decoys and sign-ins that are past their time, a bounded number at once. */
+    async purge(sql: Sql): Promise<number> {
+      const decoys = await sql.execute(
+        "delete from account where state = 'DECOY' and created_at < utc_timestamp(6) - interval 1 hour limit 500",
+      );
+      const signIns = await sql.execute(
+        'delete from sign_in where created_at < utc_timestamp(6) - interval ? day limit 500',
+        [signInsKeptDays],
+      );
+      return decoys.affectedRows + signIns.affectedRows;
+    },
+  };
+}
+
+interface AccountRow {
+  user_id: string;
+  email: string | null;
+  verified_email: string | null;
+  display_name: string | null;
+  password_hash: string | null;
+  state: AccountState;
+  sequence: string | number;
+  created_at: string;
+  updated_at: string;
+}
+
+async function select(sql: Sql, where: string, params: (string | number)[]): Promise<Account[]> {
+  const rows = await sql.query<AccountRow>(
+    `select user_id, email, verified_email, display_name, password_hash, state, sequence,
+       cast(created_at as char) as created_at, cast(updated_at as char) as updated_at
+     from account where ${where}`,
+    params,
+  );
+  return rows.map((row) => ({
+    userId: row.user_id,
+    email: row.email ?? '',
+    verifiedEmail: row.verified_email,
+    displayName: row.display_name ?? '',
+    passwordHash: row.password_hash,
+    state: row.state,
+    sequence: BigInt(row.sequence),
+    createdAt: utcDate(row.created_at),
+    updatedAt: utcDate(row.updated_at),
+  }));
+}
+
+function found(accounts: Account[], userId: string): Account {
+  const [account] = accounts;
+  if (!account || account.state === 'DECOY') throw userNotFound(userId);
+  return account;
+}
+
+async function insertRow(
+  tx: Tx,
+  account: Pick<Account, 'userId' | 'email' | 'displayName' | 'passwordHash' | 'verifiedEmail' | 'state'>,
+): Promise<void> {
+  const { userId, email, displayName, passwordHash, verifiedEmail, state } = account;
+  await tx.execute(
+    `insert into account (user_id, email, email_key, verified_email, display_name, password_hash, state, sequence,
+       created_at, updated_at)
+     values (?, ?, ?, ?, ?, ?, ?, 1, utc_timestamp(6), utc_timestamp(6))`,
+    [userId, email, addressKey(email), verifiedEmail, displayName, passwordHash, state],
+  );
+}
+
+async function update(tx: Tx, account: Account): Promise<void> {
+  const { userId, email, displayName, passwordHash, verifiedEmail, state, sequence } = account;
+  await tx.execute(
+    `update account set email = ?, email_key = ?, verified_email = ?, display_name = ?, password_hash = ?, state = ?,
+       sequence = ?, updated_at = utc_timestamp(6) where user_id = ?`,
+    [
+      email || null,
+      email ? addressKey(email) : null,
+      verifiedEmail,
+      displayName || null,
+      passwordHash,
+      state,
+      sequence,
+      userId,
+    ],
+  );
+}
