@@ -15,6 +15,7 @@ import {
   until,
 } from './testbed.ts';
 
+t.setTimeout(180_000);
 const identity = await startIdentity(t, { env: { ARMATURE_AUTHORIZATION_CODE_S: '3' } });
 const { issuer } = identity;
 const config = await identity.client();

@@ -61,7 +61,9 @@ export async function identity({ background, config, db, log, registry }: Parts<
         async claims(userId) {
           const account = await find(userId);
           if (!account) return {};
-          return { email: account.email, email_verified: isVerified(account), name: account.displayName };
+          // Programs are told the address that was verified, never one that somebody only claims.
+          const email = isVerified(account) ? account.email : account.verifiedEmail;
+          return { email, email_verified: email !== null, name: account.displayName };
         },
         remember: (token, times) => adapter(token.kind).upsert(token.jti, payloadOf(token, times), token.remainingTTL),
         failed,
