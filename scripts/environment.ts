@@ -58,6 +58,7 @@ function meshEnvironment(state: State, run: ServiceRun): Record<string, string |
     ARMATURE_TOKEN_JWKS_FILE: tokenFiles(state).jwks,
     ARMATURE_POLICY_FILE: policyFile,
     ...peerVariables(run),
+    ...(run.name === 'access' ? { ARMATURE_POLICY_SEED_FILE: policyFile } : {}),
     ...(run.name === 'payments' ? { ARMATURE_ACQUIRER_URL: run.acquirerUrl } : {}),
     ...(run.name === 'notifications' ? { ARMATURE_MAIL_URL: run.mailUrl ?? mailUrl(state) } : {}),
   };
