@@ -52,7 +52,10 @@ t.test('permissions are those of the contracts', async (t) => {
 
 t.test('only administrators come in', async (t) => {
   await t.rejects(staff.listRoles({}), refusal({ code: 'PERMISSION_DENIED' }));
-  await t.rejects(orders.grantRole({ member: 'service:orders', role: 'role:admin' }), refusal({ reason: 'PERMISSION_DENIED' }));
+  await t.rejects(
+    orders.grantRole({ member: 'service:orders', role: 'role:admin' }),
+    refusal({ reason: 'PERMISSION_DENIED' }),
+  );
 });
 
 t.test('roles', async (t) => {
@@ -62,10 +65,9 @@ t.test('roles', async (t) => {
     t.match(made, { name, rules: [any('catalog.read'), any('orders.read')] });
     await admin.putRole({ name, rules: [{ permission: 'orders.read', scope: Scope.SCOPE_OWN }] });
     const { roles } = await admin.listRoles({ pageSize: 200 });
-    t.strictSame(
-      roles.find((role) => role.name === name)?.rules,
-      [{ permission: 'orders.read', scope: Scope.SCOPE_OWN }],
-    );
+    t.strictSame(roles.find((role) => role.name === name)?.rules, [
+      { permission: 'orders.read', scope: Scope.SCOPE_OWN },
+    ]);
     const { versions } = await admin.listPolicyVersions({ pageSize: 1 });
     t.match(versions, [{ changedBy: 'user:admin', change: /may orders.read with scope own, no longer any/ }]);
   });
@@ -91,7 +93,11 @@ t.test('roles', async (t) => {
     { name: 'a permission of no contract', rules: [any('moon.land')], reason: 'PERMISSION_UNKNOWN' },
     { name: 'a permission twice', rules: [any('orders.read'), any('orders.read')], reason: 'RULE_CONFLICT' },
     { name: 'no rule', rules: [], reason: 'FIELDS_INVALID' },
-    { name: 'no scope', rules: [{ permission: 'orders.read', scope: Scope.SCOPE_UNSPECIFIED }], reason: 'FIELDS_INVALID' },
+    {
+      name: 'no scope',
+      rules: [{ permission: 'orders.read', scope: Scope.SCOPE_UNSPECIFIED }],
+      reason: 'FIELDS_INVALID',
+    },
     {
       name: 'own things for a workload',
       subject: 'service:orders',
@@ -104,7 +110,12 @@ t.test('roles', async (t) => {
       rules: [{ permission: 'orders.read', scope: Scope.SCOPE_ON_BEHALF }],
       reason: 'RULE_CONFLICT',
     },
-    { name: 'what takes administration away', subject: 'role:admin', rules: [any('access.read')], reason: 'LAST_ADMINISTRATOR' },
+    {
+      name: 'what takes administration away',
+      subject: 'role:admin',
+      rules: [any('access.read')],
+      reason: 'LAST_ADMINISTRATOR',
+    },
     {
       name: 'what no workload could carry any more',
       subject: 'role:gateway',
@@ -168,8 +179,20 @@ t.test('grants', async (t) => {
       { name: 'twice', member: 'user:bo', role: a, reason: 'GRANT_EXISTS' },
       { name: 'in a circle', member: b, role: a, reason: 'ROLE_CYCLE' },
       { name: 'of what the member cannot use', member: 'user:bo', role: 'role:gateway', reason: 'RULE_CONFLICT' },
-      { name: 'with a start that is past', member: 'user:x', role: a, startTime: later(-1), reason: 'GRANT_TIMES_INVALID' },
-      { name: 'with an end that is past', member: 'user:x', role: a, endTime: later(-1), reason: 'GRANT_TIMES_INVALID' },
+      {
+        name: 'with a start that is past',
+        member: 'user:x',
+        role: a,
+        startTime: later(-1),
+        reason: 'GRANT_TIMES_INVALID',
+      },
+      {
+        name: 'with an end that is past',
+        member: 'user:x',
+        role: a,
+        endTime: later(-1),
+        reason: 'GRANT_TIMES_INVALID',
+      },
       {
         name: 'with an end before the start',
         member: 'user:x',
@@ -260,7 +283,10 @@ t.test('of two administrators who take the role from each other at once, one is 
     const refused = outcomes.filter((outcome) => outcome.status === 'rejected');
     t.equal(refused.length, 1, 'one is refused');
     const reason: unknown = refused[0]?.reason;
-    t.ok(reason instanceof RpcError && ['LAST_ADMINISTRATOR', 'PERMISSION_DENIED'].includes(reason.reason), String(reason));
+    t.ok(
+      reason instanceof RpcError && ['LAST_ADMINISTRATOR', 'PERMISSION_DENIED'].includes(reason.reason),
+      String(reason),
+    );
     const winner = outcomes[0]?.status === 'fulfilled' ? 0 : 1;
     await t.rejects(clients[winner]!.revokeRole({ grantId: ids[winner]! }), refusal({ reason: 'LAST_ADMINISTRATOR' }));
     await clients[winner]!.grantRole({ member: 'user:admin', role: 'role:admin' });
@@ -308,7 +334,12 @@ t.test('decisions are recorded once, under the name of the certificate', async (
     found.toReversed(),
     decisions.map((one) => ({ ...one, service: 'service:orders' })),
   );
-  const pages = await admin.listDecisions({ subject: 'user:ada', permission: 'orders.read', deniedOnly: true, pageSize: 1 });
+  const pages = await admin.listDecisions({
+    subject: 'user:ada',
+    permission: 'orders.read',
+    deniedOnly: true,
+    pageSize: 1,
+  });
   t.equal(pages.decisions[0]?.decisionId, decisions[3]!.decisionId, 'newest first');
   const rest = await admin.listDecisions({
     subject: 'user:ada',
@@ -316,7 +347,10 @@ t.test('decisions are recorded once, under the name of the certificate', async (
     deniedOnly: true,
     pageToken: pages.nextPageToken,
   });
-  t.strictSame(rest.decisions.map(({ decisionId }) => decisionId), [decisions[1]!.decisionId]);
+  t.strictSame(
+    rest.decisions.map(({ decisionId }) => decisionId),
+    [decisions[1]!.decisionId],
+  );
   await t.rejects(staff.listDecisions({}), refusal({ code: 'PERMISSION_DENIED' }));
   await t.rejects(orders.recordDecisions({ decisions: [] }), refusal({ reason: 'FIELDS_INVALID' }));
   const many = Array.from({ length: 501 }, () => ({ ...decisions[0]!, decisionId: randomUUID() }));
