@@ -10,7 +10,7 @@ const route = /^\/interaction\/([\w-]{1,64})(\/abort)?$/;
 const wrong = 'That address and password do not belong together, or the account is closed or not verified yet.';
 
 /** The pages between an authorization request and its answer: signing in, and letting a program in. */
-export function interactions(parts: { provider: () => Provider; signIn: SignIn; sealing: Sealing }): Page {
+export function interactions(parts: { provider: () => Promise<Provider>; signIn: SignIn; sealing: Sealing }): Page {
   const { sealing, signIn } = parts;
   const csrfOf = (uid: string) => sealing.sign(`interaction\0${uid}`);
 
@@ -54,7 +54,7 @@ export function interactions(parts: { provider: () => Provider; signIn: SignIn; 
     const [, uid, abort] = route.exec(exchange.url.pathname) ?? [];
     if (!uid) throw new PageError(404, 'not_found');
     // A request keeps the provider that it began with, also while keys change.
-    const provider = parts.provider();
+    const provider = await parts.provider();
     const interaction = await provider.interactionDetails(exchange.request, exchange.response).catch((error) => {
       throw error instanceof errors.SessionNotFound ? new PageError(400, 'session_expired') : error;
     });

@@ -1,0 +1,1 @@
+import { findProgram } from './programs.ts';
