@@ -6,7 +6,7 @@ import { type Browser, chromium } from 'playwright-core';
 import t from 'tap';
 import { findChromium } from '../../scripts/servers/chromium.ts';
 import { testServers } from '../../test/support/infra.ts';
-import { ada, startIdentity } from './testbed.ts';
+import { ada, bea, startIdentity } from './testbed.ts';
 
 t.setTimeout(300_000);
 
@@ -62,6 +62,39 @@ if ('missing' in found) {
       await close();
     });
   }
+
+  t.test('ways back to a program that need a form', async (t) => {
+    for (const javaScriptEnabled of [true, false]) {
+      const { page, close, complaints } = await open(browser, { javaScriptEnabled, colorScheme: 'light' });
+      const proceed = async () => {
+        // Without scripts the library shows a button instead of sending its form by itself.
+        if (!javaScriptEnabled) await page.getByRole('button', { name: 'Continue' }).click();
+      };
+      const enter = async (person: { email: string; password: string }, parameters: Record<string, string>) => {
+        await page.goto((await authorization(config, program.address, parameters)).url);
+        await page.getByLabel('Email address').fill(person.email);
+        await page.getByLabel('Password').fill(person.password);
+        await page.getByRole('button', { name: 'Sign in' }).click();
+      };
+      const there = (path: RegExp) => page.waitForURL((at) => at.port === program.port && path.test(at.href));
+      await enter(ada, { response_mode: 'form_post' });
+      await proceed();
+      await there(/callback$/);
+      await enter(bea, { prompt: 'login' });
+      await proceed();
+      await there(/callback\?code=/);
+      const bye = `http://127.0.0.1:${program.port}/bye`;
+      const parameters = { client_id: 'armature-cli', post_logout_redirect_uri: bye };
+      await page.goto(oidc.buildEndSessionUrl(config, parameters).href);
+      await page.getByRole('button', { name: 'Sign out' }).click();
+      await there(/bye$/);
+      await page.goto(oidc.buildEndSessionUrl(config, parameters).href);
+      await proceed();
+      await there(/bye$/);
+      t.strictSame(complaints, []);
+      await close();
+    }
+  });
 
   t.test('by keyboard alone, with a focus that can be seen', async (t) => {
     const { page, close } = await open(browser, { javaScriptEnabled: true, colorScheme: 'light' });
@@ -128,7 +161,7 @@ async function open(browser: Browser, options: { javaScriptEnabled: boolean; col
   return { page, complaints, close: () => context.close() };
 }
 
-async function authorization(config: oidc.Configuration, redirect: string) {
+async function authorization(config: oidc.Configuration, redirect: string, more: Record<string, string> = {}) {
   const verifier = oidc.randomPKCECodeVerifier();
   const state = oidc.randomState();
   const url = oidc.buildAuthorizationUrl(config, {
@@ -137,13 +170,15 @@ async function authorization(config: oidc.Configuration, redirect: string) {
     code_challenge: await oidc.calculatePKCECodeChallenge(verifier),
     code_challenge_method: 'S256',
     state,
+    ...more,
   });
   return { url: url.href, checks: { pkceCodeVerifier: verifier, expectedState: state } };
 }
 
 /** A program on somebody's machine, which waits for the way back on a port of its own. */
-async function listening(): Promise<{ server: Server; address: string }> {
+async function listening(): Promise<{ server: Server; port: string; address: string }> {
   const server = createServer((_request, response) => response.end('You may close this page.'));
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  return { server, address: `http://127.0.0.1:${(server.address() as AddressInfo).port}/callback` };
+  const port = String((server.address() as AddressInfo).port);
+  return { server, port, address: `http://127.0.0.1:${port}/callback` };
 }

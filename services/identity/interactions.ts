@@ -29,7 +29,7 @@ export function interactions(parts: { provider: () => Promise<Provider>; signIn:
     };
     const name = client?.clientName ?? client?.clientId ?? '';
     // Browsers hold the redirect that follows a form against the policy of its page.
-    secure(response, originOf(interaction.params.redirect_uri));
+    secure(response, `'self' ${originOf(interaction.params.redirect_uri)}`);
     const known = again?.email ?? interaction.params.login_hint;
     const text =
       interaction.prompt.name === 'login'
@@ -47,7 +47,7 @@ export function interactions(parts: { provider: () => Promise<Provider>; signIn:
       result = { error: 'access_denied', error_description: 'the person said no' };
     } else if (interaction.prompt.name === 'login') {
       const [email, password] = [form.get('email') ?? '', form.get('password') ?? ''];
-      const possible = email.length <= 254 && password.length <= 128;
+      const possible = email.length <= 254 && [...password].length <= 128;
       const clientId = String(interaction.params.client_id);
       const outcome = possible ? await signIn({ email, password, source, clientId }) : { kind: 'refused' as const };
       if (outcome.kind === 'refused')
