@@ -1,7 +1,7 @@
-import { type Built, type Config, newId, type Parts } from '@armature/runtime';
+import { type Built, type Call, type Config, type Database, newId, type Parts } from '@armature/runtime';
 import { mailTransport } from '@armature/runtime/mail.ts';
 import { isVerified } from './account.ts';
-import { accounts as accountsOf } from './accounts.ts';
+import { type Accounts, accounts as accountsOf } from './accounts.ts';
 import { artifactStore } from './artifact-store.ts';
 import { bootstrap } from './bootstrap.ts';
 import { clientStore } from './client-store.ts';
@@ -17,7 +17,7 @@ import { identityService } from './service.ts';
 import { signIn as signInOf } from './sign-in.ts';
 import { payloadOf } from './signed-tokens.ts';
 import { site } from './site.ts';
-import { accountStore } from './store.ts';
+import { type AccountStore, accountStore } from './store.ts';
 import { throttle as throttleOf } from './throttle.ts';
 
 const startTimeoutMs = 25_000;
@@ -99,6 +99,7 @@ export async function identity({ background, config, db, log, registry }: Parts<
         background,
         registry,
       }),
+      { name: 'accounts never verified', everyMs: 60_000, sweep: (call) => eraseForgotten(db, store, accounts, call) },
       ...[artifacts, letters, store, throttle].map((kept, index) => ({
         name: ['artifacts', 'letters past', 'accounts past', 'attempts past'][index] ?? '',
         everyMs: 60_000,
@@ -113,4 +114,13 @@ export async function identity({ background, config, db, log, registry }: Parts<
       },
     },
   };
+}
+
+/** A registration that was never verified holds an address and a name of somebody who may not even know. */
+function eraseForgotten(db: Database, store: AccountStore, accounts: Accounts, call: Call): Promise<number> {
+  return db.transaction(call, async (tx) => {
+    const forgotten = await store.neverVerified(tx);
+    for (const userId of forgotten) await accounts.erase(tx, userId);
+    return forgotten.length;
+  });
 }

@@ -19,6 +19,7 @@ export function site(parts: {
   const own = async (exchange: Exchange, page: Page): Promise<void> => {
     const { method } = exchange.request;
     if (method !== 'GET' && method !== 'POST') throw new PageError(405, 'form_invalid');
+    secure(exchange.response, "'self'");
     await page(exchange);
   };
   const provided = async (request: IncomingMessage, response: ServerResponse, pathname: string): Promise<void> => {
