@@ -55,7 +55,7 @@ function meshEnvironment(state: State, run: ServiceRun): Record<string, string |
     ARMATURE_TLS_CA_FILE: certificateFiles(state, 'ca').cert,
     ARMATURE_TRUST_DOMAIN: trustDomain,
     ARMATURE_TOKEN_ISSUER: tokenIssuer,
-    ARMATURE_TOKEN_JWKS_FILE: tokenFiles(state).jwks,
+    ARMATURE_TOKEN_JWKS: tokenFiles(state).jwks,
     ARMATURE_POLICY_FILE: policyFile,
     ...peerVariables(run),
     ...(run.name === 'access' ? { ARMATURE_POLICY_SEED_FILE: policyFile } : {}),

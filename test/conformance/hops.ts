@@ -1,4 +1,6 @@
 import type { Codec, MethodContract, MethodKind, ServiceContract } from '@armature/proto/contract.ts';
+import { denials } from '@armature/runtime/authz/denials.ts';
+import { keyFile } from '@armature/runtime/authz/jwks.ts';
 import { policyOf } from '@armature/runtime/authz/policy.ts';
 import { tokenVerifier } from '@armature/runtime/authz/tokens.ts';
 import type { Database } from '@armature/runtime/db/database.ts';
@@ -92,7 +94,7 @@ export async function startHop(
   const { verify } = tokenVerifier({
     issuer: tokenIssuer,
     audience: 'armature',
-    jwksFile: tokenFiles(state).jwks,
+    keys: keyFile(tokenFiles(state).jwks),
   });
   let workloadAt: RpcServer['workloadAt'] = () => null;
   const parts = {
@@ -102,6 +104,7 @@ export async function startHop(
     authentication: { workloadOf: (call: Parameters<typeof peerOf>[0]) => workloadAt(peerOf(call)), verify },
     decide: policy.decide,
     decisions: decisionCounter(registry),
+    denials: denials(),
     db,
     domain: HopContract.domain,
   };

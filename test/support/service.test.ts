@@ -42,7 +42,7 @@ t.test('a service is migrated, started, and told what it needs', async (t) => {
     ARMATURE_PEER_CATALOG: 'x:1',
     ARMATURE_TRUST_DOMAIN: 'armature.local',
     ARMATURE_TLS_CERT_FILE: /orders\.pem$/,
-    ARMATURE_TOKEN_JWKS_FILE: /jwks\.json$/,
+    ARMATURE_TOKEN_JWKS: /jwks\.json$/,
     ARMATURE_POLICY_FILE: /deploy\/policy\.csv$/,
   });
   t.equal(await service.stop(), 0);
