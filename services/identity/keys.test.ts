@@ -6,6 +6,8 @@ import { createLogger } from '../runtime/telemetry/log.ts';
 import { Registry } from '../runtime/telemetry/metrics.ts';
 import { fetchOnce, startIdentity, tokensOf, until } from './testbed.ts';
 
+t.setTimeout(180_000);
+
 const periods = {
   ARMATURE_SIGNING_KEY_PERIOD_S: '6',
   ARMATURE_SIGNING_KEY_LEAD_S: '3',

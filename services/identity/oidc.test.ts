@@ -3,6 +3,7 @@ import * as oidc from 'openid-client';
 import t from 'tap';
 import { ada, bea, browser, fetchOnce, field, programKey, signInWith, startIdentity, tokensOf } from './testbed.ts';
 
+t.setTimeout(180_000);
 const identity = await startIdentity(t);
 const { issuer } = identity;
 const config = await identity.client();

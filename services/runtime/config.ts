@@ -182,6 +182,11 @@ export const runtimeVariables = {
     fallback: 300_000,
   }),
   copyDir: text('ARMATURE_COPY_DIR', 'folder for the last good copies of policy and keys', { fallback: '' }),
+  requestHashKey: text(
+    'ARMATURE_REQUEST_HASH_KEY',
+    'secret for the hashes of stored requests; after a change, repeats of earlier requests are refused',
+    { fallback: '', secret: true },
+  ),
   callsMax: integer('ARMATURE_CALLS_MAX', 'calls in progress at once', { min: 1, max: 100_000, fallback: 2_000 }),
   logLevel: oneOf('ARMATURE_LOG_LEVEL', 'lowest level that is logged', ['debug', 'info', 'warn', 'error'], 'info'),
   otlpEndpoint: url('ARMATURE_OTLP_ENDPOINT', 'where traces go by OTLP over HTTP; empty: nowhere', ['http', 'https'], {

@@ -1,4 +1,5 @@
 import type { Codec, MethodContract, MethodKind, ServiceContract } from '@armature/proto/contract.ts';
+import { denials } from '@armature/runtime/authz/denials.ts';
 import { keyFile } from '@armature/runtime/authz/jwks.ts';
 import { policyOf } from '@armature/runtime/authz/policy.ts';
 import { tokenVerifier } from '@armature/runtime/authz/tokens.ts';
@@ -105,6 +106,7 @@ export async function startHop(
     authentication: { workloadOf: (call: Parameters<typeof peerOf>[0]) => workloadAt(peerOf(call)), verify },
     decide: policy.decide,
     decisions: decisionCounter(registry),
+    denials: denials(),
     db,
     domain: HopContract.domain,
   };

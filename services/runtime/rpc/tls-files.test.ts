@@ -4,7 +4,8 @@ import { pino } from 'pino';
 import t, { type Test } from 'tap';
 import { type Issued, issueCertificate, workloadRequest } from '../../../scripts/certificates.ts';
 import { createRegistry } from '../telemetry/metrics.ts';
-import { certificateGauge, certificatesIn, watchTls } from './tls-files.ts';
+import { certificateGauge } from './certificate-gauge.ts';
+import { certificatesIn, watchTls } from './tls-files.ts';
 
 const ca = await issueCertificate({ isCa: true, commonName: 'one' });
 const otherCa = await issueCertificate({ isCa: true, commonName: 'other' });
