@@ -29,6 +29,8 @@ export interface RawCall {
   headers?: OutgoingHttpHeaders;
   /** Ends the call from this side. */
   signal?: AbortSignal;
+  /** Ends the call from this side after as many messages, for streams that go on for ever. */
+  repliesMax?: number;
 }
 
 /** One HTTP/2 connection that sends what no proper client would, and shows everything that comes back. */
@@ -65,7 +67,7 @@ export async function openWire(address: string, credentials: WireCredentials): P
       });
       request.signal?.addEventListener('abort', () => stream.close(constants.NGHTTP2_CANCEL), { once: true });
       stream.end(request.body ?? frame(request.message ?? new Uint8Array()));
-      return answerOf(stream);
+      return answerOf(stream, request.repliesMax);
     },
     close: () => session.close(),
   };
@@ -73,7 +75,7 @@ export async function openWire(address: string, credentials: WireCredentials): P
 
 type RequestStream = ReturnType<ReturnType<typeof connect>['request']>;
 
-function answerOf(stream: RequestStream): Promise<RawAnswer> {
+function answerOf(stream: RequestStream, repliesMax = Number.POSITIVE_INFINITY): Promise<RawAnswer> {
   return new Promise((resolve, reject) => {
     const headers: Record<string, string> = {};
     const chunks: Buffer[] = [];
@@ -83,7 +85,10 @@ function answerOf(stream: RequestStream): Promise<RawAnswer> {
     const timer = setTimeout(() => reject(new Error(`no answer within ${answerTimeoutMs} ms`)), answerTimeoutMs);
     stream.on('response', note);
     stream.on('trailers', note);
-    stream.on('data', (chunk: Buffer) => chunks.push(chunk));
+    stream.on('data', (chunk: Buffer) => {
+      chunks.push(chunk);
+      if (unframe(Buffer.concat(chunks)).length >= repliesMax) stream.close(constants.NGHTTP2_CANCEL);
+    });
     // A reset is part of the answer; its code is read when the stream has closed.
     stream.on('error', () => {});
     stream.on('close', () => {
@@ -115,6 +120,7 @@ function unframe(bytes: Buffer): Buffer[] {
   const messages: Buffer[] = [];
   for (let at = 0; at + 5 <= bytes.length; ) {
     const end = at + 5 + bytes.readUInt32BE(at + 1);
+    if (end > bytes.length) break;
     messages.push(bytes.subarray(at + 5, end));
     at = end;
   }
