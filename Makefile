@@ -67,8 +67,8 @@ fmt: $(packages) ## Format the code
 	@biome check --write .
 	@buf format --write --exclude-path proto/buf --exclude-path proto/google --exclude-path proto/grpc
 
-certs: ready ## Make the development certificates, or renew those about to end
-	@node scripts/certs.ts
+certs: ready ## Renew certificates that are about to end; STEP=start, switch, retire changes the authority
+	@node scripts/certs.ts $(STEP)
 
 .PHONY: ready
 ready: $(packages) $(generated)

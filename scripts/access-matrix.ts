@@ -17,8 +17,15 @@ function main({ FILE: file = '', FORMAT: wanted = '' }: NodeJS.ProcessEnv): void
   }
   const path = file || policyFile;
   const descriptors = readFileSync(fileURLToPath(import.meta.resolve('@armature/proto/descriptors.binpb')));
-  const lines = renderMatrices(doorsOf(descriptors), standingOf(readFileSync(path, 'utf8'), path), format);
-  console.log(lines.join('\n'));
+  console.log(renderMatrices(doorsOf(descriptors), standingOf(readPolicy(path), path), format).join('\n'));
+}
+
+function readPolicy(path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch (cause) {
+    throw new Error(`FILE=${path}: the policy cannot be read`, { cause });
+  }
 }
 
 try {

@@ -23,8 +23,7 @@ export interface ServiceRun {
   brokerUrl?: string;
   /** gRPC addresses of other services by name. Where access is one of them, policy comes from there. */
   peers: Partial<Record<string, string>>;
-  /** Not needed to migrate a schema. */
-  tokens?: TokenTrust;
+  tokens: TokenTrust;
   /** Where the last good copies of what comes from other services are kept: policy and keys. */
   copyDir: string;
   /** Accounts and clients that identity makes at its start. */
@@ -70,9 +69,8 @@ function meshEnvironment(state: State, run: ServiceRun): Variables {
     ARMATURE_TLS_KEY_FILE: files.key,
     ARMATURE_TLS_CA_FILE: certificateFiles(state, 'ca').cert,
     ARMATURE_TRUST_DOMAIN: trustDomain,
-    ARMATURE_TOKEN_ISSUER: run.tokens?.issuer,
-    ARMATURE_TOKEN_JWKS: run.tokens?.jwks,
-    ARMATURE_TOKEN_JWKS_FILE: run.tokens?.jwks,
+    ARMATURE_TOKEN_ISSUER: run.tokens.issuer,
+    ARMATURE_TOKEN_JWKS: run.tokens.jwks,
     ARMATURE_COPY_DIR: run.copyDir,
     ARMATURE_REQUEST_HASH_KEY: password(state, `request-hash:${run.name}`),
     ...policyVariables(run),

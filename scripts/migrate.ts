@@ -2,9 +2,9 @@ import { spawn } from 'node:child_process';
 import { closeSync, openSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
-import { serviceEnvironment } from './environment.ts';
+import { identityTrust, serviceEnvironment } from './environment.ts';
 import { databaseUrl, grantChanges, serviceAccounts, withConnection } from './provision.ts';
-import { mainFile } from './services.ts';
+import { mainFile, servicePlans } from './services.ts';
 import { repository, type State, tail } from './state.ts';
 
 /** Migrates the schemas of these services, a few at a time: each is a program that wants a core. */
@@ -25,6 +25,8 @@ async function migrate(state: State, serverUrl: string, name: string): Promise<v
     name,
     stateFile: join(state.dir, 'services', `${name}-migrate.json`),
     peers: {},
+    // A migration verifies no token; a service only insists on being told whose tokens it takes.
+    tokens: identityTrust(`localhost:${servicePlans.identity.httpPort}`),
     copyDir: join(state.dir, 'copies', name),
     databaseUrl: databaseUrl(state, serverUrl, accounts.migrator, accounts.schema),
   });

@@ -21,7 +21,7 @@ const headings: Row = {
 };
 
 async function serviceRow(service: MeshService): Promise<Row> {
-  const { name, pid, restarts, grpc, http, admin, lastEnd } = service;
+  const { name, pid, restarts, admin, lastEnd } = service;
   const seen = service.state === 'ready' && admin ? await readiness(admin) : service.state;
   return {
     name,
@@ -29,9 +29,15 @@ async function serviceRow(service: MeshService): Promise<Row> {
     pid: String(pid ?? '-'),
     restarts: String(restarts),
     memory: memory(pid),
-    address: grpc ?? (http ? `http://${http}` : '-'),
+    address: addressOf(service),
     admin: admin ? `http://${admin}` : '-',
   };
+}
+
+/** Whoever has gRPC besides speaks HTTPS. */
+function addressOf({ grpc, http }: MeshService): string {
+  if (!grpc) return http ? `http://${http}` : '-';
+  return http ? `${grpc} https://${http}` : grpc;
 }
 
 async function readiness(admin: string): Promise<string> {

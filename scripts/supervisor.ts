@@ -32,7 +32,7 @@ const record = (line?: string) => {
   writeMesh(
     state,
     [...supervised.values()].map(({ service }) => service),
-    identityTrust(addresses.identity.http!),
+    tokens(),
   );
 };
 
@@ -80,6 +80,9 @@ async function chooseAddresses(state: State): Promise<Record<ServiceName, Addres
   return Object.fromEntries(chosen) as Record<ServiceName, Addresses>;
 }
 
+/** Services know the port of identity before it listens, as they know all others. */
+const tokens = () => identityTrust(addresses.identity.http!);
+
 function startMissing(): void {
   for (const name of presentServices()) {
     if (!supervised.has(name))
@@ -117,7 +120,7 @@ function runOf(name: ServiceName): ServiceRun {
     peers: Object.fromEntries(grpc),
     acquirerUrl: `http://${addresses.acquirer.http}`,
     dataDir: acquirerDirectory,
-    tokens: identityTrust(addresses.identity.http!),
+    tokens: tokens(),
     copyDir: join(state.dir, 'copies', name),
     bootstrapFile: bootstrapFile(state),
     ...(servicePlans[name].stores

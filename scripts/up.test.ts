@@ -77,9 +77,11 @@ t.test('up starts everything', async (t) => {
     acquirer: { state: 'ready', http: /^127\.0\.0\.1:\d+$/ },
     mysql: { url: /^mysql:/ },
     rabbitmq: { url: /^amqps:/, management: /^https:/ },
+    tokens: { issuer: /^https:\/\/localhost:\d+$/, jwks: /^https:\/\/localhost:\d+\/jwks$/ },
     policy: /policy\.csv$/,
   });
-  for (const file of [mesh().certificates.ca, mesh().tokens.jwks]) t.ok(existsSync(file), file);
+  t.ok(existsSync(mesh().certificates.ca));
+  t.equal(statSync(join(dir, 'identity', 'bootstrap.json')).mode & 0o777, 0o600, 'so does what identity is told');
   t.equal(statSync(join(dir, 'mesh.json')).mode & 0o777, 0o600, 'it holds passwords');
 });
 
@@ -89,6 +91,15 @@ t.test('every service is told of the others', async (t) => {
   t.equal(told.ARMATURE_PEER_PAYMENTS, payments!.grpc);
   t.match(told.ARMATURE_PEER_CATALOG, /^127\.0\.0\.1:\d+$/, 'also of those that are not there yet');
   t.equal(told.ARMATURE_PEER_ORDERS, undefined);
+  const { issuer, jwks } = mesh().tokens;
+  t.match(told, {
+    ARMATURE_TOKEN_ISSUER: issuer,
+    ARMATURE_TOKEN_JWKS: jwks,
+    ARMATURE_PEER_ACCESS: /^127\.0\.0\.1:\d+$/,
+    ARMATURE_COPY_DIR: join(dir, 'copies', 'orders'),
+    ARMATURE_REQUEST_HASH_KEY: /^[\w-]{32}$/,
+  });
+  t.equal(told.ARMATURE_POLICY_FILE, undefined, 'policy comes from access');
 });
 
 t.test('a service may touch only what is its own', async (t) => {

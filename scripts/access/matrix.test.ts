@@ -1,4 +1,7 @@
+import { spawnSync } from 'node:child_process';
+import { join } from 'node:path';
 import t from 'tap';
+import { repository } from '../state.ts';
 import { folded, matrixOf, renderMatrices } from './matrix.ts';
 import { event, method, standingOn } from './testbed.ts';
 
@@ -78,4 +81,33 @@ t.test('as Markdown', async (t) => {
   t.ok(lines.includes('## 2 methods, and whom they may be called by'));
   t.ok(lines.includes('| shop.v1.Shop/Buy | shop.buy | customer_id | own | own | on-behalf |'));
   t.ok(lines.includes('| --- | --- | --- | --- | --- | --- |'));
+});
+
+t.test('the program', async (t) => {
+  const rows: { name: string; env: Record<string, string>; status: number; says: RegExp }[] = [
+    {
+      name: 'the deployed policy',
+      env: {},
+      status: 0,
+      says: /^ {2}PlaceOrder +orders\.place +customer_id +own +own +own /m,
+    },
+    { name: 'as CSV', env: { FORMAT: 'csv' }, status: 0, says: /^kind,name,permission,owner,audit,role:customer,/ },
+    { name: 'another format', env: { FORMAT: 'cvs' }, status: 1, says: /FORMAT=cvs is not known; did you mean csv\?/ },
+    {
+      name: 'a policy that is not there',
+      env: { FILE: 'gone.csv' },
+      status: 1,
+      says: /FILE=gone\.csv: the policy cannot/,
+    },
+    { name: 'a policy that is none', env: { FILE: 'README.md' }, status: 1, says: /README\.md:\d+: begins with/ },
+  ];
+  for (const { name, env, status, says } of rows) {
+    const program = join(repository, 'scripts', 'access-matrix.ts');
+    const run = spawnSync(process.execPath, [program], {
+      env: { ...process.env, ...env },
+      cwd: repository,
+      encoding: 'utf8',
+    });
+    t.match({ status: run.status, output: run.stdout + run.stderr }, { status, output: says }, name);
+  }
 });

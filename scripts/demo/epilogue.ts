@@ -59,6 +59,7 @@ export function suggestions(
     ["all of ada's orders", call(`${orders}/ListOrders`, `'{"customer_id":"ada"}'`, 'customer:ada')],
     ['the mails that were sent', call('armature.notifications.v1.NotificationService/ListDeliveries', '', 'staff:bo')],
     ['the books', call('armature.payments.v1.LedgerService/GetTrialBalance', '', 'staff:bo')],
+    ['who may what', 'make access-matrix'],
     ['a shelf', call('armature.inventory.v1.InventoryService/BatchGetStock', `'${skus}'`, 'customer:ada')],
   ];
 }
@@ -91,6 +92,7 @@ export function places(shop: Shop, state: State): string[][] {
     ['state', 'make status'],
     ['mail', fromHere(join(mailDirectory(state), 'new'))],
     ['addresses', fromHere(meshFile(state))],
+    ['signing in', `${shop.mesh.tokens.issuer}/.well-known/openid-configuration`],
     ...services.map(({ name, admin }) => [`metrics of ${name}`, `http://${admin}/metrics`]),
   ];
 }

@@ -1,12 +1,12 @@
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { withCa } from '@armature/runtime/server-trust.ts';
-import { stop } from '../processes.ts';
+import { isAlive, stop } from '../processes.ts';
 import type { Progress } from '../progress.ts';
 import { readJson, type State, writeAtomically } from '../state.ts';
 import { BrokerApi } from './broker-api.ts';
-import { dockerStarted, hasDocker, startContainers, stopContainers } from './docker.ts';
-import { connectMysql, mysqlInstance, startMysql } from './mysql.ts';
+import { copyCertificates, dockerStarted, hasDocker, startContainers, stopContainers } from './docker.ts';
+import { connectMysql, mysqlInstance, reloadCertificates, startMysql } from './mysql.ts';
 import { canInstallPackages, installPackages } from './packages.ts';
 import { findServerPrograms, type ServerPrograms } from './programs.ts';
 import { type BrokerUrls, rabbitmqInstance, startRabbitmq } from './rabbitmq.ts';
@@ -100,6 +100,18 @@ export async function startServers(state: State, progress: Progress, ports: Pref
 export function rememberServers(state: State, servers: Servers): Servers {
   writeAtomically(serversFile(state), JSON.stringify(servers, null, 2), 0o600);
   return servers;
+}
+
+/**
+ * Has the servers of this state folder show the certificates that their files hold now. The broker reads its files
+ * by itself, within two minutes; servers given by URL have certificates of somebody else.
+ */
+export async function reloadServers(state: State): Promise<void> {
+  const servers = knownServers(state);
+  const program = mysqlInstance(state)?.process;
+  const containers = dockerStarted(state);
+  if (containers) copyCertificates(state);
+  if (servers && (containers || (program && isAlive(program)))) await reloadCertificates(servers.mysql.url);
 }
 
 /** Like Promise.all, but fails only when all have ended, so that nothing is left half started and unrecorded. */

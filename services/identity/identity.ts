@@ -18,6 +18,7 @@ import { openProvider } from './provider.ts';
 import { sealing as sealingOf } from './sealing.ts';
 import { identityService } from './service.ts';
 import { signIn as signInOf } from './sign-in.ts';
+import { payloadOf } from './signed-tokens.ts';
 import { site } from './site.ts';
 import { accountStore } from './store.ts';
 import { throttle as throttleOf } from './throttle.ts';
@@ -60,9 +61,11 @@ export async function identity({ background, config, db, log, registry }: Parts<
         async claims(userId) {
           const account = await find(userId);
           if (!account) return {};
-          return { email: account.email, email_verified: isVerified(account), name: account.displayName };
+          // Programs are told the address that was verified, never one that somebody only claims.
+          const email = isVerified(account) ? account.email : account.verifiedEmail;
+          return { email, email_verified: email !== null, name: account.displayName };
         },
-        remember: async () => {},
+        remember: (token, times) => adapter(token.kind).upsert(token.jti, payloadOf(token, times), token.remainingTTL),
         failed,
       }),
   });
@@ -73,8 +76,9 @@ export async function identity({ background, config, db, log, registry }: Parts<
     address: config.identityAddress,
     tls: { certFile: config.tlsCertFile, keyFile: config.tlsKeyFile },
     answer: site({
-      provider: ring.provider,
-      interaction: interactions({ provider: ring.provider, signIn, sealing }),
+      ring,
+      issuer: config.tokenIssuer,
+      interaction: interactions({ provider: () => ring.present().provider, signIn, sealing }),
       pages: landing({ db, accounts, passwords, sealing, background }),
       failed,
     }),

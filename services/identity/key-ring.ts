@@ -5,8 +5,8 @@ import { type SigningKey, turnKeys } from './key-store.ts';
 import type { Sealing } from './sealing.ts';
 
 export interface KeyRing {
-  /** The provider of the present keys. A request keeps the one that it began with. */
-  provider(): Provider;
+  /** The keys and their provider. A request keeps the pair that it began with. */
+  present(): { keys: readonly SigningKey[]; provider: Provider };
   /** Follows the keys as time and other instances change them. */
   sweeper: Sweeper;
 }
@@ -25,20 +25,17 @@ export async function openKeyRing(parts: {
   const { db, sealing, periods, open } = parts;
   const read = (call: Call) => db.transaction(call, (tx) => turnKeys(tx, sealing, periods));
   const signature = (keys: readonly SigningKey[]) => keys.map(({ kid, phase }) => `${kid} ${phase}`).join();
-  let keys = await read(parts.call);
-  let provider = open(keys);
+  const opened = (keys: readonly SigningKey[]) => ({ keys, provider: open(keys) });
+  let present = opened(await read(parts.call));
   return {
-    provider: () => provider,
+    present: () => present,
     sweeper: {
       name: 'signing keys',
       // Well within the time for which a key is published before it is used.
       everyMs: Math.max(200, Math.min(15_000, (periods.leadS * 1_000) / 4)),
       async sweep(call) {
         const fresh = await read(call);
-        if (signature(fresh) !== signature(keys)) {
-          provider = open(fresh);
-          keys = fresh;
-        }
+        if (signature(fresh) !== signature(present.keys)) present = opened(fresh);
         return 0;
       },
     },

@@ -1,12 +1,42 @@
 import { createRemoteJWKSet, customFetch, decodeProtectedHeader, jwtVerify } from 'jose';
 import * as oidc from 'openid-client';
 import t from 'tap';
-import { ada, fetchOnce, programKey, startIdentity, tokensOf } from './testbed.ts';
+import { ada, bea, browser, fetchOnce, field, programKey, signInWith, startIdentity, tokensOf } from './testbed.ts';
 
+t.setTimeout(180_000);
 const identity = await startIdentity(t);
 const { issuer } = identity;
 const config = await identity.client();
 const jwks = createRemoteJWKSet(new URL(`${issuer}/jwks`), { [customFetch]: (url) => fetchOnce(url) });
+const admin = await identity.as('admin');
+
+/** Registers a program with a key of its own and finds the service as that program. */
+async function program(name: string) {
+  const { publicJwk, privateKey } = await programKey();
+  await admin.createServiceAccount({ accountId: name, displayName: name, publicJwk });
+  return identity.client(name, oidc.PrivateKeyJwt(privateKey));
+}
+
+const refused = (error: string) => ({ error }) as unknown as Error;
+
+t.test('discovery offers what is supported, and nothing else', async (t) => {
+  const server = config.serverMetadata();
+  t.strictSame(server.grant_types_supported?.sort(), ['authorization_code', 'client_credentials', 'refresh_token']);
+  t.strictSame(server.response_types_supported, ['code']);
+  t.strictSame(server.code_challenge_methods_supported, ['S256']);
+  t.strictSame(server.token_endpoint_auth_methods_supported?.sort(), ['none', 'private_key_jwt']);
+  t.strictSame(server.token_endpoint_auth_signing_alg_values_supported, ['ES256']);
+  t.strictSame(server.id_token_signing_alg_values_supported, ['ES256']);
+  for (const absent of ['registration_endpoint', 'device_authorization_endpoint', 'userinfo_endpoint']) {
+    t.equal(server[absent], undefined, absent);
+  }
+  const keys = (await (await fetchOnce(`${issuer}/jwks`)).json()) as { keys: Record<string, unknown>[] };
+  t.ok(keys.keys.length >= 1);
+  t.notOk(
+    keys.keys.some((key) => 'd' in key),
+    'no private part is published',
+  );
+});
 
 t.test('the code flow', async (t) => {
   const { tokens } = await tokensOf({ config });
@@ -18,12 +48,137 @@ t.test('the code flow', async (t) => {
   t.equal(decodeProtectedHeader(tokens.id_token ?? '').alg, 'ES256');
 });
 
-t.test('client credentials', async (t) => {
-  const admin = await identity.as('admin');
-  const { publicJwk, privateKey } = await programKey();
-  await admin.createServiceAccount({ accountId: 'importer', displayName: 'Importer', publicJwk });
-  const program = await identity.client('importer', oidc.PrivateKeyJwt(privateKey));
-  const tokens = await oidc.clientCredentialsGrant(program);
+t.test('who is signed in is not asked again, except with prompt=login', async (t) => {
+  const { user } = await tokensOf({ config });
+  const second = await signInWith({ config, user });
+  t.notMatch(second.page.text, 'password');
+  t.ok((await oidc.authorizationCodeGrant(config, new URL(second.back.url), second.checks)).access_token);
+  const third = await signInWith({ config, user, parameters: { prompt: 'login' } });
+  t.match(third.page.text, 'name="password"');
+  const silent = await signInWith({ config, user: browser(), parameters: { prompt: 'none' } });
+  t.match(silent.back.url, /error=login_required/);
+});
+
+t.test('a refresh token is used once, and its reuse ends the whole family', async (t) => {
+  const { tokens } = await tokensOf({ config });
+  const first = tokens.refresh_token ?? '';
+  const rotated = await oidc.refreshTokenGrant(config, first);
+  const second = rotated.refresh_token ?? '';
+  t.not(first, second);
+  const { payload } = await jwtVerify(rotated.access_token, jwks, { issuer, audience: 'armature' });
+  t.equal(payload.sub, 'ada');
+  const newest = (await oidc.refreshTokenGrant(config, second)).refresh_token ?? '';
+  await t.rejects(oidc.refreshTokenGrant(config, first), refused('invalid_grant'), 'the oldest again');
+  await t.rejects(oidc.refreshTokenGrant(config, newest), refused('invalid_grant'), 'and the newest is gone too');
+  t.match(await oidc.tokenIntrospection(config, rotated.access_token), { active: false });
+});
+
+t.test('of fifty requests with one code exactly one succeeds, and its grant ends', async (t) => {
+  const { back, checks } = await signInWith({ config });
+  const tries = await Promise.allSettled(
+    Array.from({ length: 50 }, () => oidc.authorizationCodeGrant(config, new URL(back.url), checks)),
+  );
+  const won = tries.flatMap((one) => (one.status === 'fulfilled' ? [one.value] : []));
+  t.equal(won.length, 1);
+  for (const one of tries) if (one.status === 'rejected') t.match(one.reason, { error: 'invalid_grant' });
+  await t.rejects(oidc.refreshTokenGrant(config, won[0]?.refresh_token ?? ''), refused('invalid_grant'));
+});
+
+t.test('of twenty requests with one refresh token at most one succeeds, and the family ends', async (t) => {
+  const { tokens } = await tokensOf({ config });
+  const tries = await Promise.allSettled(
+    Array.from({ length: 20 }, () => oidc.refreshTokenGrant(config, tokens.refresh_token ?? '')),
+  );
+  const won = tries.flatMap((one) => (one.status === 'fulfilled' ? [one.value] : []));
+  t.equal(won.length, 1);
+  await t.rejects(oidc.refreshTokenGrant(config, won[0]?.refresh_token ?? ''), refused('invalid_grant'));
+});
+
+t.test('programs sign in with a key, and their tokens are about themselves', async (t) => {
+  const importer = await program('importer');
+  const tokens = await oidc.clientCredentialsGrant(importer);
   const { payload } = await jwtVerify(tokens.access_token, jwks, { issuer, audience: 'armature', typ: 'at+jwt' });
   t.match(payload, { sub: 'importer', client_id: 'importer' });
+  t.equal(tokens.refresh_token, undefined);
+  const { privateKey } = await programKey();
+  const impostor = await identity.client('importer', oidc.PrivateKeyJwt(privateKey));
+  await t.rejects(oidc.clientCredentialsGrant(impostor), refused('invalid_client'), 'another key');
+  await t.rejects(
+    oidc.clientCredentialsGrant(importer, { resource: 'https://elsewhere.example' }),
+    refused('invalid_target'),
+    'another audience',
+  );
+  await admin.disableServiceAccount({ accountId: 'importer' });
+  await t.rejects(oidc.clientCredentialsGrant(importer), refused('invalid_client'), 'a disabled program');
+});
+
+t.test('tokens can be asked about and taken back', async (t) => {
+  const auditor = await program('auditor');
+  const { tokens } = await tokensOf({ config });
+  const about = await oidc.tokenIntrospection(auditor, tokens.access_token);
+  t.match(about, { active: true, sub: 'ada', client_id: 'armature-cli', aud: 'armature', iss: issuer });
+  t.match(await oidc.tokenIntrospection(auditor, tokens.refresh_token ?? ''), { active: true, sub: 'ada' });
+  t.match(await oidc.tokenIntrospection(config, tokens.access_token), { active: true }, 'its own client may ask');
+  const { tokens: others } = await tokensOf({ config, person: bea });
+  const web = await identity.client('web-shop');
+  t.strictSame(await oidc.tokenIntrospection(web, others.access_token), { active: false }, 'another public client');
+  const forged = `${tokens.access_token.slice(0, -8)}AAAAAAAA`;
+  t.strictSame(await oidc.tokenIntrospection(auditor, forged), { active: false }, 'a forged one');
+
+  await oidc.tokenRevocation(web, others.access_token);
+  t.match(await oidc.tokenIntrospection(auditor, others.access_token), { active: true }, 'not taken back by others');
+  await oidc.tokenRevocation(config, tokens.access_token);
+  t.strictSame(await oidc.tokenIntrospection(auditor, tokens.access_token), { active: false });
+  await t.rejects(oidc.refreshTokenGrant(config, tokens.refresh_token ?? ''), refused('invalid_grant'));
+  await oidc.tokenRevocation(config, others.refresh_token ?? '');
+  await t.rejects(oidc.refreshTokenGrant(config, others.refresh_token ?? ''), refused('invalid_grant'));
+});
+
+t.test('signing out ends the session and what hangs on it', async (t) => {
+  const { tokens, user } = await tokensOf({ config });
+  const url = oidc.buildEndSessionUrl(config, {
+    id_token_hint: tokens.id_token ?? '',
+    post_logout_redirect_uri: 'http://127.0.0.1:45999/bye',
+    state: 'kept',
+  });
+  const page = await user.follow(url.href);
+  t.match(page.text, 'Sign out?');
+  const done = await user.follow(`${issuer}/session/end/confirm`, { xsrf: field(page.text, 'xsrf'), logout: 'yes' });
+  t.equal(done.url, 'http://127.0.0.1:45999/bye?state=kept');
+  await t.rejects(oidc.refreshTokenGrant(config, tokens.refresh_token ?? ''), refused('invalid_grant'));
+  t.match((await signInWith({ config, user })).page.text, 'name="password"', 'a sign-in is needed again');
+  const foreign = await user.follow(
+    oidc.buildEndSessionUrl(config, { post_logout_redirect_uri: 'https://evil.example/' }).href,
+  );
+  t.match(foreign.text, 'That did not work');
+});
+
+t.test('a program of somebody else is let in by the person, each time', async (t) => {
+  const stranger = await identity.client('stranger');
+  const parameters = { redirect_uri: 'https://other.example/cb' };
+  const user = browser();
+  const { back: consent, checks } = await signInWith({ config: stranger, user, parameters });
+  t.match(consent.text, 'Let this program in?');
+  t.match(consent.text, 'Some &lt;b&gt;other&lt;/b&gt; program', 'its name is shown as text');
+  const allowed = await user.follow(consent.url, { csrf: field(consent.text, 'csrf') });
+  const tokens = await oidc.authorizationCodeGrant(stranger, new URL(allowed.url), checks);
+  t.equal(tokens.claims()?.sub, 'ada');
+  const again = await signInWith({ config: stranger, user, parameters });
+  t.match(again.page.text, 'Let this program in?');
+  const denied = await user.follow(`${again.page.url}/abort`, { csrf: field(again.page.text, 'csrf') });
+  t.match(denied.url, /^https:\/\/other\.example\/cb\?error=access_denied/);
+});
+
+t.test('closing an account ends its sessions, grants and tokens at once', async (t) => {
+  const auditor = await program('watcher');
+  const { tokens, user } = await tokensOf({ config, person: bea });
+  await admin.deactivateUser({ userId: 'bea' });
+  t.strictSame(await oidc.tokenIntrospection(auditor, tokens.access_token), { active: false });
+  t.strictSame(await oidc.tokenIntrospection(auditor, tokens.refresh_token ?? ''), { active: false });
+  await t.rejects(oidc.refreshTokenGrant(config, tokens.refresh_token ?? ''), refused('invalid_grant'));
+  const { page, back } = await signInWith({ config, user, person: bea });
+  t.match(page.text, 'name="password"', 'the session is gone');
+  t.match(back.text, 'role="alert"', 'and the right password opens nothing');
+  await admin.reactivateUser({ userId: 'bea' });
+  t.ok((await tokensOf({ config, person: bea })).tokens.access_token);
 });

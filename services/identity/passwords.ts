@@ -1,6 +1,6 @@
 import { type Algorithm, hash, verify } from '@node-rs/argon2';
-import * as common from './common-passwords.ts';
 import { passwordsBusy } from './errors.ts';
+import * as weak from './weak-passwords.ts';
 
 /** What OWASP recommends for Argon2id: 19 MiB, two passes, one lane. */
 const parameters = { algorithm: 2 satisfies Algorithm.Argon2id, memoryCost: 19_456, timeCost: 2, parallelism: 1 };
@@ -22,7 +22,7 @@ export interface Passwords {
 export const normalized = (password: string): string => password.normalize('NFKC');
 
 /** Whether a password is among those that everybody tries first. */
-export const isCommon = (password: string): boolean => common.isCommon(normalized(password));
+export const isCommon = (password: string): boolean => weak.isCommon(normalized(password));
 
 /**
  * Argon2id with bounded memory: at most two hashes at once, a bounded number of waiters, and a bounded wait. The

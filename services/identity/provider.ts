@@ -32,7 +32,7 @@ export interface ProviderParts {
   /** What an ID token says of a person. */
   claims(userId: string): Promise<Record<string, unknown>>;
   /** Keeps what is needed to look a signed access token up again. */
-  remember(token: Token): Promise<void>;
+  remember(token: Token, times: { iat: number; exp: number }): Promise<void>;
   /** Something is wrong on our side; the other end learns only that. */
   failed(error: unknown): void;
 }
@@ -80,7 +80,10 @@ export function openProvider(parts: ProviderParts): Provider {
     expiresWithSession: async () => true,
     features: features(parts),
     formats: {
-      customizers: { jwt: (_context: Context, token: Token) => parts.remember(token) },
+      customizers: {
+        jwt: (_context: Context, token: Token, signed: { payload: { iat: number; exp: number } }) =>
+          parts.remember(token, signed.payload),
+      },
     },
     interactions: { policy: policy(), url: (_context: Context, { uid }: { uid: string }) => `/interaction/${uid}` },
     loadExistingGrant,

@@ -1,13 +1,16 @@
 import { readFileSync } from 'node:fs';
-import type { Provider } from 'oidc-provider';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Answer } from './https-server.ts';
+import type { KeyRing } from './key-ring.ts';
+import { isAboutToken, withTokenId } from './signed-tokens.ts';
 import { type Exchange, type Page, PageError, secure, sendFailure } from './web.ts';
 
 const style = readFileSync(new URL('style.css', import.meta.url));
 
 /** Everything that is served over HTTPS: our own pages by their path, and the provider for all the rest. */
 export function site(parts: {
-  provider: () => Provider;
+  ring: KeyRing;
+  issuer: string;
   interaction: Page;
   pages: Readonly<Record<string, Page>>;
   failed(error: unknown): void;
@@ -16,6 +19,11 @@ export function site(parts: {
     const { method } = exchange.request;
     if (method !== 'GET' && method !== 'POST') throw new PageError(405, 'form_invalid');
     await page(exchange);
+  };
+  const provided = async (request: IncomingMessage, response: ServerResponse, pathname: string): Promise<void> => {
+    const { provider, keys } = parts.ring.present();
+    const about = isAboutToken(request, pathname) ? await withTokenId(request, keys, parts.issuer) : request;
+    await provider.callback()(about, response);
   };
   return (request, response) => {
     secure(response);
@@ -32,7 +40,7 @@ export function site(parts: {
     }
     const exchange = { request, response, url, source: request.socket.remoteAddress ?? '' };
     const page = url.pathname.startsWith('/interaction/') ? parts.interaction : parts.pages[url.pathname];
-    const answered = page ? own(exchange, page) : parts.provider().callback()(request, response);
+    const answered = page ? own(exchange, page) : provided(request, response, url.pathname);
     answered.catch((error: unknown) => {
       if (sendFailure(response, error)) parts.failed(error);
     });

@@ -105,7 +105,7 @@ export async function startIdentity(t: Teardown, options: StartOptions = {}): Pr
     const box = join(service.dir, 'mail', 'new');
     return (existing(box) ?? [])
       .map((name) => decoded(readFileSync(join(box, name), 'utf8')))
-      .filter((mail) => mail.includes(`To: ${to}`));
+      .filter((mail) => mail.toLowerCase().includes(`to: ${to.toLowerCase()}\n`));
   };
   return {
     service,

@@ -121,13 +121,26 @@ export const address = (name: string, about: string, options: Options<string> = 
 });
 
 /** host:port of every instance of a service this one calls, separated by commas. */
-export const peer = (service: string): Variable<readonly string[]> => ({
+export const peer = (service: string, options: Options<readonly string[]> = {}): Variable<readonly string[]> => ({
   name: `ARMATURE_PEER_${service.toUpperCase()}`,
   about: `host:port of every instance of ${service}, separated by commas`,
+  ...options,
   parse(raw) {
     const addresses = raw.split(',');
     if (!addresses.every((one) => addressPattern.test(one))) throw new Error('is not host:port[,host:port…]');
     return addresses;
+  },
+});
+
+/** A path, or where to fetch the same by https://. */
+export const source = (name: string, about: string): Variable<string> => ({
+  name,
+  about,
+  parse(raw) {
+    if (/^[a-z][a-z0-9+.-]*:\/\//i.test(raw) && !(URL.canParse(raw) && raw.startsWith('https://'))) {
+      throw new Error('is neither a path nor an https:// URL');
+    }
+    return raw;
   },
 });
 
@@ -158,8 +171,22 @@ export const runtimeVariables = {
   tokenIssuer: text('ARMATURE_TOKEN_ISSUER', 'issuer of access tokens', {
     fallback: 'https://identity.armature.local',
   }),
-  tokenJwksFile: text('ARMATURE_TOKEN_JWKS_FILE', 'public keys of the issuer, a JWKS file'),
-  policyFile: text('ARMATURE_POLICY_FILE', 'authorization policy, Casbin CSV'),
+  tokenJwks: source('ARMATURE_TOKEN_JWKS', 'public keys of the issuer: a JWKS file, or its https:// URL in the mesh'),
+  policyFile: text('ARMATURE_POLICY_FILE', 'authorization policy, Casbin CSV; empty: access is asked for it', {
+    fallback: '',
+  }),
+  accessAddresses: peer('access', { fallback: [] }),
+  policyAgeMaxMs: integer('ARMATURE_POLICY_AGE_MAX_MS', 'how long a policy is trusted that access has not confirmed', {
+    min: 5_000,
+    max: 24 * 3_600_000,
+    fallback: 300_000,
+  }),
+  copyDir: text('ARMATURE_COPY_DIR', 'folder for the last good copies of policy and keys', { fallback: '' }),
+  requestHashKey: text(
+    'ARMATURE_REQUEST_HASH_KEY',
+    'secret for the hashes of stored requests; after a change, repeats of earlier requests are refused',
+    { fallback: '', secret: true },
+  ),
   callsMax: integer('ARMATURE_CALLS_MAX', 'calls in progress at once', { min: 1, max: 100_000, fallback: 2_000 }),
   logLevel: oneOf('ARMATURE_LOG_LEVEL', 'lowest level that is logged', ['debug', 'info', 'warn', 'error'], 'info'),
   otlpEndpoint: url('ARMATURE_OTLP_ENDPOINT', 'where traces go by OTLP over HTTP; empty: nowhere', ['http', 'https'], {

@@ -1,3 +1,4 @@
+import { Migration20261101000003_decisions } from './db/decision-migration.ts';
 import type { MigrationClass } from './db/migrate.ts';
 import { Migration20261101000000_answers } from './db/migration.ts';
 import { Migration20261101000001_messaging } from './messaging/migration.ts';
@@ -8,4 +9,5 @@ export const runtimeMigrations: readonly MigrationClass[] = [
   Migration20261101000000_answers,
   Migration20261101000001_messaging,
   Migration20261101000002_saga,
+  Migration20261101000003_decisions,
 ];

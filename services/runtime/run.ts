@@ -56,6 +56,7 @@ export async function run<S extends ConfigSpec & typeof runtimeVariables>(defini
     if (config.stateFile) writeState(config.stateFile as string, state);
     log.info(state, 'ready');
   } catch (error) {
+    if (error instanceof ConfigError) exitWith(error);
     fail(error);
   }
 }
@@ -64,10 +65,14 @@ function readOrExit<S extends ConfigSpec>(spec: S): Config<S> {
   try {
     return readConfig(spec);
   } catch (error) {
-    if (!(error instanceof ConfigError)) throw error;
-    console.error(error.message);
-    process.exit(2);
+    if (error instanceof ConfigError) exitWith(error);
+    throw error;
   }
+}
+
+function exitWith(problems: ConfigError): never {
+  console.error(problems.message);
+  process.exit(2);
 }
 
 async function migrateAndExit<S extends ConfigSpec & typeof runtimeVariables>(

@@ -1,25 +1,30 @@
+import type { Decision } from '@armature/proto/access/v1/access.ts';
 import type { ServiceContract } from '@armature/proto/contract.ts';
 import { subscriptions } from '@armature/proto/subscriptions.ts';
-import { filePolicy, type PolicySource } from './authz/policy-source.ts';
+import { type Authority, openAuthority } from './authz/authority.ts';
+import type { PolicySource } from './authz/policy-source.ts';
 import { tokenVerifier } from './authz/tokens.ts';
-import { type Background, background, type Sweeper, startSweepers } from './background.ts';
+import { type Background, background, pause, type Sweeper, startSweepers } from './background.ts';
 import type { Config, ConfigSpec, runtimeVariables } from './config.ts';
 import { armCrashPoints } from './crash-point.ts';
 import { purgeAnswers } from './db/answers.ts';
 import { type Database, openDatabase } from './db/database.ts';
 import { type Consumer, startMessaging } from './messaging/messaging.ts';
 import { admission } from './rpc/admission.ts';
-import { authorize, type Decide, decisionCounter } from './rpc/authorize.ts';
+import { authorize } from './rpc/authorize.ts';
+import type { Call } from './rpc/call.ts';
+import { certificateGauge } from './rpc/certificate-gauge.ts';
 import { serverChain } from './rpc/chain.ts';
 import { channelz } from './rpc/channelz.ts';
-import { type Client, createClient } from './rpc/client.ts';
+import type { Client } from './rpc/client.ts';
+import { clientFactory } from './rpc/client-factory.ts';
 import { errorBoundary } from './rpc/error-boundary.ts';
 import { health } from './rpc/health.ts';
 import { logging } from './rpc/logging.ts';
 import { rpcMetrics } from './rpc/metrics.ts';
 import { reflection } from './rpc/reflection.ts';
 import { metadataBytesOf, peerOf, type Registration, startServer } from './rpc/server.ts';
-import { certificateGauge, type TlsWatch, watchTls } from './rpc/tls-files.ts';
+import { type TlsWatch, watchTls } from './rpc/tls-files.ts';
 import type { Definition } from './run.ts';
 import { type SagaDefinition, startSagaWorker } from './saga/engine.ts';
 import { withCa } from './server-trust.ts';
@@ -49,6 +54,8 @@ export interface Built {
   policy?: PolicySource;
   /** A server of the service's own beside gRPC, listening already; closed with the calls, and named in the state file. */
   http?: { address: string; close(): Promise<void> };
+  /** Keeps decisions, in the service that keeps everybody's; a decision that it has is left as it is. */
+  recordDecisions?: (call: Call, decisions: readonly Decision[]) => Promise<void>;
   /** Runs after everything else has stopped. */
   close?: () => Promise<void>;
 }
@@ -63,6 +70,9 @@ export interface RunningService {
 }
 
 const answersKeptHours = 48;
+/** A start without policy or keys is held up so long, not for ever: some calls need neither. */
+const trustWaitMs = 5_000;
+const trustPollMs = 100;
 
 /** Puts a service together and starts it: every part once, in the order in which they need each other. */
 export async function startService<S extends ConfigSpec & typeof runtimeVariables>(
@@ -95,32 +105,27 @@ export async function startService<S extends ConfigSpec & typeof runtimeVariable
   const tracing = await startTracing(name, config.otlpEndpoint);
   const clients = clientFactory(config, tls, registry, tracing);
   const built = await definition.build({ config, db, log, registry, background: open, connect: clients.connect });
-  const policy = built.policy ?? (await filePolicy(config.policyFile, log));
-  const decide: Decide = (caller, permission) => policy.current()?.decide(caller, permission) ?? null;
-  const decisions = decisionCounter(registry);
-
-  const statuses = health(definition.contracts.map((contract) => contract.name));
-  const server = await serve({
-    definition,
-    config,
-    tls,
-    log,
-    registry,
-    db,
-    decide,
-    decisions,
-    statuses,
-    built,
-    tracing,
+  const authority = await openAuthority({
+    ...{ service: name, config, log, registry, db, background: open, clients },
+    own: built,
   });
+  const statuses = health(definition.contracts.map((contract) => contract.name));
+  const server = await serve({ definition, config, tls, log, registry, db, authority, statuses, built, tracing });
   messaging.start(db, {
     contracts: definition.contracts,
     consumers: built.consumers ?? [],
     interceptors: [tracing.interceptor, logging, errorBoundary],
-    authorize: (event) => authorize({ permission: event.permission, owner: null }, decide, decisions),
+    authorize: ({ permission }) => {
+      const { decide, decisions, denials } = authority;
+      return authorize({ permission, owner: null, audit: false }, decide, decisions, denials);
+    },
   });
   const sagas = startSagaWorker({ db, definitions: built.sagas ?? [], log, registry, background: open });
-  const sweepers = startSweepers([...(built.sweepers ?? []), ...chores(db, messaging)], open, log);
+  const sweepers = startSweepers(
+    [...(built.sweepers ?? []), ...chores(db, messaging), ...authority.sweepers],
+    open,
+    log,
+  );
 
   let stopping = false;
   const admin = await startAdmin({
@@ -129,22 +134,23 @@ export async function startService<S extends ConfigSpec & typeof runtimeVariable
     readiness: async () => {
       const waiting: string[] = [];
       if (stopping) waiting.push('drain');
-      if (!policy.current()) waiting.push('policy');
+      if (!authority.policy.current()) waiting.push('policy');
       await db.ping().catch(() => waiting.push('database'));
       return waiting;
     },
   });
-  statuses.set(policy.current() !== null);
+  const following = followPolicyHealth(statuses, authority.policy);
+  await holdUp(authority, following.signal);
   return {
     address: server.address,
     adminAddress: admin.address,
     httpAddress: built.http?.address,
     async stop() {
       stopping = true;
-      statuses.set(false);
+      following.abort();
       await Promise.all([server.drain(5_000), built.http?.close(), sweepers.stop(), sagas.stop()]);
       await messaging.stop();
-      await policy.stop();
+      await authority.stop();
       await built.close?.();
       clients.close();
       tls.stop();
@@ -153,6 +159,30 @@ export async function startService<S extends ConfigSpec & typeof runtimeVariable
       await admin.close();
     },
   };
+}
+
+/**
+ * Says that the service serves for as long as it has a policy: without one every call is refused. Aborting says that
+ * it does not, for good. The database is left out on purpose: it is the same for every instance, so that clients
+ * would be left with none to ask, where now they get an answer that says what is away.
+ */
+function followPolicyHealth(statuses: ReturnType<typeof health>, policy: PolicySource): AbortController {
+  const stopping = new AbortController();
+  const tell = () => statuses.set(!stopping.signal.aborted && policy.current() !== null);
+  const timer = setInterval(tell, trustPollMs);
+  timer.unref();
+  stopping.signal.addEventListener('abort', () => {
+    clearInterval(timer);
+    tell();
+  });
+  tell();
+  return stopping;
+}
+
+/** So that what waits for a service to be up does not find it refusing everything, unless it is to be so for longer. */
+async function holdUp(authority: Authority, stopping: AbortSignal): Promise<void> {
+  const end = performance.now() + trustWaitMs;
+  while (!authority.ready() && !stopping.aborted && performance.now() < end) await pause(trustPollMs, stopping);
 }
 
 function chores(db: Database, messaging: { purge(db: Database): Promise<number> }): Sweeper[] {
@@ -173,18 +203,17 @@ async function serve(parts: {
   log: Logger;
   registry: Registry;
   db: Database;
-  decide: Decide;
-  decisions: ReturnType<typeof decisionCounter>;
+  authority: Authority;
   statuses: ReturnType<typeof health>;
   built: Built;
   tracing: Tracing;
 }) {
-  const { definition, config, log, registry, built } = parts;
+  const { definition, config, log, registry, built, authority } = parts;
   checkContracts(definition.contracts, built.services);
   const verifier = tokenVerifier({
     issuer: config.tokenIssuer,
     audience: 'armature',
-    jwksFile: config.tokenJwksFile,
+    keys: authority.keys,
   });
   let workloadAt = (_peer: string): string | null => null;
   const chain = {
@@ -195,9 +224,11 @@ async function serve(parts: {
       workloadOf: (call: Parameters<typeof peerOf>[0]) => workloadAt(peerOf(call)),
       verify: verifier.verify,
     },
-    decide: parts.decide,
-    decisions: parts.decisions,
+    decide: authority.decide,
+    decisions: authority.decisions,
+    denials: authority.denials,
     db: parts.db,
+    requestHashKey: config.requestHashKey,
   };
   const names = definition.contracts.map((contract) => contract.name);
   const server = await startServer({
@@ -208,7 +239,7 @@ async function serve(parts: {
     standard: [
       parts.statuses,
       ...reflection(names, (peer) => workloadAt(peer) !== null),
-      channelz({ workloadAt: (peer) => workloadAt(peer), verify: verifier.verify, decide: parts.decide }),
+      channelz({ workloadAt: (peer) => workloadAt(peer), verify: verifier.verify, decide: authority.decide }),
     ],
     chain: (method) => serverChain({ ...chain, domain: `${definition.name}.armature.local` }, method),
     log,
@@ -232,25 +263,10 @@ function checkContracts(contracts: readonly ServiceContract[], registrations: re
   if (declared.join() !== implemented.join()) {
     throw new Error(`contracts ${declared.join(', ')} are declared, ${implemented.join(', ')} are implemented`);
   }
-}
-
-function clientFactory(config: RuntimeConfig, tls: TlsWatch, registry: Registry, tracing: Tracing) {
-  const metrics = rpcMetrics(registry, 'client');
-  const open: { close(): void }[] = [];
-  return {
-    connect<K extends ServiceContract>(contract: K, service: string, addresses: readonly string[]): Client<K> {
-      const client = createClient(contract, {
-        addresses,
-        tls,
-        expectWorkload: `service:${service}`,
-        trustDomain: config.trustDomain,
-        interceptors: (method) => [metrics(method), tracing.interceptor],
-      });
-      open.push(client);
-      return client;
-    },
-    close() {
-      for (const client of open) client.close();
-    },
-  };
+  // A record is written in the transaction of the effect, which only keyed methods are sure to have.
+  for (const method of contracts.flatMap((contract) => Object.values(contract.methods))) {
+    if (method.audit && (method.kind !== 'unary' || !method.idempotency)) {
+      throw new Error(`${method.path} says audit, so it must be unary and have an idempotency key`);
+    }
+  }
 }

@@ -1,4 +1,6 @@
 import type { Codec, MethodContract, MethodKind, ServiceContract } from '@armature/proto/contract.ts';
+import { denials } from '@armature/runtime/authz/denials.ts';
+import { keyFile } from '@armature/runtime/authz/jwks.ts';
 import { policyOf } from '@armature/runtime/authz/policy.ts';
 import { tokenVerifier } from '@armature/runtime/authz/tokens.ts';
 import type { Database } from '@armature/runtime/db/database.ts';
@@ -16,6 +18,7 @@ import {
   type RpcServer,
   startServer,
 } from '@armature/runtime/rpc/server.ts';
+import type { TlsFiles } from '@armature/runtime/rpc/tls-files.ts';
 import { createRegistry } from '@armature/runtime/telemetry/metrics.ts';
 import { pino } from 'pino';
 import { trustDomain } from '../../scripts/certificates.ts';
@@ -77,12 +80,13 @@ export interface Hop extends RpcServer {
   readonly log: Record<string, unknown>[];
 }
 
-/** Serves the contract with the chain of a real service, under a workload's certificate. */
+/** Serves the contract with the chain of a real service, under a workload's certificate: the tests' own, by default. */
 export async function startHop(
   t: Teardown,
   workload: string,
   db: Database,
   implementation: Implementation<typeof HopContract>,
+  tls?: TlsFiles,
 ): Promise<Hop> {
   const { state } = await testServers();
   const lines: Record<string, unknown>[] = [];
@@ -92,7 +96,7 @@ export async function startHop(
   const { verify } = tokenVerifier({
     issuer: tokenIssuer,
     audience: 'armature',
-    jwksFile: tokenFiles(state).jwks,
+    keys: keyFile(tokenFiles(state).jwks),
   });
   let workloadAt: RpcServer['workloadAt'] = () => null;
   const parts = {
@@ -102,12 +106,13 @@ export async function startHop(
     authentication: { workloadOf: (call: Parameters<typeof peerOf>[0]) => workloadAt(peerOf(call)), verify },
     decide: policy.decide,
     decisions: decisionCounter(registry),
+    denials: denials(),
     db,
     domain: HopContract.domain,
   };
   const server = await startServer({
     address: '127.0.0.1:0',
-    tls: await workloadCertificate(workload),
+    tls: tls ?? (await workloadCertificate(workload)),
     trustDomain,
     registrations: [implement(HopContract, implementation)],
     chain: (method) => serverChain(parts, method),
@@ -119,10 +124,10 @@ export async function startHop(
 }
 
 /** A client of a hop, with the certificate of `as`. */
-export async function hopClient(t: Teardown, hop: { address: string }, workload: string, as: string) {
+export async function hopClient(t: Teardown, hop: { address: string }, workload: string, as: string, tls?: TlsFiles) {
   const client = createClient(HopContract, {
     addresses: [hop.address],
-    tls: await workloadCertificate(as),
+    tls: tls ?? (await workloadCertificate(as)),
     expectWorkload: `service:${workload}`,
   });
   t.teardown(() => client.close());

@@ -4,6 +4,7 @@ import { splitCa } from '@armature/runtime/server-trust.ts';
 import t from 'tap';
 import { connectMysql } from '../../scripts/servers/mysql.ts';
 import { developerCredentials, startMesh, startService, token } from './service.ts';
+import { tokenIssuer } from './token.ts';
 
 /** A program that keeps the promises which every service makes to its starter, and nothing else. */
 const program = `
@@ -47,6 +48,7 @@ t.test('a service is migrated, started, and told what it needs', async (t) => {
     ARMATURE_TRUST_DOMAIN: 'armature.local',
     ARMATURE_TLS_CERT_FILE: /orders\.pem$/,
     ARMATURE_TOKEN_JWKS: /jwks\.json$/,
+    ARMATURE_TOKEN_ISSUER: tokenIssuer,
     ARMATURE_POLICY_FILE: /deploy\/policy\.csv$/,
   });
   t.equal(await service.stop(), 0);
@@ -75,7 +77,28 @@ t.test('services of a mesh know each other', async (t) => {
   const env = (await (await fetch(`http://${mesh.orders!.admin}`)).json()) as Record<string, string>;
   t.equal(env.ARMATURE_PEER_CATALOG, mesh.catalog!.grpc);
   t.equal(env.ARMATURE_PEER_ORDERS, undefined);
+  t.match(env.ARMATURE_POLICY_FILE, /policy\.csv$/, 'nobody among them keeps the policy');
   t.equal(mesh.orders!.vhost!.name, mesh.catalog!.vhost!.name);
+});
+
+t.test('services follow access where it is one of them, and trust its identity where a test asks for it', async (t) => {
+  const program = fakeProgram(t.testdir());
+  const environment = async ({ admin }: { admin: string }) =>
+    (await (await fetch(`http://${admin}`)).json()) as Record<string, string>;
+  const mesh = await startMesh(t, ['orders', 'access', 'identity'], { program }, { realIdentity: true });
+  const [orders, access, identity] = await Promise.all([mesh.orders!, mesh.access!, mesh.identity!].map(environment));
+  const issuer = `https://localhost:${identity!.ARMATURE_IDENTITY_ADDRESS!.split(':')[1]}`;
+  t.match(orders, {
+    ARMATURE_PEER_ACCESS: mesh.access!.grpc,
+    ARMATURE_TOKEN_ISSUER: issuer,
+    ARMATURE_TOKEN_JWKS: `${issuer}/jwks`,
+  });
+  t.equal(orders!.ARMATURE_POLICY_FILE, undefined);
+  t.match(access, { ARMATURE_POLICY_SEED_FILE: /policy\.csv$/, ARMATURE_TOKEN_ISSUER: issuer });
+  t.match(identity, { ARMATURE_IDENTITY_BOOTSTRAP_FILE: /bootstrap\.json$/, ARMATURE_TOKEN_ISSUER: issuer });
+  const { orders: without } = await startMesh(t, ['orders', 'identity'], { program });
+  t.match(await environment(without!), { ARMATURE_TOKEN_ISSUER: tokenIssuer, ARMATURE_TOKEN_JWKS: /jwks\.json$/ });
+  await t.rejects(startMesh(t, ['orders'], { program }, { realIdentity: true }), { message: /needs identity/ });
 });
 
 t.test('credentials', async (t) => {

@@ -74,6 +74,8 @@ export async function startService(t: Teardown, name: string, options: StartOpti
   const dir = mkdtempSync(join(tmpdir(), `armature-${name}-`));
   t.teardown(() => rmSync(dir, { recursive: true, force: true }));
   const program = options.program ?? mainFile(name);
+  // Passwords cost time to hash, so identity knows people only where somebody can sign in to it.
+  const people = name === 'identity' && options.tokens !== undefined;
   const run: ServiceRun = {
     name,
     stateFile: join(dir, 'state.json'),
@@ -88,9 +90,9 @@ export async function startService(t: Teardown, name: string, options: StartOpti
     brokerUrl: vhost?.url(name),
     tokens: options.tokens ?? { issuer: tokenIssuer, jwks: tokenFiles(state).jwks },
     copyDir: join(dir, 'copies'),
-    bootstrapFile: join(dir, 'bootstrap.json'),
+    bootstrapFile: people ? join(dir, 'bootstrap.json') : undefined,
   };
-  if (name === 'identity') writeBootstrap(state, run.bootstrapFile);
+  if (run.bootstrapFile) writeBootstrap(state, run.bootstrapFile);
   mkdirSync(join(dir, 'data'));
   mkdirSync(join(dir, 'mail'));
   const environment = (over: Partial<ServiceRun>) =>

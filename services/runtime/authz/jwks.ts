@@ -2,13 +2,20 @@ import { createPublicKey, type KeyObject } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 
-const maxFileBytes = 256 * 1024;
+export const maxKeySetBytes = 256 * 1024;
 const maxKeys = 64;
-const minReadIntervalMs = 30_000;
+/** Whatever tokens say, the keys are not looked for more often. */
+export const minLookIntervalMs = 30_000;
 
-export interface KeyFile {
-  /** The ES256 key of this id; null when the file has none, read anew at most every 30 s. */
+/** Public keys that tokens are verified with. */
+export interface KeySource {
+  /**
+   * The ES256 key of this id; null when there is none, looked for anew at most every 30 s. Rejects with UNAVAILABLE
+   * when the keys could not be had.
+   */
   find(kid: string): KeyObject | null | Promise<KeyObject | null>;
+  /** The listener hears of every change: a key that went may have been stolen. */
+  onChange(listener: () => void): void;
 }
 
 /**
@@ -16,24 +23,25 @@ export interface KeyFile {
  * verify with. At run time a file that cannot be read leaves the keys as they were and fails the lookup
  * that asked for more.
  */
-export function keyFile(file: string, now: () => number, onChange: () => void): KeyFile {
+export function keyFile(file: string, now: () => number = Date.now): KeySource {
   let text = readFileSync(file, 'utf8');
   let keys = parseKeys(text, file);
   let readAt = now();
   let reading: Promise<void> | null = null;
+  const listeners: (() => void)[] = [];
   const reread = async (): Promise<void> => {
     const fresh = await readFile(file, 'utf8');
     if (fresh === text) return;
     keys = parseKeys(fresh, file);
     text = fresh;
-    onChange();
+    for (const listener of listeners) listener();
   };
   return {
     find(kid) {
       const key = keys.get(kid);
       if (key) return key;
       if (!reading) {
-        if (now() - readAt < minReadIntervalMs) return null;
+        if (now() - readAt < minLookIntervalMs) return null;
         readAt = now();
         reading = reread().finally(() => {
           reading = null;
@@ -41,12 +49,13 @@ export function keyFile(file: string, now: () => number, onChange: () => void): 
       }
       return reading.then(() => keys.get(kid) ?? null);
     },
+    onChange: (listener) => void listeners.push(listener),
   };
 }
 
 /** The ES256 verification keys of a key set by their id; keys of other kinds are left out. */
-function parseKeys(text: string, file: string): Map<string, KeyObject> {
-  if (Buffer.byteLength(text) > maxFileBytes) throw new Error(`${file} is longer than ${maxFileBytes} bytes`);
+export function parseKeys(text: string, file: string): Map<string, KeyObject> {
+  if (Buffer.byteLength(text) > maxKeySetBytes) throw new Error(`${file} is longer than ${maxKeySetBytes} bytes`);
   const set = attempt<unknown>(`${file} is not JSON`, () => JSON.parse(text));
   const listed = isRecord(set) ? set.keys : undefined;
   if (!Array.isArray(listed)) throw new Error(`${file} is not a JSON Web Key Set: it has no array "keys"`);

@@ -5,6 +5,7 @@ import { setImmediate } from 'node:timers/promises';
 import { exportJWK, generateKeyPair, type JWTHeaderParameters, type JWTPayload, SignJWT } from 'jose';
 import t, { type Test } from 'tap';
 import { RpcError } from '../rpc/errors.ts';
+import { keyFile } from './jwks.ts';
 import { tokenVerifier, type VerifiedToken } from './tokens.ts';
 
 type Key = Awaited<ReturnType<typeof generateKeyPair>>['privateKey'];
@@ -49,7 +50,13 @@ function setUp(t: Test, keys: object[] = [publicJwk, rsaJwk]) {
   const publish = (published: object[]) => writeFileSync(jwksFile, JSON.stringify({ keys: published }));
   publish(keys);
   const make = (cacheSize?: number) =>
-    tokenVerifier({ issuer, audience: 'armature', jwksFile, now: () => clock.ms, cacheSize });
+    tokenVerifier({
+      issuer,
+      audience: 'armature',
+      keys: keyFile(jwksFile, () => clock.ms),
+      now: () => clock.ms,
+      cacheSize,
+    });
   return { jwksFile, clock, publish, make };
 }
 
@@ -120,9 +127,9 @@ t.test('refuses', async (t) => {
       token: sign({}, { alg: 'RS256', kid: 'rsa' }, rs256.privateKey),
       cause: /ES256/,
     },
-    { name: 'ES256 that names the RSA key', token: sign({}, { kid: 'rsa' }), cause: /key file/ },
+    { name: 'ES256 that names the RSA key', token: sign({}, { kid: 'rsa' }), cause: /key set/ },
     { name: "a stranger's signature", token: sign({}, {}, stranger.privateKey), cause: /signature/ },
-    { name: "a stranger's key id", token: sign({}, { kid: 'k2' }, stranger.privateKey), cause: /key file/ },
+    { name: "a stranger's key id", token: sign({}, { kid: 'k2' }, stranger.privateKey), cause: /key set/ },
     { name: 'no key id', token: sign({}, { kid: undefined }), cause: /names no key/ },
     { name: 'an empty key id', token: sign({}, { kid: '' }), cause: /names no key/ },
     {
@@ -211,7 +218,7 @@ t.test('the key file', async (t) => {
     clock.ms += 29_999;
     for (let attempt = 0; attempt < 1000; attempt++) {
       const answer = verifier.verify(attempt === 0 ? token : await sign({}, { kid: `unknown-${attempt}` }));
-      t.match(await refusal(t, () => answer), /key file/);
+      t.match(await refusal(t, () => answer), /key set/);
     }
     clock.ms += 1;
     t.equal((await verifier.verify(token)).subject, 'ada', 'the new key counts 30 s after the last reading');
@@ -237,7 +244,7 @@ t.test('the key file', async (t) => {
     publish([strangerJwk]);
     clock.ms += 30_000;
     await verifier.verify(await sign({}, { kid: 'k2' }, stranger.privateKey));
-    t.match(await refusal(t, () => verifier.verify(token)), /key file/);
+    t.match(await refusal(t, () => verifier.verify(token)), /key set/);
   });
 
   t.test('remembers nothing that was being verified with a key while the key went', async (t) => {
@@ -301,7 +308,7 @@ t.test('the key file', async (t) => {
     t.test(`refuses to start with a file ${row.name}`, async (t) => {
       if (row.keys) writeFileSync(jwksFile, row.text ?? JSON.stringify({ keys: row.keys }));
       const file = row.keys ? jwksFile : `${jwksFile}.missing`;
-      t.throws(() => tokenVerifier({ issuer, audience: 'armature', jwksFile: file }), { message: row.problem });
+      t.throws(() => keyFile(file), { message: row.problem });
     });
   }
 });

@@ -2,7 +2,7 @@ import { hash } from 'node:crypto';
 import { decodeProtectedHeader, type JWTPayload, jwtVerify, type ProtectedHeaderParameters } from 'jose';
 import type { Subject } from '../rpc/call.ts';
 import { credentialsInvalid, RpcError } from '../rpc/errors.ts';
-import { type KeyFile, keyFile } from './jwks.ts';
+import type { KeySource } from './jwks.ts';
 import { lruMap } from './lru.ts';
 
 /** Whom a token names. One that was given to a program for itself names that program: sub and client_id are equal. */
@@ -14,7 +14,8 @@ export interface VerifiedToken extends Subject {
 export interface TokenVerifier {
   /**
    * Answers at once for a token it has verified before, otherwise with a promise. Whatever is wrong with
-   * a token, the promise is rejected with the same UNAUTHENTICATED; only its cause, for the log, differs.
+   * a token, the promise is rejected with the same UNAUTHENTICATED; only its cause, for the log, differs. Without
+   * the keys to tell, it is UNAVAILABLE: a token that may be right is not refused for our fault.
    */
   verify(token: string): VerifiedToken | Promise<VerifiedToken>;
 }
@@ -23,8 +24,7 @@ export interface TokenVerifierOptions {
   issuer: string;
   /** The one audience a token must be for. */
   audience: string;
-  /** A JWKS file; see jwks.ts for when it is read. */
-  jwksFile: string;
+  keys: KeySource;
   leewaySeconds?: number;
   now?: () => number;
   /** How many verified tokens are remembered. */
@@ -36,15 +36,15 @@ const subjectPattern = /^[a-z0-9][a-z0-9._-]{0,63}$/;
 // An allowlist rather than a list of what is known to be dangerous (jku, x5u, jwk, crit, and what comes next).
 const headerNames = new Set(['alg', 'typ', 'kid']);
 
-/** Verifies RFC 9068 access tokens against the keys of a file. Throws when the file has no usable key. */
+/** Verifies RFC 9068 access tokens. */
 export function tokenVerifier(options: TokenVerifierOptions): TokenVerifier {
-  const { issuer, audience, jwksFile, leewaySeconds = 5, now = Date.now, cacheSize = 10_000 } = options;
+  const { issuer, audience, keys, leewaySeconds = 5, now = Date.now, cacheSize = 10_000 } = options;
   const verified = lruMap<string, VerifiedToken>(cacheSize);
   const underWay = new Map<string, Promise<VerifiedToken>>();
-  // A key that was taken out of the file may have been stolen, so what it vouched for is forgotten, and what
+  // A key that was taken out of the set may have been stolen, so what it vouched for is forgotten, and what
   // is being verified at that moment is not remembered.
   let keySet = 0;
-  const keys = keyFile(jwksFile, now, () => {
+  keys.onChange(() => {
     keySet++;
     verified.clear();
   });
@@ -89,13 +89,13 @@ interface Checks {
   audience: string;
   leewaySeconds: number;
   now: () => number;
-  keys: KeyFile;
+  keys: KeySource;
 }
 
 async function check(token: string, { issuer, audience, leewaySeconds, now, keys }: Checks): Promise<VerifiedToken> {
   const kid = checkHeader(decodeProtectedHeader(token));
   const key = await keys.find(kid);
-  if (!key) throw new Error('the token names a key that the key file does not have');
+  if (!key) throw new Error('the token names a key that the key set does not have');
   const { payload } = await jwtVerify(token, key, {
     algorithms: ['ES256'],
     typ: 'at+jwt',

@@ -7,6 +7,7 @@ import { decodeStatus } from '../rpc/status.ts';
 import type { Logger } from '../telemetry/log.ts';
 import { Counter, Gauge, type Registry } from '../telemetry/metrics.ts';
 import { insertAnswer, isDuplicateAnswer, loadAnswer, type StoredAnswer } from './answers.ts';
+import { insertDecisions } from './decisions.ts';
 import { databaseErrno } from './errno.ts';
 import { poolGate } from './pool-gate.ts';
 import { driverUrl } from './tls.ts';
@@ -226,7 +227,12 @@ async function attemptOnce<T>(backend: Backend, call: Call, work: (tx: Tx) => Pr
       await em.flush();
       await options.writeOutbox(tx, call, events);
     }
+    if (call.audit) {
+      await em.flush();
+      await insertDecisions(tx, [call.audit]);
+    }
     await em.commit();
+    call.audit = null;
   } catch (error) {
     // A lock-wait timeout rolls back one statement only, so the transaction is always ended by hand.
     await em.rollback().catch((cause: unknown) => options.log.warn({ err: cause }, 'rollback failed'));

@@ -1,3 +1,4 @@
+import { type Denials, decisionOf } from '../authz/denials.ts';
 import type { Decision } from '../authz/policy.ts';
 import { Counter, type Registry } from '../telemetry/metrics.ts';
 import { type Call, type Caller, type Interceptor, subjectOf } from './call.ts';
@@ -15,20 +16,29 @@ export function decisionCounter(registry: Registry): Counter<'permission' | 'dec
   });
 }
 
+/** What a method or an event asks of its caller. */
+export interface AccessRule {
+  readonly permission: string;
+  readonly owner: { kind: 'field'; read: (message: any) => string } | { kind: 'loaded' } | null;
+  /** Whether a decision that allows is recorded too. */
+  readonly audit: boolean;
+}
+
 /**
- * Lets a call through only when policy allows it. The scope "own" is checked here against a request
+ * Lets a call through only when policy allows it, and has denials recorded. The scope "own" is checked here against a request
  * field, or by the handler once it has loaded the resource; a handler that forgets fails the call.
  */
 export function authorize(
-  rule: { permission: string; owner: { kind: 'field'; read: (message: any) => string } | { kind: 'loaded' } | null },
+  { permission, owner, audit }: AccessRule,
   decide: Decide,
   counter: Counter<'permission' | 'decision'>,
+  denials: Pick<Denials, 'denied'>,
 ): Interceptor {
-  const { permission, owner } = rule;
   const allowed = counter.labels({ permission, decision: 'allow' });
   const denied = counter.labels({ permission, decision: 'deny' });
-  const refuse = (call: Call, cause: string) => {
+  const refuse = (call: Call, cause: string, policyVersion: string) => {
     denied.inc();
+    denials.denied(call, permission, cause, policyVersion);
     const { workload, user } = call.caller;
     call.log.info({ permission, cause, workload, user: user ? subjectOf(user) : undefined }, 'denied');
     return Promise.reject(permissionDenied(permission));
@@ -39,16 +49,17 @@ export function authorize(
       denied.inc();
       return Promise.reject(policyUnavailable());
     }
-    if (!decision.allowed) return refuse(call, decision.reason);
+    if (!decision.allowed) return refuse(call, decision.reason, decision.policyVersion);
     if (decision.scope === 'own') {
-      if (!owner) return refuse(call, 'only own things are allowed, and these have no owner');
+      if (!owner) return refuse(call, 'only own things are allowed, and these have no owner', decision.policyVersion);
       if (owner.kind === 'field' && owner.read(call.message) !== call.caller.user?.subject) {
-        return refuse(call, 'not the owner');
+        return refuse(call, 'not the owner', decision.policyVersion);
       }
     }
     allowed.inc();
     call.scope = decision.scope;
     call.policyVersion = decision.policyVersion;
+    if (audit) call.audit = decisionOf(call, { permission, policyVersion: decision.policyVersion });
     if (owner?.kind !== 'loaded' || decision.scope !== 'own') return next(call);
     return next(call).then((reply) => {
       if (!call.ownerChecked) throw new Error(`${call.name} answered without checking the owner`);

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import type { Decision } from '@armature/proto/access/v1/access.ts';
 import type { EventContract, MethodContract } from '@armature/proto/contract.ts';
 import type { TraceContext } from '../telemetry/trace.ts';
 
@@ -54,7 +55,7 @@ export interface IdempotencyKey {
   readonly principal: string;
   readonly method: string;
   readonly key: string;
-  /** SHA-256 of the request bytes. */
+  /** SHA-256 of the request bytes, by HMAC where there is a key for it. */
   readonly hash: Buffer;
 }
 
@@ -82,6 +83,11 @@ export interface Call<M = any> {
   scope: Scope | null;
   /** The version of the policy that allowed this call; empty until then. */
   policyVersion: string;
+  /**
+   * The decision that allowed this call, where every decision is recorded. The first transaction of the call writes it
+   * down, so that nothing the call does is ever without its record; null from then on.
+   */
+  audit: Decision | null;
   /** Set once the owner of the loaded resource was compared with the caller. */
   ownerChecked: boolean;
   /** Set for keyed methods by the idempotency interceptor. */
@@ -185,6 +191,7 @@ export function openCall<M>(init: CallInit<M>): Call<M> {
     caller: init.caller ?? anonymous,
     scope: null,
     policyVersion: '',
+    audit: null,
     ownerChecked: false,
     idempotency: null,
     answer: null,

@@ -11,6 +11,8 @@ import { Server, ServerCredentials } from '@grpc/grpc-js';
 import { testServers } from '../../../test/support/infra.ts';
 import { token, workloadCertificate } from '../../../test/support/service.ts';
 import { tokenFiles } from '../../../test/support/token.ts';
+import { denials } from '../authz/denials.ts';
+import { keyFile } from '../authz/jwks.ts';
 import { loadPolicy } from '../authz/policy.ts';
 import { tokenVerifier } from '../authz/tokens.ts';
 import { createLogger } from '../telemetry/log.ts';
@@ -127,7 +129,7 @@ async function serveChain(): Promise<void> {
   const { verify } = tokenVerifier({
     issuer: 'https://identity.armature.local',
     audience: 'armature',
-    jwksFile: tokenFiles(state).jwks,
+    keys: keyFile(tokenFiles(state).jwks),
   });
   let workloadAt = (_peer: string): string | null => null;
   const parts = {
@@ -137,6 +139,7 @@ async function serveChain(): Promise<void> {
     authentication: { workloadOf: (call: Parameters<typeof peerOf>[0]) => workloadAt(peerOf(call)), verify },
     decide: policy.decide,
     decisions: decisionCounter(registry),
+    denials: denials(),
     db: null as never,
     domain: 'inventory.armature.local',
   };

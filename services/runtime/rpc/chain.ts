@@ -1,5 +1,6 @@
 import type { MethodContract } from '@armature/proto/contract.ts';
 import type { Counter } from 'prom-client';
+import type { Denials } from '../authz/denials.ts';
 import type { Database } from '../db/database.ts';
 import { type AuthenticateOptions, authenticate } from './authenticate.ts';
 import { authorize, type Decide } from './authorize.ts';
@@ -18,7 +19,10 @@ export interface ServerChainParts {
   authentication: AuthenticateOptions;
   decide: Decide;
   decisions: Counter<'permission' | 'decision'>;
+  denials: Pick<Denials, 'denied'>;
   db: Database;
+  /** Makes an HMAC of the hashes of requests; empty: a bare hash. */
+  requestHashKey?: string;
   domain: string;
 }
 
@@ -31,8 +35,8 @@ export const serverChain = (parts: ServerChainParts, method: MethodContract): re
   errorBoundary,
   deadline,
   authenticate(parts.authentication),
-  decode(method),
-  authorize(method, parts.decide, parts.decisions),
+  decode(method, parts.requestHashKey),
+  authorize(method, parts.decide, parts.decisions, parts.denials),
   validate(method),
   ...(method.idempotency ? [idempotency(parts.db, parts.domain)] : []),
 ];

@@ -154,14 +154,15 @@ function bindUnary(channels: Channels, method: MethodContract, chain: readonly I
   const send: Handler = (call) =>
     new Promise((resolve, reject) => {
       const grpcOptions: GrpcCallOptions = { deadline: call.deadline };
-      const bytes = encode(method, call.message);
+      // Whatever may throw comes before the channel is entered, so that every call that enters leaves.
+      const [bytes, metadata] = [encode(method, call.message), headers(call)];
       const generation = channels.enter();
       const grpcCall = generation.channel.makeUnaryRequest(
         method.path,
         serialize,
         (bytes) => method.response.decode(bytes),
         bytes,
-        headers(call),
+        metadata,
         grpcOptions,
         (error, reply) => {
           channels.leave(generation);
@@ -186,14 +187,14 @@ function bindUnary(channels: Channels, method: MethodContract, chain: readonly I
 
 function bindStream(channels: Channels, method: MethodContract, chain: readonly Interceptor[], options: ClientOptions) {
   const send: Handler = async (call) => {
-    const bytes = encode(method, call.message);
+    const [bytes, metadata] = [encode(method, call.message), headers(call)];
     const generation = channels.enter();
     const stream = generation.channel.makeServerStreamRequest(
       method.path,
       serialize,
       (bytes) => method.response.decode(bytes),
       bytes,
-      headers(call),
+      metadata,
       { deadline: call.deadline },
     );
     cancelWith(stream, call);

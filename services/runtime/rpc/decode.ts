@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { createHash, createHmac } from 'node:crypto';
 import type { MethodContract } from '@armature/proto/contract.ts';
 import { configureTextEncoding, getTextEncoding } from '@bufbuild/protobuf/wire';
 import { type Interceptor, principalOf } from './call.ts';
@@ -9,9 +9,13 @@ import { messageMalformed } from './errors.ts';
 const fatal = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 configureTextEncoding({ ...getTextEncoding(), decodeUtf8: (bytes) => fatal.decode(bytes) });
 
-/** Turns the request's bytes into its message; on keyed methods also fixes their hash. */
-export function decode(method: MethodContract): Interceptor {
+/**
+ * Turns the request's bytes into its message; on keyed methods also fixes their hash. With a key it is an HMAC: from
+ * the bare hash of a request that holds a password, whoever reads the table could guess that offline.
+ */
+export function decode(method: MethodContract, hashKey = ''): Interceptor {
   const { request, idempotency } = method;
+  const hasher = () => (hashKey ? createHmac('sha256', hashKey) : createHash('sha256'));
   return (next) => (call) => {
     const bytes: Uint8Array = call.message;
     try {
@@ -24,7 +28,7 @@ export function decode(method: MethodContract): Interceptor {
         principal: principalOf(call.caller),
         method: method.path,
         key: idempotency.read(call.message),
-        hash: createHash('sha256').update(bytes).digest(),
+        hash: hasher().update(bytes).digest(),
       };
     }
     return next(call);

@@ -118,6 +118,13 @@ export const dependencyUnavailable = (name: string, cause: unknown) =>
     details: { retryDelayMs: 500 },
   });
 
+/** Tokens may be good and cannot be told from bad ones: the keys of their issuer could not be had. */
+export const keysUnavailable = () =>
+  runtimeError('UNAVAILABLE', 'DEPENDENCY_UNAVAILABLE', 'no keys to verify access tokens with are at hand', {
+    metadata: { dependency: 'identity' },
+    details: { retryDelayMs: 1000 },
+  });
+
 export const pageTokenInvalid = () =>
   runtimeError('INVALID_ARGUMENT', 'PAGE_TOKEN_INVALID', 'page_token is not one that this method gave for this query', {
     details: {

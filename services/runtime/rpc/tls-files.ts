@@ -1,8 +1,8 @@
 import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
+import { createSecureContext } from 'node:tls';
 import type { Logger } from '../telemetry/log.ts';
-import { Gauge, type Registry } from '../telemetry/metrics.ts';
 
 export interface TlsFiles {
   certFile: string;
@@ -54,8 +54,7 @@ export function watchTls(files: TlsFiles, options: { log?: Logger; pollMs?: numb
         complaint = '';
       } catch (error) {
         // Said once, not every two seconds.
-        if (String(error) !== complaint)
-          options.log?.warn({ err: error }, 'certificates not reloaded; the old ones stay');
+        if (String(error) !== complaint) complain(options.log, error);
         complaint = String(error);
       }
       if (!stopped) lookLater();
@@ -76,14 +75,22 @@ export function watchTls(files: TlsFiles, options: { log?: Logger; pollMs?: numb
   };
 }
 
+function complain(log: Logger | undefined, error: unknown): void {
+  const what = 'certificates not reloaded; the old ones stay';
+  if (log) log.warn({ err: error }, what);
+  // A program without a log of ours hears of it as node's own warnings are heard of.
+  else process.emitWarning(`${what}: ${error}`, 'CertificateWarning');
+}
+
 type Triple = [Buffer, Buffer, Buffer];
 
-/** Throws unless everything parses and the key is the certificate's own. */
+/** Throws unless everything parses, the key is the certificate's own, and OpenSSL would use the three together. */
 function material(cert: Buffer, key: Buffer, ca: Buffer): TlsMaterial {
   const leaf = certificatesIn(cert.toString())[0]!;
   certificatesIn(ca.toString());
   if (!leaf.checkPrivateKey(createPrivateKey(key))) throw new Error('the private key is not that of the certificate');
-  return { cert, key, ca, expiresAt: leaf.validToDate };
+  createSecureContext({ cert, key, ca });
+  return { cert, key, ca, expiresAt: new Date(leaf.validTo) };
 }
 
 /**
@@ -95,16 +102,4 @@ export function certificatesIn(pem: string): X509Certificate[] {
   const begun = pem.split('-----BEGIN').length - 1;
   if (blocks.length === 0 || blocks.length !== begun) throw new Error('not whole certificates in PEM');
   return blocks.map((block) => new X509Certificate(block));
-}
-
-/** Counts down, so that an alert needs no clock of its own; below zero every peer refuses us. */
-export function certificateGauge(registry: Registry, watch: TlsWatch): void {
-  new Gauge({
-    name: 'armature_certificate_expiry_seconds',
-    help: 'Seconds until the certificate in use ends',
-    registers: [registry],
-    collect() {
-      this.set((watch.current().expiresAt.getTime() - Date.now()) / 1000);
-    },
-  });
 }

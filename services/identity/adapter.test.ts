@@ -1,0 +1,120 @@
+import { newId } from '@armature/runtime';
+import { background } from '@armature/runtime/background.ts';
+import { openDatabase } from '@armature/runtime/db/database.ts';
+import { migrate } from '@armature/runtime/db/migrate.ts';
+import { runtimeMigrations } from '@armature/runtime/migrations.ts';
+import { createLogger } from '@armature/runtime/telemetry/log.ts';
+import { Registry } from '@armature/runtime/telemetry/metrics.ts';
+import t from 'tap';
+import { createDatabase } from '../../test/support/infra.ts';
+import { adapters } from './adapter.ts';
+import { artifactStore } from './artifact-store.ts';
+import { migrations } from './migrations/index.ts';
+import { sealing } from './sealing.ts';
+
+const log = createLogger('identity', 'error');
+const database = await createDatabase(t, 'identity');
+await migrate(database.migratorUrl, [...runtimeMigrations, ...migrations]);
+const db = await openDatabase({ url: database.url, log, registry: new Registry() });
+t.teardown(() => db.close());
+const store = artifactStore(sealing('a secret of thirty-two characters'));
+const adapter = adapters(db, store, async (clientId) => ({ client_id: clientId }));
+const open = background('identity', log);
+
+const codes = adapter('AuthorizationCode');
+const payload = (grantId: string) => ({ grantId, accountId: 'ada', clientId: 'cli', nonce: 'canary-nonce' });
+
+t.test('what is put in comes out, until it is destroyed or has expired', async (t) => {
+  const id = newId();
+  t.equal(await codes.find(id), undefined);
+  await codes.upsert(id, { jti: id, ...payload('g1') }, 60);
+  t.match(await codes.find(id), { jti: id, ...payload('g1') });
+  t.equal(await adapter('RefreshToken').find(id), undefined, 'models do not share ids');
+  await codes.upsert(id, { jti: id, ...payload('g1'), nonce: 'second' }, 60);
+  t.match(await codes.find(id), { nonce: 'second' });
+  await codes.destroy(id);
+  t.equal(await codes.find(id), undefined);
+
+  const brief = newId();
+  await codes.upsert(brief, { jti: brief, ...payload('g1') }, 1);
+  const deadline = Date.now() + 10_000;
+  while ((await codes.find(brief)) && Date.now() < deadline) await new Promise((resolve) => setTimeout(resolve, 50));
+  t.equal(await codes.find(brief), undefined, 'expired by the clock of the database');
+  await t.rejects(codes.consume(brief), 'and of no use to anybody');
+  t.ok((await db.read(null, (sql) => store.purge(sql))) >= 1, 'it is swept');
+});
+
+t.test('sessions are found by their uid', async (t) => {
+  const sessions = adapter('Session');
+  await sessions.upsert('cookie-1', { jti: 'cookie-1', uid: 'uid-1', accountId: 'ada' }, 60);
+  t.match(await sessions.findByUid('uid-1'), { jti: 'cookie-1' });
+  await sessions.destroy('cookie-1');
+  t.equal(await sessions.findByUid('uid-1'), undefined);
+  t.equal(await sessions.findByUserCode('anything'), undefined);
+});
+
+t.test('of many that consume one thing, one may go on, and the grant of the others ends', async (t) => {
+  const [id, grantId] = [newId(), newId()];
+  await adapter('Grant').upsert(grantId, { jti: grantId, accountId: 'ada', clientId: 'cli' }, 60);
+  await codes.upsert(id, { jti: id, ...payload(grantId) }, 60);
+  await adapter('RefreshToken').upsert('rt-1', { jti: 'rt-1', ...payload(grantId) }, 60);
+  const outcomes = await Promise.allSettled(Array.from({ length: 30 }, () => codes.consume(id)));
+  t.equal(outcomes.filter(({ status }) => status === 'fulfilled').length, 1);
+  for (const one of outcomes) if (one.status === 'rejected') t.match(one.reason, { error: 'invalid_grant' });
+  t.equal(await adapter('RefreshToken').find('rt-1'), undefined);
+  t.equal(await adapter('Grant').find(grantId), undefined);
+});
+
+t.test('a consumed thing says so', async (t) => {
+  const id = newId();
+  await codes.upsert(id, { jti: id, ...payload('g2') }, 60);
+  t.notOk((await codes.find(id))?.consumed);
+  await codes.consume(id);
+  t.ok((await codes.find(id))?.consumed);
+});
+
+t.test('revoking ends one model of a grant, or everything of a person', async (t) => {
+  const refresh = adapter('RefreshToken');
+  await codes.upsert('c-3', { jti: 'c-3', ...payload('g3') }, 60);
+  await refresh.upsert('r-3', { jti: 'r-3', ...payload('g3') }, 60);
+  await refresh.upsert('r-4', { jti: 'r-4', ...payload('g4') }, 60);
+  await refresh.upsert('r-5', { jti: 'r-5', ...payload('g5'), accountId: 'bea' }, 60);
+  await refresh.revokeByGrantId('g3');
+  t.ok(await codes.find('c-3'));
+  t.equal(await refresh.find('r-3'), undefined);
+  await db.transaction(open('test', 10_000), (tx) => store.revokeUser(tx, 'ada'));
+  t.equal(await codes.find('c-3'), undefined);
+  t.equal(await refresh.find('r-4'), undefined);
+  t.ok(await refresh.find('r-5'));
+});
+
+t.test('an assertion is seen once', async (t) => {
+  const seen = adapter('ReplayDetection');
+  const outcomes = await Promise.allSettled(
+    Array.from({ length: 20 }, () => seen.upsert('jti-1', { jti: 'jti-1', iss: 'robot' }, 60)),
+  );
+  t.equal(outcomes.filter(({ status }) => status === 'fulfilled').length, 1);
+});
+
+t.test('the table opens nothing', async (t) => {
+  const id = 'canary-identifier-of-a-session';
+  await adapter('Session').upsert(id, { jti: id, uid: 'canary-uid', accountId: 'ada' }, 60);
+  const rows = await db.read(null, (sql) => sql.query<Record<string, unknown>>('select * from artifact'));
+  const text = rows
+    .flatMap((row) => Object.values(row))
+    .map((value) => (Buffer.isBuffer(value) ? value.toString('latin1') : String(value)))
+    .join('\n');
+  t.ok(rows.length > 0);
+  t.notMatch(text, 'canary', 'neither identifiers nor payloads can be read');
+  await db.read(null, (sql) =>
+    sql.execute(
+      "update artifact set payload = (select payload from (select payload from artifact where user_id = 'bea') other) where model = 'Session'",
+    ),
+  );
+  await t.rejects(adapter('Session').find(id), 'a payload that was moved to another row does not open');
+});
+
+t.test('clients are not made by the provider', async (t) => {
+  await t.rejects(adapter('Client').upsert('x', {}, 1));
+  t.match(await adapter('Client').find('x'), { client_id: 'x' });
+});

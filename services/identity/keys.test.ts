@@ -1,0 +1,89 @@
+import { createLocalJWKSet, decodeProtectedHeader, jwtVerify } from 'jose';
+import * as oidc from 'openid-client';
+import t from 'tap';
+import { openDatabase } from '../runtime/db/database.ts';
+import { createLogger } from '../runtime/telemetry/log.ts';
+import { Registry } from '../runtime/telemetry/metrics.ts';
+import { fetchOnce, startIdentity, tokensOf, until } from './testbed.ts';
+
+t.setTimeout(180_000);
+
+const periods = {
+  ARMATURE_SIGNING_KEY_PERIOD_S: '6',
+  ARMATURE_SIGNING_KEY_LEAD_S: '3',
+  ARMATURE_SIGNING_KEY_KEPT_S: '5',
+};
+
+type Keys = { keys: { kid: string }[] };
+const keysOf = async (issuer: string) => (await (await fetchOnce(`${issuer}/jwks`)).json()) as Keys;
+const kidOf = (token: string) => decodeProtectedHeader(token).kid ?? '';
+
+t.test('keys rotate under the feet of everybody, and nobody notices', async (t) => {
+  const identity = await startIdentity(t, { env: periods });
+  const config = await identity.client();
+  const { tokens, user } = await tokensOf({ config });
+  const first = kidOf(tokens.access_token);
+  let refresh = tokens.refresh_token ?? '';
+  const published = new Map<string, number>();
+  const signed: { kid: string; publishedBeforeMs: number }[] = [];
+  const seen = new Set<string>([first]);
+
+  await until('three more keys', async () => {
+    const { keys } = await keysOf(identity.issuer);
+    for (const { kid } of keys) if (!published.has(kid)) published.set(kid, Date.now());
+    const next = await oidc.refreshTokenGrant(config, refresh);
+    refresh = next.refresh_token ?? '';
+    const kid = kidOf(next.access_token);
+    await jwtVerify(next.access_token, createLocalJWKSet(await keysOf(identity.issuer)), { audience: 'armature' });
+    if (!seen.has(kid)) {
+      seen.add(kid);
+      signed.push({ kid, publishedBeforeMs: Date.now() - (published.get(kid) ?? Date.now()) });
+      if (seen.size === 2) {
+        const { payload } = await jwtVerify(tokens.access_token, createLocalJWKSet({ keys }), { audience: 'armature' });
+        t.equal(payload.sub, 'ada', 'what the elder key signed is still verified');
+      }
+    }
+    return seen.size >= 3 || undefined;
+  });
+  for (const { publishedBeforeMs } of signed) t.ok(publishedBeforeMs > 1_000, 'a key is published before it signs');
+  await until('the first key to go', async () =>
+    (await keysOf(identity.issuer)).keys.some(({ kid }) => kid === first) ? undefined : true,
+  );
+  t.ok((await tokensOf({ config, user })).tokens.access_token, 'the session of before the rotation still counts');
+});
+
+t.test('two instances have the same keys, sessions and tokens, and private keys are sealed', async (t) => {
+  const one = await startIdentity(t, { env: periods });
+  const database = one.service.database;
+  if (!database) throw new Error('identity has a database');
+  const two = await startIdentity(t, {
+    database,
+    ...(one.service.vhost ? { vhost: one.service.vhost } : {}),
+    env: { ...periods, ARMATURE_TOKEN_ISSUER: one.issuer },
+  });
+  const second = `https://localhost:${two.service.http.split(':')[1]}`;
+  const config = await one.client();
+  const { tokens } = await tokensOf({ config });
+  const kids = async (issuer: string) => (await keysOf(issuer)).keys.map(({ kid }) => kid).sort();
+  await until('both to publish the same keys, more than one', async () => {
+    const [a, b] = [await kids(one.issuer), await kids(second)];
+    return (a.length > 1 && a.join() === b.join()) || undefined;
+  });
+  const body = new URLSearchParams({
+    grant_type: 'refresh_token',
+    client_id: 'armature-cli',
+    refresh_token: tokens.refresh_token ?? '',
+  }).toString();
+  const headers = { 'content-type': 'application/x-www-form-urlencoded' };
+  const answers = await Promise.all(
+    [one.issuer, second, one.issuer, second].map((issuer) =>
+      fetchOnce(`${issuer}/token`, { method: 'POST', headers, body }),
+    ),
+  );
+  t.equal(answers.filter(({ status }) => status === 200).length, 1, 'one refresh token at two instances serves once');
+
+  const db = await openDatabase({ url: database.url, log: createLogger('test', 'error'), registry: new Registry() });
+  t.teardown(() => db.close());
+  const rows = await db.read(null, (sql) => sql.query<{ private_jwk: Buffer }>('select private_jwk from signing_key'));
+  for (const { private_jwk } of rows) t.notMatch(private_jwk.toString('latin1'), /"d"|P-256/);
+});

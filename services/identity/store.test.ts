@@ -1,0 +1,148 @@
+import { newId } from '@armature/runtime';
+import { background } from '@armature/runtime/background.ts';
+import { openDatabase } from '@armature/runtime/db/database.ts';
+import { migrate } from '@armature/runtime/db/migrate.ts';
+import { writeOutbox } from '@armature/runtime/messaging/outbox.ts';
+import { runtimeMigrations } from '@armature/runtime/migrations.ts';
+import { createLogger } from '@armature/runtime/telemetry/log.ts';
+import { Registry } from '@armature/runtime/telemetry/metrics.ts';
+import t from 'tap';
+import { createDatabase } from '../../test/support/infra.ts';
+import { addressKey } from './account.ts';
+import { accounts as accountsOf } from './accounts.ts';
+import { artifactStore } from './artifact-store.ts';
+import { letterStore } from './letter-store.ts';
+import { migrations } from './migrations/index.ts';
+import type { Passwords } from './passwords.ts';
+import { sealing as sealingOf } from './sealing.ts';
+import { signIn as signInOf } from './sign-in.ts';
+import { accountStore } from './store.ts';
+import { throttle as throttleOf } from './throttle.ts';
+
+const log = createLogger('identity', 'error');
+const open = background('identity', log);
+const database = await createDatabase(t, 'identity');
+await migrate(database.migratorUrl, [...runtimeMigrations, ...migrations]);
+const db = await openDatabase({ url: database.url, log, registry: new Registry(), writeOutbox });
+t.teardown(() => db.close());
+
+const sealing = sealingOf('a secret of thirty-two characters');
+const store = accountStore();
+const letters = letterStore({ mailTokenS: 60 });
+const accounts = accountsOf({ store, letters, artifacts: artifactStore(sealing), sealing });
+
+async function statementsOf(work: () => Promise<unknown>): Promise<number> {
+  const before = db.statements();
+  await work();
+  return db.statements() - before;
+}
+
+const inTransaction = (work: Parameters<typeof db.transaction<void>>[1]) =>
+  statementsOf(() => db.transaction(open('test', 10_000), work));
+const known = 'ada@example.org';
+await inTransaction((tx) =>
+  store.insert(tx, {
+    userId: 'ada',
+    email: known,
+    displayName: 'Ada',
+    passwordHash: 'hash of ada',
+    verifiedEmail: addressKey(known),
+    state: 'ACTIVE',
+  }),
+);
+
+t.test('what is done for a known address is done for an unknown one', async (t) => {
+  const register = (email: string) =>
+    inTransaction((tx) =>
+      accounts.register(tx, { userId: newId(), email, displayName: 'Somebody', passwordHash: 'a hash' }),
+    );
+  t.equal(await register(known), await register('free@example.org'), 'statements of a registration');
+  const forget = (email: string) => inTransaction((tx) => accounts.requestReset(tx, email));
+  t.equal(await forget(known), await forget('nobody@example.org'), 'statements of a reset');
+});
+
+t.test('a refused sign-in is the same for a known address and an unknown one', async (t) => {
+  const checked: (string | null)[] = [];
+  const passwords: Passwords = {
+    hash: async () => 'unused',
+    async check(_password, stored) {
+      checked.push(stored);
+      return { right: false, stale: false };
+    },
+  };
+  const signIn = signInOf({
+    db,
+    store,
+    passwords,
+    throttle: throttleOf(db),
+    stopping: AbortSignal.timeout(60_000),
+  });
+  const attempt = async (email: string, source: string) => {
+    const outcome = await signIn({ email, password: 'wrong', source, clientId: 'cli' });
+    t.strictSame(outcome, { kind: 'refused' });
+  };
+  const counts = [
+    await statementsOf(() => attempt(known, '192.0.2.1')),
+    await statementsOf(() => attempt('nobody@example.org', '192.0.2.2')),
+  ];
+  t.equal(counts[0], counts[1], 'statements');
+  t.strictSame(checked, ['hash of ada', null], 'and one comparison each');
+});
+
+t.test('failures slow an account down wherever they come from, known or not, and success forgets them', async (t) => {
+  const throttle = throttleOf(db);
+  for (const [index, address] of ['slow@example.org', 'nobody-there@example.org'].entries()) {
+    const delays: number[] = [];
+    for (let attempt = 0; attempt < 11; attempt += 1) {
+      delays.push((await throttle.begin(address, `198.51.100.${index}${attempt}`)).delayMs);
+    }
+    t.strictSame(delays, [0, 0, 0, 0, 250, 500, 1_000, 2_000, 4_000, 8_000, 8_000], address);
+  }
+  const again = throttleOf(db);
+  const last = await again.begin('slow@example.org', '198.51.100.99');
+  t.equal(last.delayMs, 8_000, 'a restart forgets nothing');
+  await last.succeeded();
+  t.equal((await again.begin('slow@example.org', '198.51.100.99')).delayMs, 0);
+});
+
+t.test('guesses made side by side wait for one another', async (t) => {
+  const throttle = throttleOf(db);
+  const attempts = await Promise.all(
+    Array.from({ length: 40 }, (_, index) => throttle.begin('parallel@example.org', `203.0.113.${index}`)),
+  );
+  t.ok(attempts.filter(({ delayMs }) => delayMs < 250).length <= 4, 'no more than the free ones come at once');
+  t.ok(attempts.some(({ delayMs }) => delayMs === 8_000));
+});
+
+t.test('a source that tries many accounts is slowed down, later', async (t) => {
+  const throttle = throttleOf(db);
+  let delayMs = 0;
+  for (let attempt = 0; attempt < 30; attempt += 1) {
+    ({ delayMs } = await throttle.begin(`victim-${attempt}@example.org`, '203.0.113.200'));
+    if (attempt === 20) t.equal(delayMs, 0);
+  }
+  t.equal(delayMs, 8_000);
+});
+
+t.test('of two accounts that wait for one address, one gets it', async (t) => {
+  const email = 'wanted@example.org';
+  const ids = [newId(), newId(), newId()];
+  for (const userId of ids) {
+    await inTransaction((tx) => accounts.register(tx, { userId, email, displayName: 'W', passwordHash: 'h' }));
+  }
+  const { mailToken } = await import('./mail-token.ts');
+  const rows = await db.read(null, (sql) =>
+    sql.query<{ letter_id: string }>("select letter_id from letter where recipient_key = ? and kind = 'verify_email'", [
+      email,
+    ]),
+  );
+  t.equal(rows.length, 3);
+  const outcomes = await Promise.allSettled(
+    rows.map(({ letter_id }) =>
+      db.transaction(open('verify', 10_000), (tx) =>
+        accounts.verifyEmail(tx, mailToken(sealing, 'verify_email', letter_id)),
+      ),
+    ),
+  );
+  t.equal(outcomes.filter(({ status }) => status === 'fulfilled').length, 1);
+});

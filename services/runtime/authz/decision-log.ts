@@ -1,0 +1,99 @@
+import type { Decision } from '@armature/proto/access/v1/access.ts';
+import { v5 as uuidv5 } from 'uuid';
+import type { Sweeper } from '../background.ts';
+import type { Database } from '../db/database.ts';
+import {
+  countDecisions,
+  deleteDecisions,
+  dropDecisions,
+  insertDecisions,
+  type PendingDecision,
+  pendingDecisions,
+} from '../db/decisions.ts';
+import type { Call } from '../rpc/call.ts';
+import { Counter, Gauge, type Registry } from '../telemetry/metrics.ts';
+import type { Denials } from './denials.ts';
+
+/** Hands decisions to access. Doing it again with the same ones changes nothing. */
+export type SendDecisions = (call: Call, requestId: string, decisions: readonly Decision[]) => Promise<void>;
+
+export interface DecisionLogOptions {
+  /** "orders" */
+  service: string;
+  db: Database;
+  denials: Denials;
+  /** Null: there is nobody to send to, and decisions stay here. */
+  send: SendDecisions | null;
+  registry: Registry;
+}
+
+export interface DecisionLog {
+  readonly sweepers: readonly Sweeper[];
+  /** Stores what is in memory; what happens at the end of a service. */
+  flush(call: Call): Promise<void>;
+}
+
+const batchMax = 500;
+const everyMs = 1_000;
+const keptDays = 7;
+const keptRows = 100_000;
+const countedMax = 1_000_000;
+/** Request ids are made of batches under this name, so that the same batch is the same request. */
+const batches = '5f1c2a52-7d0b-4b0e-9f57-0a3f4d0d9c11';
+
+/**
+ * The way of decisions to access: allowed ones are in the table since they were made, in the transaction of their
+ * effect; denials come from memory, once a second. Those that cannot be handed over wait; of more than 100,000, the
+ * ones older than 7 days are dropped, and counted.
+ */
+export function decisionLog({ service, db, denials, send, registry }: DecisionLogOptions): DecisionLog {
+  const dropped = new Counter({
+    name: 'armature_decisions_dropped_total',
+    help: 'Recorded decisions that were given up because access did not take them for days',
+    registers: [registry],
+  });
+  new Gauge({
+    name: 'armature_decisions_pending',
+    help: 'Recorded decisions that access has not taken yet',
+    registers: [registry],
+    async collect() {
+      this.set(denials.size + (await db.read(null, (sql) => countDecisions(sql, countedMax))));
+    },
+  });
+  const flush = async (call: Call): Promise<void> => {
+    const taken = denials.take();
+    try {
+      if (taken.length > 0) await db.transaction(call, (tx) => insertDecisions(tx, taken));
+    } catch (error) {
+      denials.restore(taken);
+      throw error;
+    }
+  };
+  const hand = async (call: Call, to: SendDecisions): Promise<number> => {
+    const pending = await db.read(call, (sql) => pendingDecisions(sql, batchMax));
+    if (pending.length === 0) return 0;
+    const decisions = pending.map(({ decision }) => ({ ...decision, service: `service:${service}` }));
+    await to(call, requestIdOf(pending), decisions);
+    await db.read(call, (sql) => deleteDecisions(sql, positionsOf(pending)));
+    return pending.length < batchMax ? 0 : pending.length;
+  };
+  const sweepers: Sweeper[] = [
+    { name: 'denials', everyMs, sweep: (call) => flush(call).then(() => 0) },
+    {
+      name: 'old decisions',
+      everyMs: 60_000,
+      async sweep(call) {
+        const gone = await db.read(call, (sql) => dropDecisions(sql, keptDays, keptRows));
+        if (gone > 0) call.log.error({ gone }, 'recorded decisions dropped: access has not taken them for days');
+        dropped.inc(gone);
+        return gone;
+      },
+    },
+  ];
+  if (send) sweepers.push({ name: 'decisions', everyMs, sweep: (call) => hand(call, send) });
+  return { sweepers, flush };
+}
+
+const positionsOf = (pending: readonly PendingDecision[]) => pending.map(({ position }) => position);
+const requestIdOf = (pending: readonly PendingDecision[]): string =>
+  uuidv5(pending.map(({ decision }) => decision.decisionId).join(), batches);

@@ -1,0 +1,80 @@
+import type { Decision } from '@armature/proto/access/v1/access.ts';
+import { newId } from '../id.ts';
+import { type Call, subjectOf } from '../rpc/call.ts';
+
+/** Remembers denials until they are taken; equal ones are one record with a count. */
+export interface Denials {
+  denied(call: Call, permission: string, reason: string, policyVersion: string): void;
+  /** Hands over everything, and begins anew. */
+  take(): Decision[];
+  /** Takes back what could not be stored. */
+  restore(decisions: readonly Decision[]): void;
+  readonly size: number;
+}
+
+const countMax = 2 ** 31 - 1;
+
+/**
+ * Holds at most `keysMax` different denials. Those beyond are counted in one record more, which says no more than
+ * how many there were: whoever is denied must not be able to fill memory, table and record with it.
+ */
+export function denials(keysMax = 500): Denials {
+  let held = new Map<string, Decision>();
+  let others: Decision | null = null;
+  const add = (key: string, decision: Decision): void => {
+    const same = held.get(key);
+    if (same) same.count = Math.min(same.count + decision.count, countMax);
+    else if (held.size < keysMax) held.set(key, decision);
+    else if (others) others.count = Math.min(others.count + decision.count, countMax);
+    else others = unnamed(decision);
+  };
+  return {
+    denied(call, permission, reason, policyVersion) {
+      add(keyOf(call, permission, reason, policyVersion), decisionOf(call, { permission, reason, policyVersion }));
+    },
+    take() {
+      const taken = others ? [...held.values(), others] : [...held.values()];
+      held = new Map();
+      others = null;
+      return taken;
+    },
+    restore(decisions) {
+      for (const decision of decisions) add(decision.decisionId, decision);
+    },
+    get size() {
+      return held.size + (others ? 1 : 0);
+    },
+  };
+}
+
+function keyOf({ caller, name }: Call, permission: string, reason: string, policyVersion: string): string {
+  const subject = caller.user ? subjectOf(caller.user) : '';
+  return [caller.workload, subject, permission, name, policyVersion, reason].join('\n');
+}
+
+/** What is recorded of a decision about a call. With a reason it was denied. */
+export function decisionOf(
+  { id, name, caller }: Call,
+  { permission, policyVersion, reason = '' }: { permission: string; policyVersion: string; reason?: string },
+): Decision {
+  return {
+    decisionId: newId(),
+    service: '',
+    workload: caller.workload ?? '',
+    subject: caller.user ? subjectOf(caller.user) : '',
+    permission,
+    target: name,
+    allowed: reason === '',
+    reason,
+    policyVersion,
+    callId: id,
+    count: 1,
+    decideTime: new Date(),
+  };
+}
+
+function unnamed({ policyVersion, count, decideTime }: Decision): Decision {
+  const nobody = { service: '', workload: '', subject: '', permission: '', target: '', callId: '' };
+  const reason = 'others: more different denials at once than are recorded one by one';
+  return { ...nobody, decisionId: newId(), allowed: false, reason, policyVersion, count, decideTime };
+}

@@ -1,0 +1,198 @@
+import type { AccessServiceContract } from '@armature/proto/access/v1/contract.ts';
+import { pause } from '../background.ts';
+import type { Client } from '../rpc/client.ts';
+import type { Logger } from '../telemetry/log.ts';
+import type { Registry } from '../telemetry/metrics.ts';
+import type { LastGoodCopy } from './last-good-copy.ts';
+import { type Policy, policyHolder, policyOf } from './policy.ts';
+import { type PolicyLabel, policyAssembly, type Received } from './policy-assembly.ts';
+import { followerMetrics, type UpdateOutcome } from './policy-metrics.ts';
+import type { PolicySource } from './policy-source.ts';
+
+export interface FollowerOptions {
+  /** A client with connections of its own: each stream gets a new one, and closes it when it ends. */
+  connect(): Pick<Client<typeof AccessServiceContract>, 'watchPolicy' | 'close'>;
+  copy: LastGoodCopy;
+  /** How long a policy is trusted that access has not confirmed. */
+  ageMaxMs: number;
+  log: Logger;
+  registry: Registry;
+  /** A stream that says nothing for so long is given up: its connection may be dead without anybody saying so. */
+  silenceMs?: number;
+  /** Milliseconds of a clock that is never set. */
+  now?: () => number;
+}
+
+const maxTextBytes = 16 * 1024 * 1024;
+const backoffMs = { first: 50, most: 2_000 };
+
+/**
+ * Follows the policy of access. What it holds is replaced as a whole, between two decisions, as soon as a newer one
+ * has come complete, undamaged and without a fault in any row; anything else is refused, and the last good one stays.
+ * Without a sign of access that it is still in force a policy is trusted no longer than `ageMaxMs`; then there is none.
+ *
+ * An older version than the one held is taken only when that is no longer trusted: an instance of access that lags
+ * behind must not bring back what was revoked.
+ */
+export async function followPolicy(options: FollowerOptions): Promise<PolicySource> {
+  const { ageMaxMs, copy, log, registry, now = () => performance.now() } = options;
+  const holder = policyHolder();
+  let held: PolicyLabel & { confirmedAt: number } = { version: 0n, digest: '', confirmedAt: Number.NEGATIVE_INFINITY };
+  const age = (): number => now() - held.confirmedAt;
+  const current = (): Policy | null => (age() <= ageMaxMs ? holder.current() : null);
+  const { count } = followerMetrics(registry, age);
+
+  const adopt = (policy: Policy, version: bigint, confirmedAt: number): void => {
+    holder.swap(policy);
+    held = { version, digest: policy.version, confirmedAt };
+  };
+  const found = await readCopy(copy, log);
+  if (found && found.age <= ageMaxMs) {
+    adopt(found.policy, found.version, now() - found.age);
+    count('copied');
+    log.info({ version: String(found.version), digest: held.digest }, 'started with the last good copy of the policy');
+  } else if (found) log.warn({ age_ms: found.age }, 'the copy of the policy is too old to be trusted');
+
+  const receive = receiver({
+    held: () => (current() ? held : null),
+    adopt(text, version) {
+      adopt(text.policy, version, now());
+      copy.write(text.bytes, String(version));
+    },
+    confirm(version) {
+      held = { ...held, version, confirmedAt: now() };
+      copy.confirm();
+    },
+    digest: () => held.digest,
+    count,
+    log,
+  });
+  const stopping = new AbortController();
+  const following = follow({ ...options, receive, digest: () => held.digest }, stopping.signal);
+  return {
+    current,
+    async stop() {
+      stopping.abort(new Error('the service is stopping'));
+      await following;
+      await copy.settled();
+    },
+  };
+}
+
+interface CopiedPolicy {
+  policy: Policy;
+  version: bigint;
+  age: number;
+}
+
+/** A copy that cannot be used is as good as none. */
+async function readCopy(copy: LastGoodCopy, log: Logger): Promise<CopiedPolicy | null> {
+  try {
+    const found = await copy.read();
+    if (!found) return null;
+    const version = /^\d{1,19}$/.test(found.note) ? BigInt(found.note) : 0n;
+    return { policy: policyOf(textOf(found.bytes), 'copied policy'), version, age: found.age };
+  } catch (error) {
+    log.warn({ err: error }, 'the copy of the policy is of no use');
+    return null;
+  }
+}
+
+interface Receiving {
+  /** What is held and trusted. */
+  held(): PolicyLabel | null;
+  /** Of what is held, trusted or not. */
+  digest(): string;
+  adopt(text: { policy: Policy; bytes: Buffer }, version: bigint): void;
+  confirm(version: bigint): void;
+  count(outcome: UpdateOutcome): void;
+  log: Logger;
+}
+
+/** Takes what has come complete. True: access has confirmed what is held now. Throws on damage. */
+function receiver(on: Receiving): (received: NonNullable<Received>) => boolean {
+  const isOlder = ({ version, digest }: PolicyLabel): boolean => {
+    const held = on.held();
+    return held !== null && version < held.version && digest !== held.digest;
+  };
+  let refused = '';
+  return (received) => {
+    const { version, digest } = received;
+    if (isOlder(received)) {
+      on.count('older');
+      return false;
+    }
+    if (received.kind === 'sign') {
+      // Of one that was refused here: what is held is not in force any more, so it is not confirmed.
+      if (digest === refused) return false;
+      if (digest !== on.digest())
+        throw new Error(`access says that policy ${version} is in force, and did not send it`);
+      on.confirm(version);
+      return true;
+    }
+    let policy: Policy;
+    try {
+      policy = policyOf(textOf(received.bytes));
+    } catch (error) {
+      refused = digest;
+      on.count('refused');
+      on.log.error({ err: error, version: String(version), digest }, 'policy refused; the last good one stays');
+      return false;
+    }
+    if (policy.version !== digest) {
+      on.count('refused');
+      throw new Error(`the text of policy ${version} is not the one of its digest ${digest}`);
+    }
+    on.adopt({ policy, bytes: received.bytes }, version);
+    on.count('applied');
+    on.log.info({ version: String(version), digest }, 'policy applied');
+    return true;
+  };
+}
+
+function textOf(bytes: Uint8Array): string {
+  return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
+}
+
+type Following = FollowerOptions & { receive: ReturnType<typeof receiver>; digest(): string };
+
+/** Streams one after the other until the signal. */
+async function follow(on: Following, stopping: AbortSignal): Promise<void> {
+  let failures = 0;
+  while (!stopping.aborted) {
+    try {
+      await watch(on, stopping, () => {
+        if (failures > 0) on.log.info('access answers again');
+        failures = 0;
+      });
+    } catch (error) {
+      if (stopping.aborted) return;
+      failures += 1;
+      if (failures === 1) on.log.warn({ err: error }, 'the policy is not followed now; it is tried again');
+    }
+    // Full jitter: services that lost access together must not come back together.
+    await pause(Math.random() * Math.min(backoffMs.first * 2 ** failures, backoffMs.most), stopping);
+  }
+}
+
+/** One stream, until it ends, fails or falls silent. */
+async function watch(on: Following, stopping: AbortSignal, onConfirmed: () => void): Promise<void> {
+  const { silenceMs = 3_000 } = on;
+  const silence = new AbortController();
+  const client = on.connect();
+  const timer = setTimeout(() => silence.abort(new Error(`no sign of access for ${silenceMs} ms`)), silenceMs);
+  try {
+    const assembly = policyAssembly(maxTextBytes);
+    const signal = AbortSignal.any([stopping, silence.signal]);
+    for await (const message of client.watchPolicy({ digest: on.digest() }, { signal })) {
+      timer.refresh();
+      const received = assembly.take(message);
+      if (received && on.receive(received)) onConfirmed();
+    }
+  } catch (error) {
+    throw silence.signal.aborted ? silence.signal.reason : error;
+  } finally {
+    clearTimeout(timer);
+    client.close();
+  }
+}

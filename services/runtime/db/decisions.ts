@@ -1,0 +1,98 @@
+import type { Decision } from '@armature/proto/access/v1/access.ts';
+import { type Param, type Sql, utcDate } from './tx.ts';
+
+/** A decision that waits to be handed to access. */
+export interface PendingDecision {
+  readonly position: string;
+  readonly decision: Decision;
+}
+
+const columns =
+  'decision_id, workload, subject, permission, target, allowed, reason, policy_version, call_id, times, decided_at';
+const placeholders = `(${Array(11).fill('?').join(', ')})`;
+
+/** Whatever is too long is cut, here rather than by a failing statement: a record may be shortened, not lost. */
+export async function insertDecisions(sql: Sql, decisions: readonly Decision[]): Promise<void> {
+  if (decisions.length === 0) return;
+  const params = decisions.flatMap((one): Param[] => [
+    one.decisionId,
+    one.workload.slice(0, 80),
+    one.subject.slice(0, 80),
+    one.permission.slice(0, 98),
+    one.target.slice(0, 190),
+    one.allowed,
+    one.reason.slice(0, 300),
+    one.policyVersion.slice(0, 64),
+    one.callId.slice(0, 64),
+    one.count,
+    one.decideTime ?? new Date(),
+  ]);
+  const rows = Array(decisions.length).fill(placeholders).join(', ');
+  await sql.execute(`insert into decision_outbox (${columns}) values ${rows}`, params);
+}
+
+interface Row {
+  position: string | number;
+  decision_id: string;
+  workload: string;
+  subject: string;
+  permission: string;
+  target: string;
+  allowed: number;
+  reason: string;
+  policy_version: string;
+  call_id: string;
+  times: number;
+  decided_at: string;
+}
+
+/** The oldest, at most `limit`. */
+export async function pendingDecisions(sql: Sql, limit: number): Promise<PendingDecision[]> {
+  const rows = await sql.query<Row>(`select position, ${columns} from decision_outbox order by position limit ?`, [
+    limit,
+  ]);
+  return rows.map((row) => ({
+    position: String(row.position),
+    decision: {
+      decisionId: row.decision_id,
+      service: '',
+      workload: row.workload,
+      subject: row.subject,
+      permission: row.permission,
+      target: row.target,
+      allowed: row.allowed === 1,
+      reason: row.reason,
+      policyVersion: row.policy_version,
+      callId: row.call_id,
+      count: row.times,
+      decideTime: utcDate(row.decided_at),
+    },
+  }));
+}
+
+export async function deleteDecisions(sql: Sql, positions: readonly string[]): Promise<void> {
+  await sql.execute('delete from decision_outbox where position in (?)', [positions]);
+}
+
+/** How many wait, counted up to `limit`: more than that is more than enough to know. */
+export async function countDecisions(sql: Sql, limit: number): Promise<number> {
+  const rows = await sql.query<{ pending: number | string }>(
+    'select count(*) as pending from (select 1 from decision_outbox limit ?) as waiting',
+    [limit],
+  );
+  return Number(rows[0]?.pending ?? 0);
+}
+
+/** Drops what is both older than `days` and not among the newest `keepRows`, a bounded number at a time. */
+export async function dropDecisions(sql: Sql, days: number, keepRows: number): Promise<number> {
+  const rows = await sql.query<{ newest: number | string | null }>(
+    'select max(position) as newest from decision_outbox',
+  );
+  const last = BigInt(rows[0]?.newest ?? 0) - BigInt(keepRows);
+  if (last < 1n) return 0;
+  const { affectedRows } = await sql.execute(
+    'delete from decision_outbox where position <= ? and decided_at < utc_timestamp(6) - interval ? day limit 1000',
+    [last, days],
+  );
+  return affectedRows;
+}

@@ -1,0 +1,14 @@
+import { Gauge, type Registry } from '../telemetry/metrics.ts';
+import type { TlsWatch } from './tls-files.ts';
+
+/** Counts down, so that an alert needs no clock of its own; below zero every peer refuses us. */
+export function certificateGauge(registry: Registry, watch: TlsWatch): void {
+  new Gauge({
+    name: 'armature_certificate_expiry_seconds',
+    help: 'Seconds until the certificate in use ends',
+    registers: [registry],
+    collect() {
+      this.set((watch.current().expiresAt.getTime() - Date.now()) / 1000);
+    },
+  });
+}

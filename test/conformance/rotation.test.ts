@@ -1,0 +1,224 @@
+// Certificates and then their authority change under load, and nobody notices.
+import { X509Certificate } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { connect as connectTls } from 'node:tls';
+import { openDatabase } from '@armature/runtime/db/database.ts';
+import type { Call } from '@armature/runtime/rpc/call.ts';
+import { RpcError } from '@armature/runtime/rpc/errors.ts';
+import { splitAddress } from '@armature/runtime/rpc/listener.ts';
+import type { TlsFiles } from '@armature/runtime/rpc/tls-files.ts';
+import { createRegistry } from '@armature/runtime/telemetry/metrics.ts';
+import { getChannelzHandlers } from '@grpc/grpc-js/build/src/channelz.js';
+import { pino } from 'pino';
+import t from 'tap';
+import { retireAuthority, startRotation, switchAuthority } from '../../scripts/ca-rotation.ts';
+import {
+  certificateFiles,
+  ensureCertificates,
+  type Issued,
+  issueCertificate,
+  readCa,
+  saveCertificate,
+  workloadIds,
+  workloadRequest,
+} from '../../scripts/certificates.ts';
+import { openState } from '../../scripts/state.ts';
+import { createDatabase } from '../support/infra.ts';
+import { HopContract, hopClient, type Note, startHop } from './hops.ts';
+import { openWire } from './wire.ts';
+
+t.setTimeout(180_000);
+const callsPerSecond = 200;
+const names = ['orders', 'inventory', 'developer'];
+
+const state = openState(t.testdir());
+await ensureCertificates(state);
+const filesOf = (name: string): TlsFiles => {
+  const { cert, key } = certificateFiles(state, name);
+  return { certFile: cert, keyFile: key, caFile: certificateFiles(state, 'ca').cert };
+};
+const pemOf = ({ pem, keyPem }: Issued) => ({ cert: pem, key: keyPem });
+
+const database = await createDatabase(t, 'hops');
+const db = await openDatabase({ url: database.url, log: pino({ level: 'silent' }), registry: createRegistry('hops') });
+t.teardown(() => db.close());
+
+/** Two services in a row, each with certificates that lie in files, and a caller with its own. */
+const far = await startHop(
+  t,
+  'inventory',
+  db,
+  { ask: async ({ text }) => ({ text: `${text}!` }), watch: counting },
+  filesOf('inventory'),
+);
+const onward = await hopClient(t, far, 'inventory', 'orders', filesOf('orders'));
+const near = await startHop(
+  t,
+  'orders',
+  db,
+  { ask: (message, call) => onward.ask(message, { parent: call }), watch: counting },
+  filesOf('orders'),
+);
+const client = await hopClient(t, near, 'orders', 'developer', filesOf('developer'));
+
+async function* counting(message: Note, call: Call<Note>): AsyncGenerator<Note> {
+  for (let count = 1; !call.signal.aborted; count += 1) {
+    yield { text: `${message.text}${count}` };
+    await sleep(50);
+  }
+}
+
+/** Calls at a steady rate through both hops, and one stream after the other, until it is told to stop. */
+function load() {
+  const failures: string[] = [];
+  const counts = { sent: 0, answered: 0, streams: 0 };
+  const open = new Set<Promise<void>>();
+  const note = (error: unknown) =>
+    failures.push(error instanceof RpcError ? `${error.code} ${error.message}` : String(error));
+  const one = async () => {
+    const text = `${counts.sent++}`;
+    try {
+      // Longer than the contract's default: what is measured here is certificates, not a busy machine.
+      const answer = await client.ask({ text }, { timeoutMs: 2_000 });
+      if (answer.text !== `${text}!`) failures.push(`${text} was answered by ${answer.text}`);
+      counts.answered += 1;
+    } catch (error) {
+      note(error);
+    }
+  };
+  let running = true;
+  const since = performance.now();
+  const calling = (async () => {
+    while (running) {
+      const due = ((performance.now() - since) / 1000) * callsPerSecond;
+      // After a pause of this process the rest follows bit by bit: a hop takes a hundred calls at once and no more.
+      while (counts.sent < due && open.size < 50) {
+        const call = one().finally(() => open.delete(call));
+        open.add(call);
+      }
+      await sleep(5);
+    }
+    await Promise.all(open);
+  })();
+  const streaming = (async () => {
+    while (running) {
+      let seen = 0;
+      try {
+        for await (const _ of client.watch({ text: 'x' }, { timeoutMs: 2_000 })) if (++seen === 20) break;
+        counts.streams += 1;
+      } catch (error) {
+        note(error);
+      }
+    }
+  })();
+  return {
+    counts,
+    async stop() {
+      running = false;
+      await Promise.all([calling, streaming]);
+      return { failures, seconds: (performance.now() - since) / 1000 };
+    },
+  };
+}
+
+/** What a server shows to whoever connects now. */
+function shown(address: string): Promise<X509Certificate> {
+  return new Promise((resolve, reject) => {
+    const socket = connectTls({ ...splitAddress(address), rejectUnauthorized: false, ALPNProtocols: ['h2'] }, () => {
+      resolve(new X509Certificate(socket.getPeerX509Certificate()!.raw));
+      socket.destroy();
+    });
+    socket.on('error', reject);
+  });
+}
+
+async function until(what: string, condition: () => Promise<boolean> | boolean): Promise<void> {
+  const deadline = Date.now() + 30_000;
+  while (!(await condition())) {
+    if (Date.now() > deadline) throw new Error(`waited in vain until ${what}`);
+    await sleep(20);
+  }
+}
+
+const isOnDisk = (name: string, leaf: X509Certificate) =>
+  leaf.fingerprint256 === new X509Certificate(readFileSync(certificateFiles(state, name).cert)).fingerprint256;
+const serversShowTheirFiles = async () =>
+  isOnDisk('orders', await shown(near.address)) && isOnDisk('inventory', await shown(far.address));
+
+/** How the calls of somebody with this certificate are answered. */
+async function codeFor(leaf: Issued): Promise<string> {
+  const wire = await openWire(near.address, { ...pemOf(leaf), ca: (await readCa(state)).pem });
+  const { code } = await wire.call(HopContract.methods.ask.path);
+  wire.close();
+  return code;
+}
+
+/** Channels of clients in this process, as grpc-js counts them. */
+function openChannels(): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const request = { start_channel_id: 0, max_results: 1_000 };
+    getChannelzHandlers().GetTopChannels({ request } as never, (error, answer) =>
+      error ? reject(error) : resolve(answer?.channel?.length ?? 0),
+    );
+  });
+}
+
+t.test('certificates, then their authority, change under load', async (t) => {
+  const before = await openChannels();
+  const oldCa = await readCa(state);
+  const oldLeaf = await issueCertificate(workloadRequest(oldCa, workloadIds().developer!));
+  t.equal(await codeFor(oldLeaf), 'OK');
+  const calls = load();
+  const answered = async (more: number) => {
+    const target = calls.counts.answered + more;
+    await until(`${more} more calls are answered`, () => calls.counts.answered >= target);
+  };
+  await answered(200);
+
+  await t.test('leaves, with new keys', async (t) => {
+    const first = await shown(near.address);
+    for (const name of names) {
+      saveCertificate(state, name, await issueCertificate(workloadRequest(oldCa, workloadIds()[name]!)));
+    }
+    await until('servers show them', serversShowTheirFiles);
+    t.not((await shown(near.address)).fingerprint256, first.fingerprint256);
+    await answered(600);
+  });
+
+  await t.test('the new authority is trusted beside the old one', async (t) => {
+    await startRotation(state);
+    await answered(200);
+    t.equal(await codeFor(oldLeaf), 'OK', 'the old one still counts');
+  });
+
+  await t.test('the new authority signs', async (t) => {
+    await switchAuthority(state);
+    await until('servers show what it has signed', serversShowTheirFiles);
+    const ca = new X509Certificate((await readCa(state)).pem);
+    t.ok((await shown(near.address)).verify(ca.publicKey));
+    t.equal(await codeFor(oldLeaf), 'OK', 'the old one counts until it is retired');
+    await answered(600);
+  });
+
+  await t.test('the old authority is retired', async (t) => {
+    const showing = [near, far].map(({ address }) => ({ name: address, certificate: () => shown(address) }));
+    await retireAuthority(state, showing);
+    await until('the old one counts no more', async () => (await codeFor(oldLeaf)) === 'UNAUTHENTICATED');
+    const forged = await issueCertificate(workloadRequest(oldCa, workloadIds().orders!));
+    t.equal(await codeFor(forged), 'UNAUTHENTICATED', 'nor does what it signs from now on');
+    t.equal(
+      await codeFor(await issueCertificate(workloadRequest(await readCa(state), workloadIds().developer!))),
+      'OK',
+    );
+    await answered(600);
+  });
+
+  const { failures, seconds } = await calls.stop();
+  t.strictSame(failures, [], 'what has failed');
+  const { sent, streams } = calls.counts;
+  t.ok(sent / seconds > callsPerSecond * 0.8, `${Math.round(sent / seconds)} calls a second`);
+  t.ok(streams > 5, `${streams} streams`);
+  t.comment(`${sent} calls and ${streams} streams in ${Math.round(seconds)} s, none failed`);
+  await until('no channel is left over', async () => (await openChannels()) === before);
+});
