@@ -134,46 +134,47 @@ const ofNotifications = [
 const accountsOf = ({ identity: found }: Scene): IdentityScene => present(found, 'identity');
 const grantsOf = ({ access: found }: Scene): AccessScene => present(found, 'access');
 
-/** An account that nobody needs afterwards, for those who may end it; everybody else tries it on ada's. */
+const theirs = (scene: Scene) => accountsOf(scene).userId;
+/** An account that nobody needs afterwards, for those who may change it for good; all others try it on another one. */
 const spare = (what: 'deactivate' | 'erase') => (scene: Scene, column: string) =>
-  column === 'own' || column === 'admin' ? accountsOf(scene).spare[`${what} ${column}`] : people.own;
-const itself = (userIdOf: (scene: Scene, column: string) => string) => (scene: Scene, column: string) =>
-  column === 'own' ? userIdOf(scene, column) : undefined;
+  column === 'own' || column === 'admin' ? accountsOf(scene).spare[`${what} ${column}`] : theirs(scene);
 const forPassword = (scene: Scene, column: string) =>
-  column === 'own' ? accountsOf(scene).spare.password : people.own;
+  column === 'own' ? accountsOf(scene).spare.password : theirs(scene);
+
+/** A call about an account, which its own person makes in the column of those who touch what is theirs. */
+function askingOf<Req>(
+  method: MethodContract<Req>,
+  userIdOf: (scene: Scene, column: string) => string,
+  build: (userId: string) => NoInfer<Init<Req>>,
+): Asking {
+  const subject = (scene: Scene, column: string) => (column === 'own' ? userIdOf(scene, column) : undefined);
+  return asking(method, (scene, column) => build(userIdOf(scene, column)), { subject });
+}
 
 const ofIdentity = [
   asking(identity.registerUser, () => ({ email: `${uuid()}@example.org`, password, displayName: 'Somebody' })),
   // Tokens of mails are known to nobody but their receivers.
   asking(identity.verifyEmail, () => ({ token: 'x'.repeat(80) }), { instead: 'FAILED_PRECONDITION' }),
-  asking(identity.requestPasswordReset, () => ({ email: `${people.own}@example.org` })),
+  asking(identity.requestPasswordReset, () => ({ email: `${uuid()}@example.org` })),
   asking(identity.resetPassword, () => ({ token: 'x'.repeat(80), newPassword: password }), {
     instead: 'FAILED_PRECONDITION',
   }),
-  asking(
-    identity.changePassword,
-    (scene, column) => ({
-      userId: forPassword(scene, column),
-      currentPassword: password,
-      newPassword: `${password} ${uuid()}`,
-    }),
-    { subject: itself(forPassword) },
-  ),
-  asking(identity.getUser, () => ({ userId: people.own })),
+  askingOf(identity.changePassword, forPassword, (userId) => ({
+    userId,
+    currentPassword: password,
+    newPassword: `${password} ${uuid()}`,
+  })),
+  askingOf(identity.getUser, theirs, (userId) => ({ userId })),
   asking(identity.listUsers, nothing),
-  asking(identity.updateUser, () => ({
-    userId: people.own,
-    displayName: 'Ada, Countess of Lovelace',
+  askingOf(identity.updateUser, theirs, (userId) => ({
+    userId,
+    displayName: 'Somebody else',
     updateMask: ['display_name'],
   })),
-  asking(identity.deactivateUser, (scene, column) => ({ userId: spare('deactivate')(scene, column) }), {
-    subject: itself(spare('deactivate')),
-  }),
-  asking(identity.reactivateUser, () => ({ userId: people.own })),
-  asking(identity.exportUserData, () => ({ userId: people.own })),
-  asking(identity.eraseUser, (scene, column) => ({ userId: spare('erase')(scene, column) }), {
-    subject: itself(spare('erase')),
-  }),
+  askingOf(identity.deactivateUser, spare('deactivate'), (userId) => ({ userId })),
+  asking(identity.reactivateUser, (scene) => ({ userId: theirs(scene) })),
+  askingOf(identity.exportUserData, theirs, (userId) => ({ userId })),
+  askingOf(identity.eraseUser, spare('erase'), (userId) => ({ userId })),
   asking(identity.createServiceAccount, (scene) => ({
     accountId: `program-${uuid()}`,
     displayName: 'A program',

@@ -30,6 +30,8 @@ export interface Scene {
 }
 
 export interface IdentityScene {
+  /** A customer's account that everybody tries their hand at. */
+  userId: string;
   /** Accounts to change beyond repair, by what is done to them and by whom. */
   spare: Record<'password' | 'deactivate own' | 'deactivate admin' | 'erase own' | 'erase admin', string>;
   serviceAccountId: string;
@@ -114,13 +116,14 @@ async function accounts(t: Teardown, shop: Shop): Promise<IdentityScene> {
     const email = `${uuid()}@example.org`;
     return (await administrator.registerUser({ email, password, displayName: 'Somebody' })).userId;
   };
-  const [first, second, third, fourth, fifth] = await Promise.all(Array.from({ length: 5 }, register));
+  const [userId, first, second, third, fourth, fifth] = await Promise.all(Array.from({ length: 6 }, register));
   const serviceAccountId = `program-${uuid()}`;
   const publicJwk = JSON.stringify(
     generateKeyPairSync('ec', { namedCurve: 'P-256' }).publicKey.export({ format: 'jwk' }),
   );
   await administrator.createServiceAccount({ accountId: serviceAccountId, displayName: 'A program', publicJwk });
   return {
+    userId: userId!,
     spare: {
       password: first!,
       'deactivate own': second!,
