@@ -1,3 +1,4 @@
+import { AccessServiceContract } from '@armature/proto/access/v1/contract.ts';
 import { CatalogServiceContract } from '@armature/proto/catalog/v1/contract.ts';
 import type { ServiceContract } from '@armature/proto/contract.ts';
 import { InventoryServiceContract } from '@armature/proto/inventory/v1/contract.ts';
@@ -13,4 +14,5 @@ export const contracts: { service: string; contract: ServiceContract }[] = [
   { service: 'payments', contract: LedgerServiceContract },
   { service: 'orders', contract: OrderServiceContract },
   { service: 'notifications', contract: NotificationServiceContract },
+  { service: 'access', contract: AccessServiceContract },
 ];

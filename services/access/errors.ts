@@ -1,0 +1,63 @@
+import { AccessErrorReason } from '@armature/proto/access/v1/contract.ts';
+import { rpcError } from '@armature/runtime';
+
+/** Several problems may be named; the wire carries so much of one value. */
+const namedMax = 1000;
+const some = (all: readonly string[], separator = ','): string => all.join(separator).slice(0, namedMax);
+
+export const permissionUnknown = (permissions: readonly string[]) =>
+  rpcError('FAILED_PRECONDITION', AccessErrorReason.PERMISSION_UNKNOWN, 'no contract names these permissions', {
+    permissions: some(permissions),
+  });
+
+export const ruleConflict = (problems: readonly string[]) =>
+  rpcError('FAILED_PRECONDITION', AccessErrorReason.RULE_CONFLICT, some(problems, '; '), {
+    rules: some(problems, '; '),
+  });
+
+export const roleCycle = (problems: readonly string[]) =>
+  rpcError('FAILED_PRECONDITION', AccessErrorReason.ROLE_CYCLE, some(problems, '; '), {
+    grants: some(problems, '; '),
+  });
+
+export const lastAdministrator = () =>
+  rpcError(
+    'FAILED_PRECONDITION',
+    AccessErrorReason.LAST_ADMINISTRATOR,
+    'nobody would be left who may change roles and grants, and has that for good',
+  );
+
+export const policyChanged = (expected: bigint, current: bigint) =>
+  rpcError('ABORTED', AccessErrorReason.POLICY_CHANGED, 'the policy was changed meanwhile', {
+    expected_version: String(expected),
+    current_version: String(current),
+  });
+
+/** May pass once something was taken away, so the answer is not kept for repetitions. */
+export const limitReached = (what: string, limit: number) =>
+  rpcError('RESOURCE_EXHAUSTED', AccessErrorReason.LIMIT_REACHED, `the policy has room for ${limit} ${what}`, {
+    what,
+    limit: String(limit),
+  });
+
+export const roleNotFound = (role: string) =>
+  rpcError('NOT_FOUND', AccessErrorReason.ROLE_NOT_FOUND, 'no such role', { role });
+
+export const roleInUse = (role: string, member: string) =>
+  rpcError('FAILED_PRECONDITION', AccessErrorReason.ROLE_IN_USE, `${member} has ${role}`, { role, member });
+
+export const grantExists = (member: string, role: string, grantId: string) =>
+  rpcError('ALREADY_EXISTS', AccessErrorReason.GRANT_EXISTS, `${member} has ${role} within that time`, {
+    member,
+    role,
+    grant_id: grantId,
+  });
+
+export const grantNotFound = (grantId: string) =>
+  rpcError('NOT_FOUND', AccessErrorReason.GRANT_NOT_FOUND, 'no such grant', { grant_id: grantId });
+
+export const grantEnded = (grantId: string) =>
+  rpcError('FAILED_PRECONDITION', AccessErrorReason.GRANT_ENDED, 'the grant has ended', { grant_id: grantId });
+
+export const grantTimesInvalid = (problem: string) =>
+  rpcError('FAILED_PRECONDITION', AccessErrorReason.GRANT_TIMES_INVALID, problem);

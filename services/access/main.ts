@@ -1,0 +1,14 @@
+import { AccessServiceContract } from '@armature/proto/access/v1/contract.ts';
+import { run } from '@armature/runtime';
+import { config } from './config.ts';
+import { entities } from './entities.ts';
+import { buildAccess } from './parts.ts';
+
+await run({
+  name: 'access',
+  config,
+  contracts: [AccessServiceContract],
+  entities,
+  migrations: () => import('./migrations/index.ts'),
+  build: buildAccess,
+});

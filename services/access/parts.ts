@@ -1,0 +1,48 @@
+import { readFile } from 'node:fs/promises';
+import type { Decision } from '@armature/proto/access/v1/access.ts';
+import { type Built, type Call, type Config, type Database, type Parts, watchers } from '@armature/runtime';
+import type { config as variables } from './config.ts';
+import { consumers } from './consumers.ts';
+import { insertDecisions } from './history-store.ts';
+import { contentsOf } from './policy.ts';
+import { ownPolicy } from './policy-source.ts';
+import { policyChanges, seed } from './policy-store.ts';
+import { accessService } from './service.ts';
+import { accessStore } from './store.ts';
+
+/** How often the head is looked at for changes of other instances. */
+const headPollMs = 250;
+
+/** Puts the service together. Its own policy comes from its own tables: it cannot ask anybody else. */
+export async function buildAccess({ config, db, background, log }: Parts<Config<typeof variables>>): Promise<Built> {
+  const watching = watchers(headPollMs);
+  const change = policyChanges(watching);
+  const store = accessStore(change);
+  const policy = await ownPolicy({
+    db,
+    watching,
+    background,
+    log,
+    ageMaxMs: config.policyAgeMaxMs,
+    async seed(call) {
+      if (!config.seedFile) return;
+      const contents = contentsOf(await readFile(config.seedFile, 'utf8'), config.seedFile);
+      if (await db.transaction(call, (tx) => seed(tx, call, change, contents))) {
+        log.info({ file: config.seedFile }, 'the policy begins with the seed');
+      }
+    },
+  });
+  const due = { name: 'grants that begin or end', everyMs: config.grantSweepMs, sweep: store.applyDue(db) };
+  return {
+    services: [accessService(db, store, policy)],
+    consumers: consumers(store),
+    sweepers: [due],
+    policy,
+  };
+}
+
+/** Records what this service itself decided; the others send theirs by RecordDecisions. */
+export const recordDecisions =
+  (db: Database) =>
+  (call: Call, decisions: readonly Decision[]): Promise<void> =>
+    db.transaction(call, (tx) => insertDecisions(tx, 'service:access', decisions));

@@ -1,0 +1,180 @@
+import { type Background, type Call, type Database, pause, type Watchers } from '@armature/runtime';
+import { type Policy, policyOf } from '@armature/runtime/authz/policy.ts';
+import type { PolicySource } from '@armature/runtime/authz/policy-source.ts';
+import type { PolicyRows } from '@armature/runtime/authz/policy-text.ts';
+import { parsePolicy } from '@armature/runtime/authz/policy-text.ts';
+import { policyUnavailable } from '@armature/runtime/rpc/errors.ts';
+import type { Logger } from '@armature/runtime/telemetry/log.ts';
+import { type Head, policyKey, readHead, readPolicy } from './policy-store.ts';
+
+/** One version of the policy, as it goes out to those who watch it. It never changes. */
+export interface Snapshot extends Head {
+  /** The text. */
+  readonly bytes: Buffer;
+  readonly policy: Policy;
+  /** The rows of the text, read when first asked for. */
+  rows(): PolicyRows;
+}
+
+/** The policy of this service, from its own tables, and what others are told of it. */
+export interface OwnPolicy extends PolicySource {
+  /** The last version that was read, whether or not it may still be trusted. */
+  latest(): Snapshot | null;
+  /** The last version, if it was found to be in force within the last `ms`; else null. */
+  confirmed(ms: number): Snapshot | null;
+  /** The version in force now: reads what was committed before the call. Throws UNAVAILABLE when there is none. */
+  fresh(call: Call): Promise<Snapshot>;
+  /** Resolves once there is another version than the one seen, after `ms`, or with the signal; never rejects. */
+  changed(seen: Snapshot | null, ms: number, signal: AbortSignal): Promise<void>;
+}
+
+export interface OwnPolicyOptions {
+  db: Pick<Database, 'read'>;
+  watching: Watchers;
+  background: Background;
+  log: Logger;
+  /** How long a policy is trusted after it was last found to be in force. */
+  ageMaxMs: number;
+  /** Makes the first version when there is none; called again until there is. */
+  seed: (call: Call) => Promise<void>;
+  /** Changes that come closer together are read as one. */
+  gapMs?: number;
+  /** Milliseconds of a clock that is never set. */
+  now?: () => number;
+}
+
+const readTimeoutMs = 10_000;
+
+/**
+ * Reads the policy and keeps it up to date: woken by changes of this process, and by looking at the head for those
+ * of other instances. What cannot be read or is damaged leaves the last good version, which is trusted until it is
+ * too old; without one, nothing is allowed. Resolves after the first attempt to read it, whatever came of it.
+ */
+export async function ownPolicy(options: OwnPolicyOptions): Promise<OwnPolicy> {
+  const { db, watching, background, log, ageMaxMs, seed, gapMs = 150, now = () => performance.now() } = options;
+  let snapshot: Snapshot | null = null;
+  let confirmedAt = Number.NEGATIVE_INFINITY;
+  let failure = '';
+  const waiting = new Set<() => void>();
+
+  const adopt = (next: Snapshot, at: number): void => {
+    confirmedAt = at;
+    if (next === snapshot) return;
+    snapshot = next;
+    for (const wake of [...waiting]) wake();
+  };
+  const look = async (call: Call): Promise<void> => {
+    const at = now();
+    let head = await db.read(call, readHead);
+    if (head.version === 0n) {
+      await seed(call);
+      head = await db.read(call, readHead);
+      if (head.version === 0n) throw new Error('the schema holds no policy');
+    }
+    if (snapshot?.version === head.version && snapshot.digest === head.digest) return adopt(snapshot, at);
+    if (snapshot?.digest === head.digest) return adopt({ ...snapshot, ...head }, at);
+    adopt(snapshotOf(await db.read(call, readPolicy)), at);
+    log.info({ version: String(head.version), digest: head.digest }, 'policy in force');
+  };
+  const reader = oneAtATime(async () => {
+    const call = background('read the policy', readTimeoutMs);
+    try {
+      await look(call);
+      if (failure) log.info('the policy is read again');
+      failure = '';
+    } catch (error) {
+      const message = error instanceof Error ? error.message : String(error);
+      // Said once, not at every look.
+      if (message !== failure) log.error({ err: error }, 'the policy cannot be read; the last good one stays');
+      failure = message;
+    } finally {
+      call.close();
+    }
+  });
+
+  const stopping = new AbortController();
+  await reader.run();
+  const following = follow(watching, gapMs, reader.run, stopping.signal);
+  const confirmed = (ms: number): Snapshot | null => (now() - confirmedAt <= ms ? snapshot : null);
+  return {
+    current: () => confirmed(ageMaxMs)?.policy ?? null,
+    latest: () => snapshot,
+    confirmed,
+    async fresh() {
+      const asked = now();
+      await reader.next();
+      const found = confirmed(now() - asked);
+      if (!found) throw policyUnavailable();
+      return found;
+    },
+    changed: (seen, ms, signal) => changed(waiting, () => snapshot !== seen, ms, signal),
+    async stop() {
+      stopping.abort();
+      await following;
+    },
+  };
+}
+
+/** Throws when the text is not a policy, or not the one of its digest. */
+function snapshotOf({ version, digest, text }: Head & { text: string }): Snapshot {
+  const policy = policyOf(text);
+  if (policy.version !== digest) throw new Error(`the text of policy ${version} is not the one of its digest`);
+  let rows: PolicyRows | null = null;
+  return {
+    version,
+    digest,
+    bytes: Buffer.from(text),
+    policy,
+    rows() {
+      rows ??= parsePolicy(text, 'policy');
+      return rows;
+    },
+  };
+}
+
+/** Looks at each wake, and not sooner again than after the gap: a burst of changes is read as its last. */
+async function follow(watching: Watchers, gapMs: number, look: () => Promise<void>, stopping: AbortSignal) {
+  try {
+    for await (const _ of watching.changes([policyKey], stopping)) {
+      await look();
+      await pause(gapMs, stopping);
+    }
+  } catch (error) {
+    if (!stopping.aborted) throw error;
+  }
+}
+
+/** Work that several ask for and that is done for all of them at once. */
+function oneAtATime(work: () => Promise<void>) {
+  let running: Promise<void> | null = null;
+  const run = (): Promise<void> => {
+    running ??= work().finally(() => {
+      running = null;
+    });
+    return running;
+  };
+  return {
+    run,
+    /** A run that begins after this call. */
+    async next(): Promise<void> {
+      if (running) await running;
+      await run();
+    },
+  };
+}
+
+/** One timer and one listener for each wait: a stream that lasts for an hour leaves nothing behind. */
+function changed(waiting: Set<() => void>, isOver: () => boolean, ms: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted || isOver()) return resolve();
+    const done = () => {
+      clearTimeout(timer);
+      waiting.delete(done);
+      signal.removeEventListener('abort', done);
+      resolve();
+    };
+    const timer = setTimeout(done, ms);
+    waiting.add(done);
+    signal.addEventListener('abort', done, { once: true });
+  });
+}

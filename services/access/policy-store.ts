@@ -1,0 +1,168 @@
+import {
+  type Call,
+  newId,
+  type Param,
+  principalOf,
+  type Sql,
+  type Tx,
+  utcDate,
+  type Watchers,
+} from '@armature/runtime';
+import { lastAdministrator } from './errors.ts';
+import { type Compiled, type Contents, compile, type GrantRow, type Rule } from './policy.ts';
+
+/** What watchers of the policy are woken by. */
+export const policyKey = 'policy';
+
+/** The policy in force. Version 0: there is none yet. */
+export interface Head {
+  version: bigint;
+  digest: string;
+}
+
+/** A change that is being made: the version that it makes, and the database's time. */
+export interface Change {
+  version: bigint;
+  /** Of the version before. */
+  before: bigint;
+  now: Date;
+}
+
+/** What a change was, in words for the history, and what its method answers. */
+export interface Changed<T> {
+  words: string;
+  result: T;
+}
+
+export interface ChangeOptions {
+  /** Called instead of a refusal when nobody is left to administer; for facts, which cannot be refused. */
+  onUnadministered?: () => void;
+}
+
+export type ChangePolicy = <T>(
+  tx: Tx,
+  call: Call,
+  work: (change: Change) => Promise<Changed<T>>,
+  options?: ChangeOptions,
+) => Promise<T>;
+
+const changedLength = 500;
+
+/**
+ * Makes every change of the policy: under the lock of its head, so that each sees what the one before has left. The
+ * change is written by `work`; what then follows from all rows becomes the new version, or the change is refused.
+ * Throws what `work` and `compile` throw, and LAST_ADMINISTRATOR.
+ */
+export function policyChanges(watching: Watchers): ChangePolicy {
+  return async (tx, call, work, { onUnadministered } = {}) => {
+    const [head] = await tx.query<{ version: string; administered: number }>(
+      'select version, administered from policy_head where id = 1 for update',
+    );
+    if (!head) throw new Error('the head of the policy is missing');
+    const before = BigInt(head.version);
+    const version = before + 1n;
+    // Asked by itself: in the statement above it would be the time at which the wait for the lock began.
+    const [clock] = await tx.query<{ at: string }>('select utc_timestamp(6) as at');
+    const { words, result } = await work({ version, before, now: utcDate(clock!.at) });
+    await tx.em.flush();
+    const compiled = compile(await readContents(tx));
+    // Where nobody was left before, whoever administers for a while must be able to change that.
+    if (!compiled.administered && (head.administered === 1 || before === 0n)) {
+      if (!onUnadministered) throw lastAdministrator();
+      onUnadministered();
+    }
+    await writeVersion(tx, version, compiled, principalOf(call.caller), words);
+    watching.wakeAfter(tx, [policyKey]);
+    return result;
+  };
+}
+
+async function writeVersion(tx: Tx, version: bigint, compiled: Compiled, by: string, words: string): Promise<void> {
+  const { text, digest, administered } = compiled;
+  await tx.execute('update policy_head set version = ?, digest = ?, administered = ?, text = ? where id = 1', [
+    version,
+    digest,
+    administered ? 1 : 0,
+    text,
+  ]);
+  await tx.execute(
+    `insert into policy_version (version, digest, changed_by, changed, changed_at)
+     values (?, ?, ?, ?, utc_timestamp(6))`,
+    [version, digest, by, words.length > changedLength ? `${words.slice(0, changedLength - 1)}…` : words],
+  );
+}
+
+async function readContents(sql: Sql): Promise<Contents> {
+  const rules = await sql.query<Rule>('select subject, permission, scope from policy_rule');
+  const grants = await sql.query<Pick<GrantRow, 'member' | 'role' | 'state'> & { lasting: number }>(
+    `select member, role, state, end_at is null as lasting from role_grant where state in ('LIVE', 'WAITING')`,
+  );
+  const denied = await sql.query<{ subject: string }>('select subject from denied_subject');
+  return {
+    rules,
+    grants: grants.map((grant) => ({ ...grant, lasting: Number(grant.lasting) === 1 })),
+    denied: denied.map(({ subject }) => subject),
+  };
+}
+
+/** Which policy is in force, without its text. */
+export async function readHead(sql: Sql): Promise<Head> {
+  const [row] = await sql.query<{ version: string; digest: string }>(
+    'select version, digest from policy_head where id = 1',
+  );
+  return row ? { version: BigInt(row.version), digest: row.digest } : { version: 0n, digest: '' };
+}
+
+/** Which policy is in force, and its text: one version of both. */
+export async function readPolicy(sql: Sql): Promise<Head & { text: string }> {
+  const [row] = await sql.query<{ version: string; digest: string; text: string }>(
+    'select version, digest, text from policy_head where id = 1',
+  );
+  return row ? { ...row, version: BigInt(row.version) } : { version: 0n, digest: '', text: '' };
+}
+
+const seedBatch = 500;
+
+/** Makes the first version of the policy. False when there is one: instances that start together seed once. */
+export async function seed(tx: Tx, call: Call, change: ChangePolicy, contents: Contents): Promise<boolean> {
+  const [head] = await tx.query<{ version: string }>('select version from policy_head where id = 1 for update');
+  if (!head || BigInt(head.version) !== 0n) return false;
+  await change(tx, call, async ({ version, now }) => {
+    const { rules, grants, denied } = contents;
+    // A role that only has other roles exists as well.
+    const subjects = new Set([...rules.map(({ subject }) => subject), ...grants.flatMap(rolesOf)]);
+    await insertRows(
+      tx,
+      'policy_role (name, updated_at)',
+      [...subjects].sort().map((name) => [name, now]),
+    );
+    await insertRows(
+      tx,
+      'policy_rule (subject, permission, scope)',
+      rules.map(({ subject, permission, scope }) => [subject, permission, scope]),
+    );
+    const by = principalOf(call.caller);
+    await insertRows(
+      tx,
+      'role_grant (grant_id, member, role, state, granted_by, created_at, version)',
+      grants.map(({ member, role }) => [newId(), member, role, 'LIVE', by, now, version]),
+    );
+    await insertRows(
+      tx,
+      'denied_subject (subject, created_at)',
+      denied.map((subject) => [subject, now]),
+    );
+    return { words: 'the policy that a new schema begins with', result: undefined };
+  });
+  return true;
+}
+
+const rolesOf = ({ member, role }: GrantRow): string[] => (member.startsWith('role:') ? [member, role] : [role]);
+
+async function insertRows(tx: Tx, into: string, rows: readonly (readonly Param[])[]): Promise<void> {
+  for (let start = 0; start < rows.length; start += seedBatch) {
+    const batch = rows.slice(start, start + seedBatch);
+    const values = batch.map((row) => `(${row.map(() => '?').join(', ')})`).join(', ');
+    await tx.execute(`insert into ${into} values ${values}`, batch.flat());
+  }
+}

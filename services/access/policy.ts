@@ -1,0 +1,202 @@
+import { policyOf } from '@armature/runtime/authz/policy.ts';
+import { PolicyError, parsePolicy, type RuleScope } from '@armature/runtime/authz/policy-text.ts';
+import { roleGraph } from '@armature/runtime/authz/roles.ts';
+import { limitReached, roleCycle, ruleConflict } from './errors.ts';
+
+export interface Rule {
+  /** A role, or a workload that has rules of its own. */
+  subject: string;
+  permission: string;
+  scope: RuleScope;
+}
+
+/** What the policy in force makes of a grant. */
+export type GrantState = 'WAITING' | 'LIVE' | 'ENDED';
+
+/** A grant as far as it matters to the policy. */
+export interface GrantRow {
+  member: string;
+  role: string;
+  state: Exclude<GrantState, 'ENDED'>;
+  /** Whether it ends only by being revoked. */
+  lasting: boolean;
+}
+
+/** Everything that the policy follows from. */
+export interface Contents {
+  rules: readonly Rule[];
+  grants: readonly GrantRow[];
+  denied: readonly string[];
+}
+
+/** A policy that may come into force. */
+export interface Compiled {
+  text: string;
+  digest: string;
+  /** Whether somebody may change roles and grants, and has that for good. */
+  administered: boolean;
+}
+
+/** Far below what the runtime takes, so that whatever is accepted here is accepted everywhere. */
+export const limits = { rules: 10_000, grants: 50_000, denied: 100_000, textLength: 8 * 1024 * 1024 } as const;
+
+const administration = ['access.grant', 'access.write'] as const;
+
+/** The policy's text, in the order of its rows: the same contents make the same text, and so the same digest. */
+export function textOf({ rules, grants, denied }: Contents): string {
+  const lines = [
+    ...rows(rules.map(({ subject, permission, scope }) => `p, ${subject}, ${permission}, ${scope}`)),
+    ...rows(grants.map(({ member, role }) => `g, ${member}, ${role}`)),
+    ...rows(denied.map((subject) => `d, ${subject}`)),
+  ];
+  return `${lines.join('\n')}\n`;
+}
+
+/** Sorted by code units, which is the same everywhere. A grant may follow another of the same role: one row. */
+const rows = (lines: string[]): string[] => [...new Set(lines)].sort();
+
+/**
+ * Makes the policy of these contents. Grants that wait count in what is refused here, so that none of them makes a
+ * policy that cannot be used once its time comes: what is wrong with some grants is wrong with more of them.
+ * Throws LIMIT_REACHED, RULE_CONFLICT and ROLE_CYCLE, which name the rows.
+ */
+export function compile(contents: Contents): Compiled {
+  refuseTooMuch(contents);
+  const live = contents.grants.filter(({ state }) => state === 'LIVE');
+  const text = textOf({ ...contents, grants: live });
+  if (text.length > limits.textLength) throw limitReached('characters', limits.textLength);
+  const { version } = accepted(text);
+  if (live.length < contents.grants.length) accepted(textOf(contents));
+  return { text, digest: version, administered: isAdministered({ ...contents, grants: live }) };
+}
+
+function refuseTooMuch(contents: Contents): void {
+  for (const what of ['rules', 'grants', 'denied'] as const) {
+    if (contents[what].length > limits[what]) throw limitReached(what, limits[what]);
+  }
+}
+
+/** The text as a policy that services take; throws what is wrong with it as a refusal. */
+function accepted(text: string) {
+  try {
+    return policyOf(text);
+  } catch (error) {
+    if (!(error instanceof PolicyError)) throw error;
+    throw refusalOf(text, error);
+  }
+}
+
+/** Tells a cycle from a rule that its holders cannot use; a row that is wrong by itself is in conflict, too. */
+function refusalOf(text: string, error: PolicyError) {
+  const lines = text.split('\n');
+  const named = ({ line, text: problem }: { line: number; text: string }) => `${lines[line - 1]}: ${problem}`;
+  try {
+    const { rules, grants } = parsePolicy(text, 'policy');
+    const chains = roleGraph({ rules: [], grants }).problems;
+    if (chains.length > 0) return roleCycle(chains.map(named));
+    const conflicts = roleGraph({ rules, grants }).problems;
+    if (conflicts.length > 0) return ruleConflict(conflicts.map(named));
+  } catch (cause) {
+    if (!(cause instanceof PolicyError)) throw cause;
+  }
+  return ruleConflict([error.message]);
+}
+
+/**
+ * Whether a user who is not denied has both permissions of administration, without an end, and some workload may
+ * carry the calls: without one, the user could not use them. `grants` are live.
+ */
+export function isAdministered({ rules, grants, denied }: Contents): boolean {
+  const lasting = grants.filter((grant) => grant.lasting).map((grant) => ({ ...grant, line: 0 }));
+  const graph = roleGraph({ rules: rules.map((rule) => ({ ...rule, line: 0 })), grants: lasting });
+  const holders = (scopes: readonly RuleScope[]) =>
+    administration.map(
+      (permission) =>
+        new Set(rules.filter((rule) => rule.permission === permission && scopes.includes(rule.scope)).map(subjectOf)),
+    );
+  const mayAll = (subject: string, needed: ReadonlySet<string>[]) => {
+    const principals = graph.principalsOf(subject);
+    return needed.every((some) => !some.isDisjointFrom(principals));
+  };
+  const excluded = new Set(denied);
+  const members = new Set(lasting.map(({ member }) => member));
+  const byUser = holders(['any']);
+  const byWorkload = holders(['any', 'on-behalf']);
+  const workloads = [...members, ...rules.map(subjectOf)].filter((subject) => /^(service|workload):/.test(subject));
+  return (
+    workloads.some((workload) => mayAll(workload, byWorkload)) &&
+    [...members].some((member) => member.startsWith('user:') && !excluded.has(member) && mayAll(member, byUser))
+  );
+}
+
+const subjectOf = ({ subject }: Rule): string => subject;
+
+/** Reads the text that a new schema begins with. Throws PolicyError. */
+export function contentsOf(text: string, name: string): Contents {
+  const { rules, grants, denied } = parsePolicy(text, name);
+  return {
+    rules: rules.map(({ subject, permission, scope }) => ({ subject, permission, scope })),
+    grants: grants.map(({ member, role }) => ({ member, role, state: 'LIVE', lasting: true })),
+    denied: [...denied],
+  };
+}
+
+/** Every permission that is given twice, in words. */
+export function givenTwice(subject: string, rules: readonly Pick<Rule, 'permission'>[]): string[] {
+  const seen = new Set<string>();
+  return rules.flatMap(({ permission }) => {
+    if (seen.has(permission)) return [`${subject} is given ${permission} twice`];
+    seen.add(permission);
+    return [];
+  });
+}
+
+/** When a grant holds; null: from now, or until it is revoked. */
+export interface Period {
+  startAt: Date | null;
+  endAt: Date | null;
+}
+
+/** The last moment that a datetime column and every client can express. */
+const endOfTime = Date.UTC(9999, 11, 31);
+
+/** What is wrong with these times, by this clock; null when nothing is. */
+export function periodProblem({ startAt, endAt }: Period, now: Date): string | null {
+  for (const [name, at] of [
+    ['start_time', startAt],
+    ['end_time', endAt],
+  ] as const) {
+    if (at === null) continue;
+    // Written so that a time that is not one is refused as well.
+    if (!(at.getTime() <= endOfTime)) return `${name} is later than the year 9999`;
+    if (at.getTime() < now.getTime()) return `${name} is in the past`;
+  }
+  if (endAt && endAt.getTime() <= (startAt ?? now).getTime()) return 'end_time is not after start_time';
+  return null;
+}
+
+const changesNamed = 12;
+
+/** What becomes of a subject's rules, in words. */
+export function describeRules(subject: string, before: readonly Rule[], after: readonly Rule[]): string {
+  const scopeOf = (rules: readonly Rule[]) => new Map(rules.map(({ permission, scope }) => [permission, scope]));
+  const [old, now] = [scopeOf(before), scopeOf(after)];
+  const changes = [
+    ...after.filter((rule) => !old.has(rule.permission)).map((rule) => `may ${rule.permission} (${rule.scope})`),
+    ...before.filter((rule) => !now.has(rule.permission)).map((rule) => `may no longer ${rule.permission}`),
+    ...after.flatMap(({ permission, scope }) => {
+      const was = old.get(permission);
+      return was && was !== scope ? [`may ${permission} with scope ${scope}, no longer ${was}`] : [];
+    }),
+  ];
+  if (changes.length === 0) return `${subject} was put as it is`;
+  const more = changes.length - changesNamed;
+  return `${subject} ${changes.slice(0, changesNamed).join(', ')}${more > 0 ? ` and ${more} more` : ''}`;
+}
+
+/** A grant that was made, in words. */
+export function describeGrant(member: string, role: string, { startAt, endAt }: Period): string {
+  const from = startAt ? ` from ${startAt.toISOString()}` : '';
+  const until = endAt ? ` until ${endAt.toISOString()}` : '';
+  return `${member} was given ${role}${from}${until}`;
+}

@@ -1,0 +1,117 @@
+import { AccessServiceContract } from '@armature/proto/access/v1/contract.ts';
+import { type Call, closePage, type Database, implement, openPage } from '@armature/runtime';
+import { permissionUnknown, ruleConflict } from './errors.ts';
+import { explain } from './explain.ts';
+import { insertDecisions, listDecisions, listVersions } from './history-store.ts';
+import { callerOf, fromRules, toDecision, toGrant, toPolicyVersion, toRole } from './messages.ts';
+import { knownPermissions } from './permissions.ts';
+import { givenTwice } from './policy.ts';
+import type { OwnPolicy } from './policy-source.ts';
+import { type AccessStore, listGrants, listRoles, liveGrantsOf } from './store.ts';
+import { watchPolicy } from './watch.ts';
+
+const pageSize = 50;
+
+export function accessService(db: Database, store: AccessStore, own: OwnPolicy) {
+  const permissions = knownPermissions();
+  const known = new Set(permissions.map(({ name }) => name));
+  return implement(AccessServiceContract, {
+    async listPermissions() {
+      return { permissions };
+    },
+
+    async listRoles(message, call) {
+      const page = openPage<readonly [string]>(message, pageSize, ['roles']);
+      const rows = await db.read(call, (sql) => listRoles(sql, page));
+      const { items, nextPageToken } = closePage(rows, page, ({ name }) => [name] as const);
+      return { roles: items.map(toRole), nextPageToken };
+    },
+
+    async putRole({ name, rules, expectedVersion }, call) {
+      const unknown = rules.map(({ permission }) => permission).filter((permission) => !known.has(permission));
+      if (unknown.length > 0) throw permissionUnknown(unknown);
+      const twice = givenTwice(name, rules);
+      if (twice.length > 0) throw ruleConflict(twice);
+      const wish = { name, rules: fromRules(rules), expected: expectedVersion };
+      return db.answer(call, async (tx) => toRole(await store.putRole(tx, call, wish)));
+    },
+
+    async deleteRole({ name }, call) {
+      return db.answer(call, async (tx) => ({ policyVersion: await store.deleteRole(tx, call, name) }));
+    },
+
+    async listGrants(message, call) {
+      const { member, role, liveOnly } = message;
+      const page = openPage<readonly [string]>(message, pageSize, ['grants', member, role, liveOnly]);
+      const rows = await db.read(call, (sql) => listGrants(sql, message, page));
+      const { items, nextPageToken } = closePage(rows, page, ({ grantId }) => [grantId] as const);
+      return { grants: items.map(toGrant), nextPageToken };
+    },
+
+    async grantRole({ member, role, startTime, endTime }, call) {
+      const wish = { member, role, startAt: startTime ?? null, endAt: endTime ?? null };
+      return db.answer(call, async (tx) => toGrant(await store.grant(tx, call, wish)));
+    },
+
+    async revokeRole({ grantId }, call) {
+      return db.answer(call, async (tx) => toGrant(await store.revoke(tx, call, grantId)));
+    },
+
+    async checkAccess(message, call) {
+      const caller = callerOf(message);
+      const { policy, version } = await own.fresh(call);
+      return { ...toDecision(policy.decide(caller, message.permission)), policyVersion: version };
+    },
+
+    async explainAccess(message, call) {
+      const caller = callerOf(message);
+      const { policy, version, rows } = await own.fresh(call);
+      const decision = policy.decide(caller, message.permission);
+      const { reasons, grants } = explain(rows(), message, decision);
+      return {
+        ...toDecision(decision),
+        policyVersion: version,
+        reasons,
+        grants: await messagesOf(db, call, grants),
+      };
+    },
+
+    async listPolicyVersions(message, call) {
+      const page = openPage<readonly [string]>(message, pageSize, ['versions']);
+      const rows = await db.read(call, (sql) => listVersions(sql, page));
+      const { items, nextPageToken } = closePage(rows, page, ({ version }) => [String(version)] as const);
+      return { versions: items.map(toPolicyVersion), nextPageToken };
+    },
+
+    async listDecisions(message, call) {
+      const { service, subject, permission, deniedOnly } = message;
+      const filter = ['decisions', service, subject, permission, deniedOnly];
+      const page = openPage<readonly [string]>(message, pageSize, filter);
+      const rows = await db.read(call, (sql) => listDecisions(sql, message, page));
+      const { items, nextPageToken } = closePage(rows, page, ({ position }) => [position] as const);
+      return { decisions: items, nextPageToken };
+    },
+
+    async recordDecisions({ decisions }, call) {
+      const { workload } = call.caller;
+      if (!workload) throw new Error('a call without a workload was authorized');
+      return db.answer(call, async (tx) => {
+        await insertDecisions(tx, workload, decisions);
+        return {};
+      });
+    },
+
+    watchPolicy: ({ digest }, call) => watchPolicy(own, digest, call.signal),
+  });
+}
+
+/** The grants behind an explanation, in its order; one that ended since is left out. */
+async function messagesOf(db: Database, call: Call, links: readonly { member: string; role: string }[]) {
+  if (links.length === 0) return [];
+  const members = [...new Set(links.map(({ member }) => member))];
+  const rows = await db.read(call, (sql) => liveGrantsOf(sql, members));
+  return links.flatMap(({ member, role }) => {
+    const found = rows.find((row) => row.member === member && row.role === role);
+    return found ? [toGrant(found)] : [];
+  });
+}
