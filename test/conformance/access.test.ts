@@ -125,7 +125,7 @@ interface Call {
 /** Makes all of these calls, some at a time, and answers what was not as the matrix says. */
 async function faultsOf(calls: readonly Call[], scene: Scene, principals: Principals): Promise<string[]> {
   const wrong: string[] = [];
-  await concurrently(16, calls, async ({ service, method, column, want }) => {
+  await concurrently(8, calls, async ({ service, method, column, want }) => {
     const how = askings.get(method.path)!;
     const ask = (message: Uint8Array) =>
       principals.call(column, { service, method, message, subject: how.subject(scene, column) });
