@@ -92,7 +92,7 @@ async function fill(t: Teardown, shop: Shop): Promise<Stage> {
 }
 
 /** Events, mails and marks of what was published take a moment; then two looks half a second apart agree. */
-async function standstill(snapshot: () => Promise<Snapshot>): Promise<void> {
+export async function standstill(snapshot: () => Promise<Snapshot>): Promise<void> {
   const deadline = Date.now() + 20_000;
   let last = '';
   for (let equal = 0; equal < 3; ) {
@@ -160,9 +160,9 @@ async function openDoors(t: Teardown, shop: Shop) {
   };
 }
 
-const pemOf = ({ pem, keyPem }: Issued) => ({ cert: pem, key: keyPem });
+export const pemOf = ({ pem, keyPem }: Issued) => ({ cert: pem, key: keyPem });
 
-async function foreignCertificate(): Promise<Issued> {
+export async function foreignCertificate(): Promise<Issued> {
   const ca = await issueCertificate({ commonName: 'Armature development CA', isCa: true });
   return issueCertificate(workloadRequest(ca, `spiffe://${trustDomain}/service/orders`));
 }

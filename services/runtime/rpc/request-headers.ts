@@ -1,5 +1,5 @@
 import { subscribe } from 'node:diagnostics_channel';
-import type { IncomingHttpHeaders } from 'node:http2';
+import type { IncomingHttpHeaders, ServerHttp2Session, ServerHttp2Stream } from 'node:http2';
 import { logVerbosity, setLogVerbosity } from '@grpc/grpc-js';
 
 /** Longer than any contract allows, and far from the 32 bits that grpc-js counts milliseconds in. */
@@ -25,11 +25,27 @@ function keepBrokenToken(headers: IncomingHttpHeaders): void {
   if (authorization !== undefined && !legible.test(authorization)) headers.authorization = 'illegible';
 }
 
+const watched = new WeakSet<ServerHttp2Session>();
+
+/**
+ * Of two authorization headers node keeps the first and says nothing. Whoever stands before us may go by the second,
+ * so a call with two counts as one with a broken token. Only a session's own event shows headers as they came.
+ */
+function refuseTwoTokens(session: ServerHttp2Session | undefined): void {
+  if (!session || watched.has(session)) return;
+  watched.add(session);
+  session.prependListener('stream', (...[, headers, , raw]: [unknown, IncomingHttpHeaders, unknown, string[]]) => {
+    const first = raw.indexOf('authorization');
+    if (first >= 0 && raw.indexOf('authorization', first + 2) >= 0) headers.authorization = 'illegible';
+  });
+}
+
 // grpc-js keeps its HTTP/2 servers to itself; this is where node shows a request before they see it.
 subscribe('http2.server.stream.created', (message) => {
-  const { headers } = message as { headers: IncomingHttpHeaders };
+  const { headers, stream } = message as { headers: IncomingHttpHeaders; stream: ServerHttp2Stream };
   cutTimeout(headers);
   keepBrokenToken(headers);
+  refuseTwoTokens(stream.session as ServerHttp2Session | undefined);
 });
 
 // It also writes such headers to standard error as they came, tokens included, for whoever connects.

@@ -1,0 +1,26 @@
+import { globSync } from 'node:fs';
+import { join } from 'node:path';
+import type { ServiceContract } from '@armature/proto/contract.ts';
+import { repository } from '../../../scripts/state.ts';
+
+/** A contract, and the name of the service that serves it. */
+export interface Served {
+  service: string;
+  contract: ServiceContract;
+}
+
+/** Every contract that was generated, found by looking: a list kept by hand could leave one out. */
+export async function everyContract(): Promise<Served[]> {
+  const found: Served[] = [];
+  for (const file of globSync('proto/gen/armature/*/v1/contract.ts', { cwd: repository }).sort()) {
+    const service = file.split('/').at(-3)!;
+    const exported = (await import(join(repository, file))) as Record<string, unknown>;
+    for (const value of Object.values(exported)) if (isContract(value)) found.push({ service, contract: value });
+  }
+  if (found.length === 0) throw new Error('no contract is generated; run make gen');
+  return found;
+}
+
+function isContract(value: unknown): value is ServiceContract {
+  return typeof value === 'object' && value !== null && 'methods' in value && 'consumes' in value;
+}

@@ -1,0 +1,230 @@
+import { randomUUID as uuid } from 'node:crypto';
+import { Scope } from '@armature/proto/access/v1/access.ts';
+import { AccessServiceContract } from '@armature/proto/access/v1/contract.ts';
+import { CatalogServiceContract } from '@armature/proto/catalog/v1/contract.ts';
+import type { MethodContract } from '@armature/proto/contract.ts';
+import { IdentityServiceContract } from '@armature/proto/identity/v1/contract.ts';
+import { InventoryServiceContract } from '@armature/proto/inventory/v1/contract.ts';
+import { NotificationServiceContract } from '@armature/proto/notifications/v1/contract.ts';
+import { OrderServiceContract } from '@armature/proto/orders/v1/contract.ts';
+import { LedgerServiceContract, PaymentServiceContract } from '@armature/proto/payments/v1/contract.ts';
+import type { Init } from '@armature/runtime/rpc/client.ts';
+import type { Code } from '@armature/runtime/rpc/errors.ts';
+import { wish } from '../../e2e/shop.ts';
+import { people } from './principals.ts';
+import { type AccessScene, type IdentityScene, password, type Scene } from './scene.ts';
+
+/** How a method is called when only who calls may be wrong: every rule is kept, and everything named exists. */
+export interface Asking {
+  method: MethodContract;
+  /** Another one at each call, by the column who makes it. */
+  build(scene: Scene, column: string): Uint8Array;
+  /** The same about something that does not exist. */
+  buildAbsent(scene: Scene, column: string): Uint8Array;
+  /** Who calls, where it must be the thing itself. */
+  subject(scene: Scene, column: string): string | undefined;
+  /** What may come instead of OK when the call is allowed, since the scene cannot have what it would take. */
+  instead: Code | undefined;
+}
+
+interface More {
+  /** The field that names the thing, where a stranger must not learn whether it exists. */
+  thing?: string;
+  subject?: (scene: Scene, column: string) => string | undefined;
+  instead?: Code;
+}
+
+function asking<Req>(
+  method: MethodContract<Req>,
+  build: (scene: Scene, column: string) => NoInfer<Init<Req>>,
+  { thing, subject = () => undefined, instead }: More = {},
+): Asking {
+  const bytes = (message: object) => method.request.encode(method.request.fromPartial(message)).finish();
+  const built = (scene: Scene, column: string): object => ({
+    ...(method.idempotency ? { requestId: uuid() } : {}),
+    ...(build(scene, column) as object),
+  });
+  return {
+    method,
+    build: (scene, column) => bytes(built(scene, column)),
+    buildAbsent: (scene, column) => bytes({ ...built(scene, column), ...(thing ? { [thing]: uuid() } : {}) }),
+    subject,
+    instead,
+  };
+}
+
+const nothing = () => ({});
+const price = { currencyCode: 'EUR', amountMinor: 1n };
+
+const catalog = CatalogServiceContract.methods;
+const inventory = InventoryServiceContract.methods;
+const orders = OrderServiceContract.methods;
+const payments = PaymentServiceContract.methods;
+const ledger = LedgerServiceContract.methods;
+const notifications = NotificationServiceContract.methods;
+const identity = IdentityServiceContract.methods;
+const access = AccessServiceContract.methods;
+
+const ofCatalog = [
+  asking(catalog.createCategory, () => ({ slug: uuid(), title: 'More things' })),
+  asking(catalog.listCategories, nothing),
+  asking(catalog.createProduct, ({ categoryId }) => {
+    const sku = `M-${uuid().toUpperCase()}`;
+    return { categoryId, title: 'Made', variants: [{ sku, title: 'One size', prices: [price] }] };
+  }),
+  asking(catalog.updateProduct, ({ productId }) => ({ productId, updateMask: ['title'], title: 'Renamed' })),
+  asking(catalog.getProduct, ({ productId }) => ({ productId })),
+  asking(catalog.batchGetVariants, ({ sku }) => ({ skus: [sku] })),
+  asking(catalog.listProducts, nothing),
+  asking(catalog.archiveProduct, ({ spareProductId }) => ({ productId: spareProductId })),
+];
+
+const ofInventory = [
+  asking(inventory.receiveStock, ({ sku }) => ({ locationId: 'main', lines: [{ sku, quantity: 1n }] })),
+  asking(inventory.adjustStock, ({ sku }) => ({ sku, locationId: 'main', delta: 1n, note: 'counted' })),
+  asking(inventory.batchGetStock, ({ sku }) => ({ skus: [sku] })),
+  asking(inventory.reserveStock, ({ sku }) => ({
+    reservationId: uuid(),
+    orderId: uuid(),
+    lines: [{ sku, quantity: 1n }],
+  })),
+  asking(inventory.getReservation, ({ reservations }) => ({ reservationId: reservations.held })),
+  asking(inventory.commitReservation, ({ reservations }) => ({ reservationId: reservations.toCommit })),
+  asking(inventory.releaseReservation, ({ reservations }) => ({
+    reservationId: reservations.toRelease,
+    orderId: uuid(),
+  })),
+  asking(inventory.watchStock, ({ sku }) => ({ skus: [sku] })),
+];
+
+const ofOrders = [
+  asking(orders.placeOrder, ({ sku }) => wish(sku, { customerId: people.own })),
+  asking(orders.getOrder, ({ orderId }) => ({ orderId }), { thing: 'orderId' }),
+  asking(orders.listOrders, () => ({ customerId: people.own })),
+  asking(orders.cancelOrder, ({ secondOrderId }) => ({ orderId: secondOrderId }), { thing: 'orderId' }),
+  asking(orders.watchOrder, ({ orderId }) => ({ orderId }), { thing: 'orderId' }),
+  asking(orders.listOrderEvents, ({ orderId }) => ({ orderId }), { thing: 'orderId' }),
+];
+
+const ofPayments = [
+  asking(payments.authorizePayment, () => ({
+    paymentId: uuid(),
+    orderId: uuid(),
+    customerId: people.own,
+    amount: price,
+    paymentMethod: 'card_ok',
+  })),
+  asking(payments.capturePayment, (scene) => ({ paymentId: scene.payments.toCapture })),
+  asking(payments.voidPayment, (scene) => ({ paymentId: scene.payments.toVoid, orderId: uuid() })),
+  asking(payments.refundPayment, (scene) => ({ paymentId: scene.payments.captured, amount: price })),
+  asking(payments.getPayment, ({ paymentId }) => ({ paymentId }), { thing: 'paymentId' }),
+  asking(ledger.getAccount, () => ({ account: 'acquirer_receivable', currencyCode: 'EUR' })),
+  asking(ledger.listEntries, nothing),
+  asking(ledger.getTrialBalance, nothing),
+];
+
+const ofNotifications = [
+  asking(notifications.listDeliveries, nothing),
+  asking(notifications.getDelivery, ({ deliveryIds }) => ({ deliveryId: deliveryIds.staff })),
+  asking(notifications.resendDelivery, ({ deliveryIds }, column) => ({
+    deliveryId: column === 'admin' ? deliveryIds.admin : deliveryIds.staff,
+  })),
+];
+
+const accountsOf = ({ identity: found }: Scene): IdentityScene => present(found, 'identity');
+const grantsOf = ({ access: found }: Scene): AccessScene => present(found, 'access');
+
+const theirs = (scene: Scene) => accountsOf(scene).userId;
+/** An account that nobody needs afterwards, for those who may change it for good; all others try it on another one. */
+const spare = (what: 'deactivate' | 'erase') => (scene: Scene, column: string) =>
+  column === 'own' || column === 'admin' ? accountsOf(scene).spare[`${what} ${column}`] : theirs(scene);
+const forPassword = (scene: Scene, column: string) =>
+  column === 'own' ? accountsOf(scene).spare.password : theirs(scene);
+
+/** A call about an account, which its own person makes in the column of those who touch what is theirs. */
+function askingOf<Req>(
+  method: MethodContract<Req>,
+  userIdOf: (scene: Scene, column: string) => string,
+  build: (userId: string) => NoInfer<Init<Req>>,
+): Asking {
+  const subject = (scene: Scene, column: string) => (column === 'own' ? userIdOf(scene, column) : undefined);
+  return asking(method, (scene, column) => build(userIdOf(scene, column)), { subject });
+}
+
+const ofIdentity = [
+  asking(identity.registerUser, () => ({ email: `${uuid()}@example.org`, password, displayName: 'Somebody' })),
+  // Tokens of mails are known to nobody but their receivers.
+  asking(identity.verifyEmail, () => ({ token: 'x'.repeat(80) }), { instead: 'FAILED_PRECONDITION' }),
+  asking(identity.requestPasswordReset, () => ({ email: `${uuid()}@example.org` })),
+  asking(identity.resetPassword, () => ({ token: 'x'.repeat(80), newPassword: password }), {
+    instead: 'FAILED_PRECONDITION',
+  }),
+  askingOf(identity.changePassword, forPassword, (userId) => ({
+    userId,
+    currentPassword: password,
+    newPassword: `${password} ${uuid()}`,
+  })),
+  askingOf(identity.getUser, theirs, (userId) => ({ userId })),
+  asking(identity.listUsers, nothing),
+  askingOf(identity.updateUser, theirs, (userId) => ({
+    userId,
+    displayName: 'Somebody else',
+    updateMask: ['display_name'],
+  })),
+  askingOf(identity.deactivateUser, spare('deactivate'), (userId) => ({ userId })),
+  asking(identity.reactivateUser, (scene) => ({ userId: theirs(scene) })),
+  askingOf(identity.exportUserData, theirs, (userId) => ({ userId })),
+  askingOf(identity.eraseUser, spare('erase'), (userId) => ({ userId })),
+  asking(identity.createServiceAccount, (scene) => ({
+    accountId: `program-${uuid()}`,
+    displayName: 'A program',
+    publicJwk: accountsOf(scene).publicJwk,
+  })),
+  asking(identity.listServiceAccounts, nothing),
+  asking(identity.disableServiceAccount, (scene) => ({ accountId: accountsOf(scene).serviceAccountId })),
+];
+
+const question = { workload: 'workload:developer', subject: `user:${people.own}`, permission: 'orders.place' };
+
+const ofAccess = [
+  asking(access.listPermissions, nothing),
+  asking(access.listRoles, nothing),
+  asking(access.putRole, () => ({
+    name: `role:made-${uuid()}`,
+    rules: [{ permission: 'catalog.read', scope: Scope.SCOPE_ANY }],
+  })),
+  asking(access.deleteRole, (scene) => ({ name: grantsOf(scene).spareRole })),
+  asking(access.listGrants, nothing),
+  asking(access.grantRole, () => ({ member: `user:${uuid()}`, role: 'role:staff' })),
+  asking(access.revokeRole, (scene) => ({ grantId: grantsOf(scene).grantId })),
+  asking(access.checkAccess, () => question),
+  asking(access.explainAccess, () => question),
+  asking(access.listPolicyVersions, nothing),
+  asking(access.listDecisions, nothing),
+  asking(access.recordDecisions, () => ({
+    decisions: [
+      {
+        decisionId: uuid(),
+        workload: 'workload:developer',
+        permission: 'orders.place',
+        target: orders.placeOrder.path,
+        reason: 'workload:developer may orders.place only on behalf of a user',
+        policyVersion: '0123456789abcdef',
+        callId: uuid(),
+        count: 1,
+        decideTime: new Date(),
+      },
+    ],
+  })),
+  asking(access.watchPolicy, nothing),
+];
+
+const all = [...ofCatalog, ...ofInventory, ...ofOrders, ...ofPayments, ...ofNotifications, ...ofIdentity, ...ofAccess];
+
+/** How each method is called, by its path. */
+export const askings: ReadonlyMap<string, Asking> = new Map(all.map((one) => [one.method.path, one]));
+
+function present<T>(found: T | null, service: string): T {
+  if (!found) throw new Error(`${service} is not in the mesh, and was asked`);
+  return found;
+}

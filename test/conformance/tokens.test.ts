@@ -1,0 +1,154 @@
+// What tokens a running service takes, over the wire, and what it says about those that it does not.
+import { setTimeout as sleep } from 'node:timers/promises';
+import { InventoryServiceContract } from '@armature/proto/inventory/v1/contract.ts';
+import t, { type Test } from 'tap';
+import { testServers } from '../support/infra.ts';
+import { startService, workloadCertificate } from '../support/service.ts';
+import { acceptedTokens, bearer, openForge, refusedTokens, vanishingTokens } from './forged-tokens.ts';
+import { leaksOf } from './leaks.ts';
+import { openWire, type RawAnswer } from './wire.ts';
+
+t.setTimeout(120_000);
+const service = await startService(t, 'inventory');
+const wire = await openWire(service.grpc, await workloadCertificate('developer'));
+t.teardown(() => wire.close());
+const { state } = await testServers();
+const forge = openForge(state);
+const { batchGetStock } = InventoryServiceContract.methods;
+const message = batchGetStock.request.encode({ skus: ['NOT-THERE'] }).finish();
+
+/** Everything that was sent and must not be written down anywhere. */
+const sent = new Set<string>();
+
+async function present(authorization: string | string[]): Promise<RawAnswer> {
+  for (const value of [authorization].flat()) for (const part of value.split(/[ ,.]+/)) sent.add(part);
+  // Node's types know that this header may stand only once.
+  return wire.call(batchGetStock.path, { message, headers: { authorization: authorization as string } });
+}
+
+/** All of an answer, byte for byte, that does not tell the time. */
+function said({ headers, replies }: RawAnswer): string {
+  const { date: _date, ...others } = headers;
+  return JSON.stringify([Object.entries(others).sort(), replies.map((reply) => reply.toString('base64'))]);
+}
+
+const nobody = await present('Bearer nobody');
+
+t.test('the answer to nobody', async (t) => {
+  t.match(nobody, { http: 200, code: 'UNAUTHENTICATED', replies: [] });
+  t.match(nobody.error, { reason: 'CREDENTIALS_INVALID', domain: 'runtime.armature.local', metadata: {}, details: {} });
+  t.strictSame(leaksOf(nobody), []);
+  t.notMatch(
+    nobody.message,
+    /token|signature|expire|audience|issuer|key|alg|certificate/i,
+    'says nothing of the cause',
+  );
+  const known = Object.keys(nobody.headers).sort();
+  t.strictSame(known, [':status', 'content-type', 'date', 'grpc-message', 'grpc-status', 'grpc-status-details-bin']);
+});
+
+t.test('refused, with the same answer byte for byte', async (t) => {
+  for (const { name, authorization } of refusedTokens(forge)) {
+    const first = await present(authorization());
+    t.equal(said(first), said(nobody), name);
+    t.equal(said(await present(authorization())), said(nobody), `${name}, again`);
+  }
+});
+
+t.test('never arrive, and give nobody more than no token would', async (t) => {
+  const bare = await wire.call(batchGetStock.path, { message });
+  t.equal(bare.code, 'PERMISSION_DENIED');
+  for (const { name, authorization } of vanishingTokens(forge)) {
+    t.equal(said(await present(authorization())), said(bare), name);
+  }
+});
+
+t.test('no certificate gets that answer too', async (t) => {
+  const { ca } = await workloadCertificate('developer');
+  const bare = await openWire(service.grpc, { ca });
+  const headers = { authorization: bearer(forge.token()) };
+  t.equal(said(await bare.call(batchGetStock.path, { message, headers })), said(nobody));
+  t.equal(said(await bare.call(batchGetStock.path, { message })), said(nobody));
+  bare.close();
+});
+
+t.test('accepted', async (t) => {
+  for (const { name, authorization } of acceptedTokens(forge)) {
+    await t.test(name, async (t) => {
+      // Times are whole seconds, so what is 4 s old at the beginning of a second is so until its end.
+      for (let tries = 0; ; tries += 1) {
+        await beginningOfSecond();
+        const second = Math.floor(Date.now() / 1000);
+        const answer = await present(authorization());
+        if (answer.code !== 'OK' && Math.floor(Date.now() / 1000) !== second && tries < 20) continue;
+        t.equal(answer.code, 'OK', answer.message);
+        return;
+      }
+    });
+  }
+});
+
+async function beginningOfSecond(): Promise<void> {
+  const past = Date.now() % 1000;
+  if (past > 300) await sleep(1000 - past);
+}
+
+t.test('a program that signed in by itself is not a customer', async (t) => {
+  for (const name of ['reports', 'ada', 'bo', 'admin']) {
+    const answer = await present(bearer(forge.token({ sub: name, client_id: name })));
+    t.match(answer, { code: 'PERMISSION_DENIED', message: 'inventory.read is not allowed' }, `client ${name}`);
+  }
+});
+
+t.test('too much', async (t) => {
+  const tooMuch = (answer: RawAnswer) => {
+    t.not(answer.code, 'OK');
+    t.strictSame(leaksOf(answer), []);
+  };
+  const rows: { name: string; authorization: string; code: string | RegExp }[] = [
+    { name: 'a signed token of some 7 KiB', authorization: bearer(forge.token({ x: 'x'.repeat(5_000) })), code: 'OK' },
+    { name: 'headers of more than 8 KiB', authorization: bearer('x'.repeat(8_300)), code: 'RESOURCE_EXHAUSTED' },
+    {
+      name: 'a signed token of more than 8 KiB',
+      authorization: bearer(forge.token({ x: 'x'.repeat(8_192) })),
+      code: 'RESOURCE_EXHAUSTED',
+    },
+    { name: 'a token of 64 KiB', authorization: bearer('x'.repeat(65_536)), code: /^(RESOURCE_EXHAUSTED)?$/ },
+  ];
+  for (const { name, authorization, code } of rows) {
+    const brief = await openWire(service.grpc, await workloadCertificate('developer'));
+    for (const part of authorization.split(/[ .]/)) sent.add(part);
+    const answer = await brief.call(batchGetStock.path, { message, headers: { authorization } });
+    t.match(answer.code, code, name);
+    if (code !== 'OK') tooMuch(answer);
+    brief.close();
+  }
+});
+
+t.test('keys that nobody knows, a thousand times', async (t) => {
+  const started = performance.now();
+  const answers = await Promise.all(
+    Array.from({ length: 1_000 }, (_, index) => present(bearer(forge.token({}, { kid: `nobody-${index}` })))),
+  );
+  t.equal(answers.filter((answer) => said(answer) !== said(nobody)).length, 0, 'all get the same answer');
+  t.equal((await present(bearer(forge.token()))).code, 'OK', 'and who has a good one is served');
+  t.comment(`${(performance.now() - started).toFixed(0)} ms`);
+});
+
+t.test('nothing of a token is written down', async (t) => {
+  t.equal(await service.stop(), 0);
+  const logs = service.logs();
+  t.match(logs, /call refused/, 'the log does say that calls were refused');
+  tokensIn(t, logs);
+});
+
+/** Parts of tokens that are too short to be anything but a word are passed over. */
+function tokensIn(t: Test, logs: string): void {
+  const telling = [...sent].filter((part) => part.length >= 20);
+  t.ok(telling.length > 1_000);
+  t.strictSame(
+    telling.filter((part) => logs.includes(part) || logs.includes(part.slice(-20))),
+    [],
+  );
+  t.notMatch(logs, /eyJ|evil\.example|hunter2|etc\/passwd/, 'neither what tokens begin with nor what stood in them');
+}
