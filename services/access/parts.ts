@@ -38,6 +38,7 @@ export async function buildAccess({ config, db, background, log }: Parts<Config<
     consumers: consumers(store),
     sweepers: [due],
     policy,
+    recordDecisions: recordDecisions(db),
   };
 }
 

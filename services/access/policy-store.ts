@@ -8,6 +8,7 @@ import {
   utcDate,
   type Watchers,
 } from '@armature/runtime';
+import type { RuleScope } from '@armature/runtime/authz/policy-text.ts';
 import { lastAdministrator } from './errors.ts';
 import { type Compiled, type Contents, compile, type GrantRow, type Rule } from './policy.ts';
 
@@ -55,15 +56,14 @@ const changedLength = 500;
  */
 export function policyChanges(watching: Watchers): ChangePolicy {
   return async (tx, call, work, { onUnadministered } = {}) => {
-    const [head] = await tx.query<{ version: string; administered: number }>(
-      'select version, administered from policy_head where id = 1 for update',
+    // sysdate() is read once the lock is held; utc_timestamp() would be the time at which the wait for it began.
+    const [head] = await tx.query<{ version: string; administered: number; at: string }>(
+      'select version, administered, sysdate(6) as at from policy_head where id = 1 for update',
     );
     if (!head) throw new Error('the head of the policy is missing');
     const before = BigInt(head.version);
     const version = before + 1n;
-    // Asked by itself: in the statement above it would be the time at which the wait for the lock began.
-    const [clock] = await tx.query<{ at: string }>('select utc_timestamp(6) as at');
-    const { words, result } = await work({ version, before, now: utcDate(clock!.at) });
+    const { words, result } = await work({ version, before, now: utcDate(head.at) });
     await tx.em.flush();
     const compiled = compile(await readContents(tx));
     // Where nobody was left before, whoever administers for a while must be able to change that.
@@ -92,17 +92,25 @@ async function writeVersion(tx: Tx, version: bigint, compiled: Compiled, by: str
   );
 }
 
+type ContentsRow =
+  | { kind: 'p'; a: string; b: string; c: RuleScope }
+  | { kind: 'g'; a: string; b: string; c: GrantRow['state']; lasting: number }
+  | { kind: 'd'; a: string };
+
+/** In one statement, because the head is locked meanwhile. */
 async function readContents(sql: Sql): Promise<Contents> {
-  const rules = await sql.query<Rule>('select subject, permission, scope from policy_rule');
-  const grants = await sql.query<Pick<GrantRow, 'member' | 'role' | 'state'> & { lasting: number }>(
-    `select member, role, state, end_at is null as lasting from role_grant where state in ('LIVE', 'WAITING')`,
+  const rows = await sql.query<ContentsRow>(
+    `select 'p' as kind, subject as a, permission as b, scope as c, 1 as lasting from policy_rule
+     union all select 'g', member, role, state, end_at is null from role_grant where state in ('LIVE', 'WAITING')
+     union all select 'd', subject, '', '', 1 from denied_subject`,
   );
-  const denied = await sql.query<{ subject: string }>('select subject from denied_subject');
-  return {
-    rules,
-    grants: grants.map((grant) => ({ ...grant, lasting: Number(grant.lasting) === 1 })),
-    denied: denied.map(({ subject }) => subject),
-  };
+  const contents = { rules: [] as Rule[], grants: [] as GrantRow[], denied: [] as string[] };
+  for (const row of rows) {
+    if (row.kind === 'p') contents.rules.push({ subject: row.a, permission: row.b, scope: row.c });
+    else if (row.kind === 'd') contents.denied.push(row.a);
+    else contents.grants.push({ member: row.a, role: row.b, state: row.c, lasting: Number(row.lasting) === 1 });
+  }
+  return contents;
 }
 
 /** Which policy is in force, without its text. */
