@@ -21,6 +21,8 @@ export type RotationStage = 'steady' | 'started' | 'switched';
 
 /** Several times as long as a process takes to notice that a file has changed. */
 const noticeMs = 10_000;
+/** The broker keeps what it has read for up to two minutes. */
+const patienceMs = 150_000;
 
 const bundleFile = (state: State) => certificateFiles(state, 'ca').cert;
 const nextKey = (state: State) => certificateFiles(state, 'next-ca').key;
@@ -57,10 +59,14 @@ export async function switchAuthority(state: State): Promise<string[]> {
 
 /**
  * Last step: nobody trusts the old authority any more. Waits first, until everybody has noticed their new
- * certificates; then asks each of `showing`, which answers what a server shows whoever connects to it, and
- * changes nothing where one of them still shows a certificate of the old authority.
+ * certificates; then until none of the servers shows a certificate of the old authority to whoever connects. Changes
+ * nothing and throws when one of them still does in the end.
  */
-export async function retireAuthority(state: State, showing: readonly Showing[] = []): Promise<void> {
+export async function retireAuthority(
+  state: State,
+  showing: readonly Showing[] = [],
+  waitMs: number = patienceMs,
+): Promise<void> {
   expectStage(state, ['switched']);
   const ca = new X509Certificate((await readCa(state)).pem);
   const leaves = [...Object.keys(workloadIds()), ...serverNames].map((name) => certificateFiles(state, name).cert);
@@ -68,13 +74,14 @@ export async function retireAuthority(state: State, showing: readonly Showing[] 
   const left = leaves.filter((file) => isOld(new X509Certificate(readFileSync(file))));
   if (left.length > 0) throw new Error(`${left.join(', ')}: still of the old authority; run STEP=switch again`);
   await noticed(leaves);
-  const seen = await Promise.all(showing.map(async ({ name, certificate }) => ({ name, leaf: await certificate() })));
-  const late = seen.filter(({ leaf }) => leaf && isOld(leaf)).map(({ name }) => name);
-  if (late.length > 0) {
-    throw new Error(
-      `${late.join(', ')} still shows a certificate of the old authority, so the old one stays trusted. ` +
-        'A broker reads its files again within two minutes; anything else needs a look at its log.',
-    );
+  const deadline = Date.now() + waitMs;
+  for (;;) {
+    const late = await whoShows(isOld, showing);
+    if (late.length === 0) break;
+    if (Date.now() > deadline) {
+      throw new Error(`certificates of the old authority are still shown by ${late.join(', ')}; it stays trusted`);
+    }
+    await sleep(2_000);
   }
   writeAtomically(bundleFile(state), `${ca.toString().trim()}\n`);
 }
@@ -83,6 +90,11 @@ export async function retireAuthority(state: State, showing: readonly Showing[] 
 export interface Showing {
   name: string;
   certificate(): Promise<X509Certificate | undefined>;
+}
+
+async function whoShows(wanted: (leaf: X509Certificate) => boolean, showing: readonly Showing[]): Promise<string[]> {
+  const seen = await Promise.all(showing.map(async ({ name, certificate }) => ({ name, leaf: await certificate() })));
+  return seen.filter(({ leaf }) => leaf && wanted(leaf)).map(({ name }) => name);
 }
 
 function expectStage(state: State, allowed: readonly RotationStage[]): RotationStage {

@@ -32,13 +32,14 @@ const record = (line?: string) => {
   writeMesh(
     state,
     [...supervised.values()].map(({ service }) => service),
-    tokens(),
+    tokens,
   );
 };
 
 await endOrphans();
 for (const folder of [mailDirectory(state), acquirerDirectory]) mkdirSync(folder, { recursive: true });
 const addresses = await chooseAddresses(state);
+const tokens = identityTrust(addresses.identity.http!);
 startMissing();
 record(`supervising ${[...supervised.keys()].join(', ') || 'no service: none has a main.ts yet'}`);
 // Only now is there somebody to talk to: `up` waits for this file.
@@ -80,9 +81,6 @@ async function chooseAddresses(state: State): Promise<Record<ServiceName, Addres
   return Object.fromEntries(chosen) as Record<ServiceName, Addresses>;
 }
 
-/** Services know the port of identity before it listens, as they know all others. */
-const tokens = () => identityTrust(addresses.identity.http!);
-
 function startMissing(): void {
   for (const name of presentServices()) {
     if (!supervised.has(name))
@@ -120,7 +118,7 @@ function runOf(name: ServiceName): ServiceRun {
     peers: Object.fromEntries(grpc),
     acquirerUrl: `http://${addresses.acquirer.http}`,
     dataDir: acquirerDirectory,
-    tokens: tokens(),
+    tokens,
     copyDir: join(state.dir, 'copies', name),
     bootstrapFile: bootstrapFile(state),
     ...(servicePlans[name].stores

@@ -15,7 +15,7 @@ import { openState, type State, tail } from './state.ts';
 import { ensureSupervisor, supervisorLog } from './supervisor-process.ts';
 
 const preferredPorts = { mysql: 7306, rabbitmq: 7672 };
-const readyDeadlineMs = 60_000;
+const readyDeadlineMs = 120_000;
 /** A service that ends so often before it is ready will not get there by itself. */
 const hopelessRestarts = 3;
 

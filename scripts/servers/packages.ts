@@ -37,6 +37,13 @@ export async function installPackages(state: State, missing: { mysql: boolean; r
   return packages;
 }
 
+/** Installs packages by their names, from lists of packages that are brought up to date first. */
+export async function installNamed(state: State, packages: readonly string[]): Promise<void> {
+  const log = join(state.dir, 'logs', 'apt.log');
+  await runLogged('apt-get', ['update'], log);
+  await runLogged('apt-get', ['install', '--yes', '--no-install-recommends', ...packages], log);
+}
+
 type Run = (command: string, args: string[]) => Promise<void>;
 
 async function firstKnown(candidates: string[][], run: Run): Promise<string[]> {

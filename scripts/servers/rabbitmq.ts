@@ -127,16 +127,20 @@ function environment(state: State, ports: BrokerPorts): NodeJS.ProcessEnv {
 
 function writeSettings(state: State, ports: BrokerPorts): void {
   const dir = join(state.dir, 'rabbitmq');
-  const files = certificateFiles(state, 'rabbitmq');
   mkdirSync(join(dir, 'data'), { recursive: true, mode: 0o700 });
   writeAtomically(join(dir, 'enabled_plugins'), '[rabbitmq_management].\n', 0o600);
-  writeAtomically(
-    join(dir, 'rabbitmq.conf'),
-    `# Nothing is said in the clear, neither by services nor by whoever holds the administrator's password. Who
+  writeAtomically(join(dir, 'rabbitmq.conf'), brokerSettings(state, ports), 0o600);
+}
+
+/** Understood by RabbitMQ 3.10 and 4 alike. The broker of compose.yaml has the same in deploy/rabbitmq.conf. */
+export function brokerSettings(state: State, ports: Pick<BrokerPorts, 'amqp' | 'management'>): string {
+  const ca = certificateFiles(state, 'ca').cert;
+  const files = certificateFiles(state, 'rabbitmq');
+  return `# Nothing is said in the clear, neither by services nor by whoever holds the administrator's password. Who
 # somebody is, the account tells, so nobody is asked for a certificate. Files are read again for new connections.
 listeners.tcp = none
 listeners.ssl.default = 127.0.0.1:${ports.amqp}
-ssl_options.cacertfile = ${certificateFiles(state, 'ca').cert}
+ssl_options.cacertfile = ${ca}
 ssl_options.certfile = ${files.cert}
 ssl_options.keyfile = ${files.key}
 ssl_options.versions.1 = tlsv1.3
@@ -145,7 +149,7 @@ ssl_options.verify = verify_none
 ssl_options.fail_if_no_peer_cert = false
 management.ssl.ip = 127.0.0.1
 management.ssl.port = ${ports.management}
-management.ssl.cacertfile = ${certificateFiles(state, 'ca').cert}
+management.ssl.cacertfile = ${ca}
 management.ssl.certfile = ${files.cert}
 management.ssl.keyfile = ${files.key}
 management.ssl.versions.1 = tlsv1.3
@@ -155,9 +159,7 @@ default_user = ${admin}
 default_pass = ${password(state, `rabbitmq:${admin}`)}
 default_user_tags.administrator = true
 default_vhost = armature
-`,
-    0o600,
-  );
+`;
 }
 
 async function ready(state: State, urls: BrokerUrls, process_: ProcessIdentity): Promise<void> {

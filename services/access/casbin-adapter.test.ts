@@ -8,6 +8,7 @@ import t from 'tap';
 import { casbinAdapter } from './casbin-adapter.ts';
 import { openTables, seedWith } from './testbed.ts';
 
+t.setTimeout(120_000);
 const tables = await openTables(t);
 const instance = await tables.instance();
 const ours = () => casbinAdapter(instance);
@@ -23,7 +24,16 @@ p, role:door, access.write, on-behalf
 g, user:root, role:root
 g, workload:door, role:door
 `;
-const subjects = ['user:ada', 'user:bo', 'client:reports', 'service:orders', 'workload:robot', 'role:a', 'role:b', 'role:c'];
+const subjects = [
+  'user:ada',
+  'user:bo',
+  'client:reports',
+  'service:orders',
+  'workload:robot',
+  'role:a',
+  'role:b',
+  'role:c',
+];
 const roles = ['role:a', 'role:b', 'role:c', 'role:d'];
 const permissions = ['orders.read', 'orders.place', 'catalog.read'];
 
@@ -103,7 +113,14 @@ for (const [name, adapterOf] of Object.entries(adapters)) {
     t.ok(await enforcer.enforce('user:bo', 'orders.read'), 'by a chain of roles');
     t.notOk(await enforcer.enforce('user:ada', 'orders.place'), 'not what no rule says');
     t.notOk(await enforcer.enforce('user:nobody', 'orders.read'), 'not who has no role');
-    t.strictSame(await rowsOf(enforcer), text.split('\n').map((row) => row.slice('p, '.length)).sort(), 'every row');
+    t.strictSame(
+      await rowsOf(enforcer),
+      text
+        .split('\n')
+        .map((row) => row.slice('p, '.length))
+        .sort(),
+      'every row',
+    );
 
     await enforcer.addPolicy('role:b', 'orders.place', 'any');
     t.ok(await enforcer.enforce('user:bo', 'orders.place'), 'a rule that was added');
@@ -137,9 +154,16 @@ t.test('random policies decide the same from a file and from our tables, also af
       await enforcer.addPolicy('role:d', 'orders.place', 'any');
     }
     await file.savePolicy();
-    const [again, mineAgain] = [await enforcerOf(new FileAdapter(join(folder, 'policy.csv'))), await enforcerOf(ours())];
+    const [again, mineAgain] = [
+      await enforcerOf(new FileAdapter(join(folder, 'policy.csv'))),
+      await enforcerOf(ours()),
+    ];
     t.strictSame(await rowsOf(mineAgain), await rowsOf(again), `rows after changes, round ${round}, seed ${seed}`);
-    t.strictSame(await decisionsOf(mineAgain), await decisionsOf(again), `decisions after, round ${round}, seed ${seed}`);
+    t.strictSame(
+      await decisionsOf(mineAgain),
+      await decisionsOf(again),
+      `decisions after, round ${round}, seed ${seed}`,
+    );
   }
 });
 
@@ -148,7 +172,11 @@ t.test('a part of the policy', async (t) => {
   const enforcer = new Enforcer();
   await enforcer.initWithModelAndAdapter(newModelFromString(modelText), adapter, true);
   await enforcer.loadFilteredPolicy({ p: ['role:root'], g: ['', 'role:root'] });
-  t.strictSame(await rowsOf(enforcer), ['role:root, access.grant, any', 'role:root, access.write, any', 'user:root, role:root']);
+  t.strictSame(await rowsOf(enforcer), [
+    'role:root, access.grant, any',
+    'role:root, access.write, any',
+    'user:root, role:root',
+  ]);
   t.ok(enforcer.isFiltered());
   await t.rejects(adapter.savePolicy(enforcer.getModel()), /loaded in part/);
 });
@@ -160,8 +188,16 @@ t.test('what is refused', async (t) => {
     ['another number of fields', () => adapter.addPolicy('p', 'p', ['role:a', 'orders.read']), /has 3 fields/],
     ['a grant twice', () => adapter.addPolicy('g', 'g', ['user:root', 'role:root']), /already/],
     ['a filter of everything', () => adapter.removeFilteredPolicy('p', 'p', 0, ''), /matches everything/],
-    ['a scope that is none', () => adapter.addPolicy('p', 'p', ['role:x', 'a.b', 'some']), /is not any, own or on-behalf/],
-    ['the last administrator', () => adapter.removePolicy('g', 'g', ['user:root', 'role:root']), /nobody would be left/],
+    [
+      'a scope that is none',
+      () => adapter.addPolicy('p', 'p', ['role:x', 'a.b', 'some']),
+      /is not any, own or on-behalf/,
+    ],
+    [
+      'the last administrator',
+      () => adapter.removePolicy('g', 'g', ['user:root', 'role:root']),
+      /nobody would be left/,
+    ],
   ] as const) {
     await t.rejects(work(), problem, name);
   }

@@ -66,7 +66,9 @@ export function casbinAdapter({ db, change, background }: AdapterOptions): Filte
     async savePolicy(model) {
       // What was filtered out would be deleted by it.
       if (filtered) throw new Error('a policy that was loaded in part cannot be saved as a whole');
-      await write('the whole policy was put by a Casbin enforcer', (tx, made, call) => replaceAll(tx, made, call, model));
+      await write('the whole policy was put by a Casbin enforcer', (tx, made, call) =>
+        replaceAll(tx, made, call, model),
+      );
       return true;
     },
     addPolicy: (section, type, fields) =>
@@ -90,7 +92,8 @@ export function casbinAdapter({ db, change, background }: AdapterOptions): Filte
 
 /** Throws unless our tables can hold such a row. */
 function kindOf(section: string, type: string, fields?: readonly string[]): Kind {
-  if (type !== section || (type !== 'p' && type !== 'g')) throw new Error(`there are p and g rows, but no ${type} rows`);
+  if (type !== section || (type !== 'p' && type !== 'g'))
+    throw new Error(`there are p and g rows, but no ${type} rows`);
   if (fields && fields.length !== widths[type]) throw new Error(`a ${type} row has ${widths[type]} fields`);
   return type;
 }

@@ -6,6 +6,7 @@ import { refusal } from '../../test/support/refusal.ts';
 import { startService } from '../../test/support/service.ts';
 import { any, clientOf, eventually, serviceClient } from './testbed.ts';
 
+t.setTimeout(120_000);
 const service = await startService(t, 'access', { env: { ARMATURE_GRANT_SWEEP_MS: '50' } });
 const admin = await clientOf(service, 'admin');
 const staff = await clientOf(service, 'bo');

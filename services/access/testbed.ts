@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { accessClient } from '@armature/clients';
 import type { Rule } from '@armature/proto/access/v1/access.ts';
 import { Scope } from '@armature/proto/access/v1/access.ts';
@@ -64,12 +65,13 @@ export async function serviceClient(service: RunningService, name: string): Prom
 
 export const any = (permission: string): Rule => ({ permission, scope: Scope.SCOPE_ANY });
 
-/** Asks again until it is so. */
+/** Asks again and again until it is so, and lets everything else of this process go on in between. */
 export async function eventually<T>(what: string, ask: () => Promise<T | undefined | false>, withinMs = 15_000) {
   const deadline = Date.now() + withinMs;
   for (;;) {
     const found = await ask();
     if (found) return found;
+    await sleep(5);
     if (Date.now() > deadline) throw new Error(`${what}: not within ${withinMs} ms`);
   }
 }

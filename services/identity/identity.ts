@@ -1,26 +1,23 @@
-import { type Built, type Config, newId, type Parts } from '@armature/runtime';
+import { type Built, type Call, type Config, type Database, newId, type Parts } from '@armature/runtime';
 import { mailTransport } from '@armature/runtime/mail.ts';
 import { isVerified } from './account.ts';
-import { accounts as accountsOf } from './accounts.ts';
-import { adapters } from './adapter.ts';
+import { type Accounts, accounts as accountsOf } from './accounts.ts';
 import { artifactStore } from './artifact-store.ts';
 import { bootstrap } from './bootstrap.ts';
 import { clientStore } from './client-store.ts';
 import type { config as spec } from './config.ts';
 import { serveHttps } from './https-server.ts';
-import { interactions } from './interactions.ts';
 import { sendLetters } from './jobs.ts';
 import { openKeyRing } from './key-ring.ts';
 import { landing } from './landing.ts';
 import { letterStore } from './letter-store.ts';
 import { passwords as passwordsOf } from './passwords.ts';
-import { openProvider } from './provider.ts';
 import { sealing as sealingOf } from './sealing.ts';
 import { identityService } from './service.ts';
 import { signIn as signInOf } from './sign-in.ts';
 import { payloadOf } from './signed-tokens.ts';
 import { site } from './site.ts';
-import { accountStore } from './store.ts';
+import { type AccountStore, accountStore } from './store.ts';
 import { throttle as throttleOf } from './throttle.ts';
 
 const startTimeoutMs = 25_000;
@@ -42,15 +39,16 @@ export async function identity({ background, config, db, log, registry }: Parts<
   if (config.bootstrapFile) {
     await bootstrap(config.bootstrapFile, { db, call: start, store, clients, passwords });
   }
-  const adapter = adapters(db, artifacts, (clientId) => db.read(null, (sql) => clients.metadata(sql, clientId)));
   const find = (userId: string) => db.read(null, (sql) => store.findOptional(sql, userId));
   const ring = await openKeyRing({
     db,
     sealing,
     call: start,
     periods: { periodS: config.keyPeriodS, leadS: config.keyLeadS, keptS: config.keyKeptS },
-    open: (keys) =>
-      openProvider({
+    async open(keys) {
+      const { adapters, openProvider } = await import('./openid.ts');
+      const adapter = adapters(db, artifacts, (clientId) => db.read(null, (sql) => clients.metadata(sql, clientId)));
+      return openProvider({
         issuer: config.tokenIssuer,
         keys,
         cookieKeys: sealing.cookieKeys,
@@ -67,7 +65,8 @@ export async function identity({ background, config, db, log, registry }: Parts<
         },
         remember: (token, times) => adapter(token.kind).upsert(token.jti, payloadOf(token, times), token.remainingTTL),
         failed,
-      }),
+      });
+    },
   });
   start.close();
 
@@ -78,7 +77,10 @@ export async function identity({ background, config, db, log, registry }: Parts<
     answer: site({
       ring,
       issuer: config.tokenIssuer,
-      interaction: interactions({ provider: () => ring.present().provider, signIn, sealing }),
+      async interaction(exchange) {
+        const { interactions } = await import('./openid.ts');
+        return interactions({ provider: ring.present().provider, signIn, sealing })(exchange);
+      },
       pages: landing({ db, accounts, passwords, sealing, background }),
       failed,
     }),
@@ -97,6 +99,7 @@ export async function identity({ background, config, db, log, registry }: Parts<
         background,
         registry,
       }),
+      { name: 'accounts never verified', everyMs: 60_000, sweep: (call) => eraseForgotten(db, store, accounts, call) },
       ...[artifacts, letters, store, throttle].map((kept, index) => ({
         name: ['artifacts', 'letters past', 'accounts past', 'attempts past'][index] ?? '',
         everyMs: 60_000,
@@ -111,4 +114,13 @@ export async function identity({ background, config, db, log, registry }: Parts<
       },
     },
   };
+}
+
+/** A registration that was never verified holds an address and a name of somebody who may not even know. */
+function eraseForgotten(db: Database, store: AccountStore, accounts: Accounts, call: Call): Promise<number> {
+  return db.transaction(call, async (tx) => {
+    const forgotten = await store.neverVerified(tx);
+    for (const userId of forgotten) await accounts.erase(tx, userId);
+    return forgotten.length;
+  });
 }

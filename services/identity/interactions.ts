@@ -10,23 +10,32 @@ const route = /^\/interaction\/([\w-]{1,64})(\/abort)?$/;
 const wrong = 'That address and password do not belong together, or the account is closed or not verified yet.';
 
 /** The pages between an authorization request and its answer: signing in, and letting a program in. */
-export function interactions(parts: { provider: () => Provider; signIn: SignIn; sealing: Sealing }): Page {
+export function interactions(parts: { provider: () => Promise<Provider>; signIn: SignIn; sealing: Sealing }): Page {
   const { sealing, signIn } = parts;
   const csrfOf = (uid: string) => sealing.sign(`interaction\0${uid}`);
 
-  async function show(exchange: Exchange, provider: Provider, interaction: Interaction, problem: string | null) {
+  async function show(
+    exchange: Exchange,
+    provider: Provider,
+    interaction: Interaction,
+    again?: { problem: string; email: string },
+  ) {
     const { response } = exchange;
     const client = await provider.Client.find(String(interaction.params.client_id));
-    const form = { action: `/interaction/${interaction.uid}`, csrf: csrfOf(interaction.uid), problem };
+    const form = {
+      action: `/interaction/${interaction.uid}`,
+      csrf: csrfOf(interaction.uid),
+      problem: again?.problem ?? null,
+    };
     const name = client?.clientName ?? client?.clientId ?? '';
     // Browsers hold the redirect that follows a form against the policy of its page.
-    secure(response, originOf(interaction.params.redirect_uri));
-    const hint = interaction.params.login_hint;
+    secure(response, `'self' ${originOf(interaction.params.redirect_uri)}`);
+    const known = again?.email ?? interaction.params.login_hint;
     const text =
       interaction.prompt.name === 'login'
-        ? loginPage({ ...form, client: name, email: typeof hint === 'string' ? hint : '' })
+        ? loginPage({ ...form, client: name, email: typeof known === 'string' ? known : '' })
         : consentPage({ ...form, client: name, scopes: String(interaction.params.scope ?? '').split(' ') });
-    sendPage(response, problem === null ? 200 : 401, text);
+    sendPage(response, again ? 401 : 200, text);
   }
 
   async function submit(exchange: Exchange, provider: Provider, interaction: Interaction, abort: boolean) {
@@ -38,10 +47,11 @@ export function interactions(parts: { provider: () => Provider; signIn: SignIn; 
       result = { error: 'access_denied', error_description: 'the person said no' };
     } else if (interaction.prompt.name === 'login') {
       const [email, password] = [form.get('email') ?? '', form.get('password') ?? ''];
-      const possible = email.length <= 254 && password.length <= 128;
+      const possible = email.length <= 254 && [...password].length <= 128;
       const clientId = String(interaction.params.client_id);
       const outcome = possible ? await signIn({ email, password, source, clientId }) : { kind: 'refused' as const };
-      if (outcome.kind === 'refused') return show(exchange, provider, interaction, wrong);
+      if (outcome.kind === 'refused')
+        return show(exchange, provider, interaction, { problem: wrong, email: email.slice(0, 254) });
       result = { login: { accountId: outcome.userId, amr: ['pwd'] } };
     } else {
       result = { consent: { grantId: await grantOf(provider, interaction) } };
@@ -54,7 +64,7 @@ export function interactions(parts: { provider: () => Provider; signIn: SignIn; 
     const [, uid, abort] = route.exec(exchange.url.pathname) ?? [];
     if (!uid) throw new PageError(404, 'not_found');
     // A request keeps the provider that it began with, also while keys change.
-    const provider = parts.provider();
+    const provider = await parts.provider();
     const interaction = await provider.interactionDetails(exchange.request, exchange.response).catch((error) => {
       throw error instanceof errors.SessionNotFound ? new PageError(400, 'session_expired') : error;
     });
@@ -63,7 +73,7 @@ export function interactions(parts: { provider: () => Provider; signIn: SignIn; 
       fromOurPages(exchange);
       return submit(exchange, provider, interaction, abort !== undefined);
     }
-    return show(exchange, provider, interaction, null);
+    return show(exchange, provider, interaction);
   };
 }
 

@@ -4,9 +4,15 @@ import type { KeyPeriods } from './key.ts';
 import { type SigningKey, turnKeys } from './key-store.ts';
 import type { Sealing } from './sealing.ts';
 
+/** The keys at one time, and the provider that signs with them, which is made when first asked for. */
+export interface KeySet {
+  keys: readonly SigningKey[];
+  provider(): Promise<Provider>;
+}
+
 export interface KeyRing {
-  /** The keys and their provider. A request keeps the pair that it began with. */
-  present(): { keys: readonly SigningKey[]; provider: Provider };
+  /** A request keeps the set that it began with. */
+  present(): KeySet;
   /** Follows the keys as time and other instances change them. */
   sweeper: Sweeper;
 }
@@ -20,13 +26,11 @@ export async function openKeyRing(parts: {
   sealing: Sealing;
   periods: KeyPeriods;
   call: Call;
-  open: (keys: readonly SigningKey[]) => Provider;
+  open: (keys: readonly SigningKey[]) => Promise<Provider>;
 }): Promise<KeyRing> {
   const { db, sealing, periods, open } = parts;
   const read = (call: Call) => db.transaction(call, (tx) => turnKeys(tx, sealing, periods));
-  const signature = (keys: readonly SigningKey[]) => keys.map(({ kid, phase }) => `${kid} ${phase}`).join();
-  const opened = (keys: readonly SigningKey[]) => ({ keys, provider: open(keys) });
-  let present = opened(await read(parts.call));
+  let present = keySet(await read(parts.call), open);
   return {
     present: () => present,
     sweeper: {
@@ -35,9 +39,25 @@ export async function openKeyRing(parts: {
       everyMs: Math.max(200, Math.min(15_000, (periods.leadS * 1_000) / 4)),
       async sweep(call) {
         const fresh = await read(call);
-        if (signature(fresh) !== signature(present.keys)) present = opened(fresh);
+        if (signature(fresh) !== signature(present.keys)) present = keySet(fresh, open);
         return 0;
       },
+    },
+  };
+}
+
+const signature = (keys: readonly SigningKey[]): string => keys.map(({ kid, phase }) => `${kid} ${phase}`).join();
+
+function keySet(keys: readonly SigningKey[], open: (keys: readonly SigningKey[]) => Promise<Provider>): KeySet {
+  let opening: Promise<Provider> | null = null;
+  return {
+    keys,
+    provider() {
+      opening ??= open(keys).catch((error: unknown) => {
+        opening = null;
+        throw error;
+      });
+      return opening;
     },
   };
 }

@@ -11,6 +11,12 @@ export interface SigningKey {
   privateJwk: JWK;
 }
 
+/** What everybody may know of a key. */
+export const publicPart = ({ privateJwk: { kty, crv, x, y, kid } }: SigningKey): JWK => ({
+  ...{ kty, crv, x, y, kid },
+  ...{ alg: 'ES256', use: 'sig' },
+});
+
 interface KeyRow {
   kid: string;
   private_jwk: Buffer;

@@ -114,7 +114,7 @@ export function letterStore({ mailTokenS }: { mailTokenS: number }) {
 
     async purge(sql: Sql): Promise<number> {
       const { affectedRows } = await sql.execute(
-        `delete from letter where expires_at < utc_timestamp(6) - interval ${keptDays} day limit 500`,
+        `delete from letter where expires_at < utc_timestamp(6) - interval if(state = 'SKIPPED', 1, ${keptDays}) day limit 500`,
       );
       return affectedRows;
     },

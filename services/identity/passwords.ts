@@ -1,10 +1,13 @@
-import { type Algorithm, hash, verify } from '@node-rs/argon2';
+import type { Algorithm } from '@node-rs/argon2';
 import { passwordsBusy } from './errors.ts';
 import * as weak from './weak-passwords.ts';
 
 /** What OWASP recommends for Argon2id: 19 MiB, two passes, one lane. */
 const parameters = { algorithm: 2 satisfies Algorithm.Argon2id, memoryCost: 19_456, timeCost: 2, parallelism: 1 };
 const current = `$argon2id$v=19$m=${parameters.memoryCost},t=${parameters.timeCost},p=${parameters.parallelism}$`;
+
+/** Loaded with the first password. */
+const argon2 = () => import('@node-rs/argon2');
 
 const limits = { sideBySide: 2, waitersMax: 200, waitTimeoutMs: 4_000 };
 
@@ -31,7 +34,7 @@ export const isCommon = (password: string): boolean => weak.isCommon(normalized(
 export function passwords(): Passwords {
   const turn = turns(limits);
   let dummy: Promise<string> | null = null;
-  const make = (password: string) => turn(() => hash(normalized(password), parameters));
+  const make = (password: string) => turn(async () => (await argon2()).hash(normalized(password), parameters));
   return {
     hash: make,
     async check(password, stored) {
@@ -40,7 +43,7 @@ export function passwords(): Passwords {
         throw error;
       });
       const against = stored ?? (await dummy);
-      const right = await turn(() => verify(against, normalized(password)));
+      const right = await turn(async () => (await argon2()).verify(against, normalized(password)));
       return { right: right && stored !== null, stale: !against.startsWith(current) };
     },
   };

@@ -1,7 +1,7 @@
 import { IncomingMessage } from 'node:http';
 import { createLocalJWKSet, errors, jwtVerify } from 'jose';
 import type { Payload, Token } from 'oidc-provider';
-import type { SigningKey } from './key-store.ts';
+import { publicPart, type SigningKey } from './key-store.ts';
 
 const paths = new Set(['/token/introspection', '/token/revocation']);
 const bodyBytesMax = 64 * 1024;
@@ -44,10 +44,9 @@ export async function withTokenId(
 }
 
 async function verifiedId(token: string, keys: readonly SigningKey[], issuer: string): Promise<string | null> {
-  const published = keys.map(({ privateJwk: { d: _, ...publicJwk } }) => publicJwk);
   try {
     const options = { issuer, typ: 'at+jwt', algorithms: ['ES256'] };
-    const { payload } = await jwtVerify(token, createLocalJWKSet({ keys: published }), options);
+    const { payload } = await jwtVerify(token, createLocalJWKSet({ keys: keys.map(publicPart) }), options);
     return payload.jti ?? null;
   } catch (error) {
     if (error instanceof errors.JOSEError) return null;

@@ -13,7 +13,7 @@ import { accounts as accountsOf } from './accounts.ts';
 import { artifactStore } from './artifact-store.ts';
 import { letterStore } from './letter-store.ts';
 import { migrations } from './migrations/index.ts';
-import type { Passwords } from './passwords.ts';
+import { type Passwords, passwords as realPasswords } from './passwords.ts';
 import { sealing as sealingOf } from './sealing.ts';
 import { signIn as signInOf } from './sign-in.ts';
 import { accountStore } from './store.ts';
@@ -87,6 +87,43 @@ t.test('a refused sign-in is the same for a known address and an unknown one', a
   ];
   t.equal(counts[0], counts[1], 'statements');
   t.strictSame(checked, ['hash of ada', null], 'and one comparison each');
+});
+
+t.test('a hash of other parameters is replaced at the sign-in', async (t) => {
+  const password = 'made in another time';
+  const { hash } = await import('@node-rs/argon2');
+  const old = await hash(password, { memoryCost: 8_192, timeCost: 1, parallelism: 1 });
+  await db.transaction(open('setup', 10_000), (tx) => store.setPassword(tx, 'ada', old));
+  const parts = {
+    db,
+    store,
+    passwords: realPasswords(),
+    throttle: throttleOf(db),
+    stopping: AbortSignal.timeout(60_000),
+  };
+  const outcome = await signInOf(parts)({ email: known, password, source: '192.0.2.9', clientId: 'cli' });
+  t.strictSame(outcome, { kind: 'signed_in', userId: 'ada' });
+  const { passwordHash } = await db.read(null, (sql) => store.find(sql, 'ada'));
+  t.match(passwordHash, /m=19456,t=2,p=1/);
+  t.match(await signInOf(parts)({ email: known, password, source: '192.0.2.9', clientId: 'cli' }), {
+    kind: 'signed_in',
+  });
+});
+
+t.test('registrations that nobody verifies are forgotten', async (t) => {
+  const userId = newId();
+  const wanted = { userId, email: 'late@example.org', displayName: 'Late', passwordHash: 'h' };
+  await inTransaction((tx) => accounts.register(tx, wanted));
+  const forgotten = () => db.transaction(open('test', 10_000), (tx) => store.neverVerified(tx));
+  t.notOk((await forgotten()).includes(userId));
+  await db.read(null, (sql) =>
+    sql.execute('update account set created_at = created_at - interval 8 day where user_id = ?', [userId]),
+  );
+  t.ok((await forgotten()).includes(userId));
+  await inTransaction(async (tx) => {
+    await accounts.erase(tx, userId);
+  });
+  t.match(await db.read(null, (sql) => store.find(sql, userId)), { state: 'ERASED', email: '', sequence: 2n });
 });
 
 t.test('failures slow an account down wherever they come from, known or not, and success forgets them', async (t) => {

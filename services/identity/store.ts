@@ -20,6 +20,8 @@ const events = {
 } as const;
 
 const signInsKeptDays = 90;
+/** A registration that is not verified by then was a mistake, or somebody else's. */
+const pendingDays = 7;
 
 /** What the row of an account may be given anew. */
 type Changes = Partial<Pick<Account, 'email' | 'displayName' | 'state' | 'verifiedEmail' | 'passwordHash'>>;
@@ -143,6 +145,16 @@ export function accountStore() {
 
     async forgetSignIns(tx: Tx, userId: string): Promise<void> {
       await tx.execute('delete from sign_in where user_id = ?', [userId]);
+    },
+
+    /** Accounts whose address nobody has verified in time, locked; those that others have locked are left out. */
+    async neverVerified(tx: Tx): Promise<string[]> {
+      const rows = await tx.query<{ user_id: string }>(
+        `select user_id from account
+         where state = 'PENDING' and created_at < utc_timestamp(6) - interval ${pendingDays} day
+         limit 50 for update skip locked`,
+      );
+      return rows.map(({ user_id }) => user_id);
     },
 
     /** Sweeps decoys and sign-ins that are past their time, a bounded number at once. */

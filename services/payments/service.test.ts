@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { PaymentState } from '@armature/proto/payments/v1/payments.ts';
 import t from 'tap';
 import { connectMysql } from '../../scripts/servers/mysql.ts';
+import { createDatabase } from '../../test/support/infra.ts';
 import { refusal } from '../../test/support/refusal.ts';
 import { developerCredentials, startService, token, workloadCertificate } from '../../test/support/service.ts';
 import { acquirerLog, booksInOrder, openBed, type Query } from './testbed.ts';
@@ -354,9 +355,11 @@ t.test('the ledger', async (t) => {
     t.strictSame(await bed.ledger.listEntries({ account: 'nothing' }), { entries: [], nextPageToken: '' });
   });
 
-  t.test('the database itself keeps what was written', async (t) => {
+  t.test('the database itself keeps what was written, and others out', async (t) => {
     const service_ = await connectMysql(service.database!.url);
+    const other = await createDatabase(t, 'orders');
     for (const sql of [
+      `select * from ${other.schema}.orders`,
       'update ledger_posting set amount_minor = 0',
       'delete from ledger_posting',
       'delete from ledger_entry',

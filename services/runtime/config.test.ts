@@ -1,5 +1,5 @@
 import t from 'tap';
-import { address, ConfigError, integer, oneOf, peer, readConfig, text, url } from './config.ts';
+import { address, ConfigError, integer, oneOf, peer, readConfig, source, text, url } from './config.ts';
 
 const spec = {
   host: address('HOST', 'where to listen'),
@@ -7,9 +7,16 @@ const spec = {
   level: oneOf('LEVEL', 'what to log', ['info', 'debug'], 'info'),
   database: url('DATABASE', 'mysql://…', ['mysql']),
   catalog: peer('catalog'),
+  access: peer('access', { fallback: [] }),
+  keys: source('KEYS', 'a file or a URL'),
   note: text('NOTE', 'anything', { fallback: '' }),
 };
-const good = { HOST: '127.0.0.1:80', DATABASE: 'mysql://u:secret@h/s', ARMATURE_PEER_CATALOG: 'a:1,b:2' };
+const good = {
+  HOST: '127.0.0.1:80',
+  DATABASE: 'mysql://u:secret@h/s',
+  ARMATURE_PEER_CATALOG: 'a:1,b:2',
+  KEYS: '/keys.json',
+};
 
 t.test('values and fallbacks', async (t) => {
   t.strictSame(readConfig(spec, { ...good, POOL: '7' }), {
@@ -18,6 +25,8 @@ t.test('values and fallbacks', async (t) => {
     level: 'info',
     database: 'mysql://u:secret@h/s',
     catalog: ['a:1', 'b:2'],
+    access: [],
+    keys: '/keys.json',
     note: '',
   });
 });
@@ -33,6 +42,11 @@ t.test('what is wrong is said with the name of the variable', async (t) => {
       name: 'another protocol',
       env: { DATABASE: 'http://u:secret@h' },
       says: 'DATABASE: its value is not a URL of mysql',
+    },
+    {
+      name: 'keys over http',
+      env: { KEYS: 'http://h/jwks' },
+      says: 'KEYS: "http://h/jwks" is neither a path nor an https',
     },
     {
       name: 'a bad peer',

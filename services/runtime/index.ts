@@ -6,7 +6,7 @@ export { type Param, type Sql, type Tx, utcDate } from './db/tx.ts';
 export { newId } from './id.ts';
 export { type Consumer, consume } from './messaging/messaging.ts';
 export { mayTouch } from './rpc/authorize.ts';
-export { type Call, type Caller, principalOf } from './rpc/call.ts';
+export { type Call, type Caller, principalOf, type Subject, subjectOf, type User } from './rpc/call.ts';
 export type { Client } from './rpc/client.ts';
 export { fieldMaskInvalid, RpcError, rpcError } from './rpc/errors.ts';
 export { closePage, openPage, type Page } from './rpc/paging.ts';

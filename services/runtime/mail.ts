@@ -2,7 +2,6 @@ import { createHash } from 'node:crypto';
 import { mkdir, open, rename } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
-import { createTransport } from 'nodemailer';
 
 /** A mail as it goes out: plain text, and the same as HTML. */
 export interface MailMessage {
@@ -27,10 +26,16 @@ export function mailTransport({ mailUrl, mailFrom }: { mailUrl: string; mailFrom
   return (message) => deliver({ ...message, from: mailFrom });
 }
 
+/** Loaded when the first mail is sent: an instance that sends none does without. */
+const nodemailer = () => import('nodemailer');
+
 function smtp(mailUrl: string): (message: Outgoing) => Promise<void> {
-  const transport = createTransport({ url: mailUrl, pool: true, maxConnections: 2, ...timeouts });
+  const transport = async () =>
+    (await nodemailer()).createTransport({ url: mailUrl, pool: true, maxConnections: 2, ...timeouts });
+  let open: ReturnType<typeof transport> | null = null;
   return async (message) => {
-    await transport.sendMail(message);
+    open ??= transport();
+    await (await open).sendMail(message);
   };
 }
 
@@ -39,8 +44,9 @@ function smtp(mailUrl: string): (message: Outgoing) => Promise<void> {
  * mail that is sent again takes its own place.
  */
 function maildir(folder: string): (message: Outgoing) => Promise<void> {
-  const compose = createTransport({ streamTransport: true, buffer: true, newline: 'unix' });
   return async (message) => {
+    const { createTransport } = await nodemailer();
+    const compose = createTransport({ streamTransport: true, buffer: true, newline: 'unix' });
     const { message: bytes } = await compose.sendMail(message);
     if (!Buffer.isBuffer(bytes)) throw new Error('the composed mail is not a buffer');
     for (const part of ['tmp', 'new', 'cur']) await mkdir(join(folder, part), { recursive: true });

@@ -1,6 +1,7 @@
 import { AccessServiceContract } from '@armature/proto/access/v1/contract.ts';
 import { CatalogServiceContract } from '@armature/proto/catalog/v1/contract.ts';
 import type { ServiceContract } from '@armature/proto/contract.ts';
+import { IdentityServiceContract } from '@armature/proto/identity/v1/contract.ts';
 import { InventoryServiceContract } from '@armature/proto/inventory/v1/contract.ts';
 import { NotificationServiceContract } from '@armature/proto/notifications/v1/contract.ts';
 import { OrderServiceContract } from '@armature/proto/orders/v1/contract.ts';
@@ -13,6 +14,7 @@ export const contracts: { service: string; contract: ServiceContract }[] = [
   { service: 'payments', contract: PaymentServiceContract },
   { service: 'payments', contract: LedgerServiceContract },
   { service: 'orders', contract: OrderServiceContract },
+  { service: 'identity', contract: IdentityServiceContract },
   { service: 'notifications', contract: NotificationServiceContract },
   { service: 'access', contract: AccessServiceContract },
 ];

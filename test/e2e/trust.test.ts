@@ -2,8 +2,11 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { accessClient, identityClient, inventoryClient, RpcError } from '@armature/clients';
 import t from 'tap';
+import { identityTrust } from '../../scripts/environment.ts';
+import { reservePorts } from '../../scripts/ports.ts';
+import { createVhost, testServers } from '../support/infra.ts';
 import { refusal } from '../support/refusal.ts';
-import { developerCredentials, startMesh, token } from '../support/service.ts';
+import { developerCredentials, startMesh, startService, token } from '../support/service.ts';
 import { signIn } from '../support/sign-in.ts';
 
 /** How soon what was taken away is refused, by the contract of RevokeRole. */
@@ -77,10 +80,32 @@ t.test('a deactivated account is refused with the token that it still has', asyn
   await untilDelivering(bo, true);
 });
 
-t.test('services that start anew know whom to trust', async (t) => {
-  const { database, vhost } = mesh.inventory!;
-  t.ok(database && vhost);
-  t.equal(await mesh.access!.stop(), 0);
-  // Access is away: the policy that was confirmed last stays in force.
+t.test('while access and identity are away, what they said last stays in force', async (t) => {
+  const codes = await Promise.all([mesh.access!.stop(), mesh.identity!.stop()]);
+  t.same(codes, [0, 0]);
   t.match(await bo!.inventory.receiveStock(delivery), { levels: [{ sku: 'TRUST-1' }] });
+  await t.rejects(eve!.inventory.receiveStock(delivery), refusal({ code: 'PERMISSION_DENIED' }));
+});
+
+t.test('a service that starts before those it trusts denies everything until they come', async (t) => {
+  const { state } = await testServers();
+  const vhost = await createVhost(t);
+  const [access, identity, identityHttps] = (await reservePorts(state, 3)).map((port) => `127.0.0.1:${port}`);
+  const shared = { vhost, peers: { access, identity }, tokens: identityTrust(identityHttps!) };
+  const inventory = await startService(t, 'inventory', shared);
+  const bearer = { value: '' };
+  const client = inventoryClient({ addresses: [inventory.grpc], tls, token: () => bearer.value || undefined });
+  t.teardown(() => client.close());
+  await t.rejects(client.receiveStock(delivery), refusal({ code: 'UNAVAILABLE' }));
+  const late = await startService(t, 'identity', { ...shared, grpc: identity, http: identityHttps });
+  await startService(t, 'access', { ...shared, grpc: access });
+  bearer.value = await signIn({ identity: late }, 'bo');
+  const deadline = Date.now() + 60_000;
+  for (;;) {
+    const answer = await client.receiveStock(delivery).catch((error: unknown) => error);
+    if (!(answer instanceof Error)) break;
+    if (!(answer instanceof RpcError && answer.code === 'UNAVAILABLE') || Date.now() > deadline) throw answer;
+    await sleep(50);
+  }
+  t.pass('it trusts them now');
 });

@@ -19,7 +19,7 @@ import {
 } from './infra.ts';
 import { mintToken, type TokenRequest, tokenFiles, tokenIssuer } from './token.ts';
 
-const startDeadlineMs = 30_000;
+const startDeadlineMs = 60_000;
 /** Longer than the ten seconds in which a service promises to drain. */
 const stopDeadlineMs = 12_000;
 

@@ -37,7 +37,9 @@ const batchMax = 500;
 const everyMs = 1_000;
 const keptDays = 7;
 const keptRows = 100_000;
-const countedMax = 1_000_000;
+const countedMax = 100_000;
+/** Rounds that are left out at most after failures, so that a time without access does not fill the log. */
+const restRoundsMax = 30;
 /** Request ids are made of batches under this name, so that the same batch is the same request. */
 const batches = '5f1c2a52-7d0b-4b0e-9f57-0a3f4d0d9c11';
 
@@ -54,7 +56,7 @@ export function decisionLog({ service, db, denials, send, registry }: DecisionLo
   });
   new Gauge({
     name: 'armature_decisions_pending',
-    help: 'Recorded decisions that access has not taken yet',
+    help: `Recorded decisions that access has not taken yet, counted up to ${countedMax}`,
     registers: [registry],
     async collect() {
       this.set(denials.size + (await db.read(null, (sql) => countDecisions(sql, countedMax))));
@@ -90,7 +92,24 @@ export function decisionLog({ service, db, denials, send, registry }: DecisionLo
       },
     },
   ];
-  if (send) sweepers.push({ name: 'decisions', everyMs, sweep: (call) => hand(call, send) });
+  let failures = 0;
+  let rest = 0;
+  const handOrRest = async (call: Call, to: SendDecisions): Promise<number> => {
+    if (rest > 0) {
+      rest -= 1;
+      return 0;
+    }
+    try {
+      const handed = await hand(call, to);
+      failures = 0;
+      return handed;
+    } catch (error) {
+      rest = Math.min(2 ** failures - 1, restRoundsMax);
+      failures += 1;
+      throw error;
+    }
+  };
+  if (send) sweepers.push({ name: 'decisions', everyMs, sweep: (call) => handOrRest(call, send) });
   return { sweepers, flush };
 }
 

@@ -24,6 +24,9 @@ export interface FollowerOptions {
 }
 
 const maxTextBytes = 16 * 1024 * 1024;
+/** Reading a large policy keeps calls waiting, so after one this service rests: it is busy with it a fifth of its time. */
+const largeMs = 20;
+const restMaxMs = 1_000;
 const backoffMs = { first: 50, most: 2_000 };
 
 /**
@@ -187,7 +190,12 @@ async function watch(on: Following, stopping: AbortSignal, onConfirmed: () => vo
     for await (const message of client.watchPolicy({ digest: on.digest() }, { signal })) {
       timer.refresh();
       const received = assembly.take(message);
+      const since = performance.now();
       if (received && on.receive(received)) onConfirmed();
+      const took = performance.now() - since;
+      // Access is held back meanwhile, and then sends the newest alone.
+      if (took > largeMs) await pause(Math.min(took * 4, restMaxMs), signal);
+      timer.refresh();
     }
   } catch (error) {
     throw silence.signal.aborted ? silence.signal.reason : error;

@@ -7,6 +7,7 @@ import {
 } from '@grpc/grpc-js';
 import type { VerifiedToken } from '../authz/tokens.ts';
 import type { Decide } from './authorize.ts';
+import { RpcError } from './errors.ts';
 
 type AnyHandler = (
   call: { getPeer(): string; metadata: { get(name: string): (string | Buffer)[] } },
@@ -28,7 +29,12 @@ export function channelz(guard: {
           if (allowed) handler(call, callback);
           else callback({ code: status.PERMISSION_DENIED, details: 'ops.channelz is not allowed' });
         })
-        .catch(() => callback({ code: status.UNAUTHENTICATED, details: 'no valid credentials' }));
+        .catch((error: unknown) => {
+          // Without keys a token that may be right is put off, as everywhere.
+          if (error instanceof RpcError && error.code === 'UNAVAILABLE') {
+            callback({ code: status.UNAVAILABLE, details: error.message });
+          } else callback({ code: status.UNAUTHENTICATED, details: 'no valid credentials' });
+        });
     };
   }
   const admit = async (call: Parameters<AnyHandler>[0]): Promise<boolean> => {

@@ -2,7 +2,7 @@ import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { createSecureContext } from 'node:tls';
-import type { Logger } from '../telemetry/log.ts';
+import type { CallLog } from './call.ts';
 
 export interface TlsFiles {
   certFile: string;
@@ -33,7 +33,10 @@ const pollMs = 2_000;
  * what is new once it is whole: a file that is half written, or a pair of which only one half has been
  * replaced, is left for the next look, and what was good before stays in use.
  */
-export function watchTls(files: TlsFiles, options: { log?: Logger; pollMs?: number } = {}): TlsWatch {
+export function watchTls(
+  files: TlsFiles,
+  options: { log?: Pick<CallLog, 'info' | 'warn'>; pollMs?: number } = {},
+): TlsWatch {
   const followers = new Set<(material: TlsMaterial) => void>();
   const paths = [files.certFile, files.keyFile, files.caFile] as const;
   let current = material(...(paths.map((path) => readFileSync(path)) as Triple));
@@ -75,7 +78,7 @@ export function watchTls(files: TlsFiles, options: { log?: Logger; pollMs?: numb
   };
 }
 
-function complain(log: Logger | undefined, error: unknown): void {
+function complain(log: Pick<CallLog, 'warn'> | undefined, error: unknown): void {
   const what = 'certificates not reloaded; the old ones stay';
   if (log) log.warn({ err: error }, what);
   // A program without a log of ours hears of it as node's own warnings are heard of.

@@ -1,0 +1,84 @@
+import type { X509Certificate } from 'node:crypto';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { connect } from 'node:tls';
+import { createLogger } from '@armature/runtime/telemetry/log.ts';
+import t from 'tap';
+import { issueCertificate } from '../../scripts/certificates.ts';
+import { serveHttps } from './https-server.ts';
+import { until } from './testbed.ts';
+
+const folder = mkdtempSync(join(tmpdir(), 'armature-https-'));
+t.teardown(() => rmSync(folder, { recursive: true, force: true }));
+const tls = { certFile: join(folder, 'cert.pem'), keyFile: join(folder, 'key.pem') };
+
+async function write(commonName: string): Promise<void> {
+  const { pem, keyPem } = await issueCertificate({ commonName, dns: ['localhost'] });
+  writeFileSync(tls.keyFile, keyPem);
+  writeFileSync(tls.certFile, pem);
+}
+
+const shown = (port: number, options: { maxVersion?: 'TLSv1.1' } = {}) =>
+  new Promise<string>((resolve, reject) => {
+    const socket = connect(
+      { port, host: '127.0.0.1', servername: 'localhost', rejectUnauthorized: false, ...options },
+      () => {
+        const certificate = socket.getPeerX509Certificate() as X509Certificate;
+        socket.destroy();
+        resolve(certificate.subject);
+      },
+    );
+    socket.on('error', reject);
+  });
+
+t.test('a certificate that is replaced is served without a restart, and half a pair is not', async (t) => {
+  await write('first');
+  const server = await serveHttps({
+    address: '127.0.0.1:0',
+    tls,
+    answer: (_request, response) => response.end('here'),
+    log: createLogger('test', 'error'),
+    reloadIntervalMs: 50,
+  });
+  t.teardown(() => server.close());
+  const port = Number(server.address.split(':')[1]);
+  t.equal(await shown(port), 'CN=first');
+  await t.rejects(shown(port, { maxVersion: 'TLSv1.1' }), 'old versions of TLS are not spoken');
+  const other = await issueCertificate({ commonName: 'half', dns: ['localhost'] });
+  writeFileSync(tls.certFile, other.pem);
+  for (let check = 0; check < 5; check += 1) t.equal(await shown(port), 'CN=first');
+  await write('second');
+  await until('the new certificate', async () => ((await shown(port)) === 'CN=second' ? true : undefined));
+});
+
+t.test('closing lets requests in progress finish', async (t) => {
+  await write('closing');
+  let finish = () => {};
+  const server = await serveHttps({
+    address: '127.0.0.1:0',
+    tls,
+    answer: (_request, response) => {
+      finish = () => response.end('done');
+    },
+    log: createLogger('test', 'error'),
+  });
+  const port = Number(server.address.split(':')[1]);
+  const text = new Promise<string>((resolve, reject) => {
+    const socket = connect({ port, host: '127.0.0.1', rejectUnauthorized: false }, () =>
+      socket.write('GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n'),
+    );
+    let received = '';
+    socket.on('data', (chunk) => {
+      received += chunk.toString();
+    });
+    socket.on('end', () => resolve(received));
+    socket.on('error', reject);
+  });
+  const initial = finish;
+  await until('the request to arrive', () => (finish === initial ? undefined : true));
+  const closed = server.close();
+  finish();
+  t.match(await text, /200 OK[\s\S]*done/);
+  await closed;
+});
