@@ -1,11 +1,4 @@
-import * as access from '@armature/proto/access/v1/contract.ts';
-import * as catalog from '@armature/proto/catalog/v1/contract.ts';
 import type { EventContract, ServiceContract } from '@armature/proto/contract.ts';
-import * as identity from '@armature/proto/identity/v1/contract.ts';
-import * as inventory from '@armature/proto/inventory/v1/contract.ts';
-import * as notifications from '@armature/proto/notifications/v1/contract.ts';
-import * as orders from '@armature/proto/orders/v1/contract.ts';
-import * as payments from '@armature/proto/payments/v1/contract.ts';
 
 /** A permission, and what needs it. */
 export interface KnownPermission {
@@ -19,11 +12,24 @@ export interface KnownPermission {
 /** What the runtime asks for by itself: channelz is not in a contract of ours. */
 const ofTheRuntime = { 'ops.channelz': '/grpc.channelz.v1.Channelz' } as const;
 
-// A contract that is missing here makes its permissions unknown; permissions.test.ts compares with the proto files.
-const modules: readonly object[] = [access, catalog, identity, inventory, notifications, orders, payments];
+/**
+ * The contracts of all services, loaded when first asked for: most of their messages are of no other use here, and an
+ * idle service does without them. What is missing here makes its permissions unknown; permissions.test.ts compares
+ * with the proto files.
+ */
+const loadContracts = (): Promise<object[]> =>
+  Promise.all([
+    import('@armature/proto/access/v1/contract.ts'),
+    import('@armature/proto/catalog/v1/contract.ts'),
+    import('@armature/proto/identity/v1/contract.ts'),
+    import('@armature/proto/inventory/v1/contract.ts'),
+    import('@armature/proto/notifications/v1/contract.ts'),
+    import('@armature/proto/orders/v1/contract.ts'),
+    import('@armature/proto/payments/v1/contract.ts'),
+  ]);
 
 /** Every permission that a contract names, by name. */
-export function knownPermissions(): KnownPermission[] {
+export async function knownPermissions(): Promise<KnownPermission[]> {
   const known = new Map<string, KnownPermission>();
   const at = (name: string): KnownPermission => {
     const found = known.get(name) ?? { name, methods: [], events: [] };
@@ -31,7 +37,7 @@ export function knownPermissions(): KnownPermission[] {
     return found;
   };
   for (const [name, path] of Object.entries(ofTheRuntime)) at(name).methods.push(path);
-  for (const exported of modules.flatMap((module): unknown[] => Object.values(module))) {
+  for (const exported of (await loadContracts()).flatMap((module): unknown[] => Object.values(module))) {
     if (isService(exported)) {
       for (const { permission, path } of Object.values(exported.methods)) at(permission).methods.push(path);
     } else if (isEvent(exported)) at(exported.permission).events.push(exported.type);

@@ -13,11 +13,9 @@ import { watchPolicy } from './watch.ts';
 const pageSize = 50;
 
 export function accessService(db: Database, store: AccessStore, own: OwnPolicy) {
-  const permissions = knownPermissions();
-  const known = new Set(permissions.map(({ name }) => name));
   return implement(AccessServiceContract, {
     async listPermissions() {
-      return { permissions };
+      return { permissions: await knownPermissions() };
     },
 
     async listRoles(message, call) {
@@ -28,6 +26,7 @@ export function accessService(db: Database, store: AccessStore, own: OwnPolicy) 
     },
 
     async putRole({ name, rules, expectedVersion }, call) {
+      const known = new Set((await knownPermissions()).map((permission) => permission.name));
       const unknown = rules.map(({ permission }) => permission).filter((permission) => !known.has(permission));
       if (unknown.length > 0) throw permissionUnknown(unknown);
       const twice = givenTwice(name, rules);
