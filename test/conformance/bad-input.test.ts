@@ -257,7 +257,7 @@ t.test('callers who are nobody', async (t) => {
   ][] = [
     ['without a certificate', async () => unauthenticated, (_, port) => ({ wire: port.nobody })],
     ['with a certificate of somebody else', async () => unauthenticated, (_, port) => ({ wire: port.foreign })],
-    ['with the certificate of a service that may not', async () => denied, (_, port) => ({ wire: port.notifications })],
+    ['with the certificate of a service that may nothing', async () => denied, (_, port) => ({ wire: port.acquirer })],
     [
       'without a token',
       async (_, method) => (inNobodysName.has(method.permission) ? undefined : denied),
