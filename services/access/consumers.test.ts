@@ -1,8 +1,9 @@
 import type { EventContract } from '@armature/proto/contract.ts';
 import { UserDeactivatedEvent, UserErasedEvent, UserReactivatedEvent } from '@armature/proto/identity/v1/contract.ts';
 import { newId } from '@armature/runtime';
-import { type ConfirmChannel, connect } from 'amqplib';
+import type { ConfirmChannel } from 'amqplib';
 import t from 'tap';
+import { connectBroker } from '../../test/support/infra.ts';
 import { startService } from '../../test/support/service.ts';
 import { clientOf, eventually } from './testbed.ts';
 
@@ -10,11 +11,9 @@ t.setTimeout(120_000);
 const service = await startService(t, 'access');
 const admin = await clientOf(service, 'admin');
 t.teardown(() => admin.close());
-const connection = await connect(service.vhost?.url('identity') ?? '');
+const connection = await connectBroker(service.vhost?.url('identity') ?? '');
 t.teardown(() => connection.close());
 const channel: ConfirmChannel = await connection.createConfirmChannel();
-// Whoever comes first declares it, as the services do.
-await channel.assertExchange('armature.events', 'topic', { durable: true });
 
 const sequences = new Map<string, number>();
 

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { notificationsClient } from '@armature/clients';
 import type { EventContract } from '@armature/proto/contract.ts';
 import { type Delivery, DeliveryState } from '@armature/proto/notifications/v1/notifications.ts';
@@ -20,10 +21,12 @@ const staffOf = (service: RunningService) => notificationsClient({ addresses: [s
 async function publisher(service: RunningService): Promise<{ channel: ConfirmChannel; close(): Promise<void> }> {
   const connection = await connectBroker(service.vhost?.url('orders') ?? '');
   const channel = await connection.createConfirmChannel();
-  // Whoever comes first declares it, as the services do.
   return { channel, close: () => connection.close() };
 }
 
+const attemptsMax = 50;
+
+/** Publishes until the broker has it, as a relay does: a queue that has only just been declared may refuse. */
 async function publish(
   channel: ConfirmChannel,
   event: EventContract,
@@ -31,24 +34,23 @@ async function publish(
   sequence: number,
   messageId: string = newId(),
 ) {
-  channel.publish(
-    'armature.events',
-    event.routingKey,
-    Buffer.from(event.message.encode(event.message.fromPartial(message)).finish()),
-    {
-      messageId,
-      type: event.type,
-      contentType: 'application/protobuf',
-      userId: 'orders',
-      headers: {
-        aggregate: event.aggregate,
-        'aggregate-id': message.orderId,
-        sequence: String(sequence),
-        'created-at-ms': String(Date.now()),
-      },
-    },
-  );
-  await channel.waitForConfirms();
+  const body = Buffer.from(event.message.encode(event.message.fromPartial(message)).finish());
+  const headers = {
+    aggregate: event.aggregate,
+    'aggregate-id': message.orderId,
+    sequence: String(sequence),
+    'created-at-ms': String(Date.now()),
+  };
+  const properties = { messageId, type: event.type, contentType: 'application/protobuf', userId: 'orders', headers };
+  for (let attempt = 1; ; attempt++) {
+    channel.publish('armature.events', event.routingKey, body, properties);
+    try {
+      return await channel.waitForConfirms();
+    } catch (error) {
+      if (attempt === attemptsMax || !(error instanceof Error) || error.message !== 'message nacked') throw error;
+      await sleep(100);
+    }
+  }
 }
 
 const orderOf = (orderId: string) => ({

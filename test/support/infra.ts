@@ -1,10 +1,12 @@
 import { randomBytes } from 'node:crypto';
+import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { brokerDialer } from '@armature/runtime/messaging/link.ts';
 import type { ChannelModel } from 'amqplib';
 import type { Connection, RowDataPacket } from 'mysql2/promise';
 import { ensureCertificates } from '../../scripts/certificates.ts';
 import { withLock } from '../../scripts/lock.ts';
+import { isAlive } from '../../scripts/processes.ts';
 import { type Progress, silent } from '../../scripts/progress.ts';
 import {
   brokerUrl,
@@ -53,6 +55,7 @@ async function openServers(progress: Progress): Promise<TestServers> {
     const ran = processes(state);
     const started = !known || !(await answer(known));
     await ensureCertificates(state);
+    if (started) forgetBroker(state);
     const servers = started ? await startServers(state, progress) : known;
     // Servers that only failed to answer once have been at work all the while, for tests that run beside this one.
     if (started && processes(state) !== ran) await dropLeftovers(state, servers);
@@ -65,7 +68,16 @@ async function openServers(progress: Progress): Promise<TestServers> {
 /** Which processes the private servers are, to tell a new start from an old one. */
 const processes = (state: State) => JSON.stringify([mysqlInstance(state)?.process, rabbitmqInstance(state)?.broker]);
 
-/** What tests that were killed have left on private servers. On servers given by URL it may be somebody's at work. */
+/**
+ * A private broker that has to be started begins with nothing: tests that were killed leave queues behind, and
+ * deleting them while the broker is still recovering them leaves it unable to make others of the same kind.
+ */
+function forgetBroker(state: State): void {
+  const broker = rabbitmqInstance(state)?.broker;
+  if (!broker || !isAlive(broker)) rmSync(join(state.dir, 'rabbitmq', 'data'), { recursive: true, force: true });
+}
+
+/** What tests that were killed have left on a private database. On one given by URL it may be somebody's at work. */
 async function dropLeftovers(state: State, servers: Servers): Promise<void> {
   if (mysqlInstance(state)) {
     await withConnection(servers.mysql.url, async (connection) => {
@@ -78,12 +90,6 @@ async function dropLeftovers(state: State, servers: Servers): Promise<void> {
       );
       for (const { name } of users) await connection.query("DROP USER ?@'%'", [name]);
     });
-  }
-  if (rabbitmqInstance(state)) {
-    const api = new BrokerApi(servers.rabbitmq.management);
-    const vhosts = (await api.request('GET', '/vhosts?columns=name')) as { name: string }[];
-    const left = vhosts.filter(({ name }) => name.startsWith('t-'));
-    await Promise.all(left.map(({ name }) => api.request('DELETE', `/vhosts/${name}`)));
   }
 }
 
