@@ -130,7 +130,7 @@ t.test('what is refused', async (t) => {
       name: 'more rules than there is room for',
       more: { rules: Array.from({ length: limits.rules }, (_, index) => rule('role:x', `x.p${index}`)) },
       reason: 'LIMIT_REACHED',
-      names: /room for 10000 rules/,
+      names: /room for 25000 rules/,
     },
   ]) {
     t.test(row.name, async (t) => {

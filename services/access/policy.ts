@@ -38,7 +38,7 @@ export interface Compiled {
 }
 
 /** Far below what the runtime takes, so that whatever is accepted here is accepted everywhere. */
-export const limits = { rules: 10_000, grants: 50_000, denied: 100_000, textLength: 8 * 1024 * 1024 } as const;
+export const limits = { rules: 25_000, grants: 50_000, denied: 100_000, textLength: 8 * 1024 * 1024 } as const;
 
 const administration = ['access.grant', 'access.write'] as const;
 

@@ -5,10 +5,15 @@ import { request } from 'node:https';
 import { OrderConfirmedEvent } from '@armature/proto/orders/v1/contract.ts';
 import { newId } from '@armature/runtime';
 import t from 'tap';
+import { certificateFiles } from '../../scripts/certificates.ts';
+import { identityTrust } from '../../scripts/environment.ts';
+import { commandLine, personPassword } from '../../scripts/people.ts';
 import { serviceNames } from '../../scripts/services.ts';
+import { signInPerson } from '../../scripts/sign-in/flows.ts';
+import { httpsTo } from '../../scripts/sign-in/https.ts';
 import { buy, wish } from '../e2e/shop.ts';
-import { connectBroker } from '../support/infra.ts';
-import { token, workloadCertificate } from '../support/service.ts';
+import { connectBroker, testServers } from '../support/infra.ts';
+import { startMesh, token, workloadCertificate } from '../support/service.ts';
 import { everyContract } from './access/contracts.ts';
 import { openPrincipals } from './access/principals.ts';
 import { askings } from './access/requests.ts';
@@ -120,6 +125,21 @@ t.test('planted where identity takes them', { skip: !scene.identity && 'there is
   for (const one of pagesOf(password, mailToken)) {
     answers.push({ place: 'page of identity', content: await visit(shop.service('identity').http, one) });
   }
+});
+
+t.test('planted by signing in', { skip: !scene.identity && 'there is no identity' }, async (t) => {
+  const { state } = await testServers();
+  // One that names itself as the issuer, as a client insists on.
+  const { identity } = await startMesh(t, ['identity'], {}, { realIdentity: true });
+  const { issuer } = identityTrust(identity!.http);
+  const https = httpsTo('service:identity', certificateFiles(state, 'ca').cert);
+  const ada = { issuer, https, ...commandLine, email: 'ada@example.org' };
+  const right = personPassword(state, 'ada');
+  canaries.push({ kind: 'password', value: right });
+  const { token: issued } = await signInPerson({ ...ada, password: right });
+  canaries.push({ kind: 'token', value: issued.split('.')[2]! });
+  await t.rejects(signInPerson({ ...ada, password: plant('password') }), /do not belong together/);
+  answers.push(...(await everywhere([identity!])));
 });
 
 interface Visit {
