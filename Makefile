@@ -78,7 +78,7 @@ ready: $(packages) $(generated)
 
 $(packages): package-lock.json
 	@scripts/require-node.sh
-	npm ci --no-fund --no-audit --loglevel=error
+	npm ci --prefer-offline --no-fund --no-audit --loglevel=error
 	@touch $@
 
 $(generated): $(contracts) | $(packages)
