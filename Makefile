@@ -10,6 +10,8 @@ export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 # npm writes this file as the last step of an installation.
 packages := node_modules/.package-lock.json
 generated := proto/gen/descriptors.binpb
+# tap is put together from the plugins that .taprc chooses, which only tests need.
+runner := node_modules/.tap-built
 contracts := $(shell find proto -name '*.proto' -not -path 'proto/gen/*') buf.gen.yaml scripts/generate.ts \
   $(wildcard scripts/protoc-gen-armature/*.ts)
 
@@ -54,7 +56,7 @@ call: ready ## Call a method: make call RPC=<package.Service/Method> DATA='{...}
 verify: ready ## Hold the running mesh to every invariant, and say what breaks them
 	@node scripts/verify.ts
 
-test: ready ## Run the tests; FILES="a.test.ts b.test.ts" chooses some
+test: ready $(runner) ## Run the tests; FILES="a.test.ts b.test.ts" chooses some
 	@node scripts/test.ts $(FILES)
 
 check: ready ## Check types, style, contracts and house rules
@@ -79,6 +81,10 @@ ready: $(packages) $(generated)
 $(packages): package-lock.json
 	@scripts/require-node.sh
 	npm ci --prefer-offline --no-fund --no-audit --loglevel=error
+	@touch $@
+
+$(runner): .taprc | $(packages)
+	@tap build > /dev/null
 	@touch $@
 
 $(generated): $(contracts) | $(packages)
