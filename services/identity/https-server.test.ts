@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { connect } from 'node:tls';
+import { type TlsWatch, watchTls } from '@armature/runtime/rpc/tls-files.ts';
 import { createLogger } from '@armature/runtime/telemetry/log.ts';
 import t from 'tap';
 import { issueCertificate } from '../../scripts/certificates.ts';
@@ -11,12 +12,19 @@ import { until } from './testbed.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'armature-https-'));
 t.teardown(() => rmSync(folder, { recursive: true, force: true }));
-const tls = { certFile: join(folder, 'cert.pem'), keyFile: join(folder, 'key.pem') };
+const [certFile, keyFile] = [join(folder, 'cert.pem'), join(folder, 'key.pem')];
+
+/** The files as a service watches them; nobody shows this server a certificate, so whom it trusts does not matter. */
+function watched(t: { teardown(undo: () => void): unknown }): TlsWatch {
+  const watch = watchTls({ certFile, keyFile, caFile: certFile }, { log: createLogger('test', 'error'), pollMs: 50 });
+  t.teardown(() => watch.stop());
+  return watch;
+}
 
 async function write(commonName: string): Promise<void> {
   const { pem, keyPem } = await issueCertificate({ commonName, dns: ['localhost'] });
-  writeFileSync(tls.keyFile, keyPem);
-  writeFileSync(tls.certFile, pem);
+  writeFileSync(keyFile, keyPem);
+  writeFileSync(certFile, pem);
 }
 
 const shown = (port: number, options: { maxVersion?: 'TLSv1.1' } = {}) =>
@@ -36,17 +44,16 @@ t.test('a certificate that is replaced is served without a restart, and half a p
   await write('first');
   const server = await serveHttps({
     address: '127.0.0.1:0',
-    tls,
+    tls: watched(t),
     answer: (_request, response) => response.end('here'),
     log: createLogger('test', 'error'),
-    reloadIntervalMs: 50,
   });
   t.teardown(() => server.close());
   const port = Number(server.address.split(':')[1]);
   t.equal(await shown(port), 'CN=first');
   await t.rejects(shown(port, { maxVersion: 'TLSv1.1' }), 'old versions of TLS are not spoken');
   const other = await issueCertificate({ commonName: 'half', dns: ['localhost'] });
-  writeFileSync(tls.certFile, other.pem);
+  writeFileSync(certFile, other.pem);
   for (let check = 0; check < 5; check += 1) t.equal(await shown(port), 'CN=first');
   await write('second');
   await until('the new certificate', async () => ((await shown(port)) === 'CN=second' ? true : undefined));
@@ -57,7 +64,7 @@ t.test('closing lets requests in progress finish', async (t) => {
   let finish = () => {};
   const server = await serveHttps({
     address: '127.0.0.1:0',
-    tls,
+    tls: watched(t),
     answer: (_request, response) => {
       finish = () => response.end('done');
     },

@@ -1,8 +1,8 @@
-import { readFile } from 'node:fs/promises';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { splitAddress } from '@armature/runtime/rpc/listener.ts';
+import type { TlsMaterial, TlsWatch } from '@armature/runtime/rpc/tls-files.ts';
 import type { Logger } from '@armature/runtime/telemetry/log.ts';
 
 const limits = {
@@ -16,7 +16,6 @@ const limits = {
   headerBytesMax: 16 * 1024,
   headersMax: 100,
   bodyBytesMax: 64 * 1024,
-  reloadIntervalMs: 10_000,
   drainMs: 4_000,
 };
 
@@ -29,21 +28,18 @@ export interface HttpsServer {
 
 export type Answer = (request: IncomingMessage, response: ServerResponse) => void;
 
-/** Serves HTTPS with the service's own certificate, which is read again when its file changes. */
+/** Serves HTTPS with the service's own certificate, always the newest. */
 export async function serveHttps(options: {
   address: string;
-  tls: { certFile: string; keyFile: string };
+  tls: TlsWatch;
   answer: Answer;
   log: Logger;
-  reloadIntervalMs?: number;
 }): Promise<HttpsServer> {
   const { tls, log, answer } = options;
   const { host, port } = splitAddress(options.address);
-  let files = await readPair(tls);
   const server = createServer(
     {
-      ...files,
-      minVersion: 'TLSv1.2',
+      ...contextOf(tls.current()),
       handshakeTimeout: limits.handshakeTimeoutMs,
       maxHeaderSize: limits.headerBytesMax,
       headersTimeout: limits.headersTimeoutMs,
@@ -68,22 +64,11 @@ export async function serveHttps(options: {
     server.once('error', reject);
     server.listen({ host, port, backlog: 512 }, resolve);
   });
-  // A pair read while it is being replaced does not match; it is left for the next round.
-  const reload = setInterval(() => {
-    readPair(tls)
-      .then((fresh) => {
-        if (fresh.cert.equals(files.cert) && fresh.key.equals(files.key)) return;
-        server.setSecureContext({ ...fresh, minVersion: 'TLSv1.2' });
-        files = fresh;
-        log.info('certificate of the HTTPS server reloaded');
-      })
-      .catch((error: unknown) => log.warn({ err: error }, 'certificate not reloaded; the old one stays'));
-  }, options.reloadIntervalMs ?? limits.reloadIntervalMs);
-  reload.unref();
+  const unfollow = tls.follow((material) => server.setSecureContext(contextOf(material)));
   return {
     address: `${host}:${(server.address() as AddressInfo).port}`,
     async close() {
-      clearInterval(reload);
+      unfollow();
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));
       server.closeIdleConnections();
       const impatient = setTimeout(() => server.closeAllConnections(), limits.drainMs);
@@ -92,7 +77,5 @@ export async function serveHttps(options: {
   };
 }
 
-async function readPair({ certFile, keyFile }: { certFile: string; keyFile: string }) {
-  const [cert, key] = await Promise.all([readFile(certFile), readFile(keyFile)]);
-  return { cert, key };
-}
+/** Callers show no certificate here, so there is nobody to trust. */
+const contextOf = ({ cert, key }: TlsMaterial) => ({ cert, key, minVersion: 'TLSv1.2' as const });

@@ -23,7 +23,14 @@ import { throttle as throttleOf } from './throttle.ts';
 const startTimeoutMs = 25_000;
 
 /** Puts the service together: accounts over gRPC, signing in over HTTPS, mail and keys in the background. */
-export async function identity({ background, config, db, log, registry }: Parts<Config<typeof spec>>): Promise<Built> {
+export async function identity({
+  background,
+  config,
+  db,
+  log,
+  registry,
+  tls,
+}: Parts<Config<typeof spec>>): Promise<Built> {
   const stopping = new AbortController();
   const sealing = sealingOf(config.identitySecret);
   const store = accountStore();
@@ -73,7 +80,7 @@ export async function identity({ background, config, db, log, registry }: Parts<
   const signIn = signInOf({ db, store, passwords, throttle, stopping: stopping.signal });
   const http = await serveHttps({
     address: config.identityAddress,
-    tls: { certFile: config.tlsCertFile, keyFile: config.tlsKeyFile },
+    tls,
     answer: site({
       ring,
       issuer: config.tokenIssuer,
