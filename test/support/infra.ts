@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { rmSync } from 'node:fs';
+import { existsSync, mkdirSync, rmSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { brokerDialer } from '@armature/runtime/messaging/link.ts';
 import type { ChannelModel } from 'amqplib';
@@ -22,7 +22,8 @@ import { mysqlInstance } from '../../scripts/servers/mysql.ts';
 import { rabbitmqInstance } from '../../scripts/servers/rabbitmq.ts';
 import { knownServers, type Servers, startServers } from '../../scripts/servers/servers.ts';
 import { serviceNames } from '../../scripts/services.ts';
-import { openTestState, type State } from '../../scripts/state.ts';
+import { openState, openTestState, type State } from '../../scripts/state.ts';
+import { runsDirectory, stopEverything } from '../../scripts/stop.ts';
 import { ensureTokenKey } from './token.ts';
 
 /** The part of a tap test that set-up needs: a place to say how to undo it. */
@@ -38,6 +39,27 @@ export interface TestServers {
 }
 
 let opened: Promise<TestServers> | undefined;
+let own: State | undefined;
+
+/**
+ * Gives this test file servers of its own, to be killed, stopped and starved without harm to the tests beside it.
+ * To be called before anything starts; the servers start at the first use of `testServers`, and are gone, with their
+ * data, when the test ends.
+ */
+export function ownServers(t: Teardown, name: string): State {
+  if (opened) throw new Error('servers were in use before ownServers was called');
+  const state = openState(join(runsDirectory(openTestState()), `${name}-${process.pid}`));
+  own = state;
+  // What the services' programs compile to is the same whatever servers they use.
+  const cache = join(openTestState().dir, 'compile-cache');
+  mkdirSync(cache, { recursive: true });
+  if (!existsSync(join(state.dir, 'compile-cache'))) symlinkSync(cache, join(state.dir, 'compile-cache'));
+  t.teardown(async () => {
+    await stopEverything(state, true);
+    rmSync(state.dir, { recursive: true, force: true });
+  });
+  return state;
+}
 
 /**
  * The servers that tests share. `make test` has started them; a test file run alone starts them and leaves them
@@ -49,7 +71,7 @@ export function testServers(progress: Progress = silent): Promise<TestServers> {
 }
 
 async function openServers(progress: Progress): Promise<TestServers> {
-  const state = openTestState();
+  const state = own ?? openTestState();
   return withLock(join(state.dir, 'servers.lock'), async () => {
     const known = knownServers(state);
     const ran = processes(state);
