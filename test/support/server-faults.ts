@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { isFree } from '../../scripts/ports.ts';
 import { isAlive, type ProcessIdentity } from '../../scripts/processes.ts';
 import { mysqlInstance, startMysql } from '../../scripts/servers/mysql.ts';
 import { findServerPrograms } from '../../scripts/servers/programs.ts';
@@ -18,7 +19,7 @@ export interface PrivateServer {
 export function databaseServer(state: State): PrivateServer {
   return privateServer(
     'database',
-    () => mysqlInstance(state)?.process,
+    () => mysqlInstance(state),
     async () => {
       const { mysql } = findServerPrograms();
       if (!mysql) throw new Error('this machine has no program to run a private database');
@@ -31,7 +32,10 @@ export function databaseServer(state: State): PrivateServer {
 export function brokerServer(state: State): PrivateServer {
   return privateServer(
     'broker',
-    () => rabbitmqInstance(state)?.broker,
+    () => {
+      const instance = rabbitmqInstance(state);
+      return instance && { process: instance.broker, port: instance.ports.amqp };
+    },
     async () => {
       const { rabbitmq, epmd } = findServerPrograms();
       if (!rabbitmq || !epmd) throw new Error('this machine has no programs to run a private broker');
@@ -42,22 +46,23 @@ export function brokerServer(state: State): PrivateServer {
 
 function privateServer(
   name: string,
-  find: () => ProcessIdentity | undefined,
+  find: () => { process: ProcessIdentity; port: number } | undefined,
   start: () => Promise<void>,
 ): PrivateServer {
-  const identity = () => {
+  const instance = () => {
     const found = find();
     if (!found) throw new Error(`the private ${name} has not been started`);
     return found;
   };
   return {
     get process() {
-      return identity();
+      return instance().process;
     },
     async kill() {
-      const victim = identity();
+      const { process: victim, port } = instance();
       if (isAlive(victim)) process.kill(victim.pid, 'SIGKILL');
-      while (isAlive(victim)) await sleep(10);
+      // A process counts as gone while the last of its threads still holds its sockets.
+      while (isAlive(victim) || !(await isFree(port))) await sleep(10);
     },
     start,
   };
