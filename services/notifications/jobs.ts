@@ -1,5 +1,6 @@
 import type { Background, Call, Database, Registry, Sweeper } from '@armature/runtime';
 import { Counter } from '@armature/runtime';
+import { crashPoint } from '@armature/runtime/crash-point.ts';
 import type { SendMail } from '@armature/runtime/mail.ts';
 import { afterFailure, backoffMs } from './delivery.ts';
 import { render } from './receipt.ts';
@@ -58,7 +59,9 @@ async function sendOne(
   const attempts = delivery.attempts + 1;
   let failure: string | null = null;
   try {
+    crashPoint('job.before-send');
     await send({ to: delivery.recipient, messageId: delivery.mailMessageId, ...render(delivery) });
+    crashPoint('job.sent');
   } catch (error) {
     failure = error instanceof Error ? error.message : String(error);
     call.log.warn({ err: error, delivery: delivery.deliveryId, attempts }, 'mail not sent');

@@ -19,7 +19,19 @@ t.test('crash points', async (t) => {
       const ended = spawnSync(process.execPath, ['--input-type=module', '-e', program], { encoding: 'utf8' });
       t.equal(ended.signal, signal);
       t.equal(ended.stdout, 'x'.repeat(reached));
+      t.equal(ended.stderr, signal ? 'killed at crash point relay.published\n' : '');
     });
+  }
+  for (const [work, spec] of [
+    ['/armature.orders.v1.OrderService/PlaceOrder', 'place-order.committed'],
+    ['sweep expired reservations', 'sweep-expired-reservations.committed'],
+  ]) {
+    const program = `import { armCrashPoints, crashPointOf } from ${JSON.stringify(module)};
+      armCrashPoints(${JSON.stringify(spec)});
+      crashPointOf(${JSON.stringify(work)}, 'before-commit');
+      crashPointOf(${JSON.stringify(work)}, 'committed');`;
+    const ended = spawnSync(process.execPath, ['--input-type=module', '-e', program], { encoding: 'utf8' });
+    t.match(ended, { signal: 'SIGKILL', stderr: `killed at crash point ${spec}\n` }, `around the commit of ${work}`);
   }
   for (const spec of ['relay.published:0', 'Relay', 'a:b', 'a b']) {
     t.throws(() => armCrashPoints(spec), { message: /is not of the form/ }, `refuses ${spec}`);

@@ -1,6 +1,9 @@
+import { writeSync } from 'node:fs';
+
 /**
  * Named places where a test may kill the process, to prove that what survives is enough. Unarmed, a
- * crash point costs one comparison. The kill is SIGKILL, so that no handler tidies up.
+ * crash point costs one comparison. The kill is SIGKILL, so that no handler tidies up;
+ * all that is left to say which point it was is a line on standard error.
  */
 let passesLeft: Map<string, number> | null = null;
 
@@ -24,9 +27,27 @@ export function crashPoint(name: string): void {
   if (passesLeft !== null) pass(passesLeft, name);
 }
 
+/**
+ * The crash points around a commit, of transactions that emit events: "place-order.before-commit" and
+ * "place-order.committed" for the method PlaceOrder. Work without a method has the words of its name instead,
+ * as in "sweep-expired-reservations.committed".
+ */
+export function crashPointOf(work: string, place: 'before-commit' | 'committed'): void {
+  if (passesLeft !== null) pass(passesLeft, `${kebab(work)}.${place}`);
+}
+
+function kebab(work: string): string {
+  return work
+    .slice(work.lastIndexOf('/') + 1)
+    .replace(/([a-z0-9])([A-Z])/g, '$1-$2')
+    .replaceAll(' ', '-')
+    .toLowerCase();
+}
+
 function pass(armed: Map<string, number>, name: string): void {
   const left = armed.get(name);
   if (left === undefined) return;
-  if (left > 1) armed.set(name, left - 1);
-  else process.kill(process.pid, 'SIGKILL');
+  if (left > 1) return void armed.set(name, left - 1);
+  writeSync(2, `killed at crash point ${name}\n`);
+  process.kill(process.pid, 'SIGKILL');
 }

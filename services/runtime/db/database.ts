@@ -1,6 +1,7 @@
 import type { EventContract } from '@armature/proto/contract.ts';
 import { type EntitySchema, MikroORM, type SqlEntityManager } from '@mikro-orm/mysql';
 import { CompiledQuery, type DatabaseConnection } from 'kysely';
+import { crashPointOf } from '../crash-point.ts';
 import type { Call } from '../rpc/call.ts';
 import { contention, dependencyUnavailable, requestIdReused } from '../rpc/errors.ts';
 import { decodeStatus } from '../rpc/status.ts';
@@ -231,7 +232,9 @@ async function attemptOnce<T>(backend: Backend, call: Call, work: (tx: Tx) => Pr
       await em.flush();
       await insertDecisions(tx, [call.audit]);
     }
+    if (events.length > 0) crashPointOf(call.name, 'before-commit');
     await em.commit();
+    if (events.length > 0) crashPointOf(call.name, 'committed');
     call.audit = null;
   } catch (error) {
     // A lock-wait timeout rolls back one statement only, so the transaction is always ended by hand.
