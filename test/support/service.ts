@@ -7,6 +7,7 @@ import { certificateFiles } from '../../scripts/certificates.ts';
 import { identityTrust, type ServiceRun, serviceEnvironment, type TokenTrust } from '../../scripts/environment.ts';
 import { writeBootstrap } from '../../scripts/people.ts';
 import { reservePorts } from '../../scripts/ports.ts';
+import { allFinished } from '../../scripts/servers/servers.ts';
 import { mainFile, presentServices, type ServiceName, servicePlans } from '../../scripts/services.ts';
 import { readJson, type State, tail } from '../../scripts/state.ts';
 import {
@@ -64,8 +65,20 @@ export interface RunningService {
   kill(): Promise<number | NodeJS.Signals>;
 }
 
-/** Starts one service on a schema and a virtual host of its own, and stops it when the test ends. */
-export async function startService(t: Teardown, name: string, options: StartOptions = {}): Promise<RunningService> {
+/** A service that has everything it needs to be started: a migrated schema, a virtual host, a folder, an environment. */
+export interface PreparedService {
+  name: string;
+  program: string;
+  env: NodeJS.ProcessEnv;
+  stateFile: string;
+  log: string;
+  database: TestDatabase | undefined;
+  vhost: TestVirtualHost | undefined;
+  dir: string;
+}
+
+/** Makes all that a service needs, but does not start it. What was made is gone when the test ends. */
+export async function prepareService(t: Teardown, name: string, options: StartOptions = {}): Promise<PreparedService> {
   const { state } = await testServers();
   const stores = !(name in servicePlans) || servicePlans[name as ServiceName].stores;
   const [database, vhost] = stores
@@ -101,10 +114,17 @@ export async function startService(t: Teardown, name: string, options: StartOpti
     await migrate(program, environment({ databaseUrl: database.migratorUrl }), join(dir, 'migrate.log'));
     await database.migrated();
   }
-  const service = spawnService(program, environment({}), join(dir, 'service.log'));
+  const log = join(dir, 'service.log');
+  return { name, program, env: environment({}), stateFile: run.stateFile, log, database, vhost, dir };
+}
+
+/** Starts one service on a schema and a virtual host of its own, and stops it when the test ends. */
+export async function startService(t: Teardown, name: string, options: StartOptions = {}): Promise<RunningService> {
+  const { program, env, stateFile, log, database, vhost, dir } = await prepareService(t, name, options);
+  const service = spawnService(program, env, log);
   const running = { ...service, name, dir, database, vhost, grpc: '', admin: '', http: '' };
   t.teardown(() => service.stop());
-  const addresses = await ready(name, service, run.stateFile);
+  const addresses = await ready(name, service, stateFile);
   return { ...running, ...addresses };
 }
 
@@ -131,6 +151,43 @@ export async function startMesh(
   { realIdentity = false }: MeshOptions = {},
 ): Promise<Mesh> {
   if (realIdentity && !names.includes('identity')) throw new Error('realIdentity needs identity among the services');
+  const plans = await planMesh(t, names, options, realIdentity);
+  // A test that fails half-way must not tear down while a start is still under way, so all starts are let finish.
+  const started = await allFinished(plans.map(({ name, start }) => startService(t, name, start)));
+  return Object.fromEntries(started.map((service) => [service.name, service]));
+}
+
+/** A service of a mesh, ready to be started at addresses that the others know. */
+export interface PreparedMember extends PreparedService {
+  addresses: Record<'grpc' | 'admin' | 'http', string | undefined>;
+}
+
+/** Makes all that a mesh needs, as startMesh does, and leaves it to the caller to start and restart its services. */
+export async function prepareMesh(
+  t: Teardown,
+  names: readonly string[] = presentServices(),
+  options: (name: string) => StartOptions = () => ({}),
+): Promise<PreparedMember[]> {
+  const { state } = await testServers();
+  const admins = await reservePorts(state, names.length);
+  const plans = await planMesh(t, names, options, false);
+  return allFinished(
+    plans.map(async ({ name, start }, index) => {
+      // Only the acquirer has no admin port: it is the outside world.
+      const admin = name === 'acquirer' ? undefined : `127.0.0.1:${admins[index]}`;
+      const addresses = { grpc: start.grpc, admin, http: start.http };
+      return { ...(await prepareService(t, name, { ...start, admin })), addresses };
+    }),
+  );
+}
+
+/** Chooses everybody's addresses before anybody starts, so that each can be told of all the others. */
+async function planMesh(
+  t: Teardown,
+  names: readonly string[],
+  options: StartOptions | ((name: string) => StartOptions),
+  realIdentity: boolean,
+): Promise<{ name: string; start: StartOptions }[]> {
   const { state } = await testServers();
   const vhost = await createVhost(t);
   const [identityPort, ...ports] = await reservePorts(state, 1 + names.length);
@@ -141,24 +198,20 @@ export async function startMesh(
     acquirer: { http: acquirer },
     identity: { grpc: peers.identity, http: identity },
   };
-  // A test that fails half-way must not tear down while a start is still under way, so all starts are let finish.
-  const starts = await Promise.allSettled(
-    names.map((name) =>
-      startService(t, name, {
+  return names.map((name) => {
+    const asked = typeof options === 'function' ? options(name) : options;
+    return {
+      name,
+      start: {
         vhost,
         ...(listen[name] ?? { grpc: addresses[name] }),
         ...(acquirer ? { acquirerUrl: `http://${acquirer}` } : {}),
         ...(realIdentity ? { tokens: identityTrust(identity) } : {}),
-        ...(typeof options === 'function' ? options(name) : options),
-        peers: { ...peers, ...(typeof options === 'function' ? options(name) : options).peers },
-      }),
-    ),
-  );
-  const failed = starts.find((start) => start.status === 'rejected');
-  if (failed) throw failed.reason;
-  return Object.fromEntries(
-    starts.flatMap((start) => (start.status === 'fulfilled' ? [[start.value.name, start.value]] : [])),
-  );
+        ...asked,
+        peers: { ...peers, ...asked.peers },
+      },
+    };
+  });
 }
 
 /** A certificate, its key and the CA that signed it, as paths and as the PEM that they hold. */
