@@ -14,6 +14,7 @@ export type Story =
   | 'timed out before authorizing'
   | 'timed out after capturing'
   | 'failed once'
+  | 'capture refused'
   | 'pending until later'
   | 'cancelled while running'
   | 'refunded'
@@ -66,6 +67,7 @@ const late = ['REJECTED TIME_LIMIT', 'CANCELLED TIME_LIMIT'];
 function endsOf({ story, cancel }: OrderNote): string[] {
   if (cancel === 'accepted') return ['CANCELLED CUSTOMER_REQUEST'];
   if (story === 'declined') return ['REJECTED PAYMENT_DECLINED', 'CANCELLED PAYMENT_DECLINED', ...late];
+  if (story === 'capture refused') return ['CANCELLED PAYMENT_DECLINED', ...late];
   if (story === 'hot item') return [...paid, 'REJECTED STOCK_INSUFFICIENT', ...late];
   return [...paid, ...late];
 }

@@ -21,6 +21,7 @@ const stories: Readonly<Record<Story, number>> = {
   'timed out before authorizing': 4,
   'timed out after capturing': 5,
   'failed once': 4,
+  'capture refused': 4,
   'pending until later': 6,
   'cancelled while running': 10,
   refunded: 6,
@@ -34,6 +35,7 @@ const cards: Partial<Record<Story, string>> = {
   'timed out before authorizing': 'card_timeout_before_auth',
   'timed out after capturing': 'card_timeout_after_capture',
   'failed once': 'card_error_once',
+  'capture refused': 'card_capture_declined',
   'pending until later': 'card_webhook',
 };
 
