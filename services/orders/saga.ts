@@ -98,6 +98,7 @@ function checkoutSaga(
   return defineSaga<CheckoutData>({
     name: 'checkout',
     limits: { ...patience, timeLimitMs },
+    harmless: ['lines', 'currencyCode', 'totalMinor', 'reservationId', 'paymentId'],
     steps: [
       {
         name: 'reserve-stock',
@@ -215,6 +216,7 @@ function cancellationSaga({ inventory, payments }: Others, store: OrderStore): S
   return defineSaga<CancellationData>({
     name: 'cancellation',
     limits: patience,
+    harmless: ['currencyCode', 'totalMinor', 'reservationId', 'paymentId'],
     steps: [
       { name: 'decide', local: true, pivot: true, async record() {} },
       {
