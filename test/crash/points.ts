@@ -30,4 +30,7 @@ export const pointsOf: Readonly<Record<string, readonly string[]>> = {
   notifications: own.notifications,
 };
 
+/** Points on no customer's way; the tests beside the code kill there. */
+export const pointsElsewhere = ['redrive.before-commit', 'redrive.committed'];
+
 export const allPoints: readonly string[] = [...new Set(Object.values(pointsOf).flat())];
