@@ -44,7 +44,7 @@ const settings: Partial<Record<string, Record<string, string>>> = {
 
 /** Runs the shop under fire, heals it, and holds it to its invariants and to what its customers were told. */
 export async function crash(t: Teardown, options: CrashOptions): Promise<CrashReport> {
-  const { seconds, seed, points = allPoints, customers = 12, say = () => undefined } = options;
+  const { seconds, seed, points = allPoints, customers = 20, say = () => undefined } = options;
   const unknown = points.filter((point) => !allPoints.includes(point));
   if (unknown.length > 0) throw new Error(`no crash point is called ${unknown.join(', ')}`);
   const random = seeded(seed);
