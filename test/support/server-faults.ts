@@ -1,9 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isFree } from '../../scripts/ports.ts';
-import { isAlive, type ProcessIdentity } from '../../scripts/processes.ts';
+import { isAlive, type ProcessIdentity, signal, stop } from '../../scripts/processes.ts';
 import { mysqlInstance, startMysql } from '../../scripts/servers/mysql.ts';
 import { findServerPrograms } from '../../scripts/servers/programs.ts';
-import { rabbitmqInstance, startRabbitmq } from '../../scripts/servers/rabbitmq.ts';
+import { evaluateInBroker, rabbitmqInstance, startRabbitmq } from '../../scripts/servers/rabbitmq.ts';
 import type { State } from '../../scripts/state.ts';
 
 /** A private database or broker, as something to be killed and started again. */
@@ -12,6 +12,11 @@ export interface PrivateServer {
   readonly process: ProcessIdentity;
   /** Ends it as a power cut would, and waits until it is gone. */
   kill(): Promise<void>;
+  /** Ends it in its own way, connections and all, and waits until it is gone. */
+  stop(): Promise<void>;
+  /** Lets it do nothing, and answer nothing, until `resume`; to those connected it is there all the while. */
+  pause(): void;
+  resume(): void;
   /** Starts it on its port and data, and waits until it serves. Does nothing while it runs. */
   start(): Promise<void>;
 }
@@ -44,6 +49,9 @@ export function brokerServer(state: State): PrivateServer {
   );
 }
 
+/** A server that takes longer to stop by itself would be killed, which is another fault than the one asked for. */
+const stopGraceMs = 60_000;
+
 function privateServer(
   name: string,
   find: () => { process: ProcessIdentity; port: number } | undefined,
@@ -54,16 +62,51 @@ function privateServer(
     if (!found) throw new Error(`the private ${name} has not been started`);
     return found;
   };
+  // A process counts as gone while the last of its threads still holds its sockets.
+  const gone = async () => {
+    const { process: victim, port } = instance();
+    while (isAlive(victim) || !(await isFree(port))) await sleep(10);
+  };
   return {
     get process() {
       return instance().process;
     },
     async kill() {
-      const { process: victim, port } = instance();
+      const { process: victim } = instance();
       if (isAlive(victim)) process.kill(victim.pid, 'SIGKILL');
-      // A process counts as gone while the last of its threads still holds its sockets.
-      while (isAlive(victim) || !(await isFree(port))) await sleep(10);
+      await gone();
     },
+    async stop() {
+      await stop(instance().process, stopGraceMs);
+      await gone();
+    },
+    pause: () => void signal(instance().process, 'SIGSTOP'),
+    resume: () => void signal(instance().process, 'SIGCONT'),
     start,
   };
+}
+
+/** What a broker can be short of. */
+export type Resource = 'memory' | 'disk';
+
+const shortage: Readonly<Record<Resource, { begin: string; end: string }>> = {
+  memory: {
+    begin: 'rpc:call(N, vm_memory_monitor, set_vm_memory_high_watermark, [0.00001])',
+    end: 'rpc:call(N, vm_memory_monitor, set_vm_memory_high_watermark, [0.9])',
+  },
+  disk: {
+    begin: 'rpc:call(N, rabbit_disk_monitor, set_disk_free_limit, ["1000000GB"])',
+    end: 'rpc:call(N, rabbit_disk_monitor, set_disk_free_limit, ["1MB"])',
+  },
+};
+
+/** Makes the private broker believe that it is short of something: from then on it blocks whoever publishes. */
+export const raiseAlarm = (state: State, resource: Resource): Promise<void> =>
+  tellBroker(state, shortage[resource].begin);
+export const clearAlarm = (state: State, resource: Resource): Promise<void> =>
+  tellBroker(state, shortage[resource].end);
+
+async function tellBroker(state: State, expression: string): Promise<void> {
+  const answer = await evaluateInBroker(state, expression);
+  if (answer !== 'ok') throw new Error(`the broker answered ${answer}`);
 }

@@ -18,6 +18,8 @@ export interface Link {
   connected(): boolean;
   /** True while the broker takes no publishes from this connection, because it is short of memory or disk. */
   blocked(): boolean;
+  /** Runs `act` whenever the broker begins to block this connection. */
+  onBlocked(act: () => void): void;
   /** Keeps a channel for as long as the link lives, and runs `setup` on each new one. */
   hold(name: string, setup: (channel: ConfirmChannel) => Promise<void>): HeldChannel;
   /** Runs `work` on a channel of its own. Rejects when not connected, or with what the broker refused. */
@@ -35,6 +37,7 @@ interface LinkState {
   readonly dial: () => Promise<ChannelModel>;
   model: ChannelModel | null;
   blocked: boolean;
+  readonly whenBlocked: Set<() => void>;
   /** Resolves with the next connection, or the one there is. */
   arrival: PromiseWithResolvers<ChannelModel>;
 }
@@ -60,12 +63,13 @@ interface DialOptions {
 export function openLink(options: LinkOptions): Link {
   const state: LinkState = {
     options,
-    backoffMs: options.backoffMs ?? { first: 100, longest: 10_000 },
+    backoffMs: options.backoffMs ?? { first: 100, longest: 3_000 },
     stopped: new AbortController(),
     held: new Set(),
     dial: dialer(options),
     model: null,
     blocked: false,
+    whenBlocked: new Set(),
     arrival: Promise.withResolvers(),
   };
   const { log, name } = options;
@@ -73,6 +77,7 @@ export function openLink(options: LinkOptions): Link {
   return {
     connected: () => state.model !== null,
     blocked: () => state.blocked,
+    onBlocked: (act) => void state.whenBlocked.add(act),
     hold(channelName, setup) {
       const connection = () => state.arrival.promise;
       const held = holdChannel({ name: channelName, log, backoffMs: state.backoffMs, setup, connection });
@@ -90,7 +95,8 @@ export function openLink(options: LinkOptions): Link {
     async close() {
       await Promise.all([...state.held].map((held) => held.release()));
       state.stopped.abort();
-      if (state.model) await shut(state.model);
+      // A broker that blocks a connection does not read from it either, so it would not answer a farewell.
+      if (state.model) await (state.blocked ? cutOff(state.model) : shut(state.model));
       await running;
     },
   };
@@ -133,6 +139,7 @@ function watch(state: LinkState, model: ChannelModel): Promise<void> {
   model.on('blocked', (reason) => {
     state.blocked = true;
     log.error({ connection, reason }, 'broker blocks publishing');
+    for (const act of state.whenBlocked) act();
   });
   model.on('unblocked', () => {
     state.blocked = false;
@@ -162,6 +169,10 @@ function dialer(options: LinkOptions): () => Promise<ChannelModel> {
 /** Ends a connection politely if it answers within 2 s, else by destroying its socket. */
 async function shut(model: ChannelModel): Promise<void> {
   await quietly(model.close());
+  cutOff(model);
+}
+
+function cutOff(model: ChannelModel): void {
   // amqplib has no way to abort a connection whose peer is silent, and its types hide the socket.
   const { stream } = model.connection as unknown as { stream?: { destroy(error?: Error): void } };
   stream?.destroy(new Error('the connection was given up'));

@@ -32,13 +32,20 @@ export interface PublisherLimits {
 
 /**
  * Publishes on one confirm channel of `link`, in the order of the calls. While the broker blocks the
- * connection nothing new is accepted, because amqplib would buffer it without end.
+ * connection nothing new is accepted, because amqplib would buffer it without end. What is on its way then is given
+ * up, since nobody knows when it will arrive; the connection is not: the next would be blocked as well, and the broker
+ * keeps those that it has blocked for as long as it is short of something.
  */
 export function openPublisher(link: Link, user: string, limits: PublisherLimits): Publisher {
   // Messages the broker returned; the return always comes before the confirm of the same message.
   let returned = new Set<string>();
   let unconfirmed = 0;
   let emptied = Promise.withResolvers<void>();
+  /** How to stop waiting for each message on its way. */
+  const underWay = new Set<() => void>();
+  link.onBlocked(() => {
+    for (const giveUp of underWay) giveUp();
+  });
   const held = link.hold('publish', async (channel) => {
     returned = new Set();
     channel.on('return', (message) => returned.add(message.properties.messageId));
@@ -57,11 +64,19 @@ export function openPublisher(link: Link, user: string, limits: PublisherLimits)
       const timer = setTimeout(() => {
         link.reset(`no confirm within ${limits.confirmTimeoutMs} ms`);
       }, limits.confirmTimeoutMs);
+      const giveUp = () => {
+        clearTimeout(timer);
+        underWay.delete(giveUp);
+        reject(dependencyUnavailable('broker', new Error('publishing is blocked')));
+      };
       const options = { ...properties, userId: user, mandatory: true, persistent: true };
       unconfirmed += 1;
+      underWay.add(giveUp);
       try {
         channel.publish(exchange, routingKey, body, options, (error: unknown) => {
+          // Also for a message that was given up: it counts as unconfirmed for as long as amqplib keeps it.
           clearTimeout(timer);
+          underWay.delete(giveUp);
           settle();
           if (error) reject(dependencyUnavailable('broker', error));
           else resolve(returned.delete(properties.messageId) ? 'unrouted' : 'routed');
@@ -69,6 +84,7 @@ export function openPublisher(link: Link, user: string, limits: PublisherLimits)
       } catch (error) {
         // amqplib throws before it sends anything, so there will be no confirm.
         clearTimeout(timer);
+        underWay.delete(giveUp);
         settle();
         reject(dependencyUnavailable('broker', error));
       }
@@ -91,7 +107,7 @@ export function openPublisher(link: Link, user: string, limits: PublisherLimits)
       const late = new Promise<void>((resolve) => {
         timer = setTimeout(resolve, timeoutMs);
       });
-      if (unconfirmed > 0) await Promise.race([emptied.promise, late]);
+      if (unconfirmed > 0 && !link.blocked()) await Promise.race([emptied.promise, late]);
       clearTimeout(timer);
       await held.release();
     },
