@@ -90,6 +90,8 @@ export function chaos({ random, durationMs, points }: ChaosOptions): Chaos {
       if (point) visits.set(point, (visits.get(point) ?? 0) + 1);
       if (!raging) return;
       lives.set(victim.name, prepare(victim));
+      // Whoever gave up waits as long as the supervisor makes it wait: what it needs is not there yet.
+      if (!signal) return;
       later(victim, random.between(0, 300), () => {
         victim.revive();
         // Some do not live to see that they are ready.
@@ -121,8 +123,8 @@ export function chaos({ random, durationMs, points }: ChaosOptions): Chaos {
       await Promise.all([
         timed('database', 'everything at once', () => database.start()),
         timed('broker', 'everything at once', () => broker.start()),
-        reviveAll(mesh),
       ]);
+      await reviveAll(mesh);
     },
   };
 
@@ -153,13 +155,13 @@ export function chaos({ random, durationMs, points }: ChaosOptions): Chaos {
 
 /** Does what somebody at `make up` would: whatever waits for its restart is started. */
 async function reviveAll(mesh: CrashMesh): Promise<void> {
-  const deadline = performance.now() + 60_000;
+  const deadline = performance.now() + 120_000;
   // A process that was just killed may still count as ready, so all must have been seen not to be.
   await sleep(200);
   while (mesh.victims.some((victim) => !victim.ready)) {
     const waiting = mesh.victims.filter((victim) => !victim.ready).map(({ name }) => name);
-    if (performance.now() > deadline) throw new Error(`not ready within 60 s: ${waiting.join(', ')}`);
+    if (performance.now() > deadline) throw new Error(`not ready within 120 s: ${waiting.join(', ')}`);
     for (const victim of mesh.victims) victim.revive();
-    await sleep(250);
+    await sleep(1_000);
   }
 }
