@@ -1,4 +1,5 @@
 import { type Call, pause } from '@armature/runtime';
+import { raceGate } from '@armature/runtime/race-gate.ts';
 import { Counter, Histogram, latencyBuckets, type Registry } from '@armature/runtime/telemetry/metrics.ts';
 import { type HttpAnswer, type HttpQuestion, httpClient } from './acquirer-http.ts';
 import { type Answer, readAnswer } from './answer.ts';
@@ -53,6 +54,8 @@ export function acquirer(options: AcquirerOptions): Acquirer {
   /** One request under a deadline; everything that is not a whole answer is "unknown". */
   const ask = async (call: Call, kind: OperationKind, what: string, question: Question): Promise<Answer> => {
     if (call.inTransaction) throw new Error(`${what}: the acquirer must not be asked inside a transaction`);
+    const pass = raceGate(call);
+    if (pass) await pass(`call acquirer ${what}`);
     const timeoutMs = Math.min(question.timeoutMs, call.deadline - Date.now());
     const stop = metrics.seconds.startTimer({ operation: what });
     const answer = await sendOrUnknown(call, { ...question, timeoutMs });

@@ -11,6 +11,7 @@ import { purgeAnswers } from './db/answers.ts';
 import { type Database, openDatabase } from './db/database.ts';
 import { type Consumer, startMessaging } from './messaging/messaging.ts';
 import { opsService } from './ops/service.ts';
+import { armRaceGate } from './race-gate.ts';
 import { admission } from './rpc/admission.ts';
 import { authorize } from './rpc/authorize.ts';
 import type { Call } from './rpc/call.ts';
@@ -85,6 +86,7 @@ export async function startService<S extends ConfigSpec & typeof runtimeVariable
 ): Promise<RunningService> {
   armCrashPoints(config.crashPoints);
   const { name } = definition;
+  await armRaceGate(config.raceGate, name);
   const registry = createRegistry(name);
   const open = background(name, log);
   const tls = watchTls({ certFile: config.tlsCertFile, keyFile: config.tlsKeyFile, caFile: config.tlsCaFile }, { log });

@@ -2,6 +2,7 @@ import type { EventContract } from '@armature/proto/contract.ts';
 import { type EntitySchema, MikroORM, type SqlEntityManager } from '@mikro-orm/mysql';
 import { CompiledQuery, type DatabaseConnection } from 'kysely';
 import { crashPointOf } from '../crash-point.ts';
+import { raceGate } from '../race-gate.ts';
 import type { Call } from '../rpc/call.ts';
 import { contention, dependencyUnavailable, requestIdReused } from '../rpc/errors.ts';
 import { decodeStatus } from '../rpc/status.ts';
@@ -169,18 +170,34 @@ async function prepareSession(connection: DatabaseConnection, statementTimeoutMs
   await run(`set session time_zone = '+00:00', innodb_lock_wait_timeout = 5, ${timeout}`);
 }
 
-function sqlOf(em: SqlEntityManager): Sql {
+/** `pass` is there only while a test holds statements back. */
+function sqlOf(em: SqlEntityManager, pass: ((sql: string) => Promise<void>) | null): Sql {
+  const query: Sql['query'] = (sql, params = []) => em.execute(sql, params as unknown[], 'all');
+  const execute: Sql['execute'] = (sql, params = []) => em.execute(sql, params as unknown[], 'run');
+  if (!pass) return { em, query, execute };
   return {
     em,
-    query: (sql, params = []) => em.execute(sql, params as unknown[], 'all'),
-    execute: (sql, params = []) => em.execute(sql, params as unknown[], 'run'),
+    query: (sql, params) => pass(sql).then(() => query(sql, params)),
+    execute: (sql, params) => pass(sql).then(() => execute(sql, params)),
   };
 }
+
+/** How a call's transaction passes the race gate; null unless a test has armed it. */
+async function gateOf(call: Call, em: SqlEntityManager): Promise<((point: string) => Promise<void>) | null> {
+  const pass = raceGate(call);
+  if (!pass) return null;
+  // Names the connection, so that the test can ask the server whether it waits for a lock.
+  const [row] = await em.execute<{ id: number | string }[]>('select connection_id() as id');
+  return (point) => pass(point, Number(row?.id));
+}
+
+const sqlPoint = (pass: ((point: string) => Promise<void>) | null) =>
+  pass && ((sql: string) => pass(`sql ${sql.replace(/\s+/g, ' ').trim()}`));
 
 async function read<T>(backend: Backend, call: Call | null, work: (sql: Sql) => Promise<T>): Promise<T> {
   const release = await backend.gate.enter(call ? () => call.signal : undefined);
   try {
-    return await work(sqlOf(backend.orm.em.fork()));
+    return await work(sqlOf(backend.orm.em.fork(), sqlPoint(raceGate(call))));
   } catch (error) {
     throw isLost(error) ? dependencyUnavailable('database', error) : error;
   } finally {
@@ -213,12 +230,14 @@ async function attemptOnce<T>(backend: Backend, call: Call, work: (tx: Tx) => Pr
   const { options, metrics } = backend;
   const em = backend.orm.em.fork();
   await em.begin();
+  let pass: ((point: string) => Promise<void>) | null = null;
   const events: EmittedEvent[] = [];
   const after: (() => void)[] = [];
   let result: T;
   try {
+    pass = await gateOf(call, em);
     const tx: Tx = {
-      ...sqlOf(em),
+      ...sqlOf(em, sqlPoint(pass)),
       emit: (event, message, sequence) => events.push({ event, message, sequence }),
       afterCommit: (action) => after.push(action),
     };
@@ -232,11 +251,13 @@ async function attemptOnce<T>(backend: Backend, call: Call, work: (tx: Tx) => Pr
       await em.flush();
       await insertDecisions(tx, [call.audit]);
     }
+    if (pass) await pass('commit');
     if (events.length > 0) crashPointOf(call.name, 'before-commit');
     await em.commit();
     if (events.length > 0) crashPointOf(call.name, 'committed');
     call.audit = null;
   } catch (error) {
+    if (pass) await pass('rollback');
     // A lock-wait timeout rolls back one statement only, so the transaction is always ended by hand.
     await em.rollback().catch((cause: unknown) => options.log.warn({ err: cause }, 'rollback failed'));
     metrics.transactions.inc({ outcome: 'rolled_back' });

@@ -7,6 +7,7 @@ import {
   status,
 } from '@grpc/grpc-js';
 import { v7 as uuidv7 } from 'uuid';
+import { raceGate } from '../race-gate.ts';
 import { childTrace, traceparent } from '../telemetry/trace.ts';
 import { type Call, compose, DeadlineError, type Handler, type Interceptor, openCall, silentLog } from './call.ts';
 import { type Channels, openChannels } from './channel.ts';
@@ -177,6 +178,8 @@ function bindUnary(channels: Channels, method: MethodContract, chain: readonly I
     const call = open(method, message, options, callOptions);
     const unlink = linkSignal(call, callOptions);
     try {
+      const pass = raceGate(call);
+      if (pass) await pass(`call ${method.path}`);
       return await handler(call);
     } finally {
       unlink();

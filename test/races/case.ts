@@ -1,0 +1,134 @@
+/** A case of racing requests: all its interleavings are run, and each is held to what some order one by one gives. */
+import { RpcError } from '@armature/runtime';
+import { openCall, silentLog } from '@armature/runtime/rpc/call.ts';
+import { childTrace } from '@armature/runtime/telemetry/trace.ts';
+import type { Choose, Exploration, Step } from './explorer.ts';
+import { explore, written } from './explorer.ts';
+import type { Actor, Points, Result } from './race.ts';
+
+/** Everything is explored without leaving out what comes to the same; it takes some ten times as long. */
+export const full = process.env.ARMATURE_RACES_DEPTH === 'full';
+
+export interface RaceCase<Rows> {
+  readonly name: string;
+  readonly points: Points;
+  /** Fresh rows for one run. */
+  prepare(): Promise<Rows>;
+  actors(rows: Rows): readonly Actor[];
+  /** How things stand after a run, without ids and times, so that runs can be compared. */
+  effect(rows: Rows): Promise<string>;
+  /** What must not be, whatever the order; empty when all is well. */
+  wrong(rows: Rows): Promise<readonly string[]>;
+  /** Outcomes that no order one by one has, with the reason why they are right all the same. */
+  readonly alsoRight?: Readonly<Record<string, string>>;
+}
+
+export interface CaseReport extends Exploration {
+  readonly name: string;
+  readonly actors: number;
+  readonly points: string;
+  /** Interleavings in which somebody had to wait for a row lock. */
+  readonly contended: number;
+  /** How many interleavings came to each outcome. */
+  readonly outcomes: ReadonlyMap<string, number>;
+  /** Outcomes of the orders one by one. */
+  readonly serial: ReadonlySet<string>;
+  readonly violations: readonly string[];
+  readonly seconds: number;
+}
+
+type Race = (actors: readonly Actor[], points: Points, choose: Choose) => Promise<Result>;
+
+const runsMax = 20_000;
+const violationsShown = 5;
+
+/** Steps at the acquirer and steps in the database touch nothing in common; two of a kind always count as touching. */
+const outside = (step: Step) => step.label.startsWith('ask ');
+const independent = (one: Step, other: Step) => !full && outside(one) !== outside(other);
+
+export async function exploreCase<Rows>(race: Race, one: RaceCase<Rows>): Promise<CaseReport> {
+  const begin = performance.now();
+  const outcomes = new Map<string, number>();
+  const violations: string[] = [];
+  let contended = 0;
+  let names: string[] = [];
+  const run = async (choose: Choose) => {
+    const rows = await one.prepare();
+    const actors = one.actors(rows);
+    names = actors.map(({ name }) => name);
+    const { answers, lockWaits } = await race(actors, one.points, choose);
+    const outcome = [...Object.entries(answers).map(([name, answer]) => `${name} ${answer}`), await one.effect(rows)];
+    return { outcome: outcome.join(', '), wrong: await one.wrong(rows), lockWaits };
+  };
+  const serial = new Set<string>();
+  names = [...new Set(one.actors(await one.prepare()).map(({ name }) => name))];
+  for (const order of permutations(names)) {
+    const { outcome, wrong } = await run((enabled) => firstOf(order, enabled));
+    serial.add(outcome);
+    if (wrong.length > 0) violations.push(`one by one, ${order.join(' ')}: ${wrong.join('; ')}`);
+  }
+  const exploration = await explore({
+    runsMax,
+    independent,
+    run: async (choose) => {
+      const { outcome, wrong, lockWaits } = await run(choose);
+      return (schedule) => {
+        outcomes.set(outcome, (outcomes.get(outcome) ?? 0) + 1);
+        if (lockWaits > 0) contended += 1;
+        if (wrong.length > 0) violations.push(`${written(schedule)}: ${wrong.join('; ')}`);
+        if (!serial.has(outcome) && !one.alsoRight?.[outcome])
+          violations.push(`${written(schedule)}: no order one by one comes to: ${outcome}`);
+      };
+    },
+  });
+  return {
+    ...exploration,
+    ...{ name: one.name, actors: names.length, points: one.points.map(([label]) => label).join(', ') },
+    ...{ contended, outcomes, serial, violations, seconds: (performance.now() - begin) / 1000 },
+  };
+}
+
+const firstOf = (order: readonly string[], enabled: readonly Step[]): Step =>
+  [...enabled].sort((a, b) => order.indexOf(a.actor) - order.indexOf(b.actor))[0]!;
+
+function permutations(names: readonly string[]): string[][] {
+  if (names.length < 2) return [[...names]];
+  return names.flatMap((name) => permutations(names.filter((one) => one !== name)).map((rest) => [name, ...rest]));
+}
+
+interface Assertions {
+  comment(text: string): void;
+  ok(value: unknown, message: string): unknown;
+  strictSame(found: unknown, wanted: unknown, message: string): unknown;
+}
+
+/** Prints what was explored and fails unless it was everything, and all of it right. */
+export function judge(t: Assertions, report: CaseReport): void {
+  const { name, actors, explored, redundant, contended, seconds, outcomes } = report;
+  t.comment(
+    `${name} | ${actors} actors at ${report.points} | ${explored} interleavings (${redundant} more came to the same), ` +
+      `${contended} with a lock wait, up to ${report.longest} steps | ${seconds.toFixed(1)} s`,
+  );
+  for (const [outcome, count] of outcomes) t.comment(`  ${String(count).padStart(5)}  ${outcome}`);
+  t.ok(report.exhausted, `${name}: nothing is left to explore`);
+  t.ok(explored > 1, `${name}: there was something to choose`);
+  t.strictSame(report.violations.slice(0, violationsShown), [], `${name}: every interleaving is right`);
+}
+
+/** A call that a request can be made on behalf of, so that it and all that it causes carry this trace. */
+export const under = (traceparent: string, timeoutMs = 10_000) =>
+  openCall<null>({
+    ...{ kind: 'background', name: 'race', message: null, deadline: Date.now() + 3 * timeoutMs, log: silentLog },
+    trace: childTrace(traceparent),
+  });
+
+/** "ok", or the reason of the refusal; anything but a refusal is thrown on. */
+export async function answerOf(sent: Promise<unknown>): Promise<string> {
+  try {
+    await sent;
+    return 'ok';
+  } catch (error) {
+    if (error instanceof RpcError && error.reason !== '') return error.reason;
+    throw error;
+  }
+}
