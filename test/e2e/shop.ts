@@ -10,14 +10,7 @@ import {
 } from '@armature/clients';
 import { type Order, type OrderEvent, OrderState, type PlaceOrderRequest } from '@armature/proto/orders/v1/orders.ts';
 import type { Teardown } from '../support/infra.ts';
-import {
-  developerCredentials,
-  type Mesh,
-  type RunningService,
-  type StartOptions,
-  startMesh,
-  token,
-} from '../support/service.ts';
+import { developerCredentials, type Mesh, type RunningService, startMesh, token } from '../support/service.ts';
 
 /** Every service, as one person calls it with the developer's certificate. */
 export type Counter = Awaited<ReturnType<Shop['as']>>;
@@ -61,19 +54,9 @@ export function wish(sku: string, over: Init<PlaceOrderRequest> = {}): Init<Plac
 /** Variables of services by name, on top of those that every one gets. */
 export type Settings = Partial<Record<string, Record<string, string>>>;
 
-export interface ShopOptions {
-  /** The services there are; all by default. */
-  names?: readonly string[];
-  /** What every service is started with, beside its own settings. */
-  common?: Omit<StartOptions, 'env'>;
-}
-
-export async function openShop(
-  t: Teardown,
-  settings: Settings = {},
-  { names, common }: ShopOptions = {},
-): Promise<Shop> {
-  const mesh = await startMesh(t, names, (name) => ({ ...common, env: settings[name] }));
+/** `names` are the services there are; all by default. */
+export async function openShop(t: Teardown, settings: Settings = {}, names?: readonly string[]): Promise<Shop> {
+  const mesh = await startMesh(t, names, (name) => ({ env: settings[name] }));
   const service = (name: string): RunningService => {
     const running = mesh[name];
     if (!running) throw new Error(`the mesh has no ${name}`);

@@ -32,7 +32,7 @@ const growthMaxMib = 64;
 t.setTimeout(280_000);
 const state = ownServers(t, 'faults-broker');
 const names = ['acquirer', 'catalog', 'inventory', 'notifications', 'orders', 'payments'];
-const shop = await openShop(t, {}, { names });
+const shop = await openShop(t, {}, names);
 const world = await worldOf(t, shop);
 const lawsHold = await lawsOf(t, shop);
 const broker = brokerServer(state);

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isFree } from '../../scripts/ports.ts';
-import { isAlive, type ProcessIdentity, signal, stop } from '../../scripts/processes.ts';
+import { isAlive, type ProcessIdentity, stop } from '../../scripts/processes.ts';
 import { mysqlInstance, startMysql } from '../../scripts/servers/mysql.ts';
 import { findServerPrograms } from '../../scripts/servers/programs.ts';
 import { evaluateInBroker, rabbitmqInstance, startRabbitmq } from '../../scripts/servers/rabbitmq.ts';
@@ -14,9 +14,6 @@ export interface PrivateServer {
   kill(): Promise<void>;
   /** Ends it in its own way, connections and all, and waits until it is gone. */
   stop(): Promise<void>;
-  /** Lets it do nothing, and answer nothing, until `resume`; to those connected it is there all the while. */
-  pause(): void;
-  resume(): void;
   /** Starts it on its port and data, and waits until it serves. Does nothing while it runs. */
   start(): Promise<void>;
 }
@@ -80,8 +77,6 @@ function privateServer(
       await stop(instance().process, stopGraceMs);
       await gone();
     },
-    pause: () => void signal(instance().process, 'SIGSTOP'),
-    resume: () => void signal(instance().process, 'SIGCONT'),
     start,
   };
 }

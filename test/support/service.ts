@@ -31,8 +31,6 @@ export interface StartOptions {
   peers?: Partial<Record<string, string>>;
   /** An existing schema, to start on the data of an earlier start. It is taken as migrated. */
   database?: TestDatabase;
-  /** host:port under which the service is to reach its database, where that is not the database's own. */
-  databaseAddress?: string;
   vhost?: TestVirtualHost;
   grpc?: string;
   admin?: string;
@@ -101,7 +99,7 @@ export async function prepareService(t: Teardown, name: string, options: StartOp
     admin: options.admin,
     http: options.http,
     acquirerUrl: options.acquirerUrl,
-    databaseUrl: database && at(database.url, options.databaseAddress),
+    databaseUrl: database?.url,
     brokerUrl: vhost?.url(name),
     tokens: options.tokens ?? { issuer: tokenIssuer, jwks: tokenFiles(state).jwks },
     copyDir: join(dir, 'copies'),
@@ -254,14 +252,6 @@ function credentials(state: State, name: string): Credentials {
     key: readFileSync(key),
     ca: readFileSync(caFile),
   };
-}
-
-/** The same URL, at another address. */
-function at(url: string, address: string | undefined): string {
-  if (!address) return url;
-  const moved = new URL(url);
-  moved.host = address;
-  return moved.href;
 }
 
 function changed(environment: Record<string, string>, changes: StartOptions['env'] = {}): NodeJS.ProcessEnv {
