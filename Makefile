@@ -15,8 +15,8 @@ runner := node_modules/.tap-built
 contracts := $(shell find proto -name '*.proto' -not -path 'proto/gen/*') buf.gen.yaml scripts/generate.ts \
   $(wildcard scripts/protoc-gen-armature/*.ts)
 
-.PHONY: help install gen up down clean status logs demo seed token call verify test check fmt certs \
-  access-matrix access-diff
+.PHONY: help install gen up down clean status logs demo seed token call verify crash test check fmt certs \
+  access-matrix access-diff dead-letters dead-letter redrive drop sagas saga resume compensate
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -56,11 +56,38 @@ call: ready ## Call a method: make call RPC=<package.Service/Method> DATA='{...}
 verify: ready ## Hold the running mesh to every invariant, and say what breaks them
 	@node scripts/verify.ts
 
+crash: ready ## Kill everything at every point under load, heal, verify: DURATION=60 SEED= POINTS=a,b
+	@node test/crash/main.ts
+
 test: ready $(runner) ## Run the tests; FILES="a.test.ts b.test.ts" chooses some
 	@node scripts/test.ts $(FILES)
 
 check: ready ## Check types, style, contracts and house rules
 	@node scripts/check.ts
+
+dead-letters: ready ## List what services could not handle: S=service TYPE=event REASON=text
+	@node scripts/ops/dead-letters-command.ts
+
+dead-letter: ready ## Show one, without personal data: make dead-letter S=notifications ID=…
+	@node scripts/ops/dead-letter-command.ts
+
+redrive: ready ## Handle dead letters again: make redrive S=notifications ID=… or TYPE=… [APPLY=1]
+	@node scripts/ops/redrive-command.ts
+
+drop: ready ## Give a dead letter up for good: make drop S=notifications ID=… WHY='…'
+	@node scripts/ops/drop-command.ts
+
+sagas: ready ## List sagas that have not ended: S=service STATE=stuck
+	@node scripts/ops/sagas-command.ts
+
+saga: ready ## Show one and its history: make saga S=orders ID=…
+	@node scripts/ops/saga-command.ts
+
+resume: ready ## Let a stuck saga go on: make resume S=orders ID=…
+	@node scripts/ops/resume-command.ts
+
+compensate: ready ## Turn a saga back before its pivot: make compensate S=orders ID=… WHY='…'
+	@node scripts/ops/compensate-command.ts
 
 access-matrix: ready ## Show who may call and publish what; FILE=another.csv FORMAT=csv|md
 	@node scripts/access-matrix.ts

@@ -4,9 +4,11 @@ import type { ServiceContract } from '@armature/proto/contract.ts';
 import { IdentityServiceContract } from '@armature/proto/identity/v1/contract.ts';
 import { InventoryServiceContract } from '@armature/proto/inventory/v1/contract.ts';
 import { NotificationServiceContract } from '@armature/proto/notifications/v1/contract.ts';
+import { OpsServiceContract } from '@armature/proto/ops/v1/contract.ts';
 import { OrderServiceContract } from '@armature/proto/orders/v1/contract.ts';
 import { LedgerServiceContract, PaymentServiceContract } from '@armature/proto/payments/v1/contract.ts';
 import { type Client, type ClientOptions, createClient } from '@armature/runtime/rpc/client.ts';
+import type { ServiceName } from './config.ts';
 
 export type { FieldViolation } from '@armature/proto/contract.ts';
 /** Reasons that every service may give, such as FIELDS_INVALID; each service's own are in its namespace. */
@@ -24,6 +26,7 @@ export * as identity from './identity.ts';
 export * as inventory from './inventory.ts';
 export * as ledger from './ledger.ts';
 export * as notifications from './notifications.ts';
+export * as ops from './ops.ts';
 export * as orders from './orders.ts';
 export * as payments from './payments.ts';
 
@@ -53,6 +56,10 @@ export const ledgerClient = factory(LedgerServiceContract, 'payments');
 
 /** Mails: what was sent to whom and what became of it. */
 export const notificationsClient = factory(NotificationServiceContract, 'notifications');
+
+/** Dead letters and sagas of any one service: `opsClient('orders', clientConfig('orders'))`. */
+export const opsClient = (service: ServiceName, options: ConnectOptions): Client<typeof OpsServiceContract> =>
+  factory(OpsServiceContract, service)(options);
 
 /** Orders: placing, following and cancelling them. */
 export const ordersClient = factory(OrderServiceContract, 'orders');

@@ -7,7 +7,7 @@ export interface Person {
   name: string;
   email: string;
   /** What deploy/policy.csv makes of them. */
-  role: 'customer' | 'staff' | 'admin';
+  role: 'customer' | 'staff' | 'admin' | 'operator';
 }
 
 const person = (id: string, name: string, role: Person['role'] = 'customer'): Person => ({
@@ -26,6 +26,7 @@ export const people: readonly Person[] = [
   person('tony', 'Tony Hoare'),
   person('bo', 'Bo Derkins', 'staff'),
   person('admin', 'Admin Istrator', 'admin'),
+  person('olga', 'Olga Perova', 'operator'),
 ];
 
 /** Programs that sign in with a key of their own. Their accounts are made when somebody first asks for a token. */

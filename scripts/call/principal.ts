@@ -12,15 +12,16 @@ export interface Principal {
   owner?: TokenOwner;
 }
 
-const forms = 'customer:<user>, staff:<user>, admin, client:<id>, service:<name> or nobody';
+const forms = 'customer:<user>, staff:<user>, admin, operator, client:<id>, service:<name> or nobody';
 
 /** Reads AS=…; throws with everything that it could have been. */
 export function parsePrincipal(as: string, mesh: Mesh): Principal {
   if (as === 'nobody') return { workload: 'developer' };
   if (as === 'admin') return { workload: 'developer', owner: { kind: 'user', id: 'admin' } };
+  if (as === 'operator') return { workload: 'developer', owner: { kind: 'user', id: 'olga' } };
   const [kind = '', name = '', ...rest] = as.split(':');
   if (!['customer', 'staff', 'client', 'service'].includes(kind) || name === '' || rest.length > 0) {
-    const near = didYouMean(kind, ['customer', 'staff', 'admin', 'client', 'service', 'nobody']);
+    const near = didYouMean(kind, ['customer', 'staff', 'admin', 'operator', 'client', 'service', 'nobody']);
     throw new Error(`AS=${as} is not understood${near || '.'} It is one of ${forms}.`);
   }
   if (kind === 'service') return { workload: serviceNamed(name, mesh) };

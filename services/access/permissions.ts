@@ -24,6 +24,7 @@ const loadContracts = (): Promise<object[]> =>
     import('@armature/proto/identity/v1/contract.ts'),
     import('@armature/proto/inventory/v1/contract.ts'),
     import('@armature/proto/notifications/v1/contract.ts'),
+    import('@armature/proto/ops/v1/contract.ts'),
     import('@armature/proto/orders/v1/contract.ts'),
     import('@armature/proto/payments/v1/contract.ts'),
   ]);

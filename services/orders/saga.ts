@@ -1,6 +1,6 @@
 import { InventoryServiceContract } from '@armature/proto/inventory/v1/contract.ts';
 import { type Reservation, ReservationState } from '@armature/proto/inventory/v1/inventory.ts';
-import { PaymentServiceContract } from '@armature/proto/payments/v1/contract.ts';
+import { PaymentErrorReason, PaymentServiceContract } from '@armature/proto/payments/v1/contract.ts';
 import { type Payment, PaymentState } from '@armature/proto/payments/v1/payments.ts';
 import {
   absentIfNotFound,
@@ -19,7 +19,7 @@ import {
   type Tx,
 } from '@armature/runtime';
 import type { config } from './config.ts';
-import { cancelledBecause, confirmed, money, type Order } from './order.ts';
+import { cancelledBecause, confirmed, type Fact, money, type Order } from './order.ts';
 import type { OrderStore } from './store.ts';
 
 /** What a checkout needs to know; amounts as text, because it is kept as JSON. */
@@ -33,7 +33,10 @@ type CheckoutData = {
   paymentId: string;
 };
 
-type CancellationData = Pick<CheckoutData, 'currencyCode' | 'totalMinor' | 'reservationId' | 'paymentId'>;
+type CancellationData = Pick<CheckoutData, 'currencyCode' | 'totalMinor' | 'reservationId' | 'paymentId'> & {
+  /** Why the card was not charged after all, as the acquirer calls it; undefined where it was. */
+  captureRefused?: string;
+};
 
 export interface CheckoutSagas {
   definitions: readonly SagaDefinition<any>[];
@@ -57,9 +60,9 @@ export function checkoutSagas(parts: {
     payments: connect(PaymentServiceContract, 'payments', config.payments),
   };
   const cancellation = cancellationSaga(others, store);
-  const startCancellation = async (tx: Tx, order: Order) => {
+  const startCancellation = async (tx: Tx, order: Order, captureRefused?: string) => {
     const { orderId, currencyCode, reservationId, paymentId } = order;
-    const data = { currencyCode, totalMinor: String(order.totalMinor), reservationId, paymentId };
+    const data = { currencyCode, totalMinor: String(order.totalMinor), reservationId, paymentId, captureRefused };
     await startSaga(tx, cancellation, { sagaId: newId(), subjectId: orderId, data });
   };
   const checkout = checkoutSaga(others, store, config.checkoutLimitMs, startCancellation);
@@ -89,12 +92,13 @@ function checkoutSaga(
   { inventory, payments }: Others,
   store: OrderStore,
   timeLimitMs: number,
-  startCancellation: (tx: Tx, order: Order) => Promise<void>,
+  startCancellation: (tx: Tx, order: Order, captureRefused?: string) => Promise<void>,
 ): SagaDefinition<CheckoutData> {
   const append = store.change;
   return defineSaga<CheckoutData>({
     name: 'checkout',
     limits: { ...patience, timeLimitMs },
+    harmless: ['lines', 'currencyCode', 'totalMinor', 'reservationId', 'paymentId'],
     steps: [
       {
         name: 'reserve-stock',
@@ -170,19 +174,23 @@ function checkoutSaga(
         timeoutMs: paymentTimeoutMs,
         async run({ call, data, key }) {
           const request = { requestId: key, paymentId: data.paymentId };
-          await payments.capturePayment(request, { parent: call, timeoutMs: paymentTimeoutMs });
-          return done();
+          const captured = payments.capturePayment(request, { parent: call, timeoutMs: paymentTimeoutMs });
+          return captured.then(() => done(), refusedByAcquirer);
         },
         async record(tx, { subjectId, data }, outcome) {
           const amount = money(data.currencyCode, BigInt(data.totalMinor));
           const value = { orderId: subjectId, paymentId: data.paymentId, amount };
-          if (outcome.kind === 'done') await append(tx, subjectId, () => [{ $case: 'paymentCaptured', value }]);
+          if (outcome.kind === 'done' && outcome.result === null)
+            await append(tx, subjectId, () => [{ $case: 'paymentCaptured', value }]);
         },
       },
       {
         name: 'complete',
         local: true,
-        async record(tx, { subjectId: orderId }) {
+        async record(tx, { subjectId: orderId, results }) {
+          const refused = results['capture-payment'];
+          // There is no way back past the pivot, but there is one onward: the order is undone, as if it were complete.
+          if (typeof refused === 'string') return startCancellation(tx, await store.find(tx, orderId), refused);
           const order = await append(tx, orderId, () => [{ $case: 'completed', value: { orderId } }]);
           // Somebody asked too late to stop it: now that it is complete, it is undone.
           if (order.cancelRequested) await startCancellation(tx, order);
@@ -202,27 +210,34 @@ function checkoutSaga(
   });
 }
 
-/** refund → return the units → cancelled. There is no way back: it only goes forward. */
+/** Refund, or void where nothing was charged → return the units → cancelled. It only goes forward. */
 function cancellationSaga({ inventory, payments }: Others, store: OrderStore): SagaDefinition<CancellationData> {
   const append = store.change;
   return defineSaga<CancellationData>({
     name: 'cancellation',
     limits: patience,
+    harmless: ['currencyCode', 'totalMinor', 'reservationId', 'paymentId'],
     steps: [
       { name: 'decide', local: true, pivot: true, async record() {} },
       {
         name: 'refund-payment',
         timeoutMs: paymentTimeoutMs,
-        async run({ call, data, key }) {
+        async run({ call, data, key, subjectId }) {
           const amount = money(data.currencyCode, BigInt(data.totalMinor));
-          const request = { requestId: key, paymentId: data.paymentId, amount };
-          await payments.refundPayment(request, { parent: call, timeoutMs: paymentTimeoutMs });
+          const options = { parent: call, timeoutMs: paymentTimeoutMs };
+          const payment = { requestId: key, paymentId: data.paymentId };
+          if (data.captureRefused === undefined) await payments.refundPayment({ ...payment, amount }, options);
+          else await payments.voidPayment({ ...payment, orderId: subjectId }, options);
           return done();
         },
         async record(tx, { subjectId, data }, outcome) {
           const amount = money(data.currencyCode, BigInt(data.totalMinor));
-          const value = { orderId: subjectId, paymentId: data.paymentId, amount };
-          if (outcome.kind === 'done') await append(tx, subjectId, () => [{ $case: 'paymentRefunded', value }]);
+          const value = { orderId: subjectId, paymentId: data.paymentId };
+          const undone: Fact =
+            data.captureRefused === undefined
+              ? { $case: 'paymentRefunded', value: { ...value, amount } }
+              : { $case: 'paymentVoided', value };
+          if (outcome.kind === 'done') await append(tx, subjectId, () => [undone]);
         },
       },
       {
@@ -240,8 +255,12 @@ function cancellationSaga({ inventory, payments }: Others, store: OrderStore): S
       {
         name: 'cancelled',
         local: true,
-        async record(tx, { subjectId }) {
-          await append(tx, subjectId, (order) => [cancelledBecause(order, 'CUSTOMER_REQUEST', '', order.totalMinor)]);
+        async record(tx, { subjectId, data: { captureRefused } }) {
+          await append(tx, subjectId, (order) => [
+            captureRefused === undefined
+              ? cancelledBecause(order, 'CUSTOMER_REQUEST', '', order.totalMinor)
+              : cancelledBecause(order, 'PAYMENT_DECLINED', captureRefused, 0n),
+          ]);
         },
       },
     ],
@@ -278,6 +297,13 @@ function fromAuthorization({ state, declineCode }: Payment): StepOutcome {
     default:
       return rejected('PAYMENT_VOIDED');
   }
+}
+
+/** The acquirer will never let this capture through, so the step is done, and what it has to tell is why. */
+function refusedByAcquirer(error: unknown): StepOutcome {
+  const refused = error instanceof RpcError && error.reason === PaymentErrorReason.PAYMENT_STATE;
+  if (refused && error.metadata.acquirer_code) return done(error.metadata.acquirer_code);
+  throw error;
 }
 
 /** A refusal that names SKUs hands them on: the customer wants to know which. */

@@ -1,6 +1,7 @@
 import { Migration20261101000003_decisions } from './db/decision-migration.ts';
 import type { MigrationClass } from './db/migrate.ts';
 import { Migration20261101000000_answers } from './db/migration.ts';
+import { Migration20261124000000_operators } from './db/operator-migration.ts';
 import { Migration20261101000001_messaging } from './messaging/migration.ts';
 import { Migration20261101000002_saga } from './saga/migration.ts';
 
@@ -10,4 +11,5 @@ export const runtimeMigrations: readonly MigrationClass[] = [
   Migration20261101000001_messaging,
   Migration20261101000002_saga,
   Migration20261101000003_decisions,
+  Migration20261124000000_operators,
 ];

@@ -10,6 +10,7 @@ import { armCrashPoints } from './crash-point.ts';
 import { purgeAnswers } from './db/answers.ts';
 import { type Database, openDatabase } from './db/database.ts';
 import { type Consumer, startMessaging } from './messaging/messaging.ts';
+import { opsService } from './ops/service.ts';
 import { admission } from './rpc/admission.ts';
 import { authorize } from './rpc/authorize.ts';
 import type { Call } from './rpc/call.ts';
@@ -111,8 +112,12 @@ export async function startService<S extends ConfigSpec & typeof runtimeVariable
     ...{ service: name, config, log, registry, db, background: open, clients },
     own: built,
   });
-  const statuses = health(definition.contracts.map((contract) => contract.name));
-  const server = await serve({ definition, config, tls, log, registry, db, authority, statuses, built, tracing });
+  checkContracts(definition.contracts, built.services);
+  const { contracts } = definition;
+  const ops = opsService({ db, contracts, sagas: built.sagas ?? [], redrive: messaging.redrive });
+  const registrations = [...built.services, ops];
+  const statuses = health(registrations.map(({ contract }) => contract.name));
+  const server = await serve({ registrations, config, tls, log, registry, db, authority, statuses, tracing });
   messaging.start(db, {
     contracts: definition.contracts,
     consumers: built.consumers ?? [],
@@ -199,7 +204,7 @@ function chores(db: Database, messaging: { purge(db: Database): Promise<number> 
 }
 
 async function serve(parts: {
-  definition: Definition<any>;
+  registrations: readonly Registration<any>[];
   config: RuntimeConfig;
   tls: TlsWatch;
   log: Logger;
@@ -207,11 +212,9 @@ async function serve(parts: {
   db: Database;
   authority: Authority;
   statuses: ReturnType<typeof health>;
-  built: Built;
   tracing: Tracing;
 }) {
-  const { definition, config, log, registry, built, authority } = parts;
-  checkContracts(definition.contracts, built.services);
+  const { registrations, config, log, registry, authority } = parts;
   const verifier = tokenVerifier({
     issuer: config.tokenIssuer,
     audience: 'armature',
@@ -232,18 +235,20 @@ async function serve(parts: {
     db: parts.db,
     requestHashKey: config.requestHashKey,
   };
-  const names = definition.contracts.map((contract) => contract.name);
+  const contracts: ServiceContract[] = registrations.map(({ contract }) => contract);
+  const names = contracts.map(({ name }) => name);
+  const domains = new Map(contracts.map(({ name, domain }) => [name, domain]));
   const server = await startServer({
     address: config.grpcAddress,
     tls: parts.tls,
     trustDomain: config.trustDomain,
-    registrations: built.services,
+    registrations,
     standard: [
       parts.statuses,
       ...reflection(names, (peer) => workloadAt(peer) !== null),
       channelz({ workloadAt: (peer) => workloadAt(peer), verify: verifier.verify, decide: authority.decide }),
     ],
-    chain: (method) => serverChain({ ...chain, domain: `${definition.name}.armature.local` }, method),
+    chain: (method) => serverChain({ ...chain, domain: domains.get(method.service) ?? '' }, method),
     log,
   });
   workloadAt = server.workloadAt;

@@ -4,8 +4,10 @@ import type { ServiceContract } from '@armature/proto/contract.ts';
 import { IdentityServiceContract } from '@armature/proto/identity/v1/contract.ts';
 import { InventoryServiceContract } from '@armature/proto/inventory/v1/contract.ts';
 import { NotificationServiceContract } from '@armature/proto/notifications/v1/contract.ts';
+import { OpsServiceContract } from '@armature/proto/ops/v1/contract.ts';
 import { OrderServiceContract } from '@armature/proto/orders/v1/contract.ts';
 import { LedgerServiceContract, PaymentServiceContract } from '@armature/proto/payments/v1/contract.ts';
+import { storingServices } from '../../scripts/services.ts';
 
 /** Every contract, with the name of the service that serves it. */
 export const contracts: { service: string; contract: ServiceContract }[] = [
@@ -17,4 +19,5 @@ export const contracts: { service: string; contract: ServiceContract }[] = [
   { service: 'identity', contract: IdentityServiceContract },
   { service: 'notifications', contract: NotificationServiceContract },
   { service: 'access', contract: AccessServiceContract },
+  ...storingServices.map((service) => ({ service, contract: OpsServiceContract })),
 ];

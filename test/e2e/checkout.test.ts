@@ -131,6 +131,18 @@ t.test('a card processor that fails half-way charges once', async (t) => {
   }
 });
 
+t.test('a capture that the acquirer refuses undoes the order', async (t) => {
+  const sku = await shop.stock(3n);
+  const order = await buy(customer, wish(sku, { paymentMethod: 'card_capture_declined' }));
+  t.match(order, { reason: 'PAYMENT_DECLINED', reasonDetail: 'capture_declined', cancelRequested: false });
+  t.equal(stateName(order), 'CANCELLED');
+  const events = await follow(customer, order.orderId);
+  t.strictSame(steps(events).slice(-4), ['stockCommitted', 'paymentVoided', 'stockReleased', 'cancelled']);
+  t.match(events.at(-1)?.event, { value: { refunded: { amountMinor: 0n } } });
+  t.strictSame(await shop.shelf(sku), shelf(3n));
+  t.match(await movedFor(order.orderId), ['authorization authorized', 'capture refused', 'void voided']);
+});
+
 t.test('cancelling', async (t) => {
   await t.test('a pending order stops it', async (t) => {
     const sku = await shop.stock(3n);

@@ -3,6 +3,7 @@ import type { Order } from '@armature/proto/orders/v1/orders.ts';
 import { RpcError } from '@armature/runtime';
 import t from 'tap';
 import { acquirerLog } from '../../services/payments/books.ts';
+import { grown, holdingsOf, leaksSince } from './bounds.ts';
 import { lawsOf } from './laws.ts';
 import { follow, openShop, stateName, wish } from './shop.ts';
 
@@ -77,6 +78,23 @@ t.test(`${orderCount} orders, ${inFlightMax} in flight, for ${units} units: as m
   t.ok(balance.balanced);
   t.equal(balance.accounts.find(({ account }) => account === 'sales')?.postedMinor, units * -1_250n);
   await lawsHold();
+});
+
+t.test('what the services hold does not grow with what they have done', async (t) => {
+  const plenty = await shop.stock(1_000n);
+  const burst = async () => {
+    await atOnce(200, 50, () => buyInsisting(wish(plenty)));
+    await lawsHold();
+  };
+  await burst();
+  const before = await holdingsOf(shop);
+  t.ok(Object.keys(before).length >= 7, 'every service was looked at');
+  t.ok((before.orders?.['file handles'] ?? 0) > 0 && (before.orders?.timers ?? 0) > 0, 'there is something to count');
+  t.match(grown(before, { ...before, orders: { ...before.orders, timers: 10_000 } }), [
+    /^orders: \d+ timers have become/,
+  ]);
+  await burst();
+  t.strictSame(await leaksSince(before, shop), []);
 });
 
 t.test('the shop is open afterwards, and sold out', async (t) => {

@@ -56,25 +56,31 @@ export type Settings = Partial<Record<string, Record<string, string>>>;
 
 export async function openShop(t: Teardown, settings: Settings = {}): Promise<Shop> {
   const mesh = await startMesh(t, undefined, (name) => ({ env: settings[name] }));
-  const tls = await developerCredentials();
-  const as = async (subject: string) => {
-    const bearer = await token(subject);
-    const clients = counter((name) => ({ addresses: [service(name).grpc], tls, token: () => bearer }));
-    t.teardown(() => {
-      for (const client of Object.values(clients)) client.close();
-    });
-    return clients;
-  };
   const service = (name: string): RunningService => {
     const running = mesh[name];
     if (!running) throw new Error(`the mesh has no ${name}`);
     return running;
   };
+  return { mesh, service, ...(await openCounters(t, (name) => service(name).grpc)) };
+}
+
+/** What people do at a mesh that runs already, of whose services the addresses are known. */
+export async function openCounters(
+  t: Teardown,
+  addressOf: (name: string) => string,
+): Promise<Omit<Shop, 'mesh' | 'service'>> {
+  const tls = await developerCredentials();
+  const as = async (subject: string) => {
+    const bearer = await token(subject);
+    const clients = counter((name) => ({ addresses: [addressOf(name)], tls, token: () => bearer }));
+    t.teardown(() => {
+      for (const client of Object.values(clients)) client.close();
+    });
+    return clients;
+  };
   const [staff, customer] = [await as('bo'), await as('ada')];
   const { categoryId } = await staff.catalog.createCategory({ slug: 'things', title: 'Things' });
   return {
-    mesh,
-    service,
     as,
     staff,
     customer,

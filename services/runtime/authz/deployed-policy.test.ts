@@ -61,6 +61,15 @@ const admin: Record<string, string> = {
   'access.check': 'any',
   'access.audit': 'any',
 };
+const operator: Record<string, string> = {
+  ...customer,
+  'ops.dead_letters.read': 'any',
+  'ops.dead_letters.redrive': 'any',
+  'ops.dead_letters.drop': 'any',
+  'ops.sagas.read': 'any',
+  'ops.sagas.resume': 'any',
+  'ops.sagas.compensate': 'any',
+};
 /** What every service may: follow the policy and report its decisions. */
 const service: Record<string, string> = { 'access.watch': 'any', 'access.record': 'any' };
 
@@ -69,6 +78,7 @@ const rows: { name: string; who: Caller; may: Record<string, string> }[] = [
   { name: 'a customer', who: withUser('ada'), may: customer },
   { name: 'staff', who: withUser('bo'), may: staff },
   { name: 'an administrator', who: withUser('admin'), may: admin },
+  { name: 'an operator', who: withUser('olga'), may: operator },
   {
     name: 'the developer certificate alone',
     who: alone('workload:developer'),

@@ -1,5 +1,6 @@
 import type { EventContract, ServiceContract } from '@armature/proto/contract.ts';
 import type { ConsumeMessage } from 'amqplib';
+import { crashPoint } from '../crash-point.ts';
 import type { Database } from '../db/database.ts';
 import type { Tx } from '../db/tx.ts';
 import { type Call, compose, type Interceptor, openCall } from '../rpc/call.ts';
@@ -73,7 +74,7 @@ export function startConsumers(options: ConsumerOptions): RunningConsumers {
   const limits = { ...defaultLimits, ...options.limits };
   const handlers = new Map(options.consumers.map((consumer) => [consumer.event.type, handlerOf(options, consumer)]));
   const metrics = consumerMetrics(registry);
-  deadLetterGauge(db, registry);
+  deadLetterGauges(db, registry);
   const streams = new Map<string, RunningStream>();
   for (const [queue, events] of groupByQueue(
     service,
@@ -176,27 +177,41 @@ async function redrive(
     const step = await handler.run(call, async (tx) => {
       if (!(await claimDeadLetter(tx, letter))) return 'duplicate';
       await handler.handle(call.message, call, tx);
+      crashPoint('redrive.before-commit');
       return 'next';
     });
+    if (step === 'next') crashPoint('redrive.committed');
     return step === 'next' ? 'redriven' : 'already';
   } finally {
     call.close();
   }
 }
 
-function deadLetterGauge(db: Pick<Database, 'read'>, registry: Registry): void {
+/** How many wait for an operator and since when, looked up when somebody scrapes and at most every 10 s. */
+function deadLetterGauges(db: Pick<Database, 'read'>, registry: Registry): void {
   const load = cached(10_000, async () => {
     const rows = await db.read(null, (sql) =>
-      sql.query<{ letters: number | string }>('select count(*) as letters from dead_letter where redriven_at is null'),
+      sql.query<{ letters: number | string; age: number | string | null }>(
+        `select count(*) as letters, timestampdiff(microsecond, min(dead_at), utc_timestamp(6)) as age
+         from dead_letter where redriven_at is null and dropped_at is null`,
+      ),
     );
-    return Number(rows[0]?.letters ?? 0);
+    return { letters: Number(rows[0]?.letters ?? 0), ageSeconds: Number(rows[0]?.age ?? 0) / 1e6 };
   });
   new Gauge({
     name: 'armature_dead_letters',
-    help: 'Dead letters that nobody has redriven',
+    help: 'Dead letters that nobody has redriven or dropped',
     registers: [registry],
     async collect() {
-      this.set(await load());
+      this.set((await load()).letters);
+    },
+  });
+  new Gauge({
+    name: 'armature_dead_letters_oldest_age_seconds',
+    help: 'Age of the oldest of them; 0 when there is none',
+    registers: [registry],
+    async collect() {
+      this.set((await load()).ageSeconds);
     },
   });
 }

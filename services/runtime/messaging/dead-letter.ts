@@ -75,10 +75,14 @@ export async function loadDeadLetter(sql: Sql, id: string): Promise<DeadLetter |
   return rows[0] ?? null;
 }
 
-/** Marks a letter as redriven. False when somebody did so before; a second caller waits for the first to commit. */
+/**
+ * Marks a letter as redriven. False when somebody did so before, or dropped it; a second caller waits for the first
+ * to commit. The inbox forgets after a week and letters do not: one that is no longer noted there is still its own
+ * guard, and the sequence keeps copies of the message out.
+ */
 export async function claimDeadLetter(tx: Tx, letter: DeadLetter): Promise<boolean> {
   const { affectedRows } = await tx.execute(
-    'update dead_letter set redriven_at = utc_timestamp(6) where id = ? and redriven_at is null',
+    'update dead_letter set redriven_at = utc_timestamp(6) where id = ? and redriven_at is null and dropped_at is null',
     [letter.id],
   );
   if (affectedRows === 0) return false;
@@ -86,5 +90,10 @@ export async function claimDeadLetter(tx: Tx, letter: DeadLetter): Promise<boole
     "update inbox set outcome = 'applied' where consumer = ? and message_id = ? and outcome = 'dead'",
     [letter.consumer, letter.messageId],
   );
-  return noted.affectedRows > 0;
+  if (noted.affectedRows > 0) return true;
+  const known = await tx.query('select 1 from inbox where consumer = ? and message_id = ?', [
+    letter.consumer,
+    letter.messageId,
+  ]);
+  return known.length === 0;
 }

@@ -5,6 +5,7 @@ import { createDatabase, createVhost, type Teardown, type TestVirtualHost } from
 import { background } from '../background.ts';
 import { type Database, openDatabase } from '../db/database.ts';
 import { migrate } from '../db/migrate.ts';
+import { Migration20261124000000_operators } from '../db/operator-migration.ts';
 import type { Interceptor } from '../rpc/call.ts';
 import { createLogger } from '../telemetry/log.ts';
 import { Registry } from '../telemetry/metrics.ts';
@@ -174,7 +175,7 @@ async function schema(
   onEmitted?: () => void,
 ): Promise<{ db: Database; databaseUrl: string }> {
   const database = await createDatabase(t, service);
-  await migrate(database.migratorUrl, [Migration20261101000001_messaging]);
+  await migrate(database.migratorUrl, [Migration20261101000001_messaging, Migration20261124000000_operators]);
   await database.migrated();
   const admin = await openDatabase({ url: database.adminUrl, log, registry: new Registry() });
   await admin.read(null, (sql) =>

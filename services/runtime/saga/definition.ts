@@ -95,6 +95,8 @@ export interface SagaInit<Data> {
   name: string;
   steps: readonly Step<Data>[];
   limits?: Partial<SagaLimits>;
+  /** Fields of the data that operators may see: no personal data, nothing that pays. All others are redacted. */
+  harmless?: readonly (keyof Data & string)[];
   /** Writes what the end means, in the transaction that records it. It may be run more than once. */
   finished?(tx: Tx, saga: SagaFacts<Data>, result: SagaResult): Promise<void>;
 }
@@ -131,6 +133,7 @@ export interface SagaDefinition<Data> {
   readonly steps: readonly Step<Data>[];
   readonly limits: SagaLimits;
   readonly core: CoreDefinition;
+  readonly harmless: readonly string[];
   readonly finished: SagaInit<Data>['finished'];
   /** The workers of this process that run it. */
   readonly workers: Set<Handover>;
@@ -159,6 +162,7 @@ export function defineSaga<Data>(init: SagaInit<Data>): SagaDefinition<Data> {
     steps: init.steps,
     limits,
     core: { name: init.name, steps, limits },
+    harmless: init.harmless ?? [],
     finished: init.finished,
     workers: new Set(),
   };

@@ -1,13 +1,19 @@
 import { globSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ServiceContract } from '@armature/proto/contract.ts';
+import { storingServices } from '../../../scripts/services.ts';
 import { repository } from '../../../scripts/state.ts';
 
 /** A contract, and the name of the service that serves it. */
 export interface Served {
   service: string;
   contract: ServiceContract;
+  /** Whether each service that keeps data serves it, beside its own. */
+  byEach?: boolean;
 }
+
+/** The packages of contracts that the runtime serves in each service. */
+const packagesOfEach = new Set(['ops']);
 
 /** Every contract that was generated, found by looking: a list kept by hand could leave one out. */
 export async function everyContract(): Promise<Served[]> {
@@ -15,7 +21,11 @@ export async function everyContract(): Promise<Served[]> {
   for (const file of globSync('proto/gen/armature/*/v1/contract.ts', { cwd: repository }).sort()) {
     const service = file.split('/').at(-3)!;
     const exported = (await import(join(repository, file))) as Record<string, unknown>;
-    for (const value of Object.values(exported)) if (isContract(value)) found.push({ service, contract: value });
+    for (const contract of Object.values(exported).filter(isContract)) {
+      if (packagesOfEach.has(service))
+        found.push(...storingServices.map((one) => ({ service: one, contract, byEach: true })));
+      else found.push({ service, contract });
+    }
   }
   if (found.length === 0) throw new Error('no contract is generated; run make gen');
   return found;

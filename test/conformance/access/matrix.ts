@@ -3,7 +3,7 @@ import type { Served } from './contracts.ts';
 
 /** Who calls, apart from services, which are columns by their names. */
 export const strangers = ['anonymous', 'none', 'foreign'] as const;
-export const persons = ['own', 'other', 'staff', 'admin', 'client', 'revoked'] as const;
+export const persons = ['own', 'other', 'staff', 'admin', 'client', 'revoked', 'operator'] as const;
 /** How an event is published that may be somebody else's. */
 export const claims = ['itself', 'the producer', 'its own key'] as const;
 export type Claim = (typeof claims)[number];
@@ -85,7 +85,9 @@ interface Expected {
 }
 
 function expectedCalls({ contracts }: Scope, columns: readonly string[]): Expected[] {
-  return contracts.flatMap(({ service, contract }) =>
+  // What each service offers has one row for all of them.
+  const once = new Map(contracts.map((served) => [served.contract.name, served]));
+  return [...once.values()].flatMap(({ service, contract, byEach }) =>
     Object.values(contract.methods).map((method) => {
       const { name, permission, owner } = method;
       const fixed = new Map([
@@ -99,7 +101,7 @@ function expectedCalls({ contracts }: Scope, columns: readonly string[]): Expect
       const all = ['method', 'permission', 'owner', ...columns];
       return {
         key: method.path,
-        section: `${service}: ${contract.name}`,
+        section: `${byEach ? 'each' : service}: ${contract.name}`,
         blank: blankOf(all, fixed),
         fixed,
         columns: all,

@@ -7,7 +7,15 @@ import { openWire, type RawAnswer, type Wire, type WireCredentials } from '../wi
 import { persons } from './matrix.ts';
 
 /** People and programs of the matrix, by the subjects of their tokens. Whose things they touch is hers. */
-export const people = { own: 'ada', other: 'eve', staff: 'bo', admin: 'admin', client: 'reports', revoked: 'mallory' };
+export const people = {
+  own: 'ada',
+  other: 'eve',
+  staff: 'bo',
+  admin: 'admin',
+  client: 'reports',
+  revoked: 'mallory',
+  operator: 'olga',
+};
 
 export type Person = keyof typeof people;
 

@@ -6,6 +6,7 @@ import type { MethodContract } from '@armature/proto/contract.ts';
 import { IdentityServiceContract } from '@armature/proto/identity/v1/contract.ts';
 import { InventoryServiceContract } from '@armature/proto/inventory/v1/contract.ts';
 import { NotificationServiceContract } from '@armature/proto/notifications/v1/contract.ts';
+import { OpsServiceContract } from '@armature/proto/ops/v1/contract.ts';
 import { OrderServiceContract } from '@armature/proto/orders/v1/contract.ts';
 import { LedgerServiceContract, PaymentServiceContract } from '@armature/proto/payments/v1/contract.ts';
 import type { Init } from '@armature/runtime/rpc/client.ts';
@@ -64,6 +65,7 @@ const ledger = LedgerServiceContract.methods;
 const notifications = NotificationServiceContract.methods;
 const identity = IdentityServiceContract.methods;
 const access = AccessServiceContract.methods;
+const ops = OpsServiceContract.methods;
 
 const ofCatalog = [
   asking(catalog.createCategory, () => ({ slug: uuid(), title: 'More things' })),
@@ -219,7 +221,31 @@ const ofAccess = [
   asking(access.watchPolicy, nothing),
 ];
 
-const all = [...ofCatalog, ...ofInventory, ...ofOrders, ...ofPayments, ...ofNotifications, ...ofIdentity, ...ofAccess];
+/** No scene can have a dead letter and a stuck saga in every service: what is allowed is told that there is none. */
+const absent = { instead: 'NOT_FOUND' } as const;
+const why = 'tried by everybody';
+
+const ofOps = [
+  asking(ops.listDeadLetters, nothing),
+  asking(ops.getDeadLetter, () => ({ deadLetterId: uuid() }), absent),
+  asking(ops.redriveDeadLetters, () => ({ deadLetterIds: [uuid()] })),
+  asking(ops.dropDeadLetter, () => ({ deadLetterId: uuid(), why }), absent),
+  asking(ops.listSagas, nothing),
+  asking(ops.getSaga, () => ({ sagaId: uuid() }), absent),
+  asking(ops.resumeSaga, () => ({ sagaId: uuid() }), absent),
+  asking(ops.forceCompensateSaga, () => ({ sagaId: uuid(), why }), absent),
+];
+
+const all = [
+  ...ofOps,
+  ...ofCatalog,
+  ...ofInventory,
+  ...ofOrders,
+  ...ofPayments,
+  ...ofNotifications,
+  ...ofIdentity,
+  ...ofAccess,
+];
 
 /** How each method is called, by its path. */
 export const askings: ReadonlyMap<string, Asking> = new Map(all.map((one) => [one.method.path, one]));

@@ -1,0 +1,3 @@
+// Messages, enums and error reasons of armature.ops.v1.
+export { OpsErrorReason } from '@armature/proto/ops/v1/contract.ts';
+export * from '@armature/proto/ops/v1/ops.ts';

@@ -1,0 +1,4 @@
+import { refused } from './asking.ts';
+import { listSagas } from './sagas.ts';
+
+await listSagas().catch(refused);

@@ -1,0 +1,57 @@
+/** What operators did: written with the effect, or before it where there are several transactions. */
+import { isDuplicateKey } from '../db/errno.ts';
+import type { Sql, Tx } from '../db/tx.ts';
+import { type Call, principalOf } from '../rpc/call.ts';
+import { requestIdReused } from '../rpc/errors.ts';
+
+/** The ids that a request acts on, and whether there are more that it could have. */
+export interface Chosen {
+  ids: string[];
+  more: boolean;
+}
+
+/** Notes an action. Its repeat runs into the stored answer and is rolled back with everything it did. */
+export async function noteAction(tx: Tx, call: Call, why: string, chosen: Chosen): Promise<void> {
+  const { hash, key } = keyOf(call);
+  await tx.execute(
+    `insert into operator_action (principal, request_id, request_hash, method, targets, more, why, at)
+     values (?, ?, ?, ?, ?, ?, ?, utc_timestamp(6))`,
+    [principalOf(call.caller), key, hash, call.name, JSON.stringify(chosen.ids), chosen.more ? 1 : 0, why],
+  );
+}
+
+/**
+ * Notes what an action of many transactions acts on before it begins, and answers what was noted at first: a repeat,
+ * such as one after a crash, goes on with the same ids and with no others.
+ */
+export async function chooseOnce(tx: Tx, call: Call, choose: () => Promise<Chosen>): Promise<Chosen> {
+  const before = await load(tx, call);
+  if (before) return before;
+  const chosen = await choose();
+  try {
+    await noteAction(tx, call, '', chosen);
+    return chosen;
+  } catch (error) {
+    // A copy of the request has committed meanwhile: under READ COMMITTED its row is there to be read.
+    const first = isDuplicateKey(error) ? await load(tx, call) : null;
+    if (!first) throw error;
+    return first;
+  }
+}
+
+async function load(sql: Sql, call: Call): Promise<Chosen | null> {
+  const { hash, key } = keyOf(call);
+  const [row] = await sql.query<{ hash: Buffer; targets: string; more: number }>(
+    `select request_hash as hash, targets, more from operator_action
+     where principal = ? and request_id = ? and method = ?`,
+    [principalOf(call.caller), key, call.name],
+  );
+  if (!row) return null;
+  if (!row.hash.equals(hash)) throw requestIdReused(call.method?.idempotency?.field ?? 'request_id');
+  return { ids: JSON.parse(row.targets) as string[], more: row.more === 1 };
+}
+
+function keyOf(call: Call) {
+  if (!call.idempotency) throw new Error(`${call.name} has no idempotency key`);
+  return call.idempotency;
+}

@@ -1,0 +1,192 @@
+import { createHash } from 'node:crypto';
+import type { EventContract } from '@armature/proto/contract.ts';
+import type { OpsServiceContract } from '@armature/proto/ops/v1/contract.ts';
+import {
+  type DeadLetter,
+  DeadLetterState,
+  type GetDeadLetterResponse,
+  RedriveOutcome,
+  type RedriveResult,
+} from '@armature/proto/ops/v1/ops.ts';
+import type { Database } from '../db/database.ts';
+import { utcDate } from '../db/tx.ts';
+import { reasonOf } from '../messaging/retry.ts';
+import { type Call, principalOf } from '../rpc/call.ts';
+import { closePage, openPage } from '../rpc/paging.ts';
+import type { Implementation } from '../rpc/server.ts';
+import { chooseOnce, noteAction } from './actions.ts';
+import { deadLetterDropped, deadLetterNotFound, deadLetterRedriven, filterMissing } from './errors.ts';
+import {
+  bodyOf,
+  chooseLetters,
+  dropLetter,
+  findLetter,
+  type LetterRow,
+  type LetterState,
+  lettersById,
+  listLetters,
+  stateOf,
+} from './letter-store.ts';
+
+const pageSize = 50;
+const redriveLimit = 100;
+/** Kept back from the deadline for storing the answer. */
+const answerMs = 2_000;
+
+export interface LetterParts {
+  db: Database;
+  redrive(id: string): Promise<'redriven' | 'already'>;
+  /** The events that this service consumes. */
+  events: readonly EventContract[];
+}
+
+type Letters = Pick<
+  Implementation<typeof OpsServiceContract>,
+  'listDeadLetters' | 'getDeadLetter' | 'redriveDeadLetters' | 'dropDeadLetter'
+>;
+
+/** Messages that were set aside: shown, handled after all, or given up. */
+export function deadLetters(parts: LetterParts): Letters {
+  const { db } = parts;
+  return {
+    async listDeadLetters({ filter, state, ...page }, call) {
+      const wanted = stateNames.get(state) ?? 'open';
+      const query = [wanted, filter?.consumer, filter?.eventType, filter?.reason, String(filter?.olderThanSeconds)];
+      const opened = openPage<[string]>(page, pageSize, query);
+      const rows = await db.read(call, (sql) => listLetters(sql, wanted, filter, opened));
+      const { items, nextPageToken } = closePage(rows, opened, ({ id }): [string] => [id]);
+      return { deadLetters: items.map(toMessage), nextPageToken };
+    },
+
+    async getDeadLetter({ deadLetterId }, call) {
+      const { row, body } = await db.read(call, async (sql) => {
+        const found = await findLetter(sql, deadLetterId);
+        if (!found) throw deadLetterNotFound(deadLetterId);
+        return { row: found, body: await bodyOf(sql, deadLetterId) };
+      });
+      const bodySha256 = createHash('sha256').update(body).digest('hex');
+      return { deadLetter: toMessage(row), bodySha256, ...(await shown(row, body, parts.events)) };
+    },
+
+    async redriveDeadLetters({ deadLetterIds, filter, dryRun, limit }, call) {
+      const some =
+        filter && (filter.all || filter.consumer || filter.eventType || filter.reason || filter.olderThanSeconds > 0n);
+      if (deadLetterIds.length === 0 && !some) throw filterMissing();
+      const choose = (sql: Parameters<typeof chooseLetters>[0]) =>
+        deadLetterIds.length > 0
+          ? lettersById(sql, deadLetterIds).then((rows) => ({ ids: rows.map(({ id }) => id), more: false }))
+          : chooseLetters(sql, filter!, limit || redriveLimit);
+      if (dryRun) {
+        return db.answer(call, async (tx) => {
+          const { ids, more } = await choose(tx);
+          return { results: (await lettersById(tx, ids)).map(wouldBe), more };
+        });
+      }
+      const { ids, more } = await db.transaction(call, (tx) => chooseOnce(tx, call, () => choose(tx)));
+      const results = await redriveAll(parts, call, ids);
+      return db.answer(call, async () => ({ results, more }));
+    },
+
+    async dropDeadLetter({ deadLetterId, why }, call) {
+      return db.answer(call, async (tx) => {
+        const dropped = await dropLetter(tx, deadLetterId, principalOf(call.caller), why);
+        const row = await findLetter(tx, deadLetterId);
+        if (!row) throw deadLetterNotFound(deadLetterId);
+        if (!dropped) throw stateOf(row) === 'redriven' ? deadLetterRedriven(row.id) : deadLetterDropped(row.id);
+        await noteAction(tx, call, why, { ids: [deadLetterId], more: false });
+        return toMessage(row);
+      });
+    },
+  };
+}
+
+/** One after another, oldest first: later events of an aggregate may stand on earlier ones. */
+async function redriveAll({ db, redrive }: LetterParts, call: Call, ids: readonly string[]): Promise<RedriveResult[]> {
+  const results: RedriveResult[] = [];
+  for (const row of await db.read(call, (sql) => lettersById(sql, ids))) {
+    const result = (outcome: RedriveResult['outcome'], reason = '') =>
+      results.push({ deadLetterId: row.id, eventType: row.type, outcome, reason });
+    if (stateOf(row) === 'dropped')
+      result(RedriveOutcome.REDRIVE_OUTCOME_FAILED, 'DEAD_LETTER_DROPPED: it was dropped');
+    else if (call.signal.aborted || Date.now() > call.deadline - answerMs) {
+      result(RedriveOutcome.REDRIVE_OUTCOME_NOT_TRIED);
+    } else {
+      try {
+        const again = (await redrive(row.id)) === 'already';
+        result(again ? RedriveOutcome.REDRIVE_OUTCOME_ALREADY : RedriveOutcome.REDRIVE_OUTCOME_REDRIVEN);
+      } catch (error) {
+        call.log.warn({ err: error, dead_letter: row.id, event: row.type }, 'a redriven event failed again');
+        result(RedriveOutcome.REDRIVE_OUTCOME_FAILED, reasonOf(error));
+      }
+    }
+  }
+  return results;
+}
+
+function wouldBe(row: LetterRow): RedriveResult {
+  const state = stateOf(row);
+  const outcome =
+    state === 'open'
+      ? RedriveOutcome.REDRIVE_OUTCOME_WOULD_REDRIVE
+      : state === 'redriven'
+        ? RedriveOutcome.REDRIVE_OUTCOME_ALREADY
+        : RedriveOutcome.REDRIVE_OUTCOME_FAILED;
+  return {
+    deadLetterId: row.id,
+    eventType: row.type,
+    outcome,
+    reason: state === 'dropped' ? 'DEAD_LETTER_DROPPED' : '',
+  };
+}
+
+/** The body where it surely is what it says it is. A forged or broken one may hold anything, so it is not shown. */
+async function shown(
+  row: LetterRow,
+  body: Buffer,
+  events: readonly EventContract[],
+): Promise<Pick<GetDeadLetterResponse, 'bodyJson' | 'undecodable'>> {
+  const not = (undecodable: string) => ({ bodyJson: '', undecodable });
+  if (row.aggregateId === null) return not('it is no event of the queue that it came by');
+  const event = events.find(({ type }) => type === row.type);
+  if (!event) return not(`this service does not consume ${row.type}`);
+  try {
+    if (event.aggregateId(event.message.decode(body)) !== row.aggregateId) {
+      return not('the body is about something else than its envelope says');
+    }
+    // Loaded when somebody asks: the library that reads descriptors takes some 14 MB.
+    const { redactedJson } = await import('./redaction.ts');
+    return { bodyJson: JSON.stringify(redactedJson(row.type, body)), undecodable: '' };
+  } catch {
+    return not(`the body is not a ${row.type}`);
+  }
+}
+
+const states: Record<LetterState, DeadLetter['state']> = {
+  open: DeadLetterState.DEAD_LETTER_STATE_OPEN,
+  redriven: DeadLetterState.DEAD_LETTER_STATE_REDRIVEN,
+  dropped: DeadLetterState.DEAD_LETTER_STATE_DROPPED,
+};
+const stateNames = new Map(Object.entries(states).map(([name, state]) => [state, name as LetterState]));
+
+const date = (text: string | null) => (text === null ? undefined : utcDate(text));
+
+function toMessage(row: LetterRow): DeadLetter {
+  return {
+    deadLetterId: row.id,
+    consumer: row.consumer,
+    messageId: row.messageId,
+    publisher: row.publisher,
+    eventType: row.type,
+    aggregateId: row.aggregateId ?? '',
+    sequence: BigInt(row.sequence ?? 0),
+    reason: row.reason,
+    attempts: row.attempts,
+    bodyBytes: BigInt(row.bodyBytes),
+    deadTime: utcDate(row.deadAt),
+    state: states[stateOf(row)],
+    redriveTime: date(row.redrivenAt),
+    dropTime: date(row.droppedAt),
+    droppedBy: row.droppedBy ?? '',
+    dropWhy: row.dropWhy ?? '',
+  };
+}

@@ -1,0 +1,108 @@
+/** Dead letters as operators look for them. */
+import type { DeadLetterFilter } from '@armature/proto/ops/v1/ops.ts';
+import type { Param, Sql, Tx } from '../db/tx.ts';
+import type { Page } from '../rpc/paging.ts';
+import type { Chosen } from './actions.ts';
+
+export type LetterState = 'open' | 'redriven' | 'dropped';
+
+/** A dead letter without its body. */
+export interface LetterRow {
+  id: string;
+  consumer: string;
+  messageId: string;
+  publisher: string;
+  type: string;
+  aggregateId: string | null;
+  sequence: string | number | null;
+  reason: string;
+  attempts: number;
+  bodyBytes: string | number;
+  deadAt: string;
+  redrivenAt: string | null;
+  droppedAt: string | null;
+  droppedBy: string | null;
+  dropWhy: string | null;
+}
+
+const columns = `id, consumer, message_id as messageId, publisher, type, aggregate_id as aggregateId, sequence, reason,
+  attempts, length(body) as bodyBytes, dead_at as deadAt, redriven_at as redrivenAt, dropped_at as droppedAt,
+  dropped_by as droppedBy, drop_why as dropWhy`;
+
+const stateConditions: Record<LetterState, string> = {
+  open: 'redriven_at is null and dropped_at is null',
+  redriven: 'redriven_at is not null',
+  dropped: 'dropped_at is not null',
+};
+
+function where(state: LetterState, filter: DeadLetterFilter | undefined): { conditions: string[]; params: Param[] } {
+  const conditions = [stateConditions[state]];
+  const params: Param[] = [];
+  const add = (wanted: boolean, condition: string, ...values: Param[]) => {
+    if (!wanted) return;
+    conditions.push(condition);
+    params.push(...values);
+  };
+  if (filter) {
+    const { consumer, eventType, reason, olderThanSeconds } = filter;
+    add(consumer !== '', 'consumer = ?', consumer);
+    add(eventType.includes('.'), 'type = ?', eventType);
+    add(eventType !== '' && !eventType.includes('.'), "substring_index(type, '.', -1) = ?", eventType);
+    add(reason !== '', 'locate(?, reason) > 0', reason);
+    add(olderThanSeconds > 0n, 'dead_at <= utc_timestamp(6) - interval ? second', olderThanSeconds);
+  }
+  return { conditions, params };
+}
+
+/** Newest first; one row more than the page, when there is one. Ids are in the order of time. */
+export function listLetters(
+  sql: Sql,
+  state: LetterState,
+  filter: DeadLetterFilter | undefined,
+  page: Page<[string]>,
+): Promise<LetterRow[]> {
+  const { conditions, params } = where(state, filter);
+  return sql.query<LetterRow>(
+    `select ${columns} from dead_letter where ${conditions.join(' and ')} and id < ? order by id desc limit ?`,
+    [...params, page.after?.[0] ?? 'g', page.size + 1],
+  );
+}
+
+export async function findLetter(sql: Sql, id: string): Promise<LetterRow | null> {
+  const [row] = await sql.query<LetterRow>(`select ${columns} from dead_letter where id = ?`, [id]);
+  return row ?? null;
+}
+
+export async function bodyOf(sql: Sql, id: string): Promise<Buffer> {
+  const [row] = await sql.query<{ body: Buffer }>('select body from dead_letter where id = ?', [id]);
+  return row?.body ?? Buffer.alloc(0);
+}
+
+/** The oldest open letters that fit, so that those of one aggregate come in the order of its events. */
+export async function chooseLetters(sql: Sql, filter: DeadLetterFilter, limit: number): Promise<Chosen> {
+  const { conditions, params } = where('open', filter);
+  const rows = await sql.query<{ id: string }>(
+    `select id from dead_letter where ${conditions.join(' and ')} order by id limit ?`,
+    [...params, limit + 1],
+  );
+  return { ids: rows.slice(0, limit).map(({ id }) => id), more: rows.length > limit };
+}
+
+/** Those of these ids that there are, oldest first. */
+export async function lettersById(sql: Sql, ids: readonly string[]): Promise<LetterRow[]> {
+  if (ids.length === 0) return [];
+  return sql.query<LetterRow>(`select ${columns} from dead_letter where id in (?) order by id`, [ids]);
+}
+
+/** Gives an open letter up. False when it is not open; whoever redrives it at this moment goes first or finds it dropped. */
+export async function dropLetter(tx: Tx, id: string, by: string, why: string): Promise<boolean> {
+  const { affectedRows } = await tx.execute(
+    `update dead_letter set dropped_at = utc_timestamp(6), dropped_by = ?, drop_why = ?
+     where id = ? and redriven_at is null and dropped_at is null`,
+    [by, why, id],
+  );
+  return affectedRows === 1;
+}
+
+export const stateOf = (row: LetterRow): LetterState =>
+  row.redrivenAt !== null ? 'redriven' : row.droppedAt !== null ? 'dropped' : 'open';

@@ -1,0 +1,84 @@
+/** Sagas as operators look for them. */
+import type { Sql } from '../db/tx.ts';
+import type { Page } from '../rpc/paging.ts';
+import type { Input, State } from '../saga/core.ts';
+import type { Status } from '../saga/store.ts';
+
+export interface SagaView {
+  sagaId: string;
+  name: string;
+  subjectId: string;
+  status: Status;
+  state: State;
+  data: Record<string, unknown>;
+  createdAt: string;
+  updatedAt: string;
+  deadlineAt: string;
+}
+
+interface Row extends Omit<SagaView, 'state' | 'data'> {
+  state: string;
+  data: string;
+}
+
+const columns = `saga_id as sagaId, name, subject_id as subjectId, status, state, data, created_at as createdAt,
+  updated_at as updatedAt, deadline_at as deadlineAt`;
+
+const toView = (row: Row): SagaView => ({
+  ...row,
+  state: JSON.parse(row.state) as State,
+  data: JSON.parse(row.data) as Record<string, unknown>,
+});
+
+/**
+ * Newest first; one row more than the page, when there is one. What has not ended is found by its status, of which
+ * there is little; without being told the server might walk through everything that has ended instead.
+ */
+export async function listSagas(
+  sql: Sql,
+  wanted: { statuses: readonly Status[]; name: string; olderThanSeconds: bigint },
+  page: Page<[string]>,
+): Promise<SagaView[]> {
+  const unfinished = wanted.statuses.every((status) => status !== 'COMPLETED' && status !== 'FAILED');
+  const conditions = ['status in (?)', 'saga_id < ?'];
+  const params: (string | number | bigint | readonly string[])[] = [wanted.statuses, page.after?.[0] ?? 'g'];
+  if (wanted.name) {
+    conditions.push('name = ?');
+    params.push(wanted.name);
+  }
+  if (wanted.olderThanSeconds > 0n) {
+    conditions.push('created_at <= utc_timestamp(6) - interval ? second');
+    params.push(wanted.olderThanSeconds);
+  }
+  const rows = await sql.query<Row>(
+    `select ${columns} from saga ${unfinished ? 'force index (saga_status)' : ''}
+     where ${conditions.join(' and ')} order by saga_id desc limit ?`,
+    [...params, page.size + 1],
+  );
+  return rows.map(toView);
+}
+
+export async function findSaga(sql: Sql, sagaId: string): Promise<SagaView | null> {
+  const [row] = await sql.query<Row>(`select ${columns} from saga where saga_id = ?`, [sagaId]);
+  return row ? toView(row) : null;
+}
+
+export interface LogView {
+  position: number;
+  step: string;
+  kind: string;
+  outcome: string;
+  attempt: number;
+  input: Input;
+  at: string;
+}
+
+/** The newest entries of a saga's history, oldest first. */
+export async function sagaHistory(sql: Sql, sagaId: string, limit: number): Promise<LogView[]> {
+  const rows = await sql.query<Omit<LogView, 'input'> & { detail: string }>(
+    `select position, step, kind, outcome, attempt, detail, at from saga_log where saga_id = ?
+     order by position desc limit ?`,
+    [sagaId, limit],
+  );
+  return rows.reverse().map(({ detail, ...row }) => ({ ...row, input: JSON.parse(detail) as Input }));
+}

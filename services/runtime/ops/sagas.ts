@@ -1,0 +1,128 @@
+import type { OpsServiceContract } from '@armature/proto/ops/v1/contract.ts';
+import { type Saga, type SagaLogEntry, SagaState } from '@armature/proto/ops/v1/ops.ts';
+import type { Database } from '../db/database.ts';
+import { type Sql, type Tx, utcDate } from '../db/tx.ts';
+import { closePage, openPage } from '../rpc/paging.ts';
+import type { Implementation } from '../rpc/server.ts';
+import { isPastPivot } from '../saga/core.ts';
+import type { SagaDefinition } from '../saga/definition.ts';
+import { forceCompensate, resumeSaga } from '../saga/engine.ts';
+import type { Status } from '../saga/store.ts';
+import { noteAction } from './actions.ts';
+import { sagaEnded, sagaGoingBack, sagaNotFound, sagaNotStuck, sagaPastPivot, sagaUndefined } from './errors.ts';
+import { findSaga, type LogView, listSagas, type SagaView, sagaHistory } from './saga-store.ts';
+
+const pageSize = 50;
+const logMax = 200;
+const redacted = '[redacted]';
+
+type Sagas = Pick<
+  Implementation<typeof OpsServiceContract>,
+  'listSagas' | 'getSaga' | 'resumeSaga' | 'forceCompensateSaga'
+>;
+
+/** Sagas of this service: shown, resumed, turned back. A service without any answers with empty lists. */
+export function sagaOperations(db: Database, definitions: readonly SagaDefinition<any>[]): Sagas {
+  const definitionOf = (name: string) => definitions.find((one) => one.name === name);
+  const toMessage = (saga: SagaView) => messageOf(saga, definitionOf(saga.name));
+  const find = async (sql: Sql, sagaId: string) => {
+    const saga = await findSaga(sql, sagaId);
+    if (!saga) throw sagaNotFound(sagaId);
+    return saga;
+  };
+  const defined = async (tx: Tx, sagaId: string) => {
+    const { name } = await find(tx, sagaId);
+    const definition = definitionOf(name);
+    if (!definition) throw sagaUndefined(sagaId, name);
+    return definition;
+  };
+  return {
+    async listSagas({ state, name, olderThanSeconds, ...page }, call) {
+      const statuses = statusesOf.get(state) ?? unfinished;
+      const opened = openPage<[string]>(page, pageSize, [statuses, name, String(olderThanSeconds)]);
+      const rows = await db.read(call, (sql) => listSagas(sql, { statuses, name, olderThanSeconds }, opened));
+      const { items, nextPageToken } = closePage(rows, opened, ({ sagaId }): [string] => [sagaId]);
+      return { sagas: items.map(toMessage), nextPageToken };
+    },
+
+    async getSaga({ sagaId }, call) {
+      return db.read(call, async (sql) => {
+        const saga = await find(sql, sagaId);
+        const log = await sagaHistory(sql, sagaId, logMax);
+        const harmless = new Set(definitionOf(saga.name)?.harmless);
+        const shown = Object.entries(saga.data).map(([key, value]) => [key, harmless.has(key) ? value : redacted]);
+        return { saga: toMessage(saga), log: log.map(toEntry), inputJson: JSON.stringify(Object.fromEntries(shown)) };
+      });
+    },
+
+    async resumeSaga({ sagaId }, call) {
+      return db.answer(call, async (tx) => {
+        const answer = await resumeSaga(tx, await defined(tx, sagaId), sagaId);
+        const saga = await find(tx, sagaId);
+        if (answer !== 'accepted') throw sagaNotStuck(sagaId, saga.status);
+        await noteAction(tx, call, '', { ids: [sagaId], more: false });
+        return toMessage(saga);
+      });
+    },
+
+    async forceCompensateSaga({ sagaId, why }, call) {
+      return db.answer(call, async (tx) => {
+        const definition = await defined(tx, sagaId);
+        const answer = await forceCompensate(tx, definition, sagaId, why);
+        const saga = await find(tx, sagaId);
+        if (answer !== 'accepted') throw refusal(saga, definition);
+        await noteAction(tx, call, why, { ids: [sagaId], more: false });
+        return toMessage(saga);
+      });
+    },
+  };
+}
+
+/** The rule of the saga's core that keeps it from being turned back. */
+function refusal(saga: SagaView, definition: SagaDefinition<any>) {
+  if (saga.state.phase === 'completed' || saga.state.phase === 'failed') return sagaEnded(saga.sagaId);
+  if (!isPastPivot(definition.core, saga.state)) return sagaGoingBack(saga.sagaId);
+  return sagaPastPivot(saga.sagaId, definition.steps.find((step) => step.pivot)?.name ?? '');
+}
+
+const unfinished: readonly Status[] = ['RUNNING', 'WAITING', 'STUCK'];
+const statusesOf = new Map<Saga['state'], readonly Status[]>([
+  [SagaState.SAGA_STATE_RUNNING, ['RUNNING', 'WAITING']],
+  [SagaState.SAGA_STATE_STUCK, ['STUCK']],
+  [SagaState.SAGA_STATE_COMPLETED, ['COMPLETED']],
+  [SagaState.SAGA_STATE_FAILED, ['FAILED']],
+]);
+
+const states: Record<Status, Saga['state']> = {
+  RUNNING: SagaState.SAGA_STATE_RUNNING,
+  WAITING: SagaState.SAGA_STATE_RUNNING,
+  STUCK: SagaState.SAGA_STATE_STUCK,
+  COMPLETED: SagaState.SAGA_STATE_COMPLETED,
+  FAILED: SagaState.SAGA_STATE_FAILED,
+};
+
+function messageOf(saga: SagaView, definition: SagaDefinition<any> | undefined): Saga {
+  const { state } = saga;
+  const ended = state.phase === 'completed' || state.phase === 'failed';
+  return {
+    sagaId: saga.sagaId,
+    name: saga.name,
+    subjectId: saga.subjectId,
+    state: states[saga.status],
+    step: ended ? '' : (definition?.steps[state.step]?.name ?? String(state.step)),
+    action: ended ? '' : (state.stuck?.phase ?? state.phase),
+    attempt: state.attempt,
+    stuckReason: state.stuck?.reason ?? '',
+    failureReason: state.failure?.reason ?? '',
+    createTime: utcDate(saga.createdAt),
+    updateTime: utcDate(saga.updatedAt),
+    deadlineTime: utcDate(saga.deadlineAt),
+    pastPivot: state.phase === 'completed' || (definition !== undefined && isPastPivot(definition.core, state)),
+  };
+}
+
+function toEntry({ position, step, kind, outcome, attempt, input, at }: LogView): SagaLogEntry {
+  const reason = 'reason' in input ? input.reason : '';
+  const detail = 'detail' in input ? input.detail : '';
+  return { position, step, due: kind, outcome, attempt, reason, detail, time: utcDate(at) };
+}

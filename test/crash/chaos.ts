@@ -1,0 +1,162 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { CrashMesh, Victim, Witness } from './mesh.ts';
+import { pointsOf } from './points.ts';
+import type { Random } from './random.ts';
+
+/** How a process ended: the name of a crash point, 'moment' for a signal at any time, 'gave up' for an end of its own. */
+export interface Kill {
+  readonly who: string;
+  readonly how: string;
+  /** Milliseconds until it was ready again; undefined while it is not. */
+  recoveredAfterMs?: number;
+}
+
+export interface ChaosOptions {
+  random: Random;
+  durationMs: number;
+  /** The crash points to use, of those that there are. */
+  points: readonly string[];
+}
+
+/**
+ * Kills services, the database and the broker until told to stop. Every process of a service that has crash points is
+ * armed with the one that was visited least, and killed from outside if it outlives its time; the other services are
+ * killed at random moments, now and then.
+ */
+export interface Chaos extends Witness {
+  readonly kills: readonly Kill[];
+  /** Begins to kill; resolves when the time is over and both servers run again. */
+  rage(mesh: CrashMesh): Promise<void>;
+  /** Kills every process at once, and has all of them started again, unarmed. Resolves when everything is ready. */
+  heal(mesh: CrashMesh): Promise<void>;
+}
+
+/** A process that is armed at a place that few pass gets this much longer than the others. */
+const rareLifeMs = { low: 9_000, high: 14_000 };
+const lifeMs = { low: 3_000, high: 7_000 };
+/** Places that are passed many times a second let some pass first. */
+const passesMax: Readonly<Record<string, number>> = { 'saga.': 12, 'relay.': 6, 'payments.': 6, 'place-order.': 6 };
+
+export function chaos({ random, durationMs, points }: ChaosOptions): Chaos {
+  const kills: Kill[] = [];
+  const open = new Map<string, { kill: Kill; since: number }>();
+  const visits = new Map<string, number>(points.map((point) => [point, 0]));
+  const lives = new Map<string, { low: number; high: number }>();
+  const pending = new Map<string, NodeJS.Timeout>();
+  let raging = false;
+
+  const usable = (name: string) => (pointsOf[name] ?? []).filter((point) => points.includes(point));
+  const later = (victim: Victim, afterMs: number, act: () => void) => {
+    clearTimeout(pending.get(victim.name));
+    pending.set(victim.name, setTimeout(act, afterMs));
+  };
+  const note = (who: string, how: string) => {
+    const kill: Kill = { who, how };
+    kills.push(kill);
+    open.set(who, { kill, since: performance.now() });
+  };
+  const recovered = (who: string) => {
+    const last = open.get(who);
+    if (last) last.kill.recoveredAfterMs = Math.round(performance.now() - last.since);
+    open.delete(who);
+  };
+  /** The point that was visited least, any of them when several were. */
+  const choose = (name: string): string | null => {
+    const mine = usable(name);
+    if (mine.length === 0) return null;
+    const least = Math.min(...mine.map((point) => visits.get(point)!));
+    return random.pick(mine.filter((point) => visits.get(point) === least));
+  };
+  const prepare = (victim: Victim): { low: number; high: number } => {
+    const point = choose(victim.name);
+    if (!point) {
+      victim.arm('');
+      return { low: durationMs / 6, high: durationMs / 2 };
+    }
+    const [, most = 1] = Object.entries(passesMax).find(([prefix]) => point.startsWith(prefix)) ?? [];
+    victim.arm(`${point}:${random.between(1, most)}`);
+    return /^(relay|sweep)/.test(point) ? rareLifeMs : lifeMs;
+  };
+  const live = (victim: Victim, life: { low: number; high: number }) =>
+    later(victim, random.between(life.low, life.high), () => victim.kill());
+
+  return {
+    kills,
+    ended(victim, { signal, point }) {
+      note(victim.name, point ?? (signal ? 'moment' : 'gave up'));
+      if (point) visits.set(point, (visits.get(point) ?? 0) + 1);
+      if (!raging) return;
+      lives.set(victim.name, prepare(victim));
+      later(victim, random.between(0, 300), () => {
+        victim.revive();
+        // Some do not live to see that they are ready.
+        if (random.next() < 0.05) later(victim, random.between(100, 1_500), () => victim.kill());
+      });
+    },
+    ready(victim) {
+      recovered(victim.name);
+      const life = lives.get(victim.name);
+      if (raging && life) live(victim, life);
+    },
+    async rage(mesh) {
+      raging = true;
+      for (const victim of mesh.victims) {
+        // What runs now is not armed: its first death comes from outside, sooner or later.
+        live(victim, usable(victim.name).length > 0 ? { low: 0, high: 2_000 } : prepare(victim));
+      }
+      await killServers(mesh);
+      raging = false;
+      for (const timer of pending.values()) clearTimeout(timer);
+    },
+    async heal(mesh) {
+      const { database, broker } = mesh.servers;
+      for (const victim of mesh.victims) {
+        victim.arm('');
+        victim.kill();
+      }
+      await Promise.all([database.kill(), broker.kill()]);
+      await Promise.all([
+        timed('database', 'everything at once', () => database.start()),
+        timed('broker', 'everything at once', () => broker.start()),
+        reviveAll(mesh),
+      ]);
+    },
+  };
+
+  async function killServers({ servers }: CrashMesh): Promise<void> {
+    const deadline = performance.now() + durationMs;
+    // A broker needs some ten seconds to come back, which nothing that needs it survives more often than this.
+    const everyMs = Math.max(7_000, Math.min(45_000, durationMs / 4));
+    for (let turn = 0; ; turn++) {
+      const pauseMs = everyMs * (0.75 + random.next() / 2);
+      if (performance.now() + pauseMs > deadline) break;
+      await sleep(pauseMs);
+      const name = turn % 2 === 0 ? 'database' : 'broker';
+      await servers[name].kill();
+      await timed(name, 'moment', async () => {
+        await sleep(random.between(0, 2_000));
+        await servers[name].start();
+      });
+    }
+    await sleep(Math.max(0, deadline - performance.now()));
+  }
+
+  async function timed(who: string, how: string, start: () => Promise<void>): Promise<void> {
+    note(who, how);
+    await start();
+    recovered(who);
+  }
+}
+
+/** Does what somebody at `make up` would: whatever waits for its restart is started. */
+async function reviveAll(mesh: CrashMesh): Promise<void> {
+  const deadline = performance.now() + 60_000;
+  // A process that was just killed may still count as ready, so all must have been seen not to be.
+  await sleep(200);
+  while (mesh.victims.some((victim) => !victim.ready)) {
+    const waiting = mesh.victims.filter((victim) => !victim.ready).map(({ name }) => name);
+    if (performance.now() > deadline) throw new Error(`not ready within 60 s: ${waiting.join(', ')}`);
+    for (const victim of mesh.victims) victim.revive();
+    await sleep(250);
+  }
+}

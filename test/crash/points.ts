@@ -1,0 +1,36 @@
+/** Where each service may be killed, by the names of its crash points. */
+const own = {
+  orders: [
+    'place-order.before-commit',
+    'place-order.committed',
+    'saga.before-call',
+    'saga.sent',
+    'saga.answered',
+    'saga.recorded',
+  ],
+  inventory: ['reserve-stock', 'commit-reservation', 'release-reservation', 'sweep-expired-reservations'].flatMap(
+    (work) => [`${work}.before-commit`, `${work}.committed`],
+  ),
+  payments: [
+    'payments.before-acquirer',
+    'payments.after-acquirer',
+    'payments.before-ledger-commit',
+    'payments.after-ledger-commit',
+  ],
+  notifications: ['consumer.before-effect', 'consumer.committed', 'job.before-send', 'job.sent'],
+} as const;
+
+/** Every service that emits events has a relay, which may be killed in any of them. */
+const relay = ['relay.before-publish', 'relay.published', 'relay.confirmed', 'relay.marked'];
+
+export const pointsOf: Readonly<Record<string, readonly string[]>> = {
+  orders: [...own.orders, ...relay],
+  inventory: [...own.inventory, ...relay],
+  payments: [...own.payments, ...relay],
+  notifications: own.notifications,
+};
+
+/** Points on no customer's way; the tests beside the code kill there. */
+export const pointsElsewhere = ['redrive.before-commit', 'redrive.committed'];
+
+export const allPoints: readonly string[] = [...new Set(Object.values(pointsOf).flat())];

@@ -1,0 +1,143 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { broken, verify } from '../../scripts/verify/invariants.ts';
+import type { Teardown } from '../support/infra.ts';
+import { chaos, type Kill } from './chaos.ts';
+import { type CrashMesh, startCrashMesh } from './mesh.ts';
+import { allPoints } from './points.ts';
+import { seeded } from './random.ts';
+import { openWorkload, type Workload } from './workload.ts';
+
+export interface CrashOptions {
+  seconds: number;
+  seed: number;
+  /** Crash points to use; all of them by default. */
+  points?: readonly string[];
+  customers?: number;
+  say?: (line: string) => void;
+}
+
+/** What .run/crash.json holds. */
+export interface CrashReport {
+  seed: number;
+  seconds: number;
+  /** Orders by story and end. */
+  orders: Record<string, number>;
+  /** Calls by method and code. */
+  answers: Record<string, number>;
+  kills: { total: number; byPoint: Record<string, number>; byProcess: Record<string, Record<string, number>> };
+  /** Milliseconds from a kill until the process was ready again. */
+  recoveryMs: Record<string, { count: number; median: number; max: number }>;
+  /** Crash points that nothing died at. */
+  unvisited: string[];
+  /** From the moment that everything ran again until every invariant held; null when that never came. */
+  cleanAfterMs: number | null;
+  violations: string[];
+}
+
+const cleanWithinMs = 60_000;
+/** An order may take so long to be confirmed; stock is held longer, so that a confirmed order can have it. */
+const settings: Partial<Record<string, Record<string, string>>> = {
+  orders: { ARMATURE_CHECKOUT_LIMIT_MS: '45000' },
+  inventory: { ARMATURE_RESERVATION_TTL_MS: '90000', ARMATURE_EXPIRY_SWEEP_MS: '250' },
+  notifications: { ARMATURE_MAIL_RETRY_BASE_MS: '100' },
+};
+
+/** Runs the shop under fire, heals it, and holds it to its invariants and to what its customers were told. */
+export async function crash(t: Teardown, options: CrashOptions): Promise<CrashReport> {
+  const { seconds, seed, points = allPoints, customers = 12, say = () => undefined } = options;
+  const unknown = points.filter((point) => !allPoints.includes(point));
+  if (unknown.length > 0) throw new Error(`no crash point is called ${unknown.join(', ')}`);
+  const random = seeded(seed);
+  const storm = chaos({ random, durationMs: seconds * 1_000, points });
+  const mesh = await startCrashMesh(t, storm, (name) => ({ env: settings[name] }));
+  await allReady(mesh);
+  const workload = await openWorkload(t, mesh, random);
+  say(`everything runs; ${customers} customers for ${seconds} s, seed ${seed}`);
+  const over = new AbortController();
+  const progress = setInterval(() => say(standing(workload, storm.kills)), 10_000);
+  const working = workload.run(customers, over.signal);
+  await storm.rage(mesh);
+  over.abort();
+  say('healing: everything is killed at once, and started');
+  await storm.heal(mesh);
+  const healedAt = performance.now();
+  await working;
+  clearInterval(progress);
+  const { cleanAfterMs, violations } = await settle(mesh, workload, healedAt);
+  const { orders, answers } = await mesh.world(async (world) => ({
+    orders: await workload.answers.outcomes(world),
+    answers: Object.fromEntries([...workload.answers.answers].sort()),
+  }));
+  await mesh.stop();
+  return { seed, seconds, orders, answers, ...sums(storm.kills, points), cleanAfterMs, violations };
+}
+
+function standing({ answers }: Workload, kills: readonly Kill[]): string {
+  const ended = answers.notes.filter((note) => note.end).length;
+  return `${answers.notes.length} orders accepted, ${ended} seen to end, ${kills.length} kills`;
+}
+
+async function allReady(mesh: CrashMesh): Promise<void> {
+  const deadline = performance.now() + 90_000;
+  while (mesh.victims.some((victim) => !victim.ready)) {
+    if (performance.now() > deadline) throw new Error('the mesh did not become ready');
+    await sleep(50);
+  }
+}
+
+/** Waits until nothing is wrong any more; what is still wrong at the end of its time is a violation. */
+async function settle(
+  mesh: CrashMesh,
+  { answers }: Workload,
+  healedAt: number,
+): Promise<Pick<CrashReport, 'cleanAfterMs' | 'violations'>> {
+  for (;;) {
+    const violations = await mesh.world(async (world) => [
+      ...broken(await verify(world)),
+      ...(await answers.contradictions(world)),
+    ]);
+    const sinceMs = Math.round(performance.now() - healedAt);
+    if (violations.length === 0) return { cleanAfterMs: sinceMs, violations };
+    if (sinceMs > cleanWithinMs)
+      return { cleanAfterMs: null, violations: [...violations, ...(await unfinished(mesh))] };
+    await sleep(500);
+  }
+}
+
+/** The last steps of sagas that have not ended: whoever looks into a violation begins there. */
+async function unfinished(mesh: CrashMesh): Promise<string[]> {
+  const steps = await mesh.world((world) =>
+    world.query(
+      `select s.subject_id, s.name, s.status, s.due_at, s.lease_holder, l.position, l.step, l.kind, l.outcome, l.attempt,
+         l.detail, l.at, utc_timestamp(6) as now
+       from {orders}.saga s left join {orders}.saga_log l on l.saga_id = s.saga_id
+       where s.status not in ('COMPLETED', 'FAILED') order by s.saga_id, l.position desc limit 20`,
+    ),
+  );
+  return steps.map((step) => `unfinished: ${JSON.stringify(step)}`);
+}
+
+function sums(
+  kills: readonly Kill[],
+  points: readonly string[],
+): Pick<CrashReport, 'kills' | 'recoveryMs' | 'unvisited'> {
+  const byPoint = Object.fromEntries(points.map((point) => [point, 0]));
+  const byProcess: Record<string, Record<string, number>> = {};
+  const times: Record<string, number[]> = {};
+  for (const { who, how, recoveredAfterMs } of kills) {
+    if (how in byPoint) byPoint[how] = byPoint[how]! + 1;
+    byProcess[who] ??= {};
+    byProcess[who][how] = (byProcess[who][how] ?? 0) + 1;
+    if (recoveredAfterMs === undefined) continue;
+    times[who] ??= [];
+    times[who].push(recoveredAfterMs);
+  }
+  const recoveryMs = Object.fromEntries(
+    Object.entries(times).map(([who, all]) => {
+      const sorted = all.toSorted((a, b) => a - b);
+      return [who, { count: all.length, median: sorted[all.length >> 1]!, max: sorted.at(-1)! }];
+    }),
+  );
+  const unvisited = points.filter((point) => byPoint[point] === 0);
+  return { kills: { total: kills.length, byPoint, byProcess }, recoveryMs, unvisited };
+}

@@ -1,0 +1,73 @@
+// What a service holds on to: a run may make it grow while it lasts, but not for good.
+import { setTimeout as sleep } from 'node:timers/promises';
+import { connectMysql } from '../../scripts/servers/mysql.ts';
+import { readMetrics } from '../conformance/metrics-page.ts';
+import type { Shop } from './shop.ts';
+
+/** What one service holds, by name: 'timers', 'file handles', 'database connections' and the like. */
+export type Holdings = Record<string, Record<string, number>>;
+
+/** How much more of each is no growth: pools and caches keep what they have opened until it has idled long enough. */
+const slack: Readonly<Record<string, number>> = {
+  'file handles': 8,
+  timers: 8,
+  'database connections': 8,
+  'open transactions': 0,
+  'work at the database': 0,
+  'resident megabytes': 40,
+};
+
+export async function holdingsOf(shop: Shop): Promise<Holdings> {
+  const services = Object.values(shop.mesh).filter(({ admin }) => admin);
+  const connection = await connectMysql(shop.service('orders').database!.adminUrl);
+  try {
+    const [processes] = await connection.query(
+      'select db, count(*) as n from information_schema.processlist group by db',
+    );
+    const [transactions] = await connection.query(
+      `select p.db, count(*) as n from information_schema.innodb_trx x
+         join information_schema.processlist p on p.id = x.trx_mysql_thread_id group by p.db`,
+    );
+    const countOf = (rows: unknown, schema: string | undefined) =>
+      Number((rows as { db: string; n: number }[]).find(({ db }) => db === schema)?.n ?? 0);
+    const holdings: Holdings = {};
+    for (const { name, admin, database } of services) {
+      const page = readMetrics(await (await fetch(`http://${admin}/metrics`)).text()).samples;
+      const sum = (metric: string, type?: string) =>
+        page
+          .filter((sample) => sample.name === metric && (type === undefined || sample.labels.type === type))
+          .reduce((total, { value }) => total + value, 0);
+      holdings[name] = {
+        'file handles': sum('process_open_fds'),
+        timers: sum('nodejs_active_resources', 'Timeout'),
+        'resident megabytes': Math.round(sum('process_resident_memory_bytes') / 2 ** 20),
+        'work at the database': sum('armature_db_connections_in_use') + sum('armature_db_waiters'),
+        'database connections': countOf(processes, database?.schema),
+        'open transactions': countOf(transactions, database?.schema),
+      };
+    }
+    return holdings;
+  } finally {
+    await connection.end();
+  }
+}
+
+/** What has grown between two looks, as sentences. */
+export function grown(before: Holdings, after: Holdings): string[] {
+  return Object.entries(after).flatMap(([service, held]) =>
+    Object.entries(held).flatMap(([what, now]) => {
+      const then = before[service]?.[what] ?? 0;
+      return now > then + (slack[what] ?? 0) ? [`${service}: ${then} ${what} have become ${now}`] : [];
+    }),
+  );
+}
+
+/** Looks until nothing has grown any more, at most so long; what has then is a leak. */
+export async function leaksSince(before: Holdings, shop: Shop, withinMs = 20_000): Promise<string[]> {
+  const deadline = Date.now() + withinMs;
+  for (;;) {
+    const leaks = grown(before, await holdingsOf(shop));
+    if (leaks.length === 0 || Date.now() > deadline) return leaks;
+    await sleep(250);
+  }
+}
