@@ -29,6 +29,8 @@ export interface ServiceRun {
   /** Accounts and clients that identity makes at its start. */
   bootstrapFile?: string;
   acquirerUrl?: string;
+  /** Where payments takes webhooks, host:port, for the acquirer. */
+  webhookAddress?: string;
   mailUrl?: string;
   /** The acquirer's own folder. */
   dataDir?: string;
@@ -40,7 +42,7 @@ const inheritedPrefixes = ['ARMATURE_OTLP_', 'ARMATURE_LOG_', 'ARMATURE_CRASH_',
 
 /** The whole environment of one service: the one place where scripts and tests say what a service is told. */
 export function serviceEnvironment(state: State, run: ServiceRun): Record<string, string> {
-  const told = run.name === 'acquirer' ? acquirerEnvironment(run) : meshEnvironment(state, run);
+  const told = run.name === 'acquirer' ? acquirerEnvironment(state, run) : meshEnvironment(state, run);
   const all = {
     ...fromCaller(),
     // Without it, every start strips the types of every file anew, by a compiler that stays in memory.
@@ -85,7 +87,11 @@ type Variables = Record<string, string | undefined>;
 
 /** What only one service is told. */
 const own: Partial<Record<string, (state: State, run: ServiceRun) => Variables>> = {
-  payments: (_state, run) => ({ ARMATURE_ACQUIRER_URL: run.acquirerUrl }),
+  payments: (state, run) => ({
+    ARMATURE_ACQUIRER_URL: run.acquirerUrl,
+    ARMATURE_PAYMENTS_WEBHOOK_ADDRESS: run.http ?? '127.0.0.1:0',
+    ARMATURE_ACQUIRER_WEBHOOK_SECRET: webhookSecret(state),
+  }),
   notifications: (state, run) => ({ ARMATURE_MAIL_URL: run.mailUrl ?? mailUrl(state) }),
   access: () => ({ ARMATURE_POLICY_SEED_FILE: policyFile }),
   identity: (state, run) => ({
@@ -101,9 +107,19 @@ function policyVariables({ name, peers }: ServiceRun): Variables {
   return name === 'access' || peers.access ? {} : { ARMATURE_POLICY_FILE: policyFile };
 }
 
-function acquirerEnvironment(run: ServiceRun): Variables {
-  return { ARMATURE_ACQUIRER_ADDRESS: run.http ?? '127.0.0.1:0', ARMATURE_ACQUIRER_DATA_DIR: run.dataDir };
+function acquirerEnvironment(state: State, run: ServiceRun): Variables {
+  const told = { ARMATURE_ACQUIRER_ADDRESS: run.http ?? '127.0.0.1:0', ARMATURE_ACQUIRER_DATA_DIR: run.dataDir };
+  if (run.webhookAddress === undefined) return told;
+  return {
+    ...told,
+    ARMATURE_ACQUIRER_WEBHOOK_URL: `https://${run.webhookAddress}/v1/acquirer/events`,
+    ARMATURE_ACQUIRER_WEBHOOK_SECRET: webhookSecret(state),
+    ARMATURE_ACQUIRER_WEBHOOK_CA_FILE: certificateFiles(state, 'ca').cert,
+  };
 }
+
+/** What the acquirer signs its webhooks with, which payments knows too. */
+export const webhookSecret = (state: State): string => password(state, 'acquirer-webhooks');
 
 function peerVariables(run: ServiceRun): Variables {
   const others = Object.entries(run.peers).filter(([name]) => name !== run.name);

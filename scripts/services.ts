@@ -13,7 +13,7 @@ export interface ServicePlan {
 export const servicePlans = {
   catalog: { grpcPort: 7401, adminPort: 7501, stores: true },
   inventory: { grpcPort: 7402, adminPort: 7502, stores: true },
-  payments: { grpcPort: 7403, adminPort: 7503, stores: true },
+  payments: { grpcPort: 7403, adminPort: 7503, httpPort: 7410, stores: true },
   orders: { grpcPort: 7404, adminPort: 7504, stores: true },
   notifications: { grpcPort: 7405, adminPort: 7505, stores: true },
   acquirer: { httpPort: 7406, stores: false },

@@ -117,6 +117,7 @@ function runOf(name: ServiceName): ServiceRun {
     ...addresses[name],
     peers: Object.fromEntries(grpc),
     acquirerUrl: `http://${addresses.acquirer.http}`,
+    webhookAddress: addresses.payments.http,
     dataDir: acquirerDirectory,
     tokens,
     copyDir: join(state.dir, 'copies', name),

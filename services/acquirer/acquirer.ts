@@ -3,10 +3,12 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { type Book, openBook } from './book.ts';
 import { type AuthorizationRule, cards } from './cards.ts';
 import { type Charge, type ChargeStatus, capture, type Decision, refund, voidAuthorization } from './charge.ts';
+import type { Config } from './config.ts';
 import * as errors from './errors.ts';
 import { describe, type Logger } from './logger.ts';
 import { answerBody, cancelled, decided, type OperationRecord } from './record.ts';
 import { createTurns, type Turns } from './turns.ts';
+import { noWebhooks, openWebhooks, type Webhooks } from './webhooks.ts';
 
 /**
  * The card processor. Every answer comes from durable records, and memory changes only after the record is on
@@ -16,6 +18,7 @@ import { createTurns, type Turns } from './turns.ts';
 export type Acquirer = {
   book: Book;
   inTurn: Turns;
+  webhooks: Webhooks;
   slowMs: number;
   logger: Logger;
   /** Pending charges, by id, and the timers that will decide them. */
@@ -40,16 +43,22 @@ export type ChargeOperationKind = 'capture' | 'void' | 'refund';
 export type ChargeRequest = { amount_minor?: number; currency_code?: string };
 
 /** Rebuilds the state from the data directory, which this process holds alone until closeAcquirer. */
-export async function openAcquirer(config: { dataDirectory: string; slowMs: number }, logger: Logger) {
-  const book = await openBook(config.dataDirectory);
-  const acquirer: Acquirer = { book, inTurn: createTurns(), slowMs: config.slowMs, logger, settlements: new Map() };
+export async function openAcquirer(
+  config: Pick<Config, 'dataDirectory' | 'slowMs' | 'webhooks'>,
+  logger: Logger,
+): Promise<Acquirer> {
+  const { dataDirectory, slowMs } = config;
+  const book = await openBook(dataDirectory);
+  const webhooks = config.webhooks ? await openWebhooks(config.webhooks, { book, dataDirectory, logger }) : noWebhooks;
+  const acquirer: Acquirer = { book, webhooks, inTurn: createTurns(), slowMs, logger, settlements: new Map() };
   for (const { charge } of book.charges()) if (charge.status === 'pending') settleLater(acquirer, charge);
   logger.info('the log is open', { operations: book.last(), cut_bytes: book.cutBytes });
   return acquirer;
 }
 
-export async function closeAcquirer({ book, settlements }: Acquirer): Promise<void> {
+export async function closeAcquirer({ book, settlements, webhooks }: Acquirer): Promise<void> {
   for (const timer of settlements.values()) clearTimeout(timer);
+  await webhooks.close();
   await book.close();
 }
 
@@ -61,7 +70,8 @@ export async function authorize(acquirer: Acquirer, key: string, request: Author
   const request_hash = hashRequest('authorization', order_reference, amount_minor, currency_code, payment_method);
   // Outside the turn: a cancellation must be able to overtake an authorization that is still under way.
   if (card.authorization === 'late' && book.key(key) === undefined) await delay(slowMs);
-  return inTurn(`key ${key}`, async () => {
+  let settlement: Promise<number> | undefined;
+  const reply = await inTurn<Reply>(`key ${key}`, async () => {
     const earlier = await book.recorded(key, request_hash);
     if (earlier !== undefined) return answer(earlier, true);
     if (failsFirst.has(card.authorization) && (await book.commitAttempt(key, request_hash))) {
@@ -84,12 +94,23 @@ export async function authorize(acquirer: Acquirer, key: string, request: Author
     const facts = { operation_id: newId('op'), idempotency_key: key, amount_minor, created_at };
     const operation = decided('authorization', charge, { charge }, facts);
     const http_status = status === 'pending' ? 202 : 201;
-    const record = { request_hash, http_status, capture_rule: card.capture, operation };
-    await book.commit(record);
-    if (status === 'pending') settleLater(acquirer, charge);
+    const record = { request_hash, http_status, capture_rule: card.capture, webhook_rule: card.webhook, operation };
+    await commit(acquirer, record);
+    if (card.webhook === 'before_answer') settlement = settle(acquirer, charge.charge_id);
+    else if (status === 'pending') settleLater(acquirer, charge);
     if (card.authorization === 'silent_after_acting') return silence('the card is silent after it acted');
     return answer(record, false);
   });
+  // Outside the turn, because whoever is told by the webhook asks about this key.
+  if (settlement !== undefined) await acquirer.webhooks.attempted(await settlement, slowMs);
+  return reply;
+}
+
+/** Writes a record down and tells those who follow the log. */
+async function commit({ book, webhooks }: Acquirer, record: OperationRecord): Promise<number> {
+  const position = await book.commit(record);
+  webhooks.wake();
+  return position;
 }
 
 /** Captures, voids or refunds. A refusal is recorded and repeated under its key; an unknown charge is not. */
@@ -122,7 +143,7 @@ export async function operate(
       const facts = { operation_id: newId('op'), idempotency_key: key, amount_minor: amount, created_at: now() };
       const operation = decided(kind, charge, decision, facts);
       const record = { request_hash, http_status: decision.refusal?.http_status ?? 201, capture_rule, operation };
-      await book.commit(record);
+      await commit(acquirer, record);
       const silent = kind === 'capture' && capture_rule === 'silent_after_acting' && decision.refusal === undefined;
       return silent ? silence('the card is silent after its capture') : answer(record, false);
     });
@@ -188,14 +209,14 @@ function settleLater(acquirer: Acquirer, { charge_id }: Charge): void {
   settlements.set(charge_id, timer);
 }
 
-/** A webhook sender can follow the log for records of this kind: they are durable when it sees them. */
-async function settle({ book }: Acquirer, charge_id: string): Promise<void> {
-  const { charge, capture_rule } = book.charge(charge_id)!;
-  if (charge.status !== 'pending') return;
+/** Decides a pending charge; answers the position of the record, or of nothing when it was decided before. */
+async function settle(acquirer: Acquirer, charge_id: string): Promise<number> {
+  const { charge, capture_rule, webhook_rule } = acquirer.book.charge(charge_id)!;
+  if (charge.status !== 'pending') return 0;
   const { amount_minor } = charge;
   const facts = { operation_id: newId('op'), idempotency_key: null, amount_minor, created_at: now() };
   const operation = decided('settlement', charge, { charge: { ...charge, status: 'authorized' } }, facts);
-  await book.commit({ request_hash: null, http_status: 200, capture_rule, operation });
+  return commit(acquirer, { request_hash: null, http_status: 200, capture_rule, webhook_rule, operation });
 }
 
 const failsFirst: ReadonlySet<AuthorizationRule> = new Set(['silent_before_acting', 'fail_before_acting']);

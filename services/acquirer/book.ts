@@ -1,6 +1,6 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { CaptureRule } from './cards.ts';
+import type { CaptureRule, WebhookRule } from './cards.ts';
 import type { Charge } from './charge.ts';
 import { keyReused, operationCancelled } from './errors.ts';
 import { lockDirectory } from './lock.ts';
@@ -13,9 +13,17 @@ import type { AttemptRecord, OperationRecord } from './record.ts';
  */
 type Index = {
   keys: Map<string, { position: number; request_hash: string | null; cancelled: boolean }>;
-  charges: Map<string, { charge: Charge; capture_rule: CaptureRule }>;
+  charges: Map<string, KnownCharge>;
   /** Keys with a failed first attempt that have not acted yet, and the request they came with. */
   attempts: Map<string, string>;
+};
+
+type KnownCharge = {
+  charge: Charge;
+  capture_rule: CaptureRule;
+  webhook_rule: WebhookRule | undefined;
+  /** The key that the charge was authorized with. */
+  authorization_key: string | null;
 };
 
 export type Book = Awaited<ReturnType<typeof openBook>>;
@@ -37,9 +45,11 @@ export async function openBook(dataDirectory: string) {
     key: (idempotency_key: string) => index.keys.get(idempotency_key),
     charge: (charge_id: string) => index.charges.get(charge_id),
     charges: () => index.charges.values(),
-    /** Writes a record down, then believes it. */
-    async commit(record: OperationRecord): Promise<void> {
-      apply(index, await log.append(record));
+    /** Writes a record down, then believes it; answers its position. */
+    async commit(record: OperationRecord): Promise<number> {
+      const entry = await log.append(record);
+      apply(index, entry);
+      return entry.position;
     },
     /** Writes down that a key failed its first attempt; false when it had already. A restart does not forget it. */
     async commitAttempt(idempotency_key: string, request_hash: string): Promise<boolean> {
@@ -74,11 +84,19 @@ export async function openBook(dataDirectory: string) {
 }
 
 /** Used alike for a record just written and for one read back at start, so that a restart changes nothing. */
-function apply(index: Index, { position, request_hash, capture_rule, operation }: Entry<OperationRecord>): void {
+function apply(index: Index, entry: Entry<OperationRecord>): void {
+  const { position, request_hash, capture_rule, webhook_rule, operation } = entry;
   const { idempotency_key, charge } = operation;
   if (idempotency_key !== null) {
     index.keys.set(idempotency_key, { position, request_hash, cancelled: operation.status === 'cancelled' });
     index.attempts.delete(idempotency_key);
   }
-  if (charge !== null) index.charges.set(charge.charge_id, { charge, capture_rule });
+  if (charge === null) return;
+  const known = index.charges.get(charge.charge_id);
+  index.charges.set(charge.charge_id, {
+    charge,
+    capture_rule,
+    webhook_rule: known?.webhook_rule ?? webhook_rule,
+    authorization_key: known ? known.authorization_key : idempotency_key,
+  });
 }

@@ -14,8 +14,18 @@ export type AuthorizationRule =
 
 export type CaptureRule = 'answer' | 'silent_after_acting' | 'decline';
 
+/** What is special about the webhook of a pending authorization; absent: it is sent once, as soon as there is news. */
+export type WebhookRule =
+  /** Sent only after a further delay. */
+  | 'late'
+  /** Sent twice at once. */
+  | 'twice'
+  /** The charge is settled, and the webhook on its way, before the 202 is answered. */
+  | 'before_answer';
+
 export type Card = {
   authorization: AuthorizationRule;
+  webhook?: WebhookRule;
   capture: CaptureRule;
   decline_code: string | null;
 };
@@ -34,4 +44,7 @@ export const cards: ReadonlyMap<string, Card> = new Map<string, Card>([
   ['card_error_once', { ...plain, authorization: 'fail_before_acting' }],
   ['card_capture_declined', { ...plain, capture: 'decline' }],
   ['card_webhook', { ...plain, authorization: 'pending' }],
+  ['card_webhook_late', { ...plain, authorization: 'pending', webhook: 'late' }],
+  ['card_webhook_twice', { ...plain, authorization: 'pending', webhook: 'twice' }],
+  ['card_webhook_before_answer', { ...plain, authorization: 'pending', webhook: 'before_answer' }],
 ]);

@@ -7,6 +7,7 @@ t.test('defaults', async (t) => {
     port: 0,
     dataDirectory: '/var/data',
     slowMs: 1500,
+    webhooks: undefined,
     stateFile: undefined,
     logLevel: 'info',
   });

@@ -7,9 +7,26 @@ export type Config = {
   dataDirectory: string;
   /** How long card_slow and card_webhook take to be decided. */
   slowMs: number;
+  /** Who is told of operations, or undefined to tell nobody. */
+  webhooks: WebhookConfig | undefined;
   /** Where to tell others our address once we serve, or undefined to tell nobody. */
   stateFile: string | undefined;
   logLevel: LogLevel;
+};
+
+export type WebhookConfig = {
+  url: string;
+  /** One, or the new and the old one while it is being replaced: every webhook is signed with each. */
+  secrets: string[];
+  /** Who vouches for the receiver, PEM; undefined for public authorities. */
+  caFile: string | undefined;
+  retryFirstMs: number;
+  retryMostMs: number;
+  attemptsMax: number;
+  /** How long after its settlement card_webhook_late is told of. */
+  lateMs: number;
+  /** How long after an operation that was answered it is told of all the same. */
+  noticeMs: number;
 };
 
 export const logLevels = ['debug', 'info', 'warn', 'error'] as const;
@@ -17,6 +34,7 @@ export type LogLevel = (typeof logLevels)[number];
 
 /** Stays below the socket's idle limit, so that a slow answer is late rather than lost. */
 const SLOW_LIMIT_MS = 20_000;
+const SECRET_LENGTH_LEAST = 32;
 
 /** Every problem of the environment at once, one line each, so that nobody fixes them one start at a time. */
 export class ConfigError extends Error {
@@ -35,7 +53,12 @@ export function readConfig(environment: Environment = process.env): Config {
   const config = {
     ...readAddress(environment, problems),
     dataDirectory: readDataDirectory(environment, problems),
-    slowMs: readSlowMs(environment, problems),
+    slowMs: readNumber(environment, problems, 'ARMATURE_ACQUIRER_SLOW_MS', {
+      least: 0,
+      most: SLOW_LIMIT_MS,
+      or: 1_500,
+    }),
+    webhooks: readWebhooks(environment, problems),
     stateFile: environment.ARMATURE_STATE_FILE || undefined,
     logLevel: readLogLevel(environment, problems),
   };
@@ -60,13 +83,41 @@ function readDataDirectory(environment: Environment, problems: string[]): string
   return resolve(text);
 }
 
-function readSlowMs(environment: Environment, problems: string[]): number {
-  const text = environment.ARMATURE_ACQUIRER_SLOW_MS || '1500';
+type Bounds = { least: number; most: number; or: number };
+
+function readNumber(environment: Environment, problems: string[], name: string, { least, most, or }: Bounds): number {
+  const text = environment[name] || String(or);
   const value = Number(text);
-  if (!/^\d{1,6}$/.test(text) || value > SLOW_LIMIT_MS) {
-    problems.push(`ARMATURE_ACQUIRER_SLOW_MS must be a whole number from 0 to ${SLOW_LIMIT_MS}, not "${text}"`);
+  if (!/^\d{1,9}$/.test(text) || value < least || value > most) {
+    problems.push(`${name} must be a whole number from ${least} to ${most}, not "${text}"`);
   }
   return value;
+}
+
+function readWebhooks(environment: Environment, problems: string[]): WebhookConfig | undefined {
+  const url = environment.ARMATURE_ACQUIRER_WEBHOOK_URL;
+  if (!url) return undefined;
+  if (!/^https?:/.test(url) || !URL.canParse(url)) {
+    problems.push('ARMATURE_ACQUIRER_WEBHOOK_URL must be an http or https URL');
+  }
+  const secrets = (environment.ARMATURE_ACQUIRER_WEBHOOK_SECRET ?? '').split(',');
+  if (secrets.length > 2 || secrets.some((secret) => secret.length < SECRET_LENGTH_LEAST)) {
+    problems.push(
+      `ARMATURE_ACQUIRER_WEBHOOK_SECRET must be one or two secrets of at least ${SECRET_LENGTH_LEAST} characters, separated by a comma`,
+    );
+  }
+  const number = (name: string, bounds: Bounds) =>
+    readNumber(environment, problems, `ARMATURE_ACQUIRER_WEBHOOK_${name}`, bounds);
+  return {
+    url,
+    secrets,
+    caFile: environment.ARMATURE_ACQUIRER_WEBHOOK_CA_FILE || undefined,
+    retryFirstMs: number('RETRY_FIRST_MS', { least: 1, most: 60_000, or: 500 }),
+    retryMostMs: number('RETRY_MOST_MS', { least: 1, most: 3_600_000, or: 60_000 }),
+    attemptsMax: number('ATTEMPTS_MAX', { least: 1, most: 1_000, or: 100 }),
+    lateMs: number('LATE_MS', { least: 0, most: 600_000, or: 20_000 }),
+    noticeMs: number('NOTICE_MS', { least: 0, most: 600_000, or: 2_000 }),
+  };
 }
 
 function readLogLevel(environment: Environment, problems: string[]): LogLevel {

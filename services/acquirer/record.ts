@@ -1,4 +1,4 @@
-import type { CaptureRule } from './cards.ts';
+import type { CaptureRule, WebhookRule } from './cards.ts';
 import type { Charge, ChargeStatus, Decision } from './charge.ts';
 
 export type OperationKind = 'authorization' | 'capture' | 'void' | 'refund' | 'settlement' | 'cancellation';
@@ -26,6 +26,7 @@ export type OperationRecord = {
   request_hash: string | null;
   http_status: number;
   capture_rule: CaptureRule;
+  webhook_rule?: WebhookRule | undefined;
   operation: Operation;
 };
 

@@ -1,4 +1,5 @@
 import { type Built, type Call, type Config, type Database, newId, type Parts } from '@armature/runtime';
+import { serveHttps } from '@armature/runtime/https-server.ts';
 import { mailTransport } from '@armature/runtime/mail.ts';
 import { isVerified } from './account.ts';
 import { type Accounts, accounts as accountsOf } from './accounts.ts';
@@ -6,7 +7,6 @@ import { artifactStore } from './artifact-store.ts';
 import { bootstrap } from './bootstrap.ts';
 import { clientStore } from './client-store.ts';
 import type { config as spec } from './config.ts';
-import { serveHttps } from './https-server.ts';
 import { sendLetters } from './jobs.ts';
 import { openKeyRing } from './key-ring.ts';
 import { landing } from './landing.ts';

@@ -1,9 +1,10 @@
-import { type Call, pause } from '@armature/runtime';
+import type { Call } from '@armature/runtime';
 import { raceGate } from '@armature/runtime/race-gate.ts';
 import { Counter, Histogram, latencyBuckets, type Registry } from '@armature/runtime/telemetry/metrics.ts';
 import { type HttpAnswer, type HttpQuestion, httpClient } from './acquirer-http.ts';
 import { type Answer, readAnswer } from './answer.ts';
 import { acquirerUnavailable } from './errors.ts';
+import { nudges } from './nudges.ts';
 import type { OperationKind, Outcome } from './payment.ts';
 
 export interface AcquirerOptions {
@@ -37,6 +38,8 @@ export interface Acquirer {
   cancelAuthorization(call: Call, key: string): Promise<Outcome>;
   /** What became of a key; null when nothing is recorded under it. */
   find(call: Call, kind: OperationKind, key: string): Promise<Outcome | null>;
+  /** There is news of a key: whoever waits for its outcome asks at once. */
+  nudge(key: string): void;
   close(): void;
 }
 
@@ -49,6 +52,7 @@ const pollDelayMs = { first: 50, most: 500 };
 
 export function acquirer(options: AcquirerOptions): Acquirer {
   const http = httpClient(options.url, options.connectionsMax);
+  const news = nudges();
   const metrics = acquirerMetrics(options.registry);
 
   /** One request under a deadline; everything that is not a whole answer is "unknown". */
@@ -87,7 +91,7 @@ export function acquirer(options: AcquirerOptions): Acquirer {
     let delayMs = pollDelayMs.first;
     while (answer.kind === 'pending') {
       if (call.deadline - Date.now() < delayMs + timeLeftMinMs) throw acquirerUnavailable(new Error('still pending'));
-      await pause(delayMs, call.signal);
+      await news.wait(key, delayMs, call.signal);
       call.signal.throwIfAborted();
       delayMs = Math.min(delayMs * 2, pollDelayMs.most);
       answer = await status(call, kind, key);
@@ -133,6 +137,7 @@ export function acquirer(options: AcquirerOptions): Acquirer {
       const answer = await decided(call, kind, key, await status(call, kind, key));
       return answer.kind === 'unrecorded' ? null : certain(answer);
     },
+    nudge: news.nudge,
     close: http.close,
   };
 }

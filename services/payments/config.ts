@@ -1,8 +1,32 @@
-import { integer, runtimeVariables, url } from '@armature/runtime';
+import { address, integer, runtimeVariables, text, url } from '@armature/runtime';
+
+const webhookSecrets = text(
+  'ARMATURE_ACQUIRER_WEBHOOK_SECRET',
+  'what webhooks of the acquirer are signed with: one secret, or two separated by a comma while one replaces the other',
+  { secret: true },
+);
 
 export const config = {
   ...runtimeVariables,
   acquirerUrl: url('ARMATURE_ACQUIRER_URL', 'where the acquirer is, http://host:port', ['http', 'https']),
+  webhookAddress: address('ARMATURE_PAYMENTS_WEBHOOK_ADDRESS', 'where to take webhooks of the acquirer over HTTPS', {
+    fallback: '127.0.0.1:0',
+  }),
+  webhookSecrets: {
+    ...webhookSecrets,
+    fallback: undefined,
+    parse(raw: string): readonly string[] {
+      const secrets = raw.split(',');
+      if (secrets.length > 2) throw new Error('holds more than two secrets');
+      if (secrets.some((secret) => secret.length < 32)) throw new Error('holds one of fewer than 32 characters');
+      return secrets;
+    },
+  },
+  webhooksInFlightMax: integer('ARMATURE_PAYMENTS_WEBHOOKS_MAX', 'webhooks that are dealt with at a time', {
+    min: 1,
+    max: 1_000,
+    fallback: 64,
+  }),
   acquirerTimeoutMs: integer('ARMATURE_ACQUIRER_TIMEOUT_MS', 'how long the acquirer may take to answer, milliseconds', {
     min: 50,
     max: 20_000,

@@ -1,4 +1,5 @@
 import type { Built, Config, Parts } from '@armature/runtime';
+import { serveHttps } from '@armature/runtime/https-server.ts';
 import { acquirer as openAcquirer } from './acquirer.ts';
 import type { config } from './config.ts';
 import { paymentGauges } from './gauges.ts';
@@ -7,9 +8,12 @@ import { operations } from './operations.ts';
 import { paymentService } from './service.ts';
 import { paymentStore } from './store.ts';
 import { pendingSweeper } from './sweeper.ts';
+import { webhookLimits, webhookReceiver } from './webhook-receiver.ts';
+import { webhookStore } from './webhook-store.ts';
 
 /** What the service consists of, and who is given what. */
-export function payments({ config: settings, db, registry, background }: Parts<Config<typeof config>>): Built {
+export async function payments(all: Parts<Config<typeof config>>): Promise<Built> {
+  const { config: settings, db, registry, background, log, tls } = all;
   const store = paymentStore({ pendingResolveMs: settings.pendingResolveMs });
   const acquirer = openAcquirer({
     url: settings.acquirerUrl,
@@ -19,6 +23,15 @@ export function payments({ config: settings, db, registry, background }: Parts<C
   });
   const parts = { db, store, acquirer };
   paymentGauges(db, store, registry);
+  const events = webhookStore(db, store);
+  const { webhookAddress, webhookSecrets: secrets, webhooksInFlightMax: inFlightMax } = settings;
+  const webhooks = await serveHttps({
+    address: webhookAddress,
+    tls,
+    answer: webhookReceiver({ store: events, acquirer, background, registry, secrets, inFlightMax }),
+    log,
+    limits: webhookLimits,
+  });
   return {
     services: [paymentService(db, store, operations(parts)), ledgerService(db)],
     sweepers: [
@@ -27,7 +40,9 @@ export function payments({ config: settings, db, registry, background }: Parts<C
         everyMs: settings.pendingSweepMs,
         abandonMs: settings.pendingAbandonMs,
       }),
+      { name: 'old webhook events', everyMs: 60_000, sweep: (call) => db.read(call, events.purge) },
     ],
+    http: webhooks,
     close: async () => acquirer.close(),
   };
 }

@@ -239,7 +239,7 @@ function pending(kind: OperationKind, paymentId: string, amountMinor: bigint, as
   return { ...asked, paymentId, kind, state: 'PENDING', amountMinor, externalId: '', failureCode: '' };
 }
 
-async function findOperation(sql: Sql, operationId: string): Promise<Operation | null> {
+export async function findOperation(sql: Sql, operationId: string): Promise<Operation | null> {
   const rows = await sql.query<OperationRow>(
     `select ${operationColumns} from payment_operation o where o.operation_id = ?`,
     [operationId],

@@ -38,7 +38,14 @@ const rareLifeMs = { low: 20_000, high: 25_000 };
 const unarmedShare = 0.15;
 const unarmedLifeMs = { low: 0, high: 5_000 };
 /** Places that are passed many times a second let some pass first. */
-const passesMax: Readonly<Record<string, number>> = { 'saga.': 6, 'relay.': 3, 'payments.': 3, 'place-order.': 3 };
+const passesMax: Readonly<Record<string, number>> = {
+  'saga.': 6,
+  'relay.': 3,
+  // Only a webhook that comes before everybody else settles anything.
+  'payments.webhook-before-commit': 1,
+  'payments.': 3,
+  'place-order.': 3,
+};
 
 export function chaos({ random, durationMs, points }: ChaosOptions): Chaos {
   const kills: Kill[] = [];
@@ -78,7 +85,7 @@ export function chaos({ random, durationMs, points }: ChaosOptions): Chaos {
     }
     const [, most = 1] = Object.entries(passesMax).find(([prefix]) => point.startsWith(prefix)) ?? [];
     victim.arm(`${point}:${random.between(1, most)}`);
-    return /^(relay|sweep)/.test(point) ? rareLifeMs : armedLifeMs;
+    return /^(relay|sweep|payments\.webhook)/.test(point) ? rareLifeMs : armedLifeMs;
   };
   const live = (victim: Victim, life: { low: number; high: number }) =>
     later(victim, random.between(life.low, life.high), () => victim.kill());

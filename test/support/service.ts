@@ -36,6 +36,8 @@ export interface StartOptions {
   admin?: string;
   http?: string;
   acquirerUrl?: string;
+  /** Where payments takes webhooks, for the acquirer. */
+  webhookAddress?: string;
   mailUrl?: string;
   /** Whose tokens the service takes; those of the tests' own key by default, which `token()` signs with. */
   tokens?: TokenTrust;
@@ -49,7 +51,7 @@ export interface RunningService {
   grpc: string;
   /** host:port of the loopback HTTP port with /metrics, /healthz and /readyz; empty for the acquirer. */
   admin: string;
-  /** host:port of the acquirer's HTTP port, and of identity's HTTPS port; empty for the others. */
+  /** host:port of the acquirer's HTTP port, and of the HTTPS port of identity and payments; empty for the others. */
   http: string;
   pid: number;
   process: ChildProcess;
@@ -99,6 +101,7 @@ export async function prepareService(t: Teardown, name: string, options: StartOp
     admin: options.admin,
     http: options.http,
     acquirerUrl: options.acquirerUrl,
+    webhookAddress: options.webhookAddress,
     databaseUrl: database?.url,
     brokerUrl: vhost?.url(name),
     tokens: options.tokens ?? { issuer: tokenIssuer, jwks: tokenFiles(state).jwks },
@@ -190,13 +193,15 @@ async function planMesh(
 ): Promise<{ name: string; start: StartOptions }[]> {
   const { state } = await testServers();
   const vhost = await createVhost(t);
-  const [identityPort, ...ports] = await reservePorts(state, 1 + names.length);
+  const [identityPort, webhookPort, ...ports] = await reservePorts(state, 2 + names.length);
   const addresses = Object.fromEntries(names.map((name, index) => [name, `127.0.0.1:${ports[index]}`]));
   const { acquirer, ...peers } = addresses;
   const identity = `127.0.0.1:${identityPort}`;
+  const webhookAddress = `127.0.0.1:${webhookPort}`;
   const listen: Partial<Record<string, StartOptions>> = {
-    acquirer: { http: acquirer },
+    acquirer: { http: acquirer, ...(peers.payments ? { webhookAddress } : {}) },
     identity: { grpc: peers.identity, http: identity },
+    payments: { grpc: peers.payments, http: webhookAddress },
   };
   return names.map((name) => {
     const asked = typeof options === 'function' ? options(name) : options;

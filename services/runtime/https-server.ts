@@ -1,11 +1,11 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
-import { splitAddress } from '@armature/runtime/rpc/listener.ts';
-import type { TlsMaterial, TlsWatch } from '@armature/runtime/rpc/tls-files.ts';
-import type { Logger } from '@armature/runtime/telemetry/log.ts';
+import { splitAddress } from './rpc/listener.ts';
+import type { TlsMaterial, TlsWatch } from './rpc/tls-files.ts';
+import type { Logger } from './telemetry/log.ts';
 
-const limits = {
+const defaults = {
   connectionsMax: 2_000,
   handshakeTimeoutMs: 5_000,
   headersTimeoutMs: 5_000,
@@ -34,8 +34,11 @@ export async function serveHttps(options: {
   tls: TlsWatch;
   answer: Answer;
   log: Logger;
+  /** What is to be other than for pages that people visit. */
+  limits?: Partial<typeof defaults>;
 }): Promise<HttpsServer> {
   const { tls, log, answer } = options;
+  const limits = { ...defaults, ...options.limits };
   const { host, port } = splitAddress(options.address);
   const server = createServer(
     {

@@ -3,12 +3,12 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { connect } from 'node:tls';
-import { type TlsWatch, watchTls } from '@armature/runtime/rpc/tls-files.ts';
-import { createLogger } from '@armature/runtime/telemetry/log.ts';
 import t from 'tap';
 import { issueCertificate } from '../../scripts/certificates.ts';
+import { until } from './authz/testbed.ts';
 import { serveHttps } from './https-server.ts';
-import { until } from './testbed.ts';
+import { type TlsWatch, watchTls } from './rpc/tls-files.ts';
+import { createLogger } from './telemetry/log.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'armature-https-'));
 t.teardown(() => rmSync(folder, { recursive: true, force: true }));
@@ -56,7 +56,7 @@ t.test('a certificate that is replaced is served without a restart, and half a p
   writeFileSync(certFile, other.pem);
   for (let check = 0; check < 5; check += 1) t.equal(await shown(port), 'CN=first');
   await write('second');
-  await until('the new certificate', async () => ((await shown(port)) === 'CN=second' ? true : undefined));
+  await until('the new certificate', async () => (await shown(port)) === 'CN=second');
 });
 
 t.test('closing lets requests in progress finish', async (t) => {
@@ -83,7 +83,7 @@ t.test('closing lets requests in progress finish', async (t) => {
     socket.on('error', reject);
   });
   const initial = finish;
-  await until('the request to arrive', () => (finish === initial ? undefined : true));
+  await until('the request to arrive', () => finish !== initial);
   const closed = server.close();
   finish();
   t.match(await text, /200 OK[\s\S]*done/);

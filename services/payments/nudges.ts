@@ -1,0 +1,31 @@
+/** Lets somebody who waits for news of an operation be told that there is some, instead of asking again and again. */
+export interface Nudges {
+  /** Waits so long, or until there is news under the key, or until the signal is aborted. */
+  wait(key: string, ms: number, signal: AbortSignal): Promise<void>;
+  nudge(key: string): void;
+}
+
+export function nudges(): Nudges {
+  const waiting = new Map<string, Set<() => void>>();
+  return {
+    wait(key, ms, signal) {
+      return new Promise((resolve) => {
+        if (signal.aborted) return resolve();
+        const all = waiting.get(key) ?? new Set();
+        const end = () => {
+          clearTimeout(timer);
+          signal.removeEventListener('abort', end);
+          all.delete(end);
+          if (all.size === 0) waiting.delete(key);
+          resolve();
+        };
+        const timer = setTimeout(end, ms);
+        signal.addEventListener('abort', end);
+        waiting.set(key, all.add(end));
+      });
+    },
+    nudge(key) {
+      for (const end of [...(waiting.get(key) ?? [])]) end();
+    },
+  };
+}

@@ -1,0 +1,61 @@
+/** What a webhook of the acquirer is, and whether it is one: pure, so that every way to be wrong can be tested. */
+import { createHmac, timingSafeEqual } from 'node:crypto';
+
+/** How far the clock of a signature may be from ours, either way: an older one may be a replay. */
+export const timestampWindowS = 300;
+
+export type Verdict = 'genuine' | 'unsigned' | 'forged' | 'untimely';
+
+/**
+ * Judges the header `t=<seconds>,v1=<hex>[,v1=<hex>]` over "timestamp.body". Any of our secrets may have signed, so
+ * that one can be replaced by the other. The signature is looked at before its time, so a stranger learns nothing.
+ */
+export function judge(header: unknown, body: Buffer, secrets: readonly string[], nowMs: number): Verdict {
+  const signature = typeof header === 'string' ? readSignature(header) : null;
+  if (!signature) return 'unsigned';
+  let genuine = false;
+  for (const secret of secrets) {
+    const expected = createHmac('sha256', secret).update(`${signature.timestampS}.`).update(body).digest();
+    // Every pair is compared, and each in constant time.
+    for (const digest of signature.digests) genuine = timingSafeEqual(digest, expected) || genuine;
+  }
+  if (!genuine) return 'forged';
+  return Math.abs(nowMs / 1_000 - Number(signature.timestampS)) > timestampWindowS ? 'untimely' : 'genuine';
+}
+
+/** The timestamp stays text: it is signed as it is written. */
+function readSignature(header: string): { timestampS: string; digests: Buffer[] } | null {
+  const match = /^t=(\d{1,12})((?:,v1=[0-9a-f]{64}){1,2})$/.exec(header);
+  if (!match?.[1] || !match[2]) return null;
+  const digests = match[2].split(',v1=').slice(1);
+  return { timestampS: match[1], digests: digests.map((hex) => Buffer.from(hex, 'hex')) };
+}
+
+/** As much of an event as is believed: that there is news, and under which of our keys. */
+export interface WebhookEvent {
+  eventId: string;
+  key: string;
+}
+
+const eventIdPattern = /^[\x21-\x7e]{1,100}$/;
+const keyPattern = /^[\x21-\x7e]{1,200}$/;
+
+/** Null where the body is no event. What it says of amounts and outcomes is not read at all. */
+export function readEvent(body: Buffer): WebhookEvent | null {
+  let event: unknown;
+  try {
+    event = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(body));
+  } catch {
+    return null;
+  }
+  if (typeof event !== 'object' || event === null) return null;
+  const { event_id: eventId, idempotency_key: key } = event as Record<string, unknown>;
+  if (typeof eventId !== 'string' || !eventIdPattern.test(eventId)) return null;
+  if (typeof key !== 'string' || !keyPattern.test(key)) return null;
+  return { eventId, key };
+}
+
+const operationIdPattern = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
+
+/** Whether a key can be one of ours: they are all ids of operations. */
+export const isOperationId = (key: string): boolean => operationIdPattern.test(key);
