@@ -1,12 +1,12 @@
 // Secrets that are planted in every input, and looked for in everything that is kept, shown or written.
-import { generateKeyPairSync, randomBytes } from 'node:crypto';
+import { createHmac, generateKeyPairSync, randomBytes } from 'node:crypto';
 import type { OutgoingHttpHeaders } from 'node:http';
 import { request } from 'node:https';
 import { OrderConfirmedEvent } from '@armature/proto/orders/v1/contract.ts';
 import { newId } from '@armature/runtime';
 import t from 'tap';
 import { certificateFiles } from '../../scripts/certificates.ts';
-import { identityTrust } from '../../scripts/environment.ts';
+import { identityTrust, webhookSecret } from '../../scripts/environment.ts';
 import { commandLine, personPassword } from '../../scripts/people.ts';
 import { serviceNames } from '../../scripts/services.ts';
 import { signInPerson } from '../../scripts/sign-in/flows.ts';
@@ -124,6 +124,38 @@ t.test('planted where identity takes them', { skip: !scene.identity && 'there is
   }
   for (const one of pagesOf(password, mailToken)) {
     answers.push({ place: 'page of identity', content: await visit(shop.service('identity').http, one) });
+  }
+});
+
+t.test('planted in webhooks', async (t) => {
+  const { state } = await testServers();
+  const secret = webhookSecret(state);
+  canaries.push({ kind: 'webhook secret', value: secret });
+  const path = '/v1/acquirer/events';
+  const json = { 'content-type': 'application/json' };
+  const event = () =>
+    JSON.stringify({
+      event_id: plant('event', (random) => `evt_${random}`),
+      idempotency_key: newId(),
+      note: plant('event'),
+    });
+  const signed = (body: string, by: string) => {
+    const timestampS = Math.floor(Date.now() / 1_000);
+    return `t=${timestampS},v1=${createHmac('sha256', by).update(`${timestampS}.${body}`).digest('hex')}`;
+  };
+  const [genuine, forged, malformed] = [event(), event(), plant('event')];
+  const unsigned = plant('signature');
+  const deliveries: [string, Visit][] = [
+    ['unknown', { path, body: genuine, headers: { ...json, 'acquirer-signature': signed(genuine, secret) } }],
+    ['forged', { path, body: forged, headers: { ...json, 'acquirer-signature': signed(forged, 'another') } }],
+    ['malformed', { path, body: malformed, headers: { ...json, 'acquirer-signature': signed(malformed, secret) } }],
+    ['unsigned', { path, body: event(), headers: { ...json, 'acquirer-signature': unsigned } }],
+    ['lost', { path: `/${plant('path', (random) => random)}`, body: event(), headers: json }],
+  ];
+  for (const [outcome, delivery] of deliveries) {
+    const content = await visit(shop.service('payments').http, delivery);
+    t.match(content.toString(), `{"outcome":"${outcome}"}`);
+    answers.push({ place: 'answer to a webhook', content });
   }
 });
 

@@ -16,6 +16,9 @@ export type Story =
   | 'failed once'
   | 'capture refused'
   | 'pending until later'
+  | 'webhook late'
+  | 'webhook twice'
+  | 'webhook before the answer'
   | 'cancelled while running'
   | 'refunded'
   | 'abandoned';

@@ -35,7 +35,14 @@ export interface Chaos extends Witness {
 const rareLifeMs = { low: 9_000, high: 14_000 };
 const lifeMs = { low: 3_000, high: 7_000 };
 /** Places that are passed many times a second let some pass first. */
-const passesMax: Readonly<Record<string, number>> = { 'saga.': 12, 'relay.': 6, 'payments.': 6, 'place-order.': 6 };
+const passesMax: Readonly<Record<string, number>> = {
+  'saga.': 12,
+  'relay.': 6,
+  // Only a webhook that comes before everybody else settles anything.
+  'payments.webhook-before-commit': 1,
+  'payments.': 6,
+  'place-order.': 6,
+};
 
 export function chaos({ random, durationMs, points }: ChaosOptions): Chaos {
   const kills: Kill[] = [];
@@ -75,7 +82,7 @@ export function chaos({ random, durationMs, points }: ChaosOptions): Chaos {
     }
     const [, most = 1] = Object.entries(passesMax).find(([prefix]) => point.startsWith(prefix)) ?? [];
     victim.arm(`${point}:${random.between(1, most)}`);
-    return /^(relay|sweep)/.test(point) ? rareLifeMs : lifeMs;
+    return /^(relay|sweep|payments\.webhook)/.test(point) ? rareLifeMs : lifeMs;
   };
   const live = (victim: Victim, life: { low: number; high: number }) =>
     later(victim, random.between(life.low, life.high), () => victim.kill());

@@ -16,6 +16,8 @@ const own = {
     'payments.after-acquirer',
     'payments.before-ledger-commit',
     'payments.after-ledger-commit',
+    'payments.webhook-received',
+    'payments.webhook-before-commit',
   ],
   notifications: ['consumer.before-effect', 'consumer.committed', 'job.before-send', 'job.sent'],
 } as const;

@@ -40,6 +40,8 @@ const settings: Partial<Record<string, Record<string, string>>> = {
   orders: { ARMATURE_CHECKOUT_LIMIT_MS: '45000' },
   inventory: { ARMATURE_RESERVATION_TTL_MS: '90000', ARMATURE_EXPIRY_SWEEP_MS: '250' },
   notifications: { ARMATURE_MAIL_RETRY_BASE_MS: '100' },
+  // What is late still comes while its order waits, and what was not taken comes again soon.
+  acquirer: { ARMATURE_ACQUIRER_WEBHOOK_LATE_MS: '5000', ARMATURE_ACQUIRER_WEBHOOK_RETRY_MOST_MS: '2000' },
 };
 
 /** Runs the shop under fire, heals it, and holds it to its invariants and to what its customers were told. */

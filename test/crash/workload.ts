@@ -22,7 +22,10 @@ const stories: Readonly<Record<Story, number>> = {
   'timed out after capturing': 5,
   'failed once': 4,
   'capture refused': 4,
-  'pending until later': 6,
+  'pending until later': 4,
+  'webhook late': 3,
+  'webhook twice': 4,
+  'webhook before the answer': 4,
   'cancelled while running': 10,
   refunded: 6,
   abandoned: 4,
@@ -37,6 +40,9 @@ const cards: Partial<Record<Story, string>> = {
   'failed once': 'card_error_once',
   'capture refused': 'card_capture_declined',
   'pending until later': 'card_webhook',
+  'webhook late': 'card_webhook_late',
+  'webhook twice': 'card_webhook_twice',
+  'webhook before the answer': 'card_webhook_before_answer',
 };
 
 /** What says nothing about whether the request was carried out: it has to be asked again, under the same id. */
