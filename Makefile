@@ -15,7 +15,7 @@ runner := node_modules/.tap-built
 contracts := $(shell find proto -name '*.proto' -not -path 'proto/gen/*') buf.gen.yaml scripts/generate.ts \
   $(wildcard scripts/protoc-gen-armature/*.ts)
 
-.PHONY: help install gen up down clean status logs demo seed token call verify crash test check fmt certs \
+.PHONY: help install gen up down clean status logs demo seed token call verify reconcile crash test check fmt certs \
   access-matrix access-diff dead-letters dead-letter redrive drop sagas saga resume compensate
 
 help: ## List the targets
@@ -55,6 +55,9 @@ call: ready ## Call a method: make call RPC=<package.Service/Method> DATA='{...}
 
 verify: ready ## Hold the running mesh to every invariant, and say what breaks them
 	@node scripts/verify.ts
+
+reconcile: ready ## Compare the ledger with the acquirer's log; APPLY=1 resolves what can be
+	@node scripts/reconcile.ts
 
 crash: ready ## Kill everything at every point under load, heal, verify: DURATION=60 SEED= POINTS=a,b
 	@node test/crash/main.ts

@@ -2,6 +2,7 @@ import type { Call } from '@armature/runtime';
 import { raceGate } from '@armature/runtime/race-gate.ts';
 import { Counter, Histogram, latencyBuckets, type Registry } from '@armature/runtime/telemetry/metrics.ts';
 import { type HttpAnswer, type HttpQuestion, httpClient } from './acquirer-http.ts';
+import { type LoggedPage, readPage } from './acquirer-page.ts';
 import { type Answer, readAnswer } from './answer.ts';
 import { acquirerUnavailable } from './errors.ts';
 import { nudges } from './nudges.ts';
@@ -38,6 +39,8 @@ export interface Acquirer {
   cancelAuthorization(call: Call, key: string): Promise<Outcome>;
   /** What became of a key; null when nothing is recorded under it. */
   find(call: Call, kind: OperationKind, key: string): Promise<Outcome | null>;
+  /** Operations of the acquirer's log after a position, as they were written. */
+  page(call: Call, after: number, limit: number): Promise<LoggedPage>;
   /** There is news of a key: whoever waits for its outcome asks at once. */
   nudge(key: string): void;
   close(): void;
@@ -136,6 +139,18 @@ export function acquirer(options: AcquirerOptions): Acquirer {
     async find(call, kind, key) {
       const answer = await decided(call, kind, key, await status(call, kind, key));
       return answer.kind === 'unrecorded' ? null : certain(answer);
+    },
+    async page(call, after, limit) {
+      const question = {
+        method: 'GET',
+        path: `/v1/operations?after=${after}&limit=${limit}`,
+        timeoutMs: options.timeoutMs,
+      } as const;
+      const answer = await sendOrUnknown(call, question);
+      if (!('status' in answer)) throw acquirerUnavailable('cause' in answer ? answer.cause : answer);
+      const page = answer.status === 200 ? readPage(answer.body) : null;
+      if (!page) throw acquirerUnavailable(new Error(`a page of the log was answered ${answer.status}`));
+      return page;
     },
     nudge: news.nudge,
     close: http.close,

@@ -4,10 +4,11 @@ import { closePage, type Database, implement, openPage } from '@armature/runtime
 import { accountNotFound } from './errors.ts';
 import { type Account, accounts } from './ledger.ts';
 import { type Balance, readBalances, readEntries } from './ledger-store.ts';
+import type { Reconcile } from './reconciliation.ts';
 
 const pageSizeDefault = 50;
 
-export const ledgerService = (db: Database) =>
+export const ledgerService = (db: Database, reconcile: Reconcile) =>
   implement(LedgerServiceContract, {
     async getAccount({ account, currencyCode }, call) {
       if (!isAccount(account)) throw accountNotFound(account, currencyCode);
@@ -28,6 +29,11 @@ export const ledgerService = (db: Database) =>
         createTime: createdAt,
       }));
       return { entries, nextPageToken };
+    },
+
+    async reconcileLedger({ pageToken, apply, graceSeconds }, call) {
+      const page = await reconcile(call, { pageToken, apply, graceSeconds });
+      return db.answer(call, async () => page);
     },
 
     async getTrialBalance(_request, call) {

@@ -5,6 +5,7 @@ import type { config } from './config.ts';
 import { paymentGauges } from './gauges.ts';
 import { ledgerService } from './ledger-service.ts';
 import { operations } from './operations.ts';
+import { reconciliation } from './reconciliation.ts';
 import { paymentService } from './service.ts';
 import { paymentStore } from './store.ts';
 import { pendingSweeper } from './sweeper.ts';
@@ -33,7 +34,7 @@ export async function payments(all: Parts<Config<typeof config>>): Promise<Built
     limits: webhookLimits,
   });
   return {
-    services: [paymentService(db, store, operations(parts)), ledgerService(db)],
+    services: [paymentService(db, store, operations(parts)), ledgerService(db, reconciliation(parts))],
     sweepers: [
       pendingSweeper(parts, {
         background,

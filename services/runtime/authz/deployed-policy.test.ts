@@ -48,6 +48,7 @@ const staff: Record<string, string> = {
 const admin: Record<string, string> = {
   ...staff,
   'payments.refund': 'any',
+  'ledger.reconcile': 'any',
   'ops.channelz': 'any',
   'identity.update': 'any',
   'identity.deactivate': 'any',

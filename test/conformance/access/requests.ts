@@ -123,6 +123,7 @@ const ofPayments = [
   asking(ledger.getAccount, () => ({ account: 'acquirer_receivable', currencyCode: 'EUR' })),
   asking(ledger.listEntries, nothing),
   asking(ledger.getTrialBalance, nothing),
+  asking(ledger.reconcileLedger, nothing),
 ];
 
 const ofNotifications = [
