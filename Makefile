@@ -15,7 +15,7 @@ runner := node_modules/.tap-built
 contracts := $(shell find proto -name '*.proto' -not -path 'proto/gen/*') buf.gen.yaml scripts/generate.ts \
   $(wildcard scripts/protoc-gen-armature/*.ts)
 
-.PHONY: help install gen up down clean status logs demo seed token call verify test check fmt certs \
+.PHONY: help install gen up down clean status logs demo seed token call verify test races check fmt certs \
   access-matrix access-diff
 
 help: ## List the targets
@@ -58,6 +58,9 @@ verify: ready ## Hold the running mesh to every invariant, and say what breaks t
 
 test: ready $(runner) ## Run the tests; FILES="a.test.ts b.test.ts" chooses some
 	@node scripts/test.ts $(FILES)
+
+races: ready $(runner) ## Run every interleaving of racing requests; DEPTH=full leaves out none that comes to the same
+	@ARMATURE_RACES_DEPTH=$(DEPTH) node scripts/test.ts test/races/*.test.ts
 
 check: ready ## Check types, style, contracts and house rules
 	@node scripts/check.ts

@@ -141,6 +141,7 @@ const judgedBy = { effect: levels, wrong };
 const cases: RaceCase<Shelf>[] = [
   {
     name: 'the last unit, two want it',
+    alike: true,
     points: without('take id', 'lock reservation', 'find due'),
     prepare: () => shelf([1n]),
     actors: ({ skus: [sku] }) => ['a', 'b'].map((name) => reserver(name, [{ sku: sku!, quantity: 1n }])),
@@ -148,6 +149,7 @@ const cases: RaceCase<Shelf>[] = [
   },
   {
     name: 'the last unit, three want it',
+    alike: true,
     points: without('take id', 'lock reservation', 'find due'),
     prepare: () => shelf([1n]),
     actors: ({ skus: [sku] }) => ['a', 'b', 'c'].map((name) => reserver(name, [{ sku: sku!, quantity: 1n }])),
