@@ -58,26 +58,38 @@ export async function exploreCase<Rows>(race: Race, one: RaceCase<Rows>): Promis
   const violations: string[] = [];
   let contended = 0;
   let asked = 0;
-  let names: string[] = [];
-  const run = async (choose: Choose) => {
-    const rows = await one.prepare();
-    const actors = one.actors(rows);
-    names = actors.map(({ name }) => name);
-    const { answers, lockWaits } = await race(actors, one.points, choose);
+  const judgeRun = async (rows: Rows, actors: readonly Actor[], { answers, lockWaits }: Result) => {
     let retried = 0;
     for (const actor of actors) {
       if (answers[actor.name] !== comeBack || !('again' in actor) || !actor.again) continue;
       answers[actor.name] = await actor.again();
       retried += 1;
     }
-    const outcome = [...Object.entries(answers).map(([name, answer]) => `${name} ${answer}`), await one.effect(rows)];
-    return { outcome: outcome.join(', '), wrong: await one.wrong(rows), lockWaits, retried };
+    const given = actors.flatMap(({ name }) => (name in answers ? [`${name} ${answers[name]}`] : []));
+    const outcome = [...given, await one.effect(rows)].join(', ');
+    return { outcome, wrong: await one.wrong(rows), lockWaits, retried };
+  };
+  const run = async (choose: Choose) => {
+    const rows = await one.prepare();
+    const actors = one.actors(rows);
+    return judgeRun(rows, actors, await race(actors, one.points, choose));
+  };
+  /** Nobody is even sent before the one before has been answered. */
+  const oneByOne = async (order: readonly string[]) => {
+    const rows = await one.prepare();
+    const actors = one.actors(rows);
+    const answers: Record<string, string> = {};
+    for (const name of order) {
+      const alone = actors.filter((actor) => actor.name === name);
+      Object.assign(answers, (await race(alone, one.points, ([first]) => first!)).answers);
+    }
+    return judgeRun(rows, actors, { answers, lockWaits: 0 });
   };
   const alike = one.alike === true && !full;
   const serial = new Set<string>();
-  names = [...new Set(one.actors(await one.prepare()).map(({ name }) => name))];
+  const names = one.actors(await one.prepare()).map(({ name }) => name);
   for (const order of permutations(names)) {
-    const { outcome, wrong } = await run((enabled) => firstOf(order, enabled));
+    const { outcome, wrong } = await oneByOne(order);
     serial.add(outcome);
     if (wrong.length > 0) violations.push(`one by one, ${order.join(' ')}: ${wrong.join('; ')}`);
   }
@@ -113,9 +125,6 @@ function firstOfAlike(choose: Choose): Choose {
     return step;
   };
 }
-
-const firstOf = (order: readonly string[], enabled: readonly Step[]): Step =>
-  [...enabled].sort((a, b) => order.indexOf(a.actor) - order.indexOf(b.actor))[0]!;
 
 function permutations(names: readonly string[]): string[][] {
   if (names.length < 2) return [[...names]];

@@ -58,7 +58,7 @@ const race = startRaces({ gate, monitor, held: [sweeper] });
 const points: Points = [
   ['find due', /^sql select p\..* where o\.state = 'PENDING' and o\.resolve_at </],
   ['put off', /^sql update payment_operation set resolve_at/],
-  ['lock payment', /^sql select p\..* for update$/],
+  ['read payment', /^sql select p\..* from payment p left join/],
   ...(full ? ([['write', /^sql (update payment|insert into (payment|ledger|account))/]] as const) : []),
   ['keep answer', /^sql insert into idempotency/],
   ['ask acquirer', /^call acquirer/],
