@@ -15,8 +15,8 @@ runner := node_modules/.tap-built
 contracts := $(shell find proto -name '*.proto' -not -path 'proto/gen/*') buf.gen.yaml scripts/generate.ts \
   $(wildcard scripts/protoc-gen-armature/*.ts)
 
-.PHONY: help install gen up down clean status logs demo seed token call verify reconcile crash test check fmt certs \
-  access-matrix access-diff dead-letters dead-letter redrive drop sagas saga resume compensate
+.PHONY: help install gen up down clean status logs demo seed token call verify reconcile crash test races check fmt \
+  certs access-matrix access-diff dead-letters dead-letter redrive drop sagas saga resume compensate
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -64,6 +64,9 @@ crash: ready ## Kill everything at every point under load, heal, verify: DURATIO
 
 test: ready $(runner) ## Run the tests; FILES="a.test.ts b.test.ts" chooses some
 	@node scripts/test.ts $(FILES)
+
+races: ready $(runner) ## Run every interleaving of racing requests; DEPTH=full leaves out none that comes to the same
+	@ARMATURE_RACES_DEPTH=$(DEPTH) node scripts/test.ts test/races/*.test.ts
 
 check: ready ## Check types, style, contracts and house rules
 	@node scripts/check.ts

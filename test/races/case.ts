@@ -12,6 +12,8 @@ export const full = process.env.ARMATURE_RACES_DEPTH === 'full';
 export interface RaceCase<Rows> {
   readonly name: string;
   readonly points: Points;
+  /** The actors send equal requests, so which of those that have not begun begins first makes no difference. */
+  readonly alike?: boolean;
   /** Fresh rows for one run. */
   prepare(): Promise<Rows>;
   actors(rows: Rows): readonly Actor[];
@@ -29,6 +31,8 @@ export interface CaseReport extends Exploration {
   readonly points: string;
   /** Interleavings in which somebody had to wait for a row lock. */
   readonly contended: number;
+  /** Interleavings in which somebody was told to come back later, and did. */
+  readonly asked: number;
   /** How many interleavings came to each outcome. */
   readonly outcomes: ReadonlyMap<string, number>;
   /** Outcomes of the orders one by one. */
@@ -39,6 +43,8 @@ export interface CaseReport extends Exploration {
 
 type Race = (actors: readonly Actor[], points: Points, choose: Choose) => Promise<Result>;
 
+/** What a request is told while another one is at work on the same thing. */
+const comeBack = 'CONTENTION';
 const runsMax = 20_000;
 const violationsShown = 5;
 
@@ -51,19 +57,39 @@ export async function exploreCase<Rows>(race: Race, one: RaceCase<Rows>): Promis
   const outcomes = new Map<string, number>();
   const violations: string[] = [];
   let contended = 0;
-  let names: string[] = [];
+  let asked = 0;
+  const judgeRun = async (rows: Rows, actors: readonly Actor[], { answers, lockWaits }: Result) => {
+    let retried = 0;
+    for (const actor of actors) {
+      if (answers[actor.name] !== comeBack || !('again' in actor) || !actor.again) continue;
+      answers[actor.name] = await actor.again();
+      retried += 1;
+    }
+    const given = actors.flatMap(({ name }) => (name in answers ? [`${name} ${answers[name]}`] : []));
+    const outcome = [...given, await one.effect(rows)].join(', ');
+    return { outcome, wrong: await one.wrong(rows), lockWaits, retried };
+  };
   const run = async (choose: Choose) => {
     const rows = await one.prepare();
     const actors = one.actors(rows);
-    names = actors.map(({ name }) => name);
-    const { answers, lockWaits } = await race(actors, one.points, choose);
-    const outcome = [...Object.entries(answers).map(([name, answer]) => `${name} ${answer}`), await one.effect(rows)];
-    return { outcome: outcome.join(', '), wrong: await one.wrong(rows), lockWaits };
+    return judgeRun(rows, actors, await race(actors, one.points, choose));
   };
+  /** Nobody is even sent before the one before has been answered. */
+  const oneByOne = async (order: readonly string[]) => {
+    const rows = await one.prepare();
+    const actors = one.actors(rows);
+    const answers: Record<string, string> = {};
+    for (const name of order) {
+      const alone = actors.filter((actor) => actor.name === name);
+      Object.assign(answers, (await race(alone, one.points, ([first]) => first!)).answers);
+    }
+    return judgeRun(rows, actors, { answers, lockWaits: 0 });
+  };
+  const alike = one.alike === true && !full;
   const serial = new Set<string>();
-  names = [...new Set(one.actors(await one.prepare()).map(({ name }) => name))];
+  const names = one.actors(await one.prepare()).map(({ name }) => name);
   for (const order of permutations(names)) {
-    const { outcome, wrong } = await run((enabled) => firstOf(order, enabled));
+    const { outcome, wrong } = await oneByOne(order);
     serial.add(outcome);
     if (wrong.length > 0) violations.push(`one by one, ${order.join(' ')}: ${wrong.join('; ')}`);
   }
@@ -71,10 +97,11 @@ export async function exploreCase<Rows>(race: Race, one: RaceCase<Rows>): Promis
     runsMax,
     independent,
     run: async (choose) => {
-      const { outcome, wrong, lockWaits } = await run(choose);
+      const { outcome, wrong, lockWaits, retried } = await run(alike ? firstOfAlike(choose) : choose);
       return (schedule) => {
         outcomes.set(outcome, (outcomes.get(outcome) ?? 0) + 1);
         if (lockWaits > 0) contended += 1;
+        if (retried > 0) asked += 1;
         if (wrong.length > 0) violations.push(`${written(schedule)}: ${wrong.join('; ')}`);
         if (!serial.has(outcome) && !one.alsoRight?.[outcome])
           violations.push(`${written(schedule)}: no order one by one comes to: ${outcome}`);
@@ -84,12 +111,20 @@ export async function exploreCase<Rows>(race: Race, one: RaceCase<Rows>): Promis
   return {
     ...exploration,
     ...{ name: one.name, actors: names.length, points: one.points.map(([label]) => label).join(', ') },
-    ...{ contended, outcomes, serial, violations, seconds: (performance.now() - begin) / 1000 },
+    ...{ contended, asked, outcomes, serial, violations, seconds: (performance.now() - begin) / 1000 },
   };
 }
 
-const firstOf = (order: readonly string[], enabled: readonly Step[]): Step =>
-  [...enabled].sort((a, b) => order.indexOf(a.actor) - order.indexOf(b.actor))[0]!;
+/** Offers of those who have taken no step only the first: what another one's start leads to is the same by another name. */
+function firstOfAlike(choose: Choose): Choose {
+  const begun = new Set<string>();
+  return (enabled) => {
+    const fresh = enabled.find(({ actor }) => !begun.has(actor));
+    const step = choose(enabled.filter((one) => begun.has(one.actor) || one === fresh));
+    begun.add(step.actor);
+    return step;
+  };
+}
 
 function permutations(names: readonly string[]): string[][] {
   if (names.length < 2) return [[...names]];
@@ -104,10 +139,10 @@ interface Assertions {
 
 /** Prints what was explored and fails unless it was everything, and all of it right. */
 export function judge(t: Assertions, report: CaseReport): void {
-  const { name, actors, explored, redundant, contended, seconds, outcomes } = report;
+  const { name, actors, explored, redundant, contended, asked, seconds, outcomes } = report;
   t.comment(
     `${name} | ${actors} actors at ${report.points} | ${explored} interleavings (${redundant} more came to the same), ` +
-      `${contended} with a lock wait, up to ${report.longest} steps | ${seconds.toFixed(1)} s`,
+      `${contended} with a lock wait, ${asked} with a second try, up to ${report.longest} steps | ${seconds.toFixed(1)} s`,
   );
   for (const [outcome, count] of outcomes) t.comment(`  ${String(count).padStart(5)}  ${outcome}`);
   t.ok(report.exhausted, `${name}: nothing is left to explore`);

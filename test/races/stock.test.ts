@@ -34,9 +34,9 @@ const race = startRaces({ gate, monitor, held: [sweep] });
 
 const points: Points = [
   ['find due', /^sql select reservation_id from reservation where state/],
-  ['lock reservation', /^sql select r\.reservation_id.* for update$/],
+  ['read reservation', /^sql select r\.reservation_id/],
   ['take id', /^sql insert into reservation \(/],
-  ['lock stock', /^sql select sku.* from stock .* for update$/],
+  ['read stock', /^sql select sku.* from stock /],
   ['change stock', /^sql update stock/],
   ['rollback', /^rollback$/],
   ['commit', /^commit$/],
@@ -141,21 +141,23 @@ const judgedBy = { effect: levels, wrong };
 const cases: RaceCase<Shelf>[] = [
   {
     name: 'the last unit, two want it',
-    points: without('take id', 'lock reservation', 'find due'),
+    alike: true,
+    points: without('take id', 'read reservation', 'find due'),
     prepare: () => shelf([1n]),
     actors: ({ skus: [sku] }) => ['a', 'b'].map((name) => reserver(name, [{ sku: sku!, quantity: 1n }])),
     ...judgedBy,
   },
   {
     name: 'the last unit, three want it',
-    points: without('take id', 'lock reservation', 'find due'),
+    alike: true,
+    points: without('take id', 'read reservation', 'find due'),
     prepare: () => shelf([1n]),
     actors: ({ skus: [sku] }) => ['a', 'b', 'c'].map((name) => reserver(name, [{ sku: sku!, quantity: 1n }])),
     ...judgedBy,
   },
   {
     name: 'two orders of the same two SKUs, each in the order of the other, one SKU on two lines',
-    points: without('take id', 'lock reservation', 'find due'),
+    points: without('take id', 'read reservation', 'find due'),
     prepare: () => shelf([3n, 3n]),
     actors: ({ skus: [one, two] }) => [
       reserver('a', [

@@ -1,0 +1,227 @@
+// Requests that move the same money, in every order in which their statements and their questions to the acquirer can come.
+import { randomUUID } from 'node:crypto';
+import { paymentsClient } from '@armature/clients';
+import type { RowDataPacket } from 'mysql2/promise';
+import t from 'tap';
+import { connectMysql } from '../../scripts/servers/mysql.ts';
+import { wrongInBooks } from '../../services/payments/books.ts';
+import { invariants } from '../../services/payments/invariants.ts';
+import { startService, workloadCertificate } from '../support/service.ts';
+import { answerOf, exploreCase, full, judge, type RaceCase, under } from './case.ts';
+import { openGatekeeper } from './gatekeeper.ts';
+import { type Actor, type BackgroundActor, type Points, startRaces } from './race.ts';
+
+const gate = await openGatekeeper(t);
+const acquirer = await startService(t, 'acquirer');
+const acquirerUrl = `http://${acquirer.http}`;
+const service = await startService(t, 'payments', {
+  acquirerUrl,
+  env: {
+    ...gate.env,
+    ARMATURE_PENDING_RESOLVE_MS: '100',
+    ARMATURE_PENDING_ABANDON_MS: '86400000',
+    ARMATURE_PENDING_SWEEP_MS: '10',
+    ARMATURE_ACQUIRER_TIMEOUT_MS: '10000',
+    ARMATURE_LOG_LEVEL: 'warn',
+  },
+});
+t.teardown(() => gate.open());
+const orders = paymentsClient({ addresses: [service.grpc], tls: await workloadCertificate('orders') });
+const database = await connectMysql(service.database!.adminUrl);
+const monitor = await connectMysql(service.database!.adminUrl);
+t.teardown(async () => {
+  orders.close();
+  await Promise.all([database.end(), monitor.end()]);
+});
+
+async function query<Row = any>(sql: string, params: readonly unknown[] = []): Promise<Row[]> {
+  const [rows] = await database.query<RowDataPacket[]>({ sql, values: [...params], dateStrings: true });
+  return rows as Row[];
+}
+
+const sweeper: BackgroundActor = {
+  ...{ name: 'sweeper', root: 'sweep operations without an outcome', service: 'payments', pid: service.pid },
+  calls: /^resolve /,
+  /** Time passes until whatever is under way is due. */
+  async before() {
+    const end = Date.now() + 10_000;
+    const young = "select 1 from payment_operation where state = 'PENDING' and resolve_at >= utc_timestamp(6) limit 1";
+    while ((await query(young)).length > 0) if (Date.now() > end) throw new Error('an operation is never due');
+  },
+};
+const race = startRaces({ gate, monitor, held: [sweeper] });
+
+/**
+ * What is written under the lock of the payment touches nothing that others look at without it, so only the locks,
+ * the ends of transactions and the questions to the acquirer are steps; `full` makes the writes steps as well.
+ */
+const points: Points = [
+  ['find due', /^sql select p\..* where o\.state = 'PENDING' and o\.resolve_at </],
+  ['put off', /^sql update payment_operation set resolve_at/],
+  ['read payment', /^sql select p\..* from payment p left join/],
+  ...(full ? ([['write', /^sql (update payment|insert into (payment|ledger|account))/]] as const) : []),
+  ['keep answer', /^sql insert into idempotency/],
+  ['ask acquirer', /^call acquirer/],
+  ['rollback', /^rollback$/],
+  ['commit', /^commit$/],
+];
+/** Where every request has an id of its own nobody else looks at its answer. */
+const ownIds = points.filter(([label]) => label !== 'keep answer');
+
+/** Equal requests keep their answer under the lock of the payment, where nobody else gets to. */
+const underOneLock = full ? points : ownIds;
+
+interface Till {
+  paymentId: string;
+  orderId: string;
+  requestId: string;
+}
+
+const eur = (amountMinor: bigint) => ({ currencyCode: 'EUR', amountMinor });
+const wish = (till: Till) => ({ ...till, customerId: 'ada', amount: eur(1_000n), paymentMethod: 'card_ok' });
+const fresh = (): Till => ({ paymentId: randomUUID(), orderId: randomUUID(), requestId: randomUUID() });
+
+async function authorized(): Promise<Till> {
+  const till = fresh();
+  await orders.authorizePayment({ ...wish(till), requestId: randomUUID() });
+  return till;
+}
+
+async function captured(): Promise<Till> {
+  const till = await authorized();
+  await orders.capturePayment({ paymentId: till.paymentId });
+  return till;
+}
+
+type Ask = (options: object) => Promise<unknown>;
+const replies: string[] = [];
+const shown = (_: string, value: unknown) => (typeof value === 'bigint' ? String(value) : value);
+
+const asker = (name: string, ask: Ask): Actor => {
+  const keep = (reply: unknown) => replies.push(JSON.stringify(reply, shown));
+  return {
+    name,
+    send: (traceparent) => answerOf(ask({ parent: under(traceparent), timeoutMs: 10_000 }).then(keep)),
+    again: () => answerOf(ask({}).then(keep)),
+  };
+};
+
+const capture = (name: string, { paymentId }: Till, requestId: string = randomUUID()) =>
+  asker(name, (options) => orders.capturePayment({ paymentId, requestId }, options));
+const voids = (name: string, { paymentId, orderId }: Till, requestId: string = randomUUID()) =>
+  asker(name, (options) => orders.voidPayment({ paymentId, orderId, requestId }, options));
+const refund = (name: string, { paymentId }: Till, amountMinor: bigint, requestId: string = randomUUID()) =>
+  asker(name, (options) => orders.refundPayment({ paymentId, requestId, amount: eur(amountMinor) }, options));
+const authorize = (name: string, till: Till) => asker(name, (options) => orders.authorizePayment(wish(till), options));
+
+let logged = 0;
+
+/** What the acquirer has done for an order; only what is new in its log is read, as each order is asked about once. */
+async function asked(orderId: string): Promise<string[]> {
+  const kinds: string[] = [];
+  for (;;) {
+    const response = await fetch(`${acquirerUrl}/v1/operations?after=${logged}&limit=1000`);
+    const page = (await response.json()) as {
+      operations: { kind: string; order_reference: string | null }[];
+      next_after: number;
+      has_more: boolean;
+    };
+    logged = page.next_after;
+    kinds.push(...page.operations.filter((one) => one.order_reference === orderId).map(({ kind }) => kind));
+    if (!page.has_more) return kinds.sort();
+  }
+}
+
+/** Payment, ledger, what the world was told and the acquirer's own log. */
+async function standing({ paymentId, orderId }: Till): Promise<string> {
+  const [payment] = await query('select state, captured_minor, refunded_minor from payment where payment_id = ?', [
+    paymentId,
+  ]);
+  const entries = await query('select kind from ledger_entry where payment_id = ? order by sequence', [paymentId]);
+  const told = await query('select type from outbox where aggregate_id = ? order by sequence', [paymentId]);
+  const kinds = await asked(orderId);
+  return [
+    payment ? `${payment.state} ${payment.captured_minor}-${payment.refunded_minor}` : 'no payment',
+    `ledger ${entries.map(({ kind }) => kind).join('+')}`,
+    `told ${told.map(({ type }) => type.split('.').at(-1).replace('Payment', '')).join('+')}`,
+    `acquirer ${kinds.join('+')}`,
+  ].join('; ');
+}
+
+/** Every invariant of the schema; with `sameId` also that all who were answered were answered alike. */
+async function wrong(sameId = false): Promise<string[]> {
+  const different = new Set(replies.splice(0));
+  const found = sameId && different.size > 1 ? [`${different.size} answers to one request`] : [];
+  for (const [name, sql] of Object.entries(invariants)) if ((await query(sql)).length > 0) found.push(name);
+  return found;
+}
+
+const judgedBy = { effect: standing, wrong: () => wrong() };
+const answeredAlike = { effect: standing, wrong: () => wrong(true) };
+const cases: RaceCase<Till>[] = [
+  {
+    name: 'two captures of one payment',
+    alike: true,
+    points: ownIds,
+    prepare: authorized,
+    actors: (till) => [capture('a', till), capture('b', till)],
+    ...judgedBy,
+  },
+  {
+    name: 'one capture sent twice at once',
+    alike: true,
+    points: underOneLock,
+    prepare: authorized,
+    actors: (till) => [capture('a', till, till.requestId), capture('b', till, till.requestId)],
+    ...answeredAlike,
+  },
+  {
+    name: 'capture against void',
+    points: ownIds,
+    prepare: authorized,
+    actors: (till) => [capture('capture', till), voids('void', till)],
+    ...judgedBy,
+  },
+  {
+    name: 'two refunds that exceed the capture together',
+    points: ownIds,
+    prepare: captured,
+    actors: (till) => [refund('a', till, 600n), refund('b', till, 700n)],
+    ...judgedBy,
+  },
+  {
+    name: 'one refund sent twice at once',
+    alike: true,
+    points: underOneLock,
+    prepare: captured,
+    actors: (till) => [refund('a', till, 600n, till.requestId), refund('b', till, 600n, till.requestId)],
+    ...answeredAlike,
+  },
+  {
+    name: 'one request id with two amounts at once',
+    points,
+    prepare: captured,
+    actors: (till) => [refund('a', till, 600n, till.requestId), refund('b', till, 400n, till.requestId)],
+    ...judgedBy,
+  },
+  {
+    name: 'settlement by the sweeper against the request that finishes its capture',
+    points: ownIds,
+    prepare: authorized,
+    actors: (till) => [capture('capture', till), sweeper],
+    ...judgedBy,
+  },
+  {
+    name: 'settlement by the sweeper against the request that finishes its authorization',
+    points: ownIds,
+    prepare: async () => fresh(),
+    actors: (till) => [authorize('authorize', till), sweeper],
+    ...judgedBy,
+  },
+];
+
+t.test('every interleaving', async (t) => {
+  for (const one of cases) judge(t, await exploreCase(race, one));
+  gate.open();
+  t.strictSame(await wrongInBooks(query, acquirerUrl), [], 'the books are in order, and agree with the acquirer');
+});
