@@ -50,7 +50,7 @@ export interface CheckoutSagas {
 
 /** The sagas of orders: the checkout, and the cancellation of what the checkout completed. */
 export function checkoutSagas(parts: {
-  config: Config<typeof config>;
+  config: Pick<Config<typeof config>, 'inventory' | 'payments' | 'checkoutLimitMs'>;
   connect: Parts<unknown>['connect'];
   store: OrderStore;
 }): CheckoutSagas {

@@ -317,10 +317,15 @@ export interface Found {
   transitions: number;
   ends: Record<string, number>;
   longestWayOut: number;
+  /** Moves from the beginning to the situation that is furthest from it. */
+  depth: number;
+  /** How often each thing happened to each step, such as "authorize: timed out after acting". */
+  happened: Record<string, number>;
 }
 
 /** Far more than a sound saga has. */
 const statesMax = 100_000;
+const depthMax = 500;
 
 /** Visits every situation that can be reached. Throws at the first that breaks a rule, with the way to it. */
 export function explore(definition: CoreDefinition, wishes = 2): Found {
@@ -332,8 +337,9 @@ export function explore(definition: CoreDefinition, wishes = 2): Found {
     lastCompensated: definition.steps.length,
   };
   const cameBy = new Map<string, { from: string; name: string } | null>([[keyOf(definition, start), null]]);
+  const depths = new Map<string, number>([[keyOf(definition, start), 0]]);
   const queue: Situation[] = [start];
-  const found: Found = { states: 1, transitions: 0, ends: {}, longestWayOut: 0 };
+  const found: Found = { states: 1, transitions: 0, ends: {}, longestWayOut: 0, depth: 0, happened: {} };
   // The array grows while it is walked: breadth first, so that a fault is found by the shortest way to it.
   for (const situation of queue) {
     const from = keyOf(definition, situation);
@@ -341,9 +347,15 @@ export function explore(definition: CoreDefinition, wishes = 2): Found {
       found.longestWayOut = Math.max(found.longestWayOut, movesToTheEnd(definition, situation));
       for (const { name, next } of moves(definition, situation)) {
         found.transitions += 1;
+        const event = `${definition.steps[situation.state.step]?.name}: ${name}`;
+        found.happened[event] = (found.happened[event] ?? 0) + 1;
         const key = keyOf(definition, next);
         if (cameBy.has(key)) continue;
         cameBy.set(key, { from, name });
+        const depth = depths.get(from)! + 1;
+        depths.set(key, depth);
+        found.depth = Math.max(found.depth, depth);
+        insist(depth <= depthMax, 'there is no end of moves');
         insist(cameBy.size < statesMax, 'there is no end of states');
         queue.push(next);
         const { phase } = next.state;

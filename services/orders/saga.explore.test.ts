@@ -1,0 +1,52 @@
+// The exploration of the saga engine, over the definitions that orders really runs.
+import { explore } from '@armature/runtime/saga/exploration.ts';
+import t from 'tap';
+import { sagaDefinitions } from './testbed.ts';
+
+/** The definitions allow 2,000 tries; three show all there is to see, since the rule is the same at any number. */
+const limits = { attemptsMax: 3, backoff: { firstMs: 1, maxMs: 4 } };
+
+/** What happens to every step that calls somebody, whatever the step is. */
+const toEveryCall = [
+  'answered',
+  'answered twice',
+  'refused',
+  'refused, answer lost',
+  'timed out after acting',
+  'timed out before acting',
+  'timed out on the way',
+  'crash before the call',
+  'crash after sending',
+  'crash after the answer',
+];
+const toEveryQuery = ['status known', 'status unknown', 'crash while asking'];
+const toEveryCompensation = [
+  'compensated',
+  'compensated twice',
+  'compensated, answer lost',
+  'compensation fails',
+  'compensation refused',
+  'crash after compensating',
+];
+const toEveryLocalStep = ['local step done', 'local step fails', 'local step refuses'];
+
+for (const definition of sagaDefinitions()) {
+  t.test(`everything that can happen to a ${definition.name}`, async (t) => {
+    const { states, transitions, ends, depth, longestWayOut, happened } = explore({ ...definition, limits });
+    t.comment(
+      `${definition.name}: ${states} states, ${transitions} transitions, ${depth} moves deep, at most ` +
+        `${longestWayOut} moves to an end, ends ${JSON.stringify(ends)}`,
+    );
+    const missing = definition.steps.flatMap(({ name, local, queryable, compensable }) =>
+      [
+        ...(local ? toEveryLocalStep : toEveryCall),
+        ...(queryable ? toEveryQuery : []),
+        ...(compensable ? toEveryCompensation : []),
+      ]
+        .map((event) => `${name}: ${event}`)
+        .filter((event) => !happened[event]),
+    );
+    t.strictSame(missing, [], 'every step met everything');
+    t.ok((ends.completed ?? 0) > 0);
+  });
+}
