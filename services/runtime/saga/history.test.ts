@@ -1,0 +1,116 @@
+import t from 'tap';
+import { advance, begin, type CoreDefinition, type CoreStep, type Input, type State } from './core.ts';
+import { describeDivergence, divergences, type History, type HistoryEntry, recordingOf } from './history.ts';
+
+const step = (name: string, more: Partial<CoreStep> = {}): CoreStep => ({
+  ...{ name, local: false, pivot: false, queryable: true, compensable: true, compensateAbsent: true },
+  ...more,
+});
+const definition: CoreDefinition = {
+  name: 'purchase',
+  steps: [step('reserve'), step('authorize'), step('confirm', { local: true, pivot: true, queryable: false })],
+  limits: { attemptsMax: 6, backoff: { firstMs: 50, maxMs: 400 } },
+};
+
+/** Plays inputs as the engine does, and keeps what its log would. */
+function played(name: string, inputs: readonly ((epoch: number) => Input)[]): History & { state: State } {
+  let state = begin();
+  const entries: HistoryEntry[] = inputs.map((make) => {
+    const input = make(state.epoch);
+    const entry = { step: definition.steps[state.step]!.name, kind: state.phase, attempt: state.attempt, input };
+    state = advance(definition, state, input).state;
+    return entry;
+  });
+  return { name, saga: 'purchase', entries, state };
+}
+
+const done = (epoch: number): Input => ({ kind: 'done', epoch });
+const lost = (epoch: number): Input => ({ kind: 'unknown', epoch, detail: 'ada@example.com hung up' });
+const no = (epoch: number): Input => ({ kind: 'rejected', epoch, reason: 'DECLINED', detail: 'card_declined' });
+const away = (epoch: number): Input => ({
+  ...{ kind: 'uncompensated', epoch, permanent: false, reason: '' },
+  detail: 'inventory is away',
+});
+const undone = (epoch: number): Input => ({ kind: 'compensated', epoch });
+
+const histories = [
+  played('completed', [done, done, done]),
+  played('timed out, then asked', [done, lost, done, done]),
+  played('declined, undone at the third try', [done, no, away, away, undone]),
+];
+const recordings = histories.map((history) => recordingOf(definition, history));
+const said = (today: CoreDefinition, about: readonly History[]) => divergences([today], about).map(describeDivergence);
+
+t.test('the definition that made a history leads where it led', async (t) => {
+  t.strictSame(said(definition, histories), []);
+  t.strictSame(said(definition, recordings), []);
+  t.equal(recordings[2]!.entries.at(-1)!.led, 'failed, epoch 6, attempt 0, back from authorize: rejected DECLINED');
+});
+
+t.test('a recording keeps nothing that somebody has said', async (t) => {
+  t.notMatch(JSON.stringify(recordings), /ada|card_declined|away/);
+  t.ok(recordings.every(({ state }) => state === undefined));
+});
+
+t.test('another definition is told from it, and where', async (t) => {
+  const [reserve, authorize, confirm] = definition.steps as [CoreStep, CoreStep, CoreStep];
+  const changed = (index: number, more: Partial<CoreStep>) => ({
+    ...definition,
+    steps: definition.steps.map((one, at) => (at === index ? { ...one, ...more } : one)),
+  });
+  const backoff = { firstMs: 51, maxMs: 400 };
+  for (const [name, today, expected] of [
+    [
+      'two steps change places',
+      { ...definition, steps: [authorize, reserve, confirm] },
+      'purchase completed diverges at entry 1: expected done to run reserve, attempt 0; got run authorize, attempt 0',
+    ],
+    [
+      'a step is not asked for its status',
+      changed(1, { queryable: false }),
+      /^purchase timed out, then asked diverges at entry 2: expected query authorize .*; got run authorize /,
+    ],
+    [
+      'a step is not undone',
+      changed(0, { compensable: false }),
+      /^purchase declined.* diverges at entry 2: expected compensate reserve .*; got failed/,
+    ],
+    [
+      'fewer tries',
+      { ...definition, limits: { ...definition.limits, attemptsMax: 2 } },
+      /^purchase declined.* diverges at entry 4: expected compensate reserve .*; got stuck/,
+    ],
+    [
+      'another pause',
+      { ...definition, limits: { ...definition.limits, backoff } },
+      /^purchase timed out.* diverges at entry 2: expected .* after 50 ms.*; got .* after 51 ms/,
+    ],
+    ['no such saga', { ...definition, name: 'sale' }, /^purchase completed diverges at entry 0/],
+  ] as const) {
+    t.match(said(today, recordings)[0], expected, name);
+  }
+});
+
+t.test('a log or a state that was tampered with is found', async (t) => {
+  const [completed] = histories;
+  const entries = completed!.entries;
+  for (const [name, history, expected] of [
+    [
+      'an entry is missing',
+      { ...completed!, entries: entries.toSpliced(1, 1) },
+      /entry 2: expected done to run confirm/,
+    ],
+    ['the last one is missing', { ...completed!, entries: entries.slice(0, 2) }, /entry 2: expected .*completed/],
+    ['an answer came twice', { ...completed!, entries: [entries[0]!, ...entries] }, /entry 2/],
+    [
+      'an answer of another epoch',
+      { ...completed!, entries: [{ ...entries[0]!, input: done(9) }, ...entries.slice(1)] },
+      /entry 1: expected .* changes the state; got it is ignored/,
+    ],
+    ['another state', { ...completed!, state: begin() }, /entry 3: expected .*"epoch":1/],
+  ] as const) {
+    const lines = said(definition, [history]);
+    t.match(lines, [expected], `${name}: ${lines[0]}`);
+    t.throws(() => recordingOf(definition, history), expected, `${name}: and is not recorded`);
+  }
+});
