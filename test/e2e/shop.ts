@@ -54,25 +54,31 @@ export function wish(sku: string, over: Init<PlaceOrderRequest> = {}): Init<Plac
 /** Variables of services by name, on top of those that every one gets. */
 export type Settings = Partial<Record<string, Record<string, string>>>;
 
-/** `names` are the services there are; all by default. */
-export async function openShop(t: Teardown, settings: Settings = {}, names?: readonly string[]): Promise<Shop> {
+/** `names` are the services there are, all by default; `tokens` is what the people's tokens say otherwise. */
+export async function openShop(
+  t: Teardown,
+  settings: Settings = {},
+  names?: readonly string[],
+  tokens: Parameters<typeof token>[1] = {},
+): Promise<Shop> {
   const mesh = await startMesh(t, names, (name) => ({ env: settings[name] }));
   const service = (name: string): RunningService => {
     const running = mesh[name];
     if (!running) throw new Error(`the mesh has no ${name}`);
     return running;
   };
-  return { mesh, service, ...(await openCounters(t, (name) => service(name).grpc)) };
+  return { mesh, service, ...(await openCounters(t, (name) => service(name).grpc, tokens)) };
 }
 
 /** What people do at a mesh that runs already, of whose services the addresses are known. */
 export async function openCounters(
   t: Teardown,
   addressOf: (name: string) => string,
+  tokens: Parameters<typeof token>[1] = {},
 ): Promise<Omit<Shop, 'mesh' | 'service'>> {
   const tls = await developerCredentials();
   const as = async (subject: string) => {
-    const bearer = await token(subject);
+    const bearer = await token(subject, tokens);
     const clients = counter((name) => ({ addresses: [addressOf(name)], tls, token: () => bearer }));
     t.teardown(() => {
       for (const client of Object.values(clients)) client.close();

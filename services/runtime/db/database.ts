@@ -194,6 +194,30 @@ async function gateOf(call: Call, em: SqlEntityManager): Promise<((point: string
 const sqlPoint = (pass: ((point: string) => Promise<void>) | null) =>
   pass && ((sql: string) => pass(`sql ${sql.replace(/\s+/g, ' ').trim()}`));
 
+/**
+ * SQL of one transaction and of nothing after it: work that was given up on, because its time had passed, may wake
+ * up again, and what it sends then must not run outside of any transaction.
+ */
+function within(scope: { over: boolean }, call: Call, sql: Sql): Sql {
+  const check = () => {
+    if (scope.over) throw new Error(`${call.name}: its transaction has ended`);
+  };
+  return {
+    get em() {
+      check();
+      return sql.em;
+    },
+    async query(text, params) {
+      check();
+      return sql.query(text, params);
+    },
+    async execute(text, params) {
+      check();
+      return sql.execute(text, params);
+    },
+  };
+}
+
 async function read<T>(backend: Backend, call: Call | null, work: (sql: Sql) => Promise<T>): Promise<T> {
   const release = await backend.gate.enter(call ? () => call.signal : undefined);
   try {
@@ -233,14 +257,14 @@ async function attemptOnce<T>(backend: Backend, call: Call, work: (tx: Tx) => Pr
   let pass: ((point: string) => Promise<void>) | null = null;
   const events: EmittedEvent[] = [];
   const after: (() => void)[] = [];
+  const scope = { over: false };
   let result: T;
   try {
     pass = await gateOf(call, em);
-    const tx: Tx = {
-      ...sqlOf(em, sqlPoint(pass)),
-      emit: (event, message, sequence) => events.push({ event, message, sequence }),
-      afterCommit: (action) => after.push(action),
-    };
+    const tx: Tx = Object.assign(within(scope, call, sqlOf(em, sqlPoint(pass))), {
+      emit: (event: EventContract, message: unknown, sequence: bigint) => events.push({ event, message, sequence }),
+      afterCommit: (action: () => void) => after.push(action),
+    });
     result = await work(tx);
     if (events.length > 0) {
       if (!options.writeOutbox) throw new Error(`${call.name}: events, but this service has no outbox`);
@@ -258,10 +282,13 @@ async function attemptOnce<T>(backend: Backend, call: Call, work: (tx: Tx) => Pr
     call.audit = null;
   } catch (error) {
     if (pass) await pass('rollback');
+    scope.over = true;
     // A lock-wait timeout rolls back one statement only, so the transaction is always ended by hand.
     await em.rollback().catch((cause: unknown) => options.log.warn({ err: cause }, 'rollback failed'));
     metrics.transactions.inc({ outcome: 'rolled_back' });
     throw error;
+  } finally {
+    scope.over = true;
   }
   metrics.transactions.inc({ outcome: 'committed' });
   for (const action of after) action();

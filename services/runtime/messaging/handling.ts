@@ -28,7 +28,7 @@ function applyEvent(on: StreamWork, handler: EventHandler, delivery: Delivery, c
     const step = await stepSequence(tx, on.stream, delivery);
     if (step !== 'next') return step;
     if (!(await noteMessage(tx, on.stream, delivery, 'applied'))) return 'duplicate';
-    await handler.handle(call.message, call, tx);
+    await untilAborted(handler.handle(call.message, call, tx), call.signal);
     return 'next';
   });
   return untilAborted(applied, call.signal);
@@ -59,8 +59,9 @@ export function decode(event: EventContract, body: Buffer): unknown {
 }
 
 /**
- * Stops waiting when the deadline passes. The transaction may still commit; then the message's next
- * attempt is a duplicate.
+ * Stops waiting when the deadline passes. Around a handler that never returns, this ends its transaction: the locks
+ * and the connection of a handler that hangs would otherwise be kept from the message's next attempt, and in the end
+ * from everybody. Around the whole, the transaction may still commit; then the next attempt is a duplicate.
  */
 function untilAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
   return new Promise((resolve, reject) => {

@@ -68,6 +68,7 @@ export interface Producer {
 
 export interface Testbed {
   vhost: TestVirtualHost;
+  /** The service orders, unless told otherwise. */
   producer(options?: Partial<RelayOptions> & { url?: string }): Promise<Producer>;
   consumer(options: ConsumerSetup): Promise<RunningConsumer>;
 }
@@ -98,11 +99,12 @@ export async function openTestbed(t: Teardown): Promise<Testbed> {
     vhost,
     async producer(options = {}) {
       const registry = new Registry();
-      const broker = openBroker({ url: options.url ?? vhost.url('orders'), service: 'orders', log, registry });
+      const service = options.service ?? 'orders';
+      const broker = openBroker({ url: options.url ?? vhost.url(service), service, log, registry });
       t.teardown(() => broker.close());
       let relay: Relay | null = null;
-      const { db, databaseUrl } = await schema(t, 'orders', registry, () => relay?.wake());
-      const open = background('orders', log);
+      const { db, databaseUrl } = await schema(t, service, registry, () => relay?.wake());
+      const open = background(service, log);
       const next = new Map<string, bigint>();
       const producer = {
         db,
@@ -125,7 +127,7 @@ export async function openTestbed(t: Teardown): Promise<Testbed> {
           const started = startRelay({
             db,
             broker,
-            service: 'orders',
+            service,
             log,
             registry: new Registry(),
             pollMs: 50,

@@ -94,8 +94,11 @@ const channelOptions = {
   'grpc.ssl_target_name_override': 'localhost',
   // The mesh is reached directly; grpc-js would send even loopback through a proxy of the environment.
   'grpc.enable_http_proxy': 0,
-  'grpc.keepalive_time_ms': 20_000,
-  'grpc.keepalive_timeout_ms': 5_000,
+  // A peer that went silent without a word is found out within 7.5 s, also between calls: TCP alone would go on
+  // for a quarter of an hour, and every call meanwhile would wait for its deadline (grpc-node 2785).
+  'grpc.keepalive_time_ms': 5_000,
+  'grpc.keepalive_timeout_ms': 2_500,
+  'grpc.keepalive_permit_without_calls': 1,
   'grpc.initial_reconnect_backoff_ms': 100,
   'grpc.max_reconnect_backoff_ms': 2_000,
   'grpc.max_receive_message_length': 4 * 1024 * 1024,
