@@ -15,7 +15,7 @@ runner := node_modules/.tap-built
 contracts := $(shell find proto -name '*.proto' -not -path 'proto/gen/*') buf.gen.yaml scripts/generate.ts \
   $(wildcard scripts/protoc-gen-armature/*.ts)
 
-.PHONY: help install gen up down clean status logs demo seed token call verify reconcile crash test races check fmt \
+.PHONY: help install gen up down clean status logs demo seed token call verify reconcile crash test races faults check fmt \
   certs access-matrix access-diff dead-letters dead-letter redrive drop sagas saga resume compensate
 
 help: ## List the targets
@@ -64,6 +64,9 @@ crash: ready ## Kill everything at every point under load, heal, verify: DURATIO
 
 test: ready $(runner) ## Run the tests; FILES="a.test.ts b.test.ts" chooses some
 	@node scripts/test.ts $(FILES)
+
+faults: ready $(runner) ## Take the broker, the network and the clock away from a running shop, one after another
+	@node scripts/test.ts test/faults/*.test.ts
 
 races: ready $(runner) ## Run every interleaving of racing requests; DEPTH=full leaves out none that comes to the same
 	@ARMATURE_RACES_DEPTH=$(DEPTH) node scripts/test.ts test/races/*.test.ts
