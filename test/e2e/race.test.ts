@@ -83,7 +83,7 @@ t.test(`${orderCount} orders, ${inFlightMax} in flight, for ${units} units: as m
 t.test('what the services hold does not grow with what they have done', async (t) => {
   const plenty = await shop.stock(1_000n);
   const burst = async () => {
-    await atOnce(200, 50, () => buyInsisting(wish(plenty)));
+    await atOnce(100, 50, () => buyInsisting(wish(plenty)));
     await lawsHold();
   };
   await burst();
