@@ -11,7 +11,7 @@ import { type Behaviour, checkout, openSchema, type Script } from './testbed.ts'
 const database = await createDatabase(t, 'orders');
 const schema = await openSchema(t, database);
 const { db } = schema;
-t.setTimeout(120_000);
+t.setTimeout(240_000);
 const all = ['run reserve', 'run authorize', 'run capture'];
 const completed = ['reserve done', 'authorize done', 'confirmed', 'capture done', 'complete', 'end'];
 
@@ -22,7 +22,7 @@ async function crash(name: string, points: string): Promise<NodeJS.Signals | nul
     [fileURLToPath(import.meta.resolve('./crash-child.ts')), schema.url, name, points],
     { stdio: ['ignore', 'inherit', 'inherit'] },
   );
-  const tooLong = setTimeout(() => child.kill('SIGTERM'), 20_000);
+  const tooLong = setTimeout(() => child.kill('SIGTERM'), 60_000);
   const [, signal] = (await once(child, 'exit')) as [number | null, NodeJS.Signals | null];
   clearTimeout(tooLong);
   return signal;
@@ -33,7 +33,9 @@ t.test('a worker is killed anywhere and another takes over', async (t) => {
   const rows = points.flatMap((point) => [1, 2, 3].map((pass) => ({ point, pass })));
   const started = await Promise.all(
     rows.map(async ({ point, pass }) => {
-      const definition = checkout(db, { name: `${point.replace('.', '-')}-${pass}` });
+      // Its time must not run out while others are killed before it.
+      const limits = { timeLimitMs: 600_000 };
+      const definition = checkout(db, { name: `${point.replace('.', '-')}-${pass}`, limits });
       return { point: `${point}:${pass}`, definition, id: await schema.start(definition) };
     }),
   );
