@@ -5,10 +5,10 @@ import { fileURLToPath } from 'node:url';
 import { doorsOf } from './access/doors.ts';
 import { renderMatrices } from './access/matrix.ts';
 import { standingOf } from './access/standing.ts';
-import { formats } from './access/table.ts';
 import { didYouMean } from './call/nearest.ts';
 import { policyFile } from './environment.ts';
 import { fail } from './progress.ts';
+import { formats } from './table.ts';
 
 function main({ FILE: file = '', FORMAT: wanted = '' }: NodeJS.ProcessEnv): void {
   const format = formats.find((one) => one === (wanted || 'text'));

@@ -1,6 +1,6 @@
+import { writeTable } from '../table.ts';
 import type { Door } from './doors.ts';
 import type { Access, Finding, Row, Standing } from './standing.ts';
-import { writeTable } from './table.ts';
 
 /** The contracts and the policy of one commit, or of the working tree. */
 export interface Side {

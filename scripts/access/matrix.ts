@@ -1,7 +1,7 @@
 import { everyUser } from '@armature/runtime/authz/roles.ts';
+import { type Format, writeTable } from '../table.ts';
 import type { Door } from './doors.ts';
 import type { Access, Standing } from './standing.ts';
-import { type Format, writeTable } from './table.ts';
 
 /** Who may do what: a row for each door, a column for each principal. */
 export interface Matrix {

@@ -8,6 +8,7 @@ import { renderRefusal } from '../call/refusal.ts';
 import { addressOf, runningMesh } from '../call/running-mesh.ts';
 import { tokenFor } from '../call/tokens.ts';
 import { type ServiceName, storingServices } from '../services.ts';
+import { writeTable } from '../table.ts';
 
 export type Ops = Client<typeof OpsServiceContract>;
 
@@ -73,14 +74,7 @@ export function refused(error: unknown, prefix = ''): void {
 
 /** Lines in columns under their headings. */
 export function table(headings: readonly string[], rows: readonly (readonly string[])[]): string[] {
-  const all = [headings, ...rows];
-  const widths = headings.map((_, column) => Math.max(...all.map((row) => (row[column] ?? '').length)));
-  return all.map((row) =>
-    row
-      .map((cell, column) => cell.padEnd(widths[column]!))
-      .join('  ')
-      .trimEnd(),
-  );
+  return writeTable([headings, ...rows], 'text');
 }
 
 export const time = (date: Date | undefined): string =>

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type { ledgerClient } from '@armature/clients';
 import { type Difference, DifferenceKind } from '@armature/proto/payments/v1/ledger.ts';
+import { writeTable } from '../table.ts';
 
 export interface Comparison {
   compared: number;
@@ -47,11 +48,5 @@ export function tableOf(differences: readonly Difference[]): string[] {
       one.result || '-',
     ]),
   ];
-  const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));
-  return rows.map((row) =>
-    row
-      .map((cell, column) => cell.padEnd(widths[column]!))
-      .join('  ')
-      .trimEnd(),
-  );
+  return writeTable(rows, 'text');
 }

@@ -5,6 +5,7 @@ import { modelText } from '@armature/runtime/authz/enforcer.ts';
 import { policyOf } from '@armature/runtime/authz/policy.ts';
 import { type Adapter, Enforcer, FileAdapter, newEnforcer, newModelFromString, StringAdapter } from 'casbin';
 import t from 'tap';
+import { seeded } from '../../test/support/random.ts';
 import { casbinAdapter } from './casbin-adapter.ts';
 import { openTables, seedWith } from './testbed.ts';
 
@@ -36,17 +37,6 @@ const subjects = [
 ];
 const roles = ['role:a', 'role:b', 'role:c', 'role:d'];
 const permissions = ['orders.read', 'orders.place', 'catalog.read'];
-
-/** Numbers from 0 to 1 that are the same for the same seed. */
-function random(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
 
 const pick = <T>(from: readonly T[], next: () => number): T => from[Math.floor(next() * from.length)]!;
 
@@ -138,7 +128,7 @@ for (const [name, adapterOf] of Object.entries(adapters)) {
 t.test('random policies decide the same from a file and from our tables, also after changes', async (t) => {
   const seed = Number(process.env.ARMATURE_TEST_SEED ?? Date.now() % 1_000_000);
   t.comment(`seed ${seed}`);
-  const next = random(seed);
+  const next = seeded(seed).next;
   for (let round = 0; round < 12; round += 1) {
     const text = randomPolicy(next);
     const file = await enforcerOf(await adapters['the file adapter']!(text));

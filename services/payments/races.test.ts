@@ -3,6 +3,7 @@ import { PaymentState } from '@armature/proto/payments/v1/payments.ts';
 import { RpcError } from '@armature/runtime';
 import t from 'tap';
 import { connectMysql } from '../../scripts/servers/mysql.ts';
+import { seeded } from '../../test/support/random.ts';
 import { refusal } from '../../test/support/refusal.ts';
 import { developerCredentials, startService, token, workloadCertificate } from '../../test/support/service.ts';
 import { acquirerLog, type Query } from './books.ts';
@@ -166,7 +167,7 @@ t.test('a void of an authorization that acted after all lets go of it', async (t
 t.test('anything at once on a few payments', async (t) => {
   const seed = randomInt(2 ** 31);
   t.comment(`seed ${seed}`);
-  const random = generator(seed);
+  const random = seeded(seed).next;
   const pick = <T>(values: readonly T[]): T => values[Math.floor(random() * values.length)]!;
   const cards = [
     'card_ok',
@@ -249,17 +250,6 @@ async function untilLogged(orderId: string): Promise<void> {
   while ((await logOf(orderId)).length === 0) {
     if (Date.now() > deadline) throw new Error(`the acquirer has not heard of ${orderId}`);
   }
-}
-
-/** Mulberry32: a small generator that a printed seed repeats. */
-function generator(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
 }
 
 function shown(_key: string, value: unknown): unknown {

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { Random } from '../support/random.ts';
 import type { CrashMesh, Victim, Witness } from './mesh.ts';
 import { pointsOf } from './points.ts';
-import type { Random } from './random.ts';
 
 /** How a process ended: the name of a crash point, 'moment' for a signal at any time, 'gave up' for an end of its own. */
 export interface Kill {

@@ -1,10 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { broken, verify } from '../../scripts/verify/invariants.ts';
 import type { Teardown } from '../support/infra.ts';
+import { seeded } from '../support/random.ts';
 import { chaos, type Kill } from './chaos.ts';
 import { type CrashMesh, startCrashMesh } from './mesh.ts';
 import { allPoints } from './points.ts';
-import { seeded } from './random.ts';
 import { openWorkload, type Workload } from './workload.ts';
 
 export interface CrashOptions {

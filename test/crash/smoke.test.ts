@@ -3,8 +3,8 @@ import { globSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { repository } from '../../scripts/state.ts';
+import { seeded } from '../support/random.ts';
 import { allPoints, pointsElsewhere } from './points.ts';
-import { seeded } from './random.ts';
 import { crash } from './run.ts';
 
 t.setTimeout(240_000);

@@ -5,10 +5,10 @@ import type { Order } from '@armature/proto/orders/v1/orders.ts';
 import { RpcError } from '@armature/runtime';
 import { openCounters, stateName, wish } from '../e2e/shop.ts';
 import type { Teardown } from '../support/infra.ts';
+import type { Random } from '../support/random.ts';
 import { workloadCertificate } from '../support/service.ts';
 import { type AnswerLog, type OrderNote, openAnswerLog, type Story } from './answers.ts';
 import type { CrashMesh } from './mesh.ts';
-import type { Random } from './random.ts';
 
 /** How often each kind of order is placed, out of their sum. */
 const stories: Readonly<Record<Story, number>> = {

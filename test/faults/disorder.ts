@@ -1,8 +1,10 @@
 /** Stands between the exchange of all events and the queues of their consumers, and deals out what it takes there. */
+
 import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ConfirmChannel, ConsumeMessage } from 'amqplib';
 import { connectBroker, type Teardown, type TestVirtualHost } from '../support/infra.ts';
+import { seeded } from '../support/random.ts';
 
 const exchange = 'armature.events';
 /** With less than a full window, what lies there is dealt out after so long a quiet. */
@@ -39,7 +41,7 @@ export async function disorder(
   vhost: TestVirtualHost,
   options: { copies: number; within: number; seed: number },
 ): Promise<Disorder> {
-  const random = randomFrom(options.seed);
+  const random = seeded(options.seed).next;
   const channel = await impersonator(t, vhost);
   const bindings = (await vhost.api.request(
     'GET',
@@ -145,15 +147,4 @@ function shuffle<T>(items: T[], random: () => number): void {
     const other = Math.floor(random() * (last + 1));
     [items[last], items[other]] = [items[other]!, items[last]!];
   }
-}
-
-/** Numbers from 0 to 1, the same for the same seed (mulberry32). */
-function randomFrom(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
 }

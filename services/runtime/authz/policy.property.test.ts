@@ -3,6 +3,7 @@
 import { randomInt } from 'node:crypto';
 import { type Enforcer, newEnforcer, newModelFromString, StringAdapter } from 'casbin';
 import t from 'tap';
+import { seeded } from '../../../test/support/random.ts';
 import { type Subject, subjectOf } from '../rpc/call.ts';
 import { policyOf } from './policy.ts';
 
@@ -21,17 +22,6 @@ m = g(r.sub, p.sub) && r.permission == p.permission && r.scope == p.scope
 `;
 
 type Random = () => number;
-
-/** mulberry32: small, and the same on every machine. */
-function randomOf(seed: number): Random {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
 
 const users = ['ada', 'bo', 'cy', 'dee', 'nobody-names-me'];
 const clients = ['ada', 'reports', 'sync', 'unnamed'];
@@ -106,7 +96,7 @@ const asked: readonly (Subject | null)[] = [
 t.test('decisions equal those of plain casbin', async (t) => {
   const seed = process.argv[2] === undefined ? randomInt(2 ** 31) : Number(process.argv[2]);
   t.comment(`seed ${seed}`);
-  const random = randomOf(seed);
+  const random = seeded(seed).next;
   const seen: Record<string, number> = { any: 0, own: 0, denied: 0 };
   let clientsAllowed = 0;
   for (let round = 0; round < 60; round++) {
