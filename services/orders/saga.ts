@@ -138,7 +138,7 @@ function checkoutSaga(
         query: ({ call, data }) =>
           payments
             .getPayment({ paymentId: data.paymentId }, { parent: call })
-            .then(fromAuthorization, absentIfNotFound),
+            .then(asFarAsItGot, absentIfNotFound),
         async compensate({ call, data, key, subjectId }) {
           const request = { requestId: key, paymentId: data.paymentId, orderId: subjectId };
           await payments.voidPayment(request, { parent: call });
@@ -297,6 +297,14 @@ function fromAuthorization({ state, declineCode }: Payment): StepOutcome {
     default:
       return rejected('PAYMENT_VOIDED');
   }
+}
+
+/**
+ * A payment that is pending may be so for ever: whoever began it has died, and only the request knows the card. So
+ * it is requested again, which goes on where it was left, or voided, which overtakes what may still be under way.
+ */
+function asFarAsItGot(payment: Payment): StatusAnswer {
+  return payment.state === PaymentState.PAYMENT_STATE_PENDING ? { kind: 'absent' } : fromAuthorization(payment);
 }
 
 /** The acquirer will never let this capture through, so the step is done, and what it has to tell is why. */

@@ -164,6 +164,11 @@ export const runtimeVariables = {
       fallback: '',
     },
   ),
+  relayLeaseMs: integer(
+    'ARMATURE_RELAY_LEASE_MS',
+    'how long a process that died keeps others of its service from publishing events',
+    { min: 1_000, max: 60_000, fallback: 10_000 },
+  ),
   tlsCertFile: text('ARMATURE_TLS_CERT_FILE', 'certificate of this workload, PEM'),
   tlsKeyFile: text('ARMATURE_TLS_KEY_FILE', 'its private key, PEM'),
   tlsCaFile: text('ARMATURE_TLS_CA_FILE', 'certificates of the authorities to trust, PEM'),

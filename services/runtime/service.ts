@@ -97,6 +97,7 @@ export async function startService<S extends ConfigSpec & typeof runtimeVariable
     log,
     registry,
     subscriptions,
+    relayLeaseMs: config.relayLeaseMs,
   });
   const db = await openDatabase({
     url: withCa(config.databaseUrl, config.databaseCaFile),

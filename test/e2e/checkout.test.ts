@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -6,12 +7,14 @@ import type { OrderEvent } from '@armature/proto/orders/v1/orders.ts';
 import t from 'tap';
 import { acquirerLog } from '../../services/payments/books.ts';
 import { refusal } from '../support/refusal.ts';
+import { startService } from '../support/service.ts';
 import { lawsOf } from './laws.ts';
 import { buy, follow, openShop, stateName, wish } from './shop.ts';
 
 t.setTimeout(180_000);
+const paymentsEnv = { ARMATURE_ACQUIRER_TIMEOUT_MS: '400' };
 const shop = await openShop(t, {
-  payments: { ARMATURE_ACQUIRER_TIMEOUT_MS: '400' },
+  payments: paymentsEnv,
   acquirer: { ARMATURE_ACQUIRER_SLOW_MS: '1200' },
 });
 const { customer, staff } = shop;
@@ -113,12 +116,12 @@ t.test('an order that cannot be ends with a reason, and takes nothing', async (t
 });
 
 t.test('a card processor that fails half-way charges once', async (t) => {
-  const once = ['authorization authorized', 'capture captured'];
+  const charged = ['authorization authorized', 'capture captured'];
   for (const { card, moved } of [
-    { card: 'card_timeout_after_auth', moved: once },
-    { card: 'card_timeout_before_auth', moved: once },
-    { card: 'card_timeout_after_capture', moved: once },
-    { card: 'card_error_once', moved: once },
+    { card: 'card_timeout_after_auth', moved: charged },
+    { card: 'card_timeout_before_auth', moved: charged },
+    { card: 'card_timeout_after_capture', moved: charged },
+    { card: 'card_error_once', moved: charged },
     { card: 'card_webhook', moved: ['authorization pending', 'settlement authorized', 'capture captured'] },
   ]) {
     await t.test(card, async (t) => {
@@ -129,6 +132,21 @@ t.test('a card processor that fails half-way charges once', async (t) => {
       t.strictSame(await shop.shelf(sku), shelf(2n));
     });
   }
+});
+
+t.test('payments dies before it asked the acquirer, and the order completes', async ({ strictSame }) => {
+  const { database, vhost, grpc, http, stop } = shop.service('payments');
+  const peers = Object.fromEntries(Object.values(shop.mesh).map((one) => [one.name, one.grpc]));
+  const start = (env: Record<string, string>) =>
+    startService(t, 'payments', { database, vhost, grpc, http, acquirerUrl: acquirer, peers, env });
+  await stop();
+  const doomed = await start({ ARMATURE_CRASH_POINTS: 'payments.before-acquirer:1' });
+  const sku = await shop.stock(3n);
+  const placed = await customer.orders.placeOrder(wish(sku)); await once(doomed.process, 'exit');
+  shop.mesh.payments = await start(paymentsEnv);
+  const events = await follow(customer, placed.orderId);
+  strictSame(steps(events), straight);
+  strictSame(await movedFor(placed.orderId), ['authorization authorized', 'capture captured']);
 });
 
 t.test('a capture that the acquirer refuses undoes the order', async (t) => {

@@ -157,6 +157,8 @@ export async function startMesh(
   const plans = await planMesh(t, names, options, realIdentity);
   // A test that fails half-way must not tear down while a start is still under way, so all starts are let finish.
   const started = await allFinished(plans.map(({ name, start }) => startService(t, name, start)));
+  // A service starts before it has a policy when access takes longer than it waits, and refuses everything meanwhile.
+  await allFinished(started.filter(({ admin }) => admin !== '').map(untilReady));
   return Object.fromEntries(started.map((service) => [service.name, service]));
 }
 
@@ -308,6 +310,16 @@ function exitOf(child: ChildProcess): Promise<number | NodeJS.Signals> {
 async function migrate(program: string, env: NodeJS.ProcessEnv, log: string): Promise<void> {
   const code = await exitOf(spawnLogged([program, 'migrate'], env, log));
   if (code !== 0) throw new Error(`${program} migrate ended with ${code}:\n${tail(log)}`);
+}
+
+async function untilReady({ name, admin, logs }: RunningService): Promise<void> {
+  const deadline = Date.now() + startDeadlineMs;
+  for (;;) {
+    const said = await fetch(`http://${admin}/readyz`).then((response) => response.ok || response.text());
+    if (said === true) return;
+    if (Date.now() > deadline) throw new Error(`${name} is up and not ready: ${said}; its log:\n${logs()}`);
+    await sleep(50);
+  }
 }
 
 type Addresses = Pick<RunningService, 'grpc' | 'admin' | 'http'>;

@@ -18,6 +18,8 @@ export interface MessagingOptions {
   registry: Registry;
   /** Who consumes what in the whole mesh. Events wait in the outbox for the queues of those named here. */
   subscriptions?: readonly Subscription[];
+  /** How long a process that died keeps others of its service from publishing. */
+  relayLeaseMs?: number;
 }
 
 export type MessagingStart = Pick<ConsumerOptions, 'contracts' | 'consumers' | 'interceptors' | 'authorize' | 'limits'>;
@@ -61,7 +63,7 @@ export function startMessaging(options: MessagingOptions): Messaging {
       if (relay) throw new Error(`messaging of ${service} has started before`);
       consumers = startConsumers({ ...parts, service, db, broker, log, registry });
       const expected = expectedQueues(service, options.subscriptions ?? []);
-      relay = startRelay({ db, broker, service, log, registry, expected });
+      relay = startRelay({ db, broker, service, log, registry, expected, leaseMs: options.relayLeaseMs });
     },
     started: () => running().started,
     ready: () => broker.ready(),

@@ -4,6 +4,7 @@ import { fileURLToPath } from 'node:url';
 import t from 'tap';
 import { consume } from './consumer.ts';
 import type { CrashChild } from './crash-child.ts';
+import { openLease } from './lease.ts';
 import { cuttable, eventually, openTestbed, type Producer, type RunningConsumer, ticked, unheard } from './testbed.ts';
 import { eventQueue, expectedQueues } from './topology.ts';
 
@@ -103,6 +104,16 @@ t.test('a relay that lost its lease marks nothing', async (t) => {
   await producer.emit('a', [1]);
   await eventually(async () => !producer.relay.leading(), 'notices');
   t.equal(await pending(producer), 1);
+});
+
+t.test('a lease whose holder is gone is taken soon, however long leases are', async (t) => {
+  const bed = await openTestbed(t);
+  const producer = await bed.producer({ leaseMs: 60_000 });
+  await eventually(async () => producer.relay.leading(), 'leads');
+  const next = openLease(producer.db, 'relay', 60_000);
+  t.equal(await next.hold(), null, 'it is held by another');
+  await producer.relay.stop();
+  await eventually(async () => (await next.hold()) !== null, 'taken', 5_000);
 });
 
 /** Runs until a crash point kills it; the signal that ended it. */

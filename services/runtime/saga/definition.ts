@@ -12,7 +12,10 @@ export type StepOutcome =
   | { readonly kind: 'rejected'; readonly reason: string; readonly detail: string }
   | { readonly kind: 'unknown'; readonly detail: string };
 
-/** A status query may also find that the step has not acted. */
+/**
+ * A status query may also find that the step has not acted, or not to its end: calling it again, or compensating it,
+ * is what brings it there.
+ */
 export type StatusAnswer = StepOutcome | { readonly kind: 'absent' };
 
 /** An outcome that stands, as `record` hears of it. */
