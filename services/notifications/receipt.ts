@@ -25,6 +25,7 @@ const wording: Record<Template, (data: MailData) => { subject: string; lead: str
 const reasons: Record<string, string> = {
   PAYMENT_DECLINED: 'Your order was cancelled because the card was declined.',
   CUSTOMER_REQUEST: 'Your order was cancelled as you asked.',
+  RESERVATION_EXPIRED: 'Your order was cancelled because we could not keep for you what is in it.',
   STOCK_INSUFFICIENT: 'Your order was cancelled because something in it is sold out.',
 };
 

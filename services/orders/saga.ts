@@ -1,4 +1,4 @@
-import { InventoryServiceContract } from '@armature/proto/inventory/v1/contract.ts';
+import { InventoryErrorReason, InventoryServiceContract } from '@armature/proto/inventory/v1/contract.ts';
 import { type Reservation, ReservationState } from '@armature/proto/inventory/v1/inventory.ts';
 import { PaymentErrorReason, PaymentServiceContract } from '@armature/proto/payments/v1/contract.ts';
 import { type Payment, PaymentState } from '@armature/proto/payments/v1/payments.ts';
@@ -14,6 +14,7 @@ import {
   rejected,
   requestCancel,
   type SagaDefinition,
+  type StatusAnswer,
   type StepOutcome,
   startSaga,
   type Tx,
@@ -34,9 +35,11 @@ type CheckoutData = {
 };
 
 type CancellationData = Pick<CheckoutData, 'currencyCode' | 'totalMinor' | 'reservationId' | 'paymentId'> & {
-  /** Why the card was not charged after all, as the acquirer calls it; undefined where it was. */
-  captureRefused?: string;
+  /** Why the card was not charged after all; undefined where it was. */
+  uncharged?: Uncharged;
 };
+
+type Uncharged = { reason: string; detail: string };
 
 export interface CheckoutSagas {
   definitions: readonly SagaDefinition<any>[];
@@ -60,9 +63,9 @@ export function checkoutSagas(parts: {
     payments: connect(PaymentServiceContract, 'payments', config.payments),
   };
   const cancellation = cancellationSaga(others, store);
-  const startCancellation = async (tx: Tx, order: Order, captureRefused?: string) => {
+  const startCancellation = async (tx: Tx, order: Order, uncharged?: Uncharged) => {
     const { orderId, currencyCode, reservationId, paymentId } = order;
-    const data = { currencyCode, totalMinor: String(order.totalMinor), reservationId, paymentId, captureRefused };
+    const data = { currencyCode, totalMinor: String(order.totalMinor), reservationId, paymentId, uncharged };
     await startSaga(tx, cancellation, { sagaId: newId(), subjectId: orderId, data });
   };
   const checkout = checkoutSaga(others, store, config.checkoutLimitMs, startCancellation);
@@ -92,7 +95,7 @@ function checkoutSaga(
   { inventory, payments }: Others,
   store: OrderStore,
   timeLimitMs: number,
-  startCancellation: (tx: Tx, order: Order, captureRefused?: string) => Promise<void>,
+  startCancellation: (tx: Tx, order: Order, uncharged?: Uncharged) => Promise<void>,
 ): SagaDefinition<CheckoutData> {
   const append = store.change;
   return defineSaga<CheckoutData>({
@@ -136,9 +139,7 @@ function checkoutSaga(
           );
         },
         query: ({ call, data }) =>
-          payments
-            .getPayment({ paymentId: data.paymentId }, { parent: call })
-            .then(asFarAsItGot, absentIfNotFound),
+          payments.getPayment({ paymentId: data.paymentId }, { parent: call }).then(asFarAsItGot, absentIfNotFound),
         async compensate({ call, data, key, subjectId }) {
           const request = { requestId: key, paymentId: data.paymentId, orderId: subjectId };
           await payments.voidPayment(request, { parent: call });
@@ -161,18 +162,21 @@ function checkoutSaga(
       {
         name: 'commit-reservation',
         async run({ call, data, key }) {
-          await inventory.commitReservation({ requestId: key, reservationId: data.reservationId }, { parent: call });
-          return done();
+          const request = { requestId: key, reservationId: data.reservationId };
+          return inventory.commitReservation(request, { parent: call }).then(() => done(), expiredMeanwhile);
         },
         async record(tx, { subjectId, data }, outcome) {
           const value = { orderId: subjectId, reservationId: data.reservationId };
-          if (outcome.kind === 'done') await append(tx, subjectId, () => [{ $case: 'stockCommitted', value }]);
+          if (outcome.kind === 'done' && outcome.result === null)
+            await append(tx, subjectId, () => [{ $case: 'stockCommitted', value }]);
         },
       },
       {
         name: 'capture-payment',
         timeoutMs: paymentTimeoutMs,
-        async run({ call, data, key }) {
+        async run({ call, data, key, results }) {
+          // There is nothing to charge for.
+          if (results['commit-reservation']) return done(results['commit-reservation']);
           const request = { requestId: key, paymentId: data.paymentId };
           const captured = payments.capturePayment(request, { parent: call, timeoutMs: paymentTimeoutMs });
           return captured.then(() => done(), refusedByAcquirer);
@@ -188,9 +192,9 @@ function checkoutSaga(
         name: 'complete',
         local: true,
         async record(tx, { subjectId: orderId, results }) {
-          const refused = results['capture-payment'];
+          const uncharged = results['capture-payment'] as Uncharged | null | undefined;
           // There is no way back past the pivot, but there is one onward: the order is undone, as if it were complete.
-          if (typeof refused === 'string') return startCancellation(tx, await store.find(tx, orderId), refused);
+          if (uncharged) return startCancellation(tx, await store.find(tx, orderId), uncharged);
           const order = await append(tx, orderId, () => [{ $case: 'completed', value: { orderId } }]);
           // Somebody asked too late to stop it: now that it is complete, it is undone.
           if (order.cancelRequested) await startCancellation(tx, order);
@@ -226,7 +230,7 @@ function cancellationSaga({ inventory, payments }: Others, store: OrderStore): S
           const amount = money(data.currencyCode, BigInt(data.totalMinor));
           const options = { parent: call, timeoutMs: paymentTimeoutMs };
           const payment = { requestId: key, paymentId: data.paymentId };
-          if (data.captureRefused === undefined) await payments.refundPayment({ ...payment, amount }, options);
+          if (data.uncharged === undefined) await payments.refundPayment({ ...payment, amount }, options);
           else await payments.voidPayment({ ...payment, orderId: subjectId }, options);
           return done();
         },
@@ -234,7 +238,7 @@ function cancellationSaga({ inventory, payments }: Others, store: OrderStore): S
           const amount = money(data.currencyCode, BigInt(data.totalMinor));
           const value = { orderId: subjectId, paymentId: data.paymentId };
           const undone: Fact =
-            data.captureRefused === undefined
+            data.uncharged === undefined
               ? { $case: 'paymentRefunded', value: { ...value, amount } }
               : { $case: 'paymentVoided', value };
           if (outcome.kind === 'done') await append(tx, subjectId, () => [undone]);
@@ -255,11 +259,11 @@ function cancellationSaga({ inventory, payments }: Others, store: OrderStore): S
       {
         name: 'cancelled',
         local: true,
-        async record(tx, { subjectId, data: { captureRefused } }) {
+        async record(tx, { subjectId, data: { uncharged } }) {
           await append(tx, subjectId, (order) => [
-            captureRefused === undefined
+            uncharged === undefined
               ? cancelledBecause(order, 'CUSTOMER_REQUEST', '', order.totalMinor)
-              : cancelledBecause(order, 'PAYMENT_DECLINED', captureRefused, 0n),
+              : cancelledBecause(order, uncharged.reason, uncharged.detail, 0n),
           ]);
         },
       },
@@ -310,8 +314,14 @@ function asFarAsItGot(payment: Payment): StatusAnswer {
 /** The acquirer will never let this capture through, so the step is done, and what it has to tell is why. */
 function refusedByAcquirer(error: unknown): StepOutcome {
   const refused = error instanceof RpcError && error.reason === PaymentErrorReason.PAYMENT_STATE;
-  if (refused && error.metadata.acquirer_code) return done(error.metadata.acquirer_code);
-  throw error;
+  if (!refused || !error.metadata.acquirer_code) throw error;
+  return done({ reason: 'PAYMENT_DECLINED', detail: error.metadata.acquirer_code } satisfies Uncharged);
+}
+
+/** The order was confirmed, and then nobody came for its units in time: somebody else may have them now. */
+function expiredMeanwhile(error: unknown): StepOutcome {
+  if (!(error instanceof RpcError) || error.reason !== InventoryErrorReason.RESERVATION_EXPIRED) throw error;
+  return done({ reason: 'RESERVATION_EXPIRED', detail: '' } satisfies Uncharged);
 }
 
 /** A refusal that names SKUs hands them on: the customer wants to know which. */

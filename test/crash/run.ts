@@ -35,10 +35,13 @@ export interface CrashReport {
 }
 
 const cleanWithinMs = 60_000;
+/** A relay that died keeps its successor from publishing for so long, which is most of what there is to visit. */
+const relay = { ARMATURE_RELAY_LEASE_MS: '1500' };
 /** An order may take so long to be confirmed; stock is held longer, so that a confirmed order can have it. */
 const settings: Partial<Record<string, Record<string, string>>> = {
-  orders: { ARMATURE_CHECKOUT_LIMIT_MS: '45000' },
-  inventory: { ARMATURE_RESERVATION_TTL_MS: '90000', ARMATURE_EXPIRY_SWEEP_MS: '250' },
+  orders: { ...relay, ARMATURE_CHECKOUT_LIMIT_MS: '30000' },
+  inventory: { ...relay, ARMATURE_RESERVATION_TTL_MS: '60000', ARMATURE_EXPIRY_SWEEP_MS: '250' },
+  payments: relay,
   notifications: { ARMATURE_MAIL_RETRY_BASE_MS: '100' },
   // What is late still comes while its order waits, and what was not taken comes again soon.
   acquirer: { ARMATURE_ACQUIRER_WEBHOOK_LATE_MS: '5000', ARMATURE_ACQUIRER_WEBHOOK_RETRY_MOST_MS: '2000' },
@@ -46,7 +49,7 @@ const settings: Partial<Record<string, Record<string, string>>> = {
 
 /** Runs the shop under fire, heals it, and holds it to its invariants and to what its customers were told. */
 export async function crash(t: Teardown, options: CrashOptions): Promise<CrashReport> {
-  const { seconds, seed, points = allPoints, customers = 20, say = () => undefined } = options;
+  const { seconds, seed, points = allPoints, customers = 30, say = () => undefined } = options;
   const unknown = points.filter((point) => !allPoints.includes(point));
   if (unknown.length > 0) throw new Error(`no crash point is called ${unknown.join(', ')}`);
   const random = seeded(seed);

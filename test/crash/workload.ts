@@ -22,13 +22,13 @@ const stories: Readonly<Record<Story, number>> = {
   'timed out after capturing': 5,
   'failed once': 4,
   'capture refused': 4,
-  'pending until later': 4,
-  'webhook late': 3,
-  'webhook twice': 4,
-  'webhook before the answer': 4,
+  'pending until later': 6,
+  'webhook late': 4,
+  'webhook twice': 6,
+  'webhook before the answer': 12,
   'cancelled while running': 10,
   refunded: 6,
-  abandoned: 4,
+  abandoned: 12,
 };
 
 const cards: Partial<Record<Story, string>> = {
@@ -99,7 +99,7 @@ export async function openWorkload(t: Teardown, mesh: CrashMesh, random: Random)
       const order = await current(note.orderId);
       answers.saw(note, stateName(order));
       if (['COMPLETED', 'REJECTED', 'CANCELLED'].includes(stateName(order))) return order;
-      await sleep(random.between(50, 250));
+      await sleep(random.between(200, 800));
     }
   }
 

@@ -1,13 +1,15 @@
+import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { DeliveryState } from '@armature/proto/notifications/v1/notifications.ts';
 import type { OrderEvent } from '@armature/proto/orders/v1/orders.ts';
+import type { RpcError } from '@armature/runtime';
 import t from 'tap';
 import { acquirerLog } from '../../services/payments/books.ts';
 import { refusal } from '../support/refusal.ts';
-import { startService } from '../support/service.ts';
+import { type RunningService, startService } from '../support/service.ts';
 import { lawsOf } from './laws.ts';
 import { buy, follow, openShop, stateName, wish } from './shop.ts';
 
@@ -134,19 +136,55 @@ t.test('a card processor that fails half-way charges once', async (t) => {
   }
 });
 
-t.test('payments dies before it asked the acquirer, and the order completes', async ({ strictSame }) => {
-  const { database, vhost, grpc, http, stop } = shop.service('payments');
-  const peers = Object.fromEntries(Object.values(shop.mesh).map((one) => [one.name, one.grpc]));
-  const start = (env: Record<string, string>) =>
-    startService(t, 'payments', { database, vhost, grpc, http, acquirerUrl: acquirer, peers, env });
+/** Ends a service of the shop and starts it again at the same place, on the same data, with other settings. */
+async function restart(name: string, env: Record<string, string>): Promise<RunningService> {
+  const { database, vhost, grpc, http, stop } = shop.service(name);
   await stop();
-  const doomed = await start({ ARMATURE_CRASH_POINTS: 'payments.before-acquirer:1' });
+  const peers = Object.fromEntries(Object.values(shop.mesh).map((one) => [one.name, one.grpc]));
+  const places = name === 'payments' ? { grpc, http } : { grpc };
+  const started = await startService(t, name, { database, vhost, ...places, acquirerUrl: acquirer, peers, env });
+  shop.mesh[name] = started;
+  // Channels that have found nobody there wait a little before they look again.
+  const code = () =>
+    questions[name]!().then(
+      () => 'OK',
+      (error: RpcError) => error.code,
+    );
+  while ((await code()) === 'UNAVAILABLE') await sleep(50);
+  return started;
+}
+
+const questions: Record<string, () => Promise<unknown>> = {
+  inventory: () => shop.shelf('NOTHING'),
+  orders: () => customer.orders.getOrder({ orderId: randomUUID() }),
+  payments: () => customer.payments.getPayment({ paymentId: randomUUID() }),
+};
+
+t.test('payments dies before it asked the acquirer, and the order completes', async (t) => {
+  const doomed = await restart('payments', { ARMATURE_CRASH_POINTS: 'payments.before-acquirer:1' });
   const sku = await shop.stock(3n);
-  const placed = await customer.orders.placeOrder(wish(sku)); await once(doomed.process, 'exit');
-  shop.mesh.payments = await start(paymentsEnv);
+  const placed = await customer.orders.placeOrder(wish(sku));
+  await once(doomed.process, 'exit');
+  await restart('payments', paymentsEnv);
+  t.strictSame(steps(await follow(customer, placed.orderId)), straight);
+  t.strictSame(await movedFor(placed.orderId), ['authorization authorized', 'capture captured']);
+});
+
+t.test('a confirmed order whose reservation ran out before anybody came for it is undone', async (t) => {
+  await restart('inventory', { ARMATURE_RESERVATION_TTL_MS: '2000', ARMATURE_EXPIRY_SWEEP_MS: '100' });
+  // It dies when it has recorded that the card is good, and with that, that the order stands.
+  const doomed = await restart('orders', { ARMATURE_CRASH_POINTS: 'saga.recorded:2' });
+  const sku = await shop.stock(3n);
+  const placed = await customer.orders.placeOrder(wish(sku));
+  await once(doomed.process, 'exit');
+  while ((await shop.shelf(sku)).reserved > 0n) await sleep(100);
+  await restart('orders', {});
   const events = await follow(customer, placed.orderId);
-  strictSame(steps(events), straight);
-  strictSame(await movedFor(placed.orderId), ['authorization authorized', 'capture captured']);
+  t.strictSame(steps(events).slice(3), ['confirmed', 'paymentVoided', 'stockReleased', 'cancelled']);
+  t.match(await customer.orders.getOrder({ orderId: placed.orderId }), { reason: 'RESERVATION_EXPIRED' });
+  t.strictSame(await movedFor(placed.orderId), ['authorization authorized', 'void voided']);
+  t.strictSame(await shop.shelf(sku), shelf(3n));
+  await restart('inventory', {});
 });
 
 t.test('a capture that the acquirer refuses undoes the order', async (t) => {

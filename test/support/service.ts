@@ -315,9 +315,10 @@ async function migrate(program: string, env: NodeJS.ProcessEnv, log: string): Pr
 async function untilReady({ name, admin, logs }: RunningService): Promise<void> {
   const deadline = Date.now() + startDeadlineMs;
   for (;;) {
-    const said = await fetch(`http://${admin}/readyz`).then((response) => response.ok || response.text());
-    if (said === true) return;
-    if (Date.now() > deadline) throw new Error(`${name} is up and not ready: ${said}; its log:\n${logs()}`);
+    const answer = await fetch(`http://${admin}/readyz`);
+    const waitsFor = await answer.text();
+    if (answer.ok) return;
+    if (Date.now() > deadline) throw new Error(`${name} is up and not ready: ${waitsFor}; its log:\n${logs()}`);
     await sleep(50);
   }
 }
