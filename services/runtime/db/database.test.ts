@@ -224,6 +224,7 @@ t.test('no other attempt begins after the deadline', async (t) => {
 });
 
 for (const [errno, what] of [
+  [3, 'a temporary file that cannot be written'],
   [1021, 'a full disk'],
   [1114, 'a full table'],
   [1030, 'a full tablespace'],

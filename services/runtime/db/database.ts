@@ -93,10 +93,10 @@ const lostCodes = new Set([
 
 /**
  * What the server says when it cannot serve now: too many connections (1040, 1203, 1226), shutting down (1053), disk
- * or table full (1021, 1030, 1114), read-only (1290, 1792, 1836), statement interrupted or out of time (1317, 1969,
+ * or table full (3, 1021, 1030, 1114), read-only (1290, 1792, 1836), statement interrupted or out of time (1317, 1969,
  * 3024), connection killed (1927).
  */
-const lostNumbers = new Set([1021, 1030, 1040, 1053, 1114, 1203, 1226, 1290, 1317, 1792, 1836, 1927, 1969, 3024]);
+const lostNumbers = new Set([3, 1021, 1030, 1040, 1053, 1114, 1203, 1226, 1290, 1317, 1792, 1836, 1927, 1969, 3024]);
 /** How far beyond the server's own limit a statement is waited for: its word says more than our giving up. */
 const serverFirstMs = 2_000;
 const pingTimeoutMs = 2_000;
