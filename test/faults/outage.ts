@@ -2,11 +2,22 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Test as Tap } from 'tap';
 import { lawsOf, worldOf } from '../e2e/laws.ts';
 import type { Shop } from '../e2e/shop.ts';
-import { eventually, letShop, metric, missing, page, percentiles, residentMib, tallyOf } from './shoppers.ts';
+import {
+  eventually,
+  letShop,
+  metric,
+  missing,
+  page,
+  percentiles,
+  residentMib,
+  type Shoppers,
+  tallyOf,
+} from './shoppers.ts';
 
 /** Something that takes the database away from a shop, or makes it useless, for a while. */
 export interface Outage {
-  begin(): unknown;
+  /** Resolves once it has begun, as the shoppers' answers may show. */
+  begin(shoppers: Shoppers): unknown;
   /** How long it lasts once it has begun. */
   lastsMs: number;
   heal(): unknown;
@@ -37,7 +48,7 @@ export async function shopThrough(t: Tap, shop: Shop, sku: string, outage: Outag
   const shoppers = letShop(shop.customer, sku);
   await shoppers.accepted(20, 30_000);
 
-  await outage.begin();
+  await outage.begin(shoppers);
   const first = shoppers.answers.length;
   const over = sleep(outage.lastsMs);
   // After the calls of before have ended one way or the other.
