@@ -19,7 +19,7 @@ const adminUrl = (await testServers()).servers.mysql.url;
 const way = await openWay(t, { host: new URL(adminUrl).hostname, port: Number(new URL(adminUrl).port) });
 const names = ['acquirer', 'catalog', 'inventory', 'notifications', 'orders', 'payments'];
 const shop = await openShop(t, {}, names, {}, { databaseAddress: way.address });
-const sku = await shop.stock(1_000_000n);
+const skus = await Promise.all(Array.from({ length: 10 }, () => shop.stock(100_000n)));
 const seed = Number(process.env.SEED ?? Date.now() % 100_000);
 const random = seeded(seed);
 const administer = (sql: string) => withConnection(adminUrl, (connection) => connection.query(sql));
@@ -108,5 +108,5 @@ const outages: Record<string, Outage> = {
 
 t.comment(`SEED=${seed}`);
 for (const [name, outage] of Object.entries(outages)) {
-  if (name.includes(only)) t.test(`the database ${name}`, (t) => shopThrough(t, shop, sku, outage));
+  if (name.includes(only)) t.test(`the database ${name}`, (t) => shopThrough(t, shop, skus, outage));
 }

@@ -18,8 +18,8 @@ t.test("the database's disk is full", { skip: lacking ?? false }, async (t) => {
   const state = ownServers(t, 'faults-disk');
   symlinkSync(disk.dir, join(state.dir, 'mysql'));
   const shop = await openShop(t, {}, ['acquirer', 'catalog', 'inventory', 'notifications', 'orders', 'payments']);
-  const sku = await shop.stock(1_000_000n);
-  await shopThrough(t, shop, sku, {
+  const skus = await Promise.all(Array.from({ length: 10 }, () => shop.stock(100_000n)));
+  await shopThrough(t, shop, skus, {
     async begin(shoppers) {
       disk.fill();
       const refused = () => shoppers.answers.find(({ code }) => code !== 'OK');

@@ -63,13 +63,16 @@ export interface Shoppers {
   stop(withinMs: number): Promise<readonly Answer[]>;
 }
 
-export function letShop(who: Pick<Counter, 'orders'>, sku: string, atOnce = 8): Shoppers {
+/** They take the SKUs by turns: what all want at once makes them wait for each other. */
+export function letShop(who: Pick<Counter, 'orders'>, skus: readonly string[], atOnce = 8): Shoppers {
   const answers: Answer[] = [];
+  let begun = 0;
   let stopping = false;
   let giveUp = false;
   const shopper = async () => {
     while (!stopping) {
       let requestId: string | undefined;
+      const sku = skus[begun++ % skus.length]!;
       for (;;) {
         const answer = await placeOnce(who, sku, requestId ? { requestId } : {});
         answers.push(answer);
