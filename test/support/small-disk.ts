@@ -7,11 +7,14 @@ import type { Teardown } from './infra.ts';
 /** A disk of the test's own, in memory, of which there can be too little. */
 export interface SmallDisk {
   readonly dir: string;
-  /** Takes all that is free away: from now on nothing can grow. */
+  /** Takes all that is free away but a mebibyte: soon nothing can grow. */
   fill(): void;
   /** Gives it back. */
   free(): void;
 }
+
+/** A disk cannot be made smaller than what is on it, which may have grown since one looked. */
+const marginBytes = 2 ** 20;
 
 const mount = (...args: string[]) => execFileSync('mount', args, { encoding: 'utf8', stdio: 'pipe' });
 
@@ -46,7 +49,7 @@ export function smallDisk(t: Teardown, mib: number): SmallDisk {
     dir,
     fill() {
       const { blocks, bfree, bsize } = statfsSync(dir);
-      mount('-o', `remount,size=${(blocks - bfree) * bsize}`, dir);
+      mount('-o', `remount,size=${(blocks - bfree) * bsize + marginBytes}`, dir);
     },
     free: () => void mount('-o', `remount,size=${mib}m`, dir),
   };

@@ -9,7 +9,7 @@ import { consume } from './consumer.ts';
 import { eventually, openTestbed, ticked } from './testbed.ts';
 
 const rounds = 5;
-const perSecond = 100;
+const perSecond = 50;
 const seconds = 4;
 const poisonEvery = 100;
 
