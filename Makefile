@@ -65,7 +65,7 @@ crash: ready ## Kill everything at every point under load, heal, verify: DURATIO
 test: ready $(runner) ## Run the tests; FILES="a.test.ts b.test.ts" chooses some
 	@node scripts/test.ts $(FILES)
 
-faults: ready $(runner) ## Take the broker, the network and the clock away from a running shop, one after another
+faults: ready $(runner) ## Take the database, the broker, the network and the clock away from a running shop, one after another
 	@node scripts/test.ts test/faults/*.test.ts
 
 races: ready $(runner) ## Run every interleaving of racing requests; DEPTH=full leaves out none that comes to the same

@@ -5,24 +5,30 @@ import { writeSync } from 'node:fs';
  * crash point costs one comparison. The kill is SIGKILL, so that no handler tidies up;
  * all that is left to say which point it was is a line on standard error.
  */
-let passesLeft: Map<string, number> | null = null;
+let passesLeft: Map<string, Armed> | null = null;
+
+interface Armed {
+  left: number;
+  signal: 'SIGKILL' | 'SIGSTOP';
+}
 
 /**
  * Arms crash points from a comma-separated list: "relay.published" kills at the first pass,
- * "relay.published:3" at the third. An empty spec disarms all.
+ * "relay.published:3" at the third; "relay.published=stop" only stops it there, until SIGCONT. An empty spec
+ * disarms all.
  */
 export function armCrashPoints(spec: string): void {
-  const armed = new Map<string, number>();
+  const armed = new Map<string, Armed>();
   for (const part of spec.split(',').map((text) => text.trim())) {
     if (part === '') continue;
-    const match = /^([a-z][a-z0-9._-]*)(?::([1-9][0-9]{0,8}))?$/.exec(part);
-    if (!match?.[1]) throw new Error(`crash point "${part}" is not of the form name or name:pass`);
-    armed.set(match[1], Number(match[2] ?? 1));
+    const match = /^([a-z][a-z0-9._-]*)(?::([1-9][0-9]{0,8}))?(=stop)?$/.exec(part);
+    if (!match?.[1]) throw new Error(`crash point "${part}" is not of the form name, name:pass or name:pass=stop`);
+    armed.set(match[1], { left: Number(match[2] ?? 1), signal: match[3] ? 'SIGSTOP' : 'SIGKILL' });
   }
   passesLeft = armed.size > 0 ? armed : null;
 }
 
-/** Kills the process when `name` is armed and this is the armed pass. */
+/** Kills or stops the process when `name` is armed and this is the armed pass. */
 export function crashPoint(name: string): void {
   if (passesLeft !== null) pass(passesLeft, name);
 }
@@ -44,10 +50,11 @@ function kebab(work: string): string {
     .toLowerCase();
 }
 
-function pass(armed: Map<string, number>, name: string): void {
-  const left = armed.get(name);
-  if (left === undefined) return;
-  if (left > 1) return void armed.set(name, left - 1);
-  writeSync(2, `killed at crash point ${name}\n`);
-  process.kill(process.pid, 'SIGKILL');
+function pass(armed: Map<string, Armed>, name: string): void {
+  const point = armed.get(name);
+  if (!point || point.left === 0) return;
+  point.left -= 1;
+  if (point.left > 0) return;
+  writeSync(2, `${point.signal === 'SIGKILL' ? 'killed' : 'stopped'} at crash point ${name}\n`);
+  process.kill(process.pid, point.signal);
 }

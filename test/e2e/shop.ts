@@ -10,7 +10,14 @@ import {
 } from '@armature/clients';
 import { type Order, type OrderEvent, OrderState, type PlaceOrderRequest } from '@armature/proto/orders/v1/orders.ts';
 import type { Teardown } from '../support/infra.ts';
-import { developerCredentials, type Mesh, type RunningService, startMesh, token } from '../support/service.ts';
+import {
+  developerCredentials,
+  type Mesh,
+  type RunningService,
+  type StartOptions,
+  startMesh,
+  token,
+} from '../support/service.ts';
 
 /** Every service, as one person calls it with the developer's certificate. */
 export type Counter = Awaited<ReturnType<Shop['as']>>;
@@ -54,14 +61,18 @@ export function wish(sku: string, over: Init<PlaceOrderRequest> = {}): Init<Plac
 /** Variables of services by name, on top of those that every one gets. */
 export type Settings = Partial<Record<string, Record<string, string>>>;
 
-/** `names` are the services there are, all by default; `tokens` is what the people's tokens say otherwise. */
+/**
+ * `names` are the services there are, all by default; `tokens` is what the people's tokens say otherwise;
+ * `common` what every service is started with, beside its own settings.
+ */
 export async function openShop(
   t: Teardown,
   settings: Settings = {},
   names?: readonly string[],
   tokens: Parameters<typeof token>[1] = {},
+  common: Omit<StartOptions, 'env'> = {},
 ): Promise<Shop> {
-  const mesh = await startMesh(t, names, (name) => ({ env: settings[name] }));
+  const mesh = await startMesh(t, names, (name) => ({ ...common, env: settings[name] }));
   const service = (name: string): RunningService => {
     const running = mesh[name];
     if (!running) throw new Error(`the mesh has no ${name}`);

@@ -1,4 +1,3 @@
-import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { openBroker } from '@armature/runtime/messaging/connection.ts';
 import { createLogger } from '@armature/runtime/telemetry/log.ts';
@@ -8,7 +7,7 @@ import { lawsOf, worldOf } from '../e2e/laws.ts';
 import { openShop } from '../e2e/shop.ts';
 import { createVhost, ownServers } from '../support/infra.ts';
 import { brokerServer, clearAlarm, raiseAlarm } from '../support/server-faults.ts';
-import { type RunningService, startService } from '../support/service.ts';
+import { startService } from '../support/service.ts';
 import { observeEvents, outOfOrder } from './observer.ts';
 import {
   type Answer,
@@ -19,6 +18,7 @@ import {
   percentiles,
   placeMany,
   progressOf,
+  residentMib,
   tallyOf,
 } from './shoppers.ts';
 
@@ -43,8 +43,6 @@ const teardown = { teardown: (undo: () => unknown) => t.teardown(undo) };
 const sku = await shop.stock(1_000_000n);
 const publishers = () => names.filter((name) => name !== 'acquirer').map((name) => shop.service(name));
 
-const residentMib = ({ pid }: RunningService): number =>
-  Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) / 1024;
 const ids = (answers: readonly Answer[]) => answers.map(({ orderId }) => orderId);
 
 /** Places orders that nobody hears of yet, and says what must be so meanwhile. */

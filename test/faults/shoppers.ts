@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { RpcError } from '@armature/runtime/rpc/errors.ts';
 import type { World } from '../../scripts/verify/world.ts';
@@ -50,6 +51,57 @@ export async function placeMany(
   };
   await Promise.all(Array.from({ length: atOnce }, shopper));
   return answers;
+}
+
+/** People who go on buying until they are told to stop; who is refused asks again under the same request id. */
+export interface Shoppers {
+  /** Every answer so far. */
+  readonly answers: readonly Answer[];
+  /** Waits until so many more orders are accepted, and answers after how long. */
+  accepted(more: number, withinMs: number): Promise<number>;
+  /** Nobody begins anew; who has begun asks until the order is accepted, and this fails when one is not in time. */
+  stop(withinMs: number): Promise<readonly Answer[]>;
+}
+
+/** They take the SKUs by turns: what all want at once makes them wait for each other. */
+export function letShop(who: Pick<Counter, 'orders'>, skus: readonly string[], atOnce = 8): Shoppers {
+  const answers: Answer[] = [];
+  let begun = 0;
+  let stopping = false;
+  let giveUp = false;
+  const shopper = async () => {
+    while (!stopping) {
+      let requestId: string | undefined;
+      const sku = skus[begun++ % skus.length]!;
+      for (;;) {
+        const answer = await placeOnce(who, sku, requestId ? { requestId } : {});
+        answers.push(answer);
+        if (answer.code === 'OK') break;
+        if (giveUp) throw new Error(`an order was not accepted in the end: ${JSON.stringify(answer)}`);
+        ({ requestId } = answer);
+        await sleep(100);
+      }
+    }
+  };
+  const running = Promise.all(Array.from({ length: atOnce }, shopper));
+  // Whoever stops them learns of it; until then a failure is nobody's.
+  running.catch(() => undefined);
+  const count = () => answers.filter(({ code }) => code === 'OK').length;
+  return {
+    answers,
+    async accepted(more, withinMs) {
+      const before = count();
+      return eventually(`${more} more orders accepted`, withinMs, () => count() >= before + more);
+    },
+    async stop(withinMs) {
+      stopping = true;
+      const timer = setTimeout(() => {
+        giveUp = true;
+      }, withinMs);
+      await running.finally(() => clearTimeout(timer));
+      return answers;
+    },
+  };
 }
 
 /** Waits until something is so, and answers after how many milliseconds it was. Throws when it is not in time. */
@@ -119,3 +171,7 @@ export async function metric(service: RunningService, name: string, labels = '')
   const bare = line ?? text.split('\n').find((one) => one.startsWith(`${name} `));
   return bare === undefined ? undefined : Number(bare.slice(bare.lastIndexOf(' ') + 1));
 }
+
+/** Memory that a service has of the machine's, MiB. */
+export const residentMib = ({ pid }: RunningService): number =>
+  Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) / 1024;

@@ -31,6 +31,8 @@ export interface StartOptions {
   peers?: Partial<Record<string, string>>;
   /** An existing schema, to start on the data of an earlier start. It is taken as migrated. */
   database?: TestDatabase;
+  /** host:port under which the service is to reach its database, where that is not the database's own. */
+  databaseAddress?: string;
   vhost?: TestVirtualHost;
   grpc?: string;
   admin?: string;
@@ -102,7 +104,7 @@ export async function prepareService(t: Teardown, name: string, options: StartOp
     http: options.http,
     acquirerUrl: options.acquirerUrl,
     webhookAddress: options.webhookAddress,
-    databaseUrl: database?.url,
+    databaseUrl: database && reachedAt(database.url, options.databaseAddress),
     brokerUrl: vhost?.url(name),
     tokens: options.tokens ?? { issuer: tokenIssuer, jwks: tokenFiles(state).jwks },
     copyDir: join(dir, 'copies'),
@@ -259,6 +261,14 @@ function credentials(state: State, name: string): Credentials {
     key: readFileSync(key),
     ca: readFileSync(caFile),
   };
+}
+
+/** The same URL, at another address. */
+function reachedAt(url: string, address: string | undefined): string {
+  if (!address) return url;
+  const moved = new URL(url);
+  moved.host = address;
+  return moved.href;
 }
 
 function changed(environment: Record<string, string>, changes: StartOptions['env'] = {}): NodeJS.ProcessEnv {

@@ -2,7 +2,8 @@ import { createHash, randomUUID } from 'node:crypto';
 import { NotificationServiceContract } from '@armature/proto/notifications/v1/contract.ts';
 import { Delivery } from '@armature/proto/notifications/v1/notifications.ts';
 import t from 'tap';
-import { createDatabase } from '../../../test/support/infra.ts';
+import { createDatabase, type Teardown, type TestDatabase } from '../../../test/support/infra.ts';
+import { openWay } from '../../../test/support/way.ts';
 import { background } from '../background.ts';
 import { type Call, openCall } from '../rpc/call.ts';
 import { createLogger } from '../telemetry/log.ts';
@@ -145,3 +146,108 @@ t.test('a database that is away is UNAVAILABLE, not an internal error', async (t
   );
   await away.close();
 });
+
+/** The database behind a way that can go silent, as an own pool of two connections sees it. */
+async function behindWay(t: Teardown, { migratorUrl }: TestDatabase) {
+  const url = new URL(migratorUrl);
+  const way = await openWay(t, { host: url.hostname, port: Number(url.port) });
+  url.host = way.address;
+  const options = { url: url.href, log: createLogger('test', 'silent'), registry: createRegistry('way') };
+  const far = await openDatabase({ ...options, poolMax: 2, statementTimeoutMs: 500 });
+  // Closed before the way, so that what it waits for can come.
+  t.teardown(async () => {
+    way.open();
+    await far.close();
+  });
+  return { way, far };
+}
+
+t.test('a database that hangs costs a call its deadline and a second, and nobody a connection for ever', async (t) => {
+  const { way, far } = await behindWay(t, schema);
+  const one = () => far.read(open('test', 1_000), (sql) => sql.query('select 1'));
+  await Promise.all([one(), one()]);
+  way.hold();
+  const since = performance.now();
+  // Two old connections, then two that do not even get a greeting.
+  for (const _ of [1, 2]) {
+    const answers = await Promise.allSettled([one(), one()]);
+    t.match(
+      answers.map((answer) => answer.status === 'rejected' && answer.reason.code),
+      ['UNAVAILABLE', 'UNAVAILABLE'],
+    );
+  }
+  // 0.5 s and the two of grace beyond the server's limit, or 1 s and its second; then 5 s for a connection.
+  t.ok(performance.now() - since < 9_000, `${Math.round(performance.now() - since)} ms`);
+  const asked = performance.now();
+  await t.rejects(Promise.all([far.ping(), far.ping()]), /the database took longer/);
+  t.ok(performance.now() - asked < 3_000, 'whether it is there is said within two seconds');
+  way.open();
+  await eventuallyReads(one);
+  await Promise.all([one(), one(), one()]);
+});
+
+t.test('a transaction that cannot be reached any more keeps its locks for a while only', async (t) => {
+  const { way, far } = await behindWay(t, schema);
+  const cutOff = far.transaction(open('test', 1_000), async (tx) => {
+    await tx.execute('update counter set n = 7 where id = 2');
+    way.hold();
+    await tx.execute('update counter set n = 8 where id = 2');
+  });
+  await t.rejects(cutOff, { code: 'UNAVAILABLE' });
+  const before = await count(2);
+  const since = performance.now();
+  await db.transaction(open('test', 20_000), (tx) => tx.execute('update counter set n = n + 1 where id = 2'));
+  t.ok(performance.now() - since < 5_000, `the lock was free after ${Math.round(performance.now() - since)} ms`);
+  t.equal(await count(2), Number(before) + 1);
+});
+
+t.test('a session that cannot be prepared costs no place in the pool', async (t) => {
+  const options = { url: schema.url, log, registry: createRegistry('unprepared'), poolMax: 1 };
+  const unprepared = await openDatabase({ ...options, statementTimeoutMs: Number.POSITIVE_INFINITY });
+  t.teardown(() => unprepared.close());
+  for (const _ of [1, 2, 3]) {
+    const failing = unprepared.read(open('test', 2_000), (sql) => sql.query('select 1'));
+    await t.rejects(failing, { message: /Infinity|max_statement_time/ });
+  }
+});
+
+t.test('no other attempt begins after the deadline', async (t) => {
+  const call = open('test', 300);
+  let attempts = 0;
+  const contended = db.transaction(call, async () => {
+    attempts += 1;
+    await new Promise((resolve) => setTimeout(resolve, 400));
+    throw Object.assign(new Error('deadlock'), { errno: 1213 });
+  });
+  await t.rejects(contended, { code: 'DEADLINE_EXCEEDED' });
+  t.equal(attempts, 1);
+});
+
+for (const [errno, what] of [
+  [3, 'a temporary file that cannot be written'],
+  [1021, 'a full disk'],
+  [1114, 'a full table'],
+  [1030, 'a full tablespace'],
+  [1040, 'too many connections'],
+  [1203, 'too many connections of one user'],
+  [1290, 'a read-only server'],
+  [1792, 'a read-only transaction'],
+  [1836, 'a read-only mode'],
+] as const) {
+  t.test(`${what} (${errno}) is UNAVAILABLE and may be tried again`, async (t) => {
+    const failing = db.transaction(open('test', 5_000), async () => {
+      throw Object.assign(new Error('from the server'), { errno });
+    });
+    await t.rejects(failing, { code: 'UNAVAILABLE', details: { retryDelayMs: 500 } });
+  });
+}
+
+/** Asks until it is answered, for twenty seconds. */
+async function eventuallyReads(read: () => Promise<unknown>): Promise<void> {
+  const deadline = performance.now() + 20_000;
+  for (;;) {
+    const answer = await Promise.allSettled([read()]);
+    if (answer[0].status === 'fulfilled') return;
+    if (performance.now() > deadline) throw answer[0].reason;
+  }
+}

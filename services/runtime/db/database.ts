@@ -2,9 +2,10 @@ import type { EventContract } from '@armature/proto/contract.ts';
 import { type EntitySchema, MikroORM, type SqlEntityManager } from '@mikro-orm/mysql';
 import { CompiledQuery, type DatabaseConnection } from 'kysely';
 import { crashPointOf } from '../crash-point.ts';
+import { within as inTime } from '../messaging/waiting.ts';
 import { raceGate } from '../race-gate.ts';
 import type { Call } from '../rpc/call.ts';
-import { contention, dependencyUnavailable, requestIdReused } from '../rpc/errors.ts';
+import { contention, deadlineExceeded, dependencyUnavailable, requestIdReused } from '../rpc/errors.ts';
 import { decodeStatus } from '../rpc/status.ts';
 import type { Logger } from '../telemetry/log.ts';
 import { Counter, Gauge, type Registry } from '../telemetry/metrics.ts';
@@ -12,6 +13,7 @@ import { insertAnswer, isDuplicateAnswer, loadAnswer, type StoredAnswer } from '
 import { insertDecisions } from './decisions.ts';
 import { databaseErrno } from './errno.ts';
 import { poolGate } from './pool-gate.ts';
+import { dropConnection, limited, limitStatements } from './statement-limit.ts';
 import { driverUrl } from './tls.ts';
 import type { Sql, Tx } from './tx.ts';
 
@@ -36,7 +38,7 @@ export interface DatabaseOptions {
   /** Pieces of work that may wait for a connection, and for how long. */
   waitersMax?: number;
   waitTimeoutMs?: number;
-  /** The server gives up a statement after this. */
+  /** The server gives up a statement after this; when it does not, we give up the connection two seconds later. */
   statementTimeoutMs?: number;
   /** Writes the events of a transaction just before it commits. */
   writeOutbox?: (sql: Sql, call: Call, events: readonly EmittedEvent[]) => Promise<void>;
@@ -48,7 +50,8 @@ export interface Database {
   /**
    * Runs `work` in one transaction. Deadlocks and lock-wait timeouts roll back and run it again, at most
    * five times, so `work` must not act on anything but `tx`; a network call inside it throws.
-   * Throws: ABORTED when it stays contended, UNAVAILABLE when the database is away or the pool is full.
+   * Throws: ABORTED when it stays contended, UNAVAILABLE when the database is away, full or read-only,
+   * RESOURCE_EXHAUSTED when there is no connection in time, DEADLINE_EXCEEDED.
    */
   transaction<T>(call: Call, work: (tx: Tx) => Promise<T>): Promise<T>;
   /**
@@ -59,7 +62,7 @@ export interface Database {
   answer<R>(call: Call, work: (tx: Tx) => Promise<R>): Promise<R>;
   /** Runs reads outside a transaction. */
   read<T>(call: Call | null, work: (sql: Sql) => Promise<T>): Promise<T>;
-  /** Throws when the database does not answer. */
+  /** Throws when the database does not answer within two seconds. However many ask, it is asked once at a time. */
   ping(): Promise<void>;
   close(): Promise<void>;
   /** Statements sent so far, for tests that count them. */
@@ -80,6 +83,7 @@ const lostCodes = new Set([
   'ECONNRESET',
   'EPIPE',
   'ETIMEDOUT',
+  'STATEMENT_TIMEOUT',
   'ENOTFOUND',
   'PROTOCOL_CONNECTION_LOST',
   // The server shows no certificate, or one of nobody we trust.
@@ -88,11 +92,16 @@ const lostCodes = new Set([
 ]);
 
 /**
- * What the server says when it cannot serve now: too many connections (1040, 1203, 1226), shutting down
- * (1053), read-only (1290, 1836), statement interrupted or out of time (1317, 1969, 3024), connection
- * killed (1927).
+ * What the server says when it cannot serve now: too many connections (1040, 1203, 1226), shutting down (1053), disk
+ * or table full (3, 1021, 1030, 1114), read-only (1290, 1792, 1836), statement interrupted or out of time (1317, 1969,
+ * 3024), connection killed (1927).
  */
-const lostNumbers = new Set([1040, 1053, 1203, 1226, 1290, 1317, 1836, 1927, 1969, 3024]);
+const lostNumbers = new Set([3, 1021, 1030, 1040, 1053, 1114, 1203, 1226, 1290, 1317, 1792, 1836, 1927, 1969, 3024]);
+/** How far beyond the server's own limit a statement is waited for: its word says more than our giving up. */
+const serverFirstMs = 2_000;
+const pingTimeoutMs = 2_000;
+/** How many times as long as a statement an open transaction may send none. */
+const idleStatements = 3;
 
 /** The database is away, full, stopping or read-only: somebody else's fault, and it may pass. */
 function isLost(error: unknown): boolean {
@@ -108,6 +117,7 @@ function isLost(error: unknown): boolean {
 export async function openDatabase(options: DatabaseOptions): Promise<Database> {
   const poolMax = options.poolMax ?? 20;
   const { url, driverOptions } = driverUrl(options.url);
+  const statementTimeoutMs = options.statementTimeoutMs ?? 10_000;
   let statements = 0;
   const orm = await MikroORM.init({
     clientUrl: url,
@@ -124,14 +134,14 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
       enableKeepAlive: true,
       charset: 'utf8mb4',
     },
-    onCreateConnection: (connection) =>
-      prepareSession(connection as DatabaseConnection, options.statementTimeoutMs ?? 10_000),
+    onCreateConnection: (connection) => prepareSession(connection as DatabaseConnection, statementTimeoutMs),
     onQuery: (sql) => {
       statements += 1;
       return sql;
     },
     debug: false,
   });
+  limitStatements(await orm.driver.getConnection().getNativeClient(), statementTimeoutMs + serverFirstMs);
   const gate = poolGate({
     size: poolMax,
     waitersMax: options.waitersMax ?? 1_000,
@@ -139,12 +149,16 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
   });
   const metrics = databaseMetrics(options.registry, gate);
   const backend = { options, orm, gate, metrics };
+  let pinging: Promise<unknown> | null = null;
   return {
     transaction: (call, work) => transaction(backend, call, work),
     answer: (call, work) => answer(backend, call, work),
     read: (call, work) => read(backend, call, work),
     async ping() {
-      await orm.em.fork().execute('select 1');
+      pinging ??= limited(Date.now() + pingTimeoutMs, () => orm.em.fork().execute('select 1')).finally(() => {
+        pinging = null;
+      });
+      await inTime(pingTimeoutMs, pinging, 'the database');
     },
     close: () => orm.close(true),
     statements: () => statements,
@@ -161,13 +175,19 @@ interface Backend {
 /** Session settings that every statement relies on, whatever the server's own defaults are. */
 async function prepareSession(connection: DatabaseConnection, statementTimeoutMs: number): Promise<void> {
   const run = (sql: string) => connection.executeQuery<{ version: string }>(CompiledQuery.raw(sql));
-  const { rows } = await run('select version() as version');
-  // MariaDB bounds every statement in seconds, MySQL only SELECTs, in milliseconds.
-  const timeout = rows[0]?.version.includes('MariaDB')
-    ? `max_statement_time = ${statementTimeoutMs / 1000}`
-    : `max_execution_time = ${statementTimeoutMs}`;
-  await run('set session transaction isolation level read committed');
-  await run(`set session time_zone = '+00:00', innodb_lock_wait_timeout = 5, ${timeout}`);
+  try {
+    const { rows } = await run('select version() as version');
+    // MariaDB bounds every statement in seconds, MySQL only SELECTs, in milliseconds. MariaDB also ends transactions
+    // that send nothing any more: nobody else can free the locks of one whose process cannot be reached.
+    const timeout = rows[0]?.version.includes('MariaDB')
+      ? `max_statement_time = ${statementTimeoutMs / 1000}, idle_transaction_timeout = ${Math.ceil((statementTimeoutMs * idleStatements) / 1000)}`
+      : `max_execution_time = ${statementTimeoutMs}`;
+    await run('set session transaction isolation level read committed');
+    await run(`set session time_zone = '+00:00', innodb_lock_wait_timeout = 5, ${timeout}`);
+  } catch (error) {
+    dropConnection();
+    throw error;
+  }
 }
 
 /** `pass` is there only while a test holds statements back. */
@@ -221,7 +241,9 @@ function within(scope: { over: boolean }, call: Call, sql: Sql): Sql {
 async function read<T>(backend: Backend, call: Call | null, work: (sql: Sql) => Promise<T>): Promise<T> {
   const release = await backend.gate.enter(call ? () => call.signal : undefined);
   try {
-    return await work(sqlOf(backend.orm.em.fork(), sqlPoint(raceGate(call))));
+    return await limited(call?.deadline ?? Number.POSITIVE_INFINITY, () =>
+      work(sqlOf(backend.orm.em.fork(), sqlPoint(raceGate(call)))),
+    );
   } catch (error) {
     throw isLost(error) ? dependencyUnavailable('database', error) : error;
   } finally {
@@ -235,7 +257,7 @@ async function transaction<T>(backend: Backend, call: Call, work: (tx: Tx) => Pr
     const release = await backend.gate.enter(() => call.signal);
     call.inTransaction = true;
     try {
-      return await attemptOnce(backend, call, work);
+      return await limited(call.deadline, () => attemptOnce(backend, call, work));
     } catch (error) {
       const again = retryable.get(databaseErrno(error));
       if (!again) throw isLost(error) ? dependencyUnavailable('database', error) : error;
@@ -247,13 +269,18 @@ async function transaction<T>(backend: Backend, call: Call, work: (tx: Tx) => Pr
     }
     // Full jitter: contenders that failed together must not come back together.
     await new Promise((resolve) => setTimeout(resolve, Math.random() * 5 * 2 ** attempt));
+    call.signal.throwIfAborted();
+    if (call.deadline <= Date.now()) throw deadlineExceeded();
   }
 }
 
 async function attemptOnce<T>(backend: Backend, call: Call, work: (tx: Tx) => Promise<T>): Promise<T> {
   const { options, metrics } = backend;
   const em = backend.orm.em.fork();
-  await em.begin();
+  await em.begin().catch((error: unknown) => {
+    dropConnection();
+    throw error;
+  });
   let pass: ((point: string) => Promise<void>) | null = null;
   const events: EmittedEvent[] = [];
   const after: (() => void)[] = [];
