@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { broken, verify } from '../../scripts/verify/invariants.ts';
+import type { World } from '../../scripts/verify/world.ts';
 import type { Teardown } from '../support/infra.ts';
 import { seeded } from '../support/random.ts';
 import { chaos, type Kill } from './chaos.ts';
@@ -34,11 +35,14 @@ export interface CrashReport {
   violations: string[];
 }
 
-const cleanWithinMs = 60_000;
+/** Whatever happened: so long after everything was started, nothing may be wrong any more. */
+export const cleanWithinMs = 60_000;
 /** An order may take so long to be confirmed; stock is held longer, so that a confirmed order can have it. */
-const settings: Partial<Record<string, Record<string, string>>> = {
+export const settings: Partial<Record<string, Record<string, string>>> = {
   orders: { ARMATURE_CHECKOUT_LIMIT_MS: '45000' },
   inventory: { ARMATURE_RESERVATION_TTL_MS: '90000', ARMATURE_EXPIRY_SWEEP_MS: '250' },
+  // An authorization that died on its way to the acquirer is given up while there is time to undo the order.
+  payments: { ARMATURE_PENDING_RESOLVE_MS: '5000', ARMATURE_PENDING_ABANDON_MS: '20000' },
   notifications: { ARMATURE_MAIL_RETRY_BASE_MS: '100' },
   // What is late still comes while its order waits, and what was not taken comes again soon.
   acquirer: { ARMATURE_ACQUIRER_WEBHOOK_LATE_MS: '5000', ARMATURE_ACQUIRER_WEBHOOK_RETRY_MOST_MS: '2000' },
@@ -58,14 +62,14 @@ export async function crash(t: Teardown, options: CrashOptions): Promise<CrashRe
   const over = new AbortController();
   const progress = setInterval(() => say(standing(workload, storm.kills)), 10_000);
   const working = workload.run(customers, over.signal);
-  await storm.rage(mesh);
+  await storm.rage(mesh, AbortSignal.timeout(seconds * 1_000));
   over.abort();
   say('healing: everything is killed at once, and started');
   await storm.heal(mesh);
   const healedAt = performance.now();
   await working;
   clearInterval(progress);
-  const { cleanAfterMs, violations } = await settle(mesh, workload, healedAt);
+  const { cleanAfterMs, violations } = await settle(mesh, healedAt, workload.answers.contradictions);
   const { orders, answers } = await mesh.world(async (world) => ({
     orders: await workload.answers.outcomes(world),
     answers: Object.fromEntries([...workload.answers.answers].sort()),
@@ -79,7 +83,8 @@ function standing({ answers }: Workload, kills: readonly Kill[]): string {
   return `${answers.notes.length} orders accepted, ${ended} seen to end, ${kills.length} kills`;
 }
 
-async function allReady(mesh: CrashMesh): Promise<void> {
+/** Waits until every service is ready, or throws after 90 s. */
+export async function allReady(mesh: CrashMesh): Promise<void> {
   const deadline = performance.now() + 90_000;
   while (mesh.victims.some((victim) => !victim.ready)) {
     if (performance.now() > deadline) throw new Error('the mesh did not become ready');
@@ -87,18 +92,21 @@ async function allReady(mesh: CrashMesh): Promise<void> {
   }
 }
 
-/** Waits until nothing is wrong any more; what is still wrong at the end of its time is a violation. */
-async function settle(
+/**
+ * Waits until every invariant holds and nothing contradicts what was answered; what is still wrong 60 s after `since`,
+ * by the monotonic clock, is a violation.
+ */
+export async function settle(
   mesh: CrashMesh,
-  { answers }: Workload,
-  healedAt: number,
+  since: number,
+  contradictions: (world: World) => Promise<string[]>,
 ): Promise<Pick<CrashReport, 'cleanAfterMs' | 'violations'>> {
   for (;;) {
     const violations = await mesh.world(async (world) => [
       ...broken(await verify(world)),
-      ...(await answers.contradictions(world)),
+      ...(await contradictions(world)),
     ]);
-    const sinceMs = Math.round(performance.now() - healedAt);
+    const sinceMs = Math.round(performance.now() - since);
     if (violations.length === 0) return { cleanAfterMs: sinceMs, violations };
     if (sinceMs > cleanWithinMs)
       return { cleanAfterMs: null, violations: [...violations, ...(await unfinished(mesh))] };
@@ -119,7 +127,8 @@ async function unfinished(mesh: CrashMesh): Promise<string[]> {
   return steps.map((step) => `unfinished: ${JSON.stringify(step)}`);
 }
 
-function sums(
+/** Kills by place and process, and how long each process took to come back. */
+export function sums(
   kills: readonly Kill[],
   points: readonly string[],
 ): Pick<CrashReport, 'kills' | 'recoveryMs' | 'unvisited'> {
