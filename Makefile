@@ -59,7 +59,7 @@ verify: ready ## Hold the running mesh to every invariant, and say what breaks t
 reconcile: ready ## Compare the ledger with the acquirer's log; APPLY=1 resolves what can be
 	@node scripts/reconcile.ts
 
-crash: ready ## Kill everything at every point under load, heal, verify: DURATION=60 SEED= POINTS=a,b
+crash: ready ## Kill everything at every point under load, heal, verify: DURATION=60 SEED= POINTS=a,b RECORD=1
 	@node test/crash/main.ts
 
 keys: ready ## Send keys again and again while everything is killed: KEYS=10000 SENDS=5 SEED=

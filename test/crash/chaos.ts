@@ -20,6 +20,8 @@ export interface ChaosOptions {
   points: readonly string[];
   /** How often a place may be passed before it kills, by the beginning of its name; those of `passesMax` by default. */
   passes?: Readonly<Record<string, number>>;
+  /** The servers to kill, in turn; both by default. */
+  servers?: readonly ('database' | 'broker')[];
   /** How much longer everything lives than it does by default, 1. */
   calm?: number;
 }
@@ -54,7 +56,7 @@ const passesMax: Readonly<Record<string, number>> = {
 };
 
 export function chaos(options: ChaosOptions): Chaos {
-  const { random, durationMs, points, passes = passesMax, calm = 1 } = options;
+  const { random, durationMs, points, passes = passesMax, servers = ['database', 'broker'], calm = 1 } = options;
   const kills: Kill[] = [];
   const open = new Map<string, { kill: Kill; since: number }>();
   const visits = new Map<string, number>(points.map((point) => [point, 0]));
@@ -142,17 +144,17 @@ export function chaos(options: ChaosOptions): Chaos {
     },
   };
 
-  async function killServers({ servers }: CrashMesh, over: AbortSignal): Promise<void> {
+  async function killServers(mesh: CrashMesh, over: AbortSignal): Promise<void> {
     // A broker needs some ten seconds to come back, which nothing that needs it survives more often than this.
     const everyMs = Math.max(7_000, Math.min(45_000, durationMs / 4));
     for (let turn = 0; ; turn++) {
       await pause(everyMs * (0.75 + random.next() / 2), over);
       if (over.aborted) return;
-      const name = turn % 2 === 0 ? 'database' : 'broker';
-      await servers[name].kill();
+      const name = servers[turn % servers.length]!;
+      await mesh.servers[name].kill();
       await timed(name, 'moment', async () => {
         await sleep(random.between(0, 2_000));
-        await servers[name].start();
+        await mesh.servers[name].start();
       });
     }
   }

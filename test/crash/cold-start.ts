@@ -65,7 +65,8 @@ export async function coldStarts(t: Teardown, options: ColdStartOptions): Promis
     violations.push(
       ...[...wrong, ...round.exits.map((exit) => `ended by itself: ${exit}`)].map((one) => `${name}: ${one}`),
     );
-    say(`${name}: ready after ${round.readyMs} ms, clean after ${round.cleanMs ?? '-'} ms`);
+    const { underWay, order, readyMs, cleanMs } = round;
+    say(`${name}: ${underWay} orders under way, ready after ${readyMs} ms, clean after ${cleanMs ?? '-'} ms: ${order}`);
   }
   const orders = await mesh.world((world) => workload.answers.outcomes(world));
   await mesh.stop();

@@ -21,8 +21,8 @@ await command('keys.json', async (t, say) => {
     sends: wholeNumber('SENDS', '5', 1, 100),
     senders: wholeNumber('SENDERS', '48', 1, 1_000),
     seed: chosenSeed(),
-    stormMs: 1_000 * wholeNumber('STORM', '180', 1, 86_400),
-    calm: 2,
+    stormMs: 1_000 * wholeNumber('STORM', '150', 1, 86_400),
+    calm: 3,
     say,
   });
   return { report, summary: summary(report) };

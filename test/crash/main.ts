@@ -1,8 +1,9 @@
-// Runs the shop under fire and says what is left of its promises: DURATION (seconds), SEED, POINTS (names, by commas).
+// Runs the shop under fire and says what is left of its promises: DURATION (seconds), SEED, POINTS (names, by commas),
+// RECORD=1 to keep what its sagas have gone through.
 import { chosenSeed, columns, command, recoveries, verdict, wholeNumber } from './command.ts';
 import { type CrashReport, crash } from './run.ts';
 
-const { POINTS = '' } = process.env;
+const { POINTS = '', RECORD = '' } = process.env;
 
 function summary({
   seed,
@@ -28,6 +29,7 @@ function summary({
 await command('crash.json', async (t, say) => {
   const seconds = wholeNumber('DURATION', '60', 5, 86_400);
   const points = POINTS.split(',').filter((name) => name !== '');
-  const report = await crash(t, { seconds, seed: chosenSeed(), say, ...(points.length > 0 ? { points } : {}) });
+  const record = RECORD === '1';
+  const report = await crash(t, { seconds, seed: chosenSeed(), record, say, ...(points.length > 0 ? { points } : {}) });
   return { report, summary: summary(report) };
 });

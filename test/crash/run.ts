@@ -4,6 +4,7 @@ import type { World } from '../../scripts/verify/world.ts';
 import type { Teardown } from '../support/infra.ts';
 import { seeded } from '../support/random.ts';
 import { chaos, type Kill } from './chaos.ts';
+import { recordSagas, sagasDiverging } from './histories.ts';
 import { type CrashMesh, startCrashMesh } from './mesh.ts';
 import { allPoints } from './points.ts';
 import { openWorkload, type Workload } from './workload.ts';
@@ -14,6 +15,8 @@ export interface CrashOptions {
   /** Crash points to use; all of them by default. */
   points?: readonly string[];
   customers?: number;
+  /** Whether the sagas of this run take the place of those recorded in the repository, if it ends clean. */
+  record?: boolean;
   say?: (line: string) => void;
 }
 
@@ -50,7 +53,7 @@ export const settings: Partial<Record<string, Record<string, string>>> = {
 
 /** Runs the shop under fire, heals it, and holds it to its invariants and to what its customers were told. */
 export async function crash(t: Teardown, options: CrashOptions): Promise<CrashReport> {
-  const { seconds, seed, points = allPoints, customers = 20, say = () => undefined } = options;
+  const { seconds, seed, points = allPoints, customers = 20, record = false, say = () => undefined } = options;
   const unknown = points.filter((point) => !allPoints.includes(point));
   if (unknown.length > 0) throw new Error(`no crash point is called ${unknown.join(', ')}`);
   const random = seeded(seed);
@@ -69,7 +72,11 @@ export async function crash(t: Teardown, options: CrashOptions): Promise<CrashRe
   const healedAt = performance.now();
   await working;
   clearInterval(progress);
-  const { cleanAfterMs, violations } = await settle(mesh, healedAt, workload.answers.contradictions);
+  const { cleanAfterMs, violations } = await settle(mesh, healedAt, async (world) => [
+    ...(await workload.answers.contradictions(world)),
+    ...(await sagasDiverging(world)),
+  ]);
+  if (record && violations.length === 0) say(`recorded ${JSON.stringify(await mesh.world(recordSagas))}`);
   const { orders, answers } = await mesh.world(async (world) => ({
     orders: await workload.answers.outcomes(world),
     answers: Object.fromEntries([...workload.answers.answers].sort()),
