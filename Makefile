@@ -65,7 +65,7 @@ crash: ready ## Kill everything at every point under load, heal, verify: DURATIO
 keys: ready ## Send keys again and again while everything is killed: KEYS=10000 SENDS=5 SEED=
 	@node test/crash/keys-main.ts
 
-cold-start: ready ## Kill everything at once and start it in any order: ROUNDS=20 SEED=
+cold-start: ready ## Kill everything at once and start it in any order: ROUNDS=20 SEED= RECORD=1
 	@node test/crash/cold-start-main.ts
 
 test: ready $(runner) ## Run the tests; FILES="a.test.ts b.test.ts" chooses some

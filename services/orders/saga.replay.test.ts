@@ -36,7 +36,7 @@ for (const definition of definitions) {
       ...definition,
       steps: steps.map((step, at) => (at === index ? { ...step, ...more } : step)),
     });
-    for (const [index, { name: step, pivot, queryable, compensable }] of steps.entries()) {
+    for (const [index, { name: step, queryable, compensable }] of steps.entries()) {
       const renamed = said(changed(index, { name: 'other' }))[0] ?? '';
       t.match(renamed, new RegExp(`^${name} .* diverges at entry \\d+: expected .*${step}.*; got .*other`), renamed);
       const next = steps[index + 1];
@@ -47,7 +47,6 @@ for (const definition of definitions) {
       t.match(said({ ...definition, steps: steps.toSpliced(index, 1) })[0], step, `without ${step}`);
       if (queryable) t.match(said(changed(index, { queryable: false }))[0], step, `${step} is not asked`);
       if (compensable) t.match(said(changed(index, { compensable: false }))[0], step, `${step} is not undone`);
-      if (pivot && index > 0) t.ok(said(changed(index, { pivot: false })).length > 0, `${step} is no pivot`);
     }
     const added = { ...definition, steps: [...steps, { ...steps.at(-1)!, name: 'another' }] };
     t.match(said(added)[0], /got run another/, 'a step more');

@@ -1,4 +1,5 @@
-// Kills everything at one moment and starts it in any order: ROUNDS, SEED.
+// Kills everything at one moment and starts it in any order: ROUNDS, SEED; RECORD=1 to keep
+// what its sagas have gone through.
 import { writeTable } from '../../scripts/table.ts';
 import { type ColdStartReport, coldStarts } from './cold-start.ts';
 import { chosenSeed, columns, command, violated, wholeNumber } from './command.ts';
@@ -18,6 +19,12 @@ function summary({ seed, rounds, orders, violations }: ColdStartReport): string 
 }
 
 await command('cold-start.json', async (t, say) => {
-  const report = await coldStarts(t, { rounds: wholeNumber('ROUNDS', '20', 1, 1_000), seed: chosenSeed(), say });
+  const record = process.env.RECORD === '1';
+  const report = await coldStarts(t, {
+    rounds: wholeNumber('ROUNDS', '20', 1, 1_000),
+    seed: chosenSeed(),
+    record,
+    say,
+  });
   return { report, summary: summary(report) };
 });

@@ -2,6 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Teardown } from '../support/infra.ts';
 import { type Random, seeded } from '../support/random.ts';
+import { recordSagas, sagasDiverging } from './histories.ts';
 import { type CrashMesh, startCrashMesh, type Victim, type Witness } from './mesh.ts';
 import { allReady, settings, settle } from './run.ts';
 import { openWorkload, type Workload } from './workload.ts';
@@ -10,6 +11,8 @@ export interface ColdStartOptions {
   rounds: number;
   seed: number;
   customers?: number;
+  /** Whether what the sagas of each clean round show is added to what the repository has recorded. */
+  record?: boolean;
   say?: (line: string) => void;
 }
 
@@ -38,7 +41,7 @@ export interface ColdStartReport {
 /** Between two starts; with ten to start, the last may come fifteen seconds after the first. */
 const pauseMaxMs = 1_500;
 /** Long enough for orders to be at every step of their way. */
-const workingMs = { low: 1_500, high: 3_500 };
+const workingMs = { low: 2_000, high: 6_000 };
 
 /**
  * Kills every service, the database and the broker at once while customers place orders, starts them in any order, and
@@ -49,7 +52,7 @@ const workingMs = { low: 1_500, high: 3_500 };
  * how long a supervisor makes crashing processes wait.
  */
 export async function coldStarts(t: Teardown, options: ColdStartOptions): Promise<ColdStartReport> {
-  const { rounds: count, seed, customers = 12, say = () => undefined } = options;
+  const { rounds: count, seed, customers = 12, record = false, say = () => undefined } = options;
   const random = seeded(seed);
   const exits = exitsSeen();
   const mesh = await startCrashMesh(t, exits, (name) => ({ env: settings[name] }));
@@ -67,6 +70,7 @@ export async function coldStarts(t: Teardown, options: ColdStartOptions): Promis
     );
     const { underWay, order, readyMs, cleanMs } = round;
     say(`${name}: ${underWay} orders under way, ready after ${readyMs} ms, clean after ${cleanMs ?? '-'} ms: ${order}`);
+    if (record && violations.length === 0) say(`recorded ${JSON.stringify(await mesh.world(recordSagas))}`);
   }
   const orders = await mesh.world((world) => workload.answers.outcomes(world));
   await mesh.stop();
@@ -108,7 +112,10 @@ async function coldStart(
   await allReady(mesh);
   const readyMs = Math.round(performance.now() - since);
   await working;
-  const { cleanAfterMs: cleanMs, violations: wrong } = await settle(mesh, since, workload.answers.contradictions);
+  const { cleanAfterMs: cleanMs, violations: wrong } = await settle(mesh, since, async (world) => [
+    ...(await workload.answers.contradictions(world)),
+    ...(await sagasDiverging(world)),
+  ]);
   return { round: { underWay, order, readyMs, cleanMs, exits: exits.take() }, wrong };
 }
 

@@ -1,9 +1,9 @@
 // What sagas have gone through, from their log: held to the definitions of today, and recorded for those of tomorrow.
-import { writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Input, State } from '@armature/runtime/saga/core.ts';
 import { describeDivergence, divergences, type History } from '@armature/runtime/saga/history.ts';
-import { representatives, writeRecordings } from '@armature/runtime/saga/recordings.ts';
+import { readRecordings, representatives, writeRecordings } from '@armature/runtime/saga/recordings.ts';
 import { repository } from '../../scripts/state.ts';
 import type { World } from '../../scripts/verify/world.ts';
 import { sagaDefinitions } from '../../services/orders/testbed.ts';
@@ -37,15 +37,20 @@ export async function sagasDiverging(world: Pick<World, 'query'>): Promise<strin
 export const recordingsFile = (saga: string): string =>
   join(repository, 'services', 'orders', `${saga}.recordings.json`);
 
-/** Writes new recordings beside the definitions, in the place of those there were; answers how many of each saga. */
+/**
+ * Adds to the recordings beside the definitions what the sagas of a shop have shown; answers how many there are of
+ * each. A recording that the definitions of today do not follow goes: whoever records has decided that it may.
+ */
 export async function recordSagas(world: Pick<World, 'query'>): Promise<Record<string, number>> {
   const histories = await sagaHistories(world);
   const written = sagaDefinitions().map((definition): [string, number] => {
-    const recordings = representatives(
-      definition,
-      histories.filter(({ saga }) => saga === definition.name),
-    );
-    writeFileSync(recordingsFile(definition.name), writeRecordings(recordings));
+    const file = recordingsFile(definition.name);
+    const kept = existsSync(file) ? readRecordings(readFileSync(file, 'utf8')) : [];
+    const recordings = representatives(definition, [
+      ...kept.filter((recording) => divergences([definition], [recording]).length === 0),
+      ...histories.filter(({ saga }) => saga === definition.name),
+    ]);
+    writeFileSync(file, writeRecordings(recordings));
     return [definition.name, recordings.length];
   });
   return Object.fromEntries(written);

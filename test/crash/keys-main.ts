@@ -1,4 +1,4 @@
-// Sends keys again and again while everything is killed: KEYS, SENDS (of each), SENDERS (at once), STORM (seconds of kills at most), SEED.
+// Sends keys again and again while everything is killed: KEYS, SENDS (of each), SENDERS (at once to each service), STORM (seconds of kills at most), SEED.
 import { chosenSeed, columns, command, recoveries, verdict, wholeNumber } from './command.ts';
 import { type KeysReport, keysUnderFire } from './keys.ts';
 
@@ -22,7 +22,7 @@ await command('keys.json', async (t, say) => {
     senders: wholeNumber('SENDERS', '48', 1, 1_000),
     seed: chosenSeed(),
     stormMs: 1_000 * wholeNumber('STORM', '150', 1, 86_400),
-    calm: 3,
+    calm: 4,
     say,
   });
   return { report, summary: summary(report) };

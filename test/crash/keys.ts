@@ -13,7 +13,7 @@ export interface KeysOptions {
   /** How often each is sent. */
   sends: number;
   seed: number;
-  /** Requests under way at once. */
+  /** Requests under way at once at each service. */
   senders?: number;
   /** For how long processes are killed at most; the sends that are left then are made afterwards. */
   stormMs: number;
@@ -65,7 +65,7 @@ export async function keysUnderFire(t: Teardown, options: KeysOptions): Promise<
   const book = openAnswerBook(mesh, kinds, random);
   const plan = order(keys, sends, random).map((index) => requests[index]!);
   const underFire = Math.ceil(plan.length * (1 - afterwardsShare));
-  say(`everything runs; ${keys} keys, ${sends} times each, ${senders} at once, seed ${seed}`);
+  say(`everything runs; ${keys} keys, ${sends} times each, ${senders} at once to each service, seed ${seed}`);
   const progress = setInterval(() => say(`${book.answered()} answers, ${storm.kills.length} kills`), 10_000);
   const start = performance.now();
   const sent = new AbortController();
@@ -74,8 +74,8 @@ export async function keysUnderFire(t: Teardown, options: KeysOptions): Promise<
     say('healing: everything is killed at once, and started');
     await storm.heal(mesh);
   };
-  await Promise.all([fire(), sendAll(plan.slice(0, underFire), senders, book).finally(() => sent.abort())]);
-  await sendAll(plan.slice(underFire), senders, book);
+  await Promise.all([fire(), sendAll(plan.slice(0, underFire), senders, kinds, book).finally(() => sent.abort())]);
+  await sendAll(plan.slice(underFire), senders, kinds, book);
   const answeredAt = performance.now();
   const seconds = (answeredAt - start) / 1_000;
   clearInterval(progress);
@@ -119,10 +119,13 @@ export function order(keys: number, sends: number, random: Random): number[] {
     .map(({ key }) => key);
 }
 
-async function sendAll(plan: readonly KeyRequest[], senders: number, book: AnswerBook): Promise<void> {
-  let next = 0;
-  const sender = async () => {
-    for (let request = plan[next++]; request; request = plan[next++]) await book.send(request);
+/** So many at once to each service: those that one keeps waiting must not hold up what another could answer. */
+async function sendAll(plan: readonly KeyRequest[], senders: number, kinds: Kinds, book: AnswerBook): Promise<void> {
+  const sender = async (requests: KeyRequest[]) => {
+    for (let request = requests.pop(); request; request = requests.pop()) await book.send(request);
   };
-  await Promise.all(Array.from({ length: senders }, sender));
+  const services = Map.groupBy(plan.toReversed(), ({ kind }) => kinds[kind].service);
+  await Promise.all(
+    [...services.values()].flatMap((requests) => Array.from({ length: senders }, () => sender(requests))),
+  );
 }

@@ -15,7 +15,7 @@ export interface CrashOptions {
   /** Crash points to use; all of them by default. */
   points?: readonly string[];
   customers?: number;
-  /** Whether the sagas of this run take the place of those recorded in the repository, if it ends clean. */
+  /** Whether what the sagas of this run show is added to what the repository has recorded, if it ends clean. */
   record?: boolean;
   say?: (line: string) => void;
 }
@@ -44,8 +44,8 @@ export const cleanWithinMs = 60_000;
 export const settings: Partial<Record<string, Record<string, string>>> = {
   orders: { ARMATURE_CHECKOUT_LIMIT_MS: '45000' },
   inventory: { ARMATURE_RESERVATION_TTL_MS: '90000', ARMATURE_EXPIRY_SWEEP_MS: '250' },
-  // An authorization that died on its way to the acquirer is given up while there is time to undo the order.
-  payments: { ARMATURE_PENDING_RESOLVE_MS: '5000', ARMATURE_PENDING_ABANDON_MS: '20000' },
+  // An authorization that died on its way to the acquirer is given up as soon as its order has no more time for it.
+  payments: { ARMATURE_PENDING_RESOLVE_MS: '5000', ARMATURE_PENDING_ABANDON_MS: '45000' },
   notifications: { ARMATURE_MAIL_RETRY_BASE_MS: '100' },
   // What is late still comes while its order waits, and what was not taken comes again soon.
   acquirer: { ARMATURE_ACQUIRER_WEBHOOK_LATE_MS: '5000', ARMATURE_ACQUIRER_WEBHOOK_RETRY_MOST_MS: '2000' },
