@@ -15,7 +15,7 @@ runner := node_modules/.tap-built
 contracts := $(shell find proto -name '*.proto' -not -path 'proto/gen/*') buf.gen.yaml scripts/generate.ts \
   $(wildcard scripts/protoc-gen-armature/*.ts)
 
-.PHONY: help install gen up down clean status logs demo seed token call verify reconcile crash test races faults check fmt \
+.PHONY: help install gen up down clean status logs demo seed token call verify reconcile crash keys cold-start test races faults check fmt \
   certs access-matrix access-diff dead-letters dead-letter redrive drop sagas saga resume compensate
 
 help: ## List the targets
@@ -59,8 +59,14 @@ verify: ready ## Hold the running mesh to every invariant, and say what breaks t
 reconcile: ready ## Compare the ledger with the acquirer's log; APPLY=1 resolves what can be
 	@node scripts/reconcile.ts
 
-crash: ready ## Kill everything at every point under load, heal, verify: DURATION=60 SEED= POINTS=a,b
+crash: ready ## Kill everything at every point under load, heal, verify: DURATION=60 SEED= POINTS=a,b RECORD=1
 	@node test/crash/main.ts
+
+keys: ready ## Send keys again and again while everything is killed: KEYS=10000 SENDS=5 SEED=
+	@node test/crash/keys-main.ts
+
+cold-start: ready ## Kill everything at once and start it in any order: ROUNDS=20 SEED= RECORD=1
+	@node test/crash/cold-start-main.ts
 
 test: ready $(runner) ## Run the tests; FILES="a.test.ts b.test.ts" chooses some
 	@node scripts/test.ts $(FILES)

@@ -35,8 +35,11 @@ export interface Watcher {
   changed(line?: string): void;
 }
 
-/** Keeps one service running: starts it, waits until it is ready, and starts it again with growing delays when it ends. */
-export function supervise(program: ServiceProgram, watcher: Watcher): Supervised {
+/**
+ * Keeps one service running: starts it, waits until it is ready, and starts it again with growing delays when it ends;
+ * `delayMs` says how long to wait after the n-th end in a row.
+ */
+export function supervise(program: ServiceProgram, watcher: Watcher, delayMs = restartDelayMs): Supervised {
   const service: MeshService = { name: program.name, ...program.addresses, state: 'starting', restarts: 0 };
   let child: ChildProcess | undefined;
   let ended = Promise.resolve();
@@ -81,12 +84,12 @@ export function supervise(program: ServiceProgram, watcher: Watcher): Supervised
   };
 
   const again = (how: string) => {
-    const delayMs = restartDelayMs(failuresInARow);
+    const pauseMs = delayMs(failuresInARow);
     service.state = 'restarting';
     service.restarts++;
-    restart = setTimeout(start, delayMs);
+    restart = setTimeout(start, pauseMs);
     watcher.changed(
-      `${service.name} ended (${how}); restart ${service.restarts} in ${delayMs} ms, its log is ${program.log}`,
+      `${service.name} ended (${how}); restart ${service.restarts} in ${pauseMs} ms, its log is ${program.log}`,
     );
   };
 

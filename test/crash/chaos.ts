@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { pause } from '@armature/runtime/background.ts';
 import type { Random } from '../support/random.ts';
 import type { CrashMesh, Victim, Witness } from './mesh.ts';
 import { pointsOf } from './points.ts';
@@ -13,9 +14,16 @@ export interface Kill {
 
 export interface ChaosOptions {
   random: Random;
+  /** How long it is meant to last: what is killed seldom is killed a few times in that. */
   durationMs: number;
   /** The crash points to use, of those that there are. */
   points: readonly string[];
+  /** How often a place may be passed before it kills, by the beginning of its name; those of `passesMax` by default. */
+  passes?: Readonly<Record<string, number>>;
+  /** The servers to kill, in turn; both by default. */
+  servers?: readonly ('database' | 'broker')[];
+  /** How much longer everything lives than it does by default, 1. */
+  calm?: number;
 }
 
 /**
@@ -26,8 +34,8 @@ export interface ChaosOptions {
  */
 export interface Chaos extends Witness {
   readonly kills: readonly Kill[];
-  /** Begins to kill; resolves when the time is over and both servers run again. */
-  rage(mesh: CrashMesh): Promise<void>;
+  /** Kills until `over`; resolves when both servers run again. Services may still be on their way. */
+  rage(mesh: CrashMesh, over: AbortSignal): Promise<void>;
   /** Kills every process at once, and has all of them started again, unarmed. Resolves when everything is ready. */
   heal(mesh: CrashMesh): Promise<void>;
 }
@@ -51,7 +59,8 @@ const passesMax: Readonly<Record<string, number>> = {
   'place-order.': 3,
 };
 
-export function chaos({ random, durationMs, points }: ChaosOptions): Chaos {
+export function chaos(options: ChaosOptions): Chaos {
+  const { random, durationMs, points, passes = passesMax, servers = ['database', 'broker'], calm = 1 } = options;
   const kills: Kill[] = [];
   const open = new Map<string, { kill: Kill; since: number }>();
   const visits = new Map<string, number>(points.map((point) => [point, 0]));
@@ -87,12 +96,12 @@ export function chaos({ random, durationMs, points }: ChaosOptions): Chaos {
     if (!point) return { low: durationMs / 6, high: durationMs / 2 };
     if (visits.get(point)! > Math.min(...visits.values()) + aheadMost) return peaceMs;
     if (random.next() < unarmedShare) return unarmedLifeMs;
-    const [, most = 1] = Object.entries(passesMax).find(([prefix]) => point.startsWith(prefix)) ?? [];
+    const [, most = 1] = Object.entries(passes).find(([prefix]) => point.startsWith(prefix)) ?? [];
     victim.arm(`${point}:${random.between(1, most)}`);
     return /^(relay|sweep|payments\.webhook)/.test(point) ? rareLifeMs : armedLifeMs;
   };
   const live = (victim: Victim, life: { low: number; high: number }) =>
-    later(victim, random.between(life.low, life.high), () => victim.kill());
+    later(victim, calm * random.between(life.low, life.high), () => victim.kill());
 
   return {
     kills,
@@ -114,13 +123,13 @@ export function chaos({ random, durationMs, points }: ChaosOptions): Chaos {
       const life = lives.get(victim.name);
       if (raging && life) live(victim, life);
     },
-    async rage(mesh) {
+    async rage(mesh, over) {
       raging = true;
       for (const victim of mesh.victims) {
         // What runs now is not armed: its first death comes from outside, sooner or later.
         live(victim, usable(victim.name).length > 0 ? { low: 0, high: 2_000 } : prepare(victim));
       }
-      await killServers(mesh);
+      await killServers(mesh, over);
       raging = false;
       for (const timer of pending.values()) clearTimeout(timer);
     },
@@ -139,22 +148,19 @@ export function chaos({ random, durationMs, points }: ChaosOptions): Chaos {
     },
   };
 
-  async function killServers({ servers }: CrashMesh): Promise<void> {
-    const deadline = performance.now() + durationMs;
+  async function killServers(mesh: CrashMesh, over: AbortSignal): Promise<void> {
     // A broker needs some ten seconds to come back, which nothing that needs it survives more often than this.
     const everyMs = Math.max(7_000, Math.min(45_000, durationMs / 4));
     for (let turn = 0; ; turn++) {
-      const pauseMs = everyMs * (0.75 + random.next() / 2);
-      if (performance.now() + pauseMs > deadline) break;
-      await sleep(pauseMs);
-      const name = turn % 2 === 0 ? 'database' : 'broker';
-      await servers[name].kill();
+      await pause(everyMs * (0.75 + random.next() / 2), over);
+      if (over.aborted) return;
+      const name = servers[turn % servers.length]!;
+      await mesh.servers[name].kill();
       await timed(name, 'moment', async () => {
         await sleep(random.between(0, 2_000));
-        await servers[name].start();
+        await mesh.servers[name].start();
       });
     }
-    await sleep(Math.max(0, deadline - performance.now()));
   }
 
   async function timed(who: string, how: string, start: () => Promise<void>): Promise<void> {

@@ -1,4 +1,5 @@
 import { closeSync, openSync, readSync } from 'node:fs';
+import { restartDelayMs } from '../../scripts/backoff.ts';
 import { signal } from '../../scripts/processes.ts';
 import { connectMysql } from '../../scripts/servers/mysql.ts';
 import { repository, type State } from '../../scripts/state.ts';
@@ -16,13 +17,22 @@ export interface Victim {
   /** The crash point that the next process is armed with, such as "saga.sent:3"; '' for none. */
   arm(spec: string): void;
   kill(): void;
+  /** From its next end on it stays away until it is revived. */
+  hold(): void;
   /** Starts it at once, if it waits for its restart. */
   revive(): void;
 }
 
-/** What happens to victims: one has ended, by a signal or by itself, `point` being the crash point that it died at. */
+/** How a process ended: by a signal or by itself, at which crash point, and in the words of its supervisor. */
+export interface End {
+  readonly signal: boolean;
+  readonly point: string | null;
+  readonly words: string;
+}
+
+/** What happens to victims. */
 export interface Witness {
-  ended(victim: Victim, how: { signal: boolean; point: string | null }): void;
+  ended(victim: Victim, how: End): void;
   ready(victim: Victim): void;
 }
 
@@ -82,12 +92,16 @@ function fail(name: string): never {
   throw new Error(`the mesh has no ${name} that is called so`);
 }
 
+/** Longer than any run. */
+const heldMs = 24 * 3_600_000;
+
 function superviseVictim(member: PreparedMember, witness: Witness): { victim: Victim; stop(): Promise<void> } {
   const { name, program, env, stateFile, log, addresses } = member;
   // Read at each start, so that every process can be armed differently.
   const environment = env as Record<string, string>;
   const lastWords = tailOf(log);
   let seen = { state: '', restarts: 0 };
+  let held = false;
   let supervised: Supervised | undefined;
   const victim: Victim = {
     name,
@@ -104,7 +118,13 @@ function superviseVictim(member: PreparedMember, witness: Witness): { victim: Vi
       const { pid, started } = supervised?.service ?? {};
       if (pid !== undefined && started !== undefined) signal({ pid, started }, 'SIGKILL');
     },
-    revive: () => supervised?.nudge(),
+    hold() {
+      held = true;
+    },
+    revive() {
+      held = false;
+      supervised?.nudge();
+    },
   };
   const changed = () => {
     if (!supervised) return;
@@ -113,13 +133,15 @@ function superviseVictim(member: PreparedMember, witness: Witness): { victim: Vi
     seen = { state, restarts };
     if (restarts > before.restarts) {
       const point = /killed at crash point (\S+)/.exec(lastWords())?.[1] ?? null;
-      witness.ended(victim, { signal: /SIGKILL/.test(supervised.service.lastEnd ?? ''), point });
+      const words = supervised.service.lastEnd ?? '';
+      witness.ended(victim, { signal: /SIGKILL/.test(words), point, words });
     }
     if (state === 'ready' && before.state !== 'ready') witness.ready(victim);
   };
   supervised = supervise(
     { name, args: [program], cwd: repository, env: environment, stateFile, log, addresses },
     { changed },
+    (failures) => (held ? heldMs : restartDelayMs(failures)),
   );
   return { victim, stop: () => supervised.stop() };
 }

@@ -1,8 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { broken, verify } from '../../scripts/verify/invariants.ts';
+import type { World } from '../../scripts/verify/world.ts';
 import type { Teardown } from '../support/infra.ts';
 import { seeded } from '../support/random.ts';
 import { chaos, type Kill } from './chaos.ts';
+import { recordSagas, sagasDiverging } from './histories.ts';
 import { type CrashMesh, startCrashMesh } from './mesh.ts';
 import { allPoints } from './points.ts';
 import { openWorkload, type Workload } from './workload.ts';
@@ -13,6 +15,8 @@ export interface CrashOptions {
   /** Crash points to use; all of them by default. */
   points?: readonly string[];
   customers?: number;
+  /** Whether what the sagas of this run show is added to what the repository has recorded, if it ends clean. */
+  record?: boolean;
   say?: (line: string) => void;
 }
 
@@ -34,11 +38,12 @@ export interface CrashReport {
   violations: string[];
 }
 
-const cleanWithinMs = 60_000;
+/** Whatever happened: so long after everything was started, nothing may be wrong any more. */
+export const cleanWithinMs = 60_000;
 /** A relay that died keeps its successor from publishing for so long, which is most of what there is to visit. */
 const relay = { ARMATURE_RELAY_LEASE_MS: '1500' };
 /** An order may take so long to be confirmed; stock is held longer, so that a confirmed order can have it. */
-const settings: Partial<Record<string, Record<string, string>>> = {
+export const settings: Partial<Record<string, Record<string, string>>> = {
   orders: { ...relay, ARMATURE_CHECKOUT_LIMIT_MS: '30000' },
   inventory: { ...relay, ARMATURE_RESERVATION_TTL_MS: '60000', ARMATURE_EXPIRY_SWEEP_MS: '250' },
   payments: relay,
@@ -49,7 +54,7 @@ const settings: Partial<Record<string, Record<string, string>>> = {
 
 /** Runs the shop under fire, heals it, and holds it to its invariants and to what its customers were told. */
 export async function crash(t: Teardown, options: CrashOptions): Promise<CrashReport> {
-  const { seconds, seed, points = allPoints, customers = 30, say = () => undefined } = options;
+  const { seconds, seed, points = allPoints, customers = 30, record = false, say = () => undefined } = options;
   const unknown = points.filter((point) => !allPoints.includes(point));
   if (unknown.length > 0) throw new Error(`no crash point is called ${unknown.join(', ')}`);
   const random = seeded(seed);
@@ -61,14 +66,18 @@ export async function crash(t: Teardown, options: CrashOptions): Promise<CrashRe
   const over = new AbortController();
   const progress = setInterval(() => say(standing(workload, storm.kills)), 10_000);
   const working = workload.run(customers, over.signal);
-  await storm.rage(mesh);
+  await storm.rage(mesh, AbortSignal.timeout(seconds * 1_000));
   over.abort();
   say('healing: everything is killed at once, and started');
   await storm.heal(mesh);
   const healedAt = performance.now();
   await working;
   clearInterval(progress);
-  const { cleanAfterMs, violations } = await settle(mesh, workload, healedAt);
+  const { cleanAfterMs, violations } = await settle(mesh, healedAt, async (world) => [
+    ...(await workload.answers.contradictions(world)),
+    ...(await sagasDiverging(world)),
+  ]);
+  if (record && violations.length === 0) say(`recorded ${JSON.stringify(await mesh.world(recordSagas))}`);
   const { orders, answers } = await mesh.world(async (world) => ({
     orders: await workload.answers.outcomes(world),
     answers: Object.fromEntries([...workload.answers.answers].sort()),
@@ -82,7 +91,8 @@ function standing({ answers }: Workload, kills: readonly Kill[]): string {
   return `${answers.notes.length} orders accepted, ${ended} seen to end, ${kills.length} kills`;
 }
 
-async function allReady(mesh: CrashMesh): Promise<void> {
+/** Waits until every service is ready, or throws after 90 s. */
+export async function allReady(mesh: CrashMesh): Promise<void> {
   const deadline = performance.now() + 90_000;
   while (mesh.victims.some((victim) => !victim.ready)) {
     if (performance.now() > deadline) throw new Error('the mesh did not become ready');
@@ -90,18 +100,21 @@ async function allReady(mesh: CrashMesh): Promise<void> {
   }
 }
 
-/** Waits until nothing is wrong any more; what is still wrong at the end of its time is a violation. */
-async function settle(
+/**
+ * Waits until every invariant holds and nothing contradicts what was answered; what is still wrong 60 s after `since`,
+ * by the monotonic clock, is a violation.
+ */
+export async function settle(
   mesh: CrashMesh,
-  { answers }: Workload,
-  healedAt: number,
+  since: number,
+  contradictions: (world: World) => Promise<string[]>,
 ): Promise<Pick<CrashReport, 'cleanAfterMs' | 'violations'>> {
   for (;;) {
     const violations = await mesh.world(async (world) => [
       ...broken(await verify(world)),
-      ...(await answers.contradictions(world)),
+      ...(await contradictions(world)),
     ]);
-    const sinceMs = Math.round(performance.now() - healedAt);
+    const sinceMs = Math.round(performance.now() - since);
     if (violations.length === 0) return { cleanAfterMs: sinceMs, violations };
     if (sinceMs > cleanWithinMs)
       return { cleanAfterMs: null, violations: [...violations, ...(await unfinished(mesh))] };
@@ -122,7 +135,8 @@ async function unfinished(mesh: CrashMesh): Promise<string[]> {
   return steps.map((step) => `unfinished: ${JSON.stringify(step)}`);
 }
 
-function sums(
+/** Kills by place and process, and how long each process took to come back. */
+export function sums(
   kills: readonly Kill[],
   points: readonly string[],
 ): Pick<CrashReport, 'kills' | 'recoveryMs' | 'unvisited'> {

@@ -46,10 +46,10 @@ const cards: Partial<Record<Story, string>> = {
 };
 
 /** What says nothing about whether the request was carried out: it has to be asked again, under the same id. */
-const unclear = ['UNAVAILABLE', 'DEADLINE_EXCEEDED', 'RESOURCE_EXHAUSTED', 'ABORTED', 'CANCELLED'];
-const callTimeoutMs = 6_000;
+export const unclear = ['UNAVAILABLE', 'DEADLINE_EXCEEDED', 'RESOURCE_EXHAUSTED', 'ABORTED', 'CANCELLED'];
+export const callTimeoutMs = 6_000;
 /** A request without a clear answer for so long is given up, and counts as a fault. */
-const patienceMs = 120_000;
+export const patienceMs = 120_000;
 
 export interface Workload {
   readonly answers: AnswerLog;

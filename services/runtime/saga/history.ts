@@ -30,6 +30,8 @@ export interface Divergence {
   readonly name: string;
   readonly saga: string;
   readonly entry: number;
+  /** The input of that entry and what it was an answer to. */
+  readonly at?: string;
   readonly expected: string;
   readonly got: string;
 }
@@ -54,7 +56,17 @@ const stepName = (definition: CoreDefinition, state: State): string => definitio
 /** Plays a history again. Null: the definition does today what was done then. */
 export function divergence(definition: CoreDefinition, history: History): Divergence | null {
   const { name, saga, entries } = history;
-  const differs = (entry: number, expected: string, got: string) => ({ name, saga, entry, expected, got });
+  const differs = (entry: number, expected: string, got: string): Divergence => {
+    const last = entries[entry - 1];
+    return {
+      name,
+      saga,
+      entry,
+      expected,
+      got,
+      ...(last ? { at: `${last.input.kind} to ${last.kind} ${last.step}` } : {}),
+    };
+  };
   let state = begin();
   for (const [index, { step, kind, attempt, input, led }] of entries.entries()) {
     const then = `${kind} ${step}, attempt ${attempt}`;
@@ -72,8 +84,8 @@ export function divergence(definition: CoreDefinition, history: History): Diverg
   return expected === got ? null : differs(entries.length, expected, got);
 }
 
-export const describeDivergence = ({ name, saga, entry, expected, got }: Divergence): string =>
-  `${saga} ${name} diverges at entry ${entry}: expected ${expected}; got ${got}`;
+export const describeDivergence = ({ name, saga, entry, at, expected, got }: Divergence): string =>
+  `${saga} ${name} diverges at entry ${entry}: expected ${expected}; got ${got}${at ? ` (at ${at})` : ''}`;
 
 /** Plays every history again; one of a saga that nobody defines any more diverges as well. */
 export function divergences(definitions: readonly CoreDefinition[], histories: readonly History[]): Divergence[] {
