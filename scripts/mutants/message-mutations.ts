@@ -1,6 +1,5 @@
 // Mistakes on the way of an event: out of the outbox, over the broker, into the inbox, and on to a mail.
 import { type Mutation, tests } from './mutation.ts';
-import { underFire } from './under-fire.ts';
 
 const relay = 'services/runtime/messaging/relay.test.ts';
 const messaging = 'services/runtime/messaging/messaging.test.ts';
@@ -37,25 +36,6 @@ export const messageMutations: readonly Mutation[] = [
       },
     ],
     caughtBy: [{ detector: tests(relay, 'a relay that lost its lease marks nothing'), says: /notices: not within/ }],
-  },
-  {
-    name: 'event after the commit',
-    breaks: 'something has happened that nobody is ever told',
-    edits: [
-      {
-        file: 'services/runtime/db/database.ts',
-        old: `      await em.flush();
-      await options.writeOutbox(tx, call, events);`,
-        new: '      await em.flush();',
-      },
-      {
-        file: 'services/runtime/db/database.ts',
-        old: "    if (events.length > 0) crashPointOf(call.name, 'committed');",
-        new: `    if (events.length > 0) crashPointOf(call.name, 'committed');
-    if (events.length > 0) await options.writeOutbox?.(sqlOf(backend.orm.em.fork(), null), call, events);`,
-      },
-    ],
-    caughtBy: [{ detector: underFire, says: /^I\d+ / }],
   },
   {
     name: 'acknowledge on receipt',

@@ -1,6 +1,5 @@
 // Mistakes in what is done about outcomes that are not known, and about who may record them.
 import { type Mutation, tests } from './mutation.ts';
-import { underFire } from './under-fire.ts';
 
 const exploration = tests('services/orders/saga.explore.test.ts');
 const takeover = 'services/runtime/saga/takeover.test.ts';
@@ -40,7 +39,7 @@ export const sagaMutations: readonly Mutation[] = [
         new: `  return { kind: 'rejected', epoch, reason: 'TIMEOUT', detail: describe(error) };`,
       },
     ],
-    caughtBy: [{ detector: underFire, says: /ended (REJECTED|CANCELLED) TIMEOUT/ }],
+    caughtBy: [{ detector: tests('services/runtime/saga/outcome.test.ts'), says: /unknown/ }],
   },
   {
     name: 'new key for each try',
@@ -96,7 +95,7 @@ export const sagaMutations: readonly Mutation[] = [
     caughtBy: [
       {
         detector: tests('services/runtime/db/database.test.ts', 'twenty at once under one key'),
-        says: /one effect/,
+        says: /await count\(1\), before \+ 1/,
       },
     ],
   },
