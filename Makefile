@@ -15,7 +15,7 @@ runner := node_modules/.tap-built
 contracts := $(shell find proto -name '*.proto' -not -path 'proto/gen/*') buf.gen.yaml scripts/generate.ts \
   $(wildcard scripts/protoc-gen-armature/*.ts)
 
-.PHONY: help install gen up down clean status logs demo seed token call verify reconcile crash keys cold-start test races faults check fmt \
+.PHONY: help install gen up down clean status logs demo seed token call verify reconcile crash keys cold-start test races faults mutants check fmt \
   certs access-matrix access-diff dead-letters dead-letter redrive drop sagas saga resume compensate
 
 help: ## List the targets
@@ -76,6 +76,9 @@ faults: ready $(runner) ## Take the database, the broker, the network and the cl
 
 races: ready $(runner) ## Run every interleaving of racing requests; DEPTH=full leaves out none that comes to the same
 	@ARMATURE_RACES_DEPTH=$(DEPTH) node scripts/test.ts test/races/*.test.ts
+
+mutants: ready $(runner) ## Make classic mistakes in a copy, one after another, and see each noticed: ONLY=words
+	@node scripts/mutants.ts
 
 check: ready ## Check types, style, contracts and house rules
 	@node scripts/check.ts

@@ -100,3 +100,26 @@ export async function ended(process_: ProcessIdentity, withinMs: number): Promis
   }
   return true;
 }
+
+/** Ends every process of a group, by one signal after the other, each with 2 s to work. */
+export async function endGroup(
+  leader: number,
+  signals: readonly NodeJS.Signals[] = ['SIGTERM', 'SIGKILL'],
+): Promise<void> {
+  for (const name of signals) {
+    if (!signalGroup(leader, name)) return;
+    const deadline = Date.now() + 2_000;
+    while (signalGroup(leader, 0) && Date.now() < deadline) await sleep(50);
+  }
+}
+
+/** False when nobody is left in the group. */
+function signalGroup(leader: number, name: NodeJS.Signals | 0): boolean {
+  try {
+    process.kill(-leader, name);
+    return true;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ESRCH') return false;
+    throw error;
+  }
+}

@@ -19,13 +19,17 @@ export interface FileResult {
 /**
  * Reads tap's own output and counts assertions. Skipped ones and those marked as still to be done are neither
  * passed nor failed. A test that ends badly without a failed assertion (a timeout, a crash) counts as one failure.
+ * `whenOneFails` is told of a failed assertion inside a file at once, long before its file ends.
  */
-export function tally(whenFileEnds: (file: FileResult) => void): Parser {
+export function tally(
+  whenFileEnds: (file: FileResult) => void,
+  whenOneFails: (failure: Failure) => void = () => undefined,
+): Parser {
   const parser = new Parser({ strict: false });
   let file: FileResult | undefined;
   parser.on('child', (child: Parser) => {
     file = { name: '', passed: 0, failures: [], timeMs: undefined, output: '' };
-    follow(child, [], file);
+    follow(child, [], file, whenOneFails);
   });
   parser.on('assert', (point: Result) => {
     const result = file ?? { name: point.name, passed: 0, failures: [], timeMs: undefined, output: '' };
@@ -38,19 +42,22 @@ export function tally(whenFileEnds: (file: FileResult) => void): Parser {
   return parser;
 }
 
-function follow(parser: Parser, path: string[], file: FileResult): void {
+function follow(parser: Parser, path: string[], file: FileResult, whenOneFails: (failure: Failure) => void): void {
   let failuresBefore: number | undefined;
   parser.on('child', (child: Parser) => {
     failuresBefore = file.failures.length;
-    follow(child, [...path, child.name], file);
+    follow(child, [...path, child.name], file, whenOneFails);
   });
   parser.on('assert', (point: Result) => {
     const closes = failuresBefore !== undefined;
     const alreadyCounted = closes && file.failures.length > failuresBefore!;
     failuresBefore = undefined;
     if (excused(point) || alreadyCounted) return;
-    if (!point.ok) file.failures.push(failureOf(path, point));
-    else if (!closes) file.passed++;
+    if (!point.ok) {
+      const failure = failureOf(path, point);
+      file.failures.push(failure);
+      whenOneFails(failure);
+    } else if (!closes) file.passed++;
   });
   parser.on('extra', (text: string) => {
     file.output += text;

@@ -2,8 +2,8 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { globSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { testServers } from '../test/support/infra.ts';
+import { endGroup } from './processes.ts';
 import { terminalProgress } from './progress.ts';
 import { openTestState, repository } from './state.ts';
 import { innerStates, runsDirectory, stopEverything } from './stop.ts';
@@ -70,27 +70,8 @@ async function runTap(files: string[]): Promise<number> {
 }
 
 /** Ends every process that the tests have left in their group. */
-async function endGroup(): Promise<void> {
-  const group = tests?.pid;
-  if (group === undefined) return;
-  for (const [signal, waitMs] of [
-    ['SIGTERM', 2_000],
-    ['SIGKILL', 2_000],
-  ] as const) {
-    if (!signalGroup(group, signal)) return;
-    const deadline = Date.now() + waitMs;
-    while (signalGroup(group, 0) && Date.now() < deadline) await sleep(50);
-  }
-}
-
-function signalGroup(group: number, signal: NodeJS.Signals | 0): boolean {
-  try {
-    process.kill(-group, signal);
-    return true;
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ESRCH') return false;
-    throw error;
-  }
+async function endTests(): Promise<void> {
+  if (tests?.pid !== undefined) await endGroup(tests.pid);
 }
 
 async function main(): Promise<void> {
@@ -103,7 +84,7 @@ async function main(): Promise<void> {
       counts.failed++;
     }
   } finally {
-    await endGroup();
+    await endTests();
     for (const inner of innerStates(state)) await stopEverything(inner, true);
     rmSync(runsDirectory(state), { recursive: true, force: true });
     // Servers that a single test file had started stay for its next run.
@@ -115,7 +96,7 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
   process.on(signal, () => {
     interrupted ??= signal;
     console.error(`\n${signal}: stopping the tests and their servers`);
-    void endGroup();
+    void endTests();
   });
 }
 

@@ -108,6 +108,7 @@ export async function exploreCase<Rows>(race: Race, one: RaceCase<Rows>): Promis
       };
     },
   });
+  closeCalls();
   return {
     ...exploration,
     ...{ name: one.name, actors: names.length, points: one.points.map(([label]) => label).join(', ') },
@@ -150,12 +151,23 @@ export function judge(t: Assertions, report: CaseReport): void {
   t.strictSame(report.violations.slice(0, violationsShown), [], `${name}: every interleaving is right`);
 }
 
-/** A call that a request can be made on behalf of, so that it and all that it causes carry this trace. */
-export const under = (traceparent: string, timeoutMs = 10_000) =>
-  openCall<null>({
+const opened = new Set<{ close(): void }>();
+
+/** A call that a request can be made on behalf of, so that it and all that it causes carry this trace. It ends with the case. */
+export function under(traceparent: string, timeoutMs = 10_000) {
+  const call = openCall<null>({
     ...{ kind: 'background', name: 'race', message: null, deadline: Date.now() + 3 * timeoutMs, log: silentLog },
     trace: childTrace(traceparent),
   });
+  opened.add(call);
+  return call;
+}
+
+/** Else their deadlines would keep the process waiting long after the last case. */
+function closeCalls(): void {
+  for (const call of opened) call.close();
+  opened.clear();
+}
 
 /** "ok", or the reason of the refusal; anything but a refusal is thrown on. */
 export async function answerOf(sent: Promise<unknown>): Promise<string> {

@@ -221,7 +221,7 @@ const cases: RaceCase<Till>[] = [
 ];
 
 t.test('every interleaving', async (t) => {
-  for (const one of cases) judge(t, await exploreCase(race, one));
+  for (const one of cases) await t.test(one.name, async (t) => judge(t, await exploreCase(race, one)));
   gate.open();
   t.strictSame(await wrongInBooks(query, acquirerUrl), [], 'the books are in order, and agree with the acquirer');
 });

@@ -2,6 +2,8 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
+import { dependencyUnavailable } from '../rpc/errors.ts';
+import type { Broker } from './connection.ts';
 import { consume } from './consumer.ts';
 import type { CrashChild } from './crash-child.ts';
 import { openLease } from './lease.ts';
@@ -114,6 +116,28 @@ t.test('a lease whose holder is gone is taken soon, however long leases are', as
   t.equal(await next.hold(), null, 'it is held by another');
   await producer.relay.stop();
   await eventually(async () => (await next.hold()) !== null, 'taken', 5_000);
+});
+
+t.test('what the broker has not confirmed stays pending, and is published again', async (t) => {
+  const bed = await openTestbed(t);
+  const consumer = await bed.consumer({ consumers: [recorder] });
+  const producer = await bed.producer();
+  await producer.relay.stop();
+  await producer.emit('a', [1, 2, 3]);
+  let lost = 0;
+  const lossy: Broker = {
+    ...producer.broker,
+    // The first time it is lost on the way, and nobody can say so but by the confirm that does not come.
+    publish: (message) => {
+      if (lost === 3) return producer.broker.publish(message);
+      lost += 1;
+      return Promise.reject(dependencyUnavailable('broker', new Error('the connection is gone')));
+    },
+  };
+  producer.startRelay({ broker: lossy });
+  await eventually(async () => total(await effects(consumer)) === 3, '3 effects', 5_000);
+  t.same((await effects(consumer)).get('a'), [1, 2, 3]);
+  t.equal(lost, 3);
 });
 
 /** Runs until a crash point kills it; the signal that ended it. */

@@ -143,6 +143,28 @@ t.test('a lease is lost while a step hangs: its outcome changes nothing', async 
   await second.stop();
 });
 
+t.test('a lease is lost and its next holder has recorded nothing yet: the late outcome changes nothing', async (t) => {
+  const [late, next] = [held(), held()];
+  const first = schema.worker([checkout(db, { name: 'fenced', script: late.script })]);
+  const definition = checkout(db, { name: 'fenced', script: next.script });
+  const id = await schema.start(definition);
+  first.wake();
+  await late.reached;
+  await db.read(null, (sql) => sql.execute('update saga set due_at = utc_timestamp(6) where saga_id = ?', [id]));
+  const second = schema.worker([definition]);
+  await next.reached;
+  const row = () => schema.sql('select * from saga where saga_id = ?', [id]);
+  const before = await row();
+  late.goOn();
+  await first.stop();
+  t.strictSame(await row(), before, 'state, version and lease are what the next holder left');
+  next.goOn();
+  t.strictSame(await schema.rest([id]), ['COMPLETED']);
+  t.strictSame(await schema.effects(id), all);
+  t.strictSame(await schema.facts(id), completed);
+  await second.stop();
+});
+
 t.test('stopping lets the step under way be recorded and gives the saga back', async (t) => {
   const { script, reached, goOn } = held();
   const definition = checkout(db, { name: 'stopped', script });

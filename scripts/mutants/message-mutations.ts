@@ -1,0 +1,127 @@
+// Mistakes on the way of an event: out of the outbox, over the broker, into the inbox, and on to a mail.
+import { type Mutation, tests } from './mutation.ts';
+
+const relay = 'services/runtime/messaging/relay.test.ts';
+const messaging = 'services/runtime/messaging/messaging.test.ts';
+
+export const messageMutations: readonly Mutation[] = [
+  {
+    name: 'mark before confirm',
+    breaks: 'an event that the broker never took is never published again',
+    edits: [
+      {
+        file: 'services/runtime/messaging/relay-batch.ts',
+        old: '  const answers = await Promise.allSettled(sent);',
+        new: `  for (const one of sent) one.catch(() => {});
+  const answers = rows.map(
+    (): PromiseSettledResult<'routed' | 'unrouted'> => ({ status: 'fulfilled', value: 'routed' }),
+  );`,
+      },
+    ],
+    caughtBy: [
+      {
+        detector: tests(relay, 'what the broker has not confirmed stays pending, and is published again'),
+        says: /3 effects: not within/,
+      },
+    ],
+  },
+  {
+    name: 'relay without a fence',
+    breaks: 'a relay that was paused marks what its successor has in hand',
+    edits: [
+      {
+        file: 'services/runtime/messaging/relay-batch.ts',
+        old: 'and exists (select 1 from lease where name = ? and token = ?)`',
+        new: 'and (? <> ?)`',
+      },
+    ],
+    caughtBy: [{ detector: tests(relay, 'a relay that lost its lease marks nothing'), says: /notices: not within/ }],
+  },
+  {
+    name: 'acknowledge on receipt',
+    breaks: 'an event is lost with the process that had it in hand',
+    edits: [
+      {
+        file: 'services/runtime/messaging/stream.ts',
+        old: `    else void refuse(on, delivery);
+  });`,
+        new: `    else void refuse(on, delivery);
+  }, { noAck: true });`,
+      },
+      {
+        file: 'services/runtime/messaging/delivery.ts',
+        old: '    delivery.session.channel.ack(delivery.message);',
+        new: '    void delivery.message;',
+      },
+    ],
+    caughtBy: [{ detector: tests(relay, 'killed at', 'consumer.before-effect:7'), says: /effects: not within/ }],
+  },
+  {
+    name: 'inbox outside the transaction',
+    breaks: 'an event that could not be handled at once counts as handled',
+    edits: [
+      {
+        file: 'services/runtime/messaging/handling.ts',
+        old: `    const step = await stepSequence(tx, on.stream, delivery);
+    if (step !== 'next') return step;
+    if (!(await noteMessage(tx, on.stream, delivery, 'applied'))) return 'duplicate';
+    await untilAborted`,
+        new: `    const step = await asCall(on, delivery, { name: 'inbox', event: null }, (own) =>
+      on.db.transaction(own, async (inbox): Promise<Step> => {
+        const at = await stepSequence(inbox, on.stream, delivery);
+        if (at !== 'next') return at;
+        return (await noteMessage(inbox, on.stream, delivery, 'applied')) ? 'next' : 'duplicate';
+      }),
+    );
+    if (step !== 'next') return step;
+    await untilAborted`,
+      },
+    ],
+    caughtBy: [
+      {
+        detector: tests(messaging, 'failures', 'that pass: tried again, and later events wait'),
+        says: /4 effects on transient: not within/,
+      },
+    ],
+  },
+  {
+    name: 'dead letter under another id',
+    breaks: 'what failed can be redriven twice, or not at all',
+    edits: [
+      {
+        file: 'services/runtime/messaging/dead-letter.ts',
+        old: `      consumer,
+      delivery.messageId.slice(0, 255),`,
+        new: `      consumer,
+      uuidv7(),`,
+      },
+    ],
+    caughtBy: [
+      {
+        detector: tests(messaging, 'failures', 'that stay: a dead letter at once, and later events go on'),
+        says: /message_id/,
+      },
+    ],
+  },
+  {
+    name: 'mail without a lease',
+    breaks: 'a customer gets the same mail twice',
+    edits: [
+      {
+        file: 'services/notifications/store.ts',
+        old: `
+           and (lease_expires_at is null or lease_expires_at < utc_timestamp(6))`,
+        new: '',
+      },
+    ],
+    caughtBy: [
+      {
+        detector: tests(
+          'services/notifications/service.test.ts',
+          'a mail that one process is sending is not sent by another',
+        ),
+        says: /each mail was sent once/,
+      },
+    ],
+  },
+];

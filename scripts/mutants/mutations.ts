@@ -1,0 +1,9 @@
+import { messageMutations } from './message-mutations.ts';
+import type { Mutation } from './mutation.ts';
+import { sagaMutations } from './saga-mutations.ts';
+import { harmless, shopMutations } from './shop-mutations.ts';
+
+/** Every mistake that a proof must notice. */
+export const mutations: readonly Mutation[] = [...messageMutations, ...sagaMutations, ...shopMutations];
+
+export { harmless };

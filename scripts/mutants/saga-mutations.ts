@@ -1,0 +1,102 @@
+// Mistakes in what is done about outcomes that are not known, and about who may record them.
+import { type Mutation, tests } from './mutation.ts';
+
+const exploration = tests('services/orders/saga.explore.test.ts');
+const takeover = 'services/runtime/saga/takeover.test.ts';
+
+export const sagaMutations: readonly Mutation[] = [
+  {
+    name: 'compensate on timeout',
+    breaks: 'an order is undone whose card is charged all the same',
+    edits: [
+      {
+        file: 'services/runtime/saga/core.ts',
+        old: '      return forward ? unknown(definition, state, input.detail) : state;',
+        new: `      return forward ? rejected(definition, state, { reason: 'TIMEOUT', detail: input.detail }) : state;`,
+      },
+    ],
+    caughtBy: [{ detector: exploration, says: /outcome is unknown|left done/ }],
+  },
+  {
+    name: 'compensate unasked',
+    breaks: 'a customer who cancels is paid back what was never taken, or not what was',
+    edits: [
+      {
+        file: 'services/runtime/saga/core.ts',
+        old: `  return { ...wished, phase: step.queryable ? 'query' : 'run' };`,
+        new: '  return compensateFrom(definition, wished, state.step, false);',
+      },
+    ],
+    caughtBy: [{ detector: exploration, says: /outcome is unknown/ }],
+  },
+  {
+    name: 'silence taken for a no',
+    breaks: 'an order is refused because a service was restarted',
+    edits: [
+      {
+        file: 'services/runtime/saga/outcome.ts',
+        old: `  return { kind: 'unknown', epoch, detail: describe(error) };`,
+        new: `  return { kind: 'rejected', epoch, reason: 'TIMEOUT', detail: describe(error) };`,
+      },
+    ],
+    caughtBy: [{ detector: tests('services/runtime/saga/outcome.test.ts'), says: /unknown/ }],
+  },
+  {
+    name: 'new key for each try',
+    breaks: 'a step that is tried again acts again',
+    edits: [
+      {
+        file: 'services/runtime/saga/attempt.ts',
+        old: '  const { round } = saga.state;',
+        new: '  const { epoch: round } = saga.state;',
+      },
+    ],
+    caughtBy: [
+      {
+        detector: tests('services/runtime/saga/engine.test.ts', 'outcomes', 'the answer is lost after acting'),
+        says: /run authorize/,
+      },
+    ],
+  },
+  {
+    name: 'lease not fenced',
+    breaks: 'two workers drive one order, each believing that it is alone',
+    edits: [
+      {
+        file: 'services/runtime/saga/store.ts',
+        old: '     where saga_id = ? and lease_token = ? and version = ?`,',
+        new: '     where saga_id = ? and lease_token >= ? and version = ?`,',
+      },
+    ],
+    caughtBy: [
+      {
+        detector: tests(takeover, 'a lease is lost and its next holder has recorded nothing yet'),
+        says: /what the next holder left/,
+      },
+    ],
+  },
+  {
+    name: 'answer after the commit',
+    breaks: 'a request that is sent again has a second effect',
+    edits: [
+      {
+        file: 'services/runtime/db/database.ts',
+        old: `      await tx.em.flush();
+      await insertAnswer(tx, idempotency, { code: 0, body: bytes }, call.policyVersion);
+      return made;
+    });`,
+        new: `      return made;
+    });
+    await read(backend, call, (sql) =>
+      insertAnswer(sql, idempotency, { code: 0, body: bytes }, call.policyVersion),
+    );`,
+      },
+    ],
+    caughtBy: [
+      {
+        detector: tests('services/runtime/db/database.test.ts', 'twenty at once under one key'),
+        says: /await count\(1\), before \+ 1/,
+      },
+    ],
+  },
+];
