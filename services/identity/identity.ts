@@ -1,4 +1,5 @@
-import { type Built, type Call, type Config, type Database, newId, type Parts } from '@armature/runtime';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { type Built, type Call, type Config, type Database, newId, type Parts, RpcError } from '@armature/runtime';
 import { serveHttps } from '@armature/runtime/https-server.ts';
 import { mailTransport } from '@armature/runtime/mail.ts';
 import { isVerified } from './account.ts';
@@ -22,6 +23,28 @@ import { throttle as throttleOf } from './throttle.ts';
 
 const startTimeoutMs = 25_000;
 
+const startPauseMs = 200;
+
+/** Does what a start needs of the database, as soon as that is there: the service waits for it rather than end. */
+async function onceThere<T>(
+  work: (call: Call) => Promise<T>,
+  background: Parts<unknown>['background'],
+  log: Parts<unknown>['log'],
+): Promise<T> {
+  for (;;) {
+    const call = background('start', startTimeoutMs);
+    try {
+      return await work(call);
+    } catch (error) {
+      if (!(error instanceof RpcError && ['UNAVAILABLE', 'DEADLINE_EXCEEDED'].includes(error.code))) throw error;
+      log.warn({ err: error }, 'the start waits for the database');
+    } finally {
+      call.close();
+    }
+    await sleep(startPauseMs);
+  }
+}
+
 /** Puts the service together: accounts over gRPC, signing in over HTTPS, mail and keys in the background. */
 export async function identity({
   background,
@@ -42,40 +65,42 @@ export async function identity({
   const accounts = accountsOf({ store, letters, artifacts, sealing });
   const failed = (error: unknown) => log.error({ err: error, at: newId() }, 'a page could not be answered');
 
-  const start = background('start', startTimeoutMs);
-  if (config.bootstrapFile) {
-    await bootstrap(config.bootstrapFile, { db, call: start, store, clients, passwords });
+  const { bootstrapFile } = config;
+  if (bootstrapFile) {
+    await onceThere((call) => bootstrap(bootstrapFile, { db, call, store, clients, passwords }), background, log);
   }
   const find = (userId: string) => db.read(null, (sql) => store.findOptional(sql, userId));
-  const ring = await openKeyRing({
-    db,
-    sealing,
-    call: start,
-    periods: { periodS: config.keyPeriodS, leadS: config.keyLeadS, keptS: config.keyKeptS },
-    async open(keys) {
-      const { adapters, openProvider } = await import('./openid.ts');
-      const adapter = adapters(db, artifacts, (clientId) => db.read(null, (sql) => clients.metadata(sql, clientId)));
-      return openProvider({
-        issuer: config.tokenIssuer,
-        keys,
-        cookieKeys: sealing.cookieKeys,
-        adapter,
-        accessTokenS: config.accessTokenS,
-        codeS: config.codeS,
-        isActive: async (userId) => (await find(userId))?.state === 'ACTIVE',
-        async claims(userId) {
-          const account = await find(userId);
-          if (!account) return {};
-          // Programs are told the address that was verified, never one that somebody only claims.
-          const email = isVerified(account) ? account.email : account.verifiedEmail;
-          return { email, email_verified: email !== null, name: account.displayName };
-        },
-        remember: (token, times) => adapter(token.kind).upsert(token.jti, payloadOf(token, times), token.remainingTTL),
-        failed,
-      });
-    },
-  });
-  start.close();
+  const openRing = (call: Call) =>
+    openKeyRing({
+      db,
+      sealing,
+      call,
+      periods: { periodS: config.keyPeriodS, leadS: config.keyLeadS, keptS: config.keyKeptS },
+      async open(keys) {
+        const { adapters, openProvider } = await import('./openid.ts');
+        const adapter = adapters(db, artifacts, (clientId) => db.read(null, (sql) => clients.metadata(sql, clientId)));
+        return openProvider({
+          issuer: config.tokenIssuer,
+          keys,
+          cookieKeys: sealing.cookieKeys,
+          adapter,
+          accessTokenS: config.accessTokenS,
+          codeS: config.codeS,
+          isActive: async (userId) => (await find(userId))?.state === 'ACTIVE',
+          async claims(userId) {
+            const account = await find(userId);
+            if (!account) return {};
+            // Programs are told the address that was verified, never one that somebody only claims.
+            const email = isVerified(account) ? account.email : account.verifiedEmail;
+            return { email, email_verified: email !== null, name: account.displayName };
+          },
+          remember: (token, times) =>
+            adapter(token.kind).upsert(token.jti, payloadOf(token, times), token.remainingTTL),
+          failed,
+        });
+      },
+    });
+  const ring = await onceThere(openRing, background, log);
 
   const signIn = signInOf({ db, store, passwords, throttle, stopping: stopping.signal });
   const http = await serveHttps({
