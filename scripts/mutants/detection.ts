@@ -1,7 +1,5 @@
 import { spawn } from 'node:child_process';
-import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { endGroup } from '../processes.ts';
 import { describe, type Failure, tally } from '../tally.ts';
 import type { Detector } from './mutation.ts';
@@ -22,15 +20,8 @@ export interface Place {
 }
 
 const limitMs = 300_000;
-/** A run under fire stops its own servers when it is told to end. */
-const crashGraceMs = 30_000;
-
 /** Runs a proof in the copy, as far as its first failure. */
-export function detect(detector: Detector, place: Place): Promise<Finding> {
-  return detector.kind === 'test' ? runTest(detector, place) : runCrash(detector, place);
-}
-
-async function runTest({ file, only }: Extract<Detector, { kind: 'test' }>, place: Place): Promise<Finding> {
+export async function detect({ file, only }: Detector, place: Place): Promise<Finding> {
   let failure: Failure | undefined;
   let passed = 0;
   const found = new AbortController();
@@ -48,7 +39,6 @@ async function runTest({ file, only }: Extract<Detector, { kind: 'test' }>, plac
   const ended = await run([file], {
     place,
     env,
-    graceMs: 0,
     enough: found.signal,
     write: (text) => parser.write(text),
   });
@@ -58,27 +48,9 @@ async function runTest({ file, only }: Extract<Detector, { kind: 'test' }>, plac
   return { kind: 'unable', text: `${file} ended with ${ended.code} after ${passed} assertions:\n${ended.output}` };
 }
 
-async function runCrash(detector: Extract<Detector, { kind: 'crash' }>, place: Place): Promise<Finding> {
-  const { seconds, seed, points } = detector;
-  const report = join(place.runDir, 'crash.json');
-  rmSync(report, { force: true });
-  const env = { DURATION: String(seconds), SEED: String(seed), POINTS: points.join(',') };
-  const ended = await run(['test/crash/main.ts'], { place, env, graceMs: crashGraceMs });
-  if (!existsSync(report)) return { kind: 'unable', text: `no report; it ended with ${ended.code}:\n${ended.output}` };
-  const { violations, kills } = JSON.parse(readFileSync(report, 'utf8')) as {
-    violations: string[];
-    kills: { total: number };
-  };
-  const [first] = violations;
-  if (first !== undefined) return { kind: 'fails', first: first.slice(0, 200), text: violations.join('\n') };
-  return { kind: 'holds', assertions: kills.total };
-}
-
 interface Running {
   place: Place;
   env: Record<string, string>;
-  /** What it is given to end by itself. */
-  graceMs: number;
   /** Aborted when no more of it is needed. */
   enough?: AbortSignal;
   write?: (text: string) => void;
@@ -87,7 +59,7 @@ interface Running {
 /** Runs a program of the copy in a process group of its own; nothing of it is left afterwards. */
 export async function run(
   args: readonly string[],
-  { place, env, graceMs, enough, write }: Running,
+  { place, env, enough, write }: Running,
 ): Promise<{ code: number | null; output: string }> {
   const { copy, runDir, stopping } = place;
   stopping.throwIfAborted();
@@ -117,10 +89,6 @@ export async function run(
     ends.addEventListener('abort', () => resolve(), { once: true });
   });
   await Promise.race([ended, cut]);
-  if (graceMs > 0 && child.exitCode === null) {
-    child.kill('SIGTERM');
-    await Promise.race([ended, sleep(graceMs, undefined, { ref: false })]);
-  }
   if (child.pid !== undefined) await endGroup(child.pid, ['SIGKILL']);
   const code = await ended;
   stopping.throwIfAborted();

@@ -8,25 +8,17 @@ export interface Edit {
   readonly new: string;
 }
 
-/** What can fail: some tests of a file, or a run under fire. */
-export type Detector =
-  | {
-      readonly kind: 'test';
-      readonly file: string;
-      /** Names of tests, the outermost first: only those that contain them run. All of the file where there are none. */
-      readonly only: readonly string[];
-    }
-  | { readonly kind: 'crash'; readonly seconds: number; readonly seed: number; readonly points: readonly string[] };
+/** What can fail: tests of a file. */
+export interface Detector {
+  readonly file: string;
+  /** Names of tests, the outermost first: only those that contain them run. All of the file where there are none. */
+  readonly only: readonly string[];
+}
 
-export const tests = (file: string, ...only: string[]): Detector => ({ kind: 'test', file, only });
+export const tests = (file: string, ...only: string[]): Detector => ({ file, only });
 
 /** How a detector is called in reports; two that are called alike are the same. */
-export function nameOf(detector: Detector): string {
-  if (detector.kind === 'crash') {
-    return `make crash DURATION=${detector.seconds} SEED=${detector.seed} POINTS=${detector.points.join(',')}`;
-  }
-  return [detector.file, ...detector.only].join(' > ');
-}
+export const nameOf = ({ file, only }: Detector): string => [file, ...only].join(' > ');
 
 export interface Mutation {
   readonly name: string;

@@ -145,7 +145,7 @@ export const shopMutations: readonly Mutation[] = [
     caughtBy: [
       {
         detector: tests('services/payments/ledger.test.ts', 'postings'),
-        says: /postings/,
+        says: /customer_authorizations 0 pending/,
       },
     ],
   },

@@ -71,6 +71,6 @@ async function compileFault(place: Place): Promise<string | null> {
   const compiler = join(place.copy, 'node_modules/typescript/bin/tsc');
   const facts = join(place.runDir, 'types.tsbuildinfo');
   const args = [compiler, '-p', 'tsconfig.json', '--incremental', '--tsBuildInfoFile', facts];
-  const { code, output } = await run(args, { place, env: {}, graceMs: 0 });
+  const { code, output } = await run(args, { place, env: {} });
   return code === 0 ? null : output;
 }
