@@ -263,7 +263,12 @@ function cancellationSaga({ inventory, payments }: Others, store: OrderStore): S
           await append(tx, subjectId, (order) => [
             uncharged === undefined
               ? cancelledBecause(order, 'CUSTOMER_REQUEST', '', order.totalMinor)
-              : cancelledBecause(order, uncharged.reason, uncharged.detail, 0n),
+              : cancelledBecause(
+                  order,
+                  order.cancelRequested ? 'CUSTOMER_REQUEST' : uncharged.reason,
+                  uncharged.detail,
+                  0n,
+                ),
           ]);
         },
       },

@@ -65,7 +65,7 @@ const asText = (value: unknown) => JSON.stringify(value, (_, one) => (typeof one
 
 const paid = ['COMPLETED '];
 /** Whatever else is to become of an order, it may have been too late for it. */
-const late = ['REJECTED TIME_LIMIT', 'CANCELLED TIME_LIMIT'];
+const late = ['REJECTED TIME_LIMIT', 'CANCELLED TIME_LIMIT', 'CANCELLED RESERVATION_EXPIRED'];
 
 function endsOf({ story, cancel }: OrderNote): string[] {
   if (cancel === 'accepted') return ['CANCELLED CUSTOMER_REQUEST'];

@@ -29,7 +29,7 @@ export interface ChaosOptions {
 /**
  * Kills services, the database and the broker until told to stop. Every process of a service that has crash points is
  * armed with the one that was visited least, and killed from outside if it outlives its time. A service whose points
- * have all been visited more often than those of others is left in peace for a while, so that these get the machine.
+ * have all been visited more often than those of others lives longer, so that these get the machine.
  * The services without crash points are killed at random moments, now and then.
  */
 export interface Chaos extends Witness {
@@ -41,14 +41,14 @@ export interface Chaos extends Witness {
 }
 
 /** An armed process that has not come to its crash point by then will not; a place that few pass is waited for longer. */
-const armedLifeMs = { low: 6_000, high: 8_000 };
-const rareLifeMs = { low: 12_000, high: 16_000 };
+const armedLifeMs = { low: 12_000, high: 16_000 };
+const rareLifeMs = { low: 20_000, high: 25_000 };
 /** Every so often a process is not armed, and killed at any moment of its life. */
 const unarmedShare = 0.08;
 const unarmedLifeMs = { low: 0, high: 4_000 };
-/** By how many visits a service may be ahead, and how long it is then left in peace. */
+/** By how many visits a service may be ahead, and how many times as often a place is passed then before it kills. */
 const aheadMost = 1;
-const peaceMs = { low: 4_000, high: 9_000 };
+const aheadPasses = 8;
 /** Places that are passed many times a second let some pass first. */
 const passesMax: Readonly<Record<string, number>> = {
   'saga.': 4,
@@ -94,11 +94,11 @@ export function chaos(options: ChaosOptions): Chaos {
     const point = choose(victim.name);
     victim.arm('');
     if (!point) return { low: durationMs / 6, high: durationMs / 2 };
-    if (visits.get(point)! > Math.min(...visits.values()) + aheadMost) return peaceMs;
     if (random.next() < unarmedShare) return unarmedLifeMs;
     const [, most = 1] = Object.entries(passes).find(([prefix]) => point.startsWith(prefix)) ?? [];
-    victim.arm(`${point}:${random.between(1, most)}`);
-    return /^(relay|sweep|payments\.webhook)/.test(point) ? rareLifeMs : armedLifeMs;
+    const ahead = visits.get(point)! > Math.min(...visits.values()) + aheadMost;
+    victim.arm(`${point}:${random.between(1, most) * (ahead ? aheadPasses : 1)}`);
+    return ahead || /^(relay|sweep|payments\.webhook)/.test(point) ? rareLifeMs : armedLifeMs;
   };
   const live = (victim: Victim, life: { low: number; high: number }) =>
     later(victim, calm * random.between(life.low, life.high), () => victim.kill());
@@ -115,7 +115,7 @@ export function chaos(options: ChaosOptions): Chaos {
       later(victim, random.between(0, 300), () => {
         victim.revive();
         // Some do not live to see that they are ready.
-        if (random.next() < 0.05) later(victim, random.between(100, 1_500), () => victim.kill());
+        if (random.next() < 0.04) later(victim, random.between(100, 1_500), () => victim.kill());
       });
     },
     ready(victim) {

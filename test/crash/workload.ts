@@ -86,7 +86,7 @@ export async function openWorkload(t: Teardown, mesh: CrashMesh, random: Random)
         const code = error instanceof RpcError ? error.code : String(error);
         answers.answered(what, code);
         if (!unclear.includes(code) || performance.now() > deadline) throw error;
-        await sleep(Math.min(50 * attempt, 500) * (0.5 + random.next()));
+        await sleep(Math.min(100 * attempt, 1_000) * (0.5 + random.next()));
       }
     }
   }
