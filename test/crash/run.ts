@@ -40,14 +40,17 @@ export interface CrashReport {
 
 /** Whatever happened: so long after everything was started, nothing may be wrong any more. */
 export const cleanWithinMs = 60_000;
-/** A relay that died keeps its successor from publishing for so long, which is most of what there is to visit. */
-const relay = { ARMATURE_RELAY_LEASE_MS: '1500' };
+/**
+ * A relay that died keeps its successor from publishing for so long, which is most of what there is to visit. Opening
+ * connections to the database is a good part of a start.
+ */
+const victim = { ARMATURE_RELAY_LEASE_MS: '1500', ARMATURE_DATABASE_POOL_MAX: '6' };
 /** An order may take so long to be confirmed; stock is held longer, so that a confirmed order can have it. */
 export const settings: Partial<Record<string, Record<string, string>>> = {
-  orders: { ...relay, ARMATURE_CHECKOUT_LIMIT_MS: '30000' },
-  inventory: { ...relay, ARMATURE_RESERVATION_TTL_MS: '60000', ARMATURE_EXPIRY_SWEEP_MS: '250' },
-  payments: relay,
-  notifications: { ARMATURE_MAIL_RETRY_BASE_MS: '100' },
+  orders: { ...victim, ARMATURE_CHECKOUT_LIMIT_MS: '30000' },
+  inventory: { ...victim, ARMATURE_RESERVATION_TTL_MS: '60000', ARMATURE_EXPIRY_SWEEP_MS: '250' },
+  payments: victim,
+  notifications: { ...victim, ARMATURE_MAIL_RETRY_BASE_MS: '100' },
   // What is late still comes while its order waits, and what was not taken comes again soon.
   acquirer: { ARMATURE_ACQUIRER_WEBHOOK_LATE_MS: '5000', ARMATURE_ACQUIRER_WEBHOOK_RETRY_MOST_MS: '2000' },
 };
