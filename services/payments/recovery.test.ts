@@ -8,7 +8,7 @@ import { developerCredentials, startService, token, workloadCertificate } from '
 import { acquirerLog, type Query } from './books.ts';
 import { type Bed, booksInOrder, openBed } from './testbed.ts';
 
-// Forty starts of a service take longer than a test usually may.
+// Dozens of starts of a service take longer than a test usually may.
 t.setTimeout(180_000);
 const acquirerDir = t.testdir();
 const acquirerEnv = { ARMATURE_ACQUIRER_SLOW_MS: '300', ARMATURE_ACQUIRER_DATA_DIR: acquirerDir };
@@ -120,7 +120,10 @@ for (const [title, env, points] of [
   ['a caller that comes back gets the answer it missed', patient, ['after-ledger-commit']],
 ] as const) {
   t.test(title, { timeout: 120_000 }, async (t) => {
-    for (const [kind, point] of kinds.flatMap((kind) => points.map((point) => [kind, point] as const))) {
+    // Rolled back is as good as not yet begun, whatever was to be committed: one kind shows it.
+    const told = (kind: Kind, point: string) => point !== 'before-ledger-commit' || kind === 'capture';
+    const cases = kinds.flatMap((kind) => points.map((point) => [kind, point] as const));
+    for (const [kind, point] of cases.filter((one) => told(...one))) {
       t.test(`${kind} at payments.${point}`, async (t) => {
         await restart({ ...env, ARMATURE_CRASH_POINTS: `payments.${point}:${passes[kind]}` });
         const wish = bed.wish();

@@ -172,13 +172,14 @@ t.test('payments dies before it asked the acquirer, and the order completes', as
 
 t.test('a confirmed order whose reservation ran out before anybody came for it is undone', async (t) => {
   await restart('inventory', { ARMATURE_RESERVATION_TTL_MS: '2000', ARMATURE_EXPIRY_SWEEP_MS: '100' });
-  // It dies when it has recorded that the card is good, and with that, that the order stands.
-  const doomed = await restart('orders', { ARMATURE_CRASH_POINTS: 'saga.recorded:2' });
+  // It stands still when it has recorded that the card is good, and with that, that the order stands.
+  const orders = await restart('orders', { ARMATURE_CRASH_POINTS: 'saga.recorded:2=stop' });
+  t.teardown(() => orders.process.kill('SIGCONT'));
   const sku = await shop.stock(3n);
   const placed = await customer.orders.placeOrder(wish(sku));
-  await once(doomed.process, 'exit');
-  while ((await shop.shelf(sku)).reserved > 0n) await sleep(100);
-  await restart('orders', {});
+  for (const reserved of [1n, 0n]) while ((await shop.shelf(sku)).reserved !== reserved) await sleep(20);
+  t.match(orders.logs(), /stopped at crash point saga.recorded/);
+  orders.process.kill('SIGCONT');
   const events = await follow(customer, placed.orderId);
   t.strictSame(steps(events).slice(3), ['confirmed', 'paymentVoided', 'stockReleased', 'cancelled']);
   t.match(await customer.orders.getOrder({ orderId: placed.orderId }), { reason: 'RESERVATION_EXPIRED' });
