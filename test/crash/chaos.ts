@@ -48,7 +48,7 @@ const unarmedShare = 0.08;
 const unarmedLifeMs = { low: 0, high: 4_000 };
 /** By how many visits a service may be ahead, and how many times as often a place is passed then before it kills. */
 const aheadMost = 1;
-const aheadPasses = 40;
+const aheadPasses = 8;
 /** Places that are passed many times a second let some pass first. */
 const passesMax: Readonly<Record<string, number>> = {
   'saga.': 4,
