@@ -1,11 +1,11 @@
 import type { ConfirmChannel } from 'amqplib';
 import type { Logger } from '../telemetry/log.ts';
 import { Gauge, type Registry } from '../telemetry/metrics.ts';
+import type { Backoff } from '../waiting.ts';
 import type { HeldChannel } from './held-channel.ts';
 import { type Link, openLink } from './link.ts';
 import { type Confirmed, type OutgoingMessage, openPublisher } from './publisher.ts';
 import { boundMarker, declareEvents, eventsExchange } from './topology.ts';
-import type { Backoff } from './waiting.ts';
 
 export interface BrokerOptions {
   /** amqps://user:password@host:port/vhost?cacertfile=<file>, or amqp:// without TLS */

@@ -1,4 +1,5 @@
 import type { Tx } from '../db/tx.ts';
+import { rest } from '../waiting.ts';
 import { buryForeign, buryInTurn } from './dead-letter.ts';
 import { acknowledge, type Delivery } from './delivery.ts';
 import type { Step } from './inbox.ts';
@@ -6,7 +7,6 @@ import type { LaneAnswer } from './lanes.ts';
 import { isPermanent, postponed, reasonOf } from './retry.ts';
 import { asCall, facts, type StreamWork, settle } from './stream-work.ts';
 import { shortType } from './topology.ts';
-import { rest } from './waiting.ts';
 
 /** Decides what becomes of a delivery whose handling threw: another attempt, or a dead letter. */
 export async function fail(on: StreamWork, delivery: Delivery, error: unknown): Promise<LaneAnswer> {

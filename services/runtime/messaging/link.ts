@@ -1,8 +1,8 @@
 import { type ChannelModel, type ConfirmChannel, connect } from 'amqplib';
 import { caReader, splitCa } from '../server-trust.ts';
 import type { Logger } from '../telemetry/log.ts';
+import { type Backoff, backOff } from '../waiting.ts';
 import { type HeldChannel, holdChannel, onOwnChannel, quietly, soundAfterMs } from './held-channel.ts';
-import { type Backoff, backOff } from './waiting.ts';
 
 export interface LinkOptions {
   url: string;

@@ -24,6 +24,7 @@ import type { Database } from '../db/database.ts';
 import { dependencyUnavailable } from '../rpc/errors.ts';
 import type { Logger } from '../telemetry/log.ts';
 import type { Registry } from '../telemetry/metrics.ts';
+import { rest } from '../waiting.ts';
 import { type Audience, openAudience } from './audience.ts';
 import type { Broker } from './connection.ts';
 import { type Lease, openLease } from './lease.ts';
@@ -31,7 +32,6 @@ import { type RelayMetrics, relayMetrics } from './metrics.ts';
 import { outboxGauges } from './outbox-gauges.ts';
 import { leaseName, markPublished, publishBatch, selectPending } from './relay-batch.ts';
 import type { ExpectedQueue } from './topology.ts';
-import { rest } from './waiting.ts';
 
 export interface RelayOptions {
   db: Pick<Database, 'read'>;

@@ -1,13 +1,13 @@
 import type { ConfirmChannel, ConsumeMessage } from 'amqplib';
 import type { Call } from '../rpc/call.ts';
 import { RpcError } from '../rpc/errors.ts';
+import { within } from '../waiting.ts';
 import { type Delivery, readDelivery, type Session } from './delivery.ts';
 import { bury, refuse, wait } from './failure.ts';
 import { handleEvent, skipEvents } from './handling.ts';
 import { type Lanes, openLanes } from './lanes.ts';
 import type { StreamParts, StreamWork } from './stream-work.ts';
 import { declareEventQueue, declareService } from './topology.ts';
-import { within } from './waiting.ts';
 
 export interface RunningStream {
   /** Resolves when the queue is bound and consumed for the first time. */
