@@ -22,14 +22,12 @@ import { type AccountStore, accountStore } from './store.ts';
 import { throttle as throttleOf } from './throttle.ts';
 
 const startTimeoutMs = 25_000;
-
 const startPauseMs = 200;
 
 /** Does what a start needs of the database, as soon as that is there: the service waits for it rather than end. */
 async function onceThere<T>(
+  { background, log }: Pick<Parts<unknown>, 'background' | 'log'>,
   work: (call: Call) => Promise<T>,
-  background: Parts<unknown>['background'],
-  log: Parts<unknown>['log'],
 ): Promise<T> {
   for (;;) {
     const call = background('start', startTimeoutMs);
@@ -65,13 +63,10 @@ export async function identity({
   const accounts = accountsOf({ store, letters, artifacts, sealing });
   const failed = (error: unknown) => log.error({ err: error, at: newId() }, 'a page could not be answered');
 
-  const { bootstrapFile } = config;
-  if (bootstrapFile) {
-    await onceThere((call) => bootstrap(bootstrapFile, { db, call, store, clients, passwords }), background, log);
-  }
   const find = (userId: string) => db.read(null, (sql) => store.findOptional(sql, userId));
-  const openRing = (call: Call) =>
-    openKeyRing({
+  const ring = await onceThere({ background, log }, async (call) => {
+    if (config.bootstrapFile) await bootstrap(config.bootstrapFile, { db, call, store, clients, passwords });
+    return openKeyRing({
       db,
       sealing,
       call,
@@ -100,7 +95,7 @@ export async function identity({
         });
       },
     });
-  const ring = await onceThere(openRing, background, log);
+  });
 
   const signIn = signInOf({ db, store, passwords, throttle, stopping: stopping.signal });
   const http = await serveHttps({

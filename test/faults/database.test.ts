@@ -8,7 +8,8 @@ import { ownServers, testServers } from '../support/infra.ts';
 import { seeded } from '../support/random.ts';
 import { databaseServer } from '../support/server-faults.ts';
 import { mysqlTlsRequestBytes, openWay } from '../support/way.ts';
-import { type Outage, shopThrough } from './outage.ts';
+import { type Outage, shopThrough, stockSkus } from './outage.ts';
+import { shopServices } from './shoppers.ts';
 
 t.setTimeout(340_000);
 /** Part of the name of the only outage to be run. */
@@ -16,11 +17,9 @@ const only = process.env.ARMATURE_TEST_FAULT ?? '';
 const state = ownServers(t, 'faults-database');
 const database = databaseServer(state);
 const adminUrl = (await testServers()).servers.mysql.url;
-const way = await openWay(t, { host: new URL(adminUrl).hostname, port: Number(new URL(adminUrl).port) });
-const names = ['acquirer', 'catalog', 'inventory', 'notifications', 'orders', 'payments'];
-const shop = await openShop(t, {}, names, {}, { databaseAddress: way.address });
-const skus: string[] = [];
-while (skus.length < 8) skus.push(await shop.stock(100_000n));
+const way = await openWay(t, adminUrl);
+const shop = await openShop(t, {}, shopServices, {}, { databaseAddress: way.address });
+const skus = await stockSkus(shop);
 const seed = Number(process.env.SEED ?? Date.now() % 100_000);
 const random = seeded(seed);
 const administer = (sql: string) => withConnection(adminUrl, (connection) => connection.query(sql));
@@ -54,21 +53,14 @@ async function letIn(): Promise<void> {
   for (const connection of crowd.splice(0)) await connection.end();
 }
 
+/** Nobody can ask it, so nobody is served. */
+const unreachable = { readiness: 503, refuses: true } as const;
+const gone = { ...unreachable, lastsMs: 4_000, heal: () => database.start() };
+const silent = { ...unreachable, lastsMs: 8_000, heal: () => way.open() };
+
 const outages: Record<string, Outage> = {
-  'is stopped and started again': {
-    begin: () => database.stop(),
-    lastsMs: 4_000,
-    heal: () => database.start(),
-    readiness: 503,
-    refuses: true,
-  },
-  'is killed in the middle of commits': {
-    begin: () => database.kill(),
-    lastsMs: 4_000,
-    heal: () => database.start(),
-    readiness: 503,
-    refuses: true,
-  },
+  'is stopped and started again': { ...gone, begin: () => database.stop() },
+  'is killed in the middle of commits': { ...gone, begin: () => database.kill() },
   'can only be read': {
     begin: () => administer('set global read_only = 1'),
     lastsMs: 4_000,
@@ -87,23 +79,14 @@ const outages: Record<string, Outage> = {
     readiness: undefined,
   },
   'has no connection left': { begin: crowdOut, lastsMs: 5_000, heal: letIn, readiness: undefined },
-  'takes connections and says nothing': {
-    begin: () => way.hold(),
-    lastsMs: 8_000,
-    heal: () => way.open(),
-    readiness: 503,
-    refuses: true,
-  },
+  'takes connections and says nothing': { ...silent, begin: () => way.hold() },
   'falls silent in the middle of TLS handshakes': {
+    ...silent,
     begin: () => {
       way.hold(mysqlTlsRequestBytes);
       // So that everybody must connect anew.
       way.cut();
     },
-    lastsMs: 8_000,
-    heal: () => way.open(),
-    readiness: 503,
-    refuses: true,
   },
 };
 

@@ -4,12 +4,14 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Teardown } from './infra.ts';
 
 /**
- * A way to a server that can be made slow, or end in silence. Bytes are not looked at, so TLS goes through. Nothing
+ * A way to a server that can be made slow, be cut or closed, or end in silence. Bytes are not looked at, so TLS goes through. Nothing
  * is ever lost: what was held back arrives once the way is open again.
  */
 export interface Way {
   /** host:port to use instead of the server's own. */
   readonly address: string;
+  /** The server's URL, with that address in it. */
+  readonly url: string;
   /** How much later than it was sent what a client sends arrives; asked for each piece. In order all the same. */
   delayMs: () => number;
   /**
@@ -19,8 +21,12 @@ export interface Way {
   hold(afterBytes?: number): void;
   /** Lets pass what was held back, and all that comes. */
   open(): void;
-  /** Ends every connection. */
-  cut(): void;
+  /** Ends every connection; the number of sockets. */
+  cut(): number;
+  /** The next so many connections are ended as soon as they come; with 0 they are taken again. */
+  refuse(connections: number): void;
+  /** Connections that were refused so far. */
+  refused(): number;
   /** Clients that are connected now. */
   connections(): number;
 }
@@ -28,18 +34,29 @@ export interface Way {
 /** Client bytes until a MySQL client begins to speak TLS: its request for it. */
 export const mysqlTlsRequestBytes = 36;
 
-export async function openWay(t: Teardown, target: { host: string; port: number }): Promise<Way> {
+export async function openWay(t: Teardown, serverUrl: string): Promise<Way> {
+  const url = new URL(serverUrl);
+  const target = { host: url.hostname, port: Number(url.port) };
   const pairs = new Set<Pair>();
   let passes = Number.POSITIVE_INFINITY;
+  let toRefuse = 0;
+  let refused = 0;
   const server = createServer((client) => {
+    if (toRefuse > 0) {
+      toRefuse -= 1;
+      refused += 1;
+      return void client.destroy();
+    }
     const pair = connectPair(client, target, passes, () => way.delayMs());
     pairs.add(pair);
     pair.ended.then(() => pairs.delete(pair));
   });
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
+  url.host = `127.0.0.1:${(server.address() as AddressInfo).port}`;
   const way: Way = {
-    address: `127.0.0.1:${(server.address() as AddressInfo).port}`,
+    address: url.host,
+    url: url.href,
     delayMs: () => 0,
     hold(afterBytes = 0) {
       passes = afterBytes;
@@ -50,8 +67,14 @@ export async function openWay(t: Teardown, target: { host: string; port: number 
       for (const pair of pairs) pair.allow(passes);
     },
     cut() {
+      const sockets = 2 * pairs.size;
       for (const pair of pairs) pair.end();
+      return sockets;
     },
+    refuse(connections) {
+      toRefuse = connections;
+    },
+    refused: () => refused,
     connections: () => [...pairs].filter((pair) => !pair.client.destroyed).length,
   };
   t.teardown(() => {

@@ -149,10 +149,8 @@ t.test('a database that is away is UNAVAILABLE, not an internal error', async (t
 
 /** The database behind a way that can go silent, as an own pool of two connections sees it. */
 async function behindWay(t: Teardown, { migratorUrl }: TestDatabase) {
-  const url = new URL(migratorUrl);
-  const way = await openWay(t, { host: url.hostname, port: Number(url.port) });
-  url.host = way.address;
-  const options = { url: url.href, log: createLogger('test', 'silent'), registry: createRegistry('way') };
+  const way = await openWay(t, migratorUrl);
+  const options = { url: way.url, log: createLogger('test', 'silent'), registry: createRegistry('way') };
   const far = await openDatabase({ ...options, poolMax: 2, statementTimeoutMs: 500 });
   // Closed before the way, so that what it waits for can come.
   t.teardown(async () => {

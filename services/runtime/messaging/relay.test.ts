@@ -2,12 +2,13 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
+import { openWay } from '../../../test/support/way.ts';
 import { dependencyUnavailable } from '../rpc/errors.ts';
 import type { Broker } from './connection.ts';
 import { consume } from './consumer.ts';
 import type { CrashChild } from './crash-child.ts';
 import { openLease } from './lease.ts';
-import { cuttable, eventually, openTestbed, type Producer, type RunningConsumer, ticked, unheard } from './testbed.ts';
+import { eventually, openTestbed, type Producer, type RunningConsumer, ticked, unheard } from './testbed.ts';
 import { eventQueue, expectedQueues } from './topology.ts';
 
 t.setTimeout(120_000);
@@ -190,8 +191,8 @@ t.test('killed at', async (t) => {
 t.test('connections cut in the middle of 2,000 events', async (t) => {
   const bed = await openTestbed(t);
   const [publishing, consuming] = await Promise.all([
-    cuttable(t, bed.vhost.url('orders')),
-    cuttable(t, bed.vhost.url('notifications')),
+    openWay(t, bed.vhost.url('orders')),
+    openWay(t, bed.vhost.url('notifications')),
   ]);
   const consumer = await bed.consumer({ consumers: [recorder], url: consuming.url });
   const producer = await bed.producer({ url: publishing.url });

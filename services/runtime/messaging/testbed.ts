@@ -1,5 +1,4 @@
 /** What the tests and the bench of messaging stand on: real servers, tiny events, two services in one process. */
-import { connect as connectSocket, createServer, type Socket } from 'node:net';
 import type { EventContract, ServiceContract } from '@armature/proto/contract.ts';
 import { createDatabase, createVhost, type Teardown, type TestVirtualHost } from '../../../test/support/infra.ts';
 import { background } from '../background.ts';
@@ -205,61 +204,4 @@ export async function eventually<T>(
     if (Date.now() > until) throw new Error(`${what}: not within ${ms} ms`);
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
-}
-
-/** A way to the broker that a test can disturb. */
-export interface Way {
-  url: string;
-  /** Cuts what is connected; the number of sockets. */
-  cut(): number;
-  /** Refuses new connections, or takes them again. */
-  close(closed: boolean): void;
-  /** Lets nothing through either way, or lets it through again. */
-  silence(silent: boolean): void;
-}
-
-export async function cuttable(t: Teardown, url: string): Promise<Way> {
-  const target = new URL(url);
-  const sockets = new Set<Socket>();
-  let closed = false;
-  const server = createServer((client) => {
-    if (closed) return void client.destroy();
-    const upstream = connectSocket(Number(target.port), target.hostname);
-    join(client, upstream, sockets);
-    join(upstream, client, sockets);
-  });
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const cut = () => {
-    const count = sockets.size;
-    for (const socket of sockets) socket.destroy();
-    return count;
-  };
-  t.teardown(() => {
-    cut();
-    server.close();
-  });
-  const address = server.address();
-  if (!address || typeof address === 'string') throw new Error('no port');
-  const through = new URL(url);
-  through.host = `127.0.0.1:${address.port}`;
-  return {
-    url: through.href,
-    cut,
-    close(refuse) {
-      closed = refuse;
-    },
-    silence(silent) {
-      for (const socket of sockets) silent ? socket.pause() : socket.resume();
-    },
-  };
-}
-
-function join(one: Socket, other: Socket, sockets: Set<Socket>): void {
-  sockets.add(one);
-  one.on('data', (bytes) => other.write(bytes));
-  one.on('error', () => other.destroy());
-  one.on('close', () => {
-    sockets.delete(one);
-    other.destroy();
-  });
 }
