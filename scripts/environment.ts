@@ -3,7 +3,7 @@ import { pathToFileURL } from 'node:url';
 import { splitCa } from '@armature/runtime/server-trust.ts';
 import { certificateFiles, trustDomain } from './certificates.ts';
 import type { ServiceName } from './services.ts';
-import { password, repository, type State } from './state.ts';
+import { compileCacheOf, password, repository, type State } from './state.ts';
 
 /** Whose access tokens are taken: an issuer, and where its public keys are, a file or an https URL. */
 export interface TokenTrust {
@@ -46,7 +46,7 @@ export function serviceEnvironment(state: State, run: ServiceRun): Record<string
   const all = {
     ...fromCaller(),
     // Without it, every start strips the types of every file anew, by a compiler that stays in memory.
-    NODE_COMPILE_CACHE: join(state.dir, 'compile-cache'),
+    NODE_COMPILE_CACHE: compileCacheOf(state),
     // A quarter of Node's default for short-lived objects, and two heaps of the C library instead of one for each
     // thread: an idle service keeps some 20 MiB less of memory that only its start needed, for a little more
     // collecting under load.

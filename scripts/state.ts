@@ -40,6 +40,9 @@ export function openTestState(dir: string = runDirectory()): State {
   return { dir: made(join(made(dir), 'test')), secret: secretOf(dir) };
 }
 
+/** Where Node keeps what it has compiled of our programs, so that not every process compiles them anew. */
+export const compileCacheOf = ({ dir }: State): string => join(dir, 'compile-cache');
+
 /** The password of one account, the same at every call for the life of the state folder. */
 export function password(state: State, account: string): string {
   return createHmac('sha256', state.secret).update(account).digest('base64url').slice(0, 32);

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { testServers } from '../test/support/infra.ts';
 import { endGroup } from './processes.ts';
 import { terminalProgress } from './progress.ts';
-import { openTestState, repository } from './state.ts';
+import { compileCacheOf, openTestState, repository } from './state.ts';
 import { innerStates, runsDirectory, stopEverything } from './stop.ts';
 import { describe, type FileResult, tally } from './tally.ts';
 
@@ -50,7 +50,7 @@ async function runTap(files: string[]): Promise<number> {
     ...process.env,
     PATH: `${join(repository, 'node_modules', '.bin')}:${process.env.PATH}`,
     // What one test file has compiled, the next need not: the same as services are given.
-    NODE_COMPILE_CACHE: join(state.dir, 'compile-cache'),
+    NODE_COMPILE_CACHE: compileCacheOf(state),
   };
   tests = spawn(process.execPath, [tap, 'run', ...options, ...files], {
     cwd: repository,

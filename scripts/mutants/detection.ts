@@ -20,6 +20,7 @@ export interface Place {
 }
 
 const limitMs = 300_000;
+
 /** Runs a proof in the copy, as far as its first failure. */
 export async function detect({ file, only }: Detector, place: Place): Promise<Finding> {
   let failure: Failure | undefined;

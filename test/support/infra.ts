@@ -22,7 +22,7 @@ import { mysqlInstance } from '../../scripts/servers/mysql.ts';
 import { rabbitmqInstance } from '../../scripts/servers/rabbitmq.ts';
 import { knownServers, type Servers, startServers } from '../../scripts/servers/servers.ts';
 import { serviceNames } from '../../scripts/services.ts';
-import { openState, openTestState, type State } from '../../scripts/state.ts';
+import { compileCacheOf, openState, openTestState, type State } from '../../scripts/state.ts';
 import { runsDirectory, stopEverything } from '../../scripts/stop.ts';
 import { ensureTokenKey } from './token.ts';
 
@@ -51,9 +51,9 @@ export function ownServers(t: Teardown, name: string): State {
   const state = openState(join(runsDirectory(openTestState()), `${name}-${process.pid}`));
   own = state;
   // What the services' programs compile to is the same whatever servers they use.
-  const cache = join(openTestState().dir, 'compile-cache');
+  const cache = compileCacheOf(openTestState());
   mkdirSync(cache, { recursive: true });
-  if (!existsSync(join(state.dir, 'compile-cache'))) symlinkSync(cache, join(state.dir, 'compile-cache'));
+  if (!existsSync(compileCacheOf(state))) symlinkSync(cache, compileCacheOf(state));
   t.teardown(async () => {
     await stopEverything(state, true);
     rmSync(state.dir, { recursive: true, force: true });
