@@ -5,7 +5,7 @@ import { modelText } from '@armature/runtime/authz/enforcer.ts';
 import { policyOf } from '@armature/runtime/authz/policy.ts';
 import { type Adapter, Enforcer, FileAdapter, newEnforcer, newModelFromString, StringAdapter } from 'casbin';
 import t from 'tap';
-import { seeded } from '../../test/support/random.ts';
+import { type Random, seeded } from '../../test/support/random.ts';
 import { casbinAdapter } from './casbin-adapter.ts';
 import { openTables, seedWith } from './testbed.ts';
 
@@ -38,17 +38,15 @@ const subjects = [
 const roles = ['role:a', 'role:b', 'role:c', 'role:d'];
 const permissions = ['orders.read', 'orders.place', 'catalog.read'];
 
-const pick = <T>(from: readonly T[], next: () => number): T => from[Math.floor(next() * from.length)]!;
-
 /** Random rows that are a policy. */
-function randomPolicy(next: () => number): string {
+function randomPolicy({ pick }: Random): string {
   for (;;) {
     const rules = new Map<string, string>();
     for (let count = 0; count < 6; count += 1) {
-      const [subject, permission] = [pick([...subjects, ...roles], next), pick(permissions, next)];
-      rules.set(`${subject}, ${permission}`, `p, ${subject}, ${permission}, ${pick(['any', 'any', 'own'], next)}`);
+      const [subject, permission] = [pick([...subjects, ...roles]), pick(permissions)];
+      rules.set(`${subject}, ${permission}`, `p, ${subject}, ${permission}, ${pick(['any', 'any', 'own'])}`);
     }
-    const grants = new Set(Array.from({ length: 6 }, () => `g, ${pick(subjects, next)}, ${pick(roles, next)}`));
+    const grants = new Set(Array.from({ length: 6 }, () => `g, ${pick(subjects)}, ${pick(roles)}`));
     const text = [fixed.trim(), ...rules.values(), ...grants].join('\n');
     try {
       policyOf(text);
@@ -128,16 +126,16 @@ for (const [name, adapterOf] of Object.entries(adapters)) {
 t.test('random policies decide the same from a file and from our tables, also after changes', async (t) => {
   const seed = Number(process.env.ARMATURE_TEST_SEED ?? Date.now() % 1_000_000);
   t.comment(`seed ${seed}`);
-  const next = seeded(seed).next;
+  const random = seeded(seed);
   for (let round = 0; round < 12; round += 1) {
-    const text = randomPolicy(next);
+    const text = randomPolicy(random);
     const file = await enforcerOf(await adapters['the file adapter']!(text));
     const mine = await enforcerOf(await adapters['our adapter']!(text));
     t.strictSame(await rowsOf(mine), await rowsOf(file), `rows of round ${round}, seed ${seed}`);
     t.strictSame(await decisionsOf(mine), await decisionsOf(file), `decisions of round ${round}, seed ${seed}`);
 
     const removed = text.split('\n').filter((row) => row.startsWith('g, ') && !/root|door/.test(row));
-    const victim = pick(removed, next).split(', ').slice(1);
+    const victim = random.pick(removed).split(', ').slice(1);
     for (const enforcer of [file, mine]) {
       await enforcer.removeGroupingPolicy(...victim);
       await enforcer.removeFilteredPolicy(1, 'orders.place');

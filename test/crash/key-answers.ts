@@ -1,11 +1,10 @@
 // What keys were answered, and whether the tables have just that to show.
-import { setTimeout as sleep } from 'node:timers/promises';
 import { RpcError } from '@armature/runtime';
 import type { World } from '../../scripts/verify/world.ts';
 import type { Random } from '../support/random.ts';
+import { callTimeoutMs, isUnclear, untilClear } from './asking.ts';
 import type { KeyRequest, Kind, Kinds } from './key-requests.ts';
 import type { CrashMesh } from './mesh.ts';
-import { callTimeoutMs, patienceMs, unclear } from './workload.ts';
 
 /** The first answer of a key, and who has given it and those after it. */
 export interface Answered {
@@ -49,18 +48,15 @@ export function openAnswerBook(mesh: Pick<CrashMesh, 'victim'>, kinds: Kinds, ra
     problems,
     async send(request) {
       const { id, kind, message } = request;
-      const deadline = performance.now() + patienceMs;
-      for (let attempt = 1; ; attempt += 1) {
-        try {
-          const bytes = await kinds[kind].send(message, callTimeoutMs);
-          return keep(request, `OK ${bytes.toString('hex')}`, bytes, 'OK');
-        } catch (error) {
-          if (!(error instanceof RpcError)) throw error;
-          if (!unclear.includes(error.code)) return keep(request, refusalText(error), null, error.reason);
-          count(retries, `${kind} ${error.code}`);
-          if (performance.now() > deadline) return void problems.push(`${kind} ${id} has no answer: ${error.code}`);
-          await sleep(Math.min(50 * attempt, 500) * (0.5 + random.next()));
-        }
+      const again = ({ code }: RpcError) => count(retries, `${kind} ${code}`);
+      try {
+        const bytes = await untilClear(random, 50, () => kinds[kind].send(message, callTimeoutMs), again);
+        keep(request, `OK ${bytes.toString('hex')}`, bytes, 'OK');
+      } catch (error) {
+        if (!(error instanceof RpcError)) throw error;
+        if (!isUnclear(error)) return keep(request, refusalText(error), null, error.reason);
+        again(error);
+        problems.push(`${kind} ${id} has no answer: ${error.code}`);
       }
     },
     of: (id) => first.get(id),

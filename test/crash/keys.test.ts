@@ -57,7 +57,8 @@ t.test('whatever is not one effect is found', async (t) => {
     const kinds = kindsAnswering(bytes);
     const book = openAnswerBook(mesh, kinds, seeded(1));
     await book.send(request);
-    const query = async (sql: string) => [...(sql === 'movements' ? movements : answers)] as any[];
+    const query = async <Row>(sql: string) =>
+      (sql === 'movements' ? movements : answers) as readonly unknown[] as Row[];
     const found = await effectsContradicting({ query }, kinds, [request], book);
     t.equal(found.length, expected.length, `${name}: ${found}`);
     t.match(found, [...expected], name);

@@ -8,6 +8,7 @@ import type { Teardown } from '../support/infra.ts';
 import type { Random } from '../support/random.ts';
 import { workloadCertificate } from '../support/service.ts';
 import { type AnswerLog, type OrderNote, openAnswerLog, type Story } from './answers.ts';
+import { callTimeoutMs, untilClear } from './asking.ts';
 import type { CrashMesh } from './mesh.ts';
 
 /** How often each kind of order is placed, out of their sum. */
@@ -45,12 +46,6 @@ const cards: Partial<Record<Story, string>> = {
   'webhook before the answer': 'card_webhook_before_answer',
 };
 
-/** What says nothing about whether the request was carried out: it has to be asked again, under the same id. */
-export const unclear = ['UNAVAILABLE', 'DEADLINE_EXCEEDED', 'RESOURCE_EXHAUSTED', 'ABORTED', 'CANCELLED'];
-export const callTimeoutMs = 6_000;
-/** A request without a clear answer for so long is given up, and counts as a fault. */
-export const patienceMs = 120_000;
-
 export interface Workload {
   readonly answers: AnswerLog;
   /** Places orders, so many customers at once, until `until` is over; resolves when every customer has every answer. */
@@ -76,18 +71,14 @@ export async function openWorkload(t: Teardown, mesh: CrashMesh, random: Random)
 
   /** Asks until there is a clear answer, and writes down what it was. */
   async function insist<T>(what: string, act: () => Promise<T>): Promise<T> {
-    const deadline = performance.now() + patienceMs;
-    for (let attempt = 1; ; attempt++) {
-      try {
-        const answer = await act();
-        answers.answered(what, 'OK');
-        return answer;
-      } catch (error) {
-        const code = error instanceof RpcError ? error.code : String(error);
-        answers.answered(what, code);
-        if (!unclear.includes(code) || performance.now() > deadline) throw error;
-        await sleep(Math.min(100 * attempt, 1_000) * (0.5 + random.next()));
-      }
+    const answered = (error: unknown) => answers.answered(what, error instanceof RpcError ? error.code : String(error));
+    try {
+      const answer = await untilClear(random, 100, act, answered);
+      answers.answered(what, 'OK');
+      return answer;
+    } catch (error) {
+      answered(error);
+      throw error;
     }
   }
 

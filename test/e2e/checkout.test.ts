@@ -9,7 +9,7 @@ import type { RpcError } from '@armature/runtime';
 import t from 'tap';
 import { acquirerLog } from '../../services/payments/books.ts';
 import { refusal } from '../support/refusal.ts';
-import { type RunningService, startService } from '../support/service.ts';
+import { peersOf, type RunningService, startService } from '../support/service.ts';
 import { lawsOf } from './laws.ts';
 import { buy, follow, openShop, stateName, wish } from './shop.ts';
 
@@ -140,7 +140,7 @@ t.test('a card processor that fails half-way charges once', async (t) => {
 async function restart(name: string, env: Record<string, string>): Promise<RunningService> {
   const { database, vhost, grpc, http, stop } = shop.service(name);
   await stop();
-  const peers = Object.fromEntries(Object.values(shop.mesh).map((one) => [one.name, one.grpc]));
+  const peers = peersOf(shop.mesh);
   const places = name === 'payments' ? { grpc, http } : { grpc };
   const started = await startService(t, name, { database, vhost, ...places, acquirerUrl: acquirer, peers, env });
   shop.mesh[name] = started;

@@ -19,6 +19,7 @@ import {
   placeMany,
   progressOf,
   residentMib,
+  shopServices,
   tallyOf,
 } from './shoppers.ts';
 
@@ -31,8 +32,7 @@ const growthMaxMib = 64;
 
 t.setTimeout(280_000);
 const state = ownServers(t, 'faults-broker');
-const names = ['acquirer', 'catalog', 'inventory', 'notifications', 'orders', 'payments'];
-const shop = await openShop(t, {}, names);
+const shop = await openShop(t, {}, shopServices);
 const world = await worldOf(t, shop);
 const lawsHold = await lawsOf(t, shop);
 const broker = brokerServer(state);
@@ -41,7 +41,7 @@ const observed = await observeEvents(vhost);
 /** What is started within a test lives until the last one ends. */
 const teardown = { teardown: (undo: () => unknown) => t.teardown(undo) };
 const sku = await shop.stock(1_000_000n);
-const publishers = () => names.filter((name) => name !== 'acquirer').map((name) => shop.service(name));
+const publishers = () => shopServices.filter((name) => name !== 'acquirer').map((name) => shop.service(name));
 
 const ids = (answers: readonly Answer[]) => answers.map(({ orderId }) => orderId);
 

@@ -8,7 +8,7 @@ import { withConnection } from '../../scripts/provision.ts';
 import { lawsOf } from '../e2e/laws.ts';
 import { buy, follow, openShop, stateName, wish } from '../e2e/shop.ts';
 import { refusal } from '../support/refusal.ts';
-import { developerCredentials, startService, token } from '../support/service.ts';
+import { developerCredentials, peersOf, startService, token } from '../support/service.ts';
 
 t.setTimeout(180_000);
 const hourMs = 3_600_000;
@@ -50,7 +50,7 @@ t.test('an hour ahead and an hour behind', async (t) => {
 
   // Beside it, on the same schema, one with the right time: it sees what the first wrote as of the future.
   const first = shop.service('orders');
-  const peers = Object.fromEntries(Object.values(shop.mesh).map(({ name, grpc }) => [name, grpc]));
+  const peers = peersOf(shop.mesh);
   const second = await startService(t, 'orders', { database: first.database!, vhost: first.vhost!, peers });
   const right = { orders: ordersAt(second.grpc, await token('ada')) };
   const placed: string[] = [];

@@ -7,8 +7,8 @@ import { openShop } from '../e2e/shop.ts';
 import { ownServers } from '../support/infra.ts';
 import { databaseServer } from '../support/server-faults.ts';
 import { smallDisk, whyNoMounts } from '../support/small-disk.ts';
-import { shopThrough } from './outage.ts';
-import { eventually } from './shoppers.ts';
+import { shopThrough, stockSkus } from './outage.ts';
+import { eventually, shopServices } from './shoppers.ts';
 
 t.setTimeout(200_000);
 /** More than a new database and a few thousand orders take. */
@@ -20,10 +20,8 @@ t.test("the database's disk is full", { skip: lacking ?? false }, async (t) => {
   const state = ownServers(t, 'faults-disk');
   symlinkSync(disk.dir, join(state.dir, 'mysql'));
   const database = databaseServer(state);
-  const shop = await openShop(t, {}, ['acquirer', 'catalog', 'inventory', 'notifications', 'orders', 'payments']);
-  const skus: string[] = [];
-  while (skus.length < 8) skus.push(await shop.stock(100_000n));
-  await shopThrough(t, shop, skus, {
+  const shop = await openShop(t, {}, shopServices);
+  await shopThrough(t, shop, await stockSkus(shop), {
     async begin(shoppers) {
       disk.fill();
       // Rows go on fitting where tables have room; the server refuses (1114) when one has to grow.

@@ -28,6 +28,13 @@ export interface Outage {
   refuses?: true;
 }
 
+/** Enough of several things that shoppers do not wait for each other. */
+export async function stockSkus({ stock }: Pick<Shop, 'stock'>): Promise<string[]> {
+  const skus: string[] = [];
+  while (skus.length < 8) skus.push(await stock(100_000n));
+  return skus;
+}
+
 /** What may be answered instead of OK: all of it says that the same may be asked again. */
 const retryable = /^(OK|UNAVAILABLE|DEADLINE_EXCEEDED|RESOURCE_EXHAUSTED|ABORTED)/;
 /** The deadline of PlaceOrder, and what this machine may need to notice it. */

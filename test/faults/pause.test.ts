@@ -6,16 +6,15 @@ import { ordersClient } from '@armature/clients';
 import t, { type Test as Tap } from 'tap';
 import { lawsOf, worldOf } from '../e2e/laws.ts';
 import { follow, openShop } from '../e2e/shop.ts';
-import { developerCredentials, type RunningService, startService, token } from '../support/service.ts';
+import { developerCredentials, peersOf, type RunningService, startService, token } from '../support/service.ts';
 import { observeEvents, outOfOrder } from './observer.ts';
-import { eventually, metric, placeOnce } from './shoppers.ts';
+import { eventually, metric, placeOnce, shopServices } from './shoppers.ts';
 
 t.setTimeout(240_000);
 /** Twice the lease of a saga, thrice that of a relay. */
 const pausedMs = 30_000;
-const names = ['acquirer', 'catalog', 'inventory', 'notifications', 'orders', 'payments'];
 /** The first orders of a mesh relays its events; it is stopped when a batch is on its way, and nothing marked. */
-const shop = await openShop(t, { orders: { ARMATURE_CRASH_POINTS: 'relay.published=stop' } }, names);
+const shop = await openShop(t, { orders: { ARMATURE_CRASH_POINTS: 'relay.published=stop' } }, shopServices);
 const relaying = shop.service('orders');
 const world = await worldOf(t, shop);
 const lawsHold = await lawsOf(t, shop);
@@ -26,7 +25,7 @@ const bearer = await token('ada');
 
 /** Another process of orders, on the same schema; `points` is where it stops. */
 async function another(points: string) {
-  const peers = Object.fromEntries(Object.values(shop.mesh).map(({ name, grpc }) => [name, grpc]));
+  const peers = peersOf(shop.mesh);
   const { database, vhost } = relaying;
   const env = { ARMATURE_CRASH_POINTS: points };
   const service = await startService(t, 'orders', { database: database!, vhost: vhost!, peers, env });

@@ -5,6 +5,9 @@ import type { World } from '../../scripts/verify/world.ts';
 import { type Counter, wish } from '../e2e/shop.ts';
 import type { RunningService } from '../support/service.ts';
 
+/** Those without which nobody can shop; access and identity only where a test is about them. */
+export const shopServices = ['acquirer', 'catalog', 'inventory', 'notifications', 'orders', 'payments'];
+
 /** What one call of PlaceOrder was answered with. `code` is OK or that of a refusal. */
 export interface Answer {
   code: string;

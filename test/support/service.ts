@@ -135,6 +135,10 @@ export async function startService(t: Teardown, name: string, options: StartOpti
 
 export type Mesh = Record<string, RunningService>;
 
+/** Where each service of a mesh answers gRPC, for one that is started beside them. */
+export const peersOf = (mesh: Mesh): Record<string, string> =>
+  Object.fromEntries(Object.values(mesh).map(({ name, grpc }) => [name, grpc]));
+
 export interface MeshOptions {
   /**
    * Whether services take the tokens of the mesh's own identity, which then is one of its services, instead of the

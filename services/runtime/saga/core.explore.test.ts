@@ -1,16 +1,8 @@
 import t from 'tap';
-import { advance, type CoreStep, commandOf, type State } from './core.ts';
+import { advance, commandOf, type State } from './core.ts';
 import { type CoreDefinition, explore } from './exploration.ts';
+import { step } from './purchase-testbed.ts';
 
-const step = (name: string, more: Partial<CoreStep> = {}): CoreStep => ({
-  name,
-  local: false,
-  pivot: false,
-  queryable: true,
-  compensable: true,
-  compensateAbsent: true,
-  ...more,
-});
 const onward = { compensable: false, compensateAbsent: false };
 const local = { local: true, queryable: false, ...onward };
 const limits = { attemptsMax: 3, backoff: { firstMs: 1, maxMs: 4 } };

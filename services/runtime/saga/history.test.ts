@@ -1,37 +1,12 @@
 import t from 'tap';
-import { advance, begin, type CoreDefinition, type CoreStep, type Input, type State } from './core.ts';
-import { describeDivergence, divergences, type History, type HistoryEntry, recordingOf } from './history.ts';
+import { begin, type CoreDefinition, type CoreStep } from './core.ts';
+import { describeDivergence, divergences, type History, recordingOf } from './history.ts';
+import { type Answer, purchase as definition, done, lost, no, played, undone } from './purchase-testbed.ts';
 
-const step = (name: string, more: Partial<CoreStep> = {}): CoreStep => ({
-  ...{ name, local: false, pivot: false, queryable: true, compensable: true, compensateAbsent: true },
-  ...more,
-});
-const definition: CoreDefinition = {
-  name: 'purchase',
-  steps: [step('reserve'), step('authorize'), step('confirm', { local: true, pivot: true, queryable: false })],
-  limits: { attemptsMax: 6, backoff: { firstMs: 50, maxMs: 400 } },
-};
-
-/** Plays inputs as the engine does, and keeps what its log would. */
-function played(name: string, inputs: readonly ((epoch: number) => Input)[]): History & { state: State } {
-  let state = begin();
-  const entries: HistoryEntry[] = inputs.map((make) => {
-    const input = make(state.epoch);
-    const entry = { step: definition.steps[state.step]!.name, kind: state.phase, attempt: state.attempt, input };
-    state = advance(definition, state, input).state;
-    return entry;
-  });
-  return { name, saga: 'purchase', entries, state };
-}
-
-const done = (epoch: number): Input => ({ kind: 'done', epoch });
-const lost = (epoch: number): Input => ({ kind: 'unknown', epoch, detail: 'ada@example.com hung up' });
-const no = (epoch: number): Input => ({ kind: 'rejected', epoch, reason: 'DECLINED', detail: 'card_declined' });
-const away = (epoch: number): Input => ({
+const away: Answer = (epoch) => ({
   ...{ kind: 'uncompensated', epoch, permanent: false, reason: '' },
   detail: 'inventory is away',
 });
-const undone = (epoch: number): Input => ({ kind: 'compensated', epoch });
 
 const histories = [
   played('completed', [done, done, done]),

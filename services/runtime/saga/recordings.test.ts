@@ -1,42 +1,17 @@
 import t from 'tap';
-import { advance, begin, type CoreDefinition, type CoreStep, type Input, type State } from './core.ts';
-import { divergences, type History, type HistoryEntry } from './history.ts';
+import { divergences } from './history.ts';
+import { type Answer, purchase as definition, done, lost, played, undone } from './purchase-testbed.ts';
 import { readRecordings, representatives, writeRecordings } from './recordings.ts';
 
-const step = (name: string, more: Partial<CoreStep> = {}): CoreStep => ({
-  ...{ name, local: false, pivot: false, queryable: true, compensable: true, compensateAbsent: true },
-  ...more,
-});
-const definition: CoreDefinition = {
-  name: 'purchase',
-  steps: [step('reserve'), step('authorize'), step('confirm', { local: true, pivot: true, queryable: false })],
-  limits: { attemptsMax: 6, backoff: { firstMs: 50, maxMs: 400 } },
-};
-
-type Answer = 'done' | 'unknown' | 'rejected' | 'compensated';
-
-/** Plays answers as the engine does, and keeps what its log would. */
-function played(name: string, ...answers: readonly Answer[]): History & { state: State } {
-  let state = begin();
-  const entries: HistoryEntry[] = answers.map((kind) => {
-    const said =
-      kind === 'unknown' ? { detail: 'ada hung up' } : kind === 'rejected' ? { reason: 'NO', detail: 'ada' } : {};
-    const input = { kind, epoch: state.epoch, ...said } as Input;
-    const entry = { step: definition.steps[state.step]!.name, kind: state.phase, attempt: state.attempt, input };
-    state = advance(definition, state, input).state;
-    return entry;
-  });
-  return { name, saga: 'purchase', entries, state };
-}
-
+const no: Answer = (epoch) => ({ kind: 'rejected', epoch, reason: 'NO', detail: 'ada' });
 const histories = [
-  played('a', 'done', 'unknown', 'unknown', 'unknown', 'done', 'done'),
-  played('b', 'done', 'done', 'done'),
-  played('c', 'done', 'unknown', 'done', 'done'),
-  played('d', 'done', 'rejected', 'compensated'),
-  played('e', 'done', 'done', 'done'),
-  played('f', 'done', 'unknown', 'unknown', 'done', 'done'),
-  played('under way', 'unknown'),
+  played('a', [done, lost, lost, lost, done, done]),
+  played('b', [done, done, done]),
+  played('c', [done, lost, done, done]),
+  played('d', [done, no, undone]),
+  played('e', [done, done, done]),
+  played('f', [done, lost, lost, done, done]),
+  played('under way', [lost]),
 ];
 
 t.test('the shortest of those that show something is kept, and named after what it shows', async (t) => {

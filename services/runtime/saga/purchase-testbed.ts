@@ -1,0 +1,34 @@
+import { advance, begin, type CoreDefinition, type CoreStep, type Input, type State } from './core.ts';
+import type { History, HistoryEntry } from './history.ts';
+
+/** A remote step that can be asked and undone, unless told otherwise. */
+export const step = (name: string, more: Partial<CoreStep> = {}): CoreStep => ({
+  ...{ name, local: false, pivot: false, queryable: true, compensable: true, compensateAbsent: true },
+  ...more,
+});
+
+export const purchase: CoreDefinition = {
+  name: 'purchase',
+  steps: [step('reserve'), step('authorize'), step('confirm', { local: true, pivot: true, queryable: false })],
+  limits: { attemptsMax: 6, backoff: { firstMs: 50, maxMs: 400 } },
+};
+
+/** An answer to whatever is due, once its epoch is known. */
+export type Answer = (epoch: number) => Input;
+
+/** Plays answers to a purchase as the engine does, and keeps what its log would. */
+export function played(name: string, answers: readonly Answer[]): History & { state: State } {
+  let state = begin();
+  const entries: HistoryEntry[] = answers.map((answer) => {
+    const input = answer(state.epoch);
+    const entry = { step: purchase.steps[state.step]!.name, kind: state.phase, attempt: state.attempt, input };
+    state = advance(purchase, state, input).state;
+    return entry;
+  });
+  return { name, saga: purchase.name, entries, state };
+}
+
+export const done: Answer = (epoch) => ({ kind: 'done', epoch });
+export const lost: Answer = (epoch) => ({ kind: 'unknown', epoch, detail: 'ada@example.com hung up' });
+export const no: Answer = (epoch) => ({ kind: 'rejected', epoch, reason: 'DECLINED', detail: 'card_declined' });
+export const undone: Answer = (epoch) => ({ kind: 'compensated', epoch });
