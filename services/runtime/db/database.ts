@@ -119,7 +119,8 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
   const { url, driverOptions } = driverUrl(options.url);
   const statementTimeoutMs = options.statementTimeoutMs ?? 10_000;
   let statements = 0;
-  const orm = await MikroORM.init({
+  // Not by init(), which loads whatever of the ORM's own extensions is installed: migrations, for serving processes.
+  const orm = new MikroORM({
     clientUrl: url,
     entities: [...(options.entities ?? [])],
     discovery: { warnWhenNoEntities: false },
