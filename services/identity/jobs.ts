@@ -7,7 +7,7 @@ import { mailToken } from './mail-token.ts';
 import type { Sealing } from './sealing.ts';
 
 /** Longer than the transport's own limits, shorter than the lease. */
-const attemptTimeoutMs = 30_000;
+const attemptTimeoutMs = 25_000;
 /** How often due letters are looked for when there were none. */
 const pollMs = 250;
 

@@ -4,7 +4,7 @@ import type { Letter, LetterKind, LetterState } from './letter.ts';
 import type { MailPurpose } from './mail-token.ts';
 
 /** A sender that has not reported within this is taken for dead. */
-const leaseSeconds = 60;
+const leaseSeconds = 30;
 const leaseBatch = 10;
 /** No more mails go to one address within an hour, whoever asks for them. */
 const perHourMax = 6;

@@ -7,7 +7,7 @@ import { render } from './receipt.ts';
 import type { DeliveryStore, LeasedDelivery } from './store.ts';
 
 /** Longer than the transport's own limits, shorter than the lease. */
-const attemptTimeoutMs = 30_000;
+const attemptTimeoutMs = 25_000;
 /** How often due deliveries are looked for when there were none. */
 const pollMs = 250;
 

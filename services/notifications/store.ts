@@ -3,7 +3,7 @@ import type { Delivery, MailData, State, Template } from './delivery.ts';
 import { deliveryInProgress, deliveryNotFound } from './errors.ts';
 
 /** A sender that has not reported within this is taken for dead. */
-const leaseSeconds = 60;
+const leaseSeconds = 30;
 const leaseBatch = 20;
 
 /** A delivery together with the token that proves the lease. */
