@@ -44,11 +44,13 @@ export interface Chaos extends Witness {
 const armedLifeMs = { low: 12_000, high: 16_000 };
 const rareLifeMs = { low: 20_000, high: 25_000 };
 /** Every so often a process is not armed, and killed at any moment of its life. */
-const unarmedShare = 0.08;
+const unarmedShare = 0.05;
+/** Some do not live to see that they are ready. */
+const stillbornShare = 0.02;
 const unarmedLifeMs = { low: 0, high: 4_000 };
-/** By how many visits a service may be ahead, and how many times as often a place is passed then before it kills. */
+/** By how many visits a place may be ahead; for each of them it is then passed so many times as often before it kills. */
 const aheadMost = 1;
-const aheadPasses = 8;
+const aheadPasses = 4;
 /** Places that are passed many times a second let some pass first. */
 const passesMax: Readonly<Record<string, number>> = {
   'saga.': 4,
@@ -96,8 +98,9 @@ export function chaos(options: ChaosOptions): Chaos {
     if (!point) return { low: durationMs / 6, high: durationMs / 2 };
     if (random.next() < unarmedShare) return unarmedLifeMs;
     const [, most = 1] = Object.entries(passes).find(([prefix]) => point.startsWith(prefix)) ?? [];
-    const ahead = visits.get(point)! > Math.min(...visits.values()) + aheadMost;
-    victim.arm(`${point}:${random.between(1, most) * (ahead ? aheadPasses : 1)}`);
+    const lead = visits.get(point)! - Math.min(...visits.values());
+    const ahead = lead > aheadMost;
+    victim.arm(`${point}:${random.between(1, most) * (ahead ? aheadPasses * lead : 1)}`);
     return ahead || /^(relay|sweep|payments\.webhook)/.test(point) ? rareLifeMs : armedLifeMs;
   };
   const live = (victim: Victim, life: { low: number; high: number }) =>
@@ -114,8 +117,7 @@ export function chaos(options: ChaosOptions): Chaos {
       if (!signal) return;
       later(victim, random.between(0, 300), () => {
         victim.revive();
-        // Some do not live to see that they are ready.
-        if (random.next() < 0.04) later(victim, random.between(100, 1_500), () => victim.kill());
+        if (random.next() < stillbornShare) later(victim, random.between(100, 1_500), () => victim.kill());
       });
     },
     ready(victim) {

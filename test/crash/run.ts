@@ -76,10 +76,11 @@ export async function crash(t: Teardown, options: CrashOptions): Promise<CrashRe
   const healedAt = performance.now();
   await working;
   clearInterval(progress);
-  const { cleanAfterMs, violations } = await settle(mesh, healedAt, async (world) => [
+  const contradictions = async (world: World) => [
     ...(await workload.answers.contradictions(world)),
     ...(await sagasDiverging(world)),
-  ]);
+  ];
+  const { cleanAfterMs, violations } = await settle(mesh, healedAt, contradictions, say);
   if (record && violations.length === 0) say(`recorded ${JSON.stringify(await mesh.world(recordSagas))}`);
   const { orders, answers } = await mesh.world(async (world) => ({
     orders: await workload.answers.outcomes(world),
@@ -111,8 +112,9 @@ export async function settle(
   mesh: CrashMesh,
   since: number,
   contradictions: (world: World) => Promise<string[]>,
+  say: (line: string) => void = () => undefined,
 ): Promise<Pick<CrashReport, 'cleanAfterMs' | 'violations'>> {
-  for (;;) {
+  for (let told = ''; ; ) {
     const violations = await mesh.world(async (world) => [
       ...broken(await verify(world)),
       ...(await contradictions(world)),
@@ -121,6 +123,10 @@ export async function settle(
     if (violations.length === 0) return { cleanAfterMs: sinceMs, violations };
     if (sinceMs > cleanWithinMs)
       return { cleanAfterMs: null, violations: [...violations, ...(await unfinished(mesh))] };
+    // What holds it up is worth knowing even where it comes right in time.
+    const first = violations[0]!.slice(0, 300);
+    if (first !== told) say(`not clean yet, ${violations.length} violations, first ${first}`);
+    told = first;
     await sleep(500);
   }
 }
