@@ -8,11 +8,11 @@ import type { Scratch } from './scratch.ts';
 export interface Verdict {
   readonly mutation: Mutation;
   readonly kind: 'caught' | 'survived' | 'broken';
-  /** The proof that failed, or that could not run. */
+  /** The proof that failed, survived, or could not run. */
   readonly by: string;
   /** What failed first, by its name. */
   readonly evidence: string;
-  /** Of the proofs that were run; compiling is not among them. */
+  /** Of the proof; compiling is not among them. */
   readonly seconds: number;
 }
 
@@ -24,8 +24,7 @@ export interface Trial {
 
 /** The proofs of these mutations, each once. */
 export function detectorsOf(mutations: readonly Mutation[]): Detector[] {
-  const all = mutations.flatMap(({ caughtBy }) => caughtBy.map(({ detector }) => detector));
-  return [...new Map(all.map((detector) => [nameOf(detector), detector])).values()];
+  return [...new Map(mutations.map(({ caughtBy: { detector } }) => [nameOf(detector), detector])).values()];
 }
 
 /** Throws unless every proof holds for what is in the copy now: a proof that always fails catches anything. */
@@ -39,7 +38,7 @@ export async function mustHold(trial: Trial, detectors: readonly Detector[]): Pr
   }
 }
 
-/** Makes the mistake, runs its proofs until one notices, and takes it back. */
+/** Makes the mistake, runs its proof, and takes it back. */
 export async function tryMutation(trial: Trial, mutation: Mutation): Promise<Verdict> {
   let since = performance.now();
   const verdict = (kind: Verdict['kind'], by: string, evidence: string): Verdict => {
@@ -50,13 +49,12 @@ export async function tryMutation(trial: Trial, mutation: Mutation): Promise<Ver
     const fault = await compileFault(trial.place);
     if (fault) return verdict('broken', 'types', fault);
     since = performance.now();
-    for (const { detector, says } of mutation.caughtBy) {
-      const finding = await detect(detector, trial.place);
-      if (finding.kind === 'holds') continue;
-      if (caught(finding, says)) return verdict('caught', nameOf(detector), finding.first);
-      return verdict('broken', nameOf(detector), finding.text);
-    }
-    return verdict('survived', mutation.caughtBy.map(({ detector }) => nameOf(detector)).join(', '), '');
+    const { detector, says } = mutation.caughtBy;
+    const finding = await detect(detector, trial.place);
+    if (finding.kind === 'holds') return verdict('survived', nameOf(detector), '');
+    return caught(finding, says)
+      ? verdict('caught', nameOf(detector), finding.first)
+      : verdict('broken', nameOf(detector), finding.text);
   } finally {
     trial.scratch.restore();
   }
