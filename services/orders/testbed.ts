@@ -1,9 +1,9 @@
 import type { CoreDefinition } from '@armature/runtime/saga/core.ts';
-import { checkoutSagas } from './saga.ts';
+import { type CheckoutSagas, checkoutSagas } from './saga.ts';
 import { orderStore } from './store.ts';
 
-/** The sagas of orders as the service defines them, to be looked at: their steps have nobody to call. */
-export function sagaDefinitions(): CoreDefinition[] {
+/** The sagas of orders as the service defines them, to be started or looked at: their steps have nobody to call. */
+export function idleSagas(store = orderStore()): CheckoutSagas {
   const nobody = new Proxy(
     {},
     {
@@ -13,6 +13,8 @@ export function sagaDefinitions(): CoreDefinition[] {
     },
   );
   const config = { inventory: [], payments: [], checkoutLimitMs: 120_000 };
-  const { definitions } = checkoutSagas({ config, connect: () => nobody as never, store: orderStore() });
-  return definitions.map(({ core }) => core);
+  return checkoutSagas({ config, connect: () => nobody as never, store });
 }
+
+/** What those sagas are made of. */
+export const sagaDefinitions = (): CoreDefinition[] => idleSagas().definitions.map(({ core }) => core);

@@ -169,6 +169,11 @@ export const runtimeVariables = {
     'how long a process that died keeps others of its service from publishing events',
     { min: 1_000, max: 60_000, fallback: 10_000 },
   ),
+  sagaPollMs: integer('ARMATURE_SAGA_POLL_MS', 'how often sagas are looked for that nobody announced, milliseconds', {
+    min: 10,
+    max: 60_000,
+    fallback: 500,
+  }),
   tlsCertFile: text('ARMATURE_TLS_CERT_FILE', 'certificate of this workload, PEM'),
   tlsKeyFile: text('ARMATURE_TLS_KEY_FILE', 'its private key, PEM'),
   tlsCaFile: text('ARMATURE_TLS_CA_FILE', 'certificates of the authorities to trust, PEM'),

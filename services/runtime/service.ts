@@ -130,7 +130,10 @@ export async function startService<S extends ConfigSpec & typeof runtimeVariable
       return authorize({ permission, owner: null, audit: false }, decide, decisions, denials);
     },
   });
-  const sagas = startSagaWorker({ db, definitions: built.sagas ?? [], log, registry, background: open });
+  const sagas = startSagaWorker({
+    ...{ db, definitions: built.sagas ?? [], log, registry, background: open },
+    pollMs: config.sagaPollMs,
+  });
   const sweepers = startSweepers(
     [...(built.sweepers ?? []), ...chores(db, messaging), ...authority.sweepers],
     open,

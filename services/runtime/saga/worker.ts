@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { type Background, pause } from '../background.ts';
 import type { Database } from '../db/database.ts';
+import { passLast } from '../race-gate.ts';
 import { type Code, RpcError } from '../rpc/errors.ts';
 import type { Logger } from '../telemetry/log.ts';
 import type { Registry } from '../telemetry/metrics.ts';
@@ -89,6 +90,7 @@ export function startSagaWorker(given: SagaWorkerOptions): SagaWorker {
       .finally(() => {
         held.delete(ending);
         worker.metrics.held.set(held.size);
+        passLast(`saga ${definition.name} left`);
         // Not for every saga that ends: taking several at once costs one transaction.
         if (full && held.size <= options.sagasMax * 0.75) wake();
       });
