@@ -4,7 +4,7 @@ import { openCall, silentLog } from '@armature/runtime/rpc/call.ts';
 import { childTrace } from '@armature/runtime/telemetry/trace.ts';
 import type { Choose, Exploration, Step } from './explorer.ts';
 import { explore, written } from './explorer.ts';
-import type { Actor, Points, Result } from './race.ts';
+import type { Actor, Points, Races, Result } from './race.ts';
 
 /** Everything is explored without leaving out what comes to the same; it takes some ten times as long. */
 export const full = process.env.ARMATURE_RACES_DEPTH === 'full';
@@ -41,10 +41,8 @@ export interface CaseReport extends Exploration {
   readonly seconds: number;
 }
 
-type Race = (actors: readonly Actor[], points: Points, choose: Choose) => Promise<Result>;
-
 /** What a request is told while another one is at work on the same thing. */
-const comeBack = 'CONTENTION';
+export const comeBack = 'CONTENTION';
 const runsMax = 20_000;
 const violationsShown = 5;
 
@@ -52,7 +50,7 @@ const violationsShown = 5;
 const outside = (step: Step) => step.label.startsWith('ask ');
 const independent = (one: Step, other: Step) => !full && outside(one) !== outside(other);
 
-export async function exploreCase<Rows>(race: Race, one: RaceCase<Rows>): Promise<CaseReport> {
+export async function exploreCase<Rows>(race: Races['race'], one: RaceCase<Rows>): Promise<CaseReport> {
   const begin = performance.now();
   const outcomes = new Map<string, number>();
   const violations: string[] = [];
@@ -169,13 +167,13 @@ function closeCalls(): void {
   opened.clear();
 }
 
-/** "ok", or the reason of the refusal; anything but a refusal is thrown on. */
+/** "ok", or the reason of the refusal; anything but a refusal is thrown on, as is what the service has not foreseen. */
 export async function answerOf(sent: Promise<unknown>): Promise<string> {
   try {
     await sent;
     return 'ok';
   } catch (error) {
-    if (error instanceof RpcError && error.reason !== '') return error.reason;
+    if (error instanceof RpcError && error.reason !== '' && error.code !== 'INTERNAL') return error.reason;
     throw error;
   }
 }

@@ -14,8 +14,8 @@ export interface Waiting extends Arrival {
 export interface Gatekeeper {
   /** What services are given to be held back here. */
   readonly env: Record<string, string>;
-  /** Who decides about arrivals; everybody goes on while nobody does. */
-  watch(watcher: ((arrival: Waiting) => void) | null): void;
+  /** Who decides about arrivals from now on; before anybody does, everybody goes on. */
+  watch(watcher: (arrival: Waiting) => void): void;
   /** Lets everybody go on for good, so that services can be stopped. */
   open(): void;
 }

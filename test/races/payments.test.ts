@@ -1,16 +1,22 @@
 // Requests that move the same money, in every order in which their statements and their questions to the acquirer can come.
 import { randomUUID } from 'node:crypto';
 import { paymentsClient } from '@armature/clients';
+import { derivedId } from '@armature/runtime/id.ts';
 import type { RowDataPacket } from 'mysql2/promise';
 import t from 'tap';
+import { certificateFiles } from '../../scripts/certificates.ts';
+import { webhookSecret } from '../../scripts/environment.ts';
 import { connectMysql } from '../../scripts/servers/mysql.ts';
+import { webhookPoster } from '../../services/acquirer/webhook-request.ts';
 import { wrongInBooks } from '../../services/payments/books.ts';
 import { invariants } from '../../services/payments/invariants.ts';
+import { testServers } from '../support/infra.ts';
 import { startService, workloadCertificate } from '../support/service.ts';
-import { answerOf, exploreCase, full, judge, type RaceCase, under } from './case.ts';
+import { answerOf, comeBack, exploreCase, full, judge, type RaceCase, under } from './case.ts';
 import { openGatekeeper } from './gatekeeper.ts';
 import { type Actor, type BackgroundActor, type Points, startRaces } from './race.ts';
 
+t.setTimeout(300_000);
 const gate = await openGatekeeper(t);
 const acquirer = await startService(t, 'acquirer');
 const acquirerUrl = `http://${acquirer.http}`;
@@ -29,8 +35,16 @@ t.teardown(() => gate.open());
 const orders = paymentsClient({ addresses: [service.grpc], tls: await workloadCertificate('orders') });
 const database = await connectMysql(service.database!.adminUrl);
 const monitor = await connectMysql(service.database!.adminUrl);
+const { state } = await testServers();
+/** The acquirer's own sender. The acquirer itself tells nobody here, so that each webhook is sent once and in its turn. */
+const poster = webhookPoster({
+  ...{ url: `https://${service.http}/v1/acquirer/events`, secrets: [webhookSecret(state)] },
+  ...{ caFile: certificateFiles(state, 'ca').cert, retryFirstMs: 0, retryMostMs: 0, attemptsMax: 1 },
+  ...{ lateMs: 0, noticeMs: 0 },
+});
 t.teardown(async () => {
   orders.close();
+  poster.close();
   await Promise.all([database.end(), monitor.end()]);
 });
 
@@ -49,7 +63,7 @@ const sweeper: BackgroundActor = {
     while ((await query(young)).length > 0) if (Date.now() > end) throw new Error('an operation is never due');
   },
 };
-const race = startRaces({ gate, monitor, held: [sweeper] });
+const { race } = startRaces({ gate, monitor, held: [sweeper] });
 
 /**
  * What is written under the lock of the payment touches nothing that others look at without it, so only the locks,
@@ -67,6 +81,9 @@ const points: Points = [
 ];
 /** Where every request has an id of its own nobody else looks at its answer. */
 const ownIds = points.filter(([label]) => label !== 'keep answer');
+
+/** A webhook looks before it locks. */
+const withWebhook: Points = [['find operation', /^sql select o\..* from payment_operation o where/], ...ownIds];
 
 /** Equal requests keep their answer under the lock of the payment, where nobody else gets to. */
 const underOneLock = full ? points : ownIds;
@@ -113,6 +130,23 @@ const voids = (name: string, { paymentId, orderId }: Till, requestId: string = r
 const refund = (name: string, { paymentId }: Till, amountMinor: bigint, requestId: string = randomUUID()) =>
   asker(name, (options) => orders.refundPayment({ paymentId, requestId, amount: eur(amountMinor) }, options));
 const authorize = (name: string, till: Till) => asker(name, (options) => orders.authorizePayment(wish(till), options));
+
+/**
+ * The news of what a request of orders does, sent at any time: before there is an operation, while it has no outcome,
+ * after its end. Unless it is taken with 2xx it is sent again once the others are done, as the acquirer does.
+ */
+function webhook(method: string, requestId: string): Actor {
+  const key = derivedId(`service:orders\n/armature.payments.v1.PaymentService/${method}\n${requestId}`);
+  const body = JSON.stringify({ event_id: `evt_${randomUUID()}`, idempotency_key: key });
+  const post = async () => {
+    const status = await poster.post(body);
+    if (status === 200) return 'taken';
+    if (status === 404 || status === 503) return comeBack;
+    throw new Error(`a webhook was answered ${status}`);
+  };
+  const work = { service: 'payments', pid: service.pid, calls: /^acquirer webhook$/ };
+  return { name: 'webhook', work, send: post, again: post };
+}
 
 let logged = 0;
 
@@ -216,6 +250,20 @@ const cases: RaceCase<Till>[] = [
     points: ownIds,
     prepare: async () => fresh(),
     actors: (till) => [authorize('authorize', till), sweeper],
+    ...judgedBy,
+  },
+  {
+    name: 'a webhook against the request that finishes its capture',
+    points: withWebhook,
+    prepare: authorized,
+    actors: (till) => [capture('capture', till, till.requestId), webhook('CapturePayment', till.requestId)],
+    ...judgedBy,
+  },
+  {
+    name: 'a webhook against the request that finishes its authorization',
+    points: withWebhook,
+    prepare: async () => fresh(),
+    actors: (till) => [authorize('authorize', till), webhook('AuthorizePayment', till.requestId)],
     ...judgedBy,
   },
 ];

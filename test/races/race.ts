@@ -3,14 +3,24 @@
 import { randomBytes } from 'node:crypto';
 import type { Arrival } from '@armature/runtime/race-gate.ts';
 import { traceparent } from '@armature/runtime/telemetry/trace.ts';
+import { within } from '@armature/runtime/waiting.ts';
 import type { Connection } from 'mysql2/promise';
 import type { Choose, Step } from './explorer.ts';
 import type { Gatekeeper, Waiting } from './gatekeeper.ts';
 import { lockWaits } from './lock-waits.ts';
 
-/** A request of somebody outside; everything that it brings about shares its trace. */
+/** Calls of one process by which work is known that has no trace of ours. */
+export interface Work {
+  readonly service: string;
+  readonly pid: number;
+  /** Names of these calls. */
+  readonly calls: RegExp;
+}
+
+/** A request of somebody outside; everything that it brings about shares its trace, or is its work. */
 export interface RequestActor {
   readonly name: string;
+  readonly work?: Work;
   /** Sends the request under the trace and answers how it ended. */
   send(traceparent: string): Promise<string>;
   /** Asks again, outside the race, once everybody has come to an end: for those who were told to come back later. */
@@ -18,26 +28,35 @@ export interface RequestActor {
 }
 
 /** Work that a service begins by itself, such as a sweep: it stands at the gate until it is chosen. */
-export interface BackgroundActor {
+export interface BackgroundActor extends Work {
   readonly name: string;
-  /** The name of the call that begins a round; the round is over when the next one begins. */
+  /** The name of the call that begins a round; other calls that belong to one are named by `calls`. */
   readonly root: string;
-  readonly service: string;
-  readonly pid: number;
-  /** Names of calls that belong to a round, besides the root. */
-  readonly calls: RegExp;
+  /** What the first step of a round is called; "begin" where nothing is said. */
+  readonly begins?: string;
+  /** From this point on nothing of the round is a step any more. */
+  readonly until?: RegExp;
   /** What must have come about outside before a round begins, such as that time has passed. */
   before?: () => Promise<void>;
+  /**
+   * The name under which other calls of a round say that they are done, where they may go on while the next round
+   * begins. Else a round is over when the next one begins; so is one that has made no other call.
+   */
+  readonly ends?: RegExp;
 }
 
 export type Actor = RequestActor | BackgroundActor;
 
-/** Which passings are steps, and what they are called; the first that fits counts. Everything else is no step. */
-export type Points = readonly (readonly [label: string, point: RegExp])[];
+/**
+ * Which passings are steps, and what they are called; the first that fits counts. Everything else is no step. Where
+ * there is a `call`, the name of the call must fit too.
+ */
+export type Points = readonly (readonly [label: string, point: RegExp, call?: RegExp])[];
 
 const silenceMs = 2;
 /** Longer than a lock wait of the services, and their transactions' tries. */
 const settleWithinMs = 30_000;
+const standsWithinMs = 10_000;
 
 interface Player {
   readonly actor: Actor;
@@ -46,6 +65,10 @@ interface Player {
   at: { label: string; arrival: Waiting } | null;
   root: string | null;
   begun: boolean;
+  /** The round has made other calls than its root. */
+  busy: boolean;
+  /** What is still to come of it is no step any more. */
+  free: boolean;
   connection: number;
   answer: string;
 }
@@ -107,25 +130,39 @@ async function settle(players: readonly Player[], monitor: Connection, changes: 
 
 const isRound = (actor: Actor): actor is BackgroundActor => 'root' in actor;
 const keyOf = (service: string, pid: number, root: string) => `${service} ${pid} ${root}`;
+const roundKey = ({ service, pid, root }: BackgroundActor) => keyOf(service, pid, root);
 
-/** Whether an arrival is a player's: by its trace, or by whose round it is of. */
+/** Whether an arrival is a player's: by its trace, or by whose work it is. */
 function owns({ actor, trace }: Player, { service, pid, name, trace: arrived }: Arrival): boolean {
-  if (!isRound(actor)) return arrived === trace;
-  return actor.service === service && actor.pid === pid && (name === actor.root || actor.calls.test(name));
+  if (!isRound(actor) && arrived === trace) return true;
+  const work = isRound(actor) ? actor : actor.work;
+  if (work?.service !== service || work.pid !== pid) return false;
+  return work.calls.test(name) || (isRound(actor) && name === actor.root);
 }
 
-/** Takes an arrival of a player for what it is: a step, no step, or the end of its round, which then stands again. */
-function place(player: Player, arrival: Waiting, points: Points): 'step' | 'passes' | 'round over' {
+/** What an arrival is to its player: its step or none, its next round, which is left standing, or its end. */
+function place(player: Player, arrival: Waiting, points: Points): 'step' | 'passes' | 'next round' | 'end' {
+  const { actor } = player;
+  const begins = isRound(actor) && arrival.name === actor.root && player.root !== arrival.call;
+  if (begins && player.begun) return 'next round';
   if (arrival.connection) player.connection = arrival.connection;
-  const begins = isRound(player.actor) && arrival.name === player.actor.root && player.root !== arrival.call;
-  if (begins && player.begun) return 'round over';
   if (begins) player.root = arrival.call;
-  const label = begins ? 'begin' : points.find(([, point]) => point.test(arrival.point))?.[0];
+  if (isRound(actor)) {
+    if (actor.ends?.test(arrival.name)) return 'end';
+    if (arrival.name !== actor.root) player.busy = true;
+    if (actor.until?.test(arrival.point)) player.free = true;
+  }
+  if (player.free) return 'passes';
+  const fits = points.find(([, point, call]) => point.test(arrival.point) && (call?.test(arrival.name) ?? true));
+  const label = begins ? (actor.begins ?? 'begin') : fits?.[0];
   if (label === undefined) return 'passes';
   if (player.at) throw new Error(`${player.actor.name} is at ${player.at.label} and at ${label}`);
   player.at = { label, arrival };
   return 'step';
 }
+
+/** Whether calls of a round are still to say that they are done. */
+const hasMore = ({ actor, busy }: Player) => isRound(actor) && actor.ends !== undefined && busy;
 
 /** Lets the chosen player take its step, and answers who that was. */
 async function takeStep(players: readonly Player[], choose: Choose): Promise<Player | null> {
@@ -134,9 +171,9 @@ async function takeStep(players: readonly Player[], choose: Choose): Promise<Pla
   const step = choose(ready.map(({ actor, at }): Step => ({ actor: actor.name, label: at!.label })));
   const player = ready.find(({ actor }) => actor.name === step.actor);
   if (!player?.at) throw new Error(`${step.actor} cannot take a step`);
-  const { arrival, label } = player.at;
+  const { arrival } = player.at;
   player.at = null;
-  if (isRound(player.actor) && label === 'begin') {
+  if (isRound(player.actor) && !player.begun) {
     player.begun = true;
     await player.actor.before?.();
   }
@@ -146,38 +183,56 @@ async function takeStep(players: readonly Player[], choose: Choose): Promise<Pla
   return player;
 }
 
+export interface Races {
+  race(actors: readonly Actor[], points: Points, choose: Choose): Promise<Result>;
+  /** Resolves once a round of a held actor stands at the gate. */
+  stands(actor: BackgroundActor): Promise<void>;
+  /** Lets a round that stands there go on by itself, outside of any race. */
+  letGo(actor: BackgroundActor): void;
+}
+
 /** Keeps rounds of background actors from beginning between races; answers how to run one race. */
-export function startRaces({ gate, monitor, held }: RaceParts) {
+export function startRaces({ gate, monitor, held }: RaceParts): Races {
   const standing = new Map<string, Waiting>();
-  const heldKeys = new Set(held.map(({ service, pid, root }) => keyOf(service, pid, root)));
+  const awaited = new Map<string, () => void>();
+  /** The call of a round that was let go, which arrives more than once. */
+  const gone = new Map<string, string>();
+  const heldKeys = new Set(held.map(roundKey));
   const idle = (arrival: Waiting): void => {
     const key = keyOf(arrival.service, arrival.pid, arrival.name);
-    if (heldKeys.has(key)) standing.set(key, arrival);
-    else arrival.go();
+    const stays = heldKeys.has(key) && gone.get(key) !== arrival.call;
+    if (!stays) return void arrival.go();
+    standing.set(key, arrival);
+    awaited.get(key)?.();
+  };
+  const takeStanding = (actor: BackgroundActor): Waiting | undefined => {
+    const arrival = standing.get(roundKey(actor));
+    standing.delete(roundKey(actor));
+    return arrival;
   };
   gate.watch(idle);
 
-  return async (actors: readonly Actor[], points: Points, choose: Choose): Promise<Result> => {
+  const race: Races['race'] = async (actors, points, choose) => {
     const changes = bell();
     const players = actors.map((actor): Player => {
       const trace = randomBytes(16).toString('hex');
-      return { actor, trace, state: 'moving', at: null, root: null, begun: false, connection: 0, answer: '' };
+      const fresh = { root: null, begun: false, busy: false, free: false, connection: 0, answer: '' };
+      return { actor, trace, state: 'moving', at: null, ...fresh };
     });
     const arrive = (arrival: Waiting): void => {
       const player = players.find((one) => owns(one, arrival));
       const what = player ? place(player, arrival, points) : 'nobody';
-      if (what === 'passes') arrival.go();
-      if (what === 'nobody' || what === 'round over') idle(arrival);
+      if (what === 'passes' || what === 'end') arrival.go();
+      if (what === 'nobody' || what === 'next round') idle(arrival);
       if (!player || what === 'passes') return;
-      player.state = what === 'step' ? 'waiting' : 'done';
+      if (what === 'step') player.state = 'waiting';
+      else if (what === 'end' || !hasMore(player)) player.state = 'done';
       changes.ring();
     };
     const begin = async (player: Player): Promise<void> => {
       const { actor, trace } = player;
       if (isRound(actor)) {
-        const key = keyOf(actor.service, actor.pid, actor.root);
-        const arrival = standing.get(key);
-        standing.delete(key);
+        const arrival = takeStanding(actor);
         if (arrival) arrive(arrival);
         return;
       }
@@ -207,5 +262,21 @@ export function startRaces({ gate, monitor, held }: RaceParts) {
     if (left.length > 0) throw new Error(left.map(({ actor, state }) => `${actor.name} is ${state}`).join(', '));
     const requests = players.filter(({ actor }) => !isRound(actor));
     return { answers: Object.fromEntries(requests.map(({ actor, answer }) => [actor.name, answer])), lockWaits: waits };
+  };
+
+  return {
+    race,
+    async stands(actor) {
+      if (standing.has(roundKey(actor))) return;
+      const { promise, resolve } = Promise.withResolvers<void>();
+      awaited.set(roundKey(actor), resolve);
+      await within(standsWithinMs, promise, `${actor.name}, to stand at the gate,`);
+    },
+    letGo(actor) {
+      const arrival = takeStanding(actor);
+      if (!arrival) return;
+      gone.set(roundKey(actor), arrival.call);
+      arrival.go();
+    },
   };
 }

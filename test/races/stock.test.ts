@@ -31,7 +31,7 @@ const sweep: BackgroundActor = {
   ...{ name: 'expiry', root: 'sweep expired reservations', service: 'inventory', pid: service.pid },
   calls: /^$/,
 };
-const race = startRaces({ gate, monitor, held: [sweep] });
+const { race } = startRaces({ gate, monitor, held: [sweep] });
 
 const points: Points = [
   ['find due', /^sql select reservation_id from reservation where state/],
@@ -193,6 +193,20 @@ const cases: StockCase[] = [
         { sku: one!, quantity: 1n },
         { sku: two!, quantity: 1n },
       ]),
+    ],
+    ...judgedBy,
+  },
+  {
+    // Each of the two lines fits beside the other order; only their sum does not.
+    name: 'the last three units, one order wants them on two lines of one SKU',
+    points: without('take id', 'read reservation', 'find due'),
+    prepare: () => shelf([3n]),
+    actors: ({ skus: [sku] }) => [
+      reserver('two lines', [
+        { sku: sku!, quantity: 2n },
+        { sku: sku!, quantity: 1n },
+      ]),
+      reserver('one line', [{ sku: sku!, quantity: 1n }]),
     ],
     ...judgedBy,
   },
