@@ -72,6 +72,23 @@ export const sagaMutations: readonly Mutation[] = [
     },
   },
   {
+    name: 'cancellation without a lock',
+    breaks: 'a customer who cancels while the order is confirmed is told that the shop is broken',
+    edits: [
+      {
+        file: 'services/orders/service.ts',
+        old: `        const order = await store.find(tx, orderId, 'for update');`,
+        new: '        const order = await store.find(tx, orderId);',
+      },
+    ],
+    caughtBy: [
+      {
+        detector: tests('test/races/orders.test.ts', 'every interleaving', 'cancelling an order against'),
+        says: /internal error/,
+      },
+    ],
+  },
+  {
     name: 'answer after the commit',
     breaks: 'a request that is sent again has a second effect',
     edits: [

@@ -148,6 +148,23 @@ export const shopMutations: readonly Mutation[] = [
     },
   },
   {
+    name: 'settled twice',
+    breaks: 'a webhook that arrives with the answer books a payment once more',
+    edits: [
+      {
+        file: 'services/payments/store.ts',
+        old: `      if (!outcome || before.operation.state !== 'PENDING') return before;`,
+        new: '      if (!outcome) return before;',
+      },
+    ],
+    caughtBy: [
+      {
+        detector: tests('test/races/payments.test.ts', 'every interleaving', 'a webhook against the request that'),
+        says: /answered 500/,
+      },
+    ],
+  },
+  {
     name: 'webhook believed',
     breaks: 'whoever can send a webhook can pay without money',
     edits: [
