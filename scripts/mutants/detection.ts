@@ -1,6 +1,8 @@
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';
 import { endGroup } from '../processes.ts';
+import { openTestState } from '../state.ts';
+import { innerStates, stopEverything } from '../stop.ts';
 import { describe, type Failure, tally } from '../tally.ts';
 import type { Detector } from './mutation.ts';
 
@@ -57,7 +59,7 @@ interface Running {
   write?: (text: string) => void;
 }
 
-/** Runs a program of the copy in a process group of its own; nothing of it is left afterwards. */
+/** Runs a program of the copy in a process group of its own; nothing of it is left afterwards, nor of its servers. */
 export async function run(
   args: readonly string[],
   { place, env, enough, write }: Running,
@@ -92,6 +94,8 @@ export async function run(
   await Promise.race([ended, cut]);
   if (child.pid !== undefined) await endGroup(child.pid, ['SIGKILL']);
   const code = await ended;
+  // Servers of its own, of a proof that was cut short: they would be in the way of the next one.
+  for (const inner of innerStates(openTestState())) await stopEverything(inner, true);
   stopping.throwIfAborted();
   return { code, output };
 }
