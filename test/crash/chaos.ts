@@ -44,13 +44,13 @@ export interface Chaos extends Witness {
 const armedLifeMs = { low: 12_000, high: 16_000 };
 const rareLifeMs = { low: 20_000, high: 25_000 };
 /** Every so often a process is not armed, and killed at any moment of its life. */
-const unarmedShare = 0.05;
+const unarmedShare = 0.03;
 /** Some do not live to see that they are ready. */
 const stillbornShare = 0.02;
 const unarmedLifeMs = { low: 0, high: 4_000 };
 /** By how many visits a place may be ahead; for each of them it is then passed so many times as often before it kills. */
 const aheadMost = 1;
-const aheadPasses = 4;
+const aheadPasses = 8;
 /** Places that are passed many times a second let some pass first. */
 const passesMax: Readonly<Record<string, number>> = {
   'saga.': 4,
@@ -115,7 +115,7 @@ export function chaos(options: ChaosOptions): Chaos {
       lives.set(victim.name, prepare(victim));
       // Whoever gave up waits as long as the supervisor makes it wait: what it needs is not there yet.
       if (!signal) return;
-      later(victim, random.between(0, 300), () => {
+      later(victim, random.between(0, 100), () => {
         victim.revive();
         if (random.next() < stillbornShare) later(victim, random.between(100, 1_500), () => victim.kill());
       });
