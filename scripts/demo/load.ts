@@ -50,7 +50,10 @@ async function loadProducts(shop: Shop, categories: readonly CatalogueCategory[]
   }
   const missing = categories.filter(({ slug }) => !ids.has(slug));
   await inParallel(atOnce, missing, async ({ slug, title }) => {
-    const created = await shop.catalog.createCategory({ requestId: requestId(`category ${slug}`), slug, title }, staff);
+    const created = await shop.catalog.createCategory(
+      { requestId: requestId(`category ${slug}`), slug, title },
+      { ...staff, timeoutMs: 10_000 },
+    );
     ids.set(slug, created.categoryId);
   });
   const known = await knownSkus(shop, variantsOf(categories));
