@@ -9,7 +9,7 @@ import { makeScratch } from './mutants/scratch.ts';
 import { detectorsOf, mustHold, type Trial, tryMutation, type Verdict } from './mutants/trial.ts';
 import { fail, terminalProgress } from './progress.ts';
 import { openTestState, runDirectory } from './state.ts';
-import { innerStates, stopEverything } from './stop.ts';
+import { stopEverything, stopInner } from './stop.ts';
 import { writeTable } from './table.ts';
 
 const stopping = new AbortController();
@@ -33,7 +33,7 @@ async function main(): Promise<void> {
   process.env.ARMATURE_RUN_DIR = runDir;
   const state = openTestState();
   const stop = async () => {
-    for (const inner of innerStates(state)) await stopEverything(inner, true);
+    await stopInner(state);
     await stopEverything(state, true);
   };
   // Of a run that was killed.

@@ -38,4 +38,9 @@ export function innerStates(state: State): State[] {
   return existsSync(runs) ? readdirSync(runs).map((name) => openState(join(runs, name))) : [];
 }
 
+/** Stops all that was started from such folders, with its data. */
+export async function stopInner(state: State): Promise<void> {
+  for (const inner of innerStates(state)) await stopEverything(inner, true);
+}
+
 export const runsDirectory = (state: State) => join(state.dir, 'runs');

@@ -6,7 +6,7 @@ import { testServers } from '../test/support/infra.ts';
 import { endGroup } from './processes.ts';
 import { terminalProgress } from './progress.ts';
 import { compileCacheOf, openTestState, repository } from './state.ts';
-import { innerStates, runsDirectory, stopEverything } from './stop.ts';
+import { runsDirectory, stopEverything, stopInner } from './stop.ts';
 import { describe, type FileResult, tally } from './tally.ts';
 
 const jobs = 2;
@@ -85,7 +85,7 @@ async function main(): Promise<void> {
     }
   } finally {
     await endTests();
-    for (const inner of innerStates(state)) await stopEverything(inner, true);
+    await stopInner(state);
     rmSync(runsDirectory(state), { recursive: true, force: true });
     // Servers that a single test file had started stay for its next run.
     if (startedHere) await stopEverything(state);

@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process';
 import { join } from 'node:path';
 import { endGroup } from '../processes.ts';
 import { openTestState } from '../state.ts';
-import { innerStates, stopEverything } from '../stop.ts';
+import { stopInner } from '../stop.ts';
 import { describe, type Failure, tally } from '../tally.ts';
 import type { Detector } from './mutation.ts';
 
@@ -95,7 +95,7 @@ export async function run(
   if (child.pid !== undefined) await endGroup(child.pid, ['SIGKILL']);
   const code = await ended;
   // Servers of its own, of a proof that was cut short: they would be in the way of the next one.
-  for (const inner of innerStates(openTestState())) await stopEverything(inner, true);
+  await stopInner(openTestState());
   stopping.throwIfAborted();
   return { code, output };
 }
