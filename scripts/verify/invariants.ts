@@ -1,3 +1,4 @@
+import { amountInvariants } from './amount-invariants.ts';
 import { historyInvariants } from './history-invariants.ts';
 import type { Invariant } from './invariant.ts';
 import { messageInvariants } from './message-invariants.ts';
@@ -5,9 +6,12 @@ import { shopInvariants } from './shop-invariants.ts';
 import type { World } from './world.ts';
 
 /** Everything that must hold, in the order of its numbers. */
-export const invariants: readonly Invariant[] = [...historyInvariants, ...shopInvariants, ...messageInvariants].sort(
-  (one, other) => Number(one.id.slice(1)) - Number(other.id.slice(1)),
-);
+export const invariants: readonly Invariant[] = [
+  ...historyInvariants,
+  ...shopInvariants,
+  ...amountInvariants,
+  ...messageInvariants,
+].sort((one, other) => Number(one.id.slice(1)) - Number(other.id.slice(1)));
 
 export interface Verdict {
   invariant: Invariant;

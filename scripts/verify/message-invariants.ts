@@ -33,6 +33,23 @@ async function acrossSubscriptions(world: World, sql: string): Promise<unknown[]
   return found;
 }
 
+/** One delivery of a template for each order whose event was applied, and none besides. */
+const toldOf = (event: string, template: string, name: string): Invariant =>
+  bySql(
+    'I20',
+    name,
+    'an e-mail is missing, or was made for nothing',
+    `select i.aggregate_id as order_id from {notifications}.inbox i
+       left join {notifications}.delivery d on d.order_id = i.aggregate_id and d.template = '${template}'
+     where i.type = 'armature.orders.v1.${event}' and i.outcome = 'applied' and d.delivery_id is null
+     union all
+     select d.order_id from {notifications}.delivery d
+       left join {notifications}.inbox i
+         on i.aggregate_id = d.order_id and i.type = 'armature.orders.v1.${event}' and i.outcome = 'applied'
+     where d.template = '${template}' and i.message_id is null
+       and d.created_at > utc_timestamp(6) - interval ${keptHours} hour`,
+  );
+
 export const messageInvariants: readonly Invariant[] = [
   inEachSchema(
     'I17',
@@ -69,20 +86,8 @@ export const messageInvariants: readonly Invariant[] = [
            and o.published_at <= utc_timestamp(6) - interval {grace} second`,
       ),
   },
-  bySql(
-    'I20',
-    'a customer is told once of each order that was confirmed',
-    'a receipt is missing, or was made for nothing',
-    `select i.aggregate_id as order_id from {notifications}.inbox i
-       left join {notifications}.delivery d on d.order_id = i.aggregate_id and d.template = 'order_confirmed'
-     where i.type = 'armature.orders.v1.OrderConfirmed' and i.outcome = 'applied' and d.delivery_id is null
-     union all
-     select d.order_id from {notifications}.delivery d
-       left join {notifications}.inbox i
-         on i.aggregate_id = d.order_id and i.type = 'armature.orders.v1.OrderConfirmed' and i.outcome = 'applied'
-     where d.template = 'order_confirmed' and i.message_id is null
-       and d.created_at > utc_timestamp(6) - interval ${keptHours} hour`,
-  ),
+  toldOf('OrderConfirmed', 'order_confirmed', 'a customer is told once of each order that was confirmed'),
+  toldOf('OrderCancelled', 'order_cancelled', 'a customer is told once of each order that was cancelled'),
   inEachSchema(
     'I21',
     'every consumer has applied each aggregate step by step',

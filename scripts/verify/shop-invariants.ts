@@ -44,6 +44,16 @@ export const shopInvariants: readonly Invariant[] = [
   ),
   bySql(
     'I13',
+    'an order is under way exactly while a saga works on it',
+    'an order waits and no saga will end it, or is changed after its end',
+    `select o.order_id, o.state, o.cancel_requested, live.subject_id is not null as has_saga from {orders}.orders o
+       left join (select distinct subject_id from {orders}.saga where status in ('RUNNING', 'WAITING', 'STUCK')) live
+         on live.subject_id = o.order_id
+     where (o.state in ('PENDING', 'CONFIRMED') or (o.state = 'COMPLETED' and o.cancel_requested = 1))
+       <> (live.subject_id is not null)`,
+  ),
+  bySql(
+    'I13',
     'no saga is stuck',
     'an order needs an operator',
     `select saga_id, name, subject_id, state from {orders}.saga where status = 'STUCK'`,
@@ -56,30 +66,32 @@ export const shopInvariants: readonly Invariant[] = [
   ),
   bySql(
     'I14',
-    'a completed order is paid in full, once, and its units are taken',
-    'something was given away, or paid for and not sent',
+    'a completed order is paid in full, refunded by no more, and its units are taken; a free one has no payment',
+    'a customer got units that were not paid for, or paid for units that were not taken',
     `select o.order_id from {orders}.orders o
-       left join {payments}.payment p on p.payment_id = o.payment_id
+       left join {payments}.payment p on p.order_id = o.order_id
        left join {inventory}.reservation r on r.reservation_id = o.reservation_id
-     where o.state = 'COMPLETED' and o.cancel_requested = 0
-       and not coalesce(p.captured_minor = o.total_minor and p.refunded_minor = 0 and r.state = 'COMMITTED', false)`,
+     where o.state = 'COMPLETED' and o.cancel_requested = 0 and not coalesce(
+       r.state = 'COMMITTED' and if(o.total_minor = 0, o.payment_id = '' and p.payment_id is null,
+         p.payment_id = o.payment_id and p.currency_code = o.currency_code
+         and p.captured_minor = o.total_minor and p.refunded_minor <= p.captured_minor), false)`,
   ),
   bySql(
     'I14',
-    'an order that came to nothing has taken neither money nor units',
-    'somebody paid for nothing, or units are lost',
+    'a rejected or cancelled order has taken neither money nor units',
+    'a customer paid for nothing, or units are lost',
     `select o.order_id from {orders}.orders o
-       left join {payments}.payment p on p.payment_id = o.payment_id
+       left join {payments}.payment p on p.order_id = o.order_id
        left join {inventory}.reservation r on r.reservation_id = o.reservation_id
      where o.state in ('REJECTED', 'CANCELLED') and (coalesce(p.captured_minor - p.refunded_minor, 0) <> 0
        or coalesce(p.state, '') in ('PENDING', 'AUTHORIZED') or coalesce(r.state, '') in ('HELD', 'COMMITTED'))`,
   ),
   bySql(
     'I14',
-    'nothing is paid or held without an order',
-    'money or units hang in the air',
+    'every payment is the one of its order, and every reservation belongs to an order',
+    'money or units are held for an order that does not know of them',
     `select p.order_id from {payments}.payment p left join {orders}.orders o on o.order_id = p.order_id
-     where o.order_id is null
+     where o.order_id is null or o.payment_id <> p.payment_id
      union all select r.order_id from {inventory}.reservation r left join {orders}.orders o on o.order_id = r.order_id
      where o.order_id is null`,
   ),

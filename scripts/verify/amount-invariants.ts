@@ -1,0 +1,101 @@
+// The amounts that customers read, in the history of an order and in its e-mail, against what payments really moved.
+import { OrderEvent } from '@armature/proto/orders/v1/orders.ts';
+import { derivedId } from '@armature/runtime/id.ts';
+import { stepKey } from '@armature/runtime/saga/definition.ts';
+import type { Invariant } from './invariant.ts';
+import type { World } from './world.ts';
+
+/** Orders that are read at a time, so that a shop of any size fits into memory. */
+const batch = 500;
+/** A resumed step asks under a new key each time; no operator resumes one more often than this. */
+const roundsMax = 20;
+const refundMethod = '/armature.payments.v1.PaymentService/RefundPayment';
+
+interface CancelledOrder {
+  order_id: string;
+  saga_id: string | null;
+  refunded_minor: string | number | null;
+  data_json: string | null;
+}
+
+/** The ids under which payments keeps the refunds that a cancellation has asked for, of any round. */
+const refundOperations = (sagaId: string): string[] =>
+  Array.from({ length: roundsMax }, (_, round) =>
+    derivedId(`service:orders\n${refundMethod}\n${stepKey(sagaId, 'refund-payment', 'run', round)}`),
+  );
+
+/** What payments has refunded because of each cancellation, by its saga. */
+async function movedBy(world: World, sagaIds: readonly string[]): Promise<Map<string, bigint>> {
+  const sagaOf = new Map(sagaIds.flatMap((sagaId) => refundOperations(sagaId).map((id) => [id, sagaId] as const)));
+  const moved = new Map(sagaIds.map((sagaId) => [sagaId, 0n]));
+  if (sagaOf.size === 0) return moved;
+  const rows = await world.query<{ operation_id: string; amount_minor: string | number }>(
+    "select operation_id, amount_minor from {payments}.payment_operation where state = 'DONE' and operation_id in (?)",
+    [[...sagaOf.keys()]],
+  );
+  for (const { operation_id, amount_minor } of rows) {
+    const sagaId = sagaOf.get(operation_id)!;
+    moved.set(sagaId, moved.get(sagaId)! + BigInt(amount_minor));
+  }
+  return moved;
+}
+
+/** What a history says was refunded: event by event, and in the end. */
+function toldByHistory(bodies: readonly Buffer[]): { events: bigint; end: bigint } {
+  let events = 0n;
+  let end = 0n;
+  for (const body of bodies) {
+    const { event } = OrderEvent.decode(body);
+    if (event?.$case === 'paymentRefunded') events += event.value.amount?.amountMinor ?? 0n;
+    if (event?.$case === 'cancelled') end = event.value.refunded?.amountMinor ?? 0n;
+  }
+  return { events, end };
+}
+
+/** Cancelled orders whose history or e-mail names another amount than was refunded. */
+async function amountsNotRefunded(world: World): Promise<unknown[]> {
+  const found: unknown[] = [];
+  for (let after = ''; ; ) {
+    const orders = await world.query<CancelledOrder>(
+      `select o.order_id, s.saga_id, p.refunded_minor, d.data_json from {orders}.orders o
+         left join {orders}.saga s on s.name = 'cancellation' and s.subject_id = o.order_id
+         left join {payments}.payment p on p.payment_id = o.payment_id
+         left join {notifications}.delivery d on d.order_id = o.order_id and d.template = 'order_cancelled'
+       where o.state = 'CANCELLED' and o.order_id > ? order by o.order_id limit ${batch}`,
+      [after],
+    );
+    const last = orders.at(-1);
+    if (!last) return found;
+    after = last.order_id;
+    const events = await world.query<{ order_id: string; body: Buffer }>(
+      'select order_id, body from {orders}.order_event where order_id in (?) order by order_id, sequence',
+      [orders.map((order) => order.order_id)],
+    );
+    const histories = Map.groupBy(events, (event) => event.order_id);
+    const moved = await movedBy(
+      world,
+      orders.flatMap(({ saga_id }) => saga_id ?? []),
+    );
+    for (const order of orders) {
+      const { events, end } = toldByHistory((histories.get(order.order_id) ?? []).map(({ body }) => body));
+      const mail = order.data_json && (JSON.parse(order.data_json) as { refundedMinor?: string }).refundedMinor;
+      // The saga of an order that was cancelled long ago is not kept.
+      const really = order.saga_id ? moved.get(order.saga_id)! : end;
+      const right =
+        end === events &&
+        end === really &&
+        end <= BigInt(order.refunded_minor ?? 0) &&
+        (mail ?? String(end)) === String(end);
+      if (!right) found.push({ order_id: order.order_id, end, events, mail, really, refunded: order.refunded_minor });
+    }
+  }
+}
+
+export const amountInvariants: readonly Invariant[] = [
+  {
+    id: 'I14',
+    name: 'history and e-mail of a cancelled order name the amount that was really refunded',
+    meaning: 'a customer is told of another amount than came back',
+    find: amountsNotRefunded,
+  },
+];
