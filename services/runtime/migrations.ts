@@ -1,12 +1,12 @@
 import { Migration20261101000003_decisions } from './db/decision-migration.ts';
-import type { MigrationClass } from './db/migrate.ts';
 import { Migration20261101000000_answers } from './db/migration.ts';
 import { Migration20261124000000_operators } from './db/operator-migration.ts';
+import type { Migration } from './db/schema-change.ts';
 import { Migration20261101000001_messaging } from './messaging/migration.ts';
 import { Migration20261101000002_saga } from './saga/migration.ts';
 
 /** The tables of the runtime, which every service has in its own schema. */
-export const runtimeMigrations: readonly MigrationClass[] = [
+export const runtimeMigrations: readonly Migration[] = [
   Migration20261101000000_answers,
   Migration20261101000001_messaging,
   Migration20261101000002_saga,

@@ -2,8 +2,9 @@ import { mkdirSync, renameSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import type { ServiceContract } from '@armature/proto/contract.ts';
 import { type Config, ConfigError, type ConfigSpec, readConfig, type runtimeVariables } from './config.ts';
+import { armCrashPoints } from './crash-point.ts';
 import type { Entity } from './db/database.ts';
-import type { MigrationClass } from './db/migrate.ts';
+import type { Migration } from './db/schema-change.ts';
 import { withCa } from './server-trust.ts';
 import { type Built, type Parts, startService } from './service.ts';
 import { createLogger } from './telemetry/log.ts';
@@ -15,7 +16,7 @@ export interface Definition<S extends ConfigSpec> {
   contracts: readonly ServiceContract[];
   entities?: readonly Entity[];
   /** Loaded only to migrate: a serving process does without them and what they stand on. */
-  migrations: () => Promise<{ migrations: readonly MigrationClass[] }>;
+  migrations: () => Promise<{ migrations: readonly Migration[] }>;
   build: (parts: Parts<Config<S>>) => Built | Promise<Built>;
 }
 
@@ -78,8 +79,9 @@ function exitWith(problems: ConfigError): never {
 async function migrateAndExit<S extends ConfigSpec & typeof runtimeVariables>(
   definition: Definition<S>,
 ): Promise<void> {
-  const { databaseUrl, databaseCaFile } = definition.config;
-  const config = readOrExit({ databaseUrl, databaseCaFile });
+  const { databaseUrl, databaseCaFile, crashPoints } = definition.config;
+  const config = readOrExit({ databaseUrl, databaseCaFile, crashPoints });
+  armCrashPoints(config.crashPoints);
   try {
     const { migrate } = await import('./db/migrate.ts');
     const { runtimeMigrations } = await import('./migrations.ts');

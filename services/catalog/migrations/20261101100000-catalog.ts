@@ -1,14 +1,15 @@
-import { Migration } from '@mikro-orm/migrations';
+import type { Migration } from '@armature/runtime/db/schema-change.ts';
 
 // UUIDs may come in either case and mean the same, so their columns keep ASCII's default collation.
 const uuid = 'char(36) character set ascii collate ascii_general_ci';
 const code = (length: number) => `varchar(${length}) character set ascii collate ascii_bin`;
 const table = 'engine = InnoDB default charset = utf8mb4';
 
-export class Migration20261101100000_catalog extends Migration {
-  override up(): void {
-    this.addSql(`
-      create table category (
+export const Migration20261101100000_catalog: Migration = {
+  name: 'Migration20261101100000_catalog',
+  up(change) {
+    change.run(`
+      create table if not exists category (
         category_id ${uuid} not null,
         slug ${code(64)} not null,
         title varchar(200) not null,
@@ -18,8 +19,8 @@ export class Migration20261101100000_catalog extends Migration {
       ) ${table}`);
     // One index for each filter of the list, so that every page is read where it begins; each index ends
     // with the primary key, which is the order of the list.
-    this.addSql(`
-      create table product (
+    change.run(`
+      create table if not exists product (
         product_id ${uuid} not null,
         category_id ${uuid} not null,
         title varchar(200) not null,
@@ -35,8 +36,8 @@ export class Migration20261101100000_catalog extends Migration {
         constraint product_category_exists foreign key (category_id) references category (category_id)
       ) ${table}`);
     // The SKU is the key: one shop, one meaning of a SKU, also after its variant has been retired.
-    this.addSql(`
-      create table variant (
+    change.run(`
+      create table if not exists variant (
         sku ${code(64)} not null,
         product_id ${uuid} not null,
         title varchar(200) not null,
@@ -46,8 +47,8 @@ export class Migration20261101100000_catalog extends Migration {
         key variant_product (product_id, retired, ordinal),
         constraint variant_of_product foreign key (product_id) references product (product_id)
       ) ${table}`);
-    this.addSql(`
-      create table price (
+    change.run(`
+      create table if not exists price (
         sku ${code(64)} not null,
         currency_code char(3) character set ascii collate ascii_bin not null,
         amount_minor bigint not null,
@@ -55,5 +56,5 @@ export class Migration20261101100000_catalog extends Migration {
         constraint price_of_variant foreign key (sku) references variant (sku),
         constraint price_not_negative check (amount_minor >= 0)
       ) ${table}`);
-  }
-}
+  },
+};

@@ -1,13 +1,14 @@
-import { Migration } from '@mikro-orm/migrations';
+import type { Migration } from '@armature/runtime/db/schema-change.ts';
 
 const id = 'varchar(64) character set ascii collate ascii_bin';
 
-export class Migration20261120100000_identity extends Migration {
-  override up(): void {
+export const Migration20261120100000_identity: Migration = {
+  name: 'Migration20261120100000_identity',
+  up(change) {
     // An address belongs to whoever has verified it: only verified_email is unique. Rows of state DECOY are what a
     // registration of a taken address leaves, so that it costs what any other does; they are swept.
-    this.addSql(`
-      create table account (
+    change.run(`
+      create table if not exists account (
         user_id ${id} not null,
         email varchar(254) null,
         email_key varchar(254) character set utf8mb4 collate utf8mb4_bin null,
@@ -23,8 +24,8 @@ export class Migration20261120100000_identity extends Migration {
         key account_address (email_key),
         key account_age (created_at, user_id)
       ) engine = InnoDB default charset = utf8mb4`);
-    this.addSql(`
-      create table oidc_client (
+    change.run(`
+      create table if not exists oidc_client (
         client_id ${id} not null,
         kind varchar(16) character set ascii collate ascii_bin not null,
         display_name varchar(100) not null,
@@ -35,8 +36,8 @@ export class Migration20261120100000_identity extends Migration {
         primary key (client_id)
       ) engine = InnoDB default charset = utf8mb4`);
     // Codes, tokens, sessions and grants. Identifiers are hashed and payloads sealed: a copy of this table opens nothing.
-    this.addSql(`
-      create table artifact (
+    change.run(`
+      create table if not exists artifact (
         model varchar(32) character set ascii collate ascii_bin not null,
         id_hash binary(32) not null,
         uid_hash binary(32) null,
@@ -54,8 +55,8 @@ export class Migration20261120100000_identity extends Migration {
         key artifact_client (client_id, model),
         key artifact_expiry (expires_at)
       ) engine = InnoDB default charset = utf8mb4`);
-    this.addSql(`
-      create table signing_key (
+    change.run(`
+      create table if not exists signing_key (
         kid varchar(64) character set ascii collate ascii_bin not null,
         public_jwk text not null,
         private_jwk varbinary(1000) not null,
@@ -63,11 +64,13 @@ export class Migration20261120100000_identity extends Migration {
         created_at datetime(6) not null,
         primary key (kid)
       ) engine = InnoDB default charset = utf8mb4`);
-    this.addSql('create table signing_key_turn (turn tinyint not null, primary key (turn)) engine = InnoDB');
-    this.addSql('insert into signing_key_turn (turn) values (1)');
+    change.run(
+      'create table if not exists signing_key_turn (turn tinyint not null, primary key (turn)) engine = InnoDB',
+    );
+    change.run('insert into signing_key_turn (turn) values (1) on duplicate key update turn = turn');
     // A mail to send, and what its link may still do. No token is kept: it is worked out when the mail is sent.
-    this.addSql(`
-      create table letter (
+    change.run(`
+      create table if not exists letter (
         letter_id char(36) character set ascii collate ascii_bin not null,
         kind varchar(32) character set ascii collate ascii_bin not null,
         user_id ${id} null,
@@ -88,16 +91,16 @@ export class Migration20261120100000_identity extends Migration {
         key letter_user (user_id),
         key letter_expiry (expires_at)
       ) engine = InnoDB default charset = utf8mb4`);
-    this.addSql(`
-      create table attempt (
+    change.run(`
+      create table if not exists attempt (
         subject_hash binary(32) not null,
         failures int not null,
         attempted_at datetime(6) not null,
         primary key (subject_hash),
         key attempt_age (attempted_at)
       ) engine = InnoDB default charset = utf8mb4`);
-    this.addSql(`
-      create table sign_in (
+    change.run(`
+      create table if not exists sign_in (
         position bigint not null auto_increment,
         user_id ${id} not null,
         client_id varchar(64) not null,
@@ -107,5 +110,5 @@ export class Migration20261120100000_identity extends Migration {
         key sign_in_user (user_id, position),
         key sign_in_age (created_at)
       ) engine = InnoDB default charset = utf8mb4`);
-  }
-}
+  },
+};

@@ -1,9 +1,10 @@
-import { Migration } from '@mikro-orm/migrations';
+import type { Migration } from '@armature/runtime/db/schema-change.ts';
 
-export class Migration20261101100000_inventory extends Migration {
-  override up(): void {
-    this.addSql(`
-      create table stock (
+export const Migration20261101100000_inventory: Migration = {
+  name: 'Migration20261101100000_inventory',
+  up(change) {
+    change.run(`
+      create table if not exists stock (
         sku varchar(64) character set ascii collate ascii_bin not null,
         location_id varchar(32) character set ascii collate ascii_bin not null,
         on_hand bigint not null,
@@ -13,8 +14,8 @@ export class Migration20261101100000_inventory extends Migration {
         primary key (sku, location_id),
         constraint stock_never_oversold check (reserved >= 0 and reserved <= on_hand)
       ) engine = InnoDB default charset = utf8mb4`);
-    this.addSql(`
-      create table reservation (
+    change.run(`
+      create table if not exists reservation (
         reservation_id char(36) character set ascii collate ascii_bin not null,
         order_id char(36) character set ascii collate ascii_bin not null,
         state varchar(16) character set ascii collate ascii_bin not null,
@@ -26,8 +27,8 @@ export class Migration20261101100000_inventory extends Migration {
         key reservation_order (order_id),
         key reservation_due (state, expires_at)
       ) engine = InnoDB default charset = utf8mb4`);
-    this.addSql(`
-      create table reservation_line (
+    change.run(`
+      create table if not exists reservation_line (
         reservation_id char(36) character set ascii collate ascii_bin not null,
         sku varchar(64) character set ascii collate ascii_bin not null,
         location_id varchar(32) character set ascii collate ascii_bin not null,
@@ -35,8 +36,8 @@ export class Migration20261101100000_inventory extends Migration {
         primary key (reservation_id, sku, location_id)
       ) engine = InnoDB default charset = utf8mb4`);
     // The journal of everything that enters or leaves a shelf; only ever added to.
-    this.addSql(`
-      create table movement (
+    change.run(`
+      create table if not exists movement (
         position bigint not null auto_increment,
         sku varchar(64) character set ascii collate ascii_bin not null,
         location_id varchar(32) character set ascii collate ascii_bin not null,
@@ -48,5 +49,5 @@ export class Migration20261101100000_inventory extends Migration {
         primary key (position),
         key movement_sku (sku, location_id, position)
       ) engine = InnoDB default charset = utf8mb4`);
-  }
-}
+  },
+};

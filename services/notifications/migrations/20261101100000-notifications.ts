@@ -1,9 +1,10 @@
-import { Migration } from '@mikro-orm/migrations';
+import type { Migration } from '@armature/runtime/db/schema-change.ts';
 
-export class Migration20261101100000_notifications extends Migration {
-  override up(): void {
-    this.addSql(`
-      create table delivery (
+export const Migration20261101100000_notifications: Migration = {
+  name: 'Migration20261101100000_notifications',
+  up(change) {
+    change.run(`
+      create table if not exists delivery (
         delivery_id char(36) character set ascii collate ascii_bin not null,
         order_id char(36) character set ascii collate ascii_bin not null,
         customer_id varchar(64) character set ascii collate ascii_bin not null,
@@ -23,5 +24,5 @@ export class Migration20261101100000_notifications extends Migration {
         unique key delivery_once (order_id, template),
         key delivery_due (state, next_attempt_at)
       ) engine = InnoDB default charset = utf8mb4`);
-  }
-}
+  },
+};

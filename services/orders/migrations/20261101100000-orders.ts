@@ -1,10 +1,11 @@
-import { Migration } from '@mikro-orm/migrations';
+import type { Migration } from '@armature/runtime/db/schema-change.ts';
 
-export class Migration20261101100000_orders extends Migration {
-  override up(): void {
+export const Migration20261101100000_orders: Migration = {
+  name: 'Migration20261101100000_orders',
+  up(change) {
     // The read model: what the events of an order add up to.
-    this.addSql(`
-      create table orders (
+    change.run(`
+      create table if not exists orders (
         order_id char(36) character set ascii collate ascii_bin not null,
         customer_id varchar(64) character set ascii collate ascii_bin not null,
         state varchar(16) character set ascii collate ascii_bin not null,
@@ -26,12 +27,12 @@ export class Migration20261101100000_orders extends Migration {
         key orders_state (state, order_id)
       ) engine = InnoDB default charset = utf8mb4`);
     // The history; only ever added to. The body is an OrderEvent message.
-    this.addSql(`
-      create table order_event (
+    change.run(`
+      create table if not exists order_event (
         order_id char(36) character set ascii collate ascii_bin not null,
         sequence bigint not null,
         body mediumblob not null,
         primary key (order_id, sequence)
       ) engine = InnoDB default charset = utf8mb4`);
-  }
-}
+  },
+};

@@ -1,8 +1,9 @@
-import { Migration } from '@mikro-orm/migrations';
+import type { Migration } from '@armature/runtime/db/schema-change.ts';
 
 /** The comment is what takes the right to change or delete rows from the service's database user. */
-export class Migration20261124100000_append_only extends Migration {
-  override up(): void {
-    this.addSql(`alter table order_event comment = 'append-only: the history of orders'`);
-  }
-}
+export const Migration20261124100000_append_only: Migration = {
+  name: 'Migration20261124100000_append_only',
+  up(change) {
+    change.run(`alter table order_event comment = 'append-only: the history of orders'`);
+  },
+};

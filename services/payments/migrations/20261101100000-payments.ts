@@ -1,13 +1,14 @@
-import { Migration } from '@mikro-orm/migrations';
+import type { Migration } from '@armature/runtime/db/schema-change.ts';
 
 const id = 'char(36) character set ascii collate ascii_bin';
 const word = (length: number) => `varchar(${length}) character set ascii collate ascii_bin`;
 const table = 'engine = InnoDB default charset = utf8mb4 collate = utf8mb4_bin';
 
-export class Migration20261101100000_payments extends Migration {
-  override up(): void {
-    this.addSql(`
-      create table payment (
+export const Migration20261101100000_payments: Migration = {
+  name: 'Migration20261101100000_payments',
+  up(change) {
+    change.run(`
+      create table if not exists payment (
         payment_id ${id} not null,
         order_id ${id} not null,
         customer_id varchar(64) not null,
@@ -34,8 +35,8 @@ export class Migration20261101100000_payments extends Migration {
           refunded_minor >= 0 and refunding_minor >= 0 and refunded_minor + refunding_minor <= captured_minor)
       ) ${table}`);
     // One row per intent to move money; the id is the idempotency key that the acquirer sees.
-    this.addSql(`
-      create table payment_operation (
+    change.run(`
+      create table if not exists payment_operation (
         operation_id ${id} not null,
         payment_id ${id} not null,
         kind ${word(16)} not null,
@@ -51,8 +52,8 @@ export class Migration20261101100000_payments extends Migration {
         key operation_payment (payment_id),
         key operation_due (state, resolve_at)
       ) ${table}`);
-    this.addSql(`
-      create table ledger_entry (
+    change.run(`
+      create table if not exists ledger_entry (
         position bigint not null auto_increment,
         entry_id ${id} not null,
         payment_id ${id} not null,
@@ -66,8 +67,8 @@ export class Migration20261101100000_payments extends Migration {
         unique key entry_payment (payment_id, sequence),
         unique key entry_external (external_id)
       ) ${table} comment = 'append-only: the ledger'`);
-    this.addSql(`
-      create table ledger_posting (
+    change.run(`
+      create table if not exists ledger_posting (
         position bigint not null,
         line tinyint unsigned not null,
         account ${word(64)} not null,
@@ -77,8 +78,8 @@ export class Migration20261101100000_payments extends Migration {
         primary key (position, line),
         key posting_account (account, position)
       ) ${table} comment = 'append-only: the ledger'`);
-    this.addSql(`
-      create table account_balance (
+    change.run(`
+      create table if not exists account_balance (
         account ${word(64)} not null,
         currency_code ${word(3)} not null,
         shard tinyint unsigned not null,
@@ -86,5 +87,5 @@ export class Migration20261101100000_payments extends Migration {
         pending_minor bigint not null,
         primary key (account, currency_code, shard)
       ) ${table}`);
-  }
-}
+  },
+};

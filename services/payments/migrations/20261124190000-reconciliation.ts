@@ -1,9 +1,10 @@
-import { Migration } from '@mikro-orm/migrations';
+import type { Migration } from '@armature/runtime/db/schema-change.ts';
 
-export class Migration20261124190000_reconciliation extends Migration {
-  override up(): void {
-    this.addSql(`
-      create table reconciliation (
+export const Migration20261124190000_reconciliation: Migration = {
+  name: 'Migration20261124190000_reconciliation',
+  up(change) {
+    change.run(`
+      create table if not exists reconciliation (
         position bigint not null auto_increment,
         operation_id char(36) character set ascii collate ascii_bin not null,
         resolved_by varchar(200) not null,
@@ -14,5 +15,5 @@ export class Migration20261124190000_reconciliation extends Migration {
         primary key (position)
       ) engine = InnoDB default charset = utf8mb4 collate = utf8mb4_bin
         comment = 'append-only: who resolved which difference with the acquirer'`);
-  }
-}
+  },
+};

@@ -1,12 +1,13 @@
-import { Migration } from '@mikro-orm/migrations';
+import type { Migration } from './schema-change.ts';
 
 const text = (length: number) => `varchar(${length}) character set ascii collate ascii_bin`;
 
 /** Authorization decisions on their way to access, which keeps them. */
-export class Migration20261101000003_decisions extends Migration {
-  override up(): void {
-    this.addSql(`
-      create table decision_outbox (
+export const Migration20261101000003_decisions: Migration = {
+  name: 'Migration20261101000003_decisions',
+  up(change) {
+    change.run(`
+      create table if not exists decision_outbox (
         position bigint unsigned not null auto_increment,
         decision_id char(36) character set ascii collate ascii_bin not null,
         workload ${text(80)} not null,
@@ -21,5 +22,5 @@ export class Migration20261101000003_decisions extends Migration {
         decided_at datetime(6) not null,
         primary key (position)
       ) engine = InnoDB default charset = utf8mb4`);
-  }
-}
+  },
+};

@@ -1,45 +1,104 @@
-import { type Migration, Migrator } from '@mikro-orm/migrations';
-import { MikroORM } from '@mikro-orm/mysql';
+import { MikroORM, type SqlEntityManager } from '@mikro-orm/mysql';
+import { crashPoint } from '../crash-point.ts';
+import { type Migration, type Step, stepsOf } from './schema-change.ts';
+import { sqlMode } from './session.ts';
 import { driverUrl } from './tls.ts';
 
-export type MigrationClass = new (...args: ConstructorParameters<typeof Migration>) => Migration;
+export interface MigrateOptions {
+  /** How long to wait for another process that migrates the same schema, seconds. */
+  lockWaitSeconds?: number;
+  /** Called after each statement; what it throws interrupts the migration there, as the end of the process would. */
+  afterStatement?: (statement: string) => void | Promise<void>;
+}
+
+/** The table in which a schema notes its migrations; as releases before this one made it. */
+const journal = `
+  create table if not exists migration (
+    id int not null auto_increment,
+    name varchar(255) not null,
+    executed_at datetime not null default current_timestamp,
+    primary key (id)
+  ) engine = InnoDB default charset = utf8mb4`;
 
 /**
- * Brings a schema up to date: forward only, each migration once, in the order of their names. Two that
- * run at once wait for each other by a named lock. Returns the names of those that were applied.
+ * Brings a schema up to date: forward only, in the order of the list, and returns the names of the migrations that
+ * were applied. A run that was interrupted is finished by the next one.
+ *
+ * The named lock and every statement share one connection. So no statement is sent after the lock is lost, and the
+ * lock of a killed process is free only when the server has ended the statement that was running.
  */
-export async function migrate(url: string, migrations: readonly MigrationClass[]): Promise<string[]> {
+export async function migrate(
+  url: string,
+  migrations: readonly Migration[],
+  options: MigrateOptions = {},
+): Promise<string[]> {
+  const plan = migrations.map((migration) => ({ name: migration.name, steps: stepsOf(migration) }));
   const { url: clientUrl, driverOptions } = driverUrl(url);
-  const orm = await MikroORM.init({
+  const orm = new MikroORM({
     clientUrl,
     driverOptions,
     entities: [],
-    extensions: [Migrator],
     discovery: { warnWhenNoEntities: false },
     ensureDatabase: false,
-    pool: { min: 0, max: 2 },
-    migrations: {
-      tableName: 'migration',
-      migrationsList: migrations.map((one) => ({ name: one.name, class: one })),
-      snapshot: false,
-      // DDL commits by itself on MySQL, so a transaction around it would promise what it cannot keep.
-      transactional: false,
-      silent: true,
-    },
+    pool: { min: 0, max: 1 },
+    timezone: 'Z',
     debug: false,
   });
   try {
-    // The lock belongs to a connection, so it is held inside a transaction that keeps one to itself.
-    return await orm.em.transactional(async (em) => {
-      await em.execute("select get_lock(concat(database(), '.migration'), 60)");
-      try {
-        const applied = await orm.migrator.up();
-        return applied.map((migration) => migration.name);
-      } finally {
-        await em.execute("select release_lock(concat(database(), '.migration'))");
-      }
-    });
+    // A transaction only to keep the connection: each DDL statement commits by itself.
+    return await orm.em.transactional((em) => migrateOn(em, plan, options));
   } finally {
     await orm.close(true);
   }
+}
+
+async function migrateOn(
+  em: SqlEntityManager,
+  plan: readonly { name: string; steps: readonly Step[] }[],
+  options: MigrateOptions,
+): Promise<string[]> {
+  // A statement that waits for the lock of a table keeps all others from it, so it gives up after a minute.
+  await em.execute(`set session sql_mode = '${sqlMode}', time_zone = '+00:00', lock_wait_timeout = 60`);
+  await lockSchema(em, options.lockWaitSeconds ?? 60);
+  const run = async (statement: string, params: readonly string[] = []) => {
+    await em.execute(statement, [...params], 'run');
+    crashPoint('migration.statement');
+    await options.afterStatement?.(statement);
+  };
+  await run(journal);
+  const rows = await em.execute<{ name: string }[]>('select name from migration');
+  const done = new Set(rows.map((row) => row.name));
+  const applied: string[] = [];
+  for (const { name, steps } of plan) {
+    if (done.has(name)) continue;
+    for (const step of steps) {
+      if (await isDue(em, step)) await run(step.statement);
+    }
+    await run('insert into migration (name) values (?)', [name]);
+    // The journal's row is an ordinary write, which the transaction around would keep back.
+    await run('commit');
+    applied.push(name);
+  }
+  return applied;
+}
+
+/** Waits for a process that migrates the same schema. Throws when it is not done in time. */
+async function lockSchema(em: SqlEntityManager, waitSeconds: number): Promise<void> {
+  const [row] = await em.execute<{ name: string; held: number | string | null }[]>(
+    `select concat(database(), '.migration') as name, get_lock(concat(database(), '.migration'), ?) as held`,
+    [waitSeconds],
+  );
+  if (Number(row?.held) === 1) return;
+  throw new Error(
+    row?.held === null
+      ? `the server could not give the lock ${row.name}; see its error log, then run the migration again`
+      : `another process has held the lock ${row?.name} for ${waitSeconds} s and may be migrating this schema; ` +
+          'wait until it ends, then run the migration again',
+  );
+}
+
+async function isDue(em: SqlEntityManager, { runsWhen }: Step): Promise<boolean> {
+  if (!runsWhen) return true;
+  const rows = await em.execute<unknown[]>(runsWhen.query, [...runsWhen.params]);
+  return rows.length > 0 === runsWhen.present;
 }

@@ -1,9 +1,10 @@
-import { Migration } from '@mikro-orm/migrations';
+import type { Migration } from './schema-change.ts';
 
-export class Migration20261101000000_answers extends Migration {
-  override up(): void {
-    this.addSql(`
-      create table idempotency (
+export const Migration20261101000000_answers: Migration = {
+  name: 'Migration20261101000000_answers',
+  up(change) {
+    change.run(`
+      create table if not exists idempotency (
         principal varchar(128) character set ascii collate ascii_bin not null,
         method varchar(128) character set ascii collate ascii_bin not null,
         request_key varchar(64) character set ascii collate ascii_bin not null,
@@ -15,5 +16,5 @@ export class Migration20261101000000_answers extends Migration {
         primary key (principal, method, request_key),
         key idempotency_created (created_at)
       ) engine = InnoDB default charset = utf8mb4`);
-  }
-}
+  },
+};

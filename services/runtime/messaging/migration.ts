@@ -1,4 +1,4 @@
-import { Migration } from '@mikro-orm/migrations';
+import type { Migration } from '../db/schema-change.ts';
 
 // Ids and names are ASCII and compared byte by byte.
 const text = (length: number) => `varchar(${length}) character set ascii collate ascii_bin`;
@@ -6,11 +6,12 @@ const uuid = 'char(36) character set ascii collate ascii_bin';
 const table = 'engine = InnoDB default charset = utf8mb4';
 
 /** What a service needs to publish and consume events. The same tables in every service's schema. */
-export class Migration20261101000001_messaging extends Migration {
-  override up(): void {
+export const Migration20261101000001_messaging: Migration = {
+  name: 'Migration20261101000001_messaging',
+  up(change) {
     // `pending` is 1 until the broker has confirmed the row, then null: the index holds only what is left to do.
-    this.addSql(`
-      create table outbox (
+    change.run(`
+      create table if not exists outbox (
         position bigint unsigned not null auto_increment,
         message_id ${uuid} not null,
         type ${text(190)} not null,
@@ -31,8 +32,8 @@ export class Migration20261101000001_messaging extends Migration {
         unique key outbox_sequence (aggregate, aggregate_id, sequence),
         key outbox_pending (pending, position)
       ) ${table}`);
-    this.addSql(`
-      create table inbox (
+    change.run(`
+      create table if not exists inbox (
         consumer ${text(128)} not null,
         message_id ${uuid} not null,
         type ${text(190)} not null,
@@ -42,16 +43,16 @@ export class Migration20261101000001_messaging extends Migration {
         created_at datetime(6) not null,
         primary key (consumer, message_id)
       ) ${table}`);
-    this.addSql(`
-      create table inbox_sequence (
+    change.run(`
+      create table if not exists inbox_sequence (
         consumer ${text(128)} not null,
         aggregate ${text(64)} not null,
         aggregate_id ${text(64)} not null,
         applied bigint unsigned not null,
         primary key (consumer, aggregate, aggregate_id)
       ) ${table}`);
-    this.addSql(`
-      create table dead_letter (
+    change.run(`
+      create table if not exists dead_letter (
         id ${uuid} not null,
         consumer ${text(128)} not null,
         message_id varchar(255) not null,
@@ -70,13 +71,13 @@ export class Migration20261101000001_messaging extends Migration {
         key dead_letter_message (consumer, message_id),
         key dead_letter_open (redriven_at, dead_at)
       ) ${table}`);
-    this.addSql(`
-      create table lease (
+    change.run(`
+      create table if not exists lease (
         name ${text(64)} not null,
         holder ${uuid} not null,
         token bigint unsigned not null,
         expires_at datetime(6) not null,
         primary key (name)
       ) ${table}`);
-  }
-}
+  },
+};

@@ -1,16 +1,17 @@
-import { Migration } from '@mikro-orm/migrations';
+import type { Migration } from '../db/schema-change.ts';
 
 // Ids and names are ASCII and compared byte by byte.
 const text = (length: number) => `varchar(${length}) character set ascii collate ascii_bin`;
 const uuid = 'char(36) character set ascii collate ascii_bin';
 const table = 'engine = InnoDB default charset = utf8mb4';
 
-export class Migration20261101000002_saga extends Migration {
-  override up(): void {
+export const Migration20261101000002_saga: Migration = {
+  name: 'Migration20261101000002_saga',
+  up(change) {
     // `due_at` is when a worker may take the saga: at once, after a pause, or when the lease of its holder ends.
     // It is null once the saga rests, so that its index holds only what is left to do.
-    this.addSql(`
-      create table saga (
+    change.run(`
+      create table if not exists saga (
         saga_id ${uuid} not null,
         name ${text(64)} not null,
         subject_id ${text(64)} not null,
@@ -32,8 +33,8 @@ export class Migration20261101000002_saga extends Migration {
         key saga_status (status, name, created_at)
       ) ${table}`);
     // One row per input that was applied, in order: playing them again gives the state.
-    this.addSql(`
-      create table saga_log (
+    change.run(`
+      create table if not exists saga_log (
         saga_id ${uuid} not null,
         position int unsigned not null,
         step ${text(64)} not null,
@@ -44,5 +45,5 @@ export class Migration20261101000002_saga extends Migration {
         at datetime(6) not null,
         primary key (saga_id, position)
       ) ${table} comment = 'append-only: the history of sagas'`);
-  }
-}
+  },
+};

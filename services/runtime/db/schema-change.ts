@@ -1,0 +1,102 @@
+/**
+ * The statements of migrations. Every one can run again, because DDL commits by itself: a migration that was
+ * interrupted has applied its first statements, and its next run starts at the first one again.
+ *
+ * MariaDB has IF NOT EXISTS for columns and indexes, MySQL 8.4 has not, so these steps ask information_schema first.
+ */
+export interface Migration {
+  /** Noted in the table `migration` once every step is applied. Unique in a schema; never changed afterwards. */
+  readonly name: string;
+  /** Lists the steps in order. Runs nothing, so it may be called at any time. */
+  up(change: SchemaChange): void;
+}
+
+export interface SchemaChange {
+  /**
+   * A statement that can run again as it is: `create table if not exists`, `drop table if exists`,
+   * `alter table … comment =`, `alter table … modify column`, an insert with `on duplicate key update`, an update or
+   * a delete that finds nothing to do the second time. Anything else throws.
+   * A data move and the drop of a column it reads belong in two migrations.
+   */
+  run(statement: string): void;
+  /** `definition` as in CREATE TABLE without the name: `varchar(64) not null default ''`. */
+  addColumn(table: string, column: string, definition: string): void;
+  dropColumn(table: string, column: string): void;
+  /** `columns` in parentheses: `(published_at, position)`. */
+  addIndex(table: string, index: string, columns: string): void;
+  addUniqueIndex(table: string, index: string, columns: string): void;
+  dropIndex(table: string, index: string): void;
+  /** `definition` as after the name in CREATE TABLE: `check (quantity > 0)`. */
+  addConstraint(table: string, constraint: string, definition: string): void;
+  dropConstraint(table: string, constraint: string): void;
+}
+
+/** One statement, and the question whether its change is still to be made. */
+export interface Step {
+  readonly statement: string;
+  /** The statement runs when what it names is present (true) or absent (false); without it, always. */
+  readonly runsWhen?: { readonly query: string; readonly params: readonly string[]; readonly present: boolean };
+}
+
+const rerunnable = [
+  /^create table if not exists /,
+  /^drop table if exists /,
+  /^alter table \S+ comment =/,
+  /^alter table \S+ modify column [^,]*(\([^)]*\)[^,]*)*$/,
+  /^insert into .* on duplicate key update /,
+  /^update /,
+  /^delete from /,
+];
+
+/** The steps of a migration, in order. Throws for a statement that could not run again. */
+export function stepsOf(migration: Migration): Step[] {
+  const steps: Step[] = [];
+  const alter = (table: string, change: string, kind: Kind, name: string, present: boolean) => {
+    for (const one of [table, name]) assertName(migration, one);
+    const statement = `alter table ${table} ${change}`;
+    steps.push({ statement, runsWhen: { query: lookups[kind], params: [table, name], present } });
+  };
+  migration.up({
+    run(statement) {
+      const text = statement.replace(/\s+/g, ' ').trim();
+      if (!rerunnable.some((form) => form.test(text.toLowerCase()))) {
+        throw new Error(
+          `${migration.name}: this statement fails or acts twice when it runs again; use addColumn and its like, ` +
+            `"if not exists" or "on duplicate key update": ${text.slice(0, 200)}`,
+        );
+      }
+      steps.push({ statement });
+    },
+    addColumn: (table, column, definition) =>
+      alter(table, `add column ${column} ${definition}`, 'column', column, false),
+    dropColumn: (table, column) => alter(table, `drop column ${column}`, 'column', column, true),
+    addIndex: (table, index, columns) => alter(table, `add index ${index} ${columns}`, 'index', index, false),
+    addUniqueIndex: (table, index, columns) =>
+      alter(table, `add unique index ${index} ${columns}`, 'index', index, false),
+    dropIndex: (table, index) => alter(table, `drop index ${index}`, 'index', index, true),
+    addConstraint: (table, constraint, definition) =>
+      alter(table, `add constraint ${constraint} ${definition}`, 'constraint', constraint, false),
+    dropConstraint: (table, constraint) =>
+      alter(table, `drop constraint ${constraint}`, 'constraint', constraint, true),
+  });
+  return steps;
+}
+
+type Kind = 'column' | 'index' | 'constraint';
+
+const lookup = (view: string, column: string) =>
+  `select 1 as present from information_schema.${view}
+   where table_schema = database() and table_name = ? and ${column} = ? limit 1`;
+
+const lookups: Record<Kind, string> = {
+  column: lookup('columns', 'column_name'),
+  index: lookup('statistics', 'index_name'),
+  constraint: lookup('table_constraints', 'constraint_name'),
+};
+
+/** Names go into statements unquoted, and information_schema compares them as they are. */
+function assertName(migration: Migration, name: string): void {
+  if (!/^[a-z][a-z0-9_]{0,63}$/.test(name)) {
+    throw new Error(`${migration.name}: "${name}" is no name of ours: lower-case letters, digits and underscores`);
+  }
+}
