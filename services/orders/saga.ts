@@ -100,11 +100,17 @@ function checkoutSaga(
   const append = store.change;
   return defineSaga<CheckoutData>({
     name: 'checkout',
-    limits: { ...patience, timeLimitMs },
+    version: 1,
+    timeLimitMs,
+    retry,
+    // Sagas of this version that are under way compensate one step after another.
+    compensation: 'in-order',
+    secrets: ['paymentMethod'],
     harmless: ['lines', 'currencyCode', 'totalMinor', 'reservationId', 'paymentId'],
     steps: [
       {
         name: 'reserve-stock',
+        dependency: 'inventory',
         compensateAbsent: true,
         async run({ call, data, key, subjectId }) {
           const lines = data.lines.map(({ sku, quantity }) => ({ sku, quantity: BigInt(quantity) }));
@@ -128,6 +134,7 @@ function checkoutSaga(
       },
       {
         name: 'authorize-payment',
+        dependency: 'payments',
         compensateAbsent: true,
         timeoutMs: paymentTimeoutMs,
         async run({ call, data, key, subjectId }) {
@@ -161,6 +168,7 @@ function checkoutSaga(
       },
       {
         name: 'commit-reservation',
+        dependency: 'inventory',
         async run({ call, data, key }) {
           const request = { requestId: key, reservationId: data.reservationId };
           return inventory.commitReservation(request, { parent: call }).then(() => done(), expiredMeanwhile);
@@ -173,6 +181,7 @@ function checkoutSaga(
       },
       {
         name: 'capture-payment',
+        dependency: 'payments',
         timeoutMs: paymentTimeoutMs,
         async run({ call, data, key, results }) {
           // There is nothing to charge for.
@@ -219,12 +228,16 @@ function cancellationSaga({ inventory, payments }: Others, store: OrderStore): S
   const append = store.change;
   return defineSaga<CancellationData>({
     name: 'cancellation',
-    limits: patience,
+    version: 1,
+    timeLimitMs: 'none',
+    mustComplete: true,
+    retry,
     harmless: ['currencyCode', 'totalMinor', 'reservationId', 'paymentId'],
     steps: [
       { name: 'decide', local: true, pivot: true, async record() {} },
       {
         name: 'refund-payment',
+        dependency: 'payments',
         timeoutMs: paymentTimeoutMs,
         async run({ call, data, key, subjectId }) {
           const amount = money(data.currencyCode, BigInt(data.totalMinor));
@@ -246,6 +259,7 @@ function cancellationSaga({ inventory, payments }: Others, store: OrderStore): S
       },
       {
         name: 'return-stock',
+        dependency: 'inventory',
         async run({ call, data, key, subjectId }) {
           const request = { requestId: key, reservationId: data.reservationId, orderId: subjectId };
           await inventory.releaseReservation(request, { parent: call });
@@ -279,8 +293,8 @@ function cancellationSaga({ inventory, payments }: Others, store: OrderStore): S
 /** Payments waits for the acquirer; a try must end before the saga's lease does. */
 const paymentTimeoutMs = 8_000;
 
-/** A service that is away for an hour makes orders late, not stuck. */
-const patience = { attemptsMax: 2_000, backoff: { firstMs: 50, maxMs: 2_000 } };
+/** A service that is away for days makes orders late, not stuck. */
+const retry = { initialBackoffMs: 50, maxBackoffMs: 2_000, maxElapsedMs: 7 * 86_400_000 };
 
 function fromReservation({ state }: Reservation): StepOutcome {
   switch (state) {

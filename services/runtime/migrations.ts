@@ -4,6 +4,7 @@ import { Migration20261124000000_operators } from './db/operator-migration.ts';
 import type { Migration } from './db/schema-change.ts';
 import { Migration20261101000001_messaging } from './messaging/migration.ts';
 import { Migration20261101000002_saga } from './saga/migration.ts';
+import { Migration20261127000000_saga_versions } from './saga/versions-migration.ts';
 
 /** The tables of the runtime, which every service has in its own schema. */
 export const runtimeMigrations: readonly Migration[] = [
@@ -12,4 +13,5 @@ export const runtimeMigrations: readonly Migration[] = [
   Migration20261101000002_saga,
   Migration20261101000003_decisions,
   Migration20261124000000_operators,
+  Migration20261127000000_saga_versions,
 ];

@@ -22,10 +22,13 @@ export const filterMissing = () =>
 export const sagaNotFound = (sagaId: string) =>
   rpcError('NOT_FOUND', OpsErrorReason.SAGA_NOT_FOUND, 'no such saga', { saga_id: sagaId });
 
-export const sagaUndefined = (sagaId: string, name: string) =>
-  rpcError('FAILED_PRECONDITION', OpsErrorReason.SAGA_UNDEFINED, `no saga is called ${name} any more`, {
-    saga_id: sagaId,
-  });
+export const sagaUndefined = (saga: { sagaId: string; name: string; definitionVersion: number }) =>
+  rpcError(
+    'FAILED_PRECONDITION',
+    OpsErrorReason.SAGA_UNDEFINED,
+    `this process does not know version ${saga.definitionVersion} of saga ${saga.name}`,
+    { saga_id: saga.sagaId },
+  );
 
 export const sagaNotStuck = (sagaId: string, status: string) =>
   rpcError('FAILED_PRECONDITION', OpsErrorReason.SAGA_NOT_STUCK, `only what is stuck is resumed; it is ${status}`, {
@@ -38,6 +41,14 @@ export const sagaPastPivot = (sagaId: string, pivot: string) =>
     OpsErrorReason.SAGA_PAST_PIVOT,
     `its pivot, ${pivot}, is done: from there it only goes forward`,
     { saga_id: sagaId, pivot },
+  );
+
+export const sagaMustComplete = (sagaId: string) =>
+  rpcError(
+    'FAILED_PRECONDITION',
+    OpsErrorReason.SAGA_MUST_COMPLETE,
+    'this saga must complete: it only goes forward, from its first step; resume it when it is stuck',
+    { saga_id: sagaId },
   );
 
 export const sagaGoingBack = (sagaId: string) =>

@@ -7,6 +7,7 @@ import type { Status } from '../saga/store.ts';
 export interface SagaView {
   sagaId: string;
   name: string;
+  definitionVersion: number;
   subjectId: string;
   status: Status;
   state: State;
@@ -21,7 +22,7 @@ interface Row extends Omit<SagaView, 'state' | 'data'> {
   data: string;
 }
 
-const columns = `saga_id as sagaId, name, subject_id as subjectId, status, state, data, created_at as createdAt,
+const columns = `saga_id as sagaId, name, definition_version as definitionVersion, subject_id as subjectId, status, state, data, created_at as createdAt,
   updated_at as updatedAt, deadline_at as deadlineAt`;
 
 const toView = (row: Row): SagaView => ({

@@ -7,9 +7,17 @@ import type { Implementation } from '../rpc/server.ts';
 import { isPastPivot } from '../saga/core.ts';
 import type { SagaDefinition } from '../saga/definition.ts';
 import { forceCompensate, resumeSaga } from '../saga/engine.ts';
-import type { Status } from '../saga/store.ts';
+import { noDeadline, type Status } from '../saga/store.ts';
 import { noteAction } from './actions.ts';
-import { sagaEnded, sagaGoingBack, sagaNotFound, sagaNotStuck, sagaPastPivot, sagaUndefined } from './errors.ts';
+import {
+  sagaEnded,
+  sagaGoingBack,
+  sagaMustComplete,
+  sagaNotFound,
+  sagaNotStuck,
+  sagaPastPivot,
+  sagaUndefined,
+} from './errors.ts';
 import { findSaga, type LogView, listSagas, type SagaView, sagaHistory } from './saga-store.ts';
 
 const pageSize = 50;
@@ -23,17 +31,18 @@ type Sagas = Pick<
 
 /** Sagas of this service: shown, resumed, turned back. A service without any answers with empty lists. */
 export function sagaOperations(db: Database, definitions: readonly SagaDefinition<any>[]): Sagas {
-  const definitionOf = (name: string) => definitions.find((one) => one.name === name);
-  const toMessage = (saga: SagaView) => messageOf(saga, definitionOf(saga.name));
+  const definitionOf = (saga: Pick<SagaView, 'name' | 'definitionVersion'>) =>
+    definitions.find(({ name, version }) => name === saga.name && version === saga.definitionVersion);
+  const toMessage = (saga: SagaView) => messageOf(saga, definitionOf(saga));
   const find = async (sql: Sql, sagaId: string) => {
     const saga = await findSaga(sql, sagaId);
     if (!saga) throw sagaNotFound(sagaId);
     return saga;
   };
   const defined = async (tx: Tx, sagaId: string) => {
-    const { name } = await find(tx, sagaId);
-    const definition = definitionOf(name);
-    if (!definition) throw sagaUndefined(sagaId, name);
+    const saga = await find(tx, sagaId);
+    const definition = definitionOf(saga);
+    if (!definition) throw sagaUndefined(saga);
     return definition;
   };
   return {
@@ -49,7 +58,7 @@ export function sagaOperations(db: Database, definitions: readonly SagaDefinitio
       return db.read(call, async (sql) => {
         const saga = await find(sql, sagaId);
         const log = await sagaHistory(sql, sagaId, logMax);
-        const harmless = new Set(definitionOf(saga.name)?.harmless);
+        const harmless = new Set(definitionOf(saga)?.harmless);
         const shown = Object.entries(saga.data).map(([key, value]) => [key, harmless.has(key) ? value : redacted]);
         return { saga: toMessage(saga), log: log.map(toEntry), inputJson: JSON.stringify(Object.fromEntries(shown)) };
       });
@@ -81,6 +90,7 @@ export function sagaOperations(db: Database, definitions: readonly SagaDefinitio
 /** The rule of the saga's core that keeps it from being turned back. */
 function refusal(saga: SagaView, definition: SagaDefinition<any>) {
   if (saga.state.phase === 'completed' || saga.state.phase === 'failed') return sagaEnded(saga.sagaId);
+  if (definition.core.mustComplete) return sagaMustComplete(saga.sagaId);
   if (!isPastPivot(definition.core, saga.state)) return sagaGoingBack(saga.sagaId);
   return sagaPastPivot(saga.sagaId, definition.steps.find((step) => step.pivot)?.name ?? '');
 }
@@ -107,6 +117,8 @@ function messageOf(saga: SagaView, definition: SagaDefinition<any> | undefined):
   return {
     sagaId: saga.sagaId,
     name: saga.name,
+    version: saga.definitionVersion,
+    known: definition !== undefined,
     subjectId: saga.subjectId,
     state: states[saga.status],
     step: ended ? '' : (definition?.steps[state.step]?.name ?? String(state.step)),
@@ -116,7 +128,7 @@ function messageOf(saga: SagaView, definition: SagaDefinition<any> | undefined):
     failureReason: state.failure?.reason ?? '',
     createTime: utcDate(saga.createdAt),
     updateTime: utcDate(saga.updatedAt),
-    deadlineTime: utcDate(saga.deadlineAt),
+    deadlineTime: saga.deadlineAt.startsWith(noDeadline) ? undefined : utcDate(saga.deadlineAt),
     pastPivot: state.phase === 'completed' || (definition !== undefined && isPastPivot(definition.core, state)),
   };
 }

@@ -1,6 +1,7 @@
 import type { Tx } from '../db/tx.ts';
 import { advance, begin, type Input, isPastPivot, type State } from './core.ts';
-import type { SagaDefinition } from './definition.ts';
+import { type SagaDefinition, withoutSecrets } from './definition.ts';
+import { sagaVersionUnknown } from './errors.ts';
 import { insertSaga, lockById, lockBySubject, type SagaRow, writeLocked } from './store.ts';
 
 /**
@@ -17,7 +18,7 @@ export async function startSaga<Data>(
   const data = JSON.stringify(start.data);
   const state = begin();
   const startedAt = performance.now();
-  const { timeLimitMs } = definition.limits;
+  const { name, version: definitionVersion, timeLimitMs } = definition;
   let taker: { lease: { holder: string; leaseMs: number }; adopt: () => void } | null = null;
   for (const worker of definition.workers) {
     const lease: { holder: string; leaseMs: number } | null = taker ? null : worker.offer();
@@ -30,36 +31,50 @@ export async function startSaga<Data>(
       results: {},
       version: 0,
       leasedUntil: startedAt + lease.leaseMs,
-      expiresAt: startedAt + timeLimitMs,
+      expiresAt: timeLimitMs === null ? Number.POSITIVE_INFINITY : startedAt + timeLimitMs,
     };
     taker = { lease, adopt: () => worker.adopt(definition, held) };
   }
   const lease = taker?.lease ?? null;
-  await insertSaga(tx, { sagaId, name: definition.name, subjectId, state, data, timeLimitMs, traceparent, lease });
+  const row = { sagaId, name, definitionVersion, subjectId, state, data, timeLimitMs, traceparent, lease };
+  await insertSaga(tx, row);
   tx.afterCommit(taker ? taker.adopt : () => wake(definition));
 }
 
-/** What became of a wish to cancel. */
+/** What became of a cancel request. */
 export type CancelAnswer = 'accepted' | 'too_late' | 'unknown_saga';
 
 /**
- * Records with the caller's transaction that somebody wants the saga of this subject undone. It is, as soon as
- * the outcome of its present step is known; after the pivot it is not, and the answer says so.
+ * Records with the caller's transaction that the saga of this subject is to be undone. It is, as soon as the outcome of
+ * its present step is known; after the pivot it is not, and the answer says so. `definitions` are all versions of one
+ * saga that this process knows; the one that the saga was started with decides. Throws UNAVAILABLE when the saga has a
+ * version that is not among them: another process, deployed earlier or later, can take the request.
  *
  * The saga's row is locked from here to the commit. Lock rows of the domain first: recordings of the engine
  * keep that order.
  */
 export async function requestCancel(
   tx: Tx,
-  definition: SagaDefinition<any>,
+  definitions: SagaDefinition<any> | readonly SagaDefinition<any>[],
   subjectId: string,
   why: { reason: string; detail?: string } = { reason: 'CANCELLED' },
 ): Promise<CancelAnswer> {
-  const row = await lockBySubject(tx, definition.name, subjectId);
+  const known = Array.isArray(definitions) ? definitions : [definitions as SagaDefinition<any>];
+  const name = nameOf(known);
+  const row = await lockBySubject(tx, name, subjectId);
   if (!row) return 'unknown_saga';
+  const definition = known.find(({ version }) => version === row.definitionVersion);
+  if (!definition) throw sagaVersionUnknown(row);
   const { reason, detail = '' } = why;
   const state = await change(tx, definition, row, { kind: 'abandon', cause: 'cancelled', reason, detail });
   return state.phase === 'completed' || isPastPivot(definition.core, state) ? 'too_late' : 'accepted';
+}
+
+function nameOf(definitions: readonly SagaDefinition<any>[]): string {
+  const [first, ...others] = definitions;
+  if (!first) throw new Error('requestCancel needs a definition');
+  if (others.some(({ name }) => name !== first.name)) throw new Error('requestCancel takes versions of one saga');
+  return first.name;
 }
 
 /** What became of an operator's order. */
@@ -87,17 +102,19 @@ export async function forceCompensate(
 }
 
 async function order(tx: Tx, definition: SagaDefinition<any>, sagaId: string, input: Input): Promise<OperatorAnswer> {
-  const row = await lockById(tx, definition.name, sagaId);
-  if (!row) return 'unknown_saga';
+  const row = await lockById(tx, sagaId);
+  if (row?.name !== definition.name || row.definitionVersion !== definition.version) return 'unknown_saga';
   return (await change(tx, definition, row, input)) === row.state ? 'not_possible' : 'accepted';
 }
 
 async function change(tx: Tx, definition: SagaDefinition<any>, row: SagaRow, input: Input): Promise<State> {
-  const { state } = advance(definition.core, row.state, input);
+  const { state, command } = advance(definition.core, row.state, input);
   if (state === row.state) return state;
   const { step, phase, attempt } = row.state;
   const name = definition.steps[step]?.name ?? '';
-  await writeLocked(tx, row, state, { step: name, kind: phase, attempt, input });
+  if (command.kind === 'finished') await definition.finished?.(tx, row, command.result);
+  const data = command.kind === 'finished' ? withoutSecrets(definition, row.data) : null;
+  await writeLocked(tx, row, { state, data }, { step: name, kind: phase, attempt, input });
   tx.afterCommit(() => wake(definition));
   return state;
 }

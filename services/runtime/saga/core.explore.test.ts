@@ -5,11 +5,14 @@ import { step } from './purchase-testbed.ts';
 
 const onward = { compensable: false, compensateAbsent: false };
 const local = { local: true, queryable: false, ...onward };
-const limits = { attemptsMax: 3, backoff: { firstMs: 1, maxMs: 4 } };
+const common = {
+  ...{ version: 1, mustComplete: false, compensation: 'in-order' as const },
+  retry: { initialBackoffMs: 1, maxBackoffMs: 4, maxElapsedMs: 12 },
+};
 
 const checkout: CoreDefinition = {
   name: 'checkout',
-  limits,
+  ...common,
   steps: [
     step('reserve'),
     step('authorize'),
@@ -22,15 +25,15 @@ const checkout: CoreDefinition = {
 
 const definitions: CoreDefinition[] = [
   checkout,
-  { name: 'no pivot', limits, steps: [step('one'), step('two'), step('three')] },
+  { name: 'no pivot', ...common, steps: [step('one'), step('two'), step('three')] },
   {
     name: 'absent is final',
-    limits,
+    ...common,
     steps: [step('one', { compensateAbsent: false }), step('two', { compensateAbsent: false })],
   },
   {
     name: 'no status query',
-    limits,
+    ...common,
     steps: [
       step('one', { queryable: false }),
       step('two', { queryable: false }),
@@ -39,18 +42,22 @@ const definitions: CoreDefinition[] = [
   },
   {
     name: 'remote pivot',
-    limits,
+    ...common,
     steps: [step('one'), step('two', { ...onward, pivot: true }), step('three', onward)],
   },
   {
     name: 'remote pivot with a tombstone',
-    limits,
+    ...common,
     steps: [step('one'), step('two', { pivot: true }), step('three', onward)],
   },
-  { name: 'local steps around', limits, steps: [step('zero', local), step('one'), step('two', local), step('three')] },
+  {
+    name: 'local steps around',
+    ...common,
+    steps: [step('zero', local), step('one'), step('two', local), step('three')],
+  },
   {
     name: 'only forward',
-    limits,
+    ...common,
     steps: [
       step('decide', { ...local, pivot: true }),
       step('refund', { ...onward, queryable: false }),

@@ -13,7 +13,8 @@ const step = (name: string, more: Partial<CoreStep> = {}): CoreStep => ({
 
 const checkout: CoreDefinition = {
   name: 'checkout',
-  limits: { attemptsMax: 3, backoff: { firstMs: 100, maxMs: 1_000 } },
+  ...{ version: 1, mustComplete: false, compensation: 'in-order' },
+  retry: { initialBackoffMs: 100, maxBackoffMs: 1_000, maxElapsedMs: 3_000 },
   steps: [
     step('reserve', { compensateAbsent: true }),
     step('authorize'),

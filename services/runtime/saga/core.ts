@@ -21,18 +21,19 @@ export interface CoreStep {
   readonly compensable: boolean;
   /** Also compensated when it has not acted, so that a request still under way finds a tombstone. */
   readonly compensateAbsent: boolean;
-}
-
-export interface CoreLimits {
-  /** Tries in a row before the saga is stuck. Applies on the way back and after the pivot. */
-  readonly attemptsMax: number;
-  readonly backoff: { readonly firstMs: number; readonly maxMs: number };
+  /** Consecutive steps after the pivot with the same group are independent of each other. */
+  readonly group?: string;
 }
 
 export interface CoreDefinition {
   readonly name: string;
+  readonly version: number;
   readonly steps: readonly CoreStep[];
-  readonly limits: CoreLimits;
+  /** It only goes forward, from its first step. */
+  readonly mustComplete: boolean;
+  /** Whether compensations wait for one another. */
+  readonly compensation: 'independent' | 'in-order';
+  readonly retry: { readonly initialBackoffMs: number; readonly maxBackoffMs: number; readonly maxElapsedMs: number };
 }
 
 export type Action = 'run' | 'query' | 'compensate';
@@ -122,9 +123,9 @@ export function commandOf(definition: CoreDefinition, state: State): Command {
 }
 
 /** Doubles from the second try on, up to the cap. Whoever waits adds the jitter. */
-function backoffMs({ limits }: CoreDefinition, { attempt }: State): number {
+function backoffMs({ retry }: CoreDefinition, { attempt }: State): number {
   if (attempt === 0) return 0;
-  return Math.min(limits.backoff.firstMs * 2 ** Math.min(attempt - 1, 30), limits.backoff.maxMs);
+  return Math.min(retry.initialBackoffMs * 2 ** Math.min(attempt - 1, 30), retry.maxBackoffMs);
 }
 
 function settle(definition: CoreDefinition, state: State, input: Input): State {
@@ -182,7 +183,9 @@ function unknown(definition: CoreDefinition, state: State, detail: string): Stat
 function tryAgain(definition: CoreDefinition, state: State, phase: Action, why: string): State {
   const attempt = state.attempt + 1;
   const counted = state.failure !== null || isPastPivot(definition, state);
-  if (counted && attempt >= definition.limits.attemptsMax) return stuck({ ...state, phase, attempt }, why, false);
+  const { maxElapsedMs, maxBackoffMs } = definition.retry;
+  if (counted && attempt >= Math.ceil(maxElapsedMs / maxBackoffMs))
+    return stuck({ ...state, phase, attempt }, why, false);
   return { ...state, phase, attempt, epoch: state.epoch + 1 };
 }
 
@@ -235,6 +238,7 @@ function stepOf(definition: CoreDefinition, state: State): CoreStep {
 
 /** Whether the pivot is done. On the way back it is not: nothing leads there from beyond it. */
 export function isPastPivot(definition: CoreDefinition, state: State): boolean {
+  if (definition.mustComplete) return true;
   if (state.phase === 'compensate' || state.stuck?.phase === 'compensate' || state.phase === 'failed') return false;
   const pivot = definition.steps.findIndex((step) => step.pivot);
   return pivot >= 0 && state.step > pivot;

@@ -1,7 +1,7 @@
 import type { Tx } from '../db/tx.ts';
 import { derivedId } from '../id.ts';
 import type { Call } from '../rpc/call.ts';
-import type { CoreDefinition, Failure, Result, State } from './core.ts';
+import type { CoreDefinition, CoreStep, Failure, Result, State } from './core.ts';
 
 /** What steps hand back and sagas start from: it is stored, so it must survive JSON. */
 export type Json = string | number | boolean | null | readonly Json[] | { readonly [key: string]: Json | undefined };
@@ -53,6 +53,13 @@ export interface RemoteStep<Data> {
   pivot?: boolean;
   /** How long one try may take, milliseconds. */
   timeoutMs?: number;
+  /** The service that the step calls, such as 'payments'. A worker limits how many calls to one are in progress. */
+  dependency?: string;
+  /**
+   * Consecutive steps after the pivot with the same group are independent: none waits for another one, they end in any
+   * order, and the step after the group starts once all of them are done.
+   */
+  group?: string;
   /** Throwing an RpcError that says no is a rejection; throwing anything else makes the outcome unknown. */
   run(ctx: StepContext<Data>): Promise<StepOutcome>;
   /** Finds out how `run` ended, without acting. What it throws makes the answer unknown. */
@@ -81,13 +88,17 @@ export interface LocalStep<Data> {
 
 export type Step<Data> = RemoteStep<Data> | LocalStep<Data>;
 
-export interface SagaLimits {
-  /** Before the pivot is done: after this the saga goes back, once the outcome of its step is known. */
-  timeLimitMs: number;
-  /** Tries in a row of one step on the way back or after the pivot, before the saga is stuck. */
-  attemptsMax: number;
-  /** Pauses between tries: double from the first up to the longest, with jitter. */
-  backoff: { firstMs: number; maxMs: number };
+/** How often and for how long a command is tried again whose outcome is unknown or whose compensation failed. */
+export interface RetryPolicy {
+  /** The first pause; it doubles with every try, with jitter. */
+  readonly initialBackoffMs: number;
+  /** The longest pause. */
+  readonly maxBackoffMs: number;
+  /**
+   * After the pivot and on the way back: the command is stuck once it has failed for this long, counted from its first
+   * failed try by the clock of the database. Before the pivot the time limit of the saga ends the tries instead.
+   */
+  readonly maxElapsedMs: number;
 }
 
 /** What a finished saga says about itself. */
@@ -96,11 +107,31 @@ export type SagaFailure = Failure;
 
 export interface SagaInit<Data> {
   name: string;
+  /**
+   * Whole number from 1, stored with each saga. What a version does never changes: another order of steps or another
+   * request is a new version, and the old one stays registered until no saga of it is left.
+   */
+  version: number;
   steps: readonly Step<Data>[];
-  limits?: Partial<SagaLimits>;
+  /** Until the pivot is done: after this the saga goes back, once the outcome of its step is known. */
+  timeLimitMs: number | 'none';
+  /** The saga only goes forward, from its first step: neither time nor an operator nor a cancel request ends it. */
+  mustComplete?: boolean;
+  /** What is left out is 100 ms, 30 s and 24 hours. */
+  retry?: Partial<RetryPolicy>;
+  /**
+   * Whether compensations wait for one another. 'in-order' is for versions that began before compensations were
+   * independent of each other.
+   */
+  compensation?: 'independent' | 'in-order';
   /** Fields of the data that operators may see: no personal data, nothing that pays. All others are redacted. */
   harmless?: readonly (keyof Data & string)[];
-  /** Writes what the end means, in the transaction that records it. It may be run more than once. */
+  /** Fields of the data that are removed from the row in the transaction that ends the saga, such as payment tokens. */
+  secrets?: readonly (keyof Data & string)[];
+  /**
+   * Writes what the end means, in the transaction that ends the saga, whoever ends it: a worker, an operator or a
+   * cancel request. It may be run more than once.
+   */
   finished?(tx: Tx, saga: SagaFacts<Data>, result: SagaResult): Promise<void>;
 }
 
@@ -133,67 +164,102 @@ export interface Handover {
 
 export interface SagaDefinition<Data> {
   readonly name: string;
+  readonly version: number;
   readonly steps: readonly Step<Data>[];
-  readonly limits: SagaLimits;
+  /** Null: none. */
+  readonly timeLimitMs: number | null;
   readonly core: CoreDefinition;
   readonly harmless: readonly string[];
+  readonly secrets: readonly string[];
   readonly finished: SagaInit<Data>['finished'];
   /** The workers of this process that run it. */
   readonly workers: Set<Handover>;
 }
 
-const defaultLimits: SagaLimits = { timeLimitMs: 60_000, attemptsMax: 15, backoff: { firstMs: 100, maxMs: 30_000 } };
+const defaultRetry: RetryPolicy = { initialBackoffMs: 100, maxBackoffMs: 30_000, maxElapsedMs: 86_400_000 };
 export const defaultTimeoutMs = 5_000;
 const namePattern = /^[a-z][a-z0-9_-]{0,63}$/;
 
 export const isLocal = <Data>(step: Step<Data>): step is LocalStep<Data> => step.local === true;
 
+/** The data that an ended saga keeps, as its row has it; null when all of it is kept. */
+export function withoutSecrets({ secrets }: SagaDefinition<any>, data: unknown): string | null {
+  if (secrets.length === 0 || data === null || typeof data !== 'object') return null;
+  return JSON.stringify(Object.fromEntries(Object.entries(data).filter(([field]) => !secrets.includes(field))));
+}
+
 /** Checks a saga and makes it ready to run. Throws when its parts do not fit together. */
 export function defineSaga<Data>(init: SagaInit<Data>): SagaDefinition<Data> {
-  const limits = { ...defaultLimits, ...init.limits };
-  check(init, limits);
-  const steps = init.steps.map((step) => ({
-    name: step.name,
-    local: isLocal(step),
-    pivot: step.pivot === true,
-    queryable: !isLocal(step) && step.query !== undefined,
-    compensable: !isLocal(step) && step.compensate !== undefined,
-    compensateAbsent: !isLocal(step) && step.compensateAbsent === true,
-  }));
+  const { name, version, timeLimitMs, mustComplete = false, compensation = 'independent' } = init;
+  const retry = { ...defaultRetry, ...init.retry };
+  check(init, retry);
   return {
-    name: init.name,
+    name,
+    version,
     steps: init.steps,
-    limits,
-    core: { name: init.name, steps, limits },
+    timeLimitMs: timeLimitMs === 'none' ? null : timeLimitMs,
+    core: { name, version, steps: init.steps.map(coreStep), mustComplete, compensation, retry },
     harmless: init.harmless ?? [],
+    secrets: init.secrets ?? [],
     finished: init.finished,
     workers: new Set(),
   };
 }
 
-function check<Data>({ name, steps }: SagaInit<Data>, limits: SagaLimits): void {
+const coreStep = <Data>(step: Step<Data>): CoreStep => ({
+  name: step.name,
+  local: isLocal(step),
+  pivot: step.pivot === true,
+  queryable: !isLocal(step) && step.query !== undefined,
+  compensable: !isLocal(step) && step.compensate !== undefined,
+  compensateAbsent: !isLocal(step) && step.compensateAbsent === true,
+  ...(!isLocal(step) && step.group !== undefined ? { group: step.group } : {}),
+});
+
+function check<Data>(init: SagaInit<Data>, retry: RetryPolicy): void {
+  const { name, version, timeLimitMs, mustComplete, harmless = [], secrets = [] } = init;
   const fail = (rule: string) => {
     throw new Error(`saga ${name}: ${rule}`);
   };
   if (!namePattern.test(name)) fail('name must be lower case letters, digits, _ and -, at most 64');
+  if (!isPositive(version) || version > versionMax) fail(`version must be a whole number from 1 to ${versionMax}`);
+  if (timeLimitMs !== 'none' && !isPositive(timeLimitMs)) fail("timeLimitMs must be a whole number above 0, or 'none'");
+  if (mustComplete && timeLimitMs !== 'none') fail("mustComplete needs timeLimitMs: 'none', since no time ends it");
+  for (const [field, value] of Object.entries(retry)) {
+    if (!isPositive(value)) fail(`retry.${field} must be a whole number above 0`);
+  }
+  for (const field of secrets) {
+    if (harmless.includes(field)) fail(`data field ${field} is harmless and secret at the same time`);
+  }
+  checkSteps(init, fail);
+}
+
+const versionMax = 1_000_000;
+const isPositive = (value: number): boolean => Number.isSafeInteger(value) && value >= 1;
+
+function checkSteps<Data>({ steps, mustComplete }: SagaInit<Data>, fail: (rule: string) => void): void {
   if (steps.length === 0 || steps.length > 50) fail('steps must be 1 to 50');
   if (new Set(steps.map((step) => step.name)).size !== steps.length) fail('steps must have names of their own');
   if (steps.filter((step) => step.pivot).length > 1) fail('steps must have one pivot at most');
-  for (const step of steps) {
-    if (!namePattern.test(step.name)) fail(`step ${step.name}: name must be lower case letters, digits, _ and -`);
-    if (!isLocal(step) && step.compensateAbsent && !step.compensate) {
-      fail(`step ${step.name}: compensateAbsent needs a compensate`);
-    }
-  }
-  for (const [field, value] of [
-    ['timeLimitMs', limits.timeLimitMs],
-    ['attemptsMax', limits.attemptsMax],
-    ['backoff.firstMs', limits.backoff.firstMs],
-    ['backoff.maxMs', limits.backoff.maxMs],
-  ] as const) {
-    if (!Number.isSafeInteger(value) || value < 1) fail(`limits.${field} must be a whole number above 0`);
+  const pivot = mustComplete ? -1 : steps.findIndex((step) => step.pivot);
+  const closed = new Set<string>();
+  for (const [index, step] of steps.entries()) {
+    const failStep = (rule: string) => fail(`step ${step.name}: ${rule}`);
+    if (!namePattern.test(step.name)) failStep('name must be lower case letters, digits, _ and -');
+    const before = index > 0 ? groupOf(steps[index - 1]!) : undefined;
+    if (before !== undefined && before !== groupOf(step)) closed.add(before);
+    if (isLocal(step)) continue;
+    if (step.compensateAbsent && !step.compensate) failStep('compensateAbsent needs a compensate');
+    if (mustComplete && step.compensate) failStep('a saga that must complete compensates nothing');
+    if (step.dependency !== undefined && !namePattern.test(step.dependency)) failStep('dependency must be a name');
+    if (step.group === undefined) continue;
+    if (!namePattern.test(step.group)) failStep('group must be a name');
+    if (!mustComplete && (pivot < 0 || index <= pivot)) failStep('group is for steps after the pivot');
+    if (closed.has(step.group)) failStep(`the steps of group ${step.group} must follow one another`);
   }
 }
+
+const groupOf = <Data>(step: Step<Data>): string | undefined => (isLocal(step) ? undefined : step.group);
 
 /** The request id of a step's call: the same for every try, in whichever process. */
 export function stepKey(sagaId: string, step: string, action: 'run' | 'compensate', round: number): string {

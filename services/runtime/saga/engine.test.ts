@@ -250,7 +250,7 @@ t.test('pauses double, then the saga is stuck until an operator resumes it', asy
   let works = false;
   const definition = fresh({
     script: (call) => (works || !call.endsWith('capture') ? 'work' : 'time out'),
-    limits: { attemptsMax: 4, backoff: { firstMs: 40, maxMs: 100 } },
+    retry: { initialBackoffMs: 40, maxBackoffMs: 100, maxElapsedMs: 400 },
   });
   const worker = schema.worker([definition], { random: () => 1 });
   const subject = newId();
@@ -299,7 +299,7 @@ t.test('an operator turns back what has not passed the pivot', async (t) => {
 t.test('a saga whose time is up goes back once the outcome is known', async (t) => {
   const definition = fresh({
     script: told({ 'run authorize': ['hang'], 'query authorize': ['time out', 'work'] }),
-    limits: { timeLimitMs: 1_000 },
+    timeLimitMs: 1_000,
     timeoutMs: 1_500,
   });
   const worker = schema.worker([definition]);

@@ -287,7 +287,7 @@ function compensations({ step, epoch }: { step: number; epoch: number }, from: S
  * Everything that tells two situations apart: numbers that only grow are cut down to what they mean, and what
  * is only said about a failure, not acted upon, is left out. Short, since there are many.
  */
-function keyOf({ limits }: CoreDefinition, { state, sites, wishes, lastCompensated }: Situation): string {
+function keyOf({ retry }: CoreDefinition, { state, sites, wishes, lastCompensated }: Situation): string {
   const { phase, step, attempt, round, failure, absent, cancelTooLate, stuck } = state;
   const world = sites.map(({ acted, refused, compensated, tombstone, late, open }) => {
     const flags = [compensated, tombstone, late, open].reduce((bits, flag) => bits * 2 + (flag ? 1 : 0), 0);
@@ -295,7 +295,7 @@ function keyOf({ limits }: CoreDefinition, { state, sites, wishes, lastCompensat
   });
   const why = failure && (failure.cause === 'cancelled' ? 'c' : 'f');
   const rest = stuck && `${stuck.phase}${stuck.refused}`;
-  const tries = Math.min(attempt, limits.attemptsMax + 2);
+  const tries = Math.min(attempt, Math.ceil(retry.maxElapsedMs / retry.maxBackoffMs) + 2);
   return `${[phase, step, tries, round, why, absent, cancelTooLate, rest, wishes, lastCompensated]}|${world}`;
 }
 

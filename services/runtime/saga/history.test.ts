@@ -33,7 +33,6 @@ t.test('another definition is told from it, and where', async (t) => {
     ...definition,
     steps: definition.steps.map((one, at) => (at === index ? { ...one, ...more } : one)),
   });
-  const backoff = { firstMs: 51, maxMs: 400 };
   for (const [name, today, expected] of [
     [
       'two steps change places',
@@ -52,12 +51,12 @@ t.test('another definition is told from it, and where', async (t) => {
     ],
     [
       'fewer tries',
-      { ...definition, limits: { ...definition.limits, attemptsMax: 2 } },
+      { ...definition, retry: { ...definition.retry, maxElapsedMs: 800 } },
       /^purchase declined.* diverges at entry 4: expected compensate reserve .*; got stuck/,
     ],
     [
       'another pause',
-      { ...definition, limits: { ...definition.limits, backoff } },
+      { ...definition, retry: { ...definition.retry, initialBackoffMs: 51 } },
       /^purchase timed out.* diverges at entry 2: expected .* after 50 ms.*; got .* after 51 ms/,
     ],
     ['no such saga', { ...definition, name: 'sale' }, /^purchase completed diverges at entry 0/],

@@ -1,14 +1,16 @@
 import type { Database } from '../db/database.ts';
 import { cached } from '../messaging/metrics.ts';
 import { Counter, Gauge, Histogram, latencyBuckets, type Registry } from '../telemetry/metrics.ts';
-import { type Tally, tally } from './store.ts';
+import { type Tally, tally, type VersionName } from './store.ts';
 
 const durationBuckets = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800];
 const tallyKeptMs = 2_000;
 
 /** What a saga worker tells operators. The gauges that ask the database count unfinished sagas only. */
-export function sagaMetrics(registry: Registry, db: Pick<Database, 'read'>, names: readonly string[]) {
+export function sagaMetrics(registry: Registry, db: Pick<Database, 'read'>, definitions: readonly VersionName[]) {
   const registers = [registry];
+  const names = [...new Set(definitions.map(({ name }) => name))];
+  const isKnown = (row: Tally) => definitions.some(({ name, version }) => name === row.name && version === row.version);
   const unfinished = cached(tallyKeptMs, () => db.read(null, tally));
   /** A gauge with one value per label set of what is unfinished; without the database it shows nothing. */
   const gauge = <L extends string>(
@@ -33,14 +35,24 @@ export function sagaMetrics(registry: Registry, db: Pick<Database, 'read'>, name
     for (const saga of names) {
       for (const status of ['RUNNING', 'WAITING', 'STUCK']) target.set({ saga, status }, 0);
     }
-    for (const { name, status, count } of rows) target.set({ saga: name, status }, count);
+    for (const { name, status, count } of rows) target.inc({ saga: name, status }, count);
   });
   gauge('armature_sagas_stuck', 'Sagas that wait for an operator', ['saga'], (target, rows) => {
     for (const saga of names) target.set({ saga }, 0);
-    for (const { name, status, count } of rows) if (status === 'STUCK') target.set({ saga: name }, count);
+    for (const { name, status, count } of rows) if (status === 'STUCK') target.inc({ saga: name }, count);
   });
+  gauge(
+    'armature_sagas_unknown',
+    'Sagas that have not ended and whose name or version this process does not know: it never runs them',
+    ['saga', 'version'],
+    (target, rows) => {
+      for (const row of rows) {
+        if (!isKnown(row)) target.inc({ saga: row.name, version: String(row.version) }, row.count);
+      }
+    },
+  );
   gauge('armature_saga_oldest_unfinished_seconds', 'Age of the oldest unfinished saga', ['saga'], (target, rows) => {
-    for (const saga of names) {
+    for (const saga of new Set([...names, ...rows.map(({ name }) => name)])) {
       const ages = rows.filter((row) => row.name === saga).map((row) => row.oldestSeconds);
       target.set({ saga }, Math.max(0, ...ages));
     }

@@ -48,27 +48,49 @@ t.test('keys', async (t) => {
 t.test('definitions that do not fit together', async (t) => {
   const run = async () => ({ kind: 'done' }) as const;
   const step = { name: 'a', run };
-  const rows: [string, SagaInit<null>, RegExp][] = [
-    ['no steps', { name: 'x', steps: [] }, /steps must be 1 to 50/],
-    ['one name twice', { name: 'x', steps: [step, step] }, /names of their own/],
+  const x = { name: 'x', version: 1, timeLimitMs: 1_000 };
+  const pivot = { ...step, pivot: true };
+  const group = 'refunds';
+  const rows: [string, SagaInit<{ card: string }>, RegExp][] = [
+    ['no steps', { ...x, steps: [] }, /steps must be 1 to 50/],
+    ['one name twice', { ...x, steps: [step, step] }, /names of their own/],
+    ['two pivots', { ...x, steps: [pivot, { ...pivot, name: 'b' }] }, /one pivot/],
     [
-      'two pivots',
+      'a tombstone without a compensation',
+      { ...x, steps: [{ ...step, compensateAbsent: true }] },
+      /needs a compensate/,
+    ],
+    ['a bad name', { ...x, name: 'Check out', steps: [step] }, /name must be/],
+    ['no version', { ...x, version: 0, steps: [step] }, /version must be a whole number from 1/],
+    ['half a version', { ...x, version: 1.5, steps: [step] }, /version must be a whole number from 1/],
+    ['no time', { ...x, timeLimitMs: 0, steps: [step] }, /timeLimitMs must be a whole number above 0, or 'none'/],
+    ['no tries', { ...x, steps: [step], retry: { maxElapsedMs: 0 } }, /retry.maxElapsedMs must be/],
+    ['must complete in time', { ...x, steps: [step], mustComplete: true }, /mustComplete needs timeLimitMs: 'none'/],
+    [
+      'must complete and be undone',
+      { ...x, steps: [{ ...step, async compensate() {} }], mustComplete: true, timeLimitMs: 'none' },
+      /step a: a saga that must complete compensates nothing/,
+    ],
+    ['shown and secret', { ...x, steps: [step], harmless: ['card'], secrets: ['card'] }, /card is harmless and secret/],
+    ['a bad dependency', { ...x, steps: [{ ...step, dependency: 'Acquirer 1' }] }, /dependency must be a name/],
+    [
+      'a group before the pivot',
       {
-        name: 'x',
+        ...x,
         steps: [
-          { ...step, pivot: true },
-          { name: 'b', run, pivot: true },
+          { ...step, group },
+          { ...pivot, name: 'b' },
         ],
       },
-      /one pivot/,
+      /after the pivot/,
     ],
+    ['a group at the pivot', { ...x, steps: [{ ...pivot, group }] }, /after the pivot/],
     [
-      'a tombstone by nobody',
-      { name: 'x', steps: [{ ...step, compensateAbsent: true }] },
-      /step a: .* needs a compensate/,
+      'a group in two parts',
+      { ...x, steps: [pivot, { name: 'b', run, group }, { name: 'c', run }, { name: 'd', run, group }] },
+      /step d: the steps of group refunds must follow one another/,
     ],
-    ['a bad name', { name: 'Check out', steps: [step] }, /name must be/],
-    ['no tries', { name: 'x', steps: [step], limits: { attemptsMax: 0 } }, /limits.attemptsMax must be/],
   ];
   for (const [name, init, message] of rows) t.throws(() => defineSaga(init), { message }, name);
+  t.doesNotThrow(() => defineSaga({ ...x, steps: [pivot, { name: 'b', run, group }, { name: 'c', run, group }] }));
 });

@@ -10,7 +10,8 @@ export const step = (name: string, more: Partial<CoreStep> = {}): CoreStep => ({
 export const purchase: CoreDefinition = {
   name: 'purchase',
   steps: [step('reserve'), step('authorize'), step('confirm', { local: true, pivot: true, queryable: false })],
-  limits: { attemptsMax: 6, backoff: { firstMs: 50, maxMs: 400 } },
+  ...{ version: 1, mustComplete: false, compensation: 'in-order' },
+  retry: { initialBackoffMs: 50, maxBackoffMs: 400, maxElapsedMs: 2_400 },
 };
 
 /** An answer to whatever is due, once its epoch is known. */

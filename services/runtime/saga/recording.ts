@@ -3,7 +3,7 @@ import { crashPoint } from '../crash-point.ts';
 import type { Database } from '../db/database.ts';
 import type { Tx } from '../db/tx.ts';
 import { advance, commandOf, type Input, isPastPivot, type State } from './core.ts';
-import { type Held, isLocal, type Json, type SagaDefinition, type SagaFacts } from './definition.ts';
+import { type Held, isLocal, type Json, type SagaDefinition, type SagaFacts, withoutSecrets } from './definition.ts';
 import { appendLog, type LogEntry, reload, statusOf, writeState } from './store.ts';
 
 /** An input and what the step handed back with it. */
@@ -104,6 +104,7 @@ async function write(
     status: statusOf(state, pauseMs > 0),
     holder: held ? recorder.holder : null,
     dueInMs: rests ? null : held ? recorder.leaseMs : pauseMs,
+    data: command.kind === 'finished' ? withoutSecrets(definition, saga.data) : null,
   });
   if (!kept) throw new Overtaken(`saga ${definition.name}: the lease or the state is not what it was`);
   await appendLog(tx, saga.sagaId, saga.version, log);

@@ -10,12 +10,18 @@ export type Status = 'RUNNING' | 'WAITING' | 'COMPLETED' | 'FAILED' | 'STUCK';
 export interface SagaRow {
   sagaId: string;
   name: string;
+  definitionVersion: number;
   subjectId: string;
   status: Status;
   state: State;
+  data: unknown;
+  results: Record<string, Json>;
   version: number;
   leased: boolean;
 }
+
+/** The deadline of a saga without a time limit: the column takes no null, and processes of before read it. */
+export const noDeadline = '9999-12-31 00:00:00';
 
 const us = (ms: number) => Math.round(ms * 1000);
 
@@ -32,30 +38,32 @@ export async function insertSaga(
   saga: {
     sagaId: string;
     name: string;
+    definitionVersion: number;
     subjectId: string;
     state: State;
     data: string;
-    timeLimitMs: number;
+    timeLimitMs: number | null;
     traceparent: string | null;
     lease: { holder: string; leaseMs: number } | null;
   },
 ): Promise<void> {
   const { lease } = saga;
   await tx.execute(
-    `insert into saga (saga_id, name, subject_id, status, state, results, data, lease_holder, lease_token, due_at,
-       deadline_at, traceparent, created_at, updated_at)
-     values (?, ?, ?, 'RUNNING', ?, '{}', ?, ?, ?, utc_timestamp(6) + interval ? microsecond,
-       utc_timestamp(6) + interval ? microsecond, ?, utc_timestamp(6), utc_timestamp(6))`,
+    `insert into saga (saga_id, name, definition_version, subject_id, status, state, results, data, lease_holder,
+       lease_token, due_at, deadline_at, traceparent, created_at, updated_at)
+     values (?, ?, ?, ?, 'RUNNING', ?, '{}', ?, ?, ?, utc_timestamp(6) + interval ? microsecond,
+       coalesce(utc_timestamp(6) + interval ? microsecond, '${noDeadline}'), ?, utc_timestamp(6), utc_timestamp(6))`,
     [
       saga.sagaId,
       saga.name,
+      saga.definitionVersion,
       saga.subjectId,
       JSON.stringify(saga.state),
       saga.data,
       lease?.holder ?? null,
       lease ? 1 : 0,
       us(lease?.leaseMs ?? 0),
-      us(saga.timeLimitMs),
+      saga.timeLimitMs === null ? null : us(saga.timeLimitMs),
       saga.traceparent,
     ],
   );
@@ -64,6 +72,7 @@ export async function insertSaga(
 interface LeasedRow {
   saga_id: string;
   name: string;
+  definition_version: number;
   subject_id: string;
   state: string;
   results: string;
@@ -75,20 +84,30 @@ interface LeasedRow {
   age_us: string | number;
 }
 
-/** Takes up to `limit` sagas that are due. What another worker is taking at this moment is passed over. */
+/** A definition as rows name it. */
+export interface VersionName {
+  readonly name: string;
+  readonly version: number;
+}
+
+/**
+ * Takes up to `limit` sagas of these definitions that are due; those of other names and versions stay where they are.
+ * What another worker is taking at this moment is passed over.
+ */
 export async function leaseDue(
   tx: Tx,
-  names: readonly string[],
+  definitions: readonly VersionName[],
   limit: number,
   lease: { holder: string; leaseMs: number },
-): Promise<{ name: string; saga: Held }[]> {
+): Promise<{ name: string; version: number; saga: Held }[]> {
   const asked = performance.now();
   const rows = await tx.query<LeasedRow>(
-    `select saga_id, name, subject_id, state, results, data, version, lease_token, traceparent,
+    `select saga_id, name, definition_version, subject_id, state, results, data, version, lease_token, traceparent,
        timestampdiff(microsecond, utc_timestamp(6), deadline_at) as left_us,
        timestampdiff(microsecond, created_at, utc_timestamp(6)) as age_us
-     from saga where due_at <= utc_timestamp(6) and name in (?) order by due_at limit ? for update skip locked`,
-    [names, limit],
+     from saga where due_at <= utc_timestamp(6) and (${definitions.map(() => ofVersion).join(' or ')})
+     order by due_at limit ? for update skip locked`,
+    [...definitions.flatMap(({ name, version }) => [name, version]), limit],
   );
   if (rows.length === 0) return [];
   await tx.execute(
@@ -98,6 +117,7 @@ export async function leaseDue(
   );
   return rows.map((row) => ({
     name: row.name,
+    version: row.definition_version,
     saga: {
       sagaId: row.saga_id,
       subjectId: row.subject_id,
@@ -124,6 +144,8 @@ export interface Written {
   holder: string | null;
   /** From now until the saga is due again, or its lease ends. Null: it rests. */
   dueInMs: number | null;
+  /** The data that is kept from now on. Null: all of it. */
+  data: string | null;
 }
 
 /**
@@ -136,12 +158,13 @@ export async function writeState(
   written: Written,
 ): Promise<boolean> {
   const { affectedRows } = await tx.execute(
-    `update saga set state = ?, results = ?, version = ?, status = ?, lease_holder = ?,
+    `update saga set state = ?, results = ?, data = coalesce(?, data), version = ?, status = ?, lease_holder = ?,
        due_at = utc_timestamp(6) + interval ? microsecond, updated_at = utc_timestamp(6)
      where saga_id = ? and lease_token = ? and version = ?`,
     [
       JSON.stringify(written.state),
       JSON.stringify(written.results),
+      written.data,
       written.version,
       written.status,
       written.holder,
@@ -218,12 +241,17 @@ export async function releaseLease(sql: Sql, saga: Held, dueInMs: number): Promi
   );
 }
 
+const ofVersion = '(name = ? and definition_version = ?)';
+
 interface StoredRow {
   saga_id: string;
   name: string;
+  definition_version: number;
   subject_id: string;
   status: Status;
   state: string;
+  data: string;
+  results: string;
   version: number;
   lease_holder: string | null;
 }
@@ -231,14 +259,17 @@ interface StoredRow {
 const toRow = (row: StoredRow): SagaRow => ({
   sagaId: row.saga_id,
   name: row.name,
+  definitionVersion: row.definition_version,
   subjectId: row.subject_id,
   status: row.status,
   state: JSON.parse(row.state) as State,
+  data: JSON.parse(row.data) as unknown,
+  results: JSON.parse(row.results) as Record<string, Json>,
   version: row.version,
   leased: row.lease_holder !== null,
 });
 
-const columns = 'saga_id, name, subject_id, status, state, version, lease_holder';
+const columns = 'saga_id, name, definition_version, subject_id, status, state, data, results, version, lease_holder';
 
 export async function lockBySubject(tx: Tx, name: string, subjectId: string): Promise<SagaRow | null> {
   const rows = await tx.query<StoredRow>(`select ${columns} from saga where name = ? and subject_id = ? for update`, [
@@ -248,29 +279,37 @@ export async function lockBySubject(tx: Tx, name: string, subjectId: string): Pr
   return rows[0] ? toRow(rows[0]) : null;
 }
 
-export async function lockById(tx: Tx, name: string, sagaId: string): Promise<SagaRow | null> {
-  const rows = await tx.query<StoredRow>(`select ${columns} from saga where saga_id = ? and name = ? for update`, [
-    sagaId,
-    name,
-  ]);
+export async function lockById(tx: Tx, sagaId: string): Promise<SagaRow | null> {
+  const rows = await tx.query<StoredRow>(`select ${columns} from saga where saga_id = ? for update`, [sagaId]);
   return rows[0] ? toRow(rows[0]) : null;
 }
 
-/** Writes a state that somebody other than the holder has changed. The row must be locked. A saga nobody holds is due at once. */
-export async function writeLocked(tx: Tx, row: SagaRow, state: State, log: LogEntry): Promise<void> {
-  const resting = statusOf(state, false) !== 'RUNNING';
+/**
+ * Writes a state that a cancel request or an operator has changed. The row must be locked. What ends or rests by it
+ * leaves its holder, whose next recording finds that out; a saga without a holder is due at once.
+ */
+export async function writeLocked(
+  tx: Tx,
+  row: SagaRow,
+  { state, data }: { state: State; data: string | null },
+  log: LogEntry,
+): Promise<void> {
+  const status = statusOf(state, false);
+  const rests = status === 'RUNNING' ? 0 : 1;
   await tx.execute(
-    `update saga set state = ?, version = version + 1, updated_at = utc_timestamp(6),
-       status = if(lease_holder is null, ?, status),
-       due_at = if(lease_holder is null, if(?, null, utc_timestamp(6)), due_at)
+    `update saga set state = ?, data = coalesce(?, data), version = version + 1, updated_at = utc_timestamp(6),
+       status = if(? = 1 or lease_holder is null, ?, status),
+       due_at = if(? = 1, null, if(lease_holder is null, utc_timestamp(6), due_at)),
+       lease_holder = if(? = 1, null, lease_holder)
      where saga_id = ?`,
-    [JSON.stringify(state), statusOf(state, false), resting ? 1 : 0, row.sagaId],
+    [JSON.stringify(state), data, rests, status, rests, rests, row.sagaId],
   );
   await appendLog(tx, row.sagaId, row.version, [log]);
 }
 
 export interface Tally {
   name: string;
+  version: number;
   status: Status;
   count: number;
   oldestSeconds: number;
@@ -278,12 +317,18 @@ export interface Tally {
 
 /** Counts what has not ended; what has is never looked at, however much there is. */
 export async function tally(sql: Sql): Promise<Tally[]> {
-  const rows = await sql.query<{ name: string; status: Status; count: string | number; age: string | number }>(
-    `select name, status, count(*) as count, timestampdiff(microsecond, min(created_at), utc_timestamp(6)) as age
-     from saga where status in ('RUNNING', 'WAITING', 'STUCK') group by name, status`,
+  interface Row extends Omit<Tally, 'count' | 'oldestSeconds'> {
+    count: string | number;
+    age: string | number;
+  }
+  const rows = await sql.query<Row>(
+    `select name, definition_version as version, status, count(*) as count,
+       timestampdiff(microsecond, min(created_at), utc_timestamp(6)) as age
+     from saga where status in ('RUNNING', 'WAITING', 'STUCK') group by name, definition_version, status`,
   );
-  return rows.map(({ name, status, count, age }) => ({
+  return rows.map(({ name, version, status, count, age }) => ({
     name,
+    version,
     status,
     count: Number(count),
     oldestSeconds: Number(age) / 1_000_000,

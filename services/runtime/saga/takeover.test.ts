@@ -34,8 +34,7 @@ t.test('a worker is killed anywhere and another takes over', async (t) => {
   const started = await Promise.all(
     rows.map(async ({ point, pass }) => {
       // Its time must not run out while others are killed before it.
-      const limits = { timeLimitMs: 600_000 };
-      const definition = checkout(db, { name: `${point.replace('.', '-')}-${pass}`, limits });
+      const definition = checkout(db, { name: `${point.replace('.', '-')}-${pass}`, timeLimitMs: 600_000 });
       return { point: `${point}:${pass}`, definition, id: await schema.start(definition) };
     }),
   );

@@ -7,10 +7,18 @@ import { RpcError } from '../rpc/errors.ts';
 import { createLogger } from '../telemetry/log.ts';
 import { Registry } from '../telemetry/metrics.ts';
 import { advance, begin, type Input, type State } from './core.ts';
-import { defineSaga, type RemoteStep, type SagaDefinition, type StatusAnswer, type StepContext } from './definition.ts';
+import {
+  defineSaga,
+  type RemoteStep,
+  type RetryPolicy,
+  type SagaDefinition,
+  type StatusAnswer,
+  type StepContext,
+} from './definition.ts';
 import { type SagaWorker, startSaga, startSagaWorker } from './engine.ts';
 import { Migration20261101000002_saga } from './migration.ts';
 import { done, rejected } from './outcome.ts';
+import { Migration20261127000000_saga_versions } from './versions-migration.ts';
 import type { SagaWorkerOptions } from './worker.ts';
 
 interface Teardown {
@@ -83,7 +91,9 @@ export interface CheckoutOptions {
   script?: Script;
   /** What the local pivot does besides its fact. */
   confirm?: () => void;
-  limits?: Partial<SagaDefinition<unknown>['limits']>;
+  version?: number;
+  timeLimitMs?: number;
+  retry?: Partial<RetryPolicy>;
   /** Long, so that a busy machine times nothing out; short where a call is to hang. */
   timeoutMs?: number;
 }
@@ -117,7 +127,9 @@ export function checkout(db: Database, options: CheckoutOptions = {}): SagaDefin
   });
   return defineSaga<{ note: string }>({
     name: options.name ?? 'checkout',
-    limits: { timeLimitMs: 30_000, attemptsMax: 6, backoff: { firstMs: 20, maxMs: 200 }, ...options.limits },
+    version: options.version ?? 1,
+    timeLimitMs: options.timeLimitMs ?? 30_000,
+    retry: { initialBackoffMs: 20, maxBackoffMs: 200, maxElapsedMs: 1_200, ...options.retry },
     steps: [
       undoable('reserve'),
       undoable('authorize'),
@@ -152,7 +164,7 @@ export interface SagaSchema {
   url: string;
   sql<Row>(text: string, params?: (string | number | string[])[]): Promise<Row[]>;
   /** Starts a saga in a transaction of its own and returns its id. */
-  start(definition: SagaDefinition<{ note: string }>, subjectId?: string): Promise<string>;
+  start<Data = { note: string }>(definition: SagaDefinition<Data>, subjectId?: string, data?: Data): Promise<string>;
   worker(definitions: SagaDefinition<any>[], options?: Partial<SagaWorkerOptions>): SagaWorker & { registry: Registry };
   /** Waits until the sagas rest; returns how they do. */
   rest(ids: readonly string[], timeoutMs?: number): Promise<string[]>;
@@ -168,7 +180,7 @@ export const hasty = { timeoutMs: 150, leaseMs: 1_200 };
 
 /** Makes an empty schema ready for sagas, with a table for the world outside and one for facts. */
 export async function openSchema(t: Teardown, database: EmptySchema): Promise<SagaSchema> {
-  await migrate(database.migratorUrl, [Migration20261101000002_saga]);
+  await migrate(database.migratorUrl, [Migration20261101000002_saga, Migration20261127000000_saga_versions]);
   const admin = await openDatabase({ url: database.adminUrl, log, registry: new Registry() });
   await admin.read(null, async (sql) => {
     await sql.execute(`create table effect (position bigint auto_increment primary key, effect_key char(36) unique,
@@ -189,10 +201,10 @@ function schemaOf(t: Teardown, db: Database, registry: Registry, url: string): S
   const sql: SagaSchema['sql'] = (text, params = []) => db.read(null, (one) => one.query(text, params));
   return {
     ...{ db, registry, url, sql },
-    async start(definition, subjectId = newId()) {
+    async start<Data>(definition: SagaDefinition<Data>, subjectId = newId(), data = { note: "'?:a'" } as Data) {
       const call = open('start', 10_000);
       const sagaId = newId();
-      await db.transaction(call, (tx) => startSaga(tx, definition, { sagaId, subjectId, data: { note: "'?:a'" } }));
+      await db.transaction(call, (tx) => startSaga(tx, definition, { sagaId, subjectId, data }));
       call.close();
       return sagaId;
     },

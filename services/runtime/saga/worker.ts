@@ -43,6 +43,8 @@ const slackMs = 1_000;
 /** Times to come that are remembered; beyond, polling is soon enough. */
 const alarmsMax = 1_000;
 
+const versionKey = ({ name, version }: { name: string; version: number }): string => `${name}@${version}`;
+
 interface Worker {
   options: Required<SagaWorkerOptions>;
   recorder: Recorder;
@@ -58,7 +60,6 @@ interface Worker {
 export function startSagaWorker(given: SagaWorkerOptions): SagaWorker {
   const options = { sagasMax: 64, leaseMs: 15_000, pollMs: 500, stopGraceMs: 4_000, random: Math.random, ...given };
   if (options.definitions.length === 0) return { wake() {}, async stop() {} };
-  const names = options.definitions.map((definition) => definition.name);
   checkLease(options);
   const { db, background, leaseMs, random, log } = options;
   const holder = randomUUID();
@@ -66,7 +67,7 @@ export function startSagaWorker(given: SagaWorkerOptions): SagaWorker {
   const worker: Worker = {
     options,
     recorder: { db, background, holder, leaseMs, random },
-    metrics: sagaMetrics(options.registry, db, names),
+    metrics: sagaMetrics(options.registry, db, options.definitions),
     stopping: new AbortController(),
     giveUp: new AbortController(),
     alarm: (afterMs) => {
@@ -74,7 +75,8 @@ export function startSagaWorker(given: SagaWorkerOptions): SagaWorker {
     },
   };
   const { stopping } = worker;
-  const byName = new Map(options.definitions.map((definition) => [definition.name, definition]));
+  const byVersion = new Map(options.definitions.map((definition) => [versionKey(definition), definition]));
+  if (byVersion.size !== options.definitions.length) throw new Error('two sagas have the same name and version');
   const held = new Set<Promise<void>>();
   let interrupt = new AbortController();
   let woken = false;
@@ -111,8 +113,8 @@ export function startSagaWorker(given: SagaWorkerOptions): SagaWorker {
     if (full) return;
     const call = background('saga lease', 5_000);
     try {
-      const taken = await db.transaction(call, (tx) => leaseDue(tx, names, room, { holder, leaseMs }));
-      for (const { name, saga } of taken) start(byName.get(name)!, saga);
+      const taken = await db.transaction(call, (tx) => leaseDue(tx, options.definitions, room, { holder, leaseMs }));
+      for (const { name, version, saga } of taken) start(byVersion.get(versionKey({ name, version }))!, saga);
       full = taken.length === room;
     } catch (error) {
       log.warn({ err: error }, 'looking for due sagas failed; it is tried again');
@@ -182,9 +184,9 @@ async function drive(worker: Worker, definition: SagaDefinition<any>, saga: Held
     if (saga.version !== before) observe(worker, definition, saga);
     if (recorded === 'released') return;
     if (recorded === 'failed') {
-      const { maxMs } = definition.limits.backoff;
+      const { maxBackoffMs } = definition.core.retry;
       options.log.error({ saga: saga.sagaId, name: definition.name }, 'an outcome cannot be recorded; put off');
-      return recorder.db.read(null, (sql) => releaseLease(sql, saga, maxMs));
+      return recorder.db.read(null, (sql) => releaseLease(sql, saga, maxBackoffMs));
     }
   }
 }

@@ -1,0 +1,10 @@
+import { RpcError, runtimeDomain } from '../rpc/errors.ts';
+
+/** A running process may not act on a saga of a version that it does not know; another process may. */
+export const sagaVersionUnknown = ({ name, definitionVersion }: { name: string; definitionVersion: number }) =>
+  new RpcError(
+    'UNAVAILABLE',
+    'DEPENDENCY_UNAVAILABLE',
+    `saga ${name} has version ${definitionVersion}, which this process does not know; try again`,
+    { domain: runtimeDomain, details: { retryDelayMs: 1_000 } },
+  );
