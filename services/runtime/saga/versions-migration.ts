@@ -1,4 +1,4 @@
-import { Migration } from '@mikro-orm/migrations';
+import type { Migration } from '../db/schema-change.ts';
 
 const text = (length: number) => `varchar(${length}) character set ascii collate ascii_bin`;
 
@@ -7,14 +7,12 @@ const text = (length: number) => `varchar(${length}) character set ascii collate
  * calls (empty: none, or several), `urgent` puts compensations, cancellations and sagas past their pivot before new
  * ones. Processes of before insert rows without these columns; the defaults are right for them.
  */
-export class Migration20261127000000_saga_versions extends Migration {
-  override up(): void {
-    // One statement, so that an interruption leaves all of it or nothing.
-    this.addSql(`
-      alter table saga
-        add column definition_version int unsigned not null default 1 after name,
-        add column dependency ${text(64)} not null default '' after due_at,
-        add column urgent tinyint unsigned not null default 0 after dependency,
-        add key saga_lane (name, definition_version, dependency, urgent, due_at)`);
-  }
-}
+export const Migration20261127000000_saga_versions: Migration = {
+  name: 'Migration20261127000000_saga_versions',
+  up(change) {
+    change.addColumn('saga', 'definition_version', 'int unsigned not null default 1');
+    change.addColumn('saga', 'dependency', `${text(64)} not null default ''`);
+    change.addColumn('saga', 'urgent', 'tinyint unsigned not null default 0');
+    change.addIndex('saga', 'saga_lane', '(name, definition_version, dependency, urgent, due_at)');
+  },
+};
