@@ -10,7 +10,16 @@ import { crashPoint } from '@armature/runtime/crash-point.ts';
 import { derivedId } from '@armature/runtime/id.ts';
 import type { Acquirer } from './acquirer.ts';
 import { paymentExists, paymentNotFound, paymentState, paymentVoided, refusal } from './errors.ts';
-import { type Operation, type Outcome, type Payment, type Plan, planExclusive, planRefund } from './payment.ts';
+import {
+  movedBy,
+  type Operation,
+  type Outcome,
+  type Payment,
+  type Plan,
+  planExclusive,
+  planRefund,
+  type RefundAmount,
+} from './payment.ts';
 import { toMessage } from './payment-message.ts';
 import type { Asked, NewPayment, PaymentStore } from './store.ts';
 
@@ -32,8 +41,7 @@ export interface Authorization extends NewPayment {
 
 export interface Refund {
   paymentId: string;
-  currencyCode: string;
-  amountMinor: bigint;
+  amount: RefundAmount;
 }
 
 export type Operations = ReturnType<typeof operations>;
@@ -50,14 +58,15 @@ export function operations(parts: OperationParts) {
     async capture(call: Call, paymentId: string): Promise<PaymentMessage> {
       const asked = askedBy(call);
       const plan = (payment: Payment) => planExclusive('capture', payment, asked.operationId);
-      const work = await intend(parts, call, { kind: 'capture', paymentId, asked, plan, amountOf });
+      const work = await intend(parts, call, { kind: 'capture', paymentId, asked, plan });
       return finish(parts, call, work.operation, () => perform(parts, call, work));
     },
 
-    async refund(call: Call, wish: Refund): Promise<PaymentMessage> {
-      const { paymentId, amountMinor } = wish;
-      const plan = (payment: Payment) => planRefund(payment, wish);
-      const intent = { kind: 'refund', paymentId, asked: askedBy(call), plan, amountOf: () => amountMinor } as const;
+    async refund(call: Call, { paymentId, amount }: Refund): Promise<PaymentMessage> {
+      const plan = (payment: Payment) => planRefund(payment, amount);
+      const same = ({ currencyCode }: Payment, { rest, amountMinor }: Operation) =>
+        amount === 'rest' ? rest : !rest && amountMinor === amount.amountMinor && currencyCode === amount.currencyCode;
+      const intent = { kind: 'refund', paymentId, asked: askedBy(call), plan, same, rest: amount === 'rest' } as const;
       const work = await intend(parts, call, intent);
       return finish(parts, call, work.operation, () => perform(parts, call, work));
     },
@@ -66,14 +75,11 @@ export function operations(parts: OperationParts) {
       const asked = askedBy(call);
       const plan = (payment: Payment) => planExclusive('void', payment, asked.operationId);
       const insertMissing = (tx: Tx) => parts.store.insertTombstone(tx, paymentId, orderId);
-      const work = await intend(parts, call, { kind: 'void', paymentId, asked, plan, amountOf, insertMissing });
+      const work = await intend(parts, call, { kind: 'void', paymentId, asked, plan, insertMissing });
       return finish(parts, call, work.operation, () => perform(parts, call, work));
     },
   };
 }
-
-/** Captures and voids are always of the whole amount. */
-const amountOf = (payment: Payment): bigint => payment.amountMinor;
 
 /** The operation of a keyed call: the same principal, method and request id always mean the same one. */
 function askedBy(call: Call): Asked {
@@ -90,7 +96,13 @@ async function intendAuthorization({ db, store }: OperationParts, call: Call, wi
     if (!isDuplicateKey(error)) throw error;
   }
   return db.transaction(call, async (tx) => {
-    const { payment, operation } = await store.lock(tx, wish.paymentId, asked);
+    // Which card it was is known to the acquirer alone, which refuses another one under the same key.
+    const same = ({ orderId, customerId, currencyCode, amountMinor }: Payment) =>
+      orderId === wish.orderId &&
+      customerId === wish.customerId &&
+      currencyCode === wish.currencyCode &&
+      amountMinor === wish.amountMinor;
+    const { payment, operation } = await store.lock(tx, wish.paymentId, asked, same);
     if (!payment) throw new Error(`payment ${wish.paymentId} was there and is gone`);
     if (!operation) throw payment.state === 'VOIDED' ? paymentVoided(wish.paymentId) : paymentExists(wish.paymentId);
     await store.touch(tx, operation.operationId);
@@ -104,7 +116,10 @@ interface Intent {
   paymentId: string;
   asked: Asked;
   plan: (payment: Payment) => Plan;
-  amountOf: (payment: Payment) => bigint;
+  /** Whether an operation under this request id means the same; without it, those about the same payment do. */
+  same?: (payment: Payment, operation: Operation) => boolean;
+  /** A refund of what is left. */
+  rest?: boolean;
   /** What to do about a payment that does not exist; without it, that is an error. */
   insertMissing?: (tx: Tx) => Promise<void>;
 }
@@ -125,23 +140,25 @@ async function intend({ db, store }: OperationParts, call: Call, intent: Intent)
 }
 
 async function intendOnce(store: PaymentStore, tx: Tx, intent: Intent): Promise<Work> {
-  const { kind, paymentId, asked } = intent;
-  let standing = await store.lock(tx, paymentId, asked);
+  const { kind, paymentId, asked, rest = false, same = () => true } = intent;
+  let standing = await store.lock(tx, paymentId, asked, same);
   if (!standing.payment && intent.insertMissing) {
     await intent.insertMissing(tx);
-    standing = await store.lock(tx, paymentId, asked);
+    standing = await store.lock(tx, paymentId, asked, same);
   }
-  const { payment, operation } = standing;
+  const { payment, operation: known } = standing;
   if (!payment) throw paymentNotFound(paymentId);
-  if (operation) {
-    await store.touch(tx, operation.operationId);
-    return { payment, operation };
+  if (known) {
+    await store.touch(tx, known.operationId);
+    return { payment, operation: known };
   }
   const plan = intent.plan(payment);
   if (plan.kind === 'refuse') throw refusal[plan.because](payment);
-  if (plan.kind === 'same') return { payment, operation: await store.insertDone(tx, kind, paymentId, asked) };
-  const amountMinor = intent.amountOf(payment);
-  return { payment: plan.payment, operation: await store.insertIntent(tx, kind, plan.payment, amountMinor, asked) };
+  const fresh = { asked, paymentId, kind, rest };
+  if (plan.kind === 'same') return { payment, operation: await store.insertDone(tx, fresh) };
+  const { amountMinor } = plan;
+  const operation = await store.insertIntent(tx, plan.payment, { ...fresh, amountMinor });
+  return { payment: plan.payment, operation };
 }
 
 /** Brings a request's operation to its end, unless it was brought there before, and stores the answer with it. */
@@ -167,7 +184,7 @@ async function finish(
     const error = rejection(settled);
     if (error) throw error;
     crashPoint('payments.before-ledger-commit');
-    return toMessage(settled.payment);
+    return toMessage(settled.payment, movedBy(settled.payment, settled.operation));
   });
   crashPoint('payments.after-ledger-commit');
   return reply;

@@ -1,8 +1,11 @@
 import { type Payment as PaymentMessage, PaymentState } from '@armature/proto/payments/v1/payments.ts';
 import type { Payment } from './payment.ts';
 
-/** A payment as callers see it. One that was voided before it existed has no amounts. */
-export function toMessage(payment: Payment): PaymentMessage {
+/**
+ * A payment as callers see it. One that was voided before it existed has no amounts. `movedMinor` is what the request
+ * moved that this message answers.
+ */
+export function toMessage(payment: Payment, movedMinor?: bigint): PaymentMessage {
   const { currencyCode } = payment;
   const money = (amountMinor: bigint) => (currencyCode ? { currencyCode, amountMinor } : undefined);
   return {
@@ -18,5 +21,6 @@ export function toMessage(payment: Payment): PaymentMessage {
     createTime: payment.createdAt,
     updateTime: payment.updatedAt,
     version: payment.version,
+    moved: movedMinor === undefined ? undefined : money(movedMinor),
   };
 }

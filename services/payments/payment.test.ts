@@ -1,5 +1,6 @@
 import t from 'tap';
 import {
+  movedBy,
   type Operation,
   type OperationKind,
   type Outcome,
@@ -36,6 +37,8 @@ const payments: Record<Payment['state'], Payment> = {
   CAPTURED: { ...start, state: 'CAPTURED', chargeId: 'ch', capturedMinor: 100n, events: 2n },
   VOIDED: { ...start, state: 'VOIDED', events: 1n },
   REFUNDED: { ...start, state: 'REFUNDED', chargeId: 'ch', capturedMinor: 100n, refundedMinor: 100n, events: 3n },
+  HOLD_EXPIRED: { ...start, state: 'HOLD_EXPIRED', chargeId: 'ch', events: 2n },
+  VOIDED_EXTERNALLY: { ...start, state: 'VOIDED_EXTERNALLY', chargeId: 'ch', events: 2n },
 };
 const operation = (kind: OperationKind, amountMinor = 100n): Operation => ({
   operationId: `op-${kind}`,
@@ -43,17 +46,26 @@ const operation = (kind: OperationKind, amountMinor = 100n): Operation => ({
   kind,
   state: 'PENDING',
   amountMinor,
-  requestHash: Buffer.alloc(32),
+  rest: false,
   externalId: '',
   failureCode: '',
 });
-const states = ['PENDING', 'AUTHORIZED', 'DECLINED', 'CAPTURED', 'VOIDED', 'REFUNDED'] as const;
+const states = [
+  'PENDING',
+  'AUTHORIZED',
+  'DECLINED',
+  'CAPTURED',
+  'VOIDED',
+  'REFUNDED',
+  'HOLD_EXPIRED',
+  'VOIDED_EXTERNALLY',
+] as const;
 
 t.test('what each request meets in each state', async (t) => {
   const table = {
-    capture: ['state', 'act', 'state', 'state', 'state', 'state'],
-    void: ['act', 'act', 'same', 'state', 'same', 'state'],
-    refund: ['state', 'state', 'state', 'act', 'state', 'exceeds'],
+    capture: ['state', 'act', 'state', 'state', 'state', 'state', 'state', 'state'],
+    void: ['act', 'act', 'same', 'state', 'same', 'state', 'same', 'same'],
+    refund: ['state', 'state', 'state', 'act', 'state', 'exceeds', 'state', 'state'],
   } as const;
   for (const [kind, row] of Object.entries(table)) {
     for (const [index, state] of states.entries()) {
@@ -96,6 +108,44 @@ t.test('refunds', async (t) => {
     if (act) t.match(plan, { payment: { refundingMinor: payment.refundingMinor + amount } }, name);
     else t.match(plan, { because }, name);
   }
+});
+
+t.test('a refund of the rest', async (t) => {
+  const captured = payments.CAPTURED;
+  const rows = [
+    {
+      name: 'all of it',
+      payment: captured,
+      plan: { kind: 'act', amountMinor: 100n, payment: { refundingMinor: 100n } },
+    },
+    { name: 'what is left', payment: { ...captured, refundedMinor: 60n }, plan: { kind: 'act', amountMinor: 40n } },
+    { name: 'nothing is left', payment: payments.REFUNDED, plan: { kind: 'same' } },
+    {
+      name: 'not known while a refund is pending',
+      payment: { ...captured, refundedMinor: 10n, refundingMinor: 5n },
+      plan: { kind: 'refuse', because: 'busy' },
+    },
+    {
+      name: 'not known while a refund of everything is pending',
+      payment: { ...captured, refundingMinor: 100n },
+      plan: { kind: 'refuse', because: 'busy' },
+    },
+    { name: 'a hold', payment: payments.AUTHORIZED, plan: { kind: 'refuse', because: 'state' } },
+  ];
+  for (const { name, payment, plan } of rows) t.match(planRefund(payment, 'rest'), plan, name);
+});
+
+t.test('what an operation moved', async (t) => {
+  const ended = (kind: OperationKind, over: Partial<Operation>): Operation => ({ ...operation(kind), ...over });
+  const rows: [string, Payment, Operation, bigint][] = [
+    ['a hold', payments.AUTHORIZED, ended('authorize', { state: 'DONE', externalId: 'x' }), 100n],
+    ['a declined card', payments.DECLINED, ended('authorize', { state: 'DONE', externalId: 'x' }), 0n],
+    ['part of a refund', payments.CAPTURED, ended('refund', { state: 'DONE', externalId: 'x', amountMinor: 30n }), 30n],
+    ['a void that had nothing to do', payments.DECLINED, ended('void', { state: 'DONE' }), 0n],
+    ['a pending refund', payments.CAPTURED, operation('refund'), 0n],
+    ['a refused refund', payments.CAPTURED, ended('refund', { state: 'REFUSED' }), 0n],
+  ];
+  for (const [name, payment, one, expected] of rows) t.equal(movedBy(payment, one), expected, name);
 });
 
 const acted: Outcome = { kind: 'acted', externalId: 'x', chargeId: 'ch' };

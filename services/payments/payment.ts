@@ -1,5 +1,16 @@
-/** Where a payment stands. PENDING: the acquirer was asked and its answer is not recorded yet. */
-export type State = 'PENDING' | 'AUTHORIZED' | 'DECLINED' | 'CAPTURED' | 'VOIDED' | 'REFUNDED';
+/**
+ * Where a payment stands. PENDING: the acquirer was asked and its response is not recorded yet. HOLD_EXPIRED and
+ * VOIDED_EXTERNALLY: the acquirer ended the hold by itself, or by a request that is not one of ours.
+ */
+export type State =
+  | 'PENDING'
+  | 'AUTHORIZED'
+  | 'DECLINED'
+  | 'CAPTURED'
+  | 'VOIDED'
+  | 'REFUNDED'
+  | 'HOLD_EXPIRED'
+  | 'VOIDED_EXTERNALLY';
 export type OperationKind = 'authorize' | 'capture' | 'void' | 'refund';
 
 /** A payment as it is stored. The currency of one that was voided before it existed is empty. */
@@ -37,8 +48,8 @@ export interface Operation {
   readonly kind: OperationKind;
   readonly state: OperationState;
   readonly amountMinor: bigint;
-  /** SHA-256 of the request that asked for it. */
-  readonly requestHash: Buffer;
+  /** A refund that was asked for without an amount: of what was left. */
+  readonly rest: boolean;
   /** The acquirer's own id of the operation; empty until it is known. */
   readonly externalId: string;
   /** Why the acquirer refused; empty otherwise. */
@@ -46,8 +57,11 @@ export interface Operation {
 }
 
 export type Because = 'state' | 'busy' | 'currency' | 'exceeds';
-/** What to do about a request: act, answer at once because nothing is left to do, or refuse. */
-export type Plan = { kind: 'act'; payment: Payment } | { kind: 'same' } | { kind: 'refuse'; because: Because };
+/** What to do about a request: act with an amount, respond at once because nothing is left to do, or refuse. */
+export type Plan =
+  | { kind: 'act'; payment: Payment; amountMinor: bigint }
+  | { kind: 'same' }
+  | { kind: 'refuse'; because: Because };
 
 /** What each request meets in each state, as a rule; amounts and operations under way are looked at after it. */
 const rules: Record<Exclude<OperationKind, 'authorize'>, Record<State, 'act' | 'same' | Because>> = {
@@ -58,6 +72,8 @@ const rules: Record<Exclude<OperationKind, 'authorize'>, Record<State, 'act' | '
     CAPTURED: 'state',
     VOIDED: 'state',
     REFUNDED: 'state',
+    HOLD_EXPIRED: 'state',
+    VOIDED_EXTERNALLY: 'state',
   },
   void: {
     PENDING: 'act',
@@ -66,6 +82,8 @@ const rules: Record<Exclude<OperationKind, 'authorize'>, Record<State, 'act' | '
     CAPTURED: 'state',
     VOIDED: 'same',
     REFUNDED: 'state',
+    HOLD_EXPIRED: 'same',
+    VOIDED_EXTERNALLY: 'same',
   },
   refund: {
     PENDING: 'state',
@@ -74,6 +92,8 @@ const rules: Record<Exclude<OperationKind, 'authorize'>, Record<State, 'act' | '
     CAPTURED: 'act',
     VOIDED: 'state',
     REFUNDED: 'exceeds',
+    HOLD_EXPIRED: 'state',
+    VOIDED_EXTERNALLY: 'state',
   },
 };
 
@@ -86,17 +106,36 @@ export function planExclusive(kind: 'capture' | 'void', payment: Payment, operat
   if (rule === 'same') return { kind: 'same' };
   if (rule !== 'act') return { kind: 'refuse', because: rule };
   if (payment.exclusiveOperationId !== null) return { kind: 'refuse', because: 'busy' };
-  return { kind: 'act', payment: { ...payment, exclusiveOperationId: operationId } };
+  const { amountMinor } = payment;
+  return { kind: 'act', payment: { ...payment, exclusiveOperationId: operationId }, amountMinor };
 }
 
-/** Plans a refund and reserves its amount: refunds under way count, so that two at once cannot exceed the capture. */
-export function planRefund(payment: Payment, wish: { currencyCode: string; amountMinor: bigint }): Plan {
+/** How much a refund is to give back; 'rest' is what was captured less what was refunded. */
+export type RefundAmount = 'rest' | { readonly currencyCode: string; readonly amountMinor: bigint };
+
+/** Plans a refund and reserves its amount: pending refunds count, so that two at once cannot exceed the capture. */
+export function planRefund(payment: Payment, wish: RefundAmount): Plan {
   const rule = rules.refund[payment.state];
   if (rule !== 'act' && rule !== 'exceeds') return { kind: 'refuse', because: 'state' };
-  if (wish.currencyCode !== payment.currencyCode) return { kind: 'refuse', because: 'currency' };
   const left = payment.capturedMinor - payment.refundedMinor - payment.refundingMinor;
+  if (wish === 'rest') {
+    // The outcome of a pending refund decides what the rest is, so this request must be made again.
+    if (payment.refundingMinor > 0n) return { kind: 'refuse', because: 'busy' };
+    return left === 0n ? { kind: 'same' } : reserveRefund(payment, left);
+  }
+  if (wish.currencyCode !== payment.currencyCode) return { kind: 'refuse', because: 'currency' };
   if (wish.amountMinor > left) return { kind: 'refuse', because: 'exceeds' };
-  return { kind: 'act', payment: { ...payment, refundingMinor: payment.refundingMinor + wish.amountMinor } };
+  return reserveRefund(payment, wish.amountMinor);
+}
+
+function reserveRefund(payment: Payment, amountMinor: bigint): Plan {
+  return { kind: 'act', payment: { ...payment, refundingMinor: payment.refundingMinor + amountMinor }, amountMinor };
+}
+
+/** What an operation moved; zero where it had nothing to do, was declined or has not ended. */
+export function movedBy({ state }: Payment, { kind, state: ended, externalId, amountMinor }: Operation): bigint {
+  const acted = ended === 'DONE' && externalId !== '' && !(kind === 'authorize' && state === 'DECLINED');
+  return acted ? amountMinor : 0n;
 }
 
 /** What became of an operation, once that is known for certain. */

@@ -175,6 +175,48 @@ t.test('while the acquirer is away the outcome is unknown, and asking again cont
   );
 });
 
+t.test('a capture that is pending while the key of request hashes is replaced', async (t) => {
+  await restart(patient);
+  const wish = bed.wish();
+  await bed.orders.authorizePayment(wish);
+  await acquirer.kill();
+  const capture = { paymentId: wish.paymentId, requestId: randomUUID() };
+  const unavailable = refusal({ code: 'UNAVAILABLE', reason: 'ACQUIRER_UNAVAILABLE' });
+  await t.rejects(bed.orders.capturePayment(capture), unavailable);
+  await restart({ ...patient, ARMATURE_REQUEST_HASH_KEY: 'another key of at least thirty-two characters' });
+  await restartAcquirer();
+  t.match(await bed.orders.capturePayment(capture), { state: PAYMENT_STATE_CAPTURED });
+  const other = bed.wish();
+  await bed.orders.authorizePayment(other);
+  await t.rejects(
+    bed.orders.capturePayment({ ...capture, paymentId: other.paymentId }),
+    refusal({ code: 'INVALID_ARGUMENT', reason: 'REQUEST_ID_REUSED' }),
+    'another payment is another request',
+  );
+});
+
+t.test('the rest is not known while another refund is pending', async (t) => {
+  await restart(patient);
+  const eur = (amountMinor: bigint) => ({ currencyCode: 'EUR', amountMinor });
+  const wish = bed.wish();
+  const { paymentId } = wish;
+  await bed.orders.authorizePayment(wish);
+  await bed.orders.capturePayment({ paymentId });
+  await acquirer.kill();
+  const part = { paymentId, requestId: randomUUID(), amount: eur(400n) };
+  const unavailable = refusal({ code: 'UNAVAILABLE', reason: 'ACQUIRER_UNAVAILABLE' });
+  await t.rejects(bed.orders.refundPayment(part), unavailable);
+  const rest = { paymentId, requestId: randomUUID() };
+  await t.rejects(
+    bed.orders.refundPayment(rest),
+    refusal({ code: 'ABORTED', reason: 'CONTENTION', details: { retryDelayMs: 100 } }),
+    'it is asked for again',
+  );
+  await restartAcquirer();
+  t.match(await bed.orders.refundPayment(part), { moved: eur(400n) });
+  t.match(await bed.orders.refundPayment(rest), { moved: eur(600n), refunded: eur(1_000n) });
+});
+
 t.test('an acquirer that dies after acting is believed when it is back', async (t) => {
   await restart(impatient);
   const wish = bed.wish({ card: 'card_timeout_after_auth' });

@@ -58,13 +58,13 @@ export interface OperationRow {
   o_kind: OperationKind;
   o_state: OperationState;
   o_amount_minor: Int;
-  o_request_hash: Buffer;
+  o_rest: number;
   o_external_id: string;
   o_failure_code: string;
 }
 
 export const operationColumns = `o.operation_id as o_operation_id, o.payment_id as o_payment_id, o.kind as o_kind,
-  o.state as o_state, o.amount_minor as o_amount_minor, o.request_hash as o_request_hash,
+  o.state as o_state, o.amount_minor as o_amount_minor, o.rest as o_rest,
   o.external_id as o_external_id, o.failure_code as o_failure_code`;
 
 export function toOperation(row: OperationRow): Operation {
@@ -74,7 +74,7 @@ export function toOperation(row: OperationRow): Operation {
     kind: row.o_kind,
     state: row.o_state,
     amountMinor: BigInt(row.o_amount_minor),
-    requestHash: row.o_request_hash,
+    rest: Number(row.o_rest) !== 0,
     externalId: row.o_external_id,
     failureCode: row.o_failure_code,
   };

@@ -69,10 +69,12 @@ t.test('the test cards', async (t) => {
   ]) {
     t.test(row.card, async (t) => {
       const request = wish({ card: row.card });
-      const payment = await orders.authorizePayment(request);
+      const { moved, ...payment } = await orders.authorizePayment(request);
       const { state, declineCode = '' } = row;
       t.match(payment, { state, declineCode, amount: request.amount, version: 2n });
-      t.strictSame(await orders.getPayment({ paymentId: request.paymentId }), payment, 'it is stored as answered');
+      const { moved: _, ...stored } = await orders.getPayment({ paymentId: request.paymentId });
+      t.strictSame(stored, payment, 'it is stored as answered');
+      t.equal(moved?.amountMinor, state === PAYMENT_STATE_DECLINED ? 0n : request.amount.amountMinor);
       const charges = (await logOf(request.orderId)).filter((one) => one.kind === 'authorization');
       t.equal(charges.length, row.unlogged ? 0 : 1, 'exactly one charge at the acquirer');
     });
@@ -127,6 +129,41 @@ t.test('from hold to refund', async (t) => {
     events.map((event) => [event.type, Number(event.sequence)]),
     names.map((name, index) => [`armature.payments.v1.${name}`, index + 1]),
   );
+});
+
+t.test('a refund without an amount gives back the rest', async (t) => {
+  const sum = (amountMinor: bigint) => ({ currencyCode: 'EUR', amountMinor });
+  const partly = await captured({ amountMinor: 15_490n });
+  t.match(await orders.refundPayment({ paymentId: partly.paymentId, amount: sum(500n) }), { moved: sum(500n) });
+  const request = { paymentId: partly.paymentId, requestId: randomUUID() };
+  const rest = await orders.refundPayment(request);
+  t.match(rest, { state: PAYMENT_STATE_REFUNDED, moved: sum(14_990n), refunded: sum(15_490n) });
+  t.strictSame(await orders.refundPayment(request), rest, 'a repeat gets the same response');
+  t.match(await orders.refundPayment({ paymentId: partly.paymentId }), {
+    state: PAYMENT_STATE_REFUNDED,
+    moved: sum(0n),
+    refunded: sum(15_490n),
+  });
+  const reused = refusal({ code: 'INVALID_ARGUMENT', reason: 'REQUEST_ID_REUSED' });
+  await t.rejects(orders.refundPayment({ ...request, amount: sum(14_990n) }), reused, 'an amount is another request');
+  t.equal((await logOf(partly.orderId)).filter((one) => one.kind === 'refund').length, 2, 'nothing moved for nothing');
+  const held = await authorized();
+  await t.rejects(
+    orders.refundPayment({ paymentId: held.paymentId }),
+    refusal({ code: 'FAILED_PRECONDITION', reason: 'PAYMENT_STATE' }),
+    'nothing is captured',
+  );
+});
+
+t.test('responses name what the request moved, reads do not', async (t) => {
+  const sum = (amountMinor: bigint) => ({ currencyCode: 'EUR', amountMinor });
+  const request = wish({ amountMinor: 700n });
+  const { paymentId, orderId } = request;
+  t.match(await orders.authorizePayment(request), { moved: sum(700n) });
+  t.match(await orders.voidPayment({ paymentId, orderId }), { moved: sum(700n) });
+  t.match(await orders.voidPayment({ paymentId, orderId }), { moved: sum(0n) });
+  t.equal((await orders.getPayment({ paymentId })).moved, undefined);
+  t.match(await orders.authorizePayment(wish({ card: 'card_declined' })), { moved: sum(0n) });
 });
 
 t.test('reasons', async (t) => {
@@ -258,7 +295,10 @@ t.test('voiding what holds nothing changes nothing', async (t) => {
   const declined = await authorized({ card: 'card_declined' });
   const gone = await authorized();
   const first = await orders.voidPayment({ paymentId: gone.paymentId, orderId: gone.orderId });
-  t.strictSame(await orders.voidPayment({ paymentId: gone.paymentId, orderId: gone.orderId }), first);
+  t.strictSame(await orders.voidPayment({ paymentId: gone.paymentId, orderId: gone.orderId }), {
+    ...first,
+    moved: { currencyCode: 'EUR', amountMinor: 0n },
+  });
   t.match(await orders.voidPayment({ paymentId: declined.paymentId, orderId: declined.orderId }), {
     state: PAYMENT_STATE_DECLINED,
     version: 2n,

@@ -21,7 +21,7 @@ export const paymentService = (db: Database, store: PaymentStore, operations: Op
     },
 
     async refundPayment({ paymentId, amount }, call) {
-      return operations.refund(call, { paymentId, ...positive(amount) });
+      return operations.refund(call, { paymentId, amount: amount ? positive(amount) : 'rest' });
     },
 
     async getPayment({ paymentId }, call) {

@@ -5,11 +5,20 @@ import {
   PaymentRefundedEvent,
   PaymentVoidedEvent,
 } from '@armature/proto/payments/v1/contract.ts';
+import { VoidReason } from '@armature/proto/payments/v1/events.ts';
 import { type Sql, type Tx, utcDate } from '@armature/runtime';
 import { requestIdReused } from '@armature/runtime/rpc/errors.ts';
 import { type ChainHead, chainEntry, chainStart } from './ledger.ts';
 import { writeEntry } from './ledger-store.ts';
-import { type EventKind, type Operation, type OperationKind, type Outcome, type Payment, settle } from './payment.ts';
+import {
+  type EventKind,
+  type Operation,
+  type OperationKind,
+  type OperationState,
+  type Outcome,
+  type Payment,
+  settle,
+} from './payment.ts';
 import {
   type OperationRow,
   operationColumns,
@@ -19,10 +28,23 @@ import {
   toPayment,
 } from './rows.ts';
 
-/** Which request asks: its operation's id, which follows from it, and its hash. */
+/** Which request asks: its operation's id, which follows from principal, method and request id. */
 export interface Asked {
   readonly operationId: string;
+  /**
+   * Written for versions of this service that compare it. This one compares what a request means, because operations
+   * are kept for good while the key of the hash and the encoding of requests change.
+   */
   readonly requestHash: Buffer;
+}
+
+/** An operation to be recorded. */
+export interface NewOperation {
+  readonly asked: Asked;
+  readonly paymentId: string;
+  readonly kind: OperationKind;
+  readonly amountMinor: bigint;
+  readonly rest: boolean;
 }
 
 /** Enough to find an operation and to lock its payment first. */
@@ -54,20 +76,17 @@ export interface Overdue {
 export function paymentStore({ pendingResolveMs }: { pendingResolveMs: number }) {
   const resolveAt = `utc_timestamp(6) + interval ${pendingResolveMs * 1_000} microsecond`;
 
-  const insertOperation = (tx: Tx, operation: Operation): Promise<unknown> =>
-    tx.execute(
-      `insert into payment_operation (operation_id, payment_id, kind, state, amount_minor, request_hash,
+  const insertOperation = async (tx: Tx, fresh: NewOperation, state: OperationState): Promise<Operation> => {
+    const { asked, ...rest } = fresh;
+    const { operationId, requestHash } = asked;
+    await tx.execute(
+      `insert into payment_operation (operation_id, payment_id, kind, state, amount_minor, rest, request_hash,
          created_at, attempted_at, resolve_at)
-       values (?, ?, ?, ?, ?, ?, utc_timestamp(6), utc_timestamp(6), ${resolveAt})`,
-      [
-        operation.operationId,
-        operation.paymentId,
-        operation.kind,
-        operation.state,
-        operation.amountMinor,
-        operation.requestHash,
-      ],
+       values (?, ?, ?, ?, ?, ?, ?, utc_timestamp(6), utc_timestamp(6), ${resolveAt})`,
+      [operationId, fresh.paymentId, fresh.kind, state, fresh.amountMinor, fresh.rest ? 1 : 0, requestHash],
     );
+    return { ...rest, operationId, state, externalId: '', failureCode: '' };
+  };
 
   return {
     async payment(sql: Sql, paymentId: string): Promise<Payment | null> {
@@ -78,10 +97,15 @@ export function paymentStore({ pendingResolveMs }: { pendingResolveMs: number })
     },
 
     /**
-     * Locks the payment and finds what this request did before. Throws REQUEST_ID_REUSED when its id
-     * belongs to another request.
+     * Locks the payment and finds what this request did before. Throws REQUEST_ID_REUSED when its id belongs to a
+     * request about another payment, or to one that `same` does not recognize.
      */
-    async lock(tx: Tx, paymentId: string, asked: Asked): Promise<Standing> {
+    async lock(
+      tx: Tx,
+      paymentId: string,
+      asked: Asked,
+      same: (payment: Payment, operation: Operation) => boolean,
+    ): Promise<Standing> {
       const rows = await tx.query<PaymentRow & Partial<OperationRow>>(
         `select ${paymentColumns}, ${operationColumns}
          from payment p left join payment_operation o on o.operation_id = ?
@@ -94,8 +118,10 @@ export function paymentStore({ pendingResolveMs }: { pendingResolveMs: number })
           ? toOperation(row as OperationRow)
           : null
         : await findOperation(tx, asked.operationId);
-      if (operation && !operation.requestHash.equals(asked.requestHash)) throw requestIdReused('request_id');
-      return { payment: row ? toPayment(row) : null, operation };
+      const payment = row ? toPayment(row) : null;
+      if (operation && !(payment && operation.paymentId === paymentId && same(payment, operation)))
+        throw requestIdReused('request_id');
+      return { payment, operation };
     },
 
     /**
@@ -105,41 +131,28 @@ export function paymentStore({ pendingResolveMs }: { pendingResolveMs: number })
      */
     async insertPayment(tx: Tx, payment: NewPayment, asked: Asked): Promise<Operation> {
       const { paymentId, orderId, customerId, currencyCode, amountMinor } = payment;
-      const operation = pending('authorize', paymentId, amountMinor, asked);
       await tx.execute(
         `insert into payment (payment_id, order_id, customer_id, state, currency_code, amount_minor,
            authorize_operation_id, entry_hash, created_at, updated_at)
          values (?, ?, ?, 'PENDING', ?, ?, ?, ?, utc_timestamp(6), utc_timestamp(6))`,
         [paymentId, orderId, customerId, currencyCode, amountMinor, asked.operationId, chainStart],
       );
-      await insertOperation(tx, operation);
-      return operation;
+      return insertOperation(tx, { asked, paymentId, kind: 'authorize', amountMinor, rest: false }, 'PENDING');
     },
 
     /** Records the intent, and what it reserves of the payment. */
-    async insertIntent(
-      tx: Tx,
-      kind: OperationKind,
-      payment: Payment,
-      amountMinor: bigint,
-      asked: Asked,
-    ): Promise<Operation> {
-      const operation = pending(kind, payment.paymentId, amountMinor, asked);
+    async insertIntent(tx: Tx, payment: Payment, fresh: NewOperation): Promise<Operation> {
       await tx.execute('update payment set exclusive_operation_id = ?, refunding_minor = ? where payment_id = ?', [
         payment.exclusiveOperationId,
         payment.refundingMinor,
         payment.paymentId,
       ]);
-      await insertOperation(tx, operation);
-      return operation;
+      return insertOperation(tx, fresh, 'PENDING');
     },
 
     /** Records an operation that had nothing to do. */
-    async insertDone(tx: Tx, kind: OperationKind, paymentId: string, asked: Asked): Promise<Operation> {
-      const operation: Operation = { ...pending(kind, paymentId, 0n, asked), state: 'DONE' };
-      await insertOperation(tx, operation);
-      return operation;
-    },
+    insertDone: (tx: Tx, fresh: Omit<NewOperation, 'amountMinor'>): Promise<Operation> =>
+      insertOperation(tx, { ...fresh, amountMinor: 0n }, 'DONE'),
 
     /**
      * Records that a payment which does not exist yet never may. Like insertPayment, throws the
@@ -152,7 +165,7 @@ export function paymentStore({ pendingResolveMs }: { pendingResolveMs: number })
          values (?, ?, '', 'VOIDED', '', 0, 1, ?, utc_timestamp(6), utc_timestamp(6))`,
         [paymentId, orderId, chainStart],
       );
-      tx.emit(PaymentVoidedEvent, { paymentId, orderId }, 1n);
+      tx.emit(PaymentVoidedEvent, { paymentId, orderId, reason: VoidReason.VOID_REASON_REQUESTED }, 1n);
     },
 
     /** A caller has come back for its operation: the sweeper leaves it alone for a while again. */
@@ -235,10 +248,6 @@ export function paymentStore({ pendingResolveMs }: { pendingResolveMs: number })
 
 export type PaymentStore = ReturnType<typeof paymentStore>;
 
-function pending(kind: OperationKind, paymentId: string, amountMinor: bigint, asked: Asked): Operation {
-  return { ...asked, paymentId, kind, state: 'PENDING', amountMinor, externalId: '', failureCode: '' };
-}
-
 export async function findOperation(sql: Sql, operationId: string): Promise<Operation | null> {
   const rows = await sql.query<OperationRow>(
     `select ${operationColumns} from payment_operation o where o.operation_id = ?`,
@@ -286,7 +295,11 @@ const emitters: Record<EventKind, (tx: Tx, payment: Payment, operation: Operatio
     tx.emit(PaymentDeclinedEvent, { paymentId, orderId, declineCode }, events),
   captured: (tx, { paymentId, orderId, currencyCode, capturedMinor, events }) =>
     tx.emit(PaymentCapturedEvent, { paymentId, orderId, amount: { currencyCode, amountMinor: capturedMinor } }, events),
-  voided: (tx, { paymentId, orderId, events }) => tx.emit(PaymentVoidedEvent, { paymentId, orderId }, events),
-  refunded: (tx, { paymentId, orderId, currencyCode, events }, { amountMinor }) =>
-    tx.emit(PaymentRefundedEvent, { paymentId, orderId, amount: { currencyCode, amountMinor } }, events),
+  voided: (tx, { paymentId, orderId, events }) =>
+    tx.emit(PaymentVoidedEvent, { paymentId, orderId, reason: VoidReason.VOID_REASON_REQUESTED }, events),
+  refunded: (tx, { paymentId, orderId, currencyCode, refundedMinor, events }, { amountMinor }) => {
+    const money = (minor: bigint) => ({ currencyCode, amountMinor: minor });
+    const sums = { amount: money(amountMinor), refunded: money(refundedMinor) };
+    tx.emit(PaymentRefundedEvent, { paymentId, orderId, ...sums, outsideAcquirer: false }, events);
+  },
 };
