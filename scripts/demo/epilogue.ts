@@ -1,13 +1,14 @@
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Order } from '@armature/proto/orders/v1/orders.ts';
+import { formatMinor } from '@armature/runtime/money.ts';
 import { mailDirectory } from '../environment.ts';
 import { meshFile } from '../mesh.ts';
 import { repository, type State, writeAtomically } from '../state.ts';
 import type { CatalogueVariant } from './catalogue.ts';
 import type { Expectations } from './expectations.ts';
 import { address } from './ordering.ts';
-import { decimal, type Screen } from './screen.ts';
+import type { Screen } from './screen.ts';
 import type { Shop } from './shop.ts';
 
 /** Adds up the whole ledger, which must come to nothing in every currency. */
@@ -18,13 +19,14 @@ export async function showTrialBalance(shop: Shop, screen: Screen, expect: Expec
     ...balance.accounts.map((one) => [
       one.account,
       one.currencyCode,
-      decimal(one.postedMinor),
-      decimal(one.pendingMinor),
+      formatMinor(one.postedMinor, one.currencyCode),
+      formatMinor(one.pendingMinor, one.currencyCode),
     ]),
   ]);
   for (const total of balance.totals) {
     const { currencyCode, debitsMinor, creditsMinor, differenceMinor } = total;
-    const sums = `${currencyCode}: debits ${decimal(debitsMinor)} less credits ${decimal(creditsMinor)} is zero`;
+    const [debits, credits] = [debitsMinor, creditsMinor].map((minor) => formatMinor(minor, currencyCode));
+    const sums = `${currencyCode}: debits ${debits} less credits ${credits} is zero`;
     expect.that(sums, differenceMinor, 0n);
   }
   expect.that('the ledger is balanced in EUR and USD', summary(balance), {

@@ -1,6 +1,7 @@
 import { type Order, type OrderEvent, OrderState } from '@armature/proto/orders/v1/orders.ts';
+import { formatMoney } from '@armature/runtime/money.ts';
 import type { AcquirerOperation } from './acquirer-log.ts';
-import { amount, type Screen } from './screen.ts';
+import type { Screen } from './screen.ts';
 import type { Shop } from './shop.ts';
 
 export interface Wish {
@@ -68,11 +69,11 @@ async function follow(shop: Shop, screen: Screen, { customer, orderId, start, af
 function describe({ event }: OrderEvent): [name: string, detail: string] {
   switch (event?.$case) {
     case 'placed':
-      return ['placed', amount(event.value.total!)];
+      return ['placed', formatMoney(event.value.total!)];
     case 'paymentCaptured':
-      return ['payment captured', amount(event.value.amount!)];
+      return ['payment captured', formatMoney(event.value.amount!)];
     case 'paymentRefunded':
-      return ['payment refunded', amount(event.value.amount!)];
+      return ['payment refunded', formatMoney(event.value.amount!)];
     case 'rejected':
       return ['rejected', because(event.value)];
     case 'cancelled':
@@ -101,7 +102,9 @@ export function showOperations(screen: Screen, operations: readonly AcquirerOper
       `  #${one.position}`,
       one.kind,
       one.status,
-      one.currency_code ? amount({ currencyCode: one.currency_code, amountMinor: BigInt(one.amount_minor ?? 0) }) : '',
+      one.currency_code
+        ? formatMoney({ currencyCode: one.currency_code, amountMinor: BigInt(one.amount_minor ?? 0) })
+        : '',
       one.charge_id ?? '',
     ]),
   );

@@ -57,14 +57,3 @@ export function terminal(write: (line: string) => void = (line) => console.log(l
     failed: (text) => write(`   ${paint(['bold', 'red'], '✗')} ${paint('red', text)}`),
   };
 }
-
-/** Two digits are enough for both currencies of the demo. */
-export function amount({ currencyCode, amountMinor }: { currencyCode: string; amountMinor: bigint }): string {
-  return `${currencyCode} ${decimal(amountMinor)}`;
-}
-
-export function decimal(minor: bigint): string {
-  const digits = `${minor < 0n ? -minor : minor}`.padStart(3, '0');
-  const whole = BigInt(digits.slice(0, -2)).toLocaleString('en');
-  return `${minor < 0n ? '-' : ''}${whole}.${digits.slice(-2)}`;
-}

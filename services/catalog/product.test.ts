@@ -66,6 +66,15 @@ t.test('what a product may say', async (t) => {
     },
     { name: 'a price in each of two currencies', change: { variants: [variant('A', 'EUR', 'USD')] } },
     {
+      name: 'a price of nothing',
+      change: { variants: [{ ...variant('A'), prices: [{ currencyCode: 'EUR', amountMinor: 0n }] }] },
+    },
+    {
+      name: 'a price in what is no currency',
+      change: { variants: [variant('A', 'EUR'), variant('B', 'USD', 'XXX')] },
+      refused: 'variants[1].prices[1].currency_code',
+    },
+    {
       name: 'two prices in one currency',
       change: { variants: [variant('A', 'EUR'), variant('B', 'EUR', 'USD', 'EUR')] },
       refused: 'variants[1].prices[2]',

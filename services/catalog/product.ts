@@ -1,5 +1,6 @@
 import type { FieldViolation } from '@armature/proto/contract.ts';
 import { fieldMaskInvalid } from '@armature/runtime';
+import { isAcceptedCurrency } from '@armature/runtime/money.ts';
 import { fieldsInvalid } from '@armature/runtime/rpc/errors.ts';
 import { priceDuplicate } from './errors.ts';
 
@@ -96,8 +97,8 @@ export function titleViolations(title: string, field: string): FieldViolation[] 
 }
 
 /**
- * Checks what the contract's field rules cannot: text that can be shown, SKUs and currencies that do not
- * repeat. Throws INVALID_ARGUMENT with field violations, or PRICE_DUPLICATE.
+ * Checks what the contract's field rules cannot: text that can be shown, currencies that can be charged, SKUs and
+ * currencies that do not repeat. Throws INVALID_ARGUMENT with field violations, or PRICE_DUPLICATE.
  */
 export function checkProduct({ title, description, categoryId, variants }: ProductChange): void {
   const violations: FieldViolation[] = [];
@@ -118,8 +119,9 @@ function variantViolations(variants: readonly VariantDraft[]): FieldViolation[] 
     return [{ field: 'variants', description: 'must have at least 1 item', reason: 'repeated.min_items' }];
   }
   const firstWith = new Map<string, number>();
-  return variants.flatMap(({ sku, title }, index) => {
+  return variants.flatMap(({ sku, title, prices }, index) => {
     const violations = titleViolations(title, `variants[${index}].title`);
+    violations.push(...currencyViolations(prices, `variants[${index}]`));
     const first = firstWith.get(sku);
     if (first === undefined) firstWith.set(sku, index);
     else {
@@ -127,6 +129,15 @@ function variantViolations(variants: readonly VariantDraft[]): FieldViolation[] 
       violations.push({ field: `variants[${index}].sku`, description, reason: 'repeated.unique' });
     }
     return violations;
+  });
+}
+
+/** A price can only be charged in a currency that has a minor unit. */
+function currencyViolations(prices: readonly Price[], path: string): FieldViolation[] {
+  return prices.flatMap(({ currencyCode }, index) => {
+    if (isAcceptedCurrency(currencyCode)) return [];
+    const description = `must be a currency of ISO 4217 that a card can be charged in (got ${currencyCode})`;
+    return [{ field: `${path}.prices[${index}].currency_code`, description, reason: 'currency' }];
   });
 }
 
