@@ -39,6 +39,7 @@ export const consumers = (store: DeliveryStore): Consumer[] => [
         lines: [],
         reason: event.reason,
         refundedMinor: String(event.refunded?.amountMinor ?? 0n),
+        refundedTotalMinor: String((event.refundedTotal ?? event.refunded)?.amountMinor ?? 0n),
       },
     });
   }),

@@ -15,7 +15,10 @@ export interface MailData {
   totalMinor: string;
   lines: MailLine[];
   reason: string;
+  /** What the cancellation refunded. */
   refundedMinor: string;
+  /** Every refund of the order. Deliveries of earlier versions do not have it: theirs had one refund at most. */
+  refundedTotalMinor?: string;
 }
 
 export interface Delivery {

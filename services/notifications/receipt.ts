@@ -1,3 +1,5 @@
+import type { OrderReason } from '@armature/proto/orders/v1/orders.ts';
+import { formatMoney } from '@armature/runtime/money.ts';
 import type { Delivery, MailData, Template } from './delivery.ts';
 
 export interface Mail {
@@ -7,27 +9,47 @@ export interface Mail {
 }
 
 const wording: Record<Template, (data: MailData) => { subject: string; lead: string; close: string }> = {
-  order_confirmed: ({ orderId }) => ({
+  order_confirmed: ({ orderId, totalMinor, currencyCode }) => ({
     subject: `Your order ${shortId(orderId)} is confirmed`,
     lead: 'Thank you for your order. This is your receipt.',
-    close: 'We will pack it next.',
-  }),
-  order_cancelled: ({ orderId, reason, refundedMinor, currencyCode }) => ({
-    subject: `Your order ${shortId(orderId)} was cancelled`,
-    lead: reasons[reason] ?? 'Your order was cancelled.',
     close:
-      refundedMinor === '0'
-        ? 'Nothing was charged.'
-        : `We have given ${amount(refundedMinor, currencyCode)} back to your card.`,
+      totalMinor === '0' ? 'There is nothing to pay.' : `We charge ${amount(totalMinor, currencyCode)} to your card.`,
+  }),
+  order_cancelled: (data) => ({
+    subject: `Your order ${shortId(data.orderId)} was cancelled`,
+    lead: isReason(data.reason) ? reasonText[data.reason] : 'Your order was cancelled.',
+    close: refundText(data),
   }),
 };
 
-const reasons: Record<string, string> = {
+type NameOf<Key> = Key extends `ORDER_REASON_${infer Name}` ? Exclude<Name, 'UNSPECIFIED'> : never;
+type Reason = NameOf<keyof typeof OrderReason>;
+
+/** A sentence for every reason that the contract of orders names. */
+const reasonText: Record<Reason, string> = {
+  STOCK_INSUFFICIENT: 'Your order was cancelled because something in it is sold out.',
+  SKU_UNKNOWN: 'Your order was cancelled because something in it is not kept in stock.',
   PAYMENT_DECLINED: 'Your order was cancelled because the card was declined.',
   CUSTOMER_REQUEST: 'Your order was cancelled as you asked.',
   RESERVATION_EXPIRED: 'Your order was cancelled because we could not keep for you what is in it.',
-  STOCK_INSUFFICIENT: 'Your order was cancelled because something in it is sold out.',
+  RESERVATION_RELEASED: 'Your order was cancelled because we could not keep for you what is in it.',
+  TIME_LIMIT: 'Your order was cancelled because we could not confirm it in time.',
+  OPERATOR: 'Your order was cancelled by our staff.',
+  PAYMENT_HOLD_EXPIRED: 'Your order was cancelled because the authorization of your card expired.',
+  PAYMENT_VOIDED: 'Your order was cancelled because the authorization of your card was withdrawn.',
+  CHECKOUT_FAILED: 'Your order was cancelled because we could not complete it.',
 };
+
+const isReason = (reason: string): reason is Reason => Object.hasOwn(reasonText, reason);
+
+/** What was really refunded: by this cancellation, and together with earlier refunds. */
+function refundText({ refundedMinor, refundedTotalMinor = refundedMinor, currencyCode }: MailData): string {
+  const [refunded, total] = [refundedMinor, refundedTotalMinor].map((minor) => amount(minor, currencyCode));
+  if (refundedTotalMinor === '0') return 'Nothing was charged.';
+  if (refundedMinor === refundedTotalMinor) return `We have refunded ${total} to your card.`;
+  if (refundedMinor === '0') return `${total} of this order has been refunded in total.`;
+  return `We have refunded ${refunded} to your card. With earlier refunds that makes ${total}.`;
+}
 
 /** Writes the mail of a delivery, as plain text and as HTML that works without images or scripts. */
 export function render({ template, data }: Pick<Delivery, 'template' | 'data'>): Mail {
@@ -62,14 +84,8 @@ export function render({ template, data }: Pick<Delivery, 'template' | 'data'>):
   return { subject, text, html };
 }
 
-/** "EUR 12.34", with as many digits as the currency has. */
-export function amount(minor: string, currencyCode: string): string {
-  const digits = new Intl.NumberFormat('en', { style: 'currency', currency: currencyCode }).resolvedOptions()
-    .maximumFractionDigits as number;
-  const padded = minor.padStart(digits + 1, '0');
-  const whole = padded.slice(0, padded.length - digits);
-  return `${currencyCode} ${whole}${digits > 0 ? `.${padded.slice(-digits)}` : ''}`;
-}
+const amount = (minor: string, currencyCode: string): string =>
+  formatMoney({ currencyCode, amountMinor: BigInt(minor) });
 
 /** The last part of an id is what a person reads out on the phone. */
 const shortId = (orderId: string): string => orderId.slice(-12);

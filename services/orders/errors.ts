@@ -1,17 +1,35 @@
 import { OrderErrorReason } from '@armature/proto/orders/v1/contract.ts';
 import { rpcError } from '@armature/runtime';
+import type { PriceChange } from './pricing.ts';
+
+/** Lists are given as far as they fit whole: the metadata of an error is cut after 1,024 characters. */
+const listMax = 1_000;
+
+/** How many of the items fit into one list. */
+function countThatFits(items: readonly string[]): number {
+  let length = -1;
+  const tooFar = items.findIndex((item) => {
+    length += item.length + 1;
+    return length > listMax;
+  });
+  return tooFar < 0 ? items.length : tooFar;
+}
+
+const listed = (items: readonly string[]): string => items.slice(0, countThatFits(items)).join(',');
 
 export const skuUnknown = (skus: readonly string[]) =>
-  rpcError('NOT_FOUND', OrderErrorReason.SKU_UNKNOWN, 'the catalogue does not have these', { skus: skus.join(',') });
+  rpcError('NOT_FOUND', OrderErrorReason.SKU_UNKNOWN, 'the catalogue does not have these', {
+    skus: listed(skus),
+  });
 
 export const skuNotOrderable = (skus: readonly string[]) =>
   rpcError('FAILED_PRECONDITION', OrderErrorReason.SKU_NOT_ORDERABLE, 'these are no longer sold', {
-    skus: skus.join(','),
+    skus: listed(skus),
   });
 
 export const priceUnavailable = (skus: readonly string[], currencyCode: string) =>
   rpcError('FAILED_PRECONDITION', OrderErrorReason.PRICE_UNAVAILABLE, `these have no price in ${currencyCode}`, {
-    skus: skus.join(','),
+    skus: listed(skus),
     currency_code: currencyCode,
   });
 
@@ -19,6 +37,19 @@ export const totalTooLarge = (maxMinor: bigint) =>
   rpcError('OUT_OF_RANGE', OrderErrorReason.TOTAL_TOO_LARGE, 'the order is worth too much', {
     max_minor: String(maxMinor),
   });
+
+/** Names today's total, and today's price of every SKU whose price differs, as far as they fit. */
+export function priceChanged(changes: readonly PriceChange[], totalMinor: bigint, currencyCode: string) {
+  const skus = changes.map(({ sku }) => sku);
+  const prices = changes.map(({ unitPriceMinor }) => String(unitPriceMinor));
+  const count = Math.min(countThatFits(skus), countThatFits(prices));
+  return rpcError('FAILED_PRECONDITION', OrderErrorReason.PRICE_CHANGED, "today's prices are not the expected ones", {
+    currency_code: currencyCode,
+    total_minor: String(totalMinor),
+    skus: skus.slice(0, count).join(','),
+    unit_prices_minor: prices.slice(0, count).join(','),
+  });
+}
 
 export const orderNotFound = (orderId: string) =>
   rpcError('NOT_FOUND', OrderErrorReason.ORDER_NOT_FOUND, 'no such order', { order_id: orderId });

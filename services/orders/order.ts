@@ -1,4 +1,5 @@
 import type { OrderEvent } from '@armature/proto/orders/v1/orders.ts';
+import type { Reason } from './reason.ts';
 
 export type State = 'PENDING' | 'CONFIRMED' | 'COMPLETED' | 'REJECTED' | 'CANCELLED';
 
@@ -39,49 +40,6 @@ export interface Order {
 
 /** One of the facts in orders/v1/events.proto, tagged as in OrderEvent. */
 export type Fact = NonNullable<OrderEvent['event']>;
-
-/** What a caller may order of one product, as the catalogue has it. */
-export interface Offer {
-  sku: string;
-  title: string;
-  orderable: boolean;
-  prices: readonly { currencyCode: string; amountMinor: bigint }[];
-}
-
-/** No order is worth more than this. */
-export const totalMaxMinor = 100_000_000_000n;
-
-export type Pricing =
-  | { kind: 'priced'; lines: OrderLine[]; totalMinor: bigint }
-  | { kind: 'unknown' | 'not_orderable' | 'no_price'; skus: string[] }
-  | { kind: 'too_large' };
-
-/** Prices the lines in one currency; lines of one SKU add up. Nothing is priced when any line cannot be. */
-export function price(
-  wanted: readonly { sku: string; quantity: bigint }[],
-  offers: readonly Offer[],
-  currencyCode: string,
-): Pricing {
-  const quantities = new Map<string, bigint>();
-  for (const { sku, quantity } of wanted) quantities.set(sku, (quantities.get(sku) ?? 0n) + quantity);
-  const bySku = new Map(offers.map((offer) => [offer.sku, offer]));
-  const priceOf = (sku: string) => bySku.get(sku)?.prices.find((money) => money.currencyCode === currencyCode);
-  const skus = [...quantities.keys()];
-  const unknown = skus.filter((sku) => !bySku.has(sku));
-  if (unknown.length > 0) return { kind: 'unknown', skus: unknown };
-  const retired = skus.filter((sku) => !bySku.get(sku)?.orderable);
-  if (retired.length > 0) return { kind: 'not_orderable', skus: retired };
-  const unpriced = skus.filter((sku) => !priceOf(sku));
-  if (unpriced.length > 0) return { kind: 'no_price', skus: unpriced };
-  const lines = [...quantities].map(([sku, quantity]) => ({
-    sku,
-    title: bySku.get(sku)?.title ?? '',
-    quantity,
-    unitPriceMinor: priceOf(sku)?.amountMinor ?? 0n,
-  }));
-  const totalMinor = lines.reduce((sum, line) => sum + line.unitPriceMinor * line.quantity, 0n);
-  return totalMinor > totalMaxMinor ? { kind: 'too_large' } : { kind: 'priced', lines, totalMinor };
-}
 
 /** What each fact makes of the order's state; facts that are not listed leave it as it is. */
 const stateAfter: Partial<Record<Fact['$case'], State>> = {
@@ -142,17 +100,30 @@ export const confirmed = (order: Order): Fact => ({
   },
 });
 
-export const cancelledBecause = (order: Order, reason: string, reasonDetail: string, refundedMinor: bigint): Fact => ({
-  $case: 'cancelled',
-  value: {
-    orderId: order.orderId,
-    customerId: order.customerId,
-    contactEmail: order.contactEmail,
-    reason,
-    reasonDetail,
-    refunded: money(order.currencyCode, refundedMinor),
-  },
-});
+/** What came back to the customer. */
+export interface Refund {
+  /** By the cancellation. */
+  refundedMinor: bigint;
+  /** By every refund of the payment, the cancellation's included. */
+  refundedTotalMinor: bigint;
+}
+
+export const noRefund: Refund = { refundedMinor: 0n, refundedTotalMinor: 0n };
+
+/** The end of an order that was undone. The reason is the customer's wherever a cancellation was asked for. */
+export function cancelledBecause(
+  order: Order,
+  why: { reason: Reason; reasonDetail: string },
+  { refundedMinor, refundedTotalMinor }: Refund,
+): Fact {
+  const { orderId, customerId, contactEmail, currencyCode } = order;
+  const { reasonDetail } = why;
+  const reason: Reason = order.cancelRequested ? 'CUSTOMER_REQUEST' : why.reason;
+  const refunded = money(currencyCode, refundedMinor);
+  const refundedTotal = money(currencyCode, refundedTotalMinor);
+  const value = { orderId, customerId, contactEmail, reason, reasonDetail, refunded, refundedTotal };
+  return { $case: 'cancelled', value };
+}
 
 const purchased = ({ lines, currencyCode }: Order) =>
   lines.map(({ sku, title, quantity, unitPriceMinor }) => ({

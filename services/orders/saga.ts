@@ -20,7 +20,8 @@ import {
   type Tx,
 } from '@armature/runtime';
 import type { config } from './config.ts';
-import { cancelledBecause, confirmed, type Fact, money, type Order } from './order.ts';
+import { cancelledBecause, confirmed, type Fact, money, noRefund, type Order } from './order.ts';
+import { customerReason, nameList } from './reason.ts';
 import type { OrderStore } from './store.ts';
 
 /** What a checkout needs to know; amounts as text, because it is kept as JSON. */
@@ -212,12 +213,12 @@ function checkoutSaga(
     ],
     async finished(tx, { subjectId: orderId, results }, result) {
       if (result.kind === 'completed') return;
-      const { reason, detail: reasonDetail } = result.failure;
+      const why = customerReason(result.failure.reason, result.failure.detail);
       const held = 'reserve-stock' in results;
       await append(tx, orderId, (order) => [
         order.cancelRequested || held
-          ? cancelledBecause(order, order.cancelRequested ? 'CUSTOMER_REQUEST' : reason, reasonDetail, 0n)
-          : { $case: 'rejected', value: { orderId, reason, reasonDetail } },
+          ? cancelledBecause(order, why, noRefund)
+          : { $case: 'rejected', value: { orderId, ...why } },
       ]);
     },
   });
@@ -252,7 +253,7 @@ function cancellationSaga({ inventory, payments }: Others, store: OrderStore): S
           const value = { orderId: subjectId, paymentId: data.paymentId };
           const undone: Fact =
             data.uncharged === undefined
-              ? { $case: 'paymentRefunded', value: { ...value, amount } }
+              ? { $case: 'paymentRefunded', value: { ...value, amount, refundedTotal: amount } }
               : { $case: 'paymentVoided', value };
           if (outcome.kind === 'done') await append(tx, subjectId, () => [undone]);
         },
@@ -274,16 +275,12 @@ function cancellationSaga({ inventory, payments }: Others, store: OrderStore): S
         name: 'cancelled',
         local: true,
         async record(tx, { subjectId, data: { uncharged } }) {
-          await append(tx, subjectId, (order) => [
-            uncharged === undefined
-              ? cancelledBecause(order, 'CUSTOMER_REQUEST', '', order.totalMinor)
-              : cancelledBecause(
-                  order,
-                  order.cancelRequested ? 'CUSTOMER_REQUEST' : uncharged.reason,
-                  uncharged.detail,
-                  0n,
-                ),
-          ]);
+          await append(tx, subjectId, (order) => {
+            if (uncharged)
+              return [cancelledBecause(order, customerReason(uncharged.reason, uncharged.detail), noRefund)];
+            const refund = { refundedMinor: order.totalMinor, refundedTotalMinor: order.totalMinor };
+            return [cancelledBecause(order, { reason: 'CUSTOMER_REQUEST', reasonDetail: '' }, refund)];
+          });
         },
       },
     ],
@@ -345,6 +342,7 @@ function expiredMeanwhile(error: unknown): StepOutcome {
 
 /** A refusal that names SKUs hands them on: the customer wants to know which. */
 function nameSkus(error: unknown): StepOutcome {
-  if (error instanceof RpcError && error.metadata.skus) return rejected(error.reason, error.metadata.skus);
+  if (error instanceof RpcError && error.metadata.skus)
+    return rejected(error.reason, nameList(error.metadata.skus.split(',')));
   throw error;
 }

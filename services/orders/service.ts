@@ -13,24 +13,25 @@ import {
   principalOf,
   type RpcError,
 } from '@armature/runtime';
-import { orderClosed, orderNotFound, priceUnavailable, skuNotOrderable, skuUnknown, totalTooLarge } from './errors.ts';
+import { fieldsInvalid } from '@armature/runtime/rpc/errors.ts';
 import {
-  apply,
-  cancellation,
-  hasEnded,
-  money,
-  type Order,
-  type Pricing,
-  placed,
-  price,
-  type State,
-  totalMaxMinor,
-} from './order.ts';
+  orderClosed,
+  orderNotFound,
+  priceChanged,
+  priceUnavailable,
+  skuNotOrderable,
+  skuUnknown,
+  totalTooLarge,
+} from './errors.ts';
+import { apply, cancellation, hasEnded, money, type Order, placed, type State } from './order.ts';
+import { type Pricing, price, shapeViolations, totalMaxMinor } from './pricing.ts';
 import type { CheckoutSagas } from './saga.ts';
 import type { OrderStore } from './store.ts';
 
 /** Prices may take as long as the caller is ready to wait for its order. */
 const pricingTimeoutMs = 10_000;
+/** As many as the contract's own rules name at a time. */
+const violationsMax = 20;
 /** Events that one read of a watched order takes. */
 const watchBatch = 100;
 
@@ -120,9 +121,11 @@ async function priced(
   call: Call,
 ): Promise<Order> {
   const { currencyCode, customerId, contactEmail, shippingAddress } = message;
+  const violations = shapeViolations(message);
+  if (violations.length > 0) throw fieldsInvalid(violations.slice(0, violationsMax));
   const skus = [...new Set(message.lines.map((line) => line.sku))];
   const { variants } = await catalog.batchGetVariants({ skus }, { parent: call, timeoutMs: pricingTimeoutMs });
-  const result = price(message.lines, variants, currencyCode);
+  const result = price(message, variants);
   if (result.kind !== 'priced') throw refusal(result, currencyCode);
   if (!shippingAddress) throw new Error('shipping_address is required by its field rule');
   const now = new Date();
@@ -154,6 +157,8 @@ function refusal(why: Exclude<Pricing, { kind: 'priced' }>, currencyCode: string
       return skuNotOrderable(why.skus);
     case 'no_price':
       return priceUnavailable(why.skus, currencyCode);
+    case 'price_changed':
+      return priceChanged(why.changes, why.totalMinor, currencyCode);
     case 'too_large':
       return totalTooLarge(totalMaxMinor);
   }
