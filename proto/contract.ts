@@ -31,6 +31,14 @@ export type OwnerRule<Req> =
   | { readonly kind: 'field'; readonly field: string; readonly read: (message: Req) => string }
   | { readonly kind: 'loaded' };
 
+export interface IdempotencyRule<Req> {
+  /** The field that holds the idempotency key. */
+  readonly field: string;
+  readonly read: (message: Req) => string;
+  /** Gives a key its one form: UUIDs may come in either case and mean the same. */
+  readonly normalize?: (message: Req) => void;
+}
+
 // biome-ignore-start lint/suspicious/noExplicitAny: a table of methods holds every type; any stands for "whichever".
 export interface MethodContract<Req = any, Res = any, Kind extends MethodKind = MethodKind> {
   /** Full name of the service, such as "armature.orders.v1.OrderService". */
@@ -44,8 +52,8 @@ export interface MethodContract<Req = any, Res = any, Kind extends MethodKind = 
   readonly permission: string;
   /** Null: the scope "own" never applies. */
   readonly owner: OwnerRule<Req> | null;
-  /** Null: the method has no side effects. Otherwise the field that holds the idempotency key. */
-  readonly idempotency: { readonly field: string; readonly read: (message: Req) => string } | null;
+  /** Null: the method has no side effects. */
+  readonly idempotency: IdempotencyRule<Req> | null;
   /** Whether every decision about it is recorded, not only denials. */
   readonly audit: boolean;
   readonly deadline: { readonly defaultMs: number; readonly maxMs: number };

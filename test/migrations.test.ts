@@ -4,6 +4,9 @@ import { storingServices } from '../scripts/services.ts';
 import { createDatabase } from './support/infra.ts';
 import { migrateProcess, migrationsOf, schemaSnapshot, statementCount } from './support/migrating.ts';
 
+// Each service is migrated some thirty times.
+t.setTimeout(180_000);
+
 class Interrupted extends Error {}
 
 for (const service of storingServices) {

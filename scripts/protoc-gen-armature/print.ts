@@ -4,6 +4,7 @@ import type { GeneratedFile, ImportSymbol, Printable, Schema } from '@bufbuild/p
 import type { ErrorModel, EventModel, MethodModel, PackageModel, ServiceModel } from './model.ts';
 import { contractPath, methodName, modulePath, propertyName, typeName } from './names.ts';
 import type { Options } from './options.ts';
+import { holdsUuid } from './rules.ts';
 import { serviceConfig } from './service_config.ts';
 import { printValidator, type ValidatorContext, validatorOf } from './validators.ts';
 
@@ -128,9 +129,16 @@ const kindOf = (kind: string): string => (kind === 'unary' ? 'unary' : 'server_s
 function printMethod({ desc, options }: MethodModel, context: ValidatorContext): void {
   const { file } = context;
   const { owner, idempotency, deadline, audit } = options;
-  const fieldRule = (name: string): string => {
-    const field = desc.input.fields.find((candidate) => candidate.name === name);
-    return `field: ${quote(name)}, read: (message) => message.${field ? propertyName(field) : name}`;
+  const fieldOf = (name: string) => desc.input.fields.find((candidate) => candidate.name === name);
+  const access = (name: string): string => {
+    const field = fieldOf(name);
+    return `message.${field ? propertyName(field) : name}`;
+  };
+  const fieldRule = (name: string): string => `field: ${quote(name)}, read: (message) => ${access(name)}`;
+  const normalize = (name: string): string => {
+    const field = fieldOf(name);
+    if (!field || !holdsUuid(context.options.fieldRules(field))) return '';
+    return `, normalize: (message) => { ${access(name)} = ${access(name)}.toLowerCase(); }`;
   };
   const ownerText = !owner
     ? 'null'
@@ -144,7 +152,9 @@ function printMethod({ desc, options }: MethodModel, context: ValidatorContext):
   file.print(`      kind: ${quote(kindOf(desc.methodKind))},`);
   file.print(`      permission: ${quote(options.permission)},`);
   file.print(`      owner: ${ownerText},`);
-  file.print(`      idempotency: ${idempotency ? `{ ${fieldRule(idempotency.key)} }` : 'null'},`);
+  file.print(
+    `      idempotency: ${idempotency ? `{ ${fieldRule(idempotency.key)}${normalize(idempotency.key)} }` : 'null'},`,
+  );
   file.print(`      audit: ${audit},`);
   file.print(`      deadline: { defaultMs: ${deadline?.defaultMs}, maxMs: ${deadline?.maxMs} },`);
   file.print('      request: ', messageSymbol(desc.input, file), ',');

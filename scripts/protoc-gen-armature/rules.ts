@@ -75,6 +75,12 @@ function below(message: DescMessage): DescMessage[] {
   return message.fields.flatMap((field) => (field.message ? [field.message] : []));
 }
 
+/** Whether the rules of a string field demand a UUID. */
+export function holdsUuid(options: ReflectMessage | undefined): boolean {
+  const { typed } = valueRules(options);
+  return typed?.[0] === 'string' && setRules(typed[1]).get('uuid') === true;
+}
+
 /** Whether the rules of a string field refuse the empty string. */
 export function refusesEmpty(options: ReflectMessage | undefined): boolean {
   const rules = valueRules(options);

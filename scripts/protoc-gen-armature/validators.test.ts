@@ -266,6 +266,9 @@ t.test('the contract table', async (t) => {
   const owner = methods.makeSample?.owner;
   t.equal(owner?.kind === 'field' && owner.read(request), 'ada');
   t.equal(methods.makeSample?.idempotency?.read(request), uuid);
+  const shouted = { ...request, requestId: uuid.toUpperCase() };
+  methods.makeSample?.idempotency?.normalize?.(shouted);
+  t.equal(shouted.requestId, uuid.toLowerCase(), 'a UUID as a key has one form');
   t.match(methods.watchSample, { kind: 'server_stream', owner: { kind: 'loaded' }, idempotency: null });
   t.match(consumes, [
     {

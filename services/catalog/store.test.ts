@@ -6,6 +6,7 @@ import { openDatabase } from '@armature/runtime/db/database.ts';
 import { migrate } from '@armature/runtime/db/migrate.ts';
 import { writeOutbox } from '@armature/runtime/messaging/outbox.ts';
 import { runtimeMigrations } from '@armature/runtime/migrations.ts';
+import { noHashKeys, requestHasher } from '@armature/runtime/rpc/request-hash.ts';
 import { createLogger } from '@armature/runtime/telemetry/log.ts';
 import { Registry } from '@armature/runtime/telemetry/metrics.ts';
 import t from 'tap';
@@ -26,7 +27,12 @@ const { methods } = CatalogServiceContract;
 
 /** A call as it arrives after the chain, which has checked all there is to check. */
 function call<M>(method: MethodContract, message: M): Call<M> {
-  const idempotency = { principal: 'user:bo', method: method.path, key: newId(), hash: Buffer.alloc(32) };
+  const idempotency = {
+    principal: 'user:bo',
+    method: method.path,
+    key: newId(),
+    hash: requestHasher(noHashKeys)(Buffer.alloc(0), Buffer.alloc(0)),
+  };
   return { ...open(method.path, 10_000), method, message, idempotency: method.idempotency ? idempotency : null };
 }
 

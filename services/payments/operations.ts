@@ -85,7 +85,7 @@ export function operations(parts: OperationParts) {
 function askedBy(call: Call): Asked {
   const key = call.idempotency;
   if (!key) throw new Error(`${call.name} moves money without an idempotency key`);
-  return { operationId: derivedId(`${key.principal}\n${key.method}\n${key.key}`), requestHash: key.hash };
+  return { operationId: derivedId(`${key.principal}\n${key.method}\n${key.key}`), requestHash: key.hash.digest };
 }
 
 async function intendAuthorization({ db, store }: OperationParts, call: Call, wish: Authorization): Promise<Operation> {

@@ -108,6 +108,22 @@ export const url = (
   },
 });
 
+/** Texts separated by commas; blanks around them do not count. */
+export const words = (
+  name: string,
+  about: string,
+  options: Options<readonly string[]> = {},
+): Variable<readonly string[]> => ({
+  name,
+  about,
+  ...options,
+  parse: (raw) =>
+    raw
+      .split(',')
+      .map((word) => word.trim())
+      .filter((word) => word !== ''),
+});
+
 const addressPattern = /^[^\s:,]+:\d{1,5}$/;
 
 export const address = (name: string, about: string, options: Options<string> = {}): Variable<string> => ({
@@ -194,8 +210,13 @@ export const runtimeVariables = {
   copyDir: text('ARMATURE_COPY_DIR', 'folder for the last good copies of policy and keys', { fallback: '' }),
   requestHashKey: text(
     'ARMATURE_REQUEST_HASH_KEY',
-    'secret for the hashes of stored requests; after a change, repeats of earlier requests are refused',
+    'secret for the hashes of stored requests; the one before belongs into ARMATURE_REQUEST_HASH_PREVIOUS_KEYS',
     { fallback: '', secret: true },
+  ),
+  requestHashPreviousKeys: words(
+    'ARMATURE_REQUEST_HASH_PREVIOUS_KEYS',
+    'earlier values of ARMATURE_REQUEST_HASH_KEY, separated by commas, for the 48 h that responses are stored',
+    { fallback: [], secret: true },
   ),
   callsMax: integer('ARMATURE_CALLS_MAX', 'calls in progress at once', { min: 1, max: 100_000, fallback: 2_000 }),
   logLevel: oneOf('ARMATURE_LOG_LEVEL', 'lowest level that is logged', ['debug', 'info', 'warn', 'error'], 'info'),

@@ -1,6 +1,7 @@
 import { Migration20261101000003_decisions } from './db/decision-migration.ts';
 import { Migration20261101000000_answers } from './db/migration.ts';
 import { Migration20261124000000_operators } from './db/operator-migration.ts';
+import { Migration20261127000000_request_hash } from './db/request-hash-migration.ts';
 import type { Migration } from './db/schema-change.ts';
 import { Migration20261101000001_messaging } from './messaging/migration.ts';
 import { Migration20261101000002_saga } from './saga/migration.ts';
@@ -14,4 +15,5 @@ export const runtimeMigrations: readonly Migration[] = [
   Migration20261101000003_decisions,
   Migration20261124000000_operators,
   Migration20261127000000_saga_versions,
+  Migration20261127000000_request_hash,
 ];

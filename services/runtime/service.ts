@@ -25,6 +25,7 @@ import { health } from './rpc/health.ts';
 import { logging } from './rpc/logging.ts';
 import { rpcMetrics } from './rpc/metrics.ts';
 import { reflection } from './rpc/reflection.ts';
+import { requestHasher } from './rpc/request-hash.ts';
 import { metadataBytesOf, peerOf, type Registration, startServer } from './rpc/server.ts';
 import { type TlsWatch, watchTls } from './rpc/tls-files.ts';
 import type { Definition } from './run.ts';
@@ -239,7 +240,7 @@ async function serve(parts: {
     decisions: authority.decisions,
     denials: authority.denials,
     db: parts.db,
-    requestHashKey: config.requestHashKey,
+    requestHash: requestHasher({ current: config.requestHashKey, previous: config.requestHashPreviousKeys }),
   };
   const contracts: ServiceContract[] = registrations.map(({ contract }) => contract);
   const names = contracts.map(({ name }) => name);

@@ -5,13 +5,13 @@ import t from 'tap';
 import { createDatabase } from '../../../test/support/infra.ts';
 import { background } from '../background.ts';
 import { openDatabase } from '../db/database.ts';
-import { Migration20261101000003_decisions } from '../db/decision-migration.ts';
 import { countDecisions, insertDecisions, pendingDecisions } from '../db/decisions.ts';
 import { migrate } from '../db/migrate.ts';
-import { Migration20261101000000_answers } from '../db/migration.ts';
+import { runtimeMigrations } from '../migrations.ts';
 import { type Call, compose, openCall } from '../rpc/call.ts';
 import { rpcError } from '../rpc/errors.ts';
 import { idempotency } from '../rpc/idempotency.ts';
+import { noHashKeys, requestHasher } from '../rpc/request-hash.ts';
 import { createLogger } from '../telemetry/log.ts';
 import { createRegistry, exposition } from '../telemetry/metrics.ts';
 import { childTrace } from '../telemetry/trace.ts';
@@ -20,7 +20,7 @@ import { decisionOf, denials } from './denials.ts';
 import { accessClients, scriptedAccess } from './testbed.ts';
 
 const schema = await createDatabase(t, 'payments');
-await migrate(schema.migratorUrl, [Migration20261101000000_answers, Migration20261101000003_decisions]);
+await migrate(schema.migratorUrl, runtimeMigrations);
 await schema.migrated();
 const log = createLogger('test', 'fatal');
 const db = await openDatabase({ url: schema.migratorUrl, log, registry: createRegistry('test') });
@@ -42,7 +42,12 @@ function allowedCall(key: string = randomUUID()): Call<any> {
   });
   call.policyVersion = 'v1';
   call.audit = decisionOf(call, { permission: method.permission, policyVersion: 'v1' });
-  call.idempotency = { principal: 'service:orders', method: method.path, key, hash: Buffer.alloc(32) };
+  call.idempotency = {
+    principal: 'service:orders',
+    method: method.path,
+    key,
+    hash: requestHasher(noHashKeys)(Buffer.alloc(0), Buffer.alloc(0)),
+  };
   return call;
 }
 const act = (call: Call) =>

@@ -1,10 +1,12 @@
-import type { IdempotencyKey } from '../rpc/call.ts';
+import type { Call, IdempotencyKey } from '../rpc/call.ts';
+import { requestIdReused } from '../rpc/errors.ts';
+import type { StoredHash } from '../rpc/request-hash.ts';
 import { isDuplicateKey } from './errno.ts';
 import type { Sql } from './tx.ts';
 
 /** An answer as it was first given. Code 0 is OK and the body a reply; otherwise the body is a google.rpc.Status. */
 export interface StoredAnswer {
-  hash: Buffer;
+  hash: StoredHash;
   code: number;
   body: Buffer;
 }
@@ -27,9 +29,20 @@ export async function insertAnswer(
 ): Promise<void> {
   try {
     await sql.execute(
-      `insert into idempotency (principal, method, request_key, request_hash, code, body, policy_version, created_at)
-       values (?, ?, ?, ?, ?, ?, ?, utc_timestamp(6))`,
-      [key.principal, key.method, key.key, key.hash, answer.code, Buffer.from(answer.body), policyVersion],
+      `insert into idempotency (principal, method, request_key, request_hash, hash_version, hash_key, code, body,
+         policy_version, created_at)
+       values (?, ?, ?, ?, ?, ?, ?, ?, ?, utc_timestamp(6))`,
+      [
+        key.principal,
+        key.method,
+        key.key,
+        key.hash.digest,
+        key.hash.version,
+        key.hash.keyId,
+        answer.code,
+        Buffer.from(answer.body),
+        policyVersion,
+      ],
     );
   } catch (error) {
     if (isDuplicateKey(error)) throw new DuplicateAnswer('the key was answered meanwhile', { cause: undefined });
@@ -38,11 +51,41 @@ export async function insertAnswer(
 }
 
 export async function loadAnswer(sql: Sql, key: IdempotencyKey): Promise<StoredAnswer | null> {
-  const rows = await sql.query<StoredAnswer>(
-    'select request_hash as hash, code, body from idempotency where principal = ? and method = ? and request_key = ?',
+  const [row] = await sql.query<HashColumns & { code: number; body: Buffer }>(
+    `select request_hash, hash_version, hash_key, code, body from idempotency
+     where principal = ? and method = ? and request_key = ?`,
     [key.principal, key.method, key.key],
   );
-  return rows[0] ?? null;
+  return row ? { hash: storedHash(row), code: row.code, body: row.body } : null;
+}
+
+/** The columns in which a table keeps the hash of a request. */
+export interface HashColumns {
+  request_hash: Buffer;
+  hash_version: number;
+  hash_key: string;
+}
+
+export const storedHash = (row: HashColumns): StoredHash => ({
+  version: row.hash_version,
+  keyId: row.hash_key,
+  digest: row.request_hash,
+});
+
+/**
+ * Throws INVALID_ARGUMENT when a stored hash is of another request under the same idempotency key. A hash that cannot
+ * be compared, because its key is gone or a newer release made it, counts as the same: a retry after a rotation must
+ * get its response, and a second effect is impossible either way.
+ */
+export function assertSameRequest(call: Call, stored: StoredHash): void {
+  const comparison = call.idempotency?.hash.compare(stored);
+  if (comparison === 'different') throw requestIdReused(call.method?.idempotency?.field ?? 'request_id');
+  if (comparison === 'unknown') {
+    call.log.warn(
+      { hashVersion: stored.version, hashKey: stored.keyId },
+      'stored request cannot be compared: its hash key is not in ARMATURE_REQUEST_HASH_PREVIOUS_KEYS, or the release is newer',
+    );
+  }
 }
 
 /** Forgets answers older than the promised time, a bounded number at a time. Returns how many went. */

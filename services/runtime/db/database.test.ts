@@ -1,20 +1,21 @@
-import { createHash, randomUUID } from 'node:crypto';
+import { randomUUID } from 'node:crypto';
 import { NotificationServiceContract } from '@armature/proto/notifications/v1/contract.ts';
 import { Delivery } from '@armature/proto/notifications/v1/notifications.ts';
 import t from 'tap';
 import { createDatabase, type Teardown, type TestDatabase } from '../../../test/support/infra.ts';
 import { openWay } from '../../../test/support/way.ts';
 import { background } from '../background.ts';
+import { runtimeMigrations } from '../migrations.ts';
 import { type Call, openCall } from '../rpc/call.ts';
+import { noHashKeys, requestHasher } from '../rpc/request-hash.ts';
 import { createLogger } from '../telemetry/log.ts';
 import { createRegistry } from '../telemetry/metrics.ts';
 import { childTrace } from '../telemetry/trace.ts';
 import { type Database, openDatabase } from './database.ts';
 import { migrate } from './migrate.ts';
-import { Migration20261101000000_answers } from './migration.ts';
 
 const schema = await createDatabase(t, 'orders');
-await migrate(schema.migratorUrl, [Migration20261101000000_answers]);
+await migrate(schema.migratorUrl, runtimeMigrations);
 await schema.migrated();
 const log = createLogger('test', 'error');
 const db = await openDatabase({
@@ -33,7 +34,7 @@ const count = async (id: number) => {
 };
 
 t.test('migrating again does nothing', async (t) => {
-  t.strictSame(await migrate(schema.migratorUrl, [Migration20261101000000_answers]), []);
+  t.strictSame(await migrate(schema.migratorUrl, runtimeMigrations), []);
 });
 
 t.test('a transaction commits, or nothing of it remains', async (t) => {
@@ -94,7 +95,7 @@ t.test('a statement that takes too long is given up by the server', async (t) =>
 });
 
 const method = NotificationServiceContract.methods.resendDelivery;
-function keyed(key: string, body: string): Call {
+function keyed(key: string, body: string, hash = requestHasher(noHashKeys)): Call {
   const call = openCall<any>({
     kind: 'server',
     name: method.path,
@@ -108,7 +109,7 @@ function keyed(key: string, body: string): Call {
     principal: 'user:ada',
     method: method.path,
     key,
-    hash: createHash('sha256').update(body).digest(),
+    hash: hash(Buffer.from(body), Buffer.from(body)),
   };
   return call;
 }
@@ -136,6 +137,31 @@ t.test('the same key with another request is refused and has no effect', async (
   await addOne(db, keyed(key, 'one'));
   await t.rejects(addOne(db, keyed(key, 'another')), { code: 'INVALID_ARGUMENT' });
   t.equal(await count(1), Number(before) + 1);
+});
+
+t.test('a repeat after the key of the hashes has changed gets the stored response', async (t) => {
+  const before = requestHasher({ current: 'first secret', previous: [] });
+  const during = requestHasher({ current: 'second secret', previous: ['first secret'] });
+  const after = requestHasher({ current: 'third secret', previous: ['second secret'] });
+  const key = randomUUID();
+  const { attempts } = await addOne(db, keyed(key, 'same', before));
+  for (const hash of [before, during]) {
+    t.equal((await addOne(db, keyed(key, 'same', hash))).attempts, attempts);
+    await t.rejects(addOne(db, keyed(key, 'another', hash)), { code: 'INVALID_ARGUMENT' });
+  }
+  t.equal((await addOne(db, keyed(key, 'same', after))).attempts, attempts, 'also when the key is forgotten');
+  t.equal(await count(1), attempts, 'one effect');
+});
+
+t.test('a repeat of a request that an earlier release has stored gets the stored response', async (t) => {
+  const key = randomUUID();
+  const { attempts } = await addOne(db, keyed(key, 'same'));
+  // As before hashes had a version: over the bytes as they came, under a key that is not recorded.
+  await db.read(null, (sql) =>
+    sql.execute(`update idempotency set hash_version = 1, hash_key = '' where request_key = ?`, [key]),
+  );
+  t.equal((await addOne(db, keyed(key, 'same'))).attempts, attempts);
+  await t.rejects(addOne(db, keyed(key, 'another')), { code: 'INVALID_ARGUMENT' });
 });
 
 t.test('a database that is away is UNAVAILABLE, not an internal error', async (t) => {

@@ -4,12 +4,12 @@ import { CompiledQuery, type DatabaseConnection } from 'kysely';
 import { crashPointOf } from '../crash-point.ts';
 import { raceGate } from '../race-gate.ts';
 import type { Call } from '../rpc/call.ts';
-import { contention, deadlineExceeded, dependencyUnavailable, requestIdReused } from '../rpc/errors.ts';
+import { contention, deadlineExceeded, dependencyUnavailable } from '../rpc/errors.ts';
 import { decodeStatus } from '../rpc/status.ts';
 import type { Logger } from '../telemetry/log.ts';
 import { Counter, Gauge, type Registry } from '../telemetry/metrics.ts';
 import { within as inTime } from '../waiting.ts';
-import { insertAnswer, isDuplicateAnswer, loadAnswer, type StoredAnswer } from './answers.ts';
+import { assertSameRequest, insertAnswer, isDuplicateAnswer, loadAnswer, type StoredAnswer } from './answers.ts';
 import { insertDecisions } from './decisions.ts';
 import { databaseErrno } from './errno.ts';
 import { poolGate } from './pool-gate.ts';
@@ -350,7 +350,7 @@ async function answer<R>(backend: Backend, call: Call, work: (tx: Tx) => Promise
 export function replay(call: Call, stored: StoredAnswer): unknown {
   const { idempotency, method } = call;
   if (!idempotency || !method) throw new Error(`${call.name}: replay() is for keyed methods`);
-  if (!stored.hash.equals(idempotency.hash)) throw requestIdReused(method.idempotency?.field ?? 'request_id');
+  assertSameRequest(call, stored.hash);
   call.ownerChecked = true;
   if (stored.code !== 0) throw decodeStatus(stored.body);
   call.answer = stored.body;

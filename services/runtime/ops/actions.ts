@@ -1,8 +1,8 @@
 /** What operators did: written with the effect, or before it where there are several transactions. */
+import { assertSameRequest, type HashColumns, storedHash } from '../db/answers.ts';
 import { isDuplicateKey } from '../db/errno.ts';
 import type { Sql, Tx } from '../db/tx.ts';
 import { type Call, principalOf } from '../rpc/call.ts';
-import { requestIdReused } from '../rpc/errors.ts';
 
 /** The ids that a request acts on, and whether there are more that it could have. */
 export interface Chosen {
@@ -14,9 +14,20 @@ export interface Chosen {
 export async function noteAction(tx: Tx, call: Call, why: string, chosen: Chosen): Promise<void> {
   const { hash, key } = keyOf(call);
   await tx.execute(
-    `insert into operator_action (principal, request_id, request_hash, method, targets, more, why, at)
-     values (?, ?, ?, ?, ?, ?, ?, utc_timestamp(6))`,
-    [principalOf(call.caller), key, hash, call.name, JSON.stringify(chosen.ids), chosen.more ? 1 : 0, why],
+    `insert into operator_action (principal, request_id, request_hash, hash_version, hash_key, method, targets, more,
+       why, at)
+     values (?, ?, ?, ?, ?, ?, ?, ?, ?, utc_timestamp(6))`,
+    [
+      principalOf(call.caller),
+      key,
+      hash.digest,
+      hash.version,
+      hash.keyId,
+      call.name,
+      JSON.stringify(chosen.ids),
+      chosen.more ? 1 : 0,
+      why,
+    ],
   );
 }
 
@@ -40,14 +51,14 @@ export async function chooseOnce(tx: Tx, call: Call, choose: () => Promise<Chose
 }
 
 async function load(sql: Sql, call: Call): Promise<Chosen | null> {
-  const { hash, key } = keyOf(call);
-  const [row] = await sql.query<{ hash: Buffer; targets: string; more: number }>(
-    `select request_hash as hash, targets, more from operator_action
+  const { key } = keyOf(call);
+  const [row] = await sql.query<HashColumns & { targets: string; more: number }>(
+    `select request_hash, hash_version, hash_key, targets, more from operator_action
      where principal = ? and request_id = ? and method = ?`,
     [principalOf(call.caller), key, call.name],
   );
   if (!row) return null;
-  if (!row.hash.equals(hash)) throw requestIdReused(call.method?.idempotency?.field ?? 'request_id');
+  assertSameRequest(call, storedHash(row));
   return { ids: JSON.parse(row.targets) as string[], more: row.more === 1 };
 }
 

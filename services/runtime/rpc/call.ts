@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import type { Decision } from '@armature/proto/access/v1/access.ts';
 import type { EventContract, MethodContract } from '@armature/proto/contract.ts';
 import type { TraceContext } from '../telemetry/trace.ts';
+import type { RequestHash } from './request-hash.ts';
 
 /** What a call logs through; pino's loggers are such. */
 export interface CallLog {
@@ -55,8 +56,7 @@ export interface IdempotencyKey {
   readonly principal: string;
   readonly method: string;
   readonly key: string;
-  /** SHA-256 of the request bytes, by HMAC where there is a key for it. */
-  readonly hash: Buffer;
+  readonly hash: RequestHash;
 }
 
 /** Everything that travels with one piece of work. It is an argument, never a global. */

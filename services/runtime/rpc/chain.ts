@@ -10,6 +10,7 @@ import { decode } from './decode.ts';
 import { errorBoundary } from './error-boundary.ts';
 import { idempotency } from './idempotency.ts';
 import { logging } from './logging.ts';
+import type { RequestHasher } from './request-hash.ts';
 import { validate } from './validate.ts';
 
 export interface ServerChainParts {
@@ -21,8 +22,8 @@ export interface ServerChainParts {
   decisions: Counter<'permission' | 'decision'>;
   denials: Pick<Denials, 'denied'>;
   db: Database;
-  /** Makes an HMAC of the hashes of requests; empty: a bare hash. */
-  requestHashKey?: string;
+  /** Hashes the requests of keyed methods; not given: without a key. */
+  requestHash?: RequestHasher;
   domain: string;
 }
 
@@ -35,7 +36,7 @@ export const serverChain = (parts: ServerChainParts, method: MethodContract): re
   errorBoundary,
   deadline,
   authenticate(parts.authentication),
-  decode(method, parts.requestHashKey),
+  decode(method, parts.requestHash),
   authorize(method, parts.decide, parts.decisions, parts.denials),
   validate(method),
   ...(method.idempotency ? [idempotency(parts.db, parts.domain)] : []),

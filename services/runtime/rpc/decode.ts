@@ -1,8 +1,8 @@
-import { createHash, createHmac } from 'node:crypto';
 import type { MethodContract } from '@armature/proto/contract.ts';
 import { configureTextEncoding, getTextEncoding } from '@bufbuild/protobuf/wire';
 import { type Interceptor, principalOf } from './call.ts';
 import { messageMalformed } from './errors.ts';
+import { noHashKeys, type RequestHasher, requestHasher } from './request-hash.ts';
 
 // Strings are held to UTF-8 in both directions, as proto3 demands; the library's default replaces what is
 // not text, and two different requests could then look the same.
@@ -10,12 +10,11 @@ const fatal = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 configureTextEncoding({ ...getTextEncoding(), decodeUtf8: (bytes) => fatal.decode(bytes) });
 
 /**
- * Turns the request's bytes into its message; on keyed methods also fixes their hash. With a key it is an HMAC: from
- * the bare hash of a request that holds a password, whoever reads the table could guess that offline.
+ * Turns the request's bytes into its message. On keyed methods it also takes the idempotency key, and a hash that is
+ * the same for every encoding of the message.
  */
-export function decode(method: MethodContract, hashKey = ''): Interceptor {
+export function decode(method: MethodContract, hash: RequestHasher = requestHasher(noHashKeys)): Interceptor {
   const { request, idempotency } = method;
-  const hasher = () => (hashKey ? createHmac('sha256', hashKey) : createHash('sha256'));
   return (next) => (call) => {
     const bytes: Uint8Array = call.message;
     try {
@@ -24,11 +23,12 @@ export function decode(method: MethodContract, hashKey = ''): Interceptor {
       return Promise.reject(messageMalformed(error));
     }
     if (idempotency) {
+      idempotency.normalize?.(call.message);
       call.idempotency = {
         principal: principalOf(call.caller),
         method: method.path,
         key: idempotency.read(call.message),
-        hash: hasher().update(bytes).digest(),
+        hash: hash(bytes, request.encode(call.message).finish()),
       };
     }
     return next(call);
