@@ -260,6 +260,34 @@ t.test('what is held too long comes back', async (t) => {
   counter.close();
 });
 
+t.test('many releases of one reservation at once do not deadlock', async (t) => {
+  const deadlocks = async () => {
+    const page = await (await fetch(`http://${service.admin}/metrics`)).text();
+    return Number(/armature_db_transaction_retries_total{[^}]*reason="deadlock"[^}]*} (\d+)/.exec(page)?.[1] ?? 0);
+  };
+  const before = await deadlocks();
+  for (let round = 0; round < 10; round += 1) {
+    const sku = await freshSku(1n);
+    const { reservationId, orderId } = await reserve([{ sku, quantity: 1n }]);
+    const released = await Promise.all(
+      Array.from({ length: 10 }, () => orders.releaseReservation({ reservationId, orderId })),
+    );
+    for (const { state } of released) t.equal(state, ReservationState.RESERVATION_STATE_RELEASED);
+    t.strictSame(await stockOf(sku), [[1n, 0n]]);
+  }
+  t.equal(await deadlocks(), before);
+});
+
+t.test('many releases of a reservation that is not there leave one tombstone', async (t) => {
+  const [reservationId, orderId] = [randomUUID(), randomUUID()];
+  const released = await Promise.all(
+    Array.from({ length: 20 }, () => orders.releaseReservation({ reservationId, orderId })),
+  );
+  for (const { state } of released) t.equal(state, ReservationState.RESERVATION_STATE_RELEASED);
+  const late = reserve([{ sku: await freshSku(1n), quantity: 1n }], reservationId);
+  await t.rejects(late, refusal({ reason: 'RESERVATION_RELEASED' }));
+});
+
 t.test('only those who may', async (t) => {
   const ada = await token('ada');
   const customer = inventoryClient({ addresses, tls: await workloadCertificate('developer'), token: () => ada });

@@ -5,7 +5,16 @@ import {
   ReservationReturnedEvent,
   StockReservedEvent,
 } from '@armature/proto/inventory/v1/contract.ts';
-import { type Call, type Database, isDuplicateKey, type Sql, type Tx, utcDate, watchers } from '@armature/runtime';
+import {
+  type Call,
+  type Database,
+  isDuplicateKey,
+  RestartTransaction,
+  type Sql,
+  type Tx,
+  utcDate,
+  watchers,
+} from '@armature/runtime';
 import {
   quantityOverflow,
   reservationExists,
@@ -164,12 +173,17 @@ export function inventoryStore({ reservationTtlMs }: { reservationTtlMs: number 
 
     /** Also records the release of a reservation that is not there yet, so that a late ReserveStock finds it. */
     async release(tx: Tx, reservationId: string, orderId: string): Promise<Reservation> {
-      const inserted = await insertReservation(tx, reservationId, orderId, 'RELEASED', reservationTtlMs);
-      const reservation = await readReservation(tx, reservationId, 'for update');
-      if (!reservation) throw reservationNotFound(reservationId);
-      if (!inserted) return move(tx, reservation, 'release');
-      emitChange(tx, reservation);
-      return reservation;
+      const existing = await readReservation(tx, reservationId, 'for update');
+      if (existing) return move(tx, existing, 'release');
+      // A failed insert holds a shared lock of the row. To lock the row after it would deadlock with whoever does the
+      // same, so the transaction begins again, and finds the row.
+      if (!(await insertReservation(tx, reservationId, orderId, 'RELEASED', reservationTtlMs))) {
+        throw new RestartTransaction(`reservation ${reservationId} came into use meanwhile`);
+      }
+      const released = await readReservation(tx, reservationId, '');
+      if (!released) throw reservationNotFound(reservationId);
+      emitChange(tx, released);
+      return released;
     },
 
     /** Gives back what was held too long, a batch at a time. */

@@ -1,7 +1,7 @@
 export { type Background, pause, type Sweeper } from './background.ts';
 export * from './config.ts';
 export type { Database } from './db/database.ts';
-export { isDuplicateKey } from './db/errno.ts';
+export { isDuplicateKey, RestartTransaction } from './db/errno.ts';
 export { type Param, type Sql, type Tx, utcDate } from './db/tx.ts';
 export { newId } from './id.ts';
 export { type Consumer, consume } from './messaging/messaging.ts';

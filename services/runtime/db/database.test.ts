@@ -22,7 +22,7 @@ const db = await openDatabase({
   url: schema.migratorUrl,
   log,
   registry: createRegistry('test'),
-  statementTimeoutMs: 500,
+  statementTimeoutMs: 1_000,
 });
 t.teardown(() => db.close());
 const open = background('test', log);

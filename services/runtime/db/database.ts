@@ -11,8 +11,9 @@ import { Counter, Gauge, type Registry } from '../telemetry/metrics.ts';
 import { within as inTime } from '../waiting.ts';
 import { assertSameRequest, insertAnswer, isDuplicateAnswer, loadAnswer, type StoredAnswer } from './answers.ts';
 import { insertDecisions } from './decisions.ts';
-import { databaseErrno } from './errno.ts';
+import { databaseErrno, RestartTransaction } from './errno.ts';
 import { poolGate } from './pool-gate.ts';
+import { idleConnections, sessionStatements } from './session.ts';
 import { dropConnection, limited, limitStatements } from './statement-limit.ts';
 import { driverUrl } from './tls.ts';
 import type { Sql, Tx } from './tx.ts';
@@ -100,8 +101,6 @@ const lostNumbers = new Set([3, 1021, 1030, 1040, 1053, 1114, 1203, 1226, 1290, 
 /** How far beyond the server's own limit a statement is waited for: its word says more than our giving up. */
 const serverFirstMs = 2_000;
 const pingTimeoutMs = 2_000;
-/** How many times as long as a statement an open transaction may send none. */
-const idleStatements = 3;
 
 /** The database is away, full, stopping or read-only: somebody else's fault, and it may pass. */
 function isLost(error: unknown): boolean {
@@ -130,6 +129,7 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
     forceUtcTimezone: true,
     driverOptions: {
       ...driverOptions,
+      ...idleConnections(poolMax, statementTimeoutMs),
       queueLimit: poolMax * 4,
       connectTimeout: 5_000,
       enableKeepAlive: true,
@@ -178,13 +178,7 @@ async function prepareSession(connection: DatabaseConnection, statementTimeoutMs
   const run = (sql: string) => connection.executeQuery<{ version: string }>(CompiledQuery.raw(sql));
   try {
     const { rows } = await run('select version() as version');
-    // MariaDB bounds every statement in seconds, MySQL only SELECTs, in milliseconds. MariaDB also ends transactions
-    // that send nothing any more: nobody else can free the locks of one whose process cannot be reached.
-    const timeout = rows[0]?.version.includes('MariaDB')
-      ? `max_statement_time = ${statementTimeoutMs / 1000}, idle_transaction_timeout = ${Math.ceil((statementTimeoutMs * idleStatements) / 1000)}`
-      : `max_execution_time = ${statementTimeoutMs}`;
-    await run('set session transaction isolation level read committed');
-    await run(`set session time_zone = '+00:00', innodb_lock_wait_timeout = 5, ${timeout}`);
+    for (const statement of sessionStatements(rows[0]?.version ?? '', statementTimeoutMs)) await run(statement);
   } catch (error) {
     dropConnection();
     throw error;
@@ -260,7 +254,7 @@ async function transaction<T>(backend: Backend, call: Call, work: (tx: Tx) => Pr
     try {
       return await limited(call.deadline, () => attemptOnce(backend, call, work));
     } catch (error) {
-      const again = retryable.get(databaseErrno(error));
+      const again = error instanceof RestartTransaction ? 'restart' : retryable.get(databaseErrno(error));
       if (!again) throw isLost(error) ? dependencyUnavailable('database', error) : error;
       backend.metrics.retries.inc({ reason: again });
       if (attempt >= attemptsMax) throw contention(error);
