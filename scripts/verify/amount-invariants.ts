@@ -41,15 +41,35 @@ async function movedBy(world: World, sagaIds: readonly string[]): Promise<Map<st
 }
 
 /** What a history says was refunded: event by event, and in the end. */
-function toldByHistory(bodies: readonly Buffer[]): { events: bigint; end: bigint } {
+function toldByHistory(bodies: readonly Buffer[]): { events: bigint; end: bigint; total: bigint | null } {
   let events = 0n;
   let end = 0n;
+  let total: bigint | null = null;
   for (const body of bodies) {
     const { event } = OrderEvent.decode(body);
     if (event?.$case === 'paymentRefunded') events += event.value.amount?.amountMinor ?? 0n;
-    if (event?.$case === 'cancelled') end = event.value.refunded?.amountMinor ?? 0n;
+    if (event?.$case !== 'cancelled') continue;
+    end = event.value.refunded?.amountMinor ?? 0n;
+    // Histories of before it was written down had one refund at most.
+    total = event.value.refundedTotal?.amountMinor ?? null;
   }
-  return { events, end };
+  return { events, end, total };
+}
+
+/** What of this is not as it should be; empty where all of it is. */
+function wrongAmounts(told: ReturnType<typeof toldByHistory>, moved: bigint, order: CancelledOrder): string[] {
+  const { events, end, total } = told;
+  const refunded = BigInt(order.refunded_minor ?? 0);
+  const mail = JSON.parse(order.data_json ?? '{}') as { refundedMinor?: string; refundedTotalMinor?: string };
+  const rules: [string, boolean][] = [
+    ['the history adds up', end === events],
+    ['the cancellation has refunded what it says', end === moved],
+    ['no more is named than was refunded', end <= refunded],
+    ['the total is what was refunded', total === null || total === refunded],
+    ['the e-mail says so too', (mail.refundedMinor ?? String(end)) === String(end)],
+    ['and names the total', (mail.refundedTotalMinor ?? String(total)) === String(total) || total === null],
+  ];
+  return rules.flatMap(([rule, holds]) => (holds ? [] : [rule]));
 }
 
 /** Cancelled orders whose history or e-mail names another amount than was refunded. */
@@ -72,21 +92,17 @@ async function amountsNotRefunded(world: World): Promise<unknown[]> {
       [orders.map((order) => order.order_id)],
     );
     const histories = Map.groupBy(events, (event) => event.order_id);
-    const moved = await movedBy(
+    const movedBySaga = await movedBy(
       world,
       orders.flatMap(({ saga_id }) => saga_id ?? []),
     );
     for (const order of orders) {
-      const { events, end } = toldByHistory((histories.get(order.order_id) ?? []).map(({ body }) => body));
-      const mail = order.data_json && (JSON.parse(order.data_json) as { refundedMinor?: string }).refundedMinor;
+      const told = toldByHistory((histories.get(order.order_id) ?? []).map(({ body }) => body));
       // The saga of an order that was cancelled long ago is not kept.
-      const really = order.saga_id ? moved.get(order.saga_id)! : end;
-      const right =
-        end === events &&
-        end === really &&
-        end <= BigInt(order.refunded_minor ?? 0) &&
-        (mail ?? String(end)) === String(end);
-      if (!right) found.push({ order_id: order.order_id, end, events, mail, really, refunded: order.refunded_minor });
+      const moved = order.saga_id ? movedBySaga.get(order.saga_id)! : told.end;
+      const wrong = wrongAmounts(told, moved, order);
+      if (wrong.length > 0)
+        found.push({ order_id: order.order_id, ...told, moved, refunded: order.refunded_minor, wrong });
     }
   }
 }

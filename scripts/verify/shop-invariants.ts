@@ -1,4 +1,6 @@
 // Stock and orders, and what they have to do with money: whether customers got what they paid for, and only that.
+import { reasons } from '../../services/orders/reason.ts';
+import { sagaDefinitions } from '../../services/orders/testbed.ts';
 import { bySql, type Invariant } from './invariant.ts';
 
 export const shopInvariants: readonly Invariant[] = [
@@ -60,9 +62,11 @@ export const shopInvariants: readonly Invariant[] = [
   ),
   bySql(
     'I14',
-    'a refused order says why',
-    'a customer is not told',
-    `select order_id from {orders}.orders where state in ('REJECTED', 'CANCELLED') and reason = ''`,
+    'a rejected or cancelled order names a reason of the contract, and no other order names one',
+    'a customer is not told why, or told what no document explains',
+    `select order_id, state, reason from {orders}.orders
+     where (state in ('REJECTED', 'CANCELLED')) <> (reason in (${reasons.map((reason) => `'${reason}'`).join(', ')}))
+       or (state not in ('REJECTED', 'CANCELLED') and reason <> '')`,
   ),
   bySql(
     'I14',
@@ -95,6 +99,26 @@ export const shopInvariants: readonly Invariant[] = [
      union all select r.order_id from {inventory}.reservation r left join {orders}.orders o on o.order_id = r.order_id
      where o.order_id is null`,
   ),
+  bySql(
+    'I29',
+    'no saga that has ended keeps what pays',
+    'a payment method can be read and used again',
+    `select saga_id, name from {orders}.saga
+     where status in ('COMPLETED', 'FAILED') and json_extract(data, '$.paymentMethod') is not null`,
+  ),
+  {
+    id: 'I13',
+    name: 'every saga that has not ended runs a version that is known',
+    meaning: 'no worker will take it up again',
+    async find(world) {
+      const live = await world.query<{ name: string; definition_version: number }>(
+        `select name, definition_version, count(*) as sagas from {orders}.saga
+         where status in ('RUNNING', 'WAITING', 'STUCK') group by name, definition_version`,
+      );
+      const known = new Set(sagaDefinitions().map(({ name, version }) => `${name} ${version}`));
+      return live.filter(({ name, definition_version }) => !known.has(`${name} ${definition_version}`));
+    },
+  },
   bySql(
     'I16',
     'nothing is compensated while an outcome is unknown',

@@ -7,6 +7,7 @@ import { openWorld } from '../../scripts/verify/world.ts';
 import { worldOf, wrongAtRest } from './laws.ts';
 import { buy, follow, openShop, stateName, wish } from './shop.ts';
 
+t.setTimeout(280_000);
 const shop = await openShop(t);
 const sku = await shop.stock(10n);
 const completed = await buy(shop.customer, wish(sku));
@@ -84,7 +85,18 @@ const breaks: Readonly<Record<string, string[]>> = {
     `update {orders}.saga set status = 'STUCK' where subject_id = ${order}`,
   ],
   'no saga is stuck': ["update {orders}.saga set status = 'STUCK' limit 1"],
-  'a refused order says why': [`update {orders}.orders set reason = '' where order_id = '${declined.orderId}'`],
+  'a rejected or cancelled order names a reason of the contract, and no other order names one': [
+    `update {orders}.orders set reason = '' where order_id = '${declined.orderId}'`,
+    `update {orders}.orders set reason = 'FIELDS_INVALID' where order_id = '${declined.orderId}'`,
+    `update {orders}.orders set reason = 'TIME_LIMIT' where order_id = ${order}`,
+  ],
+  'no saga that has ended keeps what pays': [
+    `update {orders}.saga set data = json_set(data, '$.paymentMethod', 'card_ok') where subject_id = ${order}`,
+  ],
+  'every saga that has not ended runs a version that is known': [
+    `update {orders}.saga set status = 'WAITING', definition_version = 99 where subject_id = ${order}`,
+    `update {orders}.saga set status = 'WAITING', name = 'checkout-of-tomorrow' where subject_id = ${order}`,
+  ],
   'a completed order is paid in full, refunded by no more, and its units are taken; a free one has no payment': [
     `update {payments}.payment set captured_minor = 0 where payment_id = ${payment}`,
     `update {payments}.payment set refunded_minor = captured_minor + 1 where payment_id = ${payment}`,
@@ -100,6 +112,8 @@ const breaks: Readonly<Record<string, string[]>> = {
     `update {payments}.payment set refunded_minor = 0 where payment_id = '${cancelled.paymentId}'`,
     `update {notifications}.delivery set data_json = json_set(data_json, '$.refundedMinor', '1')
      where order_id = '${cancelled.orderId}' and template = 'order_cancelled'`,
+    `update {payments}.payment set captured_minor = captured_minor + 1, refunded_minor = refunded_minor + 1
+     where payment_id = '${cancelled.paymentId}'`,
     `delete from {orders}.order_event where order_id = '${cancelled.orderId}' and sequence = ${sequence + 1n}`,
   ],
   'a rejected or cancelled order has taken neither money nor units': [
