@@ -1,0 +1,120 @@
+// Outages of hours and days without waiting for them: while services are away every row ages, as if the time had passed.
+import { once } from 'node:events';
+import { RpcError } from '@armature/runtime';
+import t, { type Test as Tap } from 'tap';
+import { eventually, shopServices } from '../faults/shoppers.ts';
+import { ageRows } from '../support/aging.ts';
+import { lawsOf, worldOf } from './laws.ts';
+import { freeze, isStopped, startAgain } from './restart.ts';
+import { buy, follow, openShop, stateName, wish } from './shop.ts';
+
+t.setTimeout(280_000);
+/** Every order that completes asks the acquirer twice; payments stops before it captures the third one. */
+const stopAtThirdCapture = { ARMATURE_CRASH_POINTS: 'payments.before-acquirer:6=stop' };
+const shop = await openShop(t, { payments: stopAtThirdCapture }, shopServices);
+const { customer } = shop;
+const world = await worldOf(t, shop);
+const lawsHold = await lawsOf(t, shop);
+const sku = await shop.stock(100n);
+const withinMs = 60_000;
+
+const sagasOf = (orderId: string) =>
+  world.query<{ name: string; status: string; version: number }>(
+    'select name, status, version from {orders}.saga where subject_id = ? order by created_at',
+    [orderId],
+  );
+/** How far the sagas of an order are: grows with everything that is recorded of them. */
+const progress = async (orderId: string) => (await sagasOf(orderId)).reduce((sum, { version }) => sum + version, 0);
+const stuck = () => world.query("select subject_id, name, state from {orders}.saga where status = 'STUCK'");
+const reservationOf = async (orderId: string) =>
+  (await world.query<{ state: string }>('select state from {inventory}.reservation where order_id = ?', [orderId]))[0]
+    ?.state ?? 'none';
+
+/** Ends orders by SIGKILL, and starts it again with other variables. */
+async function restartOrders(env: Record<string, string> = {}): Promise<void> {
+  await shop.service('orders').kill();
+  await startAgain(t, shop, 'orders', env);
+  // Clients that found no server there wait a little before they look again.
+  await eventually('orders answers', withinMs, () =>
+    customer.orders.listOrders({ customerId: 'ada', pageSize: 1 }).then(
+      () => true,
+      (error: unknown) => {
+        if (error instanceof RpcError && error.code === 'UNAVAILABLE') return false;
+        throw error;
+      },
+    ),
+  );
+}
+
+const order = (orderId: string) => customer.orders.getOrder({ orderId });
+const ends = async (orderId: string) =>
+  eventually(`order ${orderId} ends`, withinMs, async () => {
+    const { state, cancelRequested } = await order(orderId);
+    const name = stateName({ state });
+    return name === 'REJECTED' || name === 'CANCELLED' || (name === 'COMPLETED' && !cancelRequested);
+  }).catch(async (error: Error) => {
+    throw new Error(`${error.message}: ${JSON.stringify(await sagasOf(orderId))}`);
+  });
+const complete = async (t: Tap) => {
+  const bought = await buy(customer, wish(sku));
+  t.equal(stateName(bought), 'COMPLETED');
+  return bought.orderId;
+};
+
+t.test('services that an order needs are away for six hours', async (t) => {
+  const [refunding, returning] = [await complete(t), await complete(t)];
+  // Confirmed, and its card is about to be charged.
+  const capturing = (await customer.orders.placeOrder(wish(sku))).orderId;
+  await eventually('payments stops before the capture', withinMs, () => isStopped(shop.service('payments')));
+  t.equal(stateName(await order(capturing)), 'CONFIRMED');
+  t.teardown(() => shop.service('payments').process.kill('SIGCONT'));
+  // Held units, and the card is being asked.
+  const authorizing = (await customer.orders.placeOrder(wish(sku))).orderId;
+  await eventually('its units are held', withinMs, async () => (await reservationOf(authorizing)) === 'HELD');
+  await customer.orders.cancelOrder({ orderId: refunding });
+  const inventory = freeze(t, shop.service('inventory'));
+  const reserving = (await customer.orders.placeOrder(wish(sku))).orderId;
+  await customer.orders.cancelOrder({ orderId: returning });
+
+  await shop.service('orders').kill();
+  await ageRows(world, 6);
+  const open = [refunding, returning, capturing, authorizing, reserving];
+  const before = await Promise.all(open.map(progress));
+  await restartOrders();
+  // Tries that find six hours gone, and still nobody there.
+  for (const [index, orderId] of open.entries()) {
+    await eventually(`${orderId} is tried again`, withinMs, async () => (await progress(orderId)) > before[index]!);
+  }
+  t.strictSame(await stuck(), [], 'no saga is stuck while they are away');
+  shop.service('payments').process.kill('SIGCONT');
+  inventory.thaw();
+
+  for (const orderId of open) await ends(orderId);
+  t.strictSame(await stuck(), [], 'nor afterwards');
+  for (const orderId of [authorizing, reserving]) {
+    t.match(await order(orderId), { reason: 'TIME_LIMIT' }, 'not confirmed, so its time was up');
+  }
+  t.equal(stateName(await order(capturing)), 'COMPLETED', 'a confirmed order completes');
+  t.equal(await reservationOf(capturing), 'COMMITTED', 'and its units were kept');
+  for (const orderId of [refunding, returning]) {
+    const { reason, state } = await order(orderId);
+    t.equal(`${stateName({ state })} ${reason}`, 'CANCELLED CUSTOMER_REQUEST');
+  }
+  t.strictSame(await shop.shelf(sku), { onHand: 99n, reserved: 0n, available: 99n });
+  await lawsHold();
+});
+
+t.test('a cancellation that nobody worked on for days refunds the order', async (t) => {
+  const orderId = await complete(t);
+  // The request is recorded and its saga started, and the process dies before it has done anything of that.
+  await restartOrders({ ARMATURE_CRASH_POINTS: 'cancel-order.committed' });
+  const gone = once(shop.service('orders').process, 'exit');
+  await t.rejects(customer.orders.cancelOrder({ orderId }), { code: 'UNAVAILABLE' });
+  await gone;
+  await ageRows(world, 3 * 24);
+  await restartOrders();
+  await ends(orderId);
+  const events = await follow(customer, orderId);
+  t.match(events.at(-1)?.event, { $case: 'cancelled', value: { refunded: { amountMinor: 1_250n } } });
+  await lawsHold();
+});
