@@ -1,6 +1,6 @@
 // What the customers have been told. It is kept apart from everything that can be killed, and is what the shop is
 // held to afterwards.
-import type { Order } from '@armature/proto/orders/v1/orders.ts';
+import { type Order, OrderEvent } from '@armature/proto/orders/v1/orders.ts';
 import type { World } from '../../scripts/verify/world.ts';
 import { acquirerLog } from '../../services/payments/books.ts';
 
@@ -21,6 +21,15 @@ export type Story =
   | 'webhook before the answer'
   | 'cancelled while running'
   | 'refunded'
+  | 'partly refunded'
+  | 'refund against cancellation'
+  | 'cancelled late'
+  | 'cancelled twice'
+  | 'free'
+  | 'hold voided outside'
+  | 'merged lines'
+  | 'price moved'
+  | 'price expected'
   | 'abandoned';
 
 /** An order that was answered OK, and what its customer knows of it. */
@@ -33,6 +42,10 @@ export interface OrderNote {
   /** The first answer, as text, to compare later ones with. */
   readonly answer: string;
   cancel: 'not asked' | 'accepted' | 'refused';
+  /** What an administrator has given back, besides a cancellation. */
+  refundedMinor: bigint;
+  /** Whether the acquirer let go of the hold because somebody other than payments asked it to. */
+  voidedOutside: boolean;
   /** The last end that was shown to the customer. */
   end: string;
 }
@@ -50,6 +63,8 @@ export interface AnswerLog {
   readonly answers: ReadonlyMap<string, number>;
   abandoned: number;
   asked(requestId: string): void;
+  /** The request was refused, so there is no order of it. */
+  refused(requestId: string): void;
   accepted(order: Accepted): OrderNote;
   repeated(note: OrderNote, order: Order): void;
   saw(note: OrderNote, state: string): void;
@@ -67,8 +82,9 @@ const paid = ['COMPLETED '];
 /** Whatever else is to become of an order, it may have been too late for it. */
 const late = ['REJECTED TIME_LIMIT', 'CANCELLED TIME_LIMIT', 'CANCELLED RESERVATION_EXPIRED'];
 
-function endsOf({ story, cancel }: OrderNote): string[] {
+function endsOf({ story, cancel, voidedOutside }: OrderNote): string[] {
   if (cancel === 'accepted') return ['CANCELLED CUSTOMER_REQUEST'];
+  if (voidedOutside) return ['CANCELLED PAYMENT_VOIDED', ...late];
   if (story === 'declined') return ['REJECTED PAYMENT_DECLINED', 'CANCELLED PAYMENT_DECLINED', ...late];
   if (story === 'capture refused') return ['CANCELLED PAYMENT_DECLINED', ...late];
   if (story === 'hot item') return [...paid, 'REJECTED STOCK_INSUFFICIENT', ...late];
@@ -92,6 +108,7 @@ export function openAnswerLog(stocked: readonly { sku: string; units: bigint }[]
     answers,
     abandoned: 0,
     asked: (requestId) => void asked.add(requestId),
+    refused: (requestId) => void asked.delete(requestId),
     accepted({ requestId, story, lines, placed }) {
       const { orderId, total } = placed;
       const note: OrderNote = {
@@ -102,6 +119,8 @@ export function openAnswerLog(stocked: readonly { sku: string; units: bigint }[]
         totalMinor: total?.amountMinor ?? 0n,
         answer: asText(placed),
         cancel: 'not asked',
+        refundedMinor: 0n,
+        voidedOutside: false,
         end: '',
       };
       notes.push(note);
@@ -134,6 +153,7 @@ export function openAnswerLog(stocked: readonly { sku: string; units: bigint }[]
         ...ordersNobodyPlaced(asked, notes, shown),
         ...shelvesContradicting(stocked, notes, shown, new Map(levels.map((row) => [row.sku, BigInt(row.on_hand)]))),
         ...chargesContradicting(notes, shown, acquirer),
+        ...(await refundsContradicting(world, notes, shown)),
       ];
     },
     async outcomes(world) {
@@ -195,7 +215,7 @@ function shelvesContradicting(
   });
 }
 
-/** What the cards were charged for, order by order: all of what was completed, and nothing else. */
+/** What the cards were charged for, order by order: what was completed, less what was given back, and nothing else. */
 function chargesContradicting(
   notes: readonly OrderNote[],
   shown: Shown,
@@ -207,9 +227,28 @@ function chargesContradicting(
     if (!order_reference || sign === 0n) continue;
     charged.set(order_reference, (charged.get(order_reference) ?? 0n) + sign * BigInt(amount_minor ?? 0));
   }
-  const owed = new Map(completed(notes, shown).map((note) => [note.orderId, note.totalMinor]));
+  const owed = new Map(completed(notes, shown).map((note) => [note.orderId, note.totalMinor - note.refundedMinor]));
   return [...new Set([...charged.keys(), ...owed.keys()])].flatMap((orderId) => {
     const [is, should] = [charged.get(orderId) ?? 0n, owed.get(orderId) ?? 0n];
     return is === should ? [] : [`order ${orderId}: the card was charged ${is}, which should be ${should}`];
+  });
+}
+
+/** Cancelled orders whose history names another refund than what was left after the administrator's. */
+async function refundsContradicting(world: World, notes: readonly OrderNote[], shown: Shown): Promise<string[]> {
+  const refunded = notes.filter((note) => note.refundedMinor > 0n && shown.get(note.orderId)?.state === 'CANCELLED');
+  if (refunded.length === 0) return [];
+  const rows = await world.query<{ order_id: string; body: Buffer }>(
+    'select order_id, body from {orders}.order_event where order_id in (?) order by order_id, sequence',
+    [refunded.map(({ orderId }) => orderId)],
+  );
+  const named = new Map<string, bigint>();
+  for (const { order_id, body } of rows) {
+    const { event } = OrderEvent.decode(body);
+    if (event?.$case === 'cancelled') named.set(order_id, event.value.refunded?.amountMinor ?? 0n);
+  }
+  return refunded.flatMap(({ orderId, totalMinor, refundedMinor }) => {
+    const [is, should] = [named.get(orderId), totalMinor - refundedMinor];
+    return is === should ? [] : [`order ${orderId}: its history names a refund of ${is}, which should be ${should}`];
   });
 }

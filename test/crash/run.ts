@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { broken, verify } from '../../scripts/verify/invariants.ts';
 import type { World } from '../../scripts/verify/world.ts';
+import { openCounters } from '../e2e/shop.ts';
 import type { Teardown } from '../support/infra.ts';
 import { seeded } from '../support/random.ts';
 import { chaos, type Kill } from './chaos.ts';
@@ -64,7 +65,7 @@ export async function crash(t: Teardown, options: CrashOptions): Promise<CrashRe
   const storm = chaos({ random, durationMs: seconds * 1_000, points });
   const mesh = await startCrashMesh(t, storm, (name) => ({ env: settings[name] }));
   await allReady(mesh);
-  const workload = await openWorkload(t, mesh, random);
+  const workload = await openWorkload(t, await openCounters(t, mesh.grpcOf), mesh, random);
   say(`everything runs; ${customers} customers for ${seconds} s, seed ${seed}`);
   const over = new AbortController();
   const progress = setInterval(() => say(standing(workload, storm.kills)), 10_000);
