@@ -33,7 +33,10 @@ export function printPackage(model: PackageModel, context: ValidatorContext): vo
   for (const line of context.constants.declarations()) file.print(line);
 }
 
-/** Who consumes what, for publishers: their events wait for the queues of those named here. */
+/**
+ * Who consumes what, for publishers: their events wait for the queues of those named here. And every event there is, for
+ * consumers: they tell events that they do not handle from those that no contract they were built with knows.
+ */
 export function printSubscriptions(models: readonly PackageModel[], options: Options, schema: Schema): void {
   const lines = new Set<string>();
   for (const { service, services } of models) {
@@ -48,6 +51,16 @@ export function printSubscriptions(models: readonly PackageModel[], options: Opt
   file.print('/** Which service consumes the events of which aggregate. */');
   file.print(file.export('const', 'subscriptions'), ' = [');
   for (const line of lines) file.print('  ', line, ',');
+  file.print('] as const;');
+  file.print();
+  file.print('/** Every event that a contract names, with the aggregate that it is about. */');
+  file.print(file.export('const', 'publishedEvents'), ' = [');
+  for (const { service, events } of models) {
+    for (const { desc, options: event } of events) {
+      const of = `source: ${quote(service)}, aggregate: ${quote(event.aggregate)}`;
+      file.print('  ', `{ type: ${quote(desc.typeName)}, ${of} }`, ',');
+    }
+  }
   file.print('] as const;');
 }
 

@@ -1,5 +1,14 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type Built, type Call, type Config, type Database, newId, type Parts, RpcError } from '@armature/runtime';
+import {
+  type Built,
+  type Call,
+  type Config,
+  type Database,
+  newId,
+  type Parts,
+  RpcError,
+  tableBaselines,
+} from '@armature/runtime';
 import { serveHttps } from '@armature/runtime/https-server.ts';
 import { mailTransport } from '@armature/runtime/mail.ts';
 import { isVerified } from './account.ts';
@@ -115,6 +124,7 @@ export async function identity({
   });
   return {
     services: [identityService({ db, store, accounts, clients, artifacts, passwords, throttle })],
+    baselineSources: [tableBaselines({ aggregate: 'user', table: 'account', id: 'user_id', sequence: 'sequence' })],
     sweepers: [
       ring.sweeper,
       sendLetters({

@@ -4,7 +4,7 @@ import { run } from '@armature/runtime';
 import { config } from './config.ts';
 import { checkoutSagas } from './saga.ts';
 import { orderService } from './service.ts';
-import { orderStore } from './store.ts';
+import { baselineSources, orderStore } from './store.ts';
 
 await run({
   name: 'orders',
@@ -15,6 +15,6 @@ await run({
     const catalog = connect(CatalogServiceContract, 'catalog', config.catalog);
     const store = orderStore();
     const sagas = checkoutSagas({ config, connect, store });
-    return { services: [orderService({ db, store, catalog, sagas })], sagas: sagas.definitions };
+    return { services: [orderService({ db, store, catalog, sagas })], sagas: sagas.definitions, baselineSources };
   },
 });

@@ -15,7 +15,7 @@ import {
   OrderStockReservedEvent,
 } from '@armature/proto/orders/v1/contract.ts';
 import { OrderEvent } from '@armature/proto/orders/v1/orders.ts';
-import { type Page, type Sql, type Tx, utcDate, watchers } from '@armature/runtime';
+import { type Page, type Sql, type Tx, tableBaselines, utcDate, watchers } from '@armature/runtime';
 import { orderNotFound } from './errors.ts';
 import { type Address, apply, type Fact, hasEnded, type Order, type OrderLine, type State } from './order.ts';
 
@@ -41,6 +41,11 @@ const eventOf: Record<Fact['$case'], EventContract> = {
 };
 
 export type OrderStore = ReturnType<typeof orderStore>;
+
+/** Where each order stands, for consumers that have missed events. */
+export const baselineSources = [
+  tableBaselines({ aggregate: 'order', table: 'orders', id: 'order_id', sequence: 'sequence' }),
+];
 
 export function orderStore() {
   const watching = watchers(watchPollMs);

@@ -4,7 +4,14 @@ export type { Database } from './db/database.ts';
 export { isDuplicateKey, RestartTransaction } from './db/errno.ts';
 export { type Param, type Sql, type Tx, utcDate } from './db/tx.ts';
 export { newId } from './id.ts';
-export { type Consumer, consume } from './messaging/messaging.ts';
+export {
+  type BaselineHandler,
+  type BaselineSource,
+  type Consumer,
+  consume,
+  onBaseline,
+  tableBaselines,
+} from './messaging/messaging.ts';
 export { mayTouch } from './rpc/authorize.ts';
 export { type Call, type Caller, principalOf, type Subject, subjectOf, type User } from './rpc/call.ts';
 export type { Client } from './rpc/client.ts';

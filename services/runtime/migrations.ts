@@ -4,6 +4,7 @@ import { Migration20261124000000_operators } from './db/operator-migration.ts';
 import { Migration20261127000000_request_hash } from './db/request-hash-migration.ts';
 import type { Migration } from './db/schema-change.ts';
 import { Migration20261101000001_messaging } from './messaging/migration.ts';
+import { Migration20261127100000_event_order } from './messaging/order-migration.ts';
 import { Migration20261101000002_saga } from './saga/migration.ts';
 import { Migration20261127000000_saga_versions } from './saga/versions-migration.ts';
 
@@ -16,4 +17,5 @@ export const runtimeMigrations: readonly Migration[] = [
   Migration20261124000000_operators,
   Migration20261127000000_saga_versions,
   Migration20261127000000_request_hash,
+  Migration20261127100000_event_order,
 ];

@@ -9,7 +9,7 @@ import type { Config, ConfigSpec, runtimeVariables } from './config.ts';
 import { armCrashPoints } from './crash-point.ts';
 import { purgeAnswers } from './db/answers.ts';
 import { type Database, openDatabase } from './db/database.ts';
-import { type Consumer, startMessaging } from './messaging/messaging.ts';
+import { type BaselineHandler, type BaselineSource, type Consumer, startMessaging } from './messaging/messaging.ts';
 import { opsService } from './ops/service.ts';
 import { armRaceGate } from './race-gate.ts';
 import { admission } from './rpc/admission.ts';
@@ -53,6 +53,10 @@ export interface Parts<C> {
 export interface Built {
   services: readonly Registration<any>[];
   consumers?: readonly Consumer[];
+  /** What it does with the state in baselines of other services. */
+  baselineHandlers?: readonly BaselineHandler[];
+  /** Where its own aggregates stand, for baselines; of others the outbox says it. */
+  baselineSources?: readonly BaselineSource[];
   sagas?: readonly SagaDefinition<any>[];
   sweepers?: readonly Sweeper[];
   /** Where the policy comes from, in the service that keeps it. */
@@ -118,13 +122,19 @@ export async function startService<S extends ConfigSpec & typeof runtimeVariable
   });
   checkContracts(definition.contracts, built.services);
   const { contracts } = definition;
-  const ops = opsService({ db, contracts, sagas: built.sagas ?? [], redrive: messaging.redrive });
+  const ops = opsService({
+    ...{ service: name, db, contracts, messaging, subscriptions },
+    sagas: built.sagas ?? [],
+    baselineSources: built.baselineSources ?? [],
+  });
   const registrations = [...built.services, ops];
   const statuses = health(registrations.map(({ contract }) => contract.name));
   const server = await serve({ registrations, config, tls, log, registry, db, authority, statuses, tracing });
   messaging.start(db, {
     contracts: definition.contracts,
     consumers: built.consumers ?? [],
+    baselines: built.baselineHandlers ?? [],
+    policyLoaded: () => authority.policy.current() !== null,
     interceptors: [tracing.interceptor, logging, errorBoundary],
     authorize: ({ permission }) => {
       const { decide, decisions, denials } = authority;
@@ -150,7 +160,7 @@ export async function startService<S extends ConfigSpec & typeof runtimeVariable
       if (stopping) waiting.push('drain');
       if (!authority.policy.current()) waiting.push('policy');
       await db.ping().catch(() => waiting.push('database'));
-      return waiting;
+      return [...waiting, ...messaging.waitingFor()];
     },
   });
   const following = followPolicyHealth(statuses, authority.policy);

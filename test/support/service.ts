@@ -331,7 +331,8 @@ async function untilReady({ name, admin, logs }: RunningService): Promise<void> 
   for (;;) {
     const answer = await fetch(`http://${admin}/readyz`);
     const waitsFor = await answer.text();
-    if (answer.ok) return;
+    // A service serves calls without the broker; tests that take it away start services meanwhile.
+    if (answer.ok || waitsFor.trim() === 'waiting for broker') return;
     if (Date.now() > deadline) throw new Error(`${name} is up and not ready: ${waitsFor}; its log:\n${logs()}`);
     await sleep(50);
   }

@@ -67,6 +67,7 @@ const operator: Record<string, string> = {
   'ops.dead_letters.read': 'any',
   'ops.dead_letters.redrive': 'any',
   'ops.dead_letters.drop': 'any',
+  'ops.baselines.publish': 'any',
   'ops.sagas.read': 'any',
   'ops.sagas.resume': 'any',
   'ops.sagas.compensate': 'any',

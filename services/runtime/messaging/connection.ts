@@ -27,6 +27,12 @@ export interface Broker {
   readonly user: string;
   /** True when both connections are up and publishing is not blocked. */
   ready(): boolean;
+  /** True when both connections are up. */
+  connected(): boolean;
+  /** Which connection for publishing this is, counted from 1; 0 before the first. What was known of the broker may have changed with it. */
+  generation(): number;
+  /** Makes sure of the exchange that events go through. */
+  declareEvents(): Promise<void>;
   /** True when `publish` may succeed now. */
   canPublish(): boolean;
   publish(message: OutgoingMessage): Promise<Confirmed>;
@@ -42,7 +48,12 @@ export function openBroker(options: BrokerOptions): Broker {
   const { service, log, registry, unconfirmedMax = 2_000, confirmTimeoutMs = 10_000 } = options;
   const user = decodeURIComponent(new URL(options.url).username) || 'guest';
   const common = { url: options.url, log, backoffMs: options.backoffMs, prelude: makeSureOfEvents };
-  const publishing = openLink({ ...common, name: `${service} publish` });
+  let generation = 0;
+  const prelude: typeof makeSureOfEvents = async (link) => {
+    await makeSureOfEvents(link);
+    generation += 1;
+  };
+  const publishing = openLink({ ...common, prelude, name: `${service} publish` });
   const consuming = openLink({ ...common, name: `${service} consume` });
   const publisher = openPublisher(publishing, user, { unconfirmedMax, confirmTimeoutMs });
   new Gauge({
@@ -58,6 +69,9 @@ export function openBroker(options: BrokerOptions): Broker {
   return {
     user,
     ready: () => publisher.ready() && consuming.connected(),
+    connected: () => publishing.connected() && consuming.connected(),
+    generation: () => generation,
+    declareEvents: () => makeSureOfEvents(publishing),
     canPublish: publisher.ready,
     publish: publisher.publish,
     subscribe: consuming.hold,

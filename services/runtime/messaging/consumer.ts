@@ -1,26 +1,36 @@
 import type { EventContract, ServiceContract } from '@armature/proto/contract.ts';
-import type { ConsumeMessage } from 'amqplib';
-import { crashPoint } from '../crash-point.ts';
+import { publishedEvents } from '@armature/proto/subscriptions.ts';
 import type { Database } from '../db/database.ts';
 import type { Tx } from '../db/tx.ts';
-import { type Call, compose, type Interceptor, openCall } from '../rpc/call.ts';
-import { rpcError } from '../rpc/errors.ts';
+import { type Call, compose, type Interceptor } from '../rpc/call.ts';
 import type { Logger } from '../telemetry/log.ts';
 import { Gauge, type Registry } from '../telemetry/metrics.ts';
-import { childTrace } from '../telemetry/trace.ts';
+import { type BaselineHandler, baselineContract } from './baseline.ts';
 import type { Broker } from './connection.ts';
-import { claimDeadLetter, loadDeadLetter } from './dead-letter.ts';
-import { decode } from './handling.ts';
+import { deadLetterGauges } from './dead-letter-gauges.ts';
+import { consumeDead, type RunningDeadQueue } from './dead-queue.ts';
+import { watchEarly } from './early.ts';
+import { type Gate, openGate } from './gate.ts';
 import type { Step } from './inbox.ts';
-import { cached, consumerMetrics } from './metrics.ts';
-import { openSession, openStream, type RunningStream } from './stream.ts';
-import type { EventHandler, Run, StreamLimits } from './stream-work.ts';
-import { deadQueue, declareService, groupByQueue, retryDelaysMs } from './topology.ts';
+import { consumerMetrics } from './metrics.ts';
+import { type Redrive, redriving } from './redrive.ts';
+import { openStream, type RunningStream } from './stream.ts';
+import type { EventHandler, KnownTypes, Run, StreamLimits } from './stream-work.ts';
+import { deadQueue, groupByQueue, retryDelaysMs } from './topology.ts';
 
 /** What a service does with one kind of event. */
 export interface Consumer {
   readonly event: EventContract;
   readonly handle: EventHandler['handle'];
+  readonly orderIndependent: boolean;
+}
+
+export interface ConsumeOptions {
+  /**
+   * The effect does not depend on other events of the aggregate, as with an e-mail that says what happened. A dead
+   * letter of such an event may be redriven at any time; others only while no later event of the aggregate was applied.
+   */
+  orderIndependent?: boolean;
 }
 
 /**
@@ -31,8 +41,9 @@ export interface Consumer {
 export function consume<E>(
   event: EventContract<E>,
   handle: (message: E, call: Call, tx: Tx) => Promise<void>,
+  { orderIndependent = false }: ConsumeOptions = {},
 ): Consumer {
-  return { event, handle };
+  return { event, handle, orderIndependent };
 }
 
 export interface ConsumerOptions {
@@ -48,14 +59,22 @@ export interface ConsumerOptions {
   interceptors: readonly Interceptor[];
   /** Asks whether the publisher may publish the event. */
   authorize: (event: EventContract) => Interceptor;
+  /** Takers of the states that come with baselines. */
+  baselines?: readonly BaselineHandler[];
+  /** Whether there is a policy that can be trusted; without one consumption pauses. */
+  policyLoaded?: () => boolean;
+  /** The events that contracts name; those of the generated contracts by default. */
+  published?: readonly PublishedEvent[];
   limits?: Partial<StreamLimits>;
 }
 
-export interface RunningConsumers {
+export type PublishedEvent = Pick<EventContract, 'type' | 'source' | 'aggregate'>;
+
+export interface RunningConsumers extends Redrive {
   /** Resolves once every queue is bound and consumed. */
   readonly started: Promise<void>;
-  /** Runs a dead letter's handler as if it came now. Any number of calls have one effect. */
-  redrive(id: string): Promise<'redriven' | 'already'>;
+  /** Queues that are not consumed now, and why: "notifications.orders.order: …". */
+  faults(): string[];
   stop(): Promise<void>;
 }
 
@@ -66,36 +85,76 @@ const defaultLimits: StreamLimits = {
   skipMax: 100,
   handleTimeoutMs: 30_000,
   earlyWaitMs: 2_000,
+  earlyShownMs: 60_000,
+  pauseReleaseMs: 10_000,
+  topologyCheckMs: 30_000,
 };
 
 export function startConsumers(options: ConsumerOptions): RunningConsumers {
-  const { service, db, broker, log, registry } = options;
+  const { service, db, log, registry } = options;
   checkConsumers(options);
   const limits = { ...defaultLimits, ...options.limits };
   const handlers = new Map(options.consumers.map((consumer) => [consumer.event.type, handlerOf(options, consumer)]));
-  const metrics = consumerMetrics(registry);
   deadLetterGauges(db, registry);
-  const streams = new Map<string, RunningStream>();
-  for (const [queue, events] of groupByQueue(
-    service,
-    options.consumers.map((consumer) => consumer.event),
-  )) {
-    const { source, aggregate } = events[0]!;
-    const stream = { consumer: queue, aggregate };
-    const ofQueue = new Map(events.map((event) => [event.type, handlers.get(event.type)!]));
-    const parts = { service, source, stream, handlers: ofQueue, db, broker, log, metrics, limits };
-    streams.set(queue, openStream(parts));
-  }
-  const dead = streams.size > 0 ? consumeDead(options, streams, limits) : null;
+  const redrive = redriving({ service, db, log, handlers, timeoutMs: limits.handleTimeoutMs });
+  if (handlers.size === 0) return { ...redrive, started: Promise.resolve(), faults: () => [], stop: async () => {} };
+
+  const gate = openGate({ db, policyLoaded: options.policyLoaded ?? (() => true), log, registry });
+  const { streams, dead } = openStreams(options, { handlers, limits, gate });
   const started = Promise.all([...streams.values()].map((stream) => stream.started)).then(() => undefined);
+  const queues = new Map<string, { fault(): string | null }>([...streams, [deadQueue(service), dead]]);
+  queueGauge(queues, registry);
   return {
+    ...redrive,
     started,
-    redrive: (id) => redrive(options, handlers, limits.handleTimeoutMs, id),
+    faults: () =>
+      [...queues].flatMap(([queue, { fault }]) => {
+        const why = fault();
+        return why === null ? [] : [`${queue}: ${why}`];
+      }),
     async stop() {
+      gate.stop();
       await Promise.all([...streams.values()].map((stream) => stream.stop()));
-      await dead?.release();
+      await dead.stop();
     },
   };
+}
+
+function openStreams(
+  options: ConsumerOptions,
+  work: { handlers: ReadonlyMap<string, EventHandler>; limits: StreamLimits; gate: Gate },
+): { streams: ReadonlyMap<string, RunningStream>; dead: RunningDeadQueue } {
+  const { service, db, broker, log, registry, consumers } = options;
+  const { handlers, limits, gate } = work;
+  const metrics = consumerMetrics(registry);
+  const early = watchEarly({ registry, log, shownAfterMs: limits.earlyShownMs });
+  const streams = new Map<string, RunningStream>();
+  const events = consumers.map((consumer) => consumer.event);
+  for (const [queue, ofQueue] of groupByQueue(service, events)) {
+    const { source, aggregate } = ofQueue[0]!;
+    streams.set(
+      queue,
+      openStream({
+        ...{ service, source, db, broker, log, metrics, limits, gate, early },
+        stream: { consumer: queue, aggregate },
+        handlers: new Map(ofQueue.map((event) => [event.type, handlers.get(event.type)!])),
+        baselines: baselinesOf(options, ofQueue[0]!),
+        known: knownTypes(options.published ?? publishedEvents, ofQueue),
+      }),
+    );
+  }
+  const { retryDelaysMs: delays, topologyCheckMs } = limits;
+  const dead = consumeDead({ service, db, broker, log, metrics, retryDelaysMs: delays, topologyCheckMs, streams });
+  return { streams, dead };
+}
+
+/** What a type stands for at the queue of these events. */
+function knownTypes(published: readonly PublishedEvent[], ofQueue: readonly EventContract[]): KnownTypes {
+  const { source, aggregate } = ofQueue[0]!;
+  const isOurs = (event: PublishedEvent) => event.source === source && event.aggregate === aggregate;
+  const ours = new Set([...published.filter(isOurs), ...ofQueue].map((event) => event.type));
+  const others = new Set(published.filter((event) => !isOurs(event)).map((event) => event.type));
+  return (type) => (ours.has(type) ? 'ours' : others.has(type) ? 'other' : 'unknown');
 }
 
 /** The contracts say what a service consumes, because they are what permissions and producers go by. */
@@ -113,105 +172,34 @@ function checkConsumers({ service, consumers, contracts }: ConsumerOptions): voi
   }
 }
 
+function handlerOf(options: ConsumerOptions, { event, handle, orderIndependent }: Consumer): EventHandler {
+  return { event, handle, orderIndependent, run: chainOf(options, event) };
+}
+
+function baselinesOf(options: ConsumerOptions, of: EventContract) {
+  const contract = baselineContract(of);
+  const ofStream = (handler: BaselineHandler) => handler.source === of.source && handler.aggregate === of.aggregate;
+  return { contract, run: chainOf(options, contract), handlers: (options.baselines ?? []).filter(ofStream) };
+}
+
 /** Composes the chain of an event once. The work of each call is looked up by the call when the chain ends. */
-function handlerOf({ db, interceptors, authorize }: ConsumerOptions, { event, handle }: Consumer): EventHandler {
+function chainOf({ db, interceptors, authorize }: ConsumerOptions, event: EventContract): Run {
   const works = new WeakMap<Call, (tx: Tx) => Promise<Step>>();
   const chain = compose([...interceptors, authorize(event)], (call) => db.transaction(call, works.get(call)!));
-  const run: Run = (call, work) => {
+  return (call, work) => {
     works.set(call, work);
     return chain(call) as Promise<Step>;
   };
-  return { event, handle, run };
 }
 
-/** Turns what the broker gave up on into dead letters of the stream it came from. */
-function consumeDead(options: ConsumerOptions, streams: ReadonlyMap<string, RunningStream>, limits: StreamLimits) {
-  const { broker, service, log } = options;
-  const queue = deadQueue(service);
-  return broker.subscribe(queue, async (channel) => {
-    await declareService(channel, service, limits.retryDelaysMs);
-    await channel.prefetch(1);
-    const session = openSession(channel, () => undefined);
-    await channel.consume(queue, (message) => {
-      const stream = message && streams.get(diedIn(message));
-      if (stream) void stream.giveUpOn(session, message);
-      else log.error({ queue }, 'a message died in a queue that this service does not consume; it stays where it is');
-    });
-  });
-}
-
-/** The queue whose delivery limit the message exceeded. */
-function diedIn(message: ConsumeMessage): string {
-  const deaths: unknown = message.properties.headers?.['x-death'];
-  if (!Array.isArray(deaths)) return '';
-  return String(deaths.find((death) => death?.reason === 'delivery_limit')?.queue ?? '');
-}
-
-async function redrive(
-  { service, db, log }: ConsumerOptions,
-  handlers: ReadonlyMap<string, EventHandler>,
-  timeoutMs: number,
-  id: string,
-): Promise<'redriven' | 'already'> {
-  const letter = await db.read(null, (sql) => loadDeadLetter(sql, id));
-  if (!letter) throw rpcError('NOT_FOUND', 'DEAD_LETTER_NOT_FOUND', `no dead letter ${id}`);
-  const handler = handlers.get(letter.type);
-  if (!handler)
-    throw rpcError('FAILED_PRECONDITION', 'EVENT_NOT_CONSUMED', `${service} no longer consumes ${letter.type}`);
-  if (letter.aggregateId === null || letter.publisher !== handler.event.source) {
-    throw rpcError('FAILED_PRECONDITION', 'DEAD_LETTER_FOREIGN', `${id} is no event of ${handler.event.source}`);
-  }
-  const headers: Record<string, unknown> = JSON.parse(letter.headers);
-  const call = openCall({
-    kind: 'consumer',
-    name: letter.type,
-    event: handler.event,
-    message: decode(handler.event, letter.body),
-    deadline: Date.now() + timeoutMs,
-    trace: childTrace(typeof headers.traceparent === 'string' ? headers.traceparent : undefined),
-    log,
-    caller: { workload: `service:${letter.publisher}`, user: null },
-    header: (name) => (typeof headers[name] === 'string' ? headers[name] : undefined),
-  });
-  try {
-    const step = await handler.run(call, async (tx) => {
-      if (!(await claimDeadLetter(tx, letter))) return 'duplicate';
-      await handler.handle(call.message, call, tx);
-      crashPoint('redrive.before-commit');
-      return 'next';
-    });
-    if (step === 'next') crashPoint('redrive.committed');
-    return step === 'next' ? 'redriven' : 'already';
-  } finally {
-    call.close();
-  }
-}
-
-/** How many wait for an operator and since when, looked up when somebody scrapes and at most every 10 s. */
-function deadLetterGauges(db: Pick<Database, 'read'>, registry: Registry): void {
-  const load = cached(10_000, async () => {
-    const rows = await db.read(null, (sql) =>
-      sql.query<{ letters: number | string; age: number | string | null }>(
-        `select count(*) as letters, timestampdiff(microsecond, min(dead_at), utc_timestamp(6)) as age
-         from dead_letter where redriven_at is null and dropped_at is null`,
-      ),
-    );
-    return { letters: Number(rows[0]?.letters ?? 0), ageSeconds: Number(rows[0]?.age ?? 0) / 1e6 };
-  });
+function queueGauge(queues: ReadonlyMap<string, { fault(): string | null }>, registry: Registry): void {
   new Gauge({
-    name: 'armature_dead_letters',
-    help: 'Dead letters that nobody has redriven or dropped',
+    name: 'armature_consumer_ready',
+    help: '1 where the queue is declared as it must be and consumed',
+    labelNames: ['queue'] as const,
     registers: [registry],
-    async collect() {
-      this.set((await load()).letters);
-    },
-  });
-  new Gauge({
-    name: 'armature_dead_letters_oldest_age_seconds',
-    help: 'Age of the oldest of them; 0 when there is none',
-    registers: [registry],
-    async collect() {
-      this.set((await load()).ageSeconds);
+    collect() {
+      for (const [queue, { fault }] of queues) this.set({ queue }, fault() === null ? 1 : 0);
     },
   });
 }

@@ -1,7 +1,8 @@
 import { v7 as uuidv7 } from 'uuid';
-import type { Sql, Tx } from '../db/tx.ts';
+import type { Param, Sql, Tx } from '../db/tx.ts';
+import { rpcError } from '../rpc/errors.ts';
 import type { Delivery } from './delivery.ts';
-import { noteMessage, type Step, type Stream, stepSequence } from './inbox.ts';
+import { isConflict, noteMessage, type Step, type Stream, stepSequence } from './inbox.ts';
 
 /** A message that was set aside, as operators find it. */
 export interface DeadLetter {
@@ -11,6 +12,7 @@ export interface DeadLetter {
   publisher: string;
   type: string;
   aggregateId: string | null;
+  sequence: string | number | null;
   body: Buffer;
   headers: string;
   reason: string;
@@ -22,33 +24,52 @@ export interface DeadLetter {
  * Sets a message aside in its turn: the letter, the inbox row and the step of the sequence commit together,
  * so later events of the aggregate go on and a copy of the message is a duplicate.
  */
-export async function buryInTurn(sql: Sql, stream: Stream, delivery: Delivery, reason: string): Promise<Step> {
-  const step = await stepSequence(sql, stream, delivery);
-  if (step !== 'next') return step;
-  if (await noteMessage(sql, stream, delivery, 'dead')) await insertDeadLetter(sql, stream.consumer, delivery, reason);
-  return step;
+export async function deadLetterInTurn(sql: Sql, stream: Stream, delivery: Delivery, reason: string): Promise<Step> {
+  const step = await stepSequence(sql, stream, delivery, 'dead');
+  if (step === 'early') return step;
+  if (step === 'next' && (await noteMessage(sql, stream, delivery, 'dead'))) {
+    await insertDeadLetters(sql, stream.consumer, [delivery], reason);
+    return step;
+  }
+  // Its message id belongs to another event, which keeps its row in the inbox.
+  if (!(await isConflict(sql, stream, delivery))) return 'duplicate';
+  await insertOnce(sql, stream.consumer, delivery, reason);
+  return 'next';
 }
 
 /**
  * Sets aside what is not an event of the stream's source. It leaves no trace in inbox or sequence: whoever
  * forged it must not be able to make a real event look like a duplicate.
  */
-export async function buryForeign(sql: Sql, stream: Stream, delivery: Delivery, reason: string): Promise<void> {
+export const deadLetterForeign = insertOnce;
+
+async function insertOnce(sql: Sql, consumer: string, delivery: Delivery, reason: string): Promise<void> {
   const known = await sql.query(
     'select 1 from dead_letter where consumer = ? and message_id = ? and publisher = ? and reason = ? limit 1',
-    [stream.consumer, delivery.messageId.slice(0, 255), delivery.publisher.slice(0, 128), reason],
+    [consumer, delivery.messageId.slice(0, 255), delivery.publisher.slice(0, 128), reason],
   );
   // Only a copy after a crash between commit and acknowledgement is the same in all of these.
-  if (known.length === 0 || delivery.messageId === '') await insertDeadLetter(sql, stream.consumer, delivery, reason);
+  if (known.length === 0 || delivery.messageId === '') await insertDeadLetters(sql, consumer, [delivery], reason);
 }
 
-async function insertDeadLetter(sql: Sql, consumer: string, delivery: Delivery, reason: string): Promise<void> {
-  const inSequence = delivery.fault === null;
-  await sql.execute(
-    `insert into dead_letter (id, consumer, message_id, publisher, type, routing_key, aggregate_id, sequence,
-       body, headers, reason, attempts, dead_at)
-     values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, utc_timestamp(6))`,
-    [
+/** Keeps events of types that this service does not know, whose sequence has been stepped. */
+export function keepUnknown(sql: Sql, consumer: string, deliveries: readonly Delivery[]): Promise<void> {
+  return insertDeadLetters(sql, consumer, deliveries, 'UNIMPLEMENTED EVENT_TYPE_UNKNOWN: kept for a later version', 1);
+}
+
+const columns = `id, consumer, message_id, publisher, type, routing_key, aggregate_id, sequence, body, headers, reason,
+  attempts, unknown_type, dead_at`;
+
+async function insertDeadLetters(
+  sql: Sql,
+  consumer: string,
+  deliveries: readonly Delivery[],
+  reason: string,
+  unknownType: 0 | 1 = 0,
+): Promise<void> {
+  const params = deliveries.flatMap((delivery): Param[] => {
+    const inSequence = delivery.fault === null && delivery.sequence > 0n;
+    return [
       uuidv7(),
       consumer,
       delivery.messageId.slice(0, 255),
@@ -61,18 +82,93 @@ async function insertDeadLetter(sql: Sql, consumer: string, delivery: Delivery, 
       JSON.stringify(delivery.message.properties.headers ?? {}).slice(0, 16_000),
       reason,
       delivery.attempt,
-    ],
+      unknownType,
+    ];
+  });
+  const row = `(${Array(13).fill('?').join(', ')}, utc_timestamp(6))`;
+  await sql.execute(`insert into dead_letter (${columns}) values ${deliveries.map(() => row).join(', ')}`, params);
+}
+
+/** Open letters of a queue that came from nowhere, counted up to `max`. */
+export async function countForeign(sql: Sql, queue: string, max: number): Promise<number> {
+  const [row] = await sql.query<{ letters: number | string }>(
+    `select count(*) as letters from
+       (select 1 from dead_letter where consumer = ? and redriven_at is null and dropped_at is null limit ?) as capped`,
+    [queue, max],
   );
+  return Number(row?.letters ?? 0);
+}
+
+const unknownKeptDays = 30;
+
+/** Forgets events of unknown types after 30 days, a bounded number at a time. Returns how many went. */
+export async function purgeUnknown(sql: Sql, rowsMax = 1000): Promise<number> {
+  const { affectedRows } = await sql.execute(
+    `delete from dead_letter where unknown_type = 1 and dead_at < utc_timestamp(6) - interval ? day
+     order by dead_at limit ?`,
+    [unknownKeptDays, rowsMax],
+  );
+  return affectedRows;
 }
 
 export async function loadDeadLetter(sql: Sql, id: string): Promise<DeadLetter | null> {
   const rows = await sql.query<DeadLetter>(
-    `select id, consumer, message_id as messageId, publisher, type, aggregate_id as aggregateId, body, headers,
-       reason, attempts, redriven_at as redrivenAt
+    `select id, consumer, message_id as messageId, publisher, type, aggregate_id as aggregateId, sequence, body,
+       headers, reason, attempts, redriven_at as redrivenAt
      from dead_letter where id = ?`,
     [id],
   );
   return rows[0] ?? null;
+}
+
+/** Which handler a dead letter would go to, as far as the order of its aggregate matters. */
+export interface RedriveOrder {
+  aggregate: string;
+  /** Types whose order matters to the service; earlier dead letters of other types are left out. */
+  orderedTypes: readonly string[];
+}
+
+/**
+ * Refuses a dead letter that would break the order of its aggregate: throws EVENT_SUPERSEDED when the service has
+ * applied a later event, and EARLIER_DEAD_LETTER_OPEN while an earlier one waits. In a transaction (`lock`) no later
+ * event is applied before it ends.
+ */
+export async function assertInOrder(
+  sql: Sql,
+  letter: Pick<DeadLetter, 'id' | 'consumer' | 'type' | 'aggregateId' | 'sequence'>,
+  { aggregate, orderedTypes }: RedriveOrder,
+  lock: boolean,
+): Promise<void> {
+  if (letter.aggregateId === null || letter.sequence === null || !orderedTypes.includes(letter.type)) return;
+  const sequence = BigInt(letter.sequence);
+  const [place] = await sql.query<{ applied: string | number; handled: string | number | null }>(
+    `select applied, handled from inbox_sequence where consumer = ? and aggregate = ? and aggregate_id = ?
+     ${lock ? 'for update' : ''}`,
+    [letter.consumer, aggregate, letter.aggregateId],
+  );
+  // Of a sequence from before `handled` was noted, every later event counts as one with an effect.
+  const handled = BigInt(place?.handled ?? place?.applied ?? 0);
+  if (place?.handled === null ? handled > sequence : handled >= sequence) {
+    throw rpcError(
+      'FAILED_PRECONDITION',
+      'EVENT_SUPERSEDED',
+      `event ${sequence} of ${aggregate} ${letter.aggregateId} is older than event ${handled}, which was applied; drop it`,
+      { sequence: String(sequence), handled: String(handled) },
+    );
+  }
+  const [earlier] = await sql.query<{ id: string }>(
+    `select id from dead_letter where aggregate_id = ? and sequence < ? and consumer = ? and type in (?)
+       and redriven_at is null and dropped_at is null order by sequence limit 1`,
+    [letter.aggregateId, sequence, letter.consumer, orderedTypes],
+  );
+  if (earlier) {
+    throw rpcError(
+      'FAILED_PRECONDITION',
+      'EARLIER_DEAD_LETTER_OPEN',
+      `dead letter ${earlier.id} is an earlier event of the same ${aggregate}; redrive or drop it first`,
+      { dead_letter_id: earlier.id },
+    );
+  }
 }
 
 /**
@@ -80,20 +176,32 @@ export async function loadDeadLetter(sql: Sql, id: string): Promise<DeadLetter |
  * to commit. The inbox forgets after a week and letters do not: one that is no longer noted there is still its own
  * guard, and the sequence keeps copies of the message out.
  */
-export async function claimDeadLetter(tx: Tx, letter: DeadLetter): Promise<boolean> {
+export async function claimDeadLetter(tx: Tx, letter: DeadLetter, order: RedriveOrder): Promise<boolean> {
   const { affectedRows } = await tx.execute(
     'update dead_letter set redriven_at = utc_timestamp(6) where id = ? and redriven_at is null and dropped_at is null',
     [letter.id],
   );
   if (affectedRows === 0) return false;
+  await assertInOrder(tx, letter, order, true);
   const noted = await tx.execute(
-    "update inbox set outcome = 'applied' where consumer = ? and message_id = ? and outcome = 'dead'",
-    [letter.consumer, letter.messageId],
+    `update inbox set outcome = 'applied' where consumer = ? and message_id = ? and sequence = ? and outcome = 'dead'`,
+    [letter.consumer, letter.messageId, letter.sequence],
   );
-  if (noted.affectedRows > 0) return true;
-  const known = await tx.query('select 1 from inbox where consumer = ? and message_id = ?', [
-    letter.consumer,
-    letter.messageId,
-  ]);
-  return known.length === 0;
+  const fresh =
+    noted.affectedRows > 0 ||
+    // Under the same id and another sequence another event is noted.
+    (
+      await tx.query('select 1 from inbox where consumer = ? and message_id = ? and sequence = ?', [
+        letter.consumer,
+        letter.messageId,
+        letter.sequence,
+      ])
+    ).length === 0;
+  if (!fresh) return false;
+  await tx.execute(
+    `update inbox_sequence set handled = greatest(handled, ?)
+     where consumer = ? and aggregate = ? and aggregate_id = ?`,
+    [letter.sequence, letter.consumer, order.aggregate, letter.aggregateId],
+  );
+  return true;
 }

@@ -24,6 +24,8 @@ export interface Delivery {
   readonly attempt: number;
   /** How often it was put off because its predecessor was missing. */
   readonly waits: number;
+  /** When it was first found to be early, epoch milliseconds; 0 when it was not. */
+  readonly earlySinceMs: number;
   /** Epoch milliseconds; 0 when the message does not say. */
   readonly createdAtMs: number;
   readonly traceparent: string | undefined;
@@ -35,12 +37,20 @@ export interface Delivery {
 export const retryHeaders = {
   attempt: 'armature-attempt',
   waits: 'armature-waits',
+  earlySince: 'armature-early-since-ms',
   publisher: 'armature-publisher',
   routingKey: 'armature-routing-key',
 } as const;
 
 const uuidPattern = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 const sequencePattern = /^[1-9][0-9]{0,18}$/;
+/** A full message name, as event types are. */
+const typePattern = /^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$/;
+
+/** The type of messages that carry a baseline. They are no events of the owner and have no place in its sequence. */
+export const baselineType = 'armature.runtime.v1.Baseline';
+
+export const isBaseline = (delivery: Pick<Delivery, 'type'>): boolean => delivery.type === baselineType;
 
 /**
  * Reads the envelope. The broker lets nobody claim another's user-id, so that property says who published.
@@ -65,9 +75,14 @@ export function readDelivery(
     routingKey: (ours && text(headers[retryHeaders.routingKey])) || fields.routingKey,
     publisher,
     aggregateId: text(headers['aggregate-id']),
-    sequence: sequencePattern.test(text(headers.sequence)) ? BigInt(text(headers.sequence)) : 0n,
+    // A baseline goes ahead of whatever waits.
+    sequence:
+      text(properties.type) !== baselineType && sequencePattern.test(text(headers.sequence))
+        ? BigInt(text(headers.sequence))
+        : 0n,
     attempt: ours ? count(headers[retryHeaders.attempt]) || 1 : 1,
     waits: ours ? count(headers[retryHeaders.waits]) : 0,
+    earlySinceMs: ours ? count(headers[retryHeaders.earlySince]) : 0,
     createdAtMs: count(headers['created-at-ms']),
     traceparent: text(headers.traceparent) || undefined,
   };
@@ -79,8 +94,8 @@ function faultOf(delivery: Omit<Delivery, 'fault'>, source: string): string | nu
   if (delivery.publisher !== source) return `published by ${delivery.publisher}, which is not ${source}`;
   if (!uuidPattern.test(delivery.messageId)) return 'message-id is not a UUID';
   if (!aggregateIdPattern.test(delivery.aggregateId)) return 'header aggregate-id is missing or malformed';
-  if (delivery.sequence === 0n) return 'header sequence is missing or malformed';
-  if (delivery.type === '' || delivery.type.length > 190) return 'type is missing or too long';
+  if (delivery.sequence === 0n && !isBaseline(delivery)) return 'header sequence is missing or malformed';
+  if (delivery.type.length > 190 || !typePattern.test(delivery.type)) return 'type is not the full name of an event';
   return null;
 }
 

@@ -1,59 +1,74 @@
 import type { Tx } from '../db/tx.ts';
 import { rest } from '../waiting.ts';
-import { buryForeign, buryInTurn } from './dead-letter.ts';
-import { acknowledge, type Delivery } from './delivery.ts';
+import { deadLetterForeign, deadLetterInTurn } from './dead-letter.ts';
+import { acknowledge, type Delivery, isBaseline } from './delivery.ts';
 import type { Step } from './inbox.ts';
 import type { LaneAnswer } from './lanes.ts';
 import { isPermanent, postponed, reasonOf } from './retry.ts';
-import { asCall, facts, type StreamWork, settle } from './stream-work.ts';
-import { shortType } from './topology.ts';
+import { ackDelivery, asCall, facts, labelOf, type StreamWork } from './stream-work.ts';
+import { declareService } from './topology.ts';
 
-/** Decides what becomes of a delivery whose handling threw: another attempt, or a dead letter. */
+/** Decides what becomes of a delivery whose handling threw: it waits here, another attempt, or a dead letter. */
 export async function fail(on: StreamWork, delivery: Delivery, error: unknown): Promise<LaneAnswer> {
   // Not acknowledged: the broker gives it to whoever consumes next.
   if (on.stopping.aborted || !delivery.session.open) return 'done';
+  if (await on.gate.closesFor(error)) return delivery.session.open ? 'again' : 'done';
   const reason = reasonOf(error);
   const delayMs = on.limits.retryDelaysMs[delivery.attempt - 1];
-  if (isPermanent(error) || delayMs === undefined) return bury(on, delivery, reason);
-  on.metrics.retries.inc({ event: shortType(delivery.type) });
+  if (isPermanent(error) || delayMs === undefined) return deadLetter(on, delivery, reason);
+  on.metrics.retries.inc({ event: labelOf(on, delivery) });
   on.log.warn({ ...facts(delivery), reason, delay_ms: delayMs }, 'event is tried again later');
-  await putOff(on, delivery, { delayMs, attempt: delivery.attempt + 1, waits: 0 });
+  await scheduleRetry(on, delivery, { delayMs, attempt: delivery.attempt + 1, waits: 0 });
   return 'done';
 }
 
-/** Makes the delivery a dead letter when it is its turn. */
-export async function bury(on: StreamWork, delivery: Delivery, reason: string): Promise<LaneAnswer> {
-  const step = await setAside(on, delivery, reason, (tx) => buryInTurn(tx, on.stream, delivery, reason));
-  return step === null ? 'done' : settle(on, delivery, step, 'deadLetters');
+/** Makes the delivery a dead letter when it is its turn. A baseline has no turn. */
+export async function deadLetter(on: StreamWork, delivery: Delivery, reason: string): Promise<LaneAnswer> {
+  if (isBaseline(delivery)) return deadLetterOutOfTurn(on, delivery, reason);
+  const step = await write(on, delivery, reason, (tx) => deadLetterInTurn(tx, on.stream, delivery, reason));
+  if (step === 'again' || step === 'later') return step === 'again' ? 'again' : 'done';
+  return ackDelivery(on, delivery, step, 'deadLetters');
 }
 
 /** Makes a dead letter of what is not an event of the source at all. */
-export async function refuse(on: StreamWork, delivery: Delivery): Promise<void> {
+export async function rejectForeign(on: StreamWork, delivery: Delivery): Promise<void> {
   const reason = `UNAUTHENTICATED: ${delivery.fault}`;
-  const step = await setAside(on, delivery, reason, async (tx): Promise<Step> => {
-    await buryForeign(tx, on.stream, delivery, reason);
-    return 'next';
-  });
-  if (step !== null) settle(on, delivery, step, 'deadLetters');
+  while ((await deadLetterOutOfTurn(on, delivery, reason)) === 'again' && delivery.session.open) {
+    await on.gate.whenOpen(on.stopping);
+    if (on.stopping.aborted) return;
+  }
 }
 
-/** Null: it could not be written now, and the message waits as long as messages can before it is tried again. */
-async function setAside(
+async function deadLetterOutOfTurn(on: StreamWork, delivery: Delivery, reason: string): Promise<LaneAnswer> {
+  const step = await write(on, delivery, reason, async (tx): Promise<Step> => {
+    await deadLetterForeign(tx, on.stream.consumer, delivery, reason);
+    return 'next';
+  });
+  if (step === 'again' || step === 'later') return step === 'again' ? 'again' : 'done';
+  return ackDelivery(on, delivery, step, 'deadLetters');
+}
+
+/**
+ * Writes a dead letter. `again`: consumption pauses. `later`: it could not be written now, and the message waits as
+ * long as messages can before it is tried again.
+ */
+async function write(
   on: StreamWork,
   delivery: Delivery,
   reason: string,
   work: (tx: Tx) => Promise<Step>,
-): Promise<Step | null> {
+): Promise<Step | 'again' | 'later'> {
   const about = { name: `dead letter ${on.stream.consumer}`, event: null };
   try {
     const step = await asCall(on, delivery, about, (call) => on.db.transaction(call, work));
     if (step === 'next') on.log.error({ ...facts(delivery), reason }, 'event became a dead letter');
     return step;
   } catch (error) {
+    if (await on.gate.closesFor(error)) return delivery.session.open ? 'again' : 'later';
     on.log.error({ err: error, ...facts(delivery), reason }, 'dead letter not written; the event is tried again');
     const delayMs = on.limits.retryDelaysMs.at(-1)!;
-    await putOff(on, delivery, { delayMs, attempt: delivery.attempt, waits: 0 });
-    return null;
+    await scheduleRetry(on, delivery, { delayMs, attempt: delivery.attempt, waits: 0 });
+    return 'later';
   }
 }
 
@@ -61,14 +76,15 @@ async function setAside(
 export function wait(on: StreamWork, delivery: Delivery): Promise<void> {
   const { retryDelaysMs } = on.limits;
   const delayMs = retryDelaysMs[Math.min(delivery.waits, 2, retryDelaysMs.length - 1)]!;
-  return putOff(on, delivery, { delayMs, attempt: delivery.attempt, waits: delivery.waits + 1 });
+  const earlySinceMs = delivery.earlySinceMs || Date.now();
+  return scheduleRetry(on, delivery, { delayMs, attempt: delivery.attempt, waits: delivery.waits + 1, earlySinceMs });
 }
 
 /** Hands the message to a retry queue, then acknowledges it: rather twice than never. */
-export async function putOff(
+export async function scheduleRetry(
   on: StreamWork,
   delivery: Delivery,
-  how: { delayMs: number; attempt: number; waits: number },
+  how: { delayMs: number; attempt: number; waits: number; earlySinceMs?: number },
 ): Promise<void> {
   const { broker, log, stream } = on;
   const copy = postponed(delivery, { service: on.service, queue: stream.consumer, ...how });
@@ -76,10 +92,21 @@ export async function putOff(
     try {
       if ((await broker.publish(copy)) === 'routed') return acknowledge(delivery, log);
       log.error({ queue: stream.consumer, delay_ms: how.delayMs }, 'a retry queue is missing; all are declared again');
-      await delivery.session.channel.close();
     } catch (error) {
       log.warn({ err: error, ...facts(delivery) }, 'event not handed to its retry queue yet');
-      await rest(Math.min(5_000, 50 * 2 ** failures) * (0.5 + Math.random() / 2), on.stopping);
     }
+    await declareRetries(on, delivery);
+    await rest(Math.min(5_000, 50 * 2 ** failures) * (0.5 + Math.random() / 2), on.stopping);
+  }
+}
+
+/** A missing exchange shows as a lost channel, without a word of which it was: so all are declared again. */
+async function declareRetries({ service, limits, log }: StreamWork, { session }: Delivery): Promise<void> {
+  if (!session.open) return;
+  try {
+    await declareService(session.channel, service, limits.retryDelaysMs);
+  } catch (error) {
+    // What the broker refuses ends the channel; its next one says so, and is not consumed until it is repaired.
+    log.debug({ err: error }, 'retry queues not declared');
   }
 }

@@ -1,20 +1,23 @@
 import type { EventContract } from '@armature/proto/contract.ts';
+import type { Baseline } from '@armature/proto/runtime/v1/baseline.ts';
 import { crashPoint } from '../crash-point.ts';
 import { type Call, DeadlineError } from '../rpc/call.ts';
 import { deadlineExceeded, RpcError } from '../rpc/errors.ts';
-import type { Delivery } from './delivery.ts';
-import { fail, putOff } from './failure.ts';
-import { noteMessage, type Step, skipMessages, stepSequence } from './inbox.ts';
+import { applyBaseline } from './baseline.ts';
+import { keepUnknown } from './dead-letter.ts';
+import { acknowledge, type Delivery } from './delivery.ts';
+import { fail, scheduleRetry } from './failure.ts';
+import { digestOf, isConflict, noteMessage, type Step, skipMessages, stepSequence } from './inbox.ts';
 import type { LaneAnswer } from './lanes.ts';
-import { asCall, type EventHandler, type StreamWork, settle } from './stream-work.ts';
+import { ackDelivery, asCall, type EventHandler, type StreamWork } from './stream-work.ts';
 
-/** Handles one event in its turn, and settles it whatever happens. Never rejects. */
+/** Handles one event in its turn, and decides what becomes of it whatever happens. Never rejects. */
 export async function handleEvent(on: StreamWork, handler: EventHandler, delivery: Delivery): Promise<LaneAnswer> {
   const about = { name: delivery.type, event: handler.event };
   try {
     const step = await asCall(on, delivery, about, (call) => applyEvent(on, handler, delivery, call));
     if (step === 'next') crashPoint('consumer.committed');
-    return settle(on, delivery, step, 'handled');
+    return ackDelivery(on, delivery, step, 'handled');
   } catch (error) {
     return fail(on, delivery, error);
   }
@@ -23,29 +26,66 @@ export async function handleEvent(on: StreamWork, handler: EventHandler, deliver
 /** Everything that belongs to an event, in one transaction: inbox, sequence, effect. */
 function applyEvent(on: StreamWork, handler: EventHandler, delivery: Delivery, call: Call): Promise<Step> {
   call.message = decode(handler.event, delivery.message.content);
+  assertSameAggregate(handler.event, call.message, delivery.aggregateId);
   crashPoint('consumer.before-effect');
   const applied = handler.run(call, async (tx) => {
-    const step = await stepSequence(tx, on.stream, delivery);
-    if (step !== 'next') return step;
-    if (!(await noteMessage(tx, on.stream, delivery, 'applied'))) return 'duplicate';
+    const step = await stepSequence(tx, on.stream, delivery, 'applied');
+    if (step === 'early') return step;
+    if (step === 'duplicate' || !(await noteMessage(tx, on.stream, delivery, 'applied'))) {
+      if (await isConflict(tx, on.stream, delivery)) throw conflict(delivery);
+      return 'duplicate';
+    }
     await untilAborted(handler.handle(call.message, call, tx), call.signal);
     return 'next';
   });
   return untilAborted(applied, call.signal);
 }
 
+/** Moves an aggregate's sequence forward to a baseline of its owner. Never rejects. */
+export async function handleBaseline(on: StreamWork, delivery: Delivery): Promise<LaneAnswer> {
+  const { baselines, stream } = on;
+  const about = { name: delivery.type, event: baselines.contract };
+  try {
+    const step = await asCall(on, delivery, about, (call) => {
+      const baseline = decode(baselines.contract, delivery.message.content) as Baseline;
+      assertSameAggregate(baselines.contract, baseline, delivery.aggregateId);
+      call.message = baseline;
+      const applied = baselines.run(call, (tx) =>
+        untilAborted(applyBaseline(tx, call, stream, baseline, baselines.handlers), call.signal),
+      );
+      return untilAborted(applied, call.signal);
+    });
+    on.metrics.baselines.inc({ outcome: step === 'next' ? 'moved' : 'behind' });
+    if (step === 'next') on.early.inTurn(stream.consumer, delivery.aggregateId);
+    acknowledge(delivery, on.log);
+    return 'done';
+  } catch (error) {
+    return fail(on, delivery, error);
+  }
+}
+
 /** Steps over events that this service does not handle, many in one transaction. Never rejects. */
 export async function skipEvents(on: StreamWork, deliveries: readonly Delivery[]): Promise<LaneAnswer[]> {
   const about = { name: `skip ${on.stream.consumer}`, event: null };
+  const isUnknown = (delivery: Delivery) => on.known(delivery.type) === 'unknown';
   try {
     const steps = await asCall(on, deliveries[0]!, about, (call) =>
-      on.db.transaction(call, (tx) => skipMessages(tx, on.stream, deliveries)),
+      on.db.transaction(call, async (tx) => {
+        const found = await skipMessages(tx, on.stream, deliveries, isUnknown);
+        const unknown = deliveries.filter((delivery, index) => found[index] === 'next' && isUnknown(delivery));
+        if (unknown.length > 0) await keepUnknown(tx, on.stream.consumer, unknown);
+        return found;
+      }),
     );
-    return deliveries.map((delivery, index) => settle(on, delivery, steps[index]!, 'skipped'));
+    on.metrics.unknown.inc(
+      deliveries.filter((delivery, index) => steps[index] === 'next' && isUnknown(delivery)).length,
+    );
+    return deliveries.map((delivery, index) => ackDelivery(on, delivery, steps[index]!, 'skipped'));
   } catch (error) {
+    if (await on.gate.closesFor(error)) return deliveries.map((one) => (one.session.open ? 'again' : 'done'));
     on.log.warn({ err: error, queue: on.stream.consumer }, 'events not skipped; they are tried again');
     const delayMs = on.limits.retryDelaysMs[0]!;
-    await Promise.all(deliveries.map((one) => putOff(on, one, { delayMs, attempt: one.attempt, waits: 0 })));
+    await Promise.all(deliveries.map((one) => scheduleRetry(on, one, { delayMs, attempt: one.attempt, waits: 0 })));
     return deliveries.map(() => 'done');
   }
 }
@@ -56,6 +96,27 @@ export function decode(event: EventContract, body: Buffer): unknown {
   } catch (error) {
     throw new RpcError('INVALID_ARGUMENT', 'MESSAGE_MALFORMED', `the body is not a ${event.type}`, { cause: error });
   }
+}
+
+/** Every field of a message may be missing on the wire, so an empty body is an event about nothing. */
+export function assertSameAggregate(event: EventContract, message: unknown, aggregateId: string): void {
+  if (event.aggregateId(message) === aggregateId) return;
+  throw new RpcError(
+    'INVALID_ARGUMENT',
+    'EVENT_MISMATCHED',
+    `the body is about another ${event.aggregate} than the header aggregate-id, ${aggregateId}`,
+  );
+}
+
+/** Names the body by its digest, so that two such events under one id are two dead letters. */
+function conflict(delivery: Delivery): RpcError {
+  const { messageId, sequence } = delivery;
+  const body = `a body with digest ${digestOf(delivery).toString('hex')}`;
+  return new RpcError(
+    'INVALID_ARGUMENT',
+    'MESSAGE_ID_REUSED',
+    `event ${sequence} with ${body} came under the message id ${messageId} of another event`,
+  );
 }
 
 /**

@@ -7,6 +7,8 @@ import { type Backoff, backOff, within } from '../waiting.ts';
 export interface HeldChannel {
   /** Null while there is none that is set up. */
   current(): ConfirmChannel | null;
+  /** Why the last channel could not be set up; null once one was. */
+  failure(): string | null;
   /** Closes the channel and opens none again. */
   release(): Promise<void>;
 }
@@ -28,10 +30,18 @@ export const soundAfterMs = 5_000;
 
 export function holdChannel(options: ChannelHold): HeldChannel {
   const released = new AbortController();
-  const hold = { ...options, signal: released.signal, end: once(released.signal, 'abort'), current: null };
+  const hold: Hold = {
+    ...options,
+    signal: released.signal,
+    end: once(released.signal, 'abort'),
+    current: null,
+    failure: null,
+    told: '',
+  };
   const running = stayOpen(hold);
   return {
     current: () => hold.current,
+    failure: () => hold.failure,
     async release() {
       released.abort();
       await quietly(running);
@@ -43,6 +53,9 @@ interface Hold extends ChannelHold {
   readonly signal: AbortSignal;
   readonly end: Promise<unknown>;
   current: ConfirmChannel | null;
+  failure: string | null;
+  /** What was logged last: the same is not logged again until a channel has lasted. */
+  told: string;
 }
 
 async function stayOpen(hold: Hold): Promise<void> {
@@ -51,23 +64,39 @@ async function stayOpen(hold: Hold): Promise<void> {
     if (!model || hold.signal.aborted) return;
     const since = Date.now();
     await openOnce(hold, model);
-    failures = Date.now() - since > soundAfterMs ? 0 : failures + 1;
-    await backOff(failures, hold.backoffMs, hold.signal);
+    const lasted = Date.now() - since > soundAfterMs;
+    failures = lasted ? 0 : failures + 1;
+    if (lasted && hold.failure === null) hold.told = '';
+    await backOff(failures, hold.failure === null ? hold.backoffMs : refusedBackoff(hold.backoffMs), hold.signal);
   }
+}
+
+/** What the broker refuses is refused until somebody has repaired it, so it is asked less often. */
+const refusedBackoff = ({ first, longest }: Backoff): Backoff => ({ first, longest: longest * 3 });
+
+/** Says what is wrong with a channel, once. */
+function tell({ log, name, told }: Hold, error: unknown, what: string): string {
+  const message = error instanceof Error ? error.message : String(error);
+  if (message !== told) log.warn({ err: error, channel: name }, what);
+  return message;
 }
 
 /** Opens a channel and returns when it is gone. */
 async function openOnce(hold: Hold, model: ChannelModel): Promise<void> {
-  const { name, log } = hold;
   let channel: ConfirmChannel | null = null;
   try {
     channel = await model.createConfirmChannel();
-    const closed = closing(channel, (error) => log.warn({ err: error, channel: name }, 'broker channel failed'));
-    await within(setupTimeoutMs, hold.setup(channel), `setting up ${name}`);
+    const closed = closing(channel, (error) => {
+      // While it is set up, the setup rejects with the same.
+      if (hold.current) hold.told = tell(hold, error, 'broker channel failed');
+    });
+    await within(setupTimeoutMs, hold.setup(channel), `setting up ${hold.name}`);
     hold.current = channel;
+    hold.failure = null;
     await Promise.race([closed, hold.end]);
   } catch (error) {
-    log.warn({ err: error, channel: name }, 'broker channel not set up');
+    hold.told = tell(hold, error, 'broker channel not set up; it is tried again');
+    hold.failure = hold.told;
   }
   hold.current = null;
   if (channel) await quietly(channel.close());

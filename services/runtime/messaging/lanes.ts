@@ -4,8 +4,11 @@ export interface LaneItem {
   readonly sequence: bigint;
 }
 
-/** `done`: the item is dealt with. `early`: its predecessor is missing; it stays at the head of its lane. */
-export type LaneAnswer = 'done' | 'early';
+/**
+ * `done`: the item is dealt with. `early`: its predecessor is missing; it stays at the head of its lane. `again`: it
+ * could not be worked on now; it stays at the head of its lane, which starts again after `resume`.
+ */
+export type LaneAnswer = 'done' | 'early' | 'again';
 
 export interface LanesOptions<T extends LaneItem> {
   /** Pieces of work at once. */
@@ -25,6 +28,9 @@ export interface Lanes<T extends LaneItem> {
   add(item: T): void;
   /** Takes out items that nobody works on. */
   remove(match: (item: T) => boolean): void;
+  /** Starts nothing new until `resume`; what is being worked on is finished. */
+  pause(): void;
+  resume(): void;
   /** Starts nothing new and resolves once nothing is worked on. */
   stop(): Promise<void>;
 }
@@ -47,6 +53,7 @@ interface LanesState<T extends LaneItem> extends LanesOptions<T> {
    * large as the load makes them, and an idle consumer waits for nothing.
    */
   batching: boolean;
+  paused: boolean;
   stopped: boolean;
   onIdle: () => void;
   sweeper: NodeJS.Timeout | null;
@@ -63,6 +70,7 @@ export function openLanes<T extends LaneItem>(options: LanesOptions<T>): Lanes<T
     ready: new Set(),
     running: 0,
     batching: false,
+    paused: false,
     stopped: false,
     onIdle: () => undefined,
     sweeper: null,
@@ -83,6 +91,13 @@ export function openLanes<T extends LaneItem>(options: LanesOptions<T>): Lanes<T
         state.ready.delete(key);
         place(state, key, lane);
       }
+      pump(state);
+    },
+    pause() {
+      state.paused = true;
+    },
+    resume() {
+      state.paused = false;
       pump(state);
     },
     stop() {
@@ -111,7 +126,7 @@ function place<T extends LaneItem>({ lanes, ready }: LanesState<T>, key: string,
 }
 
 function pump<T extends LaneItem>(state: LanesState<T>): void {
-  while (!state.stopped && state.running < state.width) {
+  while (!state.stopped && !state.paused && state.running < state.width) {
     const taken = take(state);
     if (taken.size === 0) return;
     void run(state, taken);
@@ -149,15 +164,17 @@ async function run<T extends LaneItem>(state: LanesState<T>, taken: Map<string, 
   const answers = await state.work(items);
   state.running -= 1;
   if (batch) state.batching = false;
-  const early = new Set(items.filter((_, index) => answers[index] === 'early'));
+  const left = (answer: LaneAnswer) => new Set(items.filter((_, index) => answers[index] === answer));
+  const [early, again] = [left('early'), left('again')];
   for (const [key, ofLane] of taken) {
     const lane = state.lanes.get(key)!;
     lane.running = false;
-    const back = ofLane.filter((item) => early.has(item));
+    const back = ofLane.filter((item) => early.has(item) || again.has(item));
     // What arrived meanwhile may be the predecessor that was missing.
     const unblocked = back.length > 0 && lane.items.length > 0 && lane.items[0]!.sequence < back[0]!.sequence;
     for (const item of back) insert(lane.items, item);
-    lane.stalledAt = back.length > 0 && !unblocked ? Date.now() : null;
+    const stalled = back.length > 0 && early.has(back[0]!) && !unblocked;
+    lane.stalledAt = stalled ? Date.now() : null;
     place(state, key, lane);
   }
   if (early.size > 0) sweep(state);

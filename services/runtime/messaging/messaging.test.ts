@@ -156,14 +156,15 @@ t.test('events of an aggregate', async (t) => {
 t.test('failures', async (t) => {
   const bed = await openTestbed(t);
   const tries = new Map<number, number>();
-  const failing = consume(ticked, async (message, _call, tx) => {
+  const handle = async (message: Ticked, _call: unknown, tx: Tx) => {
     const attempt = (tries.get(message.number) ?? 0) + 1;
     tries.set(message.number, attempt);
     await record(message, tx);
     if (message.number === 100 && attempt < 3) throw new Error('not yet');
     if (message.number === 200 && attempt < 2) throw rpcError('FAILED_PRECONDITION', 'NEVER', 'this cannot be');
     if (message.number === 300 && attempt < 5) throw rpcError('UNAVAILABLE', 'AWAY', 'somebody is away');
-  });
+  };
+  const failing = consume(ticked, handle, { orderIndependent: true });
   const consumer = await bed.consumer({ consumers: [failing] });
   const producer = await bed.producer();
 

@@ -1,13 +1,17 @@
 import type { Database } from '../db/database.ts';
 import type { Logger } from '../telemetry/log.ts';
 import type { Registry } from '../telemetry/metrics.ts';
+import { type BaselinePublisher, baselinePublisher } from './baseline-publisher.ts';
 import { openBroker } from './connection.ts';
 import { type ConsumerOptions, type RunningConsumers, startConsumers } from './consumer.ts';
+import { purgeUnknown } from './dead-letter.ts';
 import { purgeInbox } from './inbox.ts';
 import { purgeOutbox, writeOutbox } from './outbox.ts';
 import { type Relay, startRelay } from './relay.ts';
 import { expectedQueues, type Subscription } from './topology.ts';
 
+export { type BaselineHandler, onBaseline } from './baseline.ts';
+export { type BaselineSource, tableBaselines } from './baseline-source.ts';
 export { type Consumer, consume } from './consumer.ts';
 
 export interface MessagingOptions {
@@ -22,7 +26,10 @@ export interface MessagingOptions {
   relayLeaseMs?: number;
 }
 
-export type MessagingStart = Pick<ConsumerOptions, 'contracts' | 'consumers' | 'interceptors' | 'authorize' | 'limits'>;
+export type MessagingStart = Pick<
+  ConsumerOptions,
+  'contracts' | 'consumers' | 'baselines' | 'interceptors' | 'authorize' | 'policyLoaded' | 'limits'
+>;
 
 /** Everything of a service that has to do with events. */
 export interface Messaging {
@@ -35,7 +42,11 @@ export interface Messaging {
   started(): Promise<void>;
   /** True when the broker is connected and takes messages. */
   ready(): boolean;
+  /** What events wait for: "broker", or each queue that is not consumed, and why. Empty when all are consumed. */
+  waitingFor(): string[];
   redrive: RunningConsumers['redrive'];
+  checkRedrive: RunningConsumers['checkRedrive'];
+  publishBaselines: BaselinePublisher['publish'];
   /** One bounded round of forgetting old rows; the number that went. */
   purge(db: Database): Promise<number>;
   /** Consumers finish and stop, the relay publishes what is pending, connections close. Takes 5 s at most. */
@@ -67,10 +78,14 @@ export function startMessaging(options: MessagingOptions): Messaging {
     },
     started: () => running().started,
     ready: () => broker.ready(),
+    waitingFor: () => (broker.connected() ? (consumers?.faults() ?? ['consumers']) : ['broker']),
     redrive: (id) => running().redrive(id),
+    checkRedrive: (id) => running().checkRedrive(id),
+    publishBaselines: baselinePublisher({ service, broker }).publish,
     async purge(db) {
       const outbox = await db.read(null, (sql) => purgeOutbox(sql, outboxKeptHours));
-      return outbox + (await db.read(null, (sql) => purgeInbox(sql, inboxKeptHours, new Date())));
+      const inbox = await db.read(null, (sql) => purgeInbox(sql, inboxKeptHours, new Date()));
+      return outbox + inbox + (await db.read(null, (sql) => purgeUnknown(sql)));
     },
     async stop() {
       await consumers?.stop();

@@ -55,6 +55,23 @@ export function consumerMetrics(registry: Registry) {
     early: perEvent('armature_consumer_early_total', 'Times an event came before its predecessor and had to wait'),
     retries: perEvent('armature_consumer_retries_total', 'Events put off after a transient failure'),
     deadLetters: perEvent('armature_consumer_dead_letters_total', 'Events set aside as dead letters'),
+    unknown: new Counter({
+      name: 'armature_consumer_unknown_events_total',
+      help: 'Events of types that this service does not know, kept for a later version',
+      registers,
+    }),
+    foreign: new Counter({
+      name: 'armature_consumer_foreign_messages_total',
+      help: 'Messages in the dead-letter queue that came from no queue of this service, by what became of them',
+      labelNames: ['outcome'] as const,
+      registers,
+    }),
+    baselines: new Counter({
+      name: 'armature_consumer_baselines_total',
+      help: 'Baselines, by whether they moved a sequence forward',
+      labelNames: ['outcome'] as const,
+      registers,
+    }),
     lagSeconds: new Histogram({
       name: 'armature_consumer_lag_seconds',
       help: 'Time from writing an event to committing its effect here',

@@ -3,6 +3,7 @@ import type { Database } from '../db/database.ts';
 import type { Param } from '../db/tx.ts';
 import type { Broker } from './connection.ts';
 import type { RelayMetrics } from './metrics.ts';
+import type { OutgoingMessage } from './publisher.ts';
 import { eventsExchange } from './topology.ts';
 
 export const leaseName = 'relay';
@@ -32,6 +33,9 @@ export interface BatchResult {
   failure: Error | null;
 }
 
+export const outboxColumns = `position, message_id as messageId, type, routing_key as routingKey, aggregate,
+  aggregate_id as aggregateId, sequence, payload, traceparent, policy_version as policyVersion, created_at as createdAt`;
+
 /** The oldest pending rows, except of aggregates whose consumers are not there yet. */
 export function selectPending(
   db: Pick<Database, 'read'>,
@@ -40,13 +44,10 @@ export function selectPending(
 ): Promise<OutboxRow[]> {
   const filter = without.length > 0 ? `and aggregate not in (${without.map(() => '?').join(', ')})` : '';
   return db.read(null, (sql) =>
-    sql.query<OutboxRow>(
-      `select position, message_id as messageId, type, routing_key as routingKey, aggregate,
-         aggregate_id as aggregateId, sequence, payload, traceparent, policy_version as policyVersion,
-         created_at as createdAt
-       from outbox where pending = 1 ${filter} order by position limit ?`,
-      [...without, rowsMax],
-    ),
+    sql.query<OutboxRow>(`select ${outboxColumns} from outbox where pending = 1 ${filter} order by position limit ?`, [
+      ...without,
+      rowsMax,
+    ]),
   );
 }
 
@@ -104,11 +105,12 @@ export async function publishBatch(batch: {
   return result;
 }
 
-function toMessage(row: OutboxRow, service: string) {
+/** An event as it goes out, under its own routing key or another. */
+export function toMessage(row: OutboxRow, service: string, routingKey = row.routingKey): OutgoingMessage {
   const createdAtMs = parseUtc(row.createdAt);
   return {
     exchange: eventsExchange,
-    routingKey: row.routingKey,
+    routingKey,
     body: row.payload,
     properties: {
       messageId: row.messageId,

@@ -68,6 +68,8 @@ interface RelayWork extends Required<Omit<RelayOptions, 'expected' | 'registry'>
   interrupt: AbortController;
   woken: boolean;
   leading: boolean;
+  /** The connection to the broker whose queues the audience knows. */
+  generation: number;
 }
 
 const shortestPollMs = 20;
@@ -89,6 +91,7 @@ export function startRelay(options: RelayOptions): Relay {
     interrupt: new AbortController(),
     woken: false,
     leading: false,
+    generation: 0,
   };
   outboxGauges(db, registry);
   const running = keepRelaying(on);
@@ -165,6 +168,11 @@ async function emptyOutbox(on: RelayWork): Promise<boolean> {
 async function relayBatch(on: RelayWork, token: bigint): Promise<boolean> {
   const { db, broker, service, metrics, audience } = on;
   if (!broker.canPublish()) throw dependencyUnavailable('broker', new Error('not connected, or blocked'));
+  if (on.generation !== broker.generation()) {
+    // The broker may have come back empty: an event that one consumer's queue takes would be lost to another's.
+    audience.forget();
+    on.generation = broker.generation();
+  }
   const missing = await audience.missing();
   metrics.missingQueues.set(missing.queues);
   const rows = await selectPending(db, on.batchMax, missing.aggregates);
@@ -190,7 +198,14 @@ async function relayBatch(on: RelayWork, token: bigint): Promise<boolean> {
     );
     on.lease.lose();
   }
-  if (failure) throw failure;
+  if (failure) {
+    // A missing exchange shows as a lost channel, without a word of which it was. Where this service may not declare
+    // it, that is what has to be told.
+    throw await broker.declareEvents().then(
+      () => failure,
+      (refused: unknown) => refused,
+    );
+  }
   return true;
 }
 

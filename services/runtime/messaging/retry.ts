@@ -35,12 +35,14 @@ export interface Postponement {
   delayMs: number;
   attempt: number;
   waits: number;
+  /** Of an event that waits for its predecessor: since when. */
+  earlySinceMs?: number;
 }
 
 /** The same message, to come back to its queue after a while. The broker's own death headers stay behind. */
 export function postponed(
   delivery: Delivery,
-  { service, queue, delayMs, attempt, waits }: Postponement,
+  { service, queue, delayMs, attempt, waits, earlySinceMs = 0 }: Postponement,
 ): OutgoingMessage {
   const { properties, content } = delivery.message;
   const headers = Object.fromEntries(
@@ -60,6 +62,7 @@ export function postponed(
         ...headers,
         [retryHeaders.attempt]: attempt,
         [retryHeaders.waits]: waits,
+        [retryHeaders.earlySince]: earlySinceMs,
         [retryHeaders.publisher]: delivery.publisher,
         [retryHeaders.routingKey]: delivery.routingKey,
       },

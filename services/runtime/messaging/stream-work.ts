@@ -4,8 +4,11 @@ import type { Tx } from '../db/tx.ts';
 import { type Call, openCall } from '../rpc/call.ts';
 import type { Logger } from '../telemetry/log.ts';
 import { childTrace } from '../telemetry/trace.ts';
+import type { BaselineHandler } from './baseline.ts';
 import type { Broker } from './connection.ts';
 import { acknowledge, type Delivery } from './delivery.ts';
+import type { EarlyWatch } from './early.ts';
+import type { Gate } from './gate.ts';
 import type { Step, Stream } from './inbox.ts';
 import type { LaneAnswer } from './lanes.ts';
 import type { ConsumerMetrics } from './metrics.ts';
@@ -17,6 +20,8 @@ export type Run = (call: Call, work: (tx: Tx) => Promise<Step>) => Promise<Step>
 export interface EventHandler {
   readonly event: EventContract;
   readonly handle: (message: any, call: Call, tx: Tx) => Promise<void>;
+  /** Whether a dead letter of it may be handled after later events of its aggregate. */
+  readonly orderIndependent: boolean;
   readonly run: Run;
 }
 
@@ -32,6 +37,12 @@ export interface StreamLimits {
   handleTimeoutMs: number;
   /** How long an early event waits in memory before it waits in a retry queue. */
   earlyWaitMs: number;
+  /** How long an aggregate waits for its next event before that shows in a gauge and in the log. */
+  earlyShownMs: number;
+  /** How long a pause lasts before deliveries go back to the queue, for another process of the service. */
+  pauseReleaseMs: number;
+  /** How often exchanges, queues and bindings are declared again. */
+  topologyCheckMs: number;
 }
 
 export interface StreamParts {
@@ -40,12 +51,20 @@ export interface StreamParts {
   stream: Stream;
   /** By event type. Other types only step the sequence. */
   handlers: ReadonlyMap<string, EventHandler>;
+  baselines: { readonly handlers: readonly BaselineHandler[]; readonly run: Run; readonly contract: EventContract };
+  /** What a type stands for in the contracts that this service was built with. */
+  known: KnownTypes;
   db: Pick<Database, 'transaction'>;
   broker: Broker;
   log: Logger;
   metrics: ConsumerMetrics;
   limits: StreamLimits;
+  gate: Gate;
+  early: EarlyWatch;
 }
+
+/** Whether a type is an event of the stream, an event of something else, or in no contract. */
+export type KnownTypes = (type: string) => 'ours' | 'other' | 'unknown';
 
 /** A stream at work: its parts, and what is in progress. */
 export interface StreamWork extends StreamParts {
@@ -80,19 +99,25 @@ export async function asCall<T>(
   }
 }
 
+/** What metrics call the event. A publisher can send any type; labels are those of the contracts. */
+export const labelOf = (on: Pick<StreamParts, 'known'>, { type }: Pick<Delivery, 'type'>): string =>
+  on.known(type) === 'unknown' ? 'unknown' : shortType(type);
+
 /** Counts and acknowledges a delivery whose transaction has committed, unless it came early and must wait. */
-export function settle(
+export function ackDelivery(
   on: StreamWork,
   delivery: Delivery,
   step: Step,
   outcome: 'handled' | 'skipped' | 'deadLetters',
 ): LaneAnswer {
-  const { metrics, log } = on;
-  const event = shortType(delivery.type);
+  const { metrics, log, early, stream } = on;
+  const event = labelOf(on, delivery);
   if (step === 'early') {
     metrics.early.inc({ event });
+    early.early(stream.consumer, delivery.aggregateId, delivery.earlySinceMs || Date.now());
     return 'early';
   }
+  if (delivery.fault === null) early.inTurn(stream.consumer, delivery.aggregateId);
   metrics[step === 'duplicate' ? 'duplicates' : outcome].inc({ event });
   if (step === 'next' && outcome === 'handled' && delivery.createdAtMs > 0) {
     metrics.lagSeconds.observe({ event }, Math.max(0, Date.now() - delivery.createdAtMs) / 1000);

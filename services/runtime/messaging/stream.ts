@@ -2,16 +2,19 @@ import type { ConfirmChannel, ConsumeMessage } from 'amqplib';
 import type { Call } from '../rpc/call.ts';
 import { RpcError } from '../rpc/errors.ts';
 import { within } from '../waiting.ts';
-import { type Delivery, readDelivery, type Session } from './delivery.ts';
-import { bury, refuse, wait } from './failure.ts';
-import { handleEvent, skipEvents } from './handling.ts';
-import { type Lanes, openLanes } from './lanes.ts';
+import { baselineType, type Delivery, isBaseline, readDelivery, type Session } from './delivery.ts';
+import { deadLetter, fail, rejectForeign, wait } from './failure.ts';
+import { handleBaseline, handleEvent, skipEvents } from './handling.ts';
+import { quietly } from './held-channel.ts';
+import { type LaneAnswer, type Lanes, openLanes } from './lanes.ts';
 import type { StreamParts, StreamWork } from './stream-work.ts';
 import { declareEventQueue, declareService } from './topology.ts';
 
 export interface RunningStream {
   /** Resolves when the queue is bound and consumed for the first time. */
   started: Promise<void>;
+  /** Why the queue is not consumed now; null when it is. */
+  fault(): string | null;
   /** Takes a message that the broker gave up on: it becomes a dead letter in its turn. */
   giveUpOn(session: Session, message: ConsumeMessage): Promise<void>;
   /** Finishes what is being handled, for at most 2 s; the rest goes back to the queue. */
@@ -22,25 +25,49 @@ const stopTimeoutMs = 2_000;
 
 /** Consumes one queue: the events of one aggregate of one service. */
 export function openStream(parts: StreamParts): RunningStream {
-  const { stream, broker, log } = parts;
+  const { stream, broker, log, gate, limits } = parts;
   const stopping = new AbortController();
   const on: StreamWork = { ...parts, stopping: stopping.signal, calls: new Set<Call>() };
   const lanes = lanesOf(on);
   const started = Promise.withResolvers<void>();
+  let consuming: Session | null = null;
   const held = broker.subscribe(stream.consumer, async (channel) => {
-    await consumeQueue(on, channel, lanes);
-    started.resolve();
+    const session = await declareQueue(on, channel, lanes);
+    void consumeWhenOpen(on, session, lanes).then((consumes) => {
+      if (!consumes) return;
+      consuming = session;
+      started.resolve();
+    });
+  });
+  let release: NodeJS.Timeout | undefined;
+  gate.onChange((missing) => {
+    clearTimeout(release);
+    if (missing === null) return lanes.resume();
+    lanes.pause();
+    release = setTimeout(() => {
+      const channel = held.current();
+      if (channel) void quietly(channel.close());
+    }, limits.pauseReleaseMs);
   });
   return {
     started: started.promise,
+    fault() {
+      if (consuming?.open) return null;
+      return held.failure() ?? gate.missing() ?? 'not consumed yet';
+    },
     async giveUpOn(session, message) {
       const delivery = readDelivery(session, message, { source: parts.source, user: broker.user });
       const reason = 'INTERNAL: the broker gave up after too many deliveries without an answer';
-      if (delivery.fault !== null) await refuse(on, delivery);
-      else if ((await bury(on, delivery, reason)) === 'early') await wait(on, delivery);
+      if (delivery.fault !== null) return rejectForeign(on, delivery);
+      for (let answer: LaneAnswer = 'again'; answer === 'again' && session.open && !stopping.signal.aborted; ) {
+        await gate.whenOpen(stopping.signal);
+        answer = await deadLetter(on, delivery, reason);
+        if (answer === 'early') await wait(on, delivery);
+      }
     },
     async stop() {
       stopping.abort();
+      clearTimeout(release);
       await within(stopTimeoutMs, lanes.stop(), `handling events of ${stream.consumer}`).catch((error: unknown) => {
         log.warn({ err: error, queue: stream.consumer }, 'events in progress are given up');
         for (const call of on.calls) call.cancel(new RpcError('CANCELLED', 'DRAINING', 'the service is stopping'));
@@ -52,13 +79,18 @@ export function openStream(parts: StreamParts): RunningStream {
 
 function lanesOf(on: StreamWork): Lanes<Delivery> {
   const { limits, handlers } = on;
-  return openLanes<Delivery>({
+  const isBatchable = ({ type }: Delivery) =>
+    !handlers.has(type) && type !== baselineType && on.known(type) !== 'other';
+  const lanes = openLanes<Delivery>({
     width: limits.width,
     batchMax: limits.skipMax,
-    batchable: (delivery) => !handlers.has(delivery.type),
+    batchable: isBatchable,
     async work(deliveries) {
-      const handler = handlers.get(deliveries[0]!.type);
-      return handler ? [await handleEvent(on, handler, deliveries[0]!)] : skipEvents(on, deliveries);
+      const [first] = deliveries;
+      if (isBatchable(first!)) return skipEvents(on, deliveries);
+      if (isBaseline(first!)) return [await handleBaseline(on, first!)];
+      const handler = handlers.get(first!.type);
+      return [handler ? await handleEvent(on, handler, first!) : await fail(on, first!, mismatched(on, first!))];
     },
     stallMs: limits.earlyWaitMs,
     stalledMax: Math.floor(limits.prefetch / 2),
@@ -66,25 +98,53 @@ function lanesOf(on: StreamWork): Lanes<Delivery> {
       for (const delivery of deliveries) void wait(on, delivery);
     },
   });
+  if (on.gate.missing() !== null) lanes.pause();
+  return lanes;
 }
 
-/** Sets a new channel up: everything is declared, and messages begin to come. */
-async function consumeQueue(on: StreamWork, channel: ConfirmChannel, lanes: Lanes<Delivery>): Promise<void> {
-  const { service, source, stream, limits, broker, log } = on;
+const mismatched = ({ stream }: StreamWork, { type }: Delivery): RpcError =>
+  new RpcError('INVALID_ARGUMENT', 'EVENT_MISMATCHED', `${type} is no event of ${stream.aggregate}`);
+
+/** Sets a new channel up: everything that the queue needs is declared, now and again. */
+async function declareQueue(on: StreamWork, channel: ConfirmChannel, lanes: Lanes<Delivery>): Promise<Session> {
+  const { service, source, stream, limits, log } = on;
+  const declare = () => declareEventQueue(channel, service, source, stream.aggregate);
   await declareService(channel, service, limits.retryDelaysMs);
-  await declareEventQueue(channel, service, source, stream.aggregate);
+  await declare();
   await channel.prefetch(limits.prefetch);
-  const session = openSession(channel, () => lanes.remove((delivery) => !delivery.session.open));
-  await channel.consume(stream.consumer, (message) => {
-    if (!message) {
-      // The broker took the queue away; a new channel declares it again.
-      void channel.close().catch((error: unknown) => log.debug({ err: error }, 'channel was closed already'));
-      return;
-    }
-    const delivery = readDelivery(session, message, { source, user: broker.user });
-    if (delivery.fault === null) lanes.add(delivery);
-    else void refuse(on, delivery);
+  const check = setInterval(() => {
+    // What the broker refuses ends the channel; setting up the next one says why.
+    declare().catch((error: unknown) => log.debug({ err: error, queue: stream.consumer }, 'queue not declared again'));
+  }, limits.topologyCheckMs);
+  return openSession(channel, () => {
+    clearInterval(check);
+    lanes.remove((delivery) => !delivery.session.open);
   });
+}
+
+/** Begins to take messages once events can be handled. False when the channel was lost before. */
+async function consumeWhenOpen(on: StreamWork, session: Session, lanes: Lanes<Delivery>): Promise<boolean> {
+  const { source, stream, broker, log, gate } = on;
+  const { channel } = session;
+  await gate.whenOpen(on.stopping);
+  if (!session.open || on.stopping.aborted) return false;
+  try {
+    await channel.consume(stream.consumer, (message) => {
+      if (!message) {
+        // The broker took the queue away; a new channel declares it again.
+        void quietly(channel.close());
+        return;
+      }
+      const delivery = readDelivery(session, message, { source, user: broker.user });
+      if (delivery.fault === null) lanes.add(delivery);
+      else void rejectForeign(on, delivery);
+    });
+    return session.open;
+  } catch (error) {
+    log.warn({ err: error, queue: stream.consumer }, 'queue not consumed; its channel is opened again');
+    await quietly(channel.close());
+    return false;
+  }
 }
 
 /** A session ends with its channel; `onEnd` runs then. */

@@ -3,14 +3,17 @@ import type { EventContract, ServiceContract } from '@armature/proto/contract.ts
 import { createDatabase, createVhost, type Teardown, type TestVirtualHost } from '../../../test/support/infra.ts';
 import { background } from '../background.ts';
 import { type Database, openDatabase } from '../db/database.ts';
+import { Migration20261101000003_decisions } from '../db/decision-migration.ts';
 import { migrate } from '../db/migrate.ts';
 import { Migration20261124000000_operators } from '../db/operator-migration.ts';
 import type { Interceptor } from '../rpc/call.ts';
-import { createLogger } from '../telemetry/log.ts';
+import { createLogger, type Logger } from '../telemetry/log.ts';
 import { Registry } from '../telemetry/metrics.ts';
+import type { BaselineHandler } from './baseline.ts';
 import { type Broker, openBroker } from './connection.ts';
 import { type Consumer, type RunningConsumers, startConsumers } from './consumer.ts';
 import { Migration20261101000001_messaging } from './migration.ts';
+import { Migration20261127100000_event_order } from './order-migration.ts';
 import { writeOutbox } from './outbox.ts';
 import { type Relay, type RelayOptions, startRelay } from './relay.ts';
 import type { StreamLimits } from './stream-work.ts';
@@ -78,6 +81,11 @@ export interface ConsumerSetup {
   contracts?: readonly ServiceContract[];
   limits?: Partial<StreamLimits>;
   authorize?: () => Interceptor;
+  baselines?: readonly BaselineHandler[];
+  policyLoaded?: () => boolean;
+  /** Whether to wait until the queues are consumed; by default. */
+  waits?: boolean;
+  log?: Logger;
   url?: string;
   /** To go on with the schema of an earlier consumer. */
   on?: Pick<RunningConsumer, 'db' | 'databaseUrl'>;
@@ -139,9 +147,10 @@ export async function openTestbed(t: Teardown): Promise<Testbed> {
       };
       return { ...producer, relay: producer.startRelay({ ...options, registry }) };
     },
-    async consumer({ consumers, contracts, limits = {}, authorize = allowAll, url, on }) {
+    async consumer({ consumers, contracts, limits = {}, authorize = allowAll, url, on, waits = true, ...more }) {
       const registry = new Registry();
-      const broker = openBroker({ url: url ?? vhost.url('notifications'), service: 'notifications', log, registry });
+      const brokerUrl = url ?? vhost.url('notifications');
+      const broker = openBroker({ url: brokerUrl, service: 'notifications', log: more.log ?? log, registry });
       t.teardown(() => broker.close());
       const { db, databaseUrl } = on ?? (await schema(t, 'notifications', registry));
       const running = startConsumers({
@@ -159,10 +168,12 @@ export async function openTestbed(t: Teardown): Promise<Testbed> {
         registry,
         interceptors: [],
         authorize,
+        published: [ticked, ignored, unheard],
+        ...more,
         limits: { ...quick, ...limits },
       });
       t.teardown(() => running.stop());
-      await running.started;
+      if (waits) await running.started;
       return { db, databaseUrl, broker, registry, running };
     },
   };
@@ -176,7 +187,12 @@ async function schema(
   onEmitted?: () => void,
 ): Promise<{ db: Database; databaseUrl: string }> {
   const database = await createDatabase(t, service);
-  await migrate(database.migratorUrl, [Migration20261101000001_messaging, Migration20261124000000_operators]);
+  await migrate(database.migratorUrl, [
+    Migration20261101000001_messaging,
+    Migration20261101000003_decisions,
+    Migration20261124000000_operators,
+    Migration20261127100000_event_order,
+  ]);
   await database.migrated();
   const admin = await openDatabase({ url: database.adminUrl, log, registry: new Registry() });
   await admin.read(null, (sql) =>

@@ -3,6 +3,7 @@
  *
  *   armature.events (topic)                     every event of every service, by routing key
  *     └─ <service>.<source>.<aggregate>         one quorum queue per consumer, bound to <source>.<aggregate>.*
+ *                                               and, for baselines, to <source>.<aggregate>.baseline.<service>
  *   <service>.retry (topic) → <service>.retry.<delay>ms → <service>.return (topic) → back to the queue
  *   <service>.dead  (fanout) → <service>.dead   what a queue gave up on after too many deliveries
  *
@@ -27,6 +28,10 @@ export const eventQueue = (service: string, source: string, aggregate: string): 
 
 /** Declared after the queue is bound: who finds it knows that no event passes the queue by. */
 export const boundMarker = (queue: string): string => `${queue}.bound`;
+
+/** The way of a baseline to one consumer: no event's routing key has four parts, so that no other queue gets it. */
+export const baselineRoutingKey = (source: string, aggregate: string, consumer: string): string =>
+  `${source}.${aggregate}.baseline.${consumer}`;
 
 /** Where a message waits before it comes back to `queue`. */
 export const retryRoutingKey = (delayMs: number, queue: string): string => `${delayMs}.${queue}`;
@@ -130,5 +135,6 @@ export async function declareEventQueue(
   );
   await channel.bindQueue(queue, returnExchange(service), `*.${queue}`);
   await channel.bindQueue(queue, eventsExchange, `${source}.${aggregate}.*`);
+  await channel.bindQueue(queue, eventsExchange, baselineRoutingKey(source, aggregate, service));
   await channel.assertExchange(boundMarker(queue), 'fanout', { durable: true });
 }

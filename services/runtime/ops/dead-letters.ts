@@ -10,8 +10,10 @@ import {
 } from '@armature/proto/ops/v1/ops.ts';
 import type { Database } from '../db/database.ts';
 import { utcDate } from '../db/tx.ts';
+import type { Redrive } from '../messaging/redrive.ts';
 import { reasonOf } from '../messaging/retry.ts';
 import { type Call, principalOf } from '../rpc/call.ts';
+import { RpcError } from '../rpc/errors.ts';
 import { closePage, openPage } from '../rpc/paging.ts';
 import type { Implementation } from '../rpc/server.ts';
 import { chooseOnce, noteAction } from './actions.ts';
@@ -35,7 +37,8 @@ const answerMs = 2_000;
 
 export interface LetterParts {
   db: Database;
-  redrive(id: string): Promise<'redriven' | 'already'>;
+  redrive: Redrive['redrive'];
+  checkRedrive: Redrive['checkRedrive'];
   /** The events that this service consumes. */
   events: readonly EventContract[];
 }
@@ -48,6 +51,7 @@ type Letters = Pick<
 /** Messages that were set aside: shown, handled after all, or given up. */
 export function deadLetters(parts: LetterParts): Letters {
   const { db } = parts;
+  const types = parts.events.map(({ type }) => type);
   return {
     async listDeadLetters({ filter, state, ...page }, call) {
       const wanted = stateNames.get(state) ?? 'open';
@@ -75,12 +79,15 @@ export function deadLetters(parts: LetterParts): Letters {
       const choose = (sql: Parameters<typeof chooseLetters>[0]) =>
         deadLetterIds.length > 0
           ? lettersById(sql, deadLetterIds).then((rows) => ({ ids: rows.map(({ id }) => id), more: false }))
-          : chooseLetters(sql, filter!, limit || redriveLimit);
+          : chooseLetters(sql, filter!, types, limit || redriveLimit);
       if (dryRun) {
-        return db.answer(call, async (tx) => {
-          const { ids, more } = await choose(tx);
-          return { results: (await lettersById(tx, ids)).map(wouldBe), more };
+        const { rows, more } = await db.read(call, async (sql) => {
+          const chosen = await choose(sql);
+          return { rows: await lettersById(sql, chosen.ids), more: chosen.more };
         });
+        const results: RedriveResult[] = [];
+        for (const row of rows) results.push(await wouldBe(parts, row, results));
+        return db.answer(call, async () => ({ results, more }));
       }
       const { ids, more } = await db.transaction(call, (tx) => chooseOnce(tx, call, () => choose(tx)));
       const results = await redriveAll(parts, call, ids);
@@ -123,20 +130,29 @@ async function redriveAll({ db, redrive }: LetterParts, call: Call, ids: readonl
   return results;
 }
 
-function wouldBe(row: LetterRow): RedriveResult {
-  const state = stateOf(row);
-  const outcome =
-    state === 'open'
-      ? RedriveOutcome.REDRIVE_OUTCOME_WOULD_REDRIVE
-      : state === 'redriven'
-        ? RedriveOutcome.REDRIVE_OUTCOME_ALREADY
-        : RedriveOutcome.REDRIVE_OUTCOME_FAILED;
-  return {
-    deadLetterId: row.id,
-    eventType: row.type,
-    outcome,
-    reason: state === 'dropped' ? 'DEAD_LETTER_DROPPED' : '',
+/** What a redrive of this letter would come to, after those of `before`. */
+async function wouldBe(
+  { checkRedrive }: LetterParts,
+  row: LetterRow,
+  before: readonly RedriveResult[],
+): Promise<RedriveResult> {
+  const result = (outcome: RedriveResult['outcome'], reason = '') => {
+    return { deadLetterId: row.id, eventType: row.type, outcome, reason };
   };
+  const state = stateOf(row);
+  if (state === 'redriven') return result(RedriveOutcome.REDRIVE_OUTCOME_ALREADY);
+  if (state === 'dropped') return result(RedriveOutcome.REDRIVE_OUTCOME_FAILED, 'DEAD_LETTER_DROPPED');
+  try {
+    await checkRedrive(row.id);
+  } catch (error) {
+    const earlier = error instanceof RpcError ? error.metadata.dead_letter_id : undefined;
+    const goesFirst = before.some(
+      ({ deadLetterId, outcome }) =>
+        deadLetterId === earlier && outcome === RedriveOutcome.REDRIVE_OUTCOME_WOULD_REDRIVE,
+    );
+    if (!goesFirst) return result(RedriveOutcome.REDRIVE_OUTCOME_FAILED, reasonOf(error));
+  }
+  return result(RedriveOutcome.REDRIVE_OUTCOME_WOULD_REDRIVE);
 }
 
 /** The body where it surely is what it says it is. A forged or broken one may hold anything, so it is not shown. */
@@ -163,6 +179,7 @@ async function shown(
 
 const states: Record<LetterState, DeadLetter['state']> = {
   open: DeadLetterState.DEAD_LETTER_STATE_OPEN,
+  unknown: DeadLetterState.DEAD_LETTER_STATE_UNKNOWN_TYPE,
   redriven: DeadLetterState.DEAD_LETTER_STATE_REDRIVEN,
   dropped: DeadLetterState.DEAD_LETTER_STATE_DROPPED,
 };

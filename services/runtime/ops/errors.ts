@@ -56,3 +56,11 @@ export const sagaGoingBack = (sagaId: string) =>
 
 export const sagaEnded = (sagaId: string) =>
   rpcError('FAILED_PRECONDITION', OpsErrorReason.SAGA_ENDED, 'it has ended', { saga_id: sagaId });
+
+export const subscriptionNotFound = (service: string, aggregate: string, consumer: string) =>
+  rpcError(
+    'NOT_FOUND',
+    OpsErrorReason.SUBSCRIPTION_NOT_FOUND,
+    `no contract says that ${consumer} consumes events of ${aggregate} from ${service}`,
+    { aggregate, consumer },
+  );

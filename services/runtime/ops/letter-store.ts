@@ -4,7 +4,7 @@ import type { Param, Sql, Tx } from '../db/tx.ts';
 import type { Page } from '../rpc/paging.ts';
 import type { Chosen } from './actions.ts';
 
-export type LetterState = 'open' | 'redriven' | 'dropped';
+export type LetterState = 'open' | 'unknown' | 'redriven' | 'dropped';
 
 /** A dead letter without its body. */
 export interface LetterRow {
@@ -23,14 +23,17 @@ export interface LetterRow {
   droppedAt: string | null;
   droppedBy: string | null;
   dropWhy: string | null;
+  /** 1: an event of a type that this service did not know. */
+  unknownType: number;
 }
 
 const columns = `id, consumer, message_id as messageId, publisher, type, aggregate_id as aggregateId, sequence, reason,
   attempts, length(body) as bodyBytes, dead_at as deadAt, redriven_at as redrivenAt, dropped_at as droppedAt,
-  dropped_by as droppedBy, drop_why as dropWhy`;
+  dropped_by as droppedBy, drop_why as dropWhy, unknown_type as unknownType`;
 
 const stateConditions: Record<LetterState, string> = {
-  open: 'redriven_at is null and dropped_at is null',
+  open: 'redriven_at is null and dropped_at is null and unknown_type = 0',
+  unknown: 'redriven_at is null and dropped_at is null and unknown_type = 1',
   redriven: 'redriven_at is not null',
   dropped: 'dropped_at is not null',
 };
@@ -78,13 +81,25 @@ export async function bodyOf(sql: Sql, id: string): Promise<Buffer> {
   return row?.body ?? Buffer.alloc(0);
 }
 
-/** The oldest open letters that fit, so that those of one aggregate come in the order of its events. */
-export async function chooseLetters(sql: Sql, filter: DeadLetterFilter, limit: number): Promise<Chosen> {
-  const { conditions, params } = where('open', filter);
-  const rows = await sql.query<{ id: string }>(
-    `select id from dead_letter where ${conditions.join(' and ')} order by id limit ?`,
-    [...params, limit + 1],
-  );
+/**
+ * The oldest open letters that fit, so that those of one aggregate come in the order of its events; with them those of
+ * unknown types that are among `types` by now.
+ */
+export async function chooseLetters(
+  sql: Sql,
+  filter: DeadLetterFilter,
+  types: readonly string[],
+  limit: number,
+): Promise<Chosen> {
+  const choose = (state: 'open' | 'unknown') => {
+    const { conditions, params } = where(state, filter);
+    if (state === 'unknown') conditions.push('type in (?)');
+    const query = `select id from dead_letter where ${conditions.join(' and ')} order by id limit ?`;
+    return sql.query<{ id: string }>(query, [...params, ...(state === 'unknown' ? [types] : []), limit + 1]);
+  };
+  const open = await choose('open');
+  const known = types.length > 0 ? await choose('unknown') : [];
+  const rows = [...open, ...known].sort((a, b) => (a.id < b.id ? -1 : 1));
   return { ids: rows.slice(0, limit).map(({ id }) => id), more: rows.length > limit };
 }
 
@@ -105,4 +120,10 @@ export async function dropLetter(tx: Tx, id: string, by: string, why: string): P
 }
 
 export const stateOf = (row: LetterRow): LetterState =>
-  row.redrivenAt !== null ? 'redriven' : row.droppedAt !== null ? 'dropped' : 'open';
+  row.redrivenAt !== null
+    ? 'redriven'
+    : row.droppedAt !== null
+      ? 'dropped'
+      : row.unknownType === 1
+        ? 'unknown'
+        : 'open';

@@ -1,22 +1,30 @@
 import type { ServiceContract } from '@armature/proto/contract.ts';
 import { OpsServiceContract } from '@armature/proto/ops/v1/contract.ts';
 import type { Database } from '../db/database.ts';
+import type { BaselineSource, Messaging } from '../messaging/messaging.ts';
+import type { Subscription } from '../messaging/topology.ts';
 import { implement } from '../rpc/server.ts';
 import type { SagaDefinition } from '../saga/definition.ts';
+import { baselines } from './baselines.ts';
 import { deadLetters } from './dead-letters.ts';
 import { sagaOperations } from './sagas.ts';
 
 /** The operator's way out, which every service offers for its own schema without knowing of it. */
 export function opsService(parts: {
+  service: string;
   db: Database;
   contracts: readonly ServiceContract[];
   sagas: readonly SagaDefinition<any>[];
-  redrive(id: string): Promise<'redriven' | 'already'>;
+  messaging: Pick<Messaging, 'redrive' | 'checkRedrive' | 'publishBaselines'>;
+  subscriptions: readonly Subscription[];
+  baselineSources: readonly BaselineSource[];
 }) {
-  const { db, redrive } = parts;
+  const { service, db, messaging, subscriptions } = parts;
+  const { redrive, checkRedrive, publishBaselines: publish } = messaging;
   const events = parts.contracts.flatMap((contract) => contract.consumes);
   return implement(OpsServiceContract, {
-    ...deadLetters({ db, redrive, events }),
+    ...deadLetters({ db, redrive, checkRedrive, events }),
+    ...baselines({ service, db, publish, subscriptions, sources: parts.baselineSources }),
     ...sagaOperations(db, parts.sagas),
   });
 }

@@ -231,6 +231,7 @@ const ofOps = [
   asking(ops.getDeadLetter, () => ({ deadLetterId: uuid() }), absent),
   asking(ops.redriveDeadLetters, () => ({ deadLetterIds: [uuid()] })),
   asking(ops.dropDeadLetter, () => ({ deadLetterId: uuid(), why }), absent),
+  asking(ops.publishBaseline, () => ({ aggregate: 'absent', consumer: 'notifications', dryRun: true }), absent),
   asking(ops.listSagas, nothing),
   asking(ops.getSaga, () => ({ sagaId: uuid() }), absent),
   asking(ops.resumeSaga, () => ({ sagaId: uuid() }), absent),

@@ -1,0 +1,69 @@
+/**
+ * Baselines, as a consumer takes them. The owner of an aggregate says where it stands; the consumer moves its sequence
+ * forward to there, never back, and goes on with the events that follow. See docs/adr/0040.
+ */
+import type { Codec, EventContract } from '@armature/proto/contract.ts';
+import { Baseline } from '@armature/proto/runtime/v1/baseline.ts';
+import type { Tx } from '../db/tx.ts';
+import type { Call } from '../rpc/call.ts';
+import { RpcError } from '../rpc/errors.ts';
+import { baselineType } from './delivery.ts';
+import { moveToBaseline, type Step, type Stream } from './inbox.ts';
+
+/** What a service does with the state that comes with a baseline of another service. */
+export interface BaselineHandler {
+  readonly source: string;
+  readonly aggregate: string;
+  readonly stateType: string;
+  readonly decode: (bytes: Uint8Array) => unknown;
+  readonly handle: (state: any, call: Call, tx: Tx) => Promise<void>;
+}
+
+/**
+ * Takes the state of an aggregate from its owner's baseline, in the transaction that moves the sequence. `handle`
+ * replaces what this service holds of the aggregate; the events that the state includes are not handled any more.
+ */
+export function onBaseline<S>(
+  of: { source: string; aggregate: string; stateType: string; state: Codec<S> },
+  handle: (state: S, call: Call, tx: Tx) => Promise<void>,
+): BaselineHandler {
+  const { source, aggregate, stateType, state } = of;
+  return { source, aggregate, stateType, decode: (bytes) => state.decode(bytes), handle };
+}
+
+/** A baseline as a contract, so that its publisher is authorized like that of the aggregate's events. */
+export function baselineContract(of: EventContract): EventContract<Baseline> {
+  return {
+    type: baselineType,
+    source: of.source,
+    aggregate: of.aggregate,
+    routingKey: '',
+    permission: of.permission,
+    message: Baseline,
+    aggregateId: (message) => message.aggregateId,
+  };
+}
+
+/** Moves the sequence forward to the baseline, and hands over the state where there is one and somebody takes it. */
+export async function applyBaseline(
+  tx: Tx,
+  call: Call,
+  stream: Stream,
+  { aggregate, aggregateId, sequence, historyAfter, stateType, state }: Baseline,
+  handlers: readonly BaselineHandler[],
+): Promise<Step> {
+  if (aggregate !== stream.aggregate) {
+    throw new RpcError(
+      'INVALID_ARGUMENT',
+      'EVENT_MISMATCHED',
+      `a baseline of ${aggregate} in a queue of ${stream.aggregate}`,
+    );
+  }
+  const handler = stateType === '' ? undefined : handlers.find((one) => one.stateType === stateType);
+  const target = handler ? sequence : historyAfter;
+  if (target <= 0n) return 'duplicate';
+  const moved = await moveToBaseline(tx, stream, { aggregateId, sequence: target, withState: handler !== undefined });
+  if (!moved) return 'duplicate';
+  if (handler) await handler.handle(handler.decode(state), call, tx);
+  return 'next';
+}

@@ -1,0 +1,116 @@
+import { hash } from 'node:crypto';
+import type { ConfirmChannel, ConsumeMessage } from 'amqplib';
+import type { Database } from '../db/database.ts';
+import type { Logger } from '../telemetry/log.ts';
+import { rest } from '../waiting.ts';
+import type { Broker } from './connection.ts';
+import { countForeign, deadLetterForeign } from './dead-letter.ts';
+import { acknowledge, type Delivery, readDelivery, type Session } from './delivery.ts';
+import { quietly } from './held-channel.ts';
+import type { ConsumerMetrics } from './metrics.ts';
+import { openSession, type RunningStream } from './stream.ts';
+import { deadQueue, declareService } from './topology.ts';
+
+export interface DeadQueueParts {
+  service: string;
+  db: Pick<Database, 'read'>;
+  broker: Broker;
+  log: Logger;
+  metrics: ConsumerMetrics;
+  retryDelaysMs: readonly number[];
+  topologyCheckMs: number;
+  /** The service's streams, by their queue. */
+  streams: ReadonlyMap<string, RunningStream>;
+}
+
+export interface RunningDeadQueue {
+  /** Why the queue is not consumed now; null when it is. */
+  fault(): string | null;
+  stop(): Promise<void>;
+}
+
+/** Foreign messages that are kept; what comes beyond is counted and logged only. */
+const foreignMax = 1_000;
+/** A larger body is kept by its digest: whoever may publish here could fill the disk with it. */
+const foreignBytesMax = 64 * 1024;
+
+/**
+ * Turns what the broker gave up on into dead letters of the stream it came from. A message from nowhere becomes a dead
+ * letter of this queue, so that it does not keep those behind it waiting.
+ */
+export function consumeDead(parts: DeadQueueParts): RunningDeadQueue {
+  const { broker, service, streams } = parts;
+  const queue = deadQueue(service);
+  const stopping = new AbortController();
+  let consuming: Session | null = null;
+  const held = broker.subscribe(queue, async (channel) => {
+    await declareService(channel, service, parts.retryDelaysMs);
+    await channel.prefetch(1);
+    const check = checkTopology(parts, channel);
+    const session = openSession(channel, () => clearInterval(check));
+    await channel.consume(queue, (message) => {
+      if (!message) return void quietly(channel.close());
+      const stream = streams.get(diedIn(message));
+      void (stream ? stream.giveUpOn(session, message) : keepForeign(parts, session, message, stopping.signal));
+    });
+    consuming = session;
+  });
+  return {
+    fault: () => (consuming?.open ? null : (held.failure() ?? 'not consumed yet')),
+    async stop() {
+      stopping.abort();
+      await held.release();
+    },
+  };
+}
+
+function checkTopology({ service, retryDelaysMs, topologyCheckMs, log }: DeadQueueParts, channel: ConfirmChannel) {
+  return setInterval(() => {
+    // What the broker refuses ends the channel; setting up the next one says why.
+    declareService(channel, service, retryDelaysMs).catch((error: unknown) =>
+      log.debug({ err: error }, 'retry and dead-letter queues not declared again'),
+    );
+  }, topologyCheckMs);
+}
+
+/** The queue whose delivery limit the message exceeded. */
+function diedIn(message: ConsumeMessage): string {
+  const deaths: unknown = message.properties.headers?.['x-death'];
+  if (!Array.isArray(deaths)) return '';
+  return String(deaths.find((death) => death?.reason === 'delivery_limit')?.queue ?? '');
+}
+
+/** Moves a foreign message to the dead letters, as soon as the database takes it. */
+async function keepForeign(
+  parts: DeadQueueParts,
+  session: Session,
+  message: ConsumeMessage,
+  stopping: AbortSignal,
+): Promise<void> {
+  const { service, db, broker, log, metrics } = parts;
+  const queue = deadQueue(service);
+  const delivery = bounded({
+    ...readDelivery(session, message, { source: '', user: broker.user }),
+    fault: `not from a queue of ${service}`,
+  });
+  for (let failures = 0; session.open && !stopping.aborted; failures += 1) {
+    try {
+      const kept = (await db.read(null, (sql) => countForeign(sql, queue, foreignMax))) < foreignMax;
+      const reason = `INVALID_ARGUMENT MESSAGE_FOREIGN: in the dead-letter queue, ${delivery.fault}`;
+      if (kept) await db.read(null, (sql) => deadLetterForeign(sql, queue, delivery, reason));
+      metrics.foreign.inc({ outcome: kept ? 'kept' : 'dropped' });
+      log.error({ queue, message_id: delivery.messageId, publisher: delivery.publisher, kept }, 'foreign message');
+      return acknowledge(delivery, log);
+    } catch (error) {
+      log.warn({ err: error, queue }, 'foreign message not kept yet');
+      await rest(Math.min(5_000, 100 * 2 ** failures), stopping);
+    }
+  }
+}
+
+function bounded(delivery: Delivery): Delivery {
+  const { content } = delivery.message;
+  if (content.length <= foreignBytesMax) return delivery;
+  const digest = Buffer.from(`${content.length} bytes, SHA-256 ${hash('sha256', content, 'hex')}`);
+  return { ...delivery, message: { ...delivery.message, content: digest } };
+}

@@ -1,0 +1,125 @@
+import type { Database } from '../db/database.ts';
+import { RpcError } from '../rpc/errors.ts';
+import type { Logger } from '../telemetry/log.ts';
+import { Gauge, type Registry } from '../telemetry/metrics.ts';
+import { rest } from '../waiting.ts';
+
+/**
+ * Whether this service can handle events at all. While its policy or its database is away, nothing can be concluded
+ * about any event: consumption pauses, and no event loses an attempt.
+ */
+export interface Gate {
+  /** What is away; null when events can be handled. */
+  missing(): string | null;
+  /** Whether the error follows from a condition of this service that still holds. The gate is closed then. */
+  closesFor(error: unknown): Promise<boolean>;
+  /** Resolves once events can be handled, or with the signal. */
+  whenOpen(signal: AbortSignal): Promise<void>;
+  /** Calls `listener` whenever the gate opens or closes. */
+  onChange(listener: (missing: string | null) => void): void;
+  stop(): void;
+}
+
+export interface GateOptions {
+  db: Pick<Database, 'read'>;
+  /** Whether there is a policy that can be trusted. */
+  policyLoaded: () => boolean;
+  log: Logger;
+  registry: Registry;
+}
+
+const lookMs = { first: 100, longest: 2_000 } as const;
+const kinds = ['policy', 'database'] as const;
+type Kind = (typeof kinds)[number];
+
+/** Opens the gate; it is closed until the first look. */
+export function openGate(options: GateOptions): Gate {
+  const { log, registry } = options;
+  const stopping = new AbortController();
+  const listeners = new Set<(missing: Kind | null) => void>();
+  let missing: Kind | null = 'policy';
+  const waiting = new Set<() => void>();
+
+  const set = (next: Kind | null): void => {
+    if (next === missing) return;
+    if (next === null) log.info('events are handled');
+    else if (missing === null) log.warn({ missing: next }, 'consumption pauses; no event loses an attempt');
+    missing = next;
+    for (const listener of listeners) listener(missing);
+    if (next === null) for (const resolve of [...waiting]) resolve();
+  };
+  const follow = async (): Promise<void> => {
+    for (let looks = 0; missing !== null && !stopping.signal.aborted; looks += 1) {
+      const found = await look(options);
+      if (stopping.signal.aborted) return;
+      set(found);
+      if (found !== null) await rest(Math.min(lookMs.longest, lookMs.first * 2 ** looks), stopping.signal);
+    }
+  };
+  void follow();
+
+  new Gauge({
+    name: 'armature_consumption_paused',
+    help: '1 while this service handles no events, by what it lacks',
+    labelNames: ['missing'] as const,
+    registers: [registry],
+    collect() {
+      for (const kind of kinds) this.set({ missing: kind }, kind === missing ? 1 : 0);
+    },
+  });
+  return {
+    missing: () => missing,
+    async closesFor(error) {
+      if (!isCondition(error)) return false;
+      if (missing !== null) return true;
+      const found = await look(options);
+      // Another event may have found out meanwhile.
+      if (missing !== null || stopping.signal.aborted) return missing !== null;
+      if (found === null) return false;
+      set(found);
+      void follow();
+      return true;
+    },
+    whenOpen: (signal) =>
+      new Promise((resolve) => {
+        if (missing === null || signal.aborted) return resolve();
+        const done = () => {
+          waiting.delete(done);
+          signal.removeEventListener('abort', done);
+          resolve();
+        };
+        waiting.add(done);
+        signal.addEventListener('abort', done, { once: true });
+      }),
+    onChange: (listener) => void listeners.add(listener),
+    stop: () => stopping.abort(),
+  };
+}
+
+/** Errors that a missing policy or database causes. Whether one is missing must still be looked at: an event may cause them, too. */
+function isCondition(error: unknown): boolean {
+  if (!(error instanceof RpcError)) return false;
+  const { reason, metadata, details } = error;
+  return (
+    reason === 'POLICY_UNAVAILABLE' ||
+    (reason === 'DEPENDENCY_UNAVAILABLE' && metadata.dependency === 'database') ||
+    (reason === 'OVERLOADED' && details.quota?.subject === 'database')
+  );
+}
+
+/** What is away now. The database is asked for a write: one that is full or read-only still reads. */
+async function look({ db, policyLoaded }: GateOptions): Promise<Kind | null> {
+  if (!policyLoaded()) return 'policy';
+  try {
+    await db.read(null, (sql) =>
+      sql.execute(
+        `insert into lease (name, holder, token, expires_at) values ('consumption', '', 0, utc_timestamp(6))
+         on duplicate key update token = token + 1, expires_at = values(expires_at)`,
+      ),
+    );
+    return null;
+  } catch {
+    // What is wrong shows in the error of the event; here only that it still is.
+    return 'database';
+  }
+}

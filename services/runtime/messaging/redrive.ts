@@ -1,0 +1,93 @@
+import { crashPoint } from '../crash-point.ts';
+import type { Database } from '../db/database.ts';
+import { openCall } from '../rpc/call.ts';
+import { rpcError } from '../rpc/errors.ts';
+import type { Logger } from '../telemetry/log.ts';
+import { childTrace } from '../telemetry/trace.ts';
+import { assertInOrder, claimDeadLetter, type DeadLetter, loadDeadLetter, type RedriveOrder } from './dead-letter.ts';
+import { assertSameAggregate, decode } from './handling.ts';
+import type { EventHandler } from './stream-work.ts';
+
+export interface Redrive {
+  /**
+   * Runs a dead letter's handler as if it came now. Any number of calls have one effect. Throws EVENT_SUPERSEDED and
+   * EARLIER_DEAD_LETTER_OPEN where that would break the order of its aggregate.
+   */
+  redrive(id: string): Promise<'redriven' | 'already'>;
+  /** Throws what `redrive` would refuse, and does nothing. */
+  checkRedrive(id: string): Promise<void>;
+}
+
+export interface RedriveParts {
+  service: string;
+  db: Pick<Database, 'read'>;
+  log: Logger;
+  handlers: ReadonlyMap<string, EventHandler>;
+  timeoutMs: number;
+}
+
+export function redriving(parts: RedriveParts): Redrive {
+  return {
+    redrive: (id) => redrive(parts, id),
+    async checkRedrive(id) {
+      const { letter, order } = await load(parts, id);
+      await parts.db.read(null, (sql) => assertInOrder(sql, letter, order, false));
+    },
+  };
+}
+
+/** The letter, and the handler that it goes to. Throws when there is none, or when it is no event of the handler's. */
+async function load({ service, db, handlers }: RedriveParts, id: string) {
+  const letter = await db.read(null, (sql) => loadDeadLetter(sql, id));
+  if (!letter) throw rpcError('NOT_FOUND', 'DEAD_LETTER_NOT_FOUND', `no dead letter ${id}`);
+  const handler = handlers.get(letter.type);
+  if (!handler)
+    throw rpcError('FAILED_PRECONDITION', 'EVENT_NOT_CONSUMED', `${service} does not consume ${letter.type}`);
+  if (letter.aggregateId === null || letter.publisher !== handler.event.source) {
+    throw rpcError('FAILED_PRECONDITION', 'DEAD_LETTER_FOREIGN', `${id} is no event of ${handler.event.source}`);
+  }
+  return { letter, handler, order: orderOf(handler, handlers) };
+}
+
+/** The events of the handler's aggregate whose order matters. */
+function orderOf({ event }: EventHandler, handlers: ReadonlyMap<string, EventHandler>): RedriveOrder {
+  const ordered = [...handlers.values()].filter(
+    (other) =>
+      !other.orderIndependent && other.event.source === event.source && other.event.aggregate === event.aggregate,
+  );
+  return { aggregate: event.aggregate, orderedTypes: ordered.map((other) => other.event.type) };
+}
+
+async function redrive(parts: RedriveParts, id: string): Promise<'redriven' | 'already'> {
+  const { letter, handler, order } = await load(parts, id);
+  const call = callOf(parts, handler, letter);
+  try {
+    call.message = decode(handler.event, letter.body);
+    assertSameAggregate(handler.event, call.message, letter.aggregateId!);
+    const step = await handler.run(call, async (tx) => {
+      if (!(await claimDeadLetter(tx, letter, order))) return 'duplicate';
+      await handler.handle(call.message, call, tx);
+      crashPoint('redrive.before-commit');
+      return 'next';
+    });
+    if (step === 'next') crashPoint('redrive.committed');
+    return step === 'next' ? 'redriven' : 'already';
+  } finally {
+    call.close();
+  }
+}
+
+function callOf({ log, timeoutMs }: RedriveParts, { event }: EventHandler, letter: DeadLetter) {
+  const headers: Record<string, unknown> = JSON.parse(letter.headers);
+  return openCall<unknown>({
+    kind: 'consumer',
+    name: letter.type,
+    event,
+    message: null,
+    deadline: Date.now() + timeoutMs,
+    trace: childTrace(typeof headers.traceparent === 'string' ? headers.traceparent : undefined),
+    log,
+    caller: { workload: `service:${letter.publisher}`, user: null },
+    header: (name) => (typeof headers[name] === 'string' ? headers[name] : undefined),
+  });
+}

@@ -1,0 +1,162 @@
+// Queues and exchanges that are taken away or changed by hand: declared again, or named as the reason for not being ready.
+import t from 'tap';
+import { connectBroker } from '../../../test/support/infra.ts';
+import type { Tx } from '../db/tx.ts';
+import { createLogger, type Logger } from '../telemetry/log.ts';
+import { consume } from './consumer.ts';
+import { effects, effectsOf, letters, lettersOf, metric, record, recorder } from './observe.ts';
+import { eventually, openTestbed, type RunningConsumer, type Testbed, type Ticked, ticked } from './testbed.ts';
+import { deadQueue, eventQueue, eventsExchange, expectedQueues, retryExchange, returnExchange } from './topology.ts';
+
+t.setTimeout(60_000);
+const service = 'notifications';
+const queue = eventQueue(service, 'orders', 'order');
+const expected = expectedQueues('orders', [{ service, source: 'orders', aggregate: 'order' }]);
+const subscriptions = { expected };
+
+const remove = (bed: Testbed, kind: 'queues' | 'exchanges', name: string) =>
+  bed.vhost.api.request('DELETE', `/${kind}/${bed.vhost.name}/${encodeURIComponent(name)}`);
+
+async function exists(bed: Testbed, kind: 'queues' | 'exchanges', name: string): Promise<boolean> {
+  const found = await bed.vhost.api.request('GET', `/${kind}/${bed.vhost.name}`);
+  return (found as unknown as { name: string }[]).some((one) => one.name === name);
+}
+
+/** Whether the broker hands what has waited in a retry queue back to the events' queue. */
+async function returns(bed: Testbed): Promise<boolean> {
+  const path = `/exchanges/${bed.vhost.name}/${returnExchange(service)}/bindings/source`;
+  const found = await bed.vhost.api.request('GET', path).catch(() => []);
+  return (found as unknown as { destination: string }[]).some((one) => one.destination === queue);
+}
+
+const ready = (consumer: RunningConsumer) =>
+  eventually(async () => consumer.running.faults().length === 0 && consumer.broker.ready(), 'consumed again');
+
+t.test('what is taken away is declared again, without a restart', async (t) => {
+  const bed = await openTestbed(t);
+  const failing = new Set<number>();
+  const handle = async (message: Ticked, _call: unknown, tx: Tx) => {
+    if (failing.delete(message.number)) throw new Error('not yet');
+    await record(message, tx);
+  };
+  const consumer = await bed.consumer({ consumers: [consume(ticked, handle)], limits: { topologyCheckMs: 400 } });
+  const producer = await bed.producer(subscriptions);
+  await ready(consumer);
+  let number = 0;
+  /** An event that fails once, so that it needs the retry queues, and arrives all the same. */
+  const retried = async () => {
+    number += 1;
+    failing.add(number);
+    await producer.emit('a', [number]);
+    t.equal((await effectsOf(consumer, 'a', number)).at(-1), number);
+  };
+  await retried();
+
+  for (const { kind, name } of [
+    { kind: 'queues', name: deadQueue(service) },
+    { kind: 'exchanges', name: deadQueue(service) },
+    { kind: 'exchanges', name: retryExchange(service) },
+    { kind: 'exchanges', name: returnExchange(service) },
+    { kind: 'queues', name: `${service}.retry.50ms` },
+    { kind: 'queues', name: queue },
+  ] as const) {
+    await t.test(`${kind.slice(0, -1)} ${name}`, async (t) => {
+      await remove(bed, kind, name);
+      // What comes out of a retry queue and finds no way back waits in the broker for three minutes.
+      if (name === returnExchange(service)) await eventually(() => returns(bed), 'the way back is there');
+      await retried();
+      t.ok(await eventually(() => exists(bed, kind, name), 'declared again'));
+      await ready(consumer);
+    });
+  }
+
+  await t.test('the exchange of all events: once those who run the broker have declared it', async (t) => {
+    await remove(bed, 'exchanges', eventsExchange);
+    await eventually(
+      async () => consumer.running.faults().some((fault) => fault.includes('armature.events')),
+      'it shows',
+    );
+    const path = `/exchanges/${bed.vhost.name}/${eventsExchange}`;
+    await bed.vhost.api.request('PUT', path, { type: 'topic', durable: true });
+    await retried();
+    await ready(consumer);
+    t.same(await letters(consumer), []);
+  });
+
+  await t.test('everything of the service at once', async (t) => {
+    for (const exchange of [retryExchange(service), returnExchange(service), deadQueue(service)])
+      await remove(bed, 'exchanges', exchange);
+    for (const one of [queue, deadQueue(service), ...[50, 100, 200].map((ms) => `${service}.retry.${ms}ms`)])
+      await remove(bed, 'queues', one);
+    await eventually(() => returns(bed), 'the way back is there');
+    await ready(consumer);
+    await retried();
+    t.same(await letters(consumer), []);
+  });
+});
+
+t.test('a queue with other arguments: not ready, and one line of log says why', async (t) => {
+  const bed = await openTestbed(t);
+  const connection = await connectBroker(bed.vhost.adminUrl);
+  t.teardown(() => connection.close());
+  const channel = await connection.createChannel();
+  const name = `${service}.retry.50ms`;
+  await channel.assertQueue(name, { durable: true, arguments: { 'x-queue-type': 'quorum', 'x-message-ttl': 77 } });
+  const lines: string[] = [];
+  const silent = createLogger('test', 'silent');
+  const warn = (about: { err?: Error }, text: string) =>
+    lines.push(`${text} ${JSON.stringify(about)} ${about.err?.message}`);
+  const log: Logger = Object.assign(Object.create(silent), { warn });
+  const consumer = await bed.consumer({
+    consumers: [recorder],
+    waits: false,
+    log,
+  });
+  await eventually(async () => consumer.running.faults().some((fault) => fault.includes('406')), 'the fault shows');
+  const about = () => lines.filter((line) => line.includes(queue) && line.includes('PRECONDITION_FAILED'));
+  await new Promise((resolve) => setTimeout(resolve, 2_500));
+  t.equal(about().length, 1, 'said once of the queue');
+  t.match(consumer.running.faults().join('\n'), new RegExp(`${queue}: .*406.*${name}`));
+  t.equal(await metric(consumer, 'armature_consumer_ready', { queue }), 0);
+
+  await remove(bed, 'queues', name);
+  await ready(consumer);
+  t.equal(await metric(consumer, 'armature_consumer_ready', { queue }), 1, 'repaired without a restart');
+});
+
+t.test('a foreign message in the dead-letter queue blocks nothing', async (t) => {
+  const bed = await openTestbed(t);
+  const first = await bed.consumer({ consumers: [recorder] });
+  const producer = await bed.producer(subscriptions);
+  await ready(first);
+  const connection = await connectBroker(bed.vhost.adminUrl);
+  t.teardown(() => connection.close());
+  const channel = await connection.createConfirmChannel();
+  const headers = { 'x-death': [{ reason: 'delivery_limit', queue: 'elsewhere' }] };
+  channel.publish(deadQueue(service), '', Buffer.from('what is this?'), { messageId: 'foreign' });
+  channel.publish(deadQueue(service), '', Buffer.alloc(200_000, 'x'), { headers });
+  await channel.waitForConfirms();
+  const [small, large] = await lettersOf(first, 2);
+  t.match(small, {
+    consumer: deadQueue(service),
+    message_id: 'foreign',
+    aggregate_id: null,
+    reason: /MESSAGE_FOREIGN/,
+  });
+  t.equal(String(small!.body), 'what is this?');
+  t.match(String(large!.body), /^200000 bytes, SHA-256 [0-9a-f]{64}$/);
+  await eventually(async () => (await channel.checkQueue(deadQueue(service))).messageCount === 0, 'the queue is empty');
+  t.equal(await metric(first, 'armature_consumer_foreign_messages_total', { outcome: 'kept' }), 2);
+
+  await first.running.stop();
+  await producer.emit('poison', [1, 2]);
+  await channel.prefetch(1);
+  const { consumerTag } = await channel.consume(queue, (message) => message && channel.nack(message, false, true));
+  await eventually(async () => (await channel.checkQueue(deadQueue(service))).messageCount >= 1, 'the broker gives up');
+  await channel.cancel(consumerTag);
+  const second = await bed.consumer({ consumers: [recorder], on: first });
+  const [, , own] = await lettersOf(second, 3);
+  t.match(own, { reason: /too many deliveries/, aggregate_id: 'poison' });
+  t.same(await effectsOf(second, 'poison', 1), [2]);
+  t.same(await effects(second), [2]);
+});
