@@ -1,9 +1,15 @@
 import { messageMutations } from './message-mutations.ts';
+import { moneyMutations } from './money-mutations.ts';
 import type { Mutation } from './mutation.ts';
 import { sagaMutations } from './saga-mutations.ts';
 import { harmless, shopMutations } from './shop-mutations.ts';
 
 /** Every mistake that a proof must notice. */
-export const mutations: readonly Mutation[] = [...messageMutations, ...sagaMutations, ...shopMutations];
+export const mutations: readonly Mutation[] = [
+  ...messageMutations,
+  ...sagaMutations,
+  ...shopMutations,
+  ...moneyMutations,
+];
 
 export { harmless };

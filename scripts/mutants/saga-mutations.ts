@@ -99,4 +99,42 @@ export const sagaMutations: readonly Mutation[] = [
     ],
     caughtBy: { detector: underFire, says: /orders more than answers|was answered/ },
   },
+  {
+    name: 'cancellation with a time limit',
+    breaks: 'a customer who cancelled before an outage is never paid back',
+    edits: [
+      {
+        file: 'services/orders/saga.ts',
+        old: `    timeLimitMs: 'none',
+    mustComplete: true,`,
+        new: '    timeLimitMs: 60_000,',
+      },
+    ],
+    caughtBy: {
+      detector: tests('test/e2e/outage.test.ts', 'a cancellation that nobody worked on for days'),
+      says: /"cancellation","status":"FAILED"/,
+    },
+  },
+  {
+    name: 'worker ignores the version',
+    breaks: 'a worker of an old deployment runs the steps of another definition',
+    edits: [
+      {
+        file: 'services/runtime/saga/store.ts',
+        old: `const ofVersion = '(name = ? and definition_version = ?)';`,
+        new: `const ofVersion = '(name = ? and definition_version <> ? + 1000000)';`,
+      },
+      {
+        file: 'services/runtime/saga/worker.ts',
+        old: 'start(byVersion.get(versionKey({ name, version }))!, saga);',
+        new: `{
+        start(byVersion.get(versionKey({ name, version })) ?? options.definitions.find((one) => one.name === name)!, saga);
+      }`,
+      },
+    ],
+    caughtBy: {
+      detector: tests('services/runtime/saga/ends.test.ts', 'versions', 'a worker runs the versions that it knows'),
+      says: /COMPLETED|lease_holder/,
+    },
+  },
 ];

@@ -78,8 +78,8 @@ export const shopMutations: readonly Mutation[] = [
     edits: [
       {
         file: store,
-        old: `      const inserted = await insertReservation(tx, reservationId, orderId, 'RELEASED', reservationTtlMs);`,
-        new: `      const inserted: boolean = false;`,
+        old: `      if (!(await insertReservation(tx, reservationId, orderId, 'RELEASED', reservationTtlMs))) {`,
+        new: `      if (reservationTtlMs < 0) {`,
       },
     ],
     caughtBy: {
