@@ -18,6 +18,8 @@ export type AcquirerProcess = {
 export type ProcessOptions = {
   dataDirectory?: string;
   slowMs?: number;
+  /** Further variables of its environment. */
+  env?: Record<string, string>;
   /** The size in blocks of 512 bytes at which the system refuses to let files grow. */
   fileLimitBlocks?: number;
 };
@@ -56,8 +58,12 @@ export async function startAcquirer(t: TestScope, options: ProcessOptions = {}):
   };
 }
 
-function spawnAcquirer({ slowMs = 100, fileLimitBlocks }: ProcessOptions, dataDirectory: string): ChildProcess {
+function spawnAcquirer(
+  { slowMs = 100, fileLimitBlocks, env: more }: ProcessOptions,
+  dataDirectory: string,
+): ChildProcess {
   const env = {
+    ...more,
     ARMATURE_ACQUIRER_DATA_DIR: dataDirectory,
     ARMATURE_ACQUIRER_SLOW_MS: String(slowMs),
     ARMATURE_STATE_FILE: join(dataDirectory, 'state.json'),

@@ -1,10 +1,11 @@
 import { hash, randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import { type Book, openBook } from './book.ts';
-import { type AuthorizationRule, cards } from './cards.ts';
-import { type Charge, type ChargeStatus, capture, type Decision, refund, voidAuthorization } from './charge.ts';
+import { type AuthorizationRule, type Card, cards } from './cards.ts';
+import { type Charge, type ChargeStatus, capture, type Decision, expire, refund, voidAuthorization } from './charge.ts';
 import type { Config } from './config.ts';
 import * as errors from './errors.ts';
+import { type Expiries, openExpiries } from './expiries.ts';
 import { describe, type Logger } from './logger.ts';
 import { answerBody, cancelled, decided, type OperationRecord } from './record.ts';
 import { createTurns, type Turns } from './turns.ts';
@@ -20,9 +21,12 @@ export type Acquirer = {
   inTurn: Turns;
   webhooks: Webhooks;
   slowMs: number;
+  holdMs: number;
   logger: Logger;
   /** Pending charges, by id, and the timers that will decide them. */
   settlements: Map<string, NodeJS.Timeout>;
+  /** Ends holds when their time has come. */
+  expiries: Expiries;
 };
 
 /** Silence is an answer too: the caller is left waiting on an open connection. */
@@ -35,6 +39,7 @@ export type AuthorizationRequest = {
   amount_minor: number;
   currency_code: string;
   payment_method: string;
+  customer_reference?: string;
 };
 
 export type ChargeOperationKind = 'capture' | 'void' | 'refund';
@@ -44,28 +49,33 @@ export type ChargeRequest = { amount_minor?: number; currency_code?: string };
 
 /** Rebuilds the state from the data directory, which this process holds alone until closeAcquirer. */
 export async function openAcquirer(
-  config: Pick<Config, 'dataDirectory' | 'slowMs' | 'webhooks'>,
+  config: Pick<Config, 'dataDirectory' | 'slowMs' | 'holdMs' | 'keyRetentionMs' | 'webhooks'>,
   logger: Logger,
 ): Promise<Acquirer> {
-  const { dataDirectory, slowMs } = config;
-  const book = await openBook(dataDirectory);
+  const { dataDirectory, slowMs, holdMs } = config;
+  const book = await openBook(dataDirectory, config.keyRetentionMs);
   const webhooks = config.webhooks ? await openWebhooks(config.webhooks, { book, dataDirectory, logger }) : noWebhooks;
-  const acquirer: Acquirer = { book, webhooks, inTurn: createTurns(), slowMs, logger, settlements: new Map() };
+  const expiries = openExpiries(logger, async (charge_id) => {
+    await acquirer.inTurn(`charge ${charge_id}`, () => expireIfDue(acquirer, charge_id));
+  });
+  const shared = { book, webhooks, inTurn: createTurns(), logger, expiries };
+  const acquirer: Acquirer = { ...shared, slowMs, holdMs, settlements: new Map() };
   for (const { charge } of book.charges()) if (charge.status === 'pending') settleLater(acquirer, charge);
+  expiries.resume([...book.charges()].map(({ charge }) => charge));
   logger.info('the log is open', { operations: book.last(), cut_bytes: book.cutBytes });
   return acquirer;
 }
 
-export async function closeAcquirer({ book, settlements, webhooks }: Acquirer): Promise<void> {
+export async function closeAcquirer({ book, settlements, webhooks, expiries }: Acquirer): Promise<void> {
   for (const timer of settlements.values()) clearTimeout(timer);
+  await expiries.close();
   await webhooks.close();
   await book.close();
 }
 
 export async function authorize(acquirer: Acquirer, key: string, request: AuthorizationRequest): Promise<Reply> {
   const { book, inTurn, slowMs } = acquirer;
-  const card = cards.get(request.payment_method);
-  if (card === undefined) throw errors.paymentMethodUnknown();
+  const card = cardOf(book, request);
   const { order_reference, amount_minor, currency_code, payment_method } = request;
   const request_hash = hashRequest('authorization', order_reference, amount_minor, currency_code, payment_method);
   // Outside the turn: a cancellation must be able to overtake an authorization that is still under way.
@@ -90,12 +100,15 @@ export async function authorize(acquirer: Acquirer, key: string, request: Author
       captured_minor: 0,
       refunded_minor: 0,
       created_at,
+      expires_at: new Date(Date.parse(created_at) + (card.shortHold ? slowMs : acquirer.holdMs)).toISOString(),
     };
     const facts = { operation_id: newId('op'), idempotency_key: key, amount_minor, created_at };
     const operation = decided('authorization', charge, { charge }, facts);
     const http_status = status === 'pending' ? 202 : 201;
-    const record = { request_hash, http_status, capture_rule: card.capture, webhook_rule: card.webhook, operation };
+    const rules = { capture_rule: card.capture, return_rule: card.returns, webhook_rule: card.webhook };
+    const record = { request_hash, http_status, ...rules, operation };
     await commit(acquirer, record);
+    if (status !== 'declined') acquirer.expiries.add(charge, card.shortHold ? 'short' : 'long');
     if (card.webhook === 'before_answer') settlement = settle(acquirer, charge.charge_id);
     else if (status === 'pending') settleLater(acquirer, charge);
     if (card.authorization === 'silent_after_acting') return silence('the card is silent after it acted');
@@ -104,6 +117,23 @@ export async function authorize(acquirer: Acquirer, key: string, request: Author
   // Outside the turn, because whoever is told by the webhook asks about this key.
   if (settlement !== undefined) await acquirer.webhooks.attempted(await settlement, slowMs);
   return reply;
+}
+
+/** The test card that a token stands for. A token that was issued to a customer is refused for any other. */
+function cardOf(book: Book, { payment_method, customer_reference }: AuthorizationRequest): Card {
+  const issued = book.method(payment_method);
+  if (issued && issued.customer_reference !== customer_reference) throw errors.paymentMethodNotOwned();
+  const card = cards.get(issued?.card ?? payment_method);
+  if (card === undefined) throw errors.paymentMethodUnknown();
+  return card;
+}
+
+/** Issues a token for a test card to a customer. Each call issues another one. */
+export async function issueMethod({ book }: Acquirer, customer_reference: string, card: string): Promise<Reply> {
+  if (!cards.has(card)) throw errors.cardUnknown();
+  const method = { payment_method: newId('pm'), customer_reference, card };
+  await book.commitMethod(method);
+  return { kind: 'answer', http_status: 201, body: method, replayed: false };
 }
 
 /** Writes a record down and tells those who follow the log. */
@@ -128,17 +158,19 @@ export async function operate(
     const earlier = await book.recorded(key, request_hash);
     if (earlier !== undefined) return answer(earlier, true);
     return inTurn(`charge ${charge_id}`, async () => {
+      // A hold whose time has come is over, also when its timer is late.
+      await expireIfDue(acquirer, charge_id);
       const known = book.charge(charge_id);
       if (known === undefined) throw errors.chargeUnknown();
-      const { charge, capture_rule } = known;
+      const { charge, capture_rule, return_rule } = known;
       if (currency_code !== null && currency_code !== charge.currency_code) {
         throw errors.fieldInvalid('currency_code', `must be the currency of the charge, ${charge.currency_code}`);
       }
       const amount = amount_minor ?? charge.amount_minor;
       const decision: Decision = {
         capture: () => capture(charge, amount, capture_rule),
-        void: () => voidAuthorization(charge),
-        refund: () => refund(charge, amount),
+        void: () => voidAuthorization(charge, return_rule),
+        refund: () => refund(charge, amount, return_rule),
       }[kind]();
       const facts = { operation_id: newId('op'), idempotency_key: key, amount_minor: amount, created_at: now() };
       const operation = decided(kind, charge, decision, facts);
@@ -181,6 +213,38 @@ export function findCharge({ book }: Acquirer, charge_id: string): Charge {
   return known.charge;
 }
 
+/** One page of the operations of a charge, in order. */
+export async function listOfCharge(
+  { book }: Acquirer,
+  charge_id: string,
+  { after, limit }: { after: number; limit: number },
+): Promise<object> {
+  const known = book.charge(charge_id);
+  if (known === undefined) throw errors.chargeUnknown();
+  const later = known.positions.filter((position) => position > after);
+  const operations = await readAll(book, later.slice(0, limit));
+  return { operations, next_after: later[limit - 1] ?? after, has_more: later.length > limit };
+}
+
+/** Those of the operations that exist, in the order of the log. */
+export async function listByIds({ book }: Acquirer, ids: readonly string[]): Promise<object> {
+  const positions = ids.map((id) => book.position(id)).filter((position) => position !== undefined);
+  return {
+    operations: await readAll(
+      book,
+      [...new Set(positions)].sort((a, b) => a - b),
+    ),
+  };
+}
+
+const readAll = (book: Book, positions: readonly number[]) =>
+  Promise.all(
+    positions.map(async (position) => {
+      const { operation } = await book.read(position);
+      return { position, ...operation };
+    }),
+  );
+
 /** One page of the log in order, as it was written; `next_after` continues it. */
 export async function listOperations({ book }: Acquirer, after: number, limit: number): Promise<object> {
   const page = await book.page(after, limit);
@@ -197,6 +261,35 @@ async function currentOperation(book: Book, position: number): Promise<object> {
   return { position, ...operation, status, charge };
 }
 
+/** Ends a hold now, whatever its time; for tests of what follows from that. */
+export async function expireNow(acquirer: Acquirer, charge_id: string): Promise<Reply> {
+  const { book, inTurn } = acquirer;
+  return inTurn(`charge ${charge_id}`, async () => {
+    const known = book.charge(charge_id);
+    if (known === undefined) throw errors.chargeUnknown();
+    const { refusal } = expire(known.charge);
+    if (refusal) throw new errors.Problem(refusal.http_status, refusal.code, refusal.message);
+    const position = await commitExpiration(acquirer, charge_id);
+    const { operation } = await book.read(position);
+    return { kind: 'answer', http_status: 201, body: operation, replayed: false };
+  });
+}
+
+/** In the turn of the charge. */
+async function expireIfDue(acquirer: Acquirer, charge_id: string): Promise<void> {
+  const charge = acquirer.book.charge(charge_id)?.charge;
+  if (charge?.status !== 'authorized' || charge.expires_at === undefined) return;
+  if (Date.parse(charge.expires_at) <= Date.now()) await commitExpiration(acquirer, charge_id);
+}
+
+async function commitExpiration(acquirer: Acquirer, charge_id: string): Promise<number> {
+  const { charge, capture_rule, authorization_key } = acquirer.book.charge(charge_id)!;
+  const { amount_minor } = charge;
+  const own = { operation_id: newId('op'), idempotency_key: null, authorization_key, amount_minor, created_at: now() };
+  const operation = decided('expiration', charge, expire(charge), own);
+  return commit(acquirer, { request_hash: null, http_status: 200, capture_rule, operation });
+}
+
 function settleLater(acquirer: Acquirer, { charge_id }: Charge): void {
   const { inTurn, settlements, slowMs, logger } = acquirer;
   const timer = setTimeout(() => {
@@ -211,10 +304,11 @@ function settleLater(acquirer: Acquirer, { charge_id }: Charge): void {
 
 /** Decides a pending charge; answers the position of the record, or of nothing when it was decided before. */
 async function settle(acquirer: Acquirer, charge_id: string): Promise<number> {
-  const { charge, capture_rule, webhook_rule } = acquirer.book.charge(charge_id)!;
+  const { charge, capture_rule, webhook_rule, authorization_key } = acquirer.book.charge(charge_id)!;
   if (charge.status !== 'pending') return 0;
   const { amount_minor } = charge;
-  const facts = { operation_id: newId('op'), idempotency_key: null, amount_minor, created_at: now() };
+  const own = { operation_id: newId('op'), idempotency_key: null, amount_minor, created_at: now() };
+  const facts = { ...own, authorization_key };
   const operation = decided('settlement', charge, { charge: { ...charge, status: 'authorized' } }, facts);
   return commit(acquirer, { request_hash: null, http_status: 200, capture_rule, webhook_rule, operation });
 }
@@ -227,7 +321,7 @@ function initialStatus(rule: AuthorizationRule, decline_code: string | null): Ch
 }
 
 const now = () => new Date().toISOString();
-const newId = (prefix: 'ch' | 'op') => `${prefix}_${randomUUID().replaceAll('-', '')}`;
+const newId = (prefix: 'ch' | 'op' | 'pm') => `${prefix}_${randomUUID().replaceAll('-', '')}`;
 const hashRequest = (...parts: readonly unknown[]) => hash('sha256', JSON.stringify(parts), 'base64url');
 const silence = (reason: string): Reply => ({ kind: 'silence', reason });
 const answer = (record: OperationRecord, replayed: boolean): Reply => ({

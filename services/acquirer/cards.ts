@@ -14,6 +14,9 @@ export type AuthorizationRule =
 
 export type CaptureRule = 'answer' | 'silent_after_acting' | 'decline';
 
+/** A closed card takes no refund; the processor may refuse a void for reasons of its own. */
+export type ReturnRule = 'answer' | 'decline_refund' | 'decline_void';
+
 /** What is special about the webhook of a pending authorization; absent: it is sent once, as soon as there is news. */
 export type WebhookRule =
   /** Sent only after a further delay. */
@@ -27,6 +30,9 @@ export type Card = {
   authorization: AuthorizationRule;
   webhook?: WebhookRule;
   capture: CaptureRule;
+  returns?: ReturnRule;
+  /** The hold ends after the configured delay instead of the configured time of holds. */
+  shortHold?: true;
   decline_code: string | null;
 };
 
@@ -43,6 +49,9 @@ export const cards: ReadonlyMap<string, Card> = new Map<string, Card>([
   ['card_slow', { ...plain, authorization: 'late' }],
   ['card_error_once', { ...plain, authorization: 'fail_before_acting' }],
   ['card_capture_declined', { ...plain, capture: 'decline' }],
+  ['card_hold_expires', { ...plain, shortHold: true }],
+  ['card_refund_declined', { ...plain, returns: 'decline_refund' }],
+  ['card_void_declined', { ...plain, returns: 'decline_void' }],
   ['card_webhook', { ...plain, authorization: 'pending' }],
   ['card_webhook_late', { ...plain, authorization: 'pending', webhook: 'late' }],
   ['card_webhook_twice', { ...plain, authorization: 'pending', webhook: 'twice' }],

@@ -1,6 +1,6 @@
-import type { CaptureRule } from './cards.ts';
+import type { CaptureRule, ReturnRule } from './cards.ts';
 
-export type ChargeStatus = 'pending' | 'authorized' | 'declined' | 'captured' | 'voided' | 'refunded';
+export type ChargeStatus = 'pending' | 'authorized' | 'declined' | 'captured' | 'voided' | 'expired' | 'refunded';
 
 /** A charge as the wire and the log show it. `refunded` means that nothing captured is left. */
 export type Charge = {
@@ -13,6 +13,8 @@ export type Charge = {
   captured_minor: number;
   refunded_minor: number;
   created_at: string;
+  /** When the hold ends unless it is captured or voided; absent on charges of before there was such a time. */
+  expires_at?: string;
 };
 
 /** A refusal is a decision too: it is recorded and repeated under its key. */
@@ -34,6 +36,15 @@ const notOpen: Record<Exclude<ChargeStatus, 'authorized'>, Decision> = {
   captured: refuse('charge_already_captured', 'the charge is captured already'),
   refunded: refuse('charge_already_captured', 'the charge is captured already'),
   voided: refuse('charge_voided', 'the authorization was voided'),
+  expired: refuse('charge_expired', 'the authorization has expired'),
+};
+
+const voidDeclined: Decision = {
+  refusal: { http_status: 402, code: 'void_declined', message: 'the processor refuses to let go of the hold' },
+};
+
+const refundDeclined: Decision = {
+  refusal: { http_status: 402, code: 'refund_declined', message: 'the card is closed and takes no refund' },
 };
 
 /** Takes up to the authorized amount, once. */
@@ -47,17 +58,25 @@ export function capture(charge: Charge, amount_minor: number, rule: CaptureRule)
 }
 
 /** Lets go of an authorization that was not captured. */
-export function voidAuthorization(charge: Charge): Decision {
+export function voidAuthorization(charge: Charge, rule: ReturnRule = 'answer'): Decision {
   if (charge.status !== 'authorized') return notOpen[charge.status];
+  if (rule === 'decline_void') return voidDeclined;
   return { charge: { ...charge, status: 'voided' } };
 }
 
+/** Ends a hold that was neither captured nor voided. */
+export function expire(charge: Charge): Decision {
+  if (charge.status !== 'authorized') return notOpen[charge.status];
+  return { charge: { ...charge, status: 'expired' } };
+}
+
 /** Gives back part of what was captured; all refunds together never exceed it. */
-export function refund(charge: Charge, amount_minor: number): Decision {
+export function refund(charge: Charge, amount_minor: number, rule: ReturnRule = 'answer'): Decision {
   if (charge.captured_minor === 0) return refuse('charge_not_captured', 'nothing is captured that could be refunded');
   if (amount_minor > charge.captured_minor - charge.refunded_minor) {
     return refuse('refund_exceeds_capture', 'the refunds together would be more than was captured');
   }
+  if (rule === 'decline_refund') return refundDeclined;
   const refunded_minor = charge.refunded_minor + amount_minor;
   const status = refunded_minor === charge.captured_minor ? 'refunded' : 'captured';
   return { charge: { ...charge, status, refunded_minor } };

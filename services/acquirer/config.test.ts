@@ -7,6 +7,8 @@ t.test('defaults', async (t) => {
     port: 0,
     dataDirectory: '/var/data',
     slowMs: 1500,
+    holdMs: 604_800_000,
+    keyRetentionMs: 259_200_000,
     webhooks: undefined,
     stateFile: undefined,
     logLevel: 'info',

@@ -7,6 +7,10 @@ export type Config = {
   dataDirectory: string;
   /** How long card_slow and card_webhook take to be decided. */
   slowMs: number;
+  /** How long a hold lasts that is neither captured nor voided. */
+  holdMs: number;
+  /** How long a key is remembered. */
+  keyRetentionMs: number;
   /** Who is told of operations, or undefined to tell nobody. */
   webhooks: WebhookConfig | undefined;
   /** Where to tell others our address once we serve, or undefined to tell nobody. */
@@ -57,6 +61,16 @@ export function readConfig(environment: Environment = process.env): Config {
       least: 0,
       most: SLOW_LIMIT_MS,
       or: 1_500,
+    }),
+    holdMs: readNumber(environment, problems, 'ARMATURE_ACQUIRER_HOLD_MS', {
+      least: 50,
+      most: 999_999_999,
+      or: 7 * 24 * 3_600_000,
+    }),
+    keyRetentionMs: readNumber(environment, problems, 'ARMATURE_ACQUIRER_KEY_RETENTION_MS', {
+      least: 50,
+      most: 999_999_999,
+      or: 3 * 24 * 3_600_000,
     }),
     webhooks: readWebhooks(environment, problems),
     stateFile: environment.ARMATURE_STATE_FILE || undefined,

@@ -30,6 +30,9 @@ export const fieldUnknown = (field: string) =>
   new Problem(422, 'field_unknown', 'this request has no such field', field);
 export const paymentMethodUnknown = () =>
   new Problem(422, 'payment_method_unknown', 'is not one of the test cards', 'payment_method');
+export const paymentMethodNotOwned = () =>
+  new Problem(422, 'payment_method_not_owned', 'belongs to another customer', 'payment_method');
+export const cardUnknown = () => new Problem(422, 'field_invalid', 'is not one of the test cards', 'card');
 export const cardError = () => new Problem(500, 'processor_error', 'the processor failed before it acted; ask again');
 export const logUnavailable = () =>
   new Problem(503, 'log_unavailable', 'the durable log cannot be written; the outcome is unknown until a restart');

@@ -1,12 +1,19 @@
-import type { CaptureRule, WebhookRule } from './cards.ts';
+import type { CaptureRule, ReturnRule, WebhookRule } from './cards.ts';
 import type { Charge, ChargeStatus, Decision } from './charge.ts';
 
-export type OperationKind = 'authorization' | 'capture' | 'void' | 'refund' | 'settlement' | 'cancellation';
+export type OperationKind =
+  | 'authorization'
+  | 'capture'
+  | 'void'
+  | 'refund'
+  | 'settlement'
+  | 'expiration'
+  | 'cancellation';
 
 /** One thing that happened, as callers and the log see it. `charge` is the charge right after it. */
 export type Operation = {
   operation_id: string;
-  /** Null for a settlement, which no caller asked for. */
+  /** Null for a settlement and an expiration, which no caller asked for. */
   idempotency_key: string | null;
   kind: OperationKind;
   /** `refused` goes with `error`; `cancelled` belongs to a cancellation, which has no charge. */
@@ -19,6 +26,8 @@ export type Operation = {
   error: { code: string; message: string } | null;
   created_at: string;
   charge: Charge | null;
+  /** Of a settlement or an expiration: the key of the authorization that it decides or ends. */
+  authorization_key?: string;
 };
 
 /** What the operations log holds: the operation, and what is needed to answer the same request again. */
@@ -26,9 +35,13 @@ export type OperationRecord = {
   request_hash: string | null;
   http_status: number;
   capture_rule: CaptureRule;
+  return_rule?: ReturnRule | undefined;
   webhook_rule?: WebhookRule | undefined;
   operation: Operation;
 };
+
+/** A token that the acquirer has issued, the customer it belongs to, and the test card it stands for. */
+export type MethodRecord = { payment_method: string; customer_reference: string; card: string };
 
 /** A first attempt of a test card that is to fail once; kept apart, for it is not an operation. */
 export type AttemptRecord = { idempotency_key: string; request_hash: string };
@@ -46,7 +59,13 @@ export function decided(
   kind: OperationKind,
   before: Charge,
   decision: Decision,
-  facts: { operation_id: string; idempotency_key: string | null; amount_minor: number; created_at: string },
+  facts: {
+    operation_id: string;
+    idempotency_key: string | null;
+    amount_minor: number;
+    created_at: string;
+    authorization_key?: string | null;
+  },
 ): Operation {
   const charge = decision.charge ?? before;
   const refusal = decision.refusal;
@@ -63,6 +82,7 @@ export function decided(
     error: refusal ? { code: refusal.code, message: refusal.message } : null,
     created_at: facts.created_at,
     charge,
+    ...(facts.authorization_key ? { authorization_key: facts.authorization_key } : {}),
   };
 }
 

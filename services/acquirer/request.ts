@@ -59,6 +59,11 @@ const fieldRules = {
   currency_code: matches(/^[A-Z]{3}$/, 'must be three upper-case letters'),
   payment_method: matches(/^[a-z0-9_]{3,64}$/, 'must match ^[a-z0-9_]{3,64}$'),
   idempotency_key: matches(keyPattern, 'must be 1 to 200 printable ASCII characters'),
+  customer_reference: {
+    holds: (value) => typeof value === 'string' && value.length >= 1 && value.length <= 200,
+    rule: 'must be text of 1 to 200 characters',
+  },
+  card: matches(/^[a-z0-9_]{3,64}$/, 'must be one of the test cards'),
 } satisfies Record<string, FieldRule>;
 
 type FieldName = keyof typeof fieldRules;
@@ -85,4 +90,14 @@ export function readNumber(query: URLSearchParams, name: string, bounds: { least
     throw errors.fieldInvalid(name, `must be a whole number from ${bounds.least} to ${bounds.most}`);
   }
   return value;
+}
+
+const operationIdsPattern = /^op_[0-9a-f]{32}(,op_[0-9a-f]{32}){0,99}$/;
+
+/** The operation ids of a lookup: 1 to 100, separated by commas. */
+export function readOperationIds(text: string): string[] {
+  if (!operationIdsPattern.test(text)) {
+    throw errors.fieldInvalid('operation_ids', 'must be 1 to 100 operation ids, separated by commas');
+  }
+  return text.split(',');
 }

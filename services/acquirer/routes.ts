@@ -3,7 +3,7 @@ import type { Acquirer, AuthorizationRequest, ChargeRequest, Reply } from './acq
 import * as acquirers from './acquirer.ts';
 import { logUnavailable, methodNotAllowed, routeUnknown } from './errors.ts';
 import { PAGE_LIMIT } from './log.ts';
-import { checkFields, readKey, readNumber } from './request.ts';
+import { checkFields, readKey, readNumber, readOperationIds } from './request.ts';
 
 /** A request whose body has been read. */
 export type Incoming = {
@@ -29,7 +29,8 @@ const routes: readonly Route[] = [
     path: /^\/v1\/charges$/,
     handle(acquirer, { headers, body }) {
       const key = readKey(headers['idempotency-key']);
-      checkFields(body, ['order_reference', 'amount_minor', 'currency_code', 'payment_method']);
+      const required = ['order_reference', 'amount_minor', 'currency_code', 'payment_method'] as const;
+      checkFields(body, [...required], ['customer_reference']);
       return acquirers.authorize(acquirer, key, body as AuthorizationRequest);
     },
   },
@@ -42,6 +43,29 @@ const routes: readonly Route[] = [
     handle(acquirer, { body }) {
       checkFields(body, ['idempotency_key']);
       return acquirers.cancel(acquirer, String(body.idempotency_key));
+    },
+  },
+  {
+    method: 'POST',
+    path: /^\/v1\/charges\/([a-z0-9_]{1,64})\/expire$/,
+    handle(acquirer, { body }, charge_id) {
+      checkFields(body, []);
+      return acquirers.expireNow(acquirer, charge_id);
+    },
+  },
+  {
+    method: 'POST',
+    path: /^\/v1\/payment_methods$/,
+    handle(acquirer, { body }) {
+      checkFields(body, ['customer_reference', 'card']);
+      return acquirers.issueMethod(acquirer, String(body.customer_reference), String(body.card));
+    },
+  },
+  {
+    method: 'GET',
+    path: /^\/v1\/charges\/([a-z0-9_]{1,64})\/operations$/,
+    async handle(acquirer, { query }, charge_id) {
+      return ok(await acquirers.listOfCharge(acquirer, charge_id, readPage(query)));
     },
   },
   {
@@ -58,8 +82,9 @@ const routes: readonly Route[] = [
         checkFields({ idempotency_key: key }, ['idempotency_key']);
         return ok(await acquirers.findOperation(acquirer, key));
       }
-      const after = readNumber(query, 'after', { least: 0, most: Number.MAX_SAFE_INTEGER, or: 0 });
-      const limit = readNumber(query, 'limit', { least: 1, most: PAGE_LIMIT, or: DEFAULT_PAGE });
+      const ids = query.get('operation_ids');
+      if (ids !== null) return ok(await acquirers.listByIds(acquirer, readOperationIds(ids)));
+      const { after, limit } = readPage(query);
       return ok(await acquirers.listOperations(acquirer, after, limit));
     },
   },
@@ -73,6 +98,13 @@ const routes: readonly Route[] = [
     },
   },
 ];
+
+function readPage(query: URLSearchParams): { after: number; limit: number } {
+  return {
+    after: readNumber(query, 'after', { least: 0, most: Number.MAX_SAFE_INTEGER, or: 0 }),
+    limit: readNumber(query, 'limit', { least: 1, most: PAGE_LIMIT, or: DEFAULT_PAGE }),
+  };
+}
 
 function operationRoute(kind: acquirers.ChargeOperationKind, path: RegExp): Route {
   return {

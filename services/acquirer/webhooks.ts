@@ -160,14 +160,15 @@ function isEvent({ operation }: OperationRecord): boolean {
   return operation.kind !== 'cancellation' && operation.status !== 'pending';
 }
 
-/** A settlement is news. Anything else was answered, so its event is for those who did not hear the answer. */
+/** A settlement and an expiration are news. Anything else was answered, so its event is for those who did not hear the answer. */
 function dueAt({ operation, webhook_rule }: OperationRecord, { lateMs, noticeMs }: WebhookConfig): number {
   const decided_ms = Date.parse(operation.created_at);
+  if (operation.kind === 'expiration') return decided_ms;
   if (operation.kind !== 'settlement') return decided_ms + noticeMs;
   return webhook_rule === 'late' ? decided_ms + lateMs : decided_ms;
 }
 
-/** A settlement has no key of its own: it is about the authorization that was pending. */
+/** A settlement or expiration has no key of its own: it is about the authorization that was pending or held. */
 function eventOf(position: number, { operation }: OperationRecord, book: Book): object {
   const key = operation.idempotency_key ?? book.charge(operation.charge_id ?? '')?.authorization_key ?? null;
   return {
