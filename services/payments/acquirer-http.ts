@@ -14,6 +14,8 @@ export interface HttpQuestion {
   body?: object;
   timeoutMs: number;
   signal: AbortSignal;
+  /** Larger than a response about one operation may be; for pages. */
+  bytesMax?: number;
 }
 
 /** Sends one request. Rejects when no whole answer came in time: then nobody knows whether it acted. */
@@ -55,7 +57,7 @@ export function httpClient(baseUrl: string, connectionsMax: number): HttpClient 
       };
       request.once('error', fail);
       request.once('response', (response) => {
-        readAnswer(response, request).then((answer) => {
+        readAnswer(response, request, question.bytesMax ?? answerBytesMax).then((answer) => {
           clearTimeout(timer);
           resolve(answer);
         }, fail);
@@ -88,13 +90,13 @@ function staleConnection(request: ClientRequest, error: Error): boolean {
   return request.reusedSocket && 'code' in error && error.code === 'ECONNRESET';
 }
 
-async function readAnswer(response: IncomingMessage, request: ClientRequest): Promise<HttpAnswer> {
+async function readAnswer(response: IncomingMessage, request: ClientRequest, bytesMax: number): Promise<HttpAnswer> {
   const chunks: Buffer[] = [];
   let bytes = 0;
   for await (const chunk of response as AsyncIterable<Buffer>) {
     bytes += chunk.length;
-    if (bytes > answerBytesMax) {
-      const error = new Error(`an answer of more than ${answerBytesMax} bytes`);
+    if (bytes > bytesMax) {
+      const error = new Error(`an answer of more than ${bytesMax} bytes`);
       request.destroy(error);
       throw error;
     }

@@ -1,13 +1,16 @@
 /** A line of the acquirer's log, as much of it as a comparison needs. */
 export interface LoggedOperation {
   externalId: string;
-  /** Empty for a settlement, which no key asked for. */
+  /** Of a settlement or expiration, which no key asked for, the key of the authorization. Empty where there is none. */
   key: string;
+  chargeId: string;
   kind: string;
   status: string;
   amountMinor: number | null;
   currencyCode: string;
   createTime: Date;
+  /** As it came. */
+  body: unknown;
 }
 
 export interface LoggedPage {
@@ -16,13 +19,21 @@ export interface LoggedPage {
   hasMore: boolean;
 }
 
+/** The operations of a lookup, which has no further pages. Null where it is none. */
+export function readOperations(body: unknown): LoggedOperation[] | null {
+  if (typeof body !== 'object' || body === null) return null;
+  const { operations } = body as Record<string, unknown>;
+  if (!Array.isArray(operations)) return null;
+  const read = operations.map(readOperation);
+  return read.every((one) => one !== null) ? read : null;
+}
+
 /** Null where it is no page: nothing may be concluded from half of one. */
 export function readPage(body: unknown): LoggedPage | null {
   if (typeof body !== 'object' || body === null) return null;
   const { operations, next_after: nextAfter, has_more: hasMore } = body as Record<string, unknown>;
-  if (!Array.isArray(operations) || !Number.isSafeInteger(nextAfter) || typeof hasMore !== 'boolean') return null;
-  const read = operations.map(readOperation);
-  if (!read.every((one) => one !== null)) return null;
+  const read = readOperations({ operations });
+  if (!read || !Number.isSafeInteger(nextAfter) || typeof hasMore !== 'boolean') return null;
   return { operations: read, nextAfter: Number(nextAfter), hasMore };
 }
 
@@ -34,11 +45,13 @@ function readOperation(value: unknown): LoggedOperation | null {
   if (text('operation_id') === '' || text('kind') === '' || Number.isNaN(createTime.getTime())) return null;
   return {
     externalId: text('operation_id'),
-    key: text('idempotency_key'),
+    key: text('idempotency_key') || text('authorization_key'),
+    chargeId: text('charge_id'),
     kind: text('kind'),
     status: text('status'),
     amountMinor: typeof fields.amount_minor === 'number' ? fields.amount_minor : null,
     currencyCode: text('currency_code'),
     createTime,
+    body: value,
   };
 }

@@ -2,11 +2,11 @@ import type { Call } from '@armature/runtime';
 import { raceGate } from '@armature/runtime/race-gate.ts';
 import { Counter, Histogram, latencyBuckets, type Registry } from '@armature/runtime/telemetry/metrics.ts';
 import { type HttpAnswer, type HttpQuestion, httpClient } from './acquirer-http.ts';
-import { type LoggedPage, readPage } from './acquirer-page.ts';
+import { type LoggedOperation, type LoggedPage, readOperations, readPage } from './acquirer-page.ts';
 import { type Answer, readAnswer } from './answer.ts';
 import { acquirerUnavailable } from './errors.ts';
 import { nudges } from './nudges.ts';
-import type { OperationKind, Outcome } from './payment.ts';
+import type { HoldEnd, OperationKind, Outcome } from './payment.ts';
 
 export interface AcquirerOptions {
   url: string;
@@ -17,10 +17,14 @@ export interface AcquirerOptions {
 
 export interface AuthorizationRequest {
   orderId: string;
+  customerId: string;
   amountMinor: bigint;
   currencyCode: string;
   paymentMethod: string;
 }
+
+/** What is done to a charge. */
+export type ChargeOperation = 'capture' | 'void' | 'refund';
 
 /** What a capture, void or refund is asked with. A void has no amount. */
 export interface ChargeRequest {
@@ -34,11 +38,20 @@ export interface ChargeRequest {
  */
 export interface Acquirer {
   authorize(call: Call, key: string, request: AuthorizationRequest): Promise<Outcome>;
-  operate(call: Call, kind: 'capture' | 'void' | 'refund', key: string, request: ChargeRequest): Promise<Outcome>;
-  /** Keeps an authorization that has not acted from ever acting; answers what it did if it has. */
-  cancelAuthorization(call: Call, key: string): Promise<Outcome>;
+  operate(call: Call, kind: ChargeOperation, key: string, request: ChargeRequest): Promise<Outcome>;
+  /** Keeps a key that has not acted from ever acting; says what it did if it has. */
+  cancel(call: Call, kind: OperationKind, key: string): Promise<Outcome>;
   /** What became of a key; null when nothing is recorded under it. */
   find(call: Call, kind: OperationKind, key: string): Promise<Outcome | null>;
+  /**
+   * What became of a key, by the operations of its charge, which the acquirer keeps for longer than keys. Null where
+   * none of them has the key.
+   */
+  findOnCharge(call: Call, kind: ChargeOperation, key: string, chargeId: string): Promise<Outcome | null>;
+  /** How the hold of a charge has ended other than by a capture; null where it has not. The key is that of the void, if it was one. */
+  holdEnd(call: Call, chargeId: string): Promise<{ end: HoldEnd; key: string } | null>;
+  /** Those of up to 100 operations that the acquirer's log has. */
+  lookUp(call: Call, externalIds: readonly string[]): Promise<LoggedOperation[]>;
   /** Operations of the acquirer's log after a position, as they were written. */
   page(call: Call, after: number, limit: number): Promise<LoggedPage>;
   /** There is news of a key: whoever waits for its outcome asks at once. */
@@ -110,6 +123,26 @@ export function acquirer(options: AcquirerOptions): Acquirer {
     return certain(await decided(call, kind, key, answer));
   };
 
+  /** Reads from the log. Half a response is none. */
+  const read = async <T>(call: Call, path: string, parse: (body: unknown) => T | null): Promise<T> => {
+    const { timeoutMs } = options;
+    const answer = await sendOrUnknown(call, { method: 'GET', path, timeoutMs, bytesMax: pageBytesMax });
+    if (!('status' in answer)) throw acquirerUnavailable('cause' in answer ? answer.cause : answer);
+    const parsed = answer.status === 200 ? parse(answer.body) : null;
+    if (!parsed) throw acquirerUnavailable(new Error(`GET ${path} was answered ${answer.status}`));
+    return parsed;
+  };
+
+  async function* operationsOf(call: Call, chargeId: string): AsyncGenerator<LoggedOperation> {
+    for (let after = 0; ; ) {
+      const path = `/v1/charges/${encodeURIComponent(chargeId)}/operations?after=${after}&limit=${pageLimit}`;
+      const page = await read(call, path, readPage);
+      yield* page.operations;
+      if (!page.hasMore) return;
+      after = page.nextAfter;
+    }
+  }
+
   return {
     authorize: (call, key, request) =>
       mutate(call, 'authorize', key, {
@@ -118,6 +151,7 @@ export function acquirer(options: AcquirerOptions): Acquirer {
         timeoutMs: options.timeoutMs,
         body: {
           order_reference: request.orderId,
+          customer_reference: request.customerId,
           amount_minor: Number(request.amountMinor),
           currency_code: request.currencyCode,
           payment_method: request.paymentMethod,
@@ -130,32 +164,48 @@ export function acquirer(options: AcquirerOptions): Acquirer {
         timeoutMs: options.timeoutMs,
         body: kind === 'void' ? {} : { amount_minor: Number(amountMinor) },
       }),
-    async cancelAuthorization(call, key) {
+    async cancel(call, kind, key) {
       const body = { idempotency_key: key };
       const question = { method: 'POST', path: '/v1/cancellations', timeoutMs: options.timeoutMs, body } as const;
-      const answer = await ask(call, 'authorize', 'cancel', question);
-      return certain(await decided(call, 'authorize', key, answer));
+      const answer = await ask(call, kind, 'cancel', question);
+      return certain(await decided(call, kind, key, answer));
     },
     async find(call, kind, key) {
       const answer = await decided(call, kind, key, await status(call, kind, key));
       return answer.kind === 'unrecorded' ? null : certain(answer);
     },
-    async page(call, after, limit) {
-      const question = {
-        method: 'GET',
-        path: `/v1/operations?after=${after}&limit=${limit}`,
-        timeoutMs: options.timeoutMs,
-      } as const;
-      const answer = await sendOrUnknown(call, question);
-      if (!('status' in answer)) throw acquirerUnavailable('cause' in answer ? answer.cause : answer);
-      const page = answer.status === 200 ? readPage(answer.body) : null;
-      if (!page) throw acquirerUnavailable(new Error(`a page of the log was answered ${answer.status}`));
-      return page;
+    async findOnCharge(call, kind, key, chargeId) {
+      for await (const operation of operationsOf(call, chargeId)) {
+        if (operation.key !== key) continue;
+        return certain(readAnswer(kind, { status: 200, body: operation.body }));
+      }
+      return null;
     },
+    async holdEnd(call, chargeId) {
+      for await (const { kind, status, key, externalId } of operationsOf(call, chargeId)) {
+        const how = holdEnds[`${kind} ${status}`];
+        if (how) return { end: { how, externalId }, key: kind === 'void' ? key : '' };
+      }
+      return null;
+    },
+    async lookUp(call, externalIds) {
+      const path = `/v1/operations?operation_ids=${externalIds.map(encodeURIComponent).join(',')}`;
+      return read(call, path, readOperations);
+    },
+    page: (call, after, limit) => read(call, `/v1/operations?after=${after}&limit=${limit}`, readPage),
     nudge: news.nudge,
     close: http.close,
   };
 }
+
+/** What ends a hold without a capture. */
+const holdEnds: Readonly<Record<string, 'expired' | 'voided_externally'>> = {
+  'expiration expired': 'expired',
+  'void voided': 'voided_externally',
+};
+/** An operation takes about 1 KiB. */
+const pageLimit = 500;
+const pageBytesMax = 4 * 1024 * 1024;
 
 type Question = Omit<HttpQuestion, 'signal'>;
 

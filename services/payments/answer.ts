@@ -16,13 +16,29 @@ const names: Record<OperationKind, { kind: string; status: string }> = {
   refund: { kind: 'refund', status: 'refunded' },
 };
 
-/** Refusals of the request itself, which are not recorded: it did nothing and never will. */
-const certainRefusals = new Set([
-  '422 payment_method_unknown',
-  '422 field_invalid',
-  '422 field_unknown',
-  '404 charge_unknown',
-]);
+/** Of a charge that is not, or no longer, an open authorization. */
+const notOpen = ['409 charge_pending', '409 charge_declined', '409 charge_already_captured', '404 charge_unknown'];
+const invalid = ['422 field_invalid', '422 field_unknown'];
+/** What a capture or void is refused with when the hold has ended. */
+export const holdEndedCodes: ReadonlySet<string> = new Set(['charge_voided', 'charge_expired']);
+const ended = [...holdEndedCodes].map((code) => `409 ${code}`);
+
+/**
+ * The refusals that are final: the request did nothing and never will. Anything else that is no success, also a 402 or
+ * 409 with a code that is not listed, is an unknown outcome: its key is asked about before anything is concluded.
+ */
+const finalRefusals: Record<OperationKind, ReadonlySet<string>> = {
+  authorize: new Set(['422 payment_method_unknown', '422 payment_method_not_owned', ...invalid]),
+  capture: new Set(['402 capture_declined', '409 capture_exceeds_authorization', ...ended, ...notOpen, ...invalid]),
+  void: new Set(['402 void_declined', ...ended, ...notOpen, ...invalid]),
+  refund: new Set([
+    '402 refund_declined',
+    '409 charge_not_captured',
+    '409 refund_exceeds_capture',
+    '404 charge_unknown',
+    ...invalid,
+  ]),
+};
 
 /** Reads an answer about an operation of this kind, to the request itself or to a question about its key. */
 export function readAnswer(kind: OperationKind, { status, body }: HttpAnswer): Answer {
@@ -30,8 +46,7 @@ export function readAnswer(kind: OperationKind, { status, body }: HttpAnswer): A
   if (status >= 200 && status < 300) return readOperation(kind, fields);
   const code = textOf(fieldsOf(fields.error).code);
   if (status === 409 && code === 'operation_cancelled') return { kind: 'cancelled' };
-  if ((status === 402 || status === 409) && code !== '') return { kind: 'refused', code };
-  if (certainRefusals.has(`${status} ${code}`)) return { kind: 'refused', code };
+  if (finalRefusals[kind].has(`${status} ${code}`)) return { kind: 'refused', code };
   if (status === 404 && code === 'operation_unknown') return { kind: 'unrecorded' };
   return { kind: 'unknown', cause: new Error(`the acquirer answered ${status} ${code}`) };
 }
@@ -49,6 +64,7 @@ function readOperation(kind: OperationKind, fields: Readonly<Record<string, unkn
   if (status === expected.status) return { kind: 'acted', externalId, chargeId };
   if (status === 'pending') return { kind: 'pending' };
   if (status === 'declined') return { kind: 'declined', externalId, chargeId, code: textOf(fields.decline_code) };
+  // Recorded as refused, whatever the code: the key has had its one outcome.
   if (status === 'refused') return { kind: 'refused', code: textOf(fieldsOf(fields.error).code) };
   return { kind: 'unknown', cause: new Error(`the acquirer answered with the status ${status || 'nothing'}`) };
 }

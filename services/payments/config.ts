@@ -47,6 +47,11 @@ export const config = {
     'after how long without a caller an authorization that never reached the acquirer is cancelled, milliseconds',
     { min: 100, max: 24 * 60 * 60_000, fallback: 120_000 },
   ),
+  sendAgainMs: integer(
+    'ARMATURE_ACQUIRER_SEND_AGAIN_MS',
+    'for how long an operation may be sent to the acquirer, milliseconds; must stay below the time for which the acquirer remembers keys',
+    { min: 50, max: 90 * 24 * 60 * 60_000, fallback: 48 * 60 * 60_000 },
+  ),
   pendingSweepMs: integer('ARMATURE_PENDING_SWEEP_MS', 'how often operations without an outcome are looked for', {
     min: 10,
     max: 60_000,

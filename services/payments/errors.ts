@@ -1,9 +1,10 @@
 import { PaymentErrorReason } from '@armature/proto/payments/v1/contract.ts';
 import { RpcError, rpcError } from '@armature/runtime';
 import { contention } from '@armature/runtime/rpc/errors.ts';
-import type { Because, Payment } from './payment.ts';
+import type { Because, Operation, Payment, State } from './payment.ts';
 
 const retryDelayMs = 500;
+const operatorRetryDelayMs = 60_000;
 
 export const paymentNotFound = (paymentId: string) =>
   rpcError('NOT_FOUND', PaymentErrorReason.PAYMENT_NOT_FOUND, 'no such payment', { payment_id: paymentId });
@@ -24,8 +25,22 @@ export const paymentState = ({ paymentId, state }: Payment, acquirerCode = '') =
     'FAILED_PRECONDITION',
     PaymentErrorReason.PAYMENT_STATE,
     acquirerCode ? 'the acquirer refused' : 'the state of the payment does not allow this',
-    { payment_id: paymentId, state, ...(acquirerCode ? { acquirer_code: acquirerCode } : {}) },
+    { payment_id: paymentId, state, ...codeOf(acquirerCode || (endedCodes[state] ?? '')) },
   );
+
+const codeOf = (acquirerCode: string): Record<string, string> => (acquirerCode ? { acquirer_code: acquirerCode } : {});
+/** What the acquirer says about a hold that has ended; callers see the same, whoever noticed it first. */
+const endedCodes: Partial<Record<State, string>> = {
+  HOLD_EXPIRED: 'charge_expired',
+  VOIDED_EXTERNALLY: 'charge_voided',
+};
+
+/** The acquirer refused, or the operation is too old to be sent again. A retry gets what the operator decides. */
+export const operationNeedsOperator = ({ operationId, paymentId, failureCode }: Operation) =>
+  new RpcError('ABORTED', PaymentErrorReason.OPERATION_NEEDS_OPERATOR, 'an operator decides about this operation', {
+    metadata: { operation_id: operationId, payment_id: paymentId, ...codeOf(failureCode) },
+    details: { retryDelayMs: operatorRetryDelayMs },
+  });
 
 export const refundExceedsCapture = ({ paymentId, capturedMinor, refundedMinor, refundingMinor }: Payment) =>
   rpcError(

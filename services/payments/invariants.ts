@@ -22,14 +22,14 @@ export const invariants: Readonly<Record<string, string>> = {
     select account, currency_code, sum(posted_minor) as posted, sum(pending_minor) as pending
     from account_balance group by account, currency_code
     having (account in ('acquirer_holds', 'acquirer_receivable', 'refunds') and (posted < 0 or pending < 0))
-      or (account in ('customer_authorizations', 'sales') and (posted > 0 or pending > 0))`,
+      or (account in ('customer_authorizations', 'sales', 'external_refunds') and (posted > 0 or pending > 0))`,
   'I5 postings belong to entries, and the entries of a payment are numbered without gaps': `
     select e.payment_id from ledger_entry e group by e.payment_id having max(e.sequence) <> count(*)
     union all
     select p.position from ledger_posting p left join ledger_entry e on e.position = p.position
     where e.position is null`,
-  'I6 a hold is made, captured or voided at most once': `
-    select payment_id, sum(kind = 'authorize') as made, sum(kind = 'capture') as captured, sum(kind = 'void') as voided
+  'I6 a hold is made, captured, voided or expired at most once': `
+    select payment_id, sum(kind = 'authorize') as made, sum(kind = 'capture') as captured, sum(kind in ('void', 'expire', 'release')) as voided
     from ledger_entry group by payment_id
     having made > 1 or captured + voided > made`,
   'I7 refunds stay within the capture, and a payment agrees with its postings': `

@@ -1,6 +1,6 @@
 import { type Sql, type Tx, utcDate } from '@armature/runtime';
 import { type Account, type ChainedEntry, type Posting, shardOf } from './ledger.ts';
-import type { OperationKind } from './payment.ts';
+import type { EntryKind } from './payment.ts';
 
 /** Writes an entry with its postings, and brings the balances up to date. */
 export async function writeEntry(tx: Tx, entry: ChainedEntry & { hash: Buffer }): Promise<void> {
@@ -75,7 +75,7 @@ interface EntryRow {
   entry_id: string;
   position: string | number;
   payment_id: string;
-  kind: OperationKind;
+  kind: EntryKind;
   external_id: string;
   created_at: string;
   sequence: string | number;

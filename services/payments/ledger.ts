@@ -7,6 +7,7 @@
  *   acquirer_receivable      settled   captured and not refunded: the acquirer owes us   never below zero
  *   sales                    settled   everything ever captured                          never above zero
  *   refunds                  settled   everything ever given back                        never below zero
+ *   external_refunds         settled   given back by another way than the acquirer       never above zero
  *
  * Entries and postings are only ever added. Balances are kept beside them, in the transaction of the entry,
  * so that reading one costs the same however long the ledger is. One row per account would be locked by
@@ -18,12 +19,13 @@
  */
 import { createHash } from 'node:crypto';
 import { newId } from '@armature/runtime';
-import type { Operation, OperationKind, Payment } from './payment.ts';
+import type { EntryKind, Movement, Payment } from './payment.ts';
 
 export const accounts = [
   'acquirer_holds',
   'acquirer_receivable',
   'customer_authorizations',
+  'external_refunds',
   'refunds',
   'sales',
 ] as const;
@@ -48,16 +50,21 @@ const hold: Move = { debit: 'acquirer_holds', credit: 'customer_authorizations',
 const release: Move = { debit: 'customer_authorizations', credit: 'acquirer_holds', pending: true };
 const sale: Move = { debit: 'acquirer_receivable', credit: 'sales', pending: false };
 const refund: Move = { debit: 'refunds', credit: 'acquirer_receivable', pending: false };
+/** The acquirer still owes us what it captured: we gave the customer other money. */
+const refundOutside: Move = { debit: 'refunds', credit: 'external_refunds', pending: false };
 
-const moves: Record<OperationKind, readonly Move[]> = {
+const moves: Record<EntryKind, readonly Move[]> = {
   authorize: [hold],
   capture: [release, sale],
   void: [release],
   refund: [refund],
+  expire: [release],
+  release: [release],
+  refund_outside: [refundOutside],
 };
 
 /** The postings of an operation that moved this amount, in the order of their accounts. */
-export function postingsOf(kind: OperationKind, currencyCode: string, amountMinor: bigint): Posting[] {
+export function postingsOf(kind: EntryKind, currencyCode: string, amountMinor: bigint): Posting[] {
   const postings = moves[kind].flatMap(({ debit, credit, pending }) => [
     { account: debit, currencyCode, amountMinor, pending },
     { account: credit, currencyCode, amountMinor: -amountMinor, pending },
@@ -88,7 +95,7 @@ export interface ChainedEntry {
   readonly paymentId: string;
   /** The entry's place in its payment's chain, from 1 without gaps. */
   readonly sequence: bigint;
-  readonly kind: OperationKind;
+  readonly kind: EntryKind;
   readonly externalId: string;
   readonly postings: readonly Posting[];
 }
@@ -102,12 +109,11 @@ export interface ChainHead {
   readonly hash: Buffer;
 }
 
-/** The next entry of a payment's chain, for an operation that moved money. */
+/** The next entry of a payment's chain. */
 export function chainEntry(
   head: ChainHead,
-  kind: OperationKind,
   { paymentId, currencyCode }: Payment,
-  { amountMinor, externalId }: Operation,
+  { kind, amountMinor, externalId }: Movement,
 ): ChainedEntry & { hash: Buffer } {
   const postings = postingsOf(kind, currencyCode, amountMinor);
   const entry = { entryId: newId(), paymentId, sequence: head.entries + 1n, kind, externalId, postings };

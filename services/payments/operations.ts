@@ -9,7 +9,16 @@ import { type Call, type Database, isDuplicateKey, type RpcError, type Tx } from
 import { crashPoint } from '@armature/runtime/crash-point.ts';
 import { derivedId } from '@armature/runtime/id.ts';
 import type { Acquirer } from './acquirer.ts';
-import { paymentExists, paymentNotFound, paymentState, paymentVoided, refusal } from './errors.ts';
+import { holdEndedCodes } from './answer.ts';
+import {
+  acquirerUnavailable,
+  operationNeedsOperator,
+  paymentExists,
+  paymentNotFound,
+  paymentState,
+  paymentVoided,
+  refusal,
+} from './errors.ts';
 import {
   movedBy,
   type Operation,
@@ -21,12 +30,14 @@ import {
   type RefundAmount,
 } from './payment.ts';
 import { toMessage } from './payment-message.ts';
-import type { Asked, NewPayment, PaymentStore } from './store.ts';
+import { type Asked, keyTooOld, type NewPayment, type PaymentStore } from './store.ts';
 
 export interface OperationParts {
   db: Database;
   store: PaymentStore;
   acquirer: Acquirer;
+  /** For how long after its key came into use an operation may be sent. The acquirer remembers keys for longer. */
+  sendAgainMs: number;
 }
 
 /** A payment together with one of its operations. */
@@ -50,9 +61,7 @@ export function operations(parts: OperationParts) {
   return {
     async authorize(call: Call, wish: Authorization): Promise<PaymentMessage> {
       const operation = await intendAuthorization(parts, call, wish);
-      const { orderId, currencyCode, amountMinor, paymentMethod } = wish;
-      const request = { orderId, currencyCode, amountMinor, paymentMethod };
-      return finish(parts, call, operation, () => parts.acquirer.authorize(call, operation.operationId, request));
+      return finish(parts, call, operation, () => performAuthorization(parts, call, operation, wish));
     },
 
     async capture(call: Call, paymentId: string): Promise<PaymentMessage> {
@@ -170,6 +179,7 @@ async function finish(
 ): Promise<PaymentMessage> {
   let outcome: Outcome | null = null;
   if (operation.state === 'PENDING') {
+    if (operation.needsOperator) throw operationNeedsOperator(operation);
     crashPoint('payments.before-acquirer');
     outcome = await ask();
     crashPoint('payments.after-acquirer');
@@ -190,26 +200,81 @@ async function finish(
   return reply;
 }
 
-/** An outcome that leaves the caller with an error. A declined card is an answer. */
+/** An outcome that leaves the caller with an error. A declined card is a response. */
 function isRefusal({ kind }: Operation, outcome: Outcome): boolean {
+  if (outcome.kind === 'ended') return kind === 'capture';
   return outcome.kind === 'cancelled' || (outcome.kind === 'refused' && kind !== 'authorize');
 }
 
 function rejection({ payment, operation }: Work): RpcError | null {
+  if (operation.state === 'PENDING') return operationNeedsOperator(operation);
   if (operation.state === 'CANCELLED') return paymentVoided(payment.paymentId);
   if (operation.state === 'REFUSED') return paymentState(payment, operation.failureCode);
   return null;
 }
 
+/** One that is too old to be sent is looked up, and cancelled where the acquirer has no record of it. */
+async function performAuthorization(
+  { acquirer, sendAgainMs }: OperationParts,
+  call: Call,
+  { key, keyAgeMs }: Operation,
+  wish: Authorization,
+): Promise<Outcome> {
+  if (keyAgeMs < sendAgainMs) return acquirer.authorize(call, key, wish);
+  return (await acquirer.find(call, 'authorize', key)) ?? acquirer.cancel(call, 'authorize', key);
+}
+
 /** Asks the acquirer for a capture, void or refund. Asking again under the same key gets the same outcome. */
 export async function perform(parts: OperationParts, call: Call, { payment, operation }: Work): Promise<Outcome> {
-  const { kind, operationId, amountMinor } = operation;
+  const { kind } = operation;
   if (kind === 'authorize') throw new Error('only the caller of an authorization can ask for it: it has the card');
-  const { acquirer } = parts;
   const held = kind === 'void' ? await cancelIfPending(parts, call, payment) : payment;
-  // Nothing is held, because it was declined, or cancelled before it acted.
+  // Nothing is held, because it was declined, or cancelled before it acted, or the hold has ended.
   if (kind === 'void' && held.state !== 'AUTHORIZED') return { kind: 'unneeded' };
-  return acquirer.operate(call, kind, operationId, { chargeId: held.chargeId, amountMinor });
+  const outcome = await sendOrFind(parts, call, operation, held.chargeId);
+  return explainRefusal(parts.acquirer, call, operation, held.chargeId, outcome);
+}
+
+/**
+ * Sends an operation while its key is surely remembered: sent again after that it could act twice. From then on, and
+ * while it waits for an operator, it is only looked up; one that the acquirer has no record of needs an operator.
+ */
+async function sendOrFind(
+  { db, store, acquirer, sendAgainMs }: OperationParts,
+  call: Call,
+  operation: Operation,
+  chargeId: string,
+): Promise<Outcome> {
+  const { kind, key, keyAgeMs, amountMinor } = operation;
+  if (kind === 'authorize') throw new Error('an authorization has no charge yet');
+  if (keyAgeMs < sendAgainMs && !operation.needsOperator) {
+    return acquirer.operate(call, kind, key, { chargeId, amountMinor });
+  }
+  const found = await acquirer.findOnCharge(call, kind, key, chargeId);
+  if (found) return found;
+  await db.transaction(call, (tx) => store.markTooOld(tx, operation));
+  throw operationNeedsOperator({ ...operation, failureCode: operation.failureCode || keyTooOld });
+}
+
+/**
+ * The outcome of a capture or void that was refused because the hold has ended says how, by the acquirer's log. Every
+ * other outcome stays as it is.
+ */
+export async function explainRefusal(
+  acquirer: Acquirer,
+  call: Call,
+  { kind, operationId, key }: Operation,
+  chargeId: string,
+  outcome: Outcome,
+): Promise<Outcome> {
+  if (outcome.kind !== 'refused' || !holdEndedCodes.has(outcome.code)) return outcome;
+  if (kind !== 'capture' && kind !== 'void') return outcome;
+  const { code } = outcome;
+  const ended = await acquirer.holdEnd(call, chargeId);
+  if (!ended) throw acquirerUnavailable(new Error(`${code}, and no operation of ${chargeId} says how`));
+  // An earlier key of this void has acted after all.
+  const own = kind === 'void' && (ended.key === operationId || ended.key === key);
+  return own ? { kind: 'acted', externalId: ended.end.externalId, chargeId } : { kind: 'ended', end: ended.end, code };
 }
 
 /**
@@ -229,7 +294,7 @@ export async function settleCancelled(
   paymentId: string,
   operationId: string,
 ): Promise<Payment> {
-  const outcome = await acquirer.cancelAuthorization(call, operationId);
+  const outcome = await acquirer.cancel(call, 'authorize', operationId);
   const { payment } = await db.transaction(call, (tx) => store.settle(tx, { operationId, paymentId }, outcome));
   return payment;
 }

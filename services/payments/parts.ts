@@ -22,7 +22,7 @@ export async function payments(all: Parts<Config<typeof config>>): Promise<Built
     connectionsMax: settings.acquirerConnectionsMax,
     registry,
   });
-  const parts = { db, store, acquirer };
+  const parts = { db, store, acquirer, sendAgainMs: settings.sendAgainMs };
   paymentGauges(db, store, registry);
   const events = webhookStore(db, store);
   const { webhookAddress, webhookSecrets: secrets, webhooksInFlightMax: inFlightMax } = settings;

@@ -1,5 +1,6 @@
 import t from 'tap';
 import {
+  endHold,
   movedBy,
   type Operation,
   type OperationKind,
@@ -49,6 +50,9 @@ const operation = (kind: OperationKind, amountMinor = 100n): Operation => ({
   rest: false,
   externalId: '',
   failureCode: '',
+  key: `op-${kind}`,
+  keyAgeMs: 0,
+  needsOperator: false,
 });
 const states = [
   'PENDING',
@@ -151,6 +155,12 @@ t.test('what an operation moved', async (t) => {
 const acted: Outcome = { kind: 'acted', externalId: 'x', chargeId: 'ch' };
 const refused: Outcome = { kind: 'refused', code: 'no' };
 const cancelled: Outcome = { kind: 'cancelled' };
+const expired: Outcome = { kind: 'ended', end: { how: 'expired', externalId: 'e' }, code: 'charge_expired' };
+const voidedOutside: Outcome = {
+  kind: 'ended',
+  end: { how: 'voided_externally', externalId: 'e' },
+  code: 'charge_voided',
+};
 
 t.test('what outcomes change', async (t) => {
   const refunding = { ...payments.CAPTURED, refundingMinor: 100n };
@@ -167,7 +177,19 @@ t.test('what outcomes change', async (t) => {
     ['capture', payments.AUTHORIZED, acted, { state: 'CAPTURED', op: 'DONE', moved: 'capture', event: 'captured' }],
     ['capture', payments.AUTHORIZED, refused, { state: 'AUTHORIZED', op: 'REFUSED' }],
     ['void', payments.AUTHORIZED, acted, { state: 'VOIDED', op: 'DONE', moved: 'void', event: 'voided' }],
-    ['void', payments.AUTHORIZED, refused, { state: 'AUTHORIZED', op: 'REFUSED' }],
+    [
+      'capture',
+      payments.AUTHORIZED,
+      expired,
+      { state: 'HOLD_EXPIRED', op: 'REFUSED', moved: 'expire', event: 'voided' },
+    ],
+    ['capture', payments.HOLD_EXPIRED, expired, { state: 'HOLD_EXPIRED', op: 'REFUSED' }],
+    [
+      'void',
+      payments.AUTHORIZED,
+      voidedOutside,
+      { state: 'VOIDED_EXTERNALLY', op: 'DONE', moved: 'void', event: 'voided' },
+    ],
     ['void', payments.DECLINED, { kind: 'unneeded' }, { state: 'DECLINED', op: 'DONE' }],
     ['void', payments.VOIDED, { kind: 'unneeded' }, { state: 'VOIDED', op: 'DONE' }],
     ['refund', refunding, acted, { state: 'REFUNDED', op: 'DONE', moved: 'refund', event: 'refunded' }],
@@ -180,7 +202,7 @@ t.test('what outcomes change', async (t) => {
     const name = `${kind} of one that is ${payment.state}: ${outcome.kind}`;
     const { moved = null, event = null } = expected;
     t.match(
-      { state, op: after.operation.state, moved: after.moved, event: after.event },
+      { state, op: after.operation.state, moved: after.moved?.kind ?? null, event: after.event },
       { ...expected, moved, event },
       name,
     );
@@ -188,6 +210,25 @@ t.test('what outcomes change', async (t) => {
     t.equal(version - payment.version, event ? 1n : 0n, `${name}: has a new version exactly when callers can see it`);
     t.equal(exclusiveOperationId, null, `${name}: nothing is under way`);
     t.equal(refundingMinor, 0n, `${name}: nothing is reserved`);
+  }
+});
+
+t.test('a void that the acquirer refuses stays open for an operator', async (t) => {
+  const busy = { ...payments.AUTHORIZED, exclusiveOperationId: 'op-void' };
+  const after = settle(busy, operation('void'), { kind: 'refused', code: 'charge_already_captured' });
+  t.match(after.operation, { state: 'PENDING', needsOperator: true, failureCode: 'charge_already_captured' });
+  t.match(after.payment, { state: 'AUTHORIZED', exclusiveOperationId: 'op-void', version: busy.version });
+});
+
+t.test('a hold ends once, and only where there is one', async (t) => {
+  const ended = endHold(payments.AUTHORIZED, { how: 'expired', externalId: 'e' });
+  t.match(ended, {
+    payment: { state: 'HOLD_EXPIRED', events: 2n, version: 2n },
+    moved: { kind: 'expire', amountMinor: 100n, externalId: 'e' },
+  });
+  for (const state of states.filter((one) => one !== 'AUTHORIZED')) {
+    const same = endHold(payments[state], { how: 'voided_externally', externalId: 'e' });
+    t.strictSame([same.payment, same.moved, same.event], [payments[state], null, null], state);
   }
 });
 

@@ -54,6 +54,12 @@ export interface Operation {
   readonly externalId: string;
   /** Why the acquirer refused; empty otherwise. */
   readonly failureCode: string;
+  /** The key that the acquirer sees: the operation's id, until an operator has it tried under another one. */
+  readonly key: string;
+  /** How long ago that key came into use. The acquirer does not remember keys for ever. */
+  readonly keyAgeMs: number;
+  /** Only a person can decide how it goes on. */
+  readonly needsOperator: boolean;
 }
 
 export type Because = 'state' | 'busy' | 'currency' | 'exceeds';
@@ -143,25 +149,49 @@ export type Outcome =
   | { kind: 'acted'; externalId: string; chargeId: string }
   | { kind: 'declined'; externalId: string; chargeId: string; code: string }
   | { kind: 'refused'; code: string }
+  /** Refused, because the hold has ended: by its time, or by another request than one of ours. */
+  | { kind: 'ended'; end: HoldEnd; code: string }
   | { kind: 'cancelled' }
   | { kind: 'unneeded' };
 
 export type EventKind = 'authorized' | 'declined' | 'captured' | 'voided' | 'refunded';
 
-/** The payment and operation after an outcome; what moved in the ledger, and what the world is told. */
-export interface Settlement {
+/** Why nothing is held any more, although it was not captured and no request of ours voided it. */
+export type HoldEnd =
+  | { readonly how: 'expired' | 'voided_externally'; readonly externalId: string }
+  /** An operator's finding; the id is that of the resolution. */
+  | { readonly how: 'nothing_held'; readonly externalId: string };
+
+/** What an entry of the ledger stands for: an operation that acted, or the end of a hold, or an operator's finding. */
+export type EntryKind = OperationKind | 'expire' | 'release' | 'refund_outside';
+
+/** What moved, as the ledger records it. */
+export interface Movement {
+  readonly kind: EntryKind;
+  readonly amountMinor: bigint;
+  readonly externalId: string;
+}
+
+/** The payment after a change; what moved in the ledger, and what other services are told. */
+export interface Change {
   readonly payment: Payment;
-  readonly operation: Operation;
-  readonly moved: OperationKind | null;
+  readonly moved: Movement | null;
   readonly event: EventKind | null;
+  /** Of a "voided" event. */
+  readonly voidReason?: HoldEnd['how'] | 'requested';
+}
+
+export interface Settlement extends Change {
+  readonly operation: Operation;
 }
 
 /** What an outcome changes about the payment and its operation; `to` is null where the payment does not change. */
 interface Effect {
   to: Partial<Payment> | null;
-  operation: Exclude<OperationState, 'PENDING'>;
+  operation: OperationState;
   moved?: OperationKind;
   event?: EventKind;
+  needsOperator?: true;
 }
 
 const effects: Record<OperationKind, (payment: Payment, operation: Operation, outcome: Outcome) => Effect> = {
@@ -193,12 +223,13 @@ const effects: Record<OperationKind, (payment: Payment, operation: Operation, ou
   },
   void(_payment, _operation, outcome) {
     if (outcome.kind === 'unneeded') return { to: null, operation: 'DONE' };
-    if (outcome.kind !== 'acted') return { to: null, operation: 'REFUSED' };
+    // The caller needs to know whether the hold is gone, so a refusal leaves the question open for an operator.
+    if (outcome.kind !== 'acted') return { to: null, operation: 'PENDING', needsOperator: true };
     return { to: { state: 'VOIDED' }, operation: 'DONE', moved: 'void', event: 'voided' };
   },
   refund(payment, { amountMinor }, outcome) {
     const refundingMinor = payment.refundingMinor - amountMinor;
-    if (outcome.kind !== 'acted') return { to: { refundingMinor }, operation: 'REFUSED' };
+    if (outcome.kind !== 'acted') return { to: { refundingMinor }, operation: 'REFUSED', needsOperator: true };
     const refundedMinor = payment.refundedMinor + amountMinor;
     const state = refundedMinor === payment.capturedMinor ? 'REFUNDED' : 'CAPTURED';
     return {
@@ -222,28 +253,65 @@ const actsIn: Record<OperationKind, State> = {
 export function settle(payment: Payment, operation: Operation, outcome: Outcome): Settlement {
   if (operation.state !== 'PENDING')
     throw new Error(`operation ${operation.operationId} is ${operation.state} already`);
+  if (outcome.kind === 'ended') return settleEnded(payment, operation, outcome);
   const { kind, operationId } = operation;
   if ((outcome.kind === 'acted' || kind === 'authorize') && payment.state !== actsIn[kind]) {
     throw new Error(`${kind} ${operationId} cannot end on a payment that is ${payment.state}`);
   }
   const effect = effects[kind](payment, operation, outcome);
   const event = effect.event ?? null;
-  const free = payment.exclusiveOperationId === operationId ? { exclusiveOperationId: null } : {};
+  const externalId = 'externalId' in outcome ? outcome.externalId : '';
   return {
-    payment: {
-      ...payment,
-      ...effect.to,
-      ...free,
-      events: payment.events + (event ? 1n : 0n),
-      version: payment.version + (event ? 1n : 0n),
-    },
+    payment: changed(effect.operation === 'PENDING' ? payment : released(payment, operationId), effect.to, event),
     operation: {
       ...operation,
       state: effect.operation,
-      externalId: 'externalId' in outcome ? outcome.externalId : '',
+      externalId,
       failureCode: 'code' in outcome ? outcome.code : '',
+      needsOperator: effect.needsOperator ?? false,
     },
-    moved: effect.moved ?? null,
+    moved: effect.moved ? { kind: effect.moved, amountMinor: operation.amountMinor, externalId } : null,
     event,
+    voidReason: 'requested',
+  };
+}
+
+/** The payment and the count of its events after a change that callers can see. */
+function changed(payment: Payment, to: Partial<Payment> | null, event: EventKind | null): Payment {
+  const counted = event ? 1n : 0n;
+  return { ...payment, ...to, events: payment.events + counted, version: payment.version + counted };
+}
+
+const released = (payment: Payment, operationId: string): Payment =>
+  payment.exclusiveOperationId === operationId ? { ...payment, exclusiveOperationId: null } : payment;
+
+/** A capture that finds no hold is refused; a void has nothing to do. Either shows that the hold has ended. */
+function settleEnded(before: Payment, operation: Operation, outcome: Outcome & { kind: 'ended' }): Settlement {
+  const { kind, operationId } = operation;
+  if (kind !== 'capture' && kind !== 'void')
+    throw new Error(`${kind} ${operationId} cannot find that a hold has ended`);
+  const ended = endHold(released(before, operationId), outcome.end);
+  const state = kind === 'capture' ? 'REFUSED' : 'DONE';
+  return {
+    ...ended,
+    operation: { ...operation, state, externalId: '', failureCode: outcome.code, needsOperator: false },
+  };
+}
+
+const endStates: Record<HoldEnd['how'], { state: State; entry: EntryKind }> = {
+  expired: { state: 'HOLD_EXPIRED', entry: 'expire' },
+  voided_externally: { state: 'VOIDED_EXTERNALLY', entry: 'void' },
+  nothing_held: { state: 'VOIDED_EXTERNALLY', entry: 'release' },
+};
+
+/** Records that the acquirer holds nothing any more. Nothing changes where the payment has no hold. */
+export function endHold(payment: Payment, { how, externalId }: HoldEnd): Change {
+  if (payment.state !== 'AUTHORIZED') return { payment, moved: null, event: null };
+  const { state, entry } = endStates[how];
+  return {
+    payment: changed(payment, { state }, 'voided'),
+    moved: { kind: entry, amountMinor: payment.amountMinor, externalId },
+    event: 'voided',
+    voidReason: how,
   };
 }

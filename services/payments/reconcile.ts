@@ -16,6 +16,7 @@ const moved: Readonly<Record<string, StoredEntry['kind']>> = {
   'capture captured': 'capture',
   'void voided': 'void',
   'refund refunded': 'refund',
+  'expiration expired': 'expire',
 };
 
 /**
@@ -33,6 +34,8 @@ export function differences(entries: readonly StoredEntry[], log: readonly Acqui
   const found: string[] = [];
   const ours = new Set<string>();
   for (const { externalId, kind, postings } of entries) {
+    // An operator's finding, which the acquirer cannot know of.
+    if (kind === 'release' || kind === 'refund_outside') continue;
     if (ours.has(externalId)) found.push(`${externalId} is in the ledger twice`);
     ours.add(externalId);
     const amounts = postings.filter(

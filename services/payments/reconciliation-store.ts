@@ -1,12 +1,12 @@
 import type { Sql, Tx } from '@armature/runtime';
-import type { Operation, OperationKind } from './payment.ts';
+import type { EntryKind, Operation } from './payment.ts';
 import { type OperationRow, operationColumns, toOperation } from './rows.ts';
 
 export interface LedgerLine {
   position: string;
   externalId: string;
   paymentId: string;
-  kind: OperationKind;
+  kind: EntryKind;
   amountMinor: bigint;
   currencyCode: string;
   /** Empty where no operation of ours has this external id. */
@@ -17,7 +17,7 @@ interface LedgerLineRow {
   position: string | number;
   external_id: string;
   payment_id: string;
-  kind: OperationKind;
+  kind: EntryKind;
   amount: string | number;
   currency: string;
   operation_id: string | null;

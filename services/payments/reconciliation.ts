@@ -9,7 +9,7 @@ import { principalOf } from '@armature/runtime/rpc/call.ts';
 import { pageTokenInvalid } from '@armature/runtime/rpc/errors.ts';
 import type { LoggedOperation } from './acquirer-page.ts';
 import { type OperationParts, perform } from './operations.ts';
-import type { Operation, OperationKind } from './payment.ts';
+import type { EntryKind, Operation } from './payment.ts';
 import { type LedgerLine, linesAfter, linesOf, operationsOf, recordResolution } from './reconciliation-store.ts';
 import { isOperationId } from './webhook.ts';
 
@@ -25,11 +25,12 @@ export type Reconcile = (call: Call, options: ReconcileOptions) => Promise<Recon
 const pageSize = 50;
 
 /** What moved money at the acquirer, and what our ledger calls it. A pending authorization has not, or not yet. */
-const moved: Readonly<Record<string, OperationKind>> = {
+const moved: Readonly<Record<string, EntryKind>> = {
   'authorization authorized': 'authorize',
   'capture captured': 'capture',
   'void voided': 'void',
   'refund refunded': 'refund',
+  'expiration expired': 'expire',
 };
 
 export function reconciliation(parts: OperationParts): Reconcile {
@@ -100,10 +101,11 @@ function differenceOf(
 const textOf = ({ kind, amountMinor, currencyCode }: LedgerLine) => `${kind} of ${amountMinor} ${currencyCode}`;
 
 async function resolve(
-  { db, store, acquirer }: OperationParts,
+  parts: OperationParts,
   call: Call,
   before: Operation,
 ): Promise<Pick<Difference, 'resolved' | 'result'>> {
+  const { db, store, acquirer } = parts;
   const { kind, operationId, paymentId } = before;
   try {
     const payment = await db.read(call, (sql) => store.payment(sql, paymentId));
@@ -111,7 +113,7 @@ async function resolve(
     const outcome =
       kind === 'authorize'
         ? await acquirer.find(call, kind, operationId)
-        : await perform({ db, store, acquirer }, call, { payment, operation: before });
+        : await perform(parts, call, { payment, operation: before });
     if (!outcome) return { resolved: false, result: 'the acquirer does not confirm it' };
     const after = await db.transaction(call, async (tx) => {
       const standing = await store.settle(tx, before, null);
@@ -133,20 +135,22 @@ async function resolve(
   }
 }
 
-/** What we believe and the acquirer does not know. */
+/** What we believe and the acquirer does not know. Findings of operators are ours alone. */
 async function ledgerPage(parts: OperationParts, call: Call, after: string): Promise<ReconcileLedgerResponse> {
   const lines = await parts.db.read(call, (sql) => linesAfter(sql, after, pageSize));
+  const ids = lines.map(({ externalId }) => externalId).filter((id) => /^op_[0-9a-f]{32}$/.test(id));
+  const logged = ids.length > 0 ? await parts.acquirer.lookUp(call, ids) : [];
+  const known = new Set(logged.map(({ externalId }) => externalId));
   const differences: Difference[] = [];
   for (const line of lines) {
-    const outcome = line.operationId ? await parts.acquirer.find(call, line.kind, line.operationId) : null;
-    if (outcome && 'externalId' in outcome && outcome.externalId === line.externalId) continue;
+    if (known.has(line.externalId) || line.kind === 'release' || line.kind === 'refund_outside') continue;
     differences.push({
       kind: DifferenceKind.DIFFERENCE_KIND_NOT_AT_ACQUIRER,
       externalId: line.externalId,
       operationId: line.operationId,
       paymentId: line.paymentId,
       ours: textOf(line),
-      theirs: outcome?.kind ?? '',
+      theirs: '',
       resolved: false,
       result: '',
     });

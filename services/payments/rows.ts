@@ -61,11 +61,16 @@ export interface OperationRow {
   o_rest: number;
   o_external_id: string;
   o_failure_code: string;
+  o_acquirer_key: string | null;
+  o_key_age_us: Int;
+  o_needs_operator_at: string | null;
 }
 
 export const operationColumns = `o.operation_id as o_operation_id, o.payment_id as o_payment_id, o.kind as o_kind,
   o.state as o_state, o.amount_minor as o_amount_minor, o.rest as o_rest,
-  o.external_id as o_external_id, o.failure_code as o_failure_code`;
+  o.external_id as o_external_id, o.failure_code as o_failure_code, o.acquirer_key as o_acquirer_key,
+  timestampdiff(microsecond, coalesce(o.acquirer_key_at, o.created_at), utc_timestamp(6)) as o_key_age_us,
+  o.needs_operator_at as o_needs_operator_at`;
 
 export function toOperation(row: OperationRow): Operation {
   return {
@@ -77,5 +82,8 @@ export function toOperation(row: OperationRow): Operation {
     rest: Number(row.o_rest) !== 0,
     externalId: row.o_external_id,
     failureCode: row.o_failure_code,
+    key: row.o_acquirer_key ?? row.o_operation_id,
+    keyAgeMs: Number(row.o_key_age_us) / 1_000,
+    needsOperator: row.o_needs_operator_at !== null,
   };
 }

@@ -8,10 +8,13 @@ import {
 import { VoidReason } from '@armature/proto/payments/v1/events.ts';
 import { type Sql, type Tx, utcDate } from '@armature/runtime';
 import { requestIdReused } from '@armature/runtime/rpc/errors.ts';
-import { type ChainHead, chainEntry, chainStart } from './ledger.ts';
+import { chainEntry, chainStart } from './ledger.ts';
 import { writeEntry } from './ledger-store.ts';
 import {
+  type Change,
   type EventKind,
+  endHold,
+  type HoldEnd,
   type Operation,
   type OperationKind,
   type OperationState,
@@ -85,7 +88,8 @@ export function paymentStore({ pendingResolveMs }: { pendingResolveMs: number })
        values (?, ?, ?, ?, ?, ?, ?, utc_timestamp(6), utc_timestamp(6), ${resolveAt})`,
       [operationId, fresh.paymentId, fresh.kind, state, fresh.amountMinor, fresh.rest ? 1 : 0, requestHash],
     );
-    return { ...rest, operationId, state, externalId: '', failureCode: '' };
+    const blank = { externalId: '', failureCode: '', key: operationId, keyAgeMs: 0, needsOperator: false };
+    return { ...rest, operationId, state, ...blank };
   };
 
   return {
@@ -196,20 +200,43 @@ export function paymentStore({ pendingResolveMs }: { pendingResolveMs: number })
       if (!row?.o_operation_id) throw new Error(`operation ${operationId} of payment ${paymentId} is gone`);
       const before = { payment: toPayment(row), operation: toOperation(row) };
       if (!outcome || before.operation.state !== 'PENDING') return before;
-      const { payment, operation, moved, event } = settle(before.payment, before.operation, outcome);
-      const head = { entries: BigInt(row.entries), hash: row.entry_hash };
-      const entry = moved ? chainEntry(head, moved, payment, operation) : null;
-      await writeSettlement(
-        tx,
-        payment,
-        operation,
-        row.now,
-        entry ? { entries: entry.sequence, hash: entry.hash } : head,
+      const settled = settle(before.payment, before.operation, outcome);
+      const { operation } = settled;
+      await writeOperation(tx, operation, row.now);
+      const payment = await writeChange(tx, row, settled);
+      return { payment, operation };
+    },
+
+    /** Records that nothing is held any more: payment, ledger and event together. Nothing, where nothing was held. */
+    async endHold(tx: Tx, paymentId: string, end: HoldEnd): Promise<{ payment: Payment; changed: boolean }> {
+      const rows = await tx.query<PaymentRow & { now: string }>(
+        `select ${paymentColumns}, utc_timestamp(6) as now from payment p where p.payment_id = ? for update`,
+        [paymentId],
       );
-      // Last, because it locks balances, which payments share.
-      if (entry) await writeEntry(tx, entry);
-      if (event) emitters[event](tx, payment, operation);
-      return { payment: { ...payment, updatedAt: utcDate(row.now) }, operation };
+      const [row] = rows;
+      if (!row) throw new Error(`payment ${paymentId} is gone`);
+      const change = endHold(toPayment(row), end);
+      if (!change.moved) return { payment: change.payment, changed: false };
+      return { payment: await writeChange(tx, row, change), changed: true };
+    },
+
+    /** The payment of a charge of the acquirer. */
+    async paymentOfCharge(sql: Sql, chargeId: string): Promise<Payment | null> {
+      const rows = await sql.query<PaymentRow>(
+        `select ${paymentColumns} from payment p where p.charge_id = ? limit 1`,
+        [chargeId],
+      );
+      return rows[0] ? toPayment(rows[0]) : null;
+    },
+
+    /** Leaves an operation that is too old to be sent again to an operator. */
+    async markTooOld(tx: Tx, { operationId }: OperationRef): Promise<void> {
+      await tx.execute(
+        `update payment_operation set needs_operator_at = utc_timestamp(6), failure_code = ?,
+           resolve_at = utc_timestamp(6) + ${askedRarely}
+         where operation_id = ? and state = 'PENDING' and needs_operator_at is null`,
+        [keyTooOld, operationId],
+      );
     },
 
     /**
@@ -225,9 +252,12 @@ export function paymentStore({ pendingResolveMs }: { pendingResolveMs: number })
         [limit],
       );
       if (rows.length === 0) return [];
-      await tx.execute(`update payment_operation set resolve_at = ${resolveAt} where operation_id in (?)`, [
-        rows.map((row) => row.o_operation_id),
-      ]);
+      await tx.execute(
+        `update payment_operation
+         set resolve_at = if(needs_operator_at is null, ${resolveAt}, utc_timestamp(6) + ${askedRarely})
+         where operation_id in (?)`,
+        [rows.map((row) => row.o_operation_id)],
+      );
       return rows.map((row) => ({
         payment: toPayment(row),
         operation: toOperation(row),
@@ -248,6 +278,11 @@ export function paymentStore({ pendingResolveMs }: { pendingResolveMs: number })
 
 export type PaymentStore = ReturnType<typeof paymentStore>;
 
+/** Of operations that wait for an operator, who may take days. */
+const askedRarely = 'interval 1 hour';
+/** The failure code of operations that are too old to be sent again. */
+export const keyTooOld = 'key_too_old';
+
 export async function findOperation(sql: Sql, operationId: string): Promise<Operation | null> {
   const rows = await sql.query<OperationRow>(
     `select ${operationColumns} from payment_operation o where o.operation_id = ?`,
@@ -256,17 +291,40 @@ export async function findOperation(sql: Sql, operationId: string): Promise<Oper
   return rows[0] ? toOperation(rows[0]) : null;
 }
 
-/** `head` is the end of the payment's chain, the entry of this settlement included. */
-async function writeSettlement(tx: Tx, p: Payment, o: Operation, now: string, head: ChainHead): Promise<void> {
+/** Finds the operation behind a key that the acquirer knows. */
+export async function findByKey(sql: Sql, key: string): Promise<Operation | null> {
+  const known = await findOperation(sql, key);
+  if (known) return known;
+  const rows = await sql.query<OperationRow>(
+    `select ${operationColumns} from payment_operation o where o.acquirer_key = ?`,
+    [key],
+  );
+  return rows[0] ? toOperation(rows[0]) : null;
+}
+
+/** Writes an operation as it has become. One that needs an operator from now on is asked about rarely. */
+async function writeOperation(tx: Tx, o: Operation, now: string): Promise<void> {
   await tx.execute(
-    `update payment p join payment_operation o on o.operation_id = ?
+    `update payment_operation set state = ?, external_id = ?, failure_code = ?,
+       needs_operator_at = ${o.needsOperator ? 'coalesce(needs_operator_at, ?)' : 'null'}
+       ${o.needsOperator ? `, resolve_at = utc_timestamp(6) + ${askedRarely}` : ''}
+     where operation_id = ?`,
+    [o.state, o.externalId, o.failureCode, ...(o.needsOperator ? [now] : []), o.operationId],
+  );
+}
+
+/** Writes a payment as it has become, the entry of what moved, and the event. `before` is its row, which is locked. */
+async function writeChange(tx: Tx, before: PaymentRow & { now: string }, change: Change): Promise<Payment> {
+  const { payment: p, moved, event } = change;
+  const head = { entries: BigInt(before.entries), hash: before.entry_hash };
+  const entry = moved ? chainEntry(head, p, moved) : null;
+  await tx.execute(
+    `update payment p
      set p.state = ?, p.captured_minor = ?, p.refunded_minor = ?, p.refunding_minor = ?, p.decline_code = ?,
        p.charge_id = ?, p.exclusive_operation_id = ?, p.events = ?, p.entries = ?, p.entry_hash = ?,
-       p.updated_at = ?, p.version = ?,
-       o.state = ?, o.external_id = ?, o.failure_code = ?
+       p.updated_at = ?, p.version = ?
      where p.payment_id = ?`,
     [
-      o.operationId,
       p.state,
       p.capturedMinor,
       p.refundedMinor,
@@ -275,31 +333,40 @@ async function writeSettlement(tx: Tx, p: Payment, o: Operation, now: string, he
       p.chargeId,
       p.exclusiveOperationId,
       p.events,
-      head.entries,
-      head.hash,
-      now,
+      entry?.sequence ?? head.entries,
+      entry?.hash ?? head.hash,
+      before.now,
       p.version,
-      o.state,
-      o.externalId,
-      o.failureCode,
       p.paymentId,
     ],
   );
+  // Last, because it locks balances, which payments share.
+  if (entry) await writeEntry(tx, entry);
+  if (event) emitters[event](tx, change);
+  return { ...p, updatedAt: utcDate(before.now) };
 }
 
+const voidReasons = {
+  requested: VoidReason.VOID_REASON_REQUESTED,
+  expired: VoidReason.VOID_REASON_HOLD_EXPIRED,
+  voided_externally: VoidReason.VOID_REASON_VOIDED_EXTERNALLY,
+  nothing_held: VoidReason.VOID_REASON_NOTHING_HELD,
+} as const;
+
 /** `payment.events` counts the event that is emitted here, so it is its sequence. */
-const emitters: Record<EventKind, (tx: Tx, payment: Payment, operation: Operation) => void> = {
-  authorized: (tx, { paymentId, orderId, currencyCode, amountMinor, events }) =>
+const emitters: Record<EventKind, (tx: Tx, change: Change) => void> = {
+  authorized: (tx, { payment: { paymentId, orderId, currencyCode, amountMinor, events } }) =>
     tx.emit(PaymentAuthorizedEvent, { paymentId, orderId, amount: { currencyCode, amountMinor } }, events),
-  declined: (tx, { paymentId, orderId, declineCode, events }) =>
+  declined: (tx, { payment: { paymentId, orderId, declineCode, events } }) =>
     tx.emit(PaymentDeclinedEvent, { paymentId, orderId, declineCode }, events),
-  captured: (tx, { paymentId, orderId, currencyCode, capturedMinor, events }) =>
+  captured: (tx, { payment: { paymentId, orderId, currencyCode, capturedMinor, events } }) =>
     tx.emit(PaymentCapturedEvent, { paymentId, orderId, amount: { currencyCode, amountMinor: capturedMinor } }, events),
-  voided: (tx, { paymentId, orderId, events }) =>
-    tx.emit(PaymentVoidedEvent, { paymentId, orderId, reason: VoidReason.VOID_REASON_REQUESTED }, events),
-  refunded: (tx, { paymentId, orderId, currencyCode, refundedMinor, events }, { amountMinor }) => {
-    const money = (minor: bigint) => ({ currencyCode, amountMinor: minor });
-    const sums = { amount: money(amountMinor), refunded: money(refundedMinor) };
-    tx.emit(PaymentRefundedEvent, { paymentId, orderId, ...sums, outsideAcquirer: false }, events);
+  voided: (tx, { payment: { paymentId, orderId, events }, voidReason = 'requested' }) =>
+    tx.emit(PaymentVoidedEvent, { paymentId, orderId, reason: voidReasons[voidReason] }, events),
+  refunded: (tx, { payment: { paymentId, orderId, currencyCode, refundedMinor, events }, moved }) => {
+    const money = (amountMinor: bigint) => ({ currencyCode, amountMinor });
+    const sums = { amount: money(moved?.amountMinor ?? 0n), refunded: money(refundedMinor) };
+    const outsideAcquirer = moved?.kind === 'refund_outside';
+    tx.emit(PaymentRefundedEvent, { paymentId, orderId, ...sums, outsideAcquirer }, events);
   },
 };

@@ -49,10 +49,13 @@ async function resolve(parts: OperationParts, call: Call, overdue: Overdue, aban
     if (done) call.log.info({ kind, operationId, paymentId }, 'an operation without a caller was brought to its end');
   } catch (error) {
     // It stays pending and is due again later; an acquirer that is away is no reason to stop the sweep.
-    const level = error instanceof RpcError && error.code === 'UNAVAILABLE' ? 'warn' : 'error';
+    const level = error instanceof RpcError && expected.has(error.code) ? 'warn' : 'error';
     call.log[level]({ err: error, kind, operationId, paymentId }, 'an operation has no outcome yet');
   }
 }
+
+/** The acquirer is away, or an operator is needed, which the list of such operations shows. */
+const expected: ReadonlySet<string> = new Set(['UNAVAILABLE', 'ABORTED']);
 
 /** Captures, voids and refunds are asked for again: somebody wanted them, and their keys make that safe. */
 async function repeat(parts: OperationParts, call: Call, overdue: Overdue): Promise<boolean> {

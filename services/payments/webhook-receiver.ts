@@ -4,6 +4,8 @@ import { crashPoint } from '@armature/runtime/crash-point.ts';
 import type { Answer } from '@armature/runtime/https-server.ts';
 import { Counter, type Registry } from '@armature/runtime/telemetry/metrics.ts';
 import type { Acquirer } from './acquirer.ts';
+import { explainRefusal } from './operations.ts';
+import type { Operation } from './payment.ts';
 import { isOperationId, judge, readEvent, type Verdict, type WebhookEvent } from './webhook.ts';
 import type { WebhookStore } from './webhook-store.ts';
 
@@ -148,17 +150,56 @@ function shared(work: (event: WebhookEvent, call: Call) => Promise<Outcome>): ty
   };
 }
 
-async function settle({ store, acquirer }: ReceiverOptions, call: Call, event: WebhookEvent): Promise<Outcome> {
+async function settle(options: ReceiverOptions, call: Call, event: WebhookEvent): Promise<Outcome> {
+  const byKey = await settleOperation(options, call, event);
+  // Also where the key was not ours: a hold can be ended by a request of the acquirer's own.
+  if (event.endedChargeId === '' || byKey === 'unconfirmed') return byKey;
+  return (await settleHold(options, call, event)) ?? byKey;
+}
+
+async function settleOperation(
+  { store, acquirer }: ReceiverOptions,
+  call: Call,
+  event: WebhookEvent,
+): Promise<Outcome> {
   if (!isOperationId(event.key)) return 'foreign';
   const operation = await store.operation(call, event.key);
   if (!operation) return 'unknown';
   if (operation.state !== 'PENDING') return 'known';
-  const outcome = await acquirer.find(call, operation.kind, operation.operationId).catch((error: unknown) => {
+  const outcome = await unlessUnavailable(outcomeOf(store, acquirer, call, operation));
+  if (!outcome) return 'unconfirmed';
+  const settled = await store.settle(call, event.eventId, operation, outcome);
+  acquirer.nudge(operation.key);
+  return settled ? 'settled' : 'repeated';
+}
+
+async function outcomeOf(store: WebhookStore, acquirer: Acquirer, call: Call, operation: Operation) {
+  const outcome = await acquirer.find(call, operation.kind, operation.key);
+  return outcome && explainRefusal(acquirer, call, operation, await store.chargeId(call, operation), outcome);
+}
+
+/** Null where the hold of that charge is none of ours, or has not ended after all. */
+async function settleHold(
+  { store, acquirer }: ReceiverOptions,
+  call: Call,
+  { eventId, endedChargeId }: WebhookEvent,
+): Promise<Outcome | null> {
+  const payment = await store.payment(call, endedChargeId);
+  if (!payment) return null;
+  if (payment.state !== 'AUTHORIZED') return 'known';
+  const ended = await unlessUnavailable(acquirer.holdEnd(call, endedChargeId));
+  if (!ended) return 'unconfirmed';
+  // A void of ours has its own outcome, which is recorded as such.
+  if (isOperationId(ended.key) && (await store.operation(call, ended.key))) return null;
+  // The row of an event is inserted once, and the key may have used it: the end of a hold has a name of its own.
+  const settled = await store.endHold(call, `${eventId.slice(0, 95)}/hold`, payment, ended.end);
+  return settled ? 'settled' : 'repeated';
+}
+
+/** Null where the acquirer did not answer for certain. */
+async function unlessUnavailable<T>(asked: Promise<T>): Promise<T | null> {
+  return asked.catch((error: unknown) => {
     if (error instanceof RpcError && error.code === 'UNAVAILABLE') return null;
     throw error;
   });
-  if (!outcome) return 'unconfirmed';
-  const settled = await store.settle(call, event.eventId, operation, outcome);
-  acquirer.nudge(operation.operationId);
-  return settled ? 'settled' : 'repeated';
 }

@@ -1,7 +1,7 @@
-import { type Call, type Database, isDuplicateKey, type Sql } from '@armature/runtime';
+import { type Call, type Database, isDuplicateKey, type Sql, type Tx } from '@armature/runtime';
 import { crashPoint } from '@armature/runtime/crash-point.ts';
-import type { Operation, Outcome } from './payment.ts';
-import { findOperation, type PaymentStore } from './store.ts';
+import type { HoldEnd, Operation, Outcome, Payment } from './payment.ts';
+import { findByKey, type PaymentStore } from './store.ts';
 
 /** The acquirer gives an event up long before. */
 const eventsKeptDays = 30;
@@ -9,28 +9,45 @@ const purgeBatch = 1_000;
 
 /** Events of the acquirer that had an effect here, each in the transaction of its effect: an inbox. */
 export function webhookStore(db: Database, store: PaymentStore) {
+  const once = async (
+    call: Call,
+    eventId: string,
+    operationId: string,
+    effect: (tx: Tx) => Promise<unknown>,
+  ): Promise<boolean> => {
+    try {
+      await db.transaction(call, async (tx) => {
+        // The payment first, as everywhere; no other transaction waits for the row of the event.
+        await effect(tx);
+        await tx.execute(
+          'insert into webhook_event (event_id, operation_id, received_at) values (?, ?, utc_timestamp(6))',
+          [eventId, operationId],
+        );
+        crashPoint('payments.webhook-before-commit');
+      });
+      return true;
+    } catch (error) {
+      if (!isDuplicateKey(error)) throw error;
+      return false;
+    }
+  };
   return {
-    operation: (call: Call, operationId: string): Promise<Operation | null> =>
-      db.read(call, (sql) => findOperation(sql, operationId)),
+    operation: (call: Call, key: string): Promise<Operation | null> => db.read(call, (sql) => findByKey(sql, key)),
+
+    /** Empty while its authorization has no outcome. */
+    chargeId: async (call: Call, { paymentId }: Operation): Promise<string> =>
+      (await db.read(call, (sql) => store.payment(sql, paymentId)))?.chargeId ?? '',
+
+    payment: (call: Call, chargeId: string): Promise<Payment | null> =>
+      db.read(call, (sql) => store.paymentOfCharge(sql, chargeId)),
 
     /** Settles an operation by an event. False when the event had its effect before; then nothing changes. */
-    async settle(call: Call, eventId: string, operation: Operation, outcome: Outcome): Promise<boolean> {
-      try {
-        await db.transaction(call, async (tx) => {
-          // The payment first, as everywhere; the row of the event is nobody else's to wait for.
-          await store.settle(tx, operation, outcome);
-          await tx.execute(
-            'insert into webhook_event (event_id, operation_id, received_at) values (?, ?, utc_timestamp(6))',
-            [eventId, operation.operationId],
-          );
-          crashPoint('payments.webhook-before-commit');
-        });
-        return true;
-      } catch (error) {
-        if (!isDuplicateKey(error)) throw error;
-        return false;
-      }
-    },
+    settle: (call: Call, eventId: string, operation: Operation, outcome: Outcome): Promise<boolean> =>
+      once(call, eventId, operation.operationId, (tx) => store.settle(tx, operation, outcome)),
+
+    /** Records the end of a hold by an event. False when the event had its effect before. */
+    endHold: (call: Call, eventId: string, { paymentId, authorizeOperationId }: Payment, end: HoldEnd) =>
+      once(call, eventId, authorizeOperationId ?? '', (tx) => store.endHold(tx, paymentId, end)),
 
     async purge(sql: Sql): Promise<number> {
       const { affectedRows } = await sql.execute(

@@ -35,7 +35,14 @@ t.test('signatures', async (t) => {
 });
 
 t.test('events', async (t) => {
-  t.strictSame(readEvent(body), { eventId: 'evt_1', key: 'k' });
+  t.strictSame(readEvent(body), { eventId: 'evt_1', key: 'k', endedChargeId: '' });
+  const about = (type: string, charge_id: unknown) =>
+    readEvent(Buffer.from(JSON.stringify({ event_id: 'e', idempotency_key: 'k', type, operation: { charge_id } })));
+  t.match(about('expiration.expired', 'ch_1'), { endedChargeId: 'ch_1' });
+  t.match(about('void.voided', 'ch_1'), { endedChargeId: 'ch_1' });
+  t.match(about('capture.captured', 'ch_1'), { endedChargeId: '' });
+  t.match(about('void.voided', '../ch_1'), { endedChargeId: '' });
+  t.match(about('void.voided', null), { endedChargeId: '' });
   for (const wrong of [
     '',
     'null',

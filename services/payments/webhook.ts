@@ -31,11 +31,17 @@ function readSignature(header: string): { timestampS: string; digests: Buffer[] 
   return { timestampS: match[1], digests: digests.map((hex) => Buffer.from(hex, 'hex')) };
 }
 
-/** As much of an event as is believed: that there is news, and under which of our keys. */
+/** As much of an event as is used: that there is news of a key, or that a hold may have ended. */
 export interface WebhookEvent {
   eventId: string;
   key: string;
+  /** The charge whose hold may have ended; empty where the event is about something else. */
+  endedChargeId: string;
 }
+
+/** Events that a hold ends with, whichever request ended it. */
+const endTypes: ReadonlySet<unknown> = new Set(['void.voided', 'expiration.expired']);
+const chargeIdPattern = /^[a-z0-9_]{1,64}$/;
 
 const eventIdPattern = /^[\x21-\x7e]{1,100}$/;
 const keyPattern = /^[\x21-\x7e]{1,200}$/;
@@ -49,10 +55,16 @@ export function readEvent(body: Buffer): WebhookEvent | null {
     return null;
   }
   if (typeof event !== 'object' || event === null) return null;
-  const { event_id: eventId, idempotency_key: key } = event as Record<string, unknown>;
+  const { event_id: eventId, idempotency_key: key, type, operation } = event as Record<string, unknown>;
   if (typeof eventId !== 'string' || !eventIdPattern.test(eventId)) return null;
   if (typeof key !== 'string' || !keyPattern.test(key)) return null;
-  return { eventId, key };
+  return { eventId, key, endedChargeId: endTypes.has(type) ? chargeIdOf(operation) : '' };
+}
+
+function chargeIdOf(operation: unknown): string {
+  if (typeof operation !== 'object' || operation === null) return '';
+  const { charge_id: id } = operation as Record<string, unknown>;
+  return typeof id === 'string' && chargeIdPattern.test(id) ? id : '';
 }
 
 const operationIdPattern = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;

@@ -152,6 +152,50 @@ const answerToHalf = halfABody();
 // Its test hears of what is wrong with it; without that test, in a run of some, the end of the service ends it.
 answerToHalf.catch(() => {});
 
+t.test('a hold that ends at the acquirer', async (t) => {
+  const hold = async (card: string) => {
+    const request = bed.wish({ card });
+    return { ...request, chargeId: (await bed.orders.authorizePayment(request)).acquirerChargeId };
+  };
+  const ended = (paymentId: string, state: PaymentState) =>
+    until(`the end of ${paymentId}`, async () => {
+      const payment = await bed.orders.getPayment({ paymentId });
+      return payment.state === state ? payment : undefined;
+    });
+  const voidAt = (chargeId: string, key: string) =>
+    fetch(`${acquirerUrl}/v1/charges/${chargeId}/void`, { method: 'POST', headers: { 'idempotency-key': key } });
+
+  t.test('by its time is recorded by a webhook', async (t) => {
+    const { paymentId } = await hold('card_hold_expires');
+    t.match(await ended(paymentId, PaymentState.PAYMENT_STATE_HOLD_EXPIRED), { version: 3n });
+  });
+  for (const [name, key] of [
+    ['by a key that cannot be ours', 'support/1'],
+    ['by a key that could be ours', randomUUID()],
+  ] as const) {
+    t.test(`${name} is recorded by a webhook, once`, async (t) => {
+      const { paymentId, chargeId } = await hold('card_ok');
+      await voidAt(chargeId, key);
+      await ended(paymentId, PaymentState.PAYMENT_STATE_VOIDED_EXTERNALLY);
+      const operation = { charge_id: chargeId };
+      const again = JSON.stringify({ event_id: 'evt_again', type: 'void.voided', idempotency_key: key, operation });
+      t.equal(await deliver({ body: again }), '200 known');
+      t.match(await bed.orders.getPayment({ paymentId }), { version: 3n });
+    });
+  }
+  t.test('is not believed when the acquirer still holds it', async (t) => {
+    const { paymentId, chargeId } = await hold('card_ok');
+    const operation = { charge_id: chargeId };
+    const told = { event_id: `evt_${randomUUID()}`, type: 'expiration.expired', idempotency_key: 'x', operation };
+    t.equal(await deliver({ body: JSON.stringify(told) }), '503 unconfirmed');
+    t.match(await bed.orders.getPayment({ paymentId }), { state: PaymentState.PAYMENT_STATE_AUTHORIZED });
+  });
+  t.test('by a void of ours stays a void of ours', async (t) => {
+    const { paymentId, orderId } = await hold('card_ok');
+    t.match(await bed.orders.voidPayment({ paymentId, orderId }), { state: PaymentState.PAYMENT_STATE_VOIDED });
+  });
+});
+
 t.test('what is not a webhook of the acquirer has no effect', async (t) => {
   const operationId = randomUUID();
   const body = event(operationId);

@@ -1,0 +1,230 @@
+// Holds that the acquirer ends, operations that it refuses for good, and keys that it has forgotten.
+import { randomUUID } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { PaymentState } from '@armature/proto/payments/v1/payments.ts';
+import t from 'tap';
+import { connectMysql } from '../../scripts/servers/mysql.ts';
+import { refusal } from '../../test/support/refusal.ts';
+import { developerCredentials, startService, token, workloadCertificate } from '../../test/support/service.ts';
+import { acquirerLog, type Query } from './books.ts';
+import { booksInOrder, openBed } from './testbed.ts';
+
+t.setTimeout(180_000);
+const slowMs = 400;
+const acquirerDir = t.testdir();
+const acquirerEnv = { ARMATURE_ACQUIRER_DATA_DIR: acquirerDir, ARMATURE_ACQUIRER_SLOW_MS: String(slowMs) };
+let acquirer = await startService(t, 'acquirer', { env: acquirerEnv });
+const acquirerUrl = `http://${acquirer.http}`;
+/** Without webhooks, and without periodic jobs: what is noticed here is noticed by requests. */
+const patient = { ARMATURE_ACQUIRER_TIMEOUT_MS: '1000', ARMATURE_PENDING_RESOLVE_MS: '600000' };
+let service = await startService(t, 'payments', { acquirerUrl, env: patient });
+const { database, vhost } = service;
+const connection = await connectMysql(database!.adminUrl);
+const query: Query = async (sql, params = []) =>
+  (await connection.query({ sql, values: [...params], dateStrings: true }))[0] as any[];
+const bedOptions = {
+  acquirer: acquirerUrl,
+  ordersTls: await workloadCertificate('orders'),
+  developerTls: await developerCredentials(),
+  tokens: { bo: await token('bo'), ada: await token('ada'), admin: await token('admin') },
+};
+let bed = openBed({ grpc: service.grpc, ...bedOptions });
+t.teardown(async () => {
+  bed.close();
+  await connection.end();
+});
+t.afterEach(async () => booksInOrder(query, acquirerUrl, await bed.ledger.getTrialBalance({})));
+
+async function restart(env: Record<string, string>): Promise<void> {
+  bed.close();
+  await service.stop();
+  service = await startService(t, 'payments', { acquirerUrl, env, database, vhost });
+  bed = openBed({ grpc: service.grpc, ...bedOptions });
+}
+
+const stopAcquirer = async () => void (await acquirer.kill());
+const startAcquirer = async (env: Record<string, string> = {}) => {
+  acquirer = await startService(t, 'acquirer', { env: { ...acquirerEnv, ...env }, http: acquirer.http });
+};
+
+const post = async (path: string, body: object = {}, key: string = randomUUID()) => {
+  const headers = { 'idempotency-key': key };
+  const response = await fetch(acquirerUrl + path, { method: 'POST', headers, body: JSON.stringify(body) });
+  return { status: response.status, json: (await response.json()) as any };
+};
+const { PAYMENT_STATE_HOLD_EXPIRED, PAYMENT_STATE_VOIDED_EXTERNALLY } = PaymentState;
+const { PAYMENT_STATE_CAPTURED, PAYMENT_STATE_DECLINED } = PaymentState;
+const eur = (amountMinor: bigint) => ({ currencyCode: 'EUR', amountMinor });
+const logOf = async (orderId: string) =>
+  (await acquirerLog(acquirerUrl)).filter((one) => one.order_reference === orderId);
+const held = async (card = 'card_ok') => {
+  const wish = bed.wish({ card });
+  const { acquirerChargeId } = await bed.orders.authorizePayment(wish);
+  return { ...wish, chargeId: acquirerChargeId };
+};
+const captured = async (card = 'card_ok') => {
+  const wish = await held(card);
+  await bed.orders.capturePayment({ paymentId: wish.paymentId });
+  return wish;
+};
+async function until(what: string, holds: () => Promise<boolean>): Promise<void> {
+  for (const deadline = Date.now() + 15_000; !(await holds()); await sleep(20)) {
+    if (Date.now() > deadline) throw new Error(`not within 15 s: ${what}: ${service.logs().slice(-2_000)}`);
+  }
+}
+
+const ends = [
+  {
+    name: 'expires by itself',
+    card: 'card_hold_expires',
+    end: async (chargeId: string) => {
+      const url = `${acquirerUrl}/v1/charges/${chargeId}`;
+      await until('the hold ends', async () => ((await (await fetch(url)).json()) as any).status === 'expired');
+    },
+    state: PAYMENT_STATE_HOLD_EXPIRED,
+    metadata: { state: 'HOLD_EXPIRED', acquirer_code: 'charge_expired' },
+    entry: 'expire',
+    reason: 2,
+  },
+  {
+    name: 'is voided under another key',
+    card: 'card_ok',
+    end: async (chargeId: string) => void (await post(`/v1/charges/${chargeId}/void`)),
+    state: PAYMENT_STATE_VOIDED_EXTERNALLY,
+    metadata: { state: 'VOIDED_EXTERNALLY', acquirer_code: 'charge_voided' },
+    entry: 'void',
+    reason: 3,
+  },
+];
+for (const { name, card, end, state, metadata, entry, reason } of ends) {
+  t.test(`a hold that ${name}`, async (t) => {
+    const check = async (paymentId: string) => {
+      t.match(await bed.orders.getPayment({ paymentId }), { state, captured: eur(0n), version: 3n });
+      const { entries } = await bed.ledger.listEntries({ paymentId });
+      t.strictSame(
+        entries.map((one) => one.kind),
+        ['authorize', entry],
+        'the ledger holds nothing',
+      );
+      const events = await query('select type from outbox where aggregate_id = ? order by sequence', [paymentId]);
+      t.match(
+        events.map((one) => one.type),
+        [/PaymentAuthorized$/, /PaymentVoided$/],
+      );
+    };
+
+    t.test('is noticed by a capture, which is refused', async (t) => {
+      const { paymentId, orderId, chargeId } = await held(card);
+      await end(chargeId);
+      const request = { paymentId, requestId: randomUUID() };
+      const refused = refusal({ code: 'FAILED_PRECONDITION', reason: 'PAYMENT_STATE', metadata });
+      await t.rejects(bed.orders.capturePayment(request), refused);
+      await t.rejects(bed.orders.capturePayment(request), refused, 'a repeat');
+      await t.rejects(bed.orders.capturePayment({ paymentId }), refused, 'another request');
+      await check(paymentId);
+      t.match(
+        await bed.orders.voidPayment({ paymentId, orderId }),
+        { state, moved: eur(0n) },
+        'a void has nothing to do',
+      );
+      await check(paymentId);
+    });
+
+    t.test('is noticed by a void, which has nothing to do', async (t) => {
+      const { paymentId, orderId, chargeId } = await held(card);
+      await end(chargeId);
+      t.match(await bed.orders.voidPayment({ paymentId, orderId }), { state, moved: eur(0n) });
+      await check(paymentId);
+      t.strictSame(await query("select 1 from payment_operation where state = 'PENDING'"), []);
+    });
+
+    t.test('is told by an event with its reason', async (t) => {
+      const [row] = await query(
+        "select payload from outbox where type like '%PaymentVoided' order by position desc limit 1",
+      );
+      const { PaymentVoided } = await import('@armature/proto/payments/v1/events.ts');
+      t.match(PaymentVoided.decode(row.payload), { reason });
+    });
+  });
+}
+
+t.test('a void that the acquirer refuses for another reason waits for an operator', async (t) => {
+  const { paymentId, orderId } = await held('card_void_declined');
+  const request = { paymentId, orderId, requestId: randomUUID() };
+  const waits = refusal({
+    code: 'ABORTED',
+    reason: 'OPERATION_NEEDS_OPERATOR',
+    metadata: { acquirer_code: 'void_declined', payment_id: paymentId },
+    details: { retryDelayMs: 60_000 },
+  });
+  await t.rejects(bed.orders.voidPayment(request), waits);
+  await t.rejects(bed.orders.voidPayment(request), waits, 'for as long as it does');
+  t.equal((await logOf(orderId)).filter((one) => one.kind === 'void').length, 1, 'the acquirer is asked once');
+  t.match(await bed.orders.getPayment({ paymentId }), { state: PaymentState.PAYMENT_STATE_AUTHORIZED });
+});
+
+t.test('a closed card', async (t) => {
+  const { paymentId } = await captured('card_refund_declined');
+  const metadata = { state: 'CAPTURED', acquirer_code: 'refund_declined' };
+  const refused = refusal({ code: 'FAILED_PRECONDITION', reason: 'PAYMENT_STATE', metadata });
+  await t.rejects(bed.orders.refundPayment({ paymentId }), refused);
+  await t.rejects(bed.orders.refundPayment({ paymentId }), refused, 'the rest is still all of it');
+  t.match(await bed.orders.getPayment({ paymentId }), { state: PAYMENT_STATE_CAPTURED, refunded: eur(0n) });
+});
+
+t.test('a payment method of another customer', async (t) => {
+  const issued = await post('/v1/payment_methods', { customer_reference: 'eve', card: 'card_ok' });
+  const card = issued.json.payment_method;
+  const foreign = bed.wish({ card, customerId: 'ada' });
+  t.match(await bed.orders.authorizePayment(foreign), {
+    state: PAYMENT_STATE_DECLINED,
+    declineCode: 'payment_method_not_owned',
+    moved: eur(0n),
+  });
+  t.strictSame(await logOf(foreign.orderId), [], 'nothing was charged');
+  const own = bed.wish({ card, customerId: 'eve' });
+  t.match(await bed.orders.authorizePayment(own), { state: PaymentState.PAYMENT_STATE_AUTHORIZED });
+});
+
+t.test('an operation whose key the acquirer has forgotten is not sent again', async (t) => {
+  const sendAgain = { ...patient, ARMATURE_ACQUIRER_SEND_AGAIN_MS: '60000' };
+  const forgetful = { ARMATURE_ACQUIRER_KEY_RETENTION_MS: '50' };
+  const age = (paymentId: string) =>
+    query('update payment_operation set created_at = created_at - interval 2 minute where payment_id = ?', [paymentId]);
+
+  t.test('one that acted is found on its charge', async (t) => {
+    await restart({ ...sendAgain, ARMATURE_CRASH_POINTS: 'payments.after-acquirer:3' });
+    const { paymentId, orderId } = await captured();
+    const refund = { paymentId, requestId: randomUUID(), amount: eur(400n) };
+    await t.rejects(bed.orders.refundPayment(refund, { timeoutMs: 3_000 }), 'killed after the acquirer acted');
+    t.equal(await service.stop(), 'SIGKILL');
+    await stopAcquirer();
+    await startAcquirer(forgetful);
+    await restart(sendAgain);
+    await age(paymentId);
+    t.match(await bed.orders.refundPayment(refund), { refunded: eur(400n), moved: eur(400n) });
+    t.equal((await logOf(orderId)).filter((one) => one.kind === 'refund').length, 1, 'once');
+  });
+
+  t.test('one that did not act needs an operator', async (t) => {
+    const { paymentId, orderId } = await captured();
+    await stopAcquirer();
+    const refund = { paymentId, requestId: randomUUID(), amount: eur(400n) };
+    await t.rejects(bed.orders.refundPayment(refund), refusal({ reason: 'ACQUIRER_UNAVAILABLE' }));
+    await startAcquirer(forgetful);
+    await age(paymentId);
+    const waits = refusal({
+      code: 'ABORTED',
+      reason: 'OPERATION_NEEDS_OPERATOR',
+      metadata: { acquirer_code: 'key_too_old' },
+    });
+    await t.rejects(bed.orders.refundPayment(refund), waits);
+    await t.rejects(bed.orders.refundPayment(refund), waits);
+    await t.rejects(
+      bed.orders.refundPayment({ paymentId }),
+      refusal({ reason: 'CONTENTION' }),
+      'the rest is not known',
+    );
+    t.equal((await logOf(orderId)).filter((one) => one.kind === 'refund').length, 0);
+  });
+});
