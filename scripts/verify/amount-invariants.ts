@@ -2,6 +2,7 @@
 import { OrderEvent } from '@armature/proto/orders/v1/orders.ts';
 import { derivedId } from '@armature/runtime/id.ts';
 import { stepKey } from '@armature/runtime/saga/definition.ts';
+import { restKey } from '../../services/orders/cancellation.ts';
 import type { Invariant } from './invariant.ts';
 import type { World } from './world.ts';
 
@@ -20,9 +21,9 @@ interface CancelledOrder {
 
 /** The ids under which payments keeps the refunds that a cancellation has asked for, of any round. */
 const refundOperations = (sagaId: string): string[] =>
-  Array.from({ length: roundsMax }, (_, round) =>
-    derivedId(`service:orders\n${refundMethod}\n${stepKey(sagaId, 'refund-payment', 'run', round)}`),
-  );
+  Array.from({ length: roundsMax }, (_, round) => stepKey(sagaId, 'refund-payment', 'run', round))
+    .flatMap((key) => [key, restKey(key)])
+    .map((key) => derivedId(`service:orders\n${refundMethod}\n${key}`));
 
 /** What payments has refunded because of each cancellation, by its saga. */
 async function movedBy(world: World, sagaIds: readonly string[]): Promise<Map<string, bigint>> {

@@ -1,5 +1,12 @@
 import { integer, peer, runtimeVariables } from '@armature/runtime';
 
+/**
+ * The version that new sagas begin with; the others go on. While a deployment that brings a new version is under way,
+ * the old number keeps new sagas runnable by every instance.
+ */
+const startVersion = (variable: string, saga: string) =>
+  integer(variable, `version of the ${saga} that new ones begin with`, { min: 1, max: 2, fallback: 2 });
+
 export const config = {
   ...runtimeVariables,
   catalog: peer('catalog'),
@@ -10,4 +17,6 @@ export const config = {
     max: 600_000,
     fallback: 120_000,
   }),
+  checkoutVersion: startVersion('ARMATURE_CHECKOUT_VERSION', 'checkout'),
+  cancellationVersion: startVersion('ARMATURE_CANCELLATION_VERSION', 'cancellation'),
 } as const;

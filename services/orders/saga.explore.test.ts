@@ -31,7 +31,7 @@ const toEveryCompensation = [
 const toEveryLocalStep = ['local step done', 'local step fails', 'local step refuses'];
 
 for (const definition of sagaDefinitions()) {
-  t.test(`everything that can happen to a ${definition.name}`, async (t) => {
+  t.test(`everything that can happen to version ${definition.version} of a ${definition.name}`, async (t) => {
     const { states, transitions, ends, depth, longestWayOut, happened } = explore({ ...definition, retry });
     t.comment(
       `${definition.name}: ${states} states, ${transitions} transitions, ${depth} moves deep, at most ` +

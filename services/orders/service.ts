@@ -142,7 +142,7 @@ async function priced(
     reasonDetail: '',
     cancelRequested: false,
     reservationId: newId(),
-    paymentId: newId(),
+    paymentId: result.totalMinor > 0n ? newId() : '',
     sequence: 0n,
     createdAt: now,
     updatedAt: now,

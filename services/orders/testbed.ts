@@ -12,7 +12,7 @@ export function idleSagas(store = orderStore()): CheckoutSagas {
       },
     },
   );
-  const config = { inventory: [], payments: [], checkoutLimitMs: 120_000 };
+  const config = { inventory: [], payments: [], checkoutLimitMs: 120_000, checkoutVersion: 2, cancellationVersion: 2 };
   return checkoutSagas({ config, connect: () => nobody as never, store });
 }
 

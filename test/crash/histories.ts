@@ -10,16 +10,17 @@ import { sagaDefinitions } from '../../services/orders/testbed.ts';
 
 /** Every saga of orders with its whole log, also of those under way. */
 export async function sagaHistories(world: Pick<World, 'query'>): Promise<History[]> {
-  const sagas = await world.query<{ saga_id: string; name: string; state: string }>(
-    'select saga_id, name, state from {orders}.saga order by saga_id',
+  const sagas = await world.query<{ saga_id: string; name: string; version: number; state: string }>(
+    'select saga_id, name, definition_version as version, state from {orders}.saga order by saga_id',
   );
   const log = await world.query<{ saga_id: string; step: string; kind: string; attempt: number; detail: string }>(
     'select saga_id, step, kind, attempt, detail from {orders}.saga_log order by saga_id, position',
   );
   const entries = Map.groupBy(log, (row) => row.saga_id);
-  return sagas.map(({ saga_id, name, state }) => ({
+  return sagas.map(({ saga_id, name, version, state }) => ({
     name: saga_id,
     saga: name,
+    version,
     state: JSON.parse(state) as State,
     entries: (entries.get(saga_id) ?? []).map(({ step, kind, attempt, detail }) => ({
       ...{ step, kind, attempt },
@@ -33,9 +34,9 @@ export async function sagasDiverging(world: Pick<World, 'query'>): Promise<strin
   return divergences(sagaDefinitions(), await sagaHistories(world)).map(describeDivergence);
 }
 
-/** Where the recordings of a saga of orders are kept. */
-export const recordingsFile = (saga: string): string =>
-  join(repository, 'services', 'orders', `${saga}.recordings.json`);
+/** Where the recordings of a version of a saga of orders are kept. */
+export const recordingsFile = ({ name, version }: { name: string; version: number }): string =>
+  join(repository, 'services', 'orders', `${name}-${version}.recordings.json`);
 
 /**
  * Adds to the recordings beside the definitions what the sagas of a shop have shown; answers how many there are of
@@ -44,14 +45,14 @@ export const recordingsFile = (saga: string): string =>
 export async function recordSagas(world: Pick<World, 'query'>): Promise<Record<string, number>> {
   const histories = await sagaHistories(world);
   const written = sagaDefinitions().map((definition): [string, number] => {
-    const file = recordingsFile(definition.name);
+    const file = recordingsFile(definition);
     const kept = existsSync(file) ? readRecordings(readFileSync(file, 'utf8')) : [];
     const recordings = representatives(definition, [
       ...kept.filter((recording) => divergences([definition], [recording]).length === 0),
-      ...histories.filter(({ saga }) => saga === definition.name),
+      ...histories.filter(({ saga, version }) => saga === definition.name && version === definition.version),
     ]);
     writeFileSync(file, writeRecordings(recordings));
-    return [definition.name, recordings.length];
+    return [`${definition.name} ${definition.version}`, recordings.length];
   });
   return Object.fromEntries(written);
 }

@@ -37,8 +37,8 @@ const straight = [
   'placed',
   'stockReserved',
   'paymentAuthorized',
-  'confirmed',
   'stockCommitted',
+  'confirmed',
   'paymentCaptured',
   'completed',
 ];
@@ -170,21 +170,52 @@ t.test('payments dies before it asked the acquirer, and the order completes', as
   t.strictSame(await movedFor(placed.orderId), ['authorization authorized', 'capture captured']);
 });
 
-t.test('a confirmed order whose reservation ran out before anybody came for it is undone', async (t) => {
+/** Orders that stops after so many recorded outcomes, and inventory whose reservations expire after two seconds. */
+async function stopAfter(recorded: number, env: Record<string, string> = {}): Promise<RunningService> {
   await restart('inventory', { ARMATURE_RESERVATION_TTL_MS: '2000', ARMATURE_EXPIRY_SWEEP_MS: '100' });
-  // It stands still when it has recorded that the card is good, and with that, that the order stands.
-  const orders = await restart('orders', { ARMATURE_CRASH_POINTS: 'saga.recorded:2=stop' });
+  const orders = await restart('orders', { ...env, ARMATURE_CRASH_POINTS: `saga.recorded:${recorded}=stop` });
   t.teardown(() => orders.process.kill('SIGCONT'));
+  return orders;
+}
+
+t.test('the reservation of a confirmed order does not expire, however late the order goes on', async (t) => {
+  const orders = await stopAfter(3);
   const sku = await shop.stock(3n);
-  const placed = await customer.orders.placeOrder(wish(sku));
-  for (const reserved of [1n, 0n]) while ((await shop.shelf(sku)).reserved !== reserved) await sleep(20);
-  t.match(orders.logs(), /stopped at crash point saga.recorded/);
+  const { orderId } = await customer.orders.placeOrder(wish(sku));
+  while ((await shop.shelf(sku)).onHand !== 2n) await sleep(20);
+  // Longer than a reservation lives, and its expiry sweeps.
+  await sleep(2_500);
+  t.strictSame(await shop.shelf(sku), shelf(2n));
   orders.process.kill('SIGCONT');
-  const events = await follow(customer, placed.orderId);
-  t.strictSame(steps(events).slice(3), ['confirmed', 'paymentVoided', 'stockReleased', 'cancelled']);
-  t.match(await customer.orders.getOrder({ orderId: placed.orderId }), { reason: 'RESERVATION_EXPIRED' });
-  t.strictSame(await movedFor(placed.orderId), ['authorization authorized', 'void voided']);
+  t.strictSame(steps(await follow(customer, orderId)), straight);
+  t.equal(stateName(await customer.orders.getOrder({ orderId })), 'COMPLETED');
+});
+
+t.test('an order whose reservation expires before it is confirmed is cancelled, and never was confirmed', async (t) => {
+  const orders = await stopAfter(2);
+  const sku = await shop.stock(3n);
+  const { orderId } = await customer.orders.placeOrder(wish(sku));
+  for (const reserved of [1n, 0n]) while ((await shop.shelf(sku)).reserved !== reserved) await sleep(20);
+  orders.process.kill('SIGCONT');
+  const events = steps(await follow(customer, orderId)).slice(3);
+  t.strictSame(events.toSorted(), ['cancelled', 'paymentVoided', 'stockReleased']);
+  t.equal(events.at(-1), 'cancelled');
+  t.match(await customer.orders.getOrder({ orderId }), { reason: 'RESERVATION_EXPIRED' });
+  t.strictSame(await movedFor(orderId), ['authorization authorized', 'void voided']);
   t.strictSame(await shop.shelf(sku), shelf(3n));
+});
+
+t.test('version 1 of the checkout undoes a confirmed order whose reservation expired', async (t) => {
+  const orders = await stopAfter(2, { ARMATURE_CHECKOUT_VERSION: '1' });
+  const sku = await shop.stock(3n);
+  const { orderId } = await customer.orders.placeOrder(wish(sku));
+  for (const reserved of [1n, 0n]) while ((await shop.shelf(sku)).reserved !== reserved) await sleep(20);
+  orders.process.kill('SIGCONT');
+  const events = steps(await follow(customer, orderId)).slice(3);
+  t.strictSame(events, ['confirmed', 'paymentVoided', 'stockReleased', 'cancelled']);
+  t.match(await customer.orders.getOrder({ orderId }), { reason: 'RESERVATION_EXPIRED' });
+  t.strictSame(await movedFor(orderId), ['authorization authorized', 'void voided']);
+  await restart('orders', {});
   await restart('inventory', {});
 });
 
@@ -194,7 +225,7 @@ t.test('a capture that the acquirer refuses undoes the order', async (t) => {
   t.match(order, { reason: 'PAYMENT_DECLINED', reasonDetail: 'capture_declined', cancelRequested: false });
   t.equal(stateName(order), 'CANCELLED');
   const events = await follow(customer, order.orderId);
-  t.strictSame(steps(events).slice(-4), ['stockCommitted', 'paymentVoided', 'stockReleased', 'cancelled']);
+  t.strictSame(steps(events).slice(-4), ['confirmed', 'paymentVoided', 'stockReleased', 'cancelled']);
   t.match(events.at(-1)?.event, { value: { refunded: { amountMinor: 0n } } });
   t.strictSame(await shop.shelf(sku), shelf(3n));
   t.match(await movedFor(order.orderId), ['authorization authorized', 'capture refused', 'void voided']);

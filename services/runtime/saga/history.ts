@@ -20,6 +20,8 @@ export interface History {
   /** The id of the saga, or what a recording is called. */
   readonly name: string;
   readonly saga: string;
+  /** Of the definition; 1 where it is left out. */
+  readonly version?: number;
   readonly entries: readonly HistoryEntry[];
   /** The state of the saga's row; recordings end with their last `led` instead. */
   readonly state?: State;
@@ -90,9 +92,11 @@ export const describeDivergence = ({ name, saga, entry, at, expected, got }: Div
 /** Plays every history again; one of a saga that nobody defines any more diverges as well. */
 export function divergences(definitions: readonly CoreDefinition[], histories: readonly History[]): Divergence[] {
   return histories.flatMap((history) => {
-    const definition = definitions.find(({ name }) => name === history.saga);
-    const { name, saga } = history;
-    if (!definition) return [{ name, saga, entry: 0, expected: 'a definition', got: 'none of that name' }];
+    const { name, saga, version = 1 } = history;
+    const definition = definitions.find((one) => one.name === saga && one.version === version);
+    if (!definition) {
+      return [{ name, saga, entry: 0, expected: `a definition of version ${version}`, got: 'none of that name' }];
+    }
     return divergence(definition, history) ?? [];
   });
 }
@@ -107,5 +111,6 @@ export function recordingOf(definition: CoreDefinition, history: History): Histo
     state = advance(definition, state, input).state;
     return { ...entry, input, led: landmark(definition, state) };
   });
-  return { name: history.name, saga: history.saga, entries };
+  const { name, saga, version } = history;
+  return { name, saga, ...(version === undefined ? {} : { version }), entries };
 }

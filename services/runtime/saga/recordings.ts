@@ -57,9 +57,11 @@ function pathOf(entries: readonly HistoryEntry[]): string {
 
 /** Recordings as the text of a file: JSON with a line for each entry. */
 export function writeRecordings(recordings: readonly History[]): string {
-  const written = recordings.map(({ name, saga, entries }) => {
+  const written = recordings.map(({ name, saga, version, entries }) => {
     const lines = entries.map((entry) => `    ${JSON.stringify(entry)}`).join(',\n');
-    return `  {"name": ${JSON.stringify(name)}, "saga": ${JSON.stringify(saga)}, "entries": [\n${lines}\n  ]}`;
+    const of = [`"name": ${JSON.stringify(name)}`, `"saga": ${JSON.stringify(saga)}`];
+    if (version !== undefined) of.push(`"version": ${version}`);
+    return `  {${of.join(', ')}, "entries": [\n${lines}\n  ]}`;
   });
   return `[\n${written.join(',\n')}\n]\n`;
 }

@@ -1,0 +1,170 @@
+import { PaymentErrorReason } from '@armature/proto/payments/v1/contract.ts';
+import type { Payment } from '@armature/proto/payments/v1/payments.ts';
+import {
+  defineSaga,
+  done,
+  type LocalStep,
+  type RemoteStep,
+  RpcError,
+  type SagaDefinition,
+  type Step,
+} from '@armature/runtime';
+import { derivedId } from '@armature/runtime/id.ts';
+import { type CheckoutData, type Dependencies, isFree, paymentTimeoutMs, retry } from './checkout.ts';
+import { cancelledBecause, type Fact, money, noRefund, type Refund } from './order.ts';
+import type { Uncharged } from './outcomes.ts';
+import { customerReason } from './reason.ts';
+import type { OrderStore } from './store.ts';
+
+export type CancellationData = Pick<CheckoutData, 'currencyCode' | 'totalMinor' | 'reservationId' | 'paymentId'> & {
+  /** Why the card was not charged after all; undefined where it was. */
+  uncharged?: Uncharged;
+};
+
+/** What refund-payment hands on; null where nothing was charged, and in version 1 where the total was refunded. */
+type Refunded = { refundedMinor: string; refundedTotalMinor: string } | null;
+
+/**
+ * The versions of the cancellation, oldest first: refund what is left of the charge, or void the hold where nothing was
+ * charged, return the units, and cancel the order. It only goes forward and cannot be abandoned.
+ */
+export function cancellationVersions(
+  dependencies: Dependencies,
+  store: OrderStore,
+): [v1: SagaDefinition<CancellationData>, v2: SagaDefinition<CancellationData>] {
+  const decide: LocalStep<CancellationData> = { name: 'decide', local: true, pivot: true, async record() {} };
+  const [total, rest] = [refundTotal(dependencies), refundRest(dependencies)];
+  const returning = returnStock(dependencies, store);
+  const cancelled = cancelOrder(store);
+  const define = (version: number, ...steps: readonly Step<CancellationData>[]): SagaDefinition<CancellationData> =>
+    defineSaga<CancellationData>({
+      name: 'cancellation',
+      version,
+      timeLimitMs: 'none',
+      mustComplete: true,
+      retry,
+      harmless: ['currencyCode', 'totalMinor', 'reservationId', 'paymentId'],
+      steps,
+    });
+  return [
+    define(1, decide, refundPayment(dependencies, store, total), returning, cancelled),
+    // Neither waits for the other: units return to stock although a refund needs an operator.
+    define(
+      2,
+      decide,
+      { ...refundPayment(dependencies, store, rest), group: 'undo' },
+      { ...returning, group: 'undo' },
+      cancelled,
+    ),
+  ];
+}
+
+type Run = RemoteStep<CancellationData>['run'];
+type Context = Parameters<Run>[0];
+/** Refunds a charge; its result is what really moved. */
+type RefundCharge = (ctx: Context) => Promise<Payment>;
+
+const toPayments = ({ call }: Context) => ({ parent: call, timeoutMs: paymentTimeoutMs });
+
+/** Payments computes what is left under its lock, so earlier and concurrent refunds never add up to too much. */
+const refundRest =
+  ({ payments }: Dependencies): RefundCharge =>
+  (ctx) =>
+    payments.refundPayment({ requestId: ctx.key, paymentId: ctx.data.paymentId }, toPayments(ctx));
+
+/** The key of the request by which version 1 refunds what earlier refunds have left. */
+export const restKey = (key: string): string => derivedId(`${key}/rest`);
+
+/** Version 1 asks for the whole total. Where earlier refunds make that too much, it refunds the rest. */
+const refundTotal =
+  ({ payments }: Dependencies): RefundCharge =>
+  async (ctx) => {
+    const { data, key } = ctx;
+    const amount = money(data.currencyCode, BigInt(data.totalMinor));
+    try {
+      return await payments.refundPayment({ requestId: key, paymentId: data.paymentId, amount }, toPayments(ctx));
+    } catch (error) {
+      const tooMuch = error instanceof RpcError && error.reason === PaymentErrorReason.REFUND_EXCEEDS_CAPTURE;
+      if (!tooMuch) throw error;
+      return payments.refundPayment({ requestId: restKey(key), paymentId: data.paymentId }, toPayments(ctx));
+    }
+  };
+
+function refundPayment(
+  { payments }: Dependencies,
+  store: OrderStore,
+  refundCharge: RefundCharge,
+): RemoteStep<CancellationData> {
+  return {
+    name: 'refund-payment',
+    dependency: 'payments',
+    timeoutMs: paymentTimeoutMs,
+    async run(ctx) {
+      const { data, key, subjectId: orderId } = ctx;
+      if (isFree(data)) return done();
+      if (data.uncharged) {
+        await payments.voidPayment({ requestId: key, paymentId: data.paymentId, orderId }, toPayments(ctx));
+        return done();
+      }
+      const { moved, refunded } = await refundCharge(ctx);
+      const refundedMinor = String(moved?.amountMinor ?? 0n);
+      return done({ refundedMinor, refundedTotalMinor: String(refunded?.amountMinor ?? 0n) } satisfies Refunded);
+    },
+    async record(tx, { subjectId, data }, outcome) {
+      if (outcome.kind !== 'done' || isFree(data)) return;
+      const facts = undone(subjectId, data, refundOf(data, outcome.result as Refunded));
+      if (facts.length > 0) await store.change(tx, subjectId, () => facts);
+    },
+  };
+}
+
+/** What a finished refund-payment means: nothing where an earlier refund has left nothing. */
+function undone(orderId: string, data: CancellationData, refund: Refund): Fact[] {
+  const { paymentId, currencyCode } = data;
+  if (data.uncharged) return [{ $case: 'paymentVoided', value: { orderId, paymentId } }];
+  if (refund.refundedMinor === 0n) return [];
+  const amount = money(currencyCode, refund.refundedMinor);
+  const refundedTotal = money(currencyCode, refund.refundedTotalMinor);
+  return [{ $case: 'paymentRefunded', value: { orderId, paymentId, amount, refundedTotal } }];
+}
+
+/** What came back to the customer. Before results were kept, a refund was always of the total. */
+function refundOf(data: CancellationData, result: Refunded | undefined): Refund {
+  if (data.uncharged || isFree(data)) return noRefund;
+  const { refundedMinor, refundedTotalMinor } = result ?? {
+    refundedMinor: data.totalMinor,
+    refundedTotalMinor: data.totalMinor,
+  };
+  return { refundedMinor: BigInt(refundedMinor), refundedTotalMinor: BigInt(refundedTotalMinor) };
+}
+
+function returnStock({ inventory }: Dependencies, store: OrderStore): RemoteStep<CancellationData> {
+  return {
+    name: 'return-stock',
+    dependency: 'inventory',
+    async run({ call, data, key, subjectId }) {
+      const request = { requestId: key, reservationId: data.reservationId, orderId: subjectId };
+      await inventory.releaseReservation(request, { parent: call });
+      return done();
+    },
+    async record(tx, { subjectId, data }, outcome) {
+      const value = { orderId: subjectId, reservationId: data.reservationId };
+      if (outcome.kind === 'done') await store.change(tx, subjectId, () => [{ $case: 'stockReleased', value }]);
+    },
+  };
+}
+
+function cancelOrder(store: OrderStore): LocalStep<CancellationData> {
+  return {
+    name: 'cancelled',
+    local: true,
+    async record(tx, { subjectId, data, results }) {
+      const { uncharged } = data;
+      const why = uncharged
+        ? customerReason(uncharged.reason, uncharged.detail)
+        : ({ reason: 'CUSTOMER_REQUEST', reasonDetail: '' } as const);
+      const refund = refundOf(data, results['refund-payment'] as Refunded | undefined);
+      await store.change(tx, subjectId, (order) => [cancelledBecause(order, why, refund)]);
+    },
+  };
+}

@@ -1,0 +1,254 @@
+import type { InventoryServiceContract } from '@armature/proto/inventory/v1/contract.ts';
+import type { PaymentServiceContract } from '@armature/proto/payments/v1/contract.ts';
+import {
+  absentIfNotFound,
+  type Client,
+  defineSaga,
+  done,
+  type LocalStep,
+  type RemoteStep,
+  type SagaDefinition,
+  type Step,
+  type Tx,
+} from '@armature/runtime';
+import { cancelledBecause, confirmed, money, noRefund, type Order } from './order.ts';
+import {
+  expiredAfterConfirmation,
+  fromAuthorization,
+  fromCommit,
+  fromPayment,
+  fromReservation,
+  refusedSkus,
+  type Uncharged,
+  uncharged,
+} from './outcomes.ts';
+import { customerReason } from './reason.ts';
+import type { OrderStore } from './store.ts';
+
+/** What a checkout needs to know; amounts as text, because it is kept as JSON. */
+export type CheckoutData = {
+  customerId: string;
+  lines: { sku: string; quantity: string }[];
+  currencyCode: string;
+  totalMinor: string;
+  paymentMethod: string;
+  reservationId: string;
+  /** Empty for a free order, which has no payment. */
+  paymentId: string;
+};
+
+/** The services that the sagas call. */
+export interface Dependencies {
+  inventory: Client<typeof InventoryServiceContract>;
+  payments: Client<typeof PaymentServiceContract>;
+}
+
+/** Begins to undo an order that was confirmed; `why` where it was not charged. */
+export type StartCancellation = (tx: Tx, order: Order, why?: Uncharged) => Promise<void>;
+
+/** Payments waits for the acquirer; a try must end before the saga's lease does. */
+export const paymentTimeoutMs = 8_000;
+
+const daysMs = 86_400_000;
+/** A service that is away for days makes orders late, not stuck. */
+export const retry = { initialBackoffMs: 50, maxBackoffMs: 2_000, maxElapsedMs: 7 * daysMs };
+
+/** An order whose total is 0 completes without a payment. */
+export const isFree = ({ paymentId }: Pick<CheckoutData, 'paymentId'>): boolean => paymentId === '';
+
+/** The versions of the checkout, oldest first. Sagas of each may be under way. */
+export function checkoutVersions(parts: {
+  dependencies: Dependencies;
+  store: OrderStore;
+  timeLimitMs: number;
+  startCancellation: StartCancellation;
+}): [v1: SagaDefinition<CheckoutData>, v2: SagaDefinition<CheckoutData>] {
+  const { dependencies, store, timeLimitMs } = parts;
+  const reserve = reserveStock(dependencies, store);
+  const authorize = authorizePayment(dependencies, store);
+  const confirm = confirmOrder(store);
+  const capture = capturePayment(dependencies, store);
+  const complete = completeOrder(store, parts.startCancellation);
+  const define = (
+    version: number,
+    compensation: 'independent' | 'in-order',
+    ...steps: readonly Step<CheckoutData>[]
+  ): SagaDefinition<CheckoutData> =>
+    defineSaga<CheckoutData>({
+      name: 'checkout',
+      version,
+      timeLimitMs,
+      retry,
+      compensation,
+      secrets: ['paymentMethod'],
+      harmless: ['lines', 'currencyCode', 'totalMinor', 'reservationId', 'paymentId'],
+      steps,
+      finished: endUnconfirmed(store),
+    });
+  return [
+    define(1, 'in-order', reserve, authorize, confirm, commitAfterPivot(dependencies, store), capture, complete),
+    // The units are taken before the order is confirmed, so the reservation of a confirmed order cannot expire.
+    define(2, 'independent', reserve, authorize, commitReservation(dependencies, store), confirm, capture, complete),
+  ];
+}
+
+function reserveStock({ inventory }: Dependencies, store: OrderStore): RemoteStep<CheckoutData> {
+  return {
+    name: 'reserve-stock',
+    dependency: 'inventory',
+    compensateAbsent: true,
+    async run({ call, data, key, subjectId }) {
+      const lines = data.lines.map(({ sku, quantity }) => ({ sku, quantity: BigInt(quantity) }));
+      const request = { requestId: key, reservationId: data.reservationId, orderId: subjectId, lines };
+      return inventory.reserveStock(request, { parent: call }).then(fromReservation, refusedSkus);
+    },
+    query: ({ call, data }) =>
+      inventory
+        .getReservation({ reservationId: data.reservationId }, { parent: call })
+        .then(fromReservation, absentIfNotFound),
+    // Also returns units that commit-reservation has taken.
+    async compensate({ call, data, key, subjectId }) {
+      const request = { requestId: key, reservationId: data.reservationId, orderId: subjectId };
+      await inventory.releaseReservation(request, { parent: call });
+    },
+    async record(tx, { subjectId, data }, outcome) {
+      const value = { orderId: subjectId, reservationId: data.reservationId };
+      if (outcome.kind === 'done') await store.change(tx, subjectId, () => [{ $case: 'stockReserved', value }]);
+      if (outcome.kind === 'compensated' && outcome.acted)
+        await store.change(tx, subjectId, () => [{ $case: 'stockReleased', value }]);
+    },
+  };
+}
+
+function authorizePayment({ payments }: Dependencies, store: OrderStore): RemoteStep<CheckoutData> {
+  return {
+    name: 'authorize-payment',
+    dependency: 'payments',
+    compensateAbsent: true,
+    timeoutMs: paymentTimeoutMs,
+    async run({ call, data, key, subjectId }) {
+      if (isFree(data)) return done();
+      const { paymentId, customerId, paymentMethod, currencyCode, totalMinor } = data;
+      const amount = money(currencyCode, BigInt(totalMinor));
+      const request = { requestId: key, paymentId, orderId: subjectId, customerId, amount, paymentMethod };
+      return fromAuthorization(await payments.authorizePayment(request, { parent: call, timeoutMs: paymentTimeoutMs }));
+    },
+    async query({ call, data }) {
+      if (isFree(data)) return { kind: 'absent' };
+      return payments.getPayment({ paymentId: data.paymentId }, { parent: call }).then(fromPayment, absentIfNotFound);
+    },
+    async compensate({ call, data, key, subjectId }) {
+      if (isFree(data)) return;
+      const request = { requestId: key, paymentId: data.paymentId, orderId: subjectId };
+      await payments.voidPayment(request, { parent: call });
+    },
+    async record(tx, { subjectId, data }, outcome) {
+      if (isFree(data)) return;
+      const value = { orderId: subjectId, paymentId: data.paymentId };
+      if (outcome.kind === 'done') await store.change(tx, subjectId, () => [{ $case: 'paymentAuthorized', value }]);
+      if (outcome.kind === 'compensated' && outcome.acted)
+        await store.change(tx, subjectId, () => [{ $case: 'paymentVoided', value }]);
+    },
+  };
+}
+
+/** Takes the units. Undone by the release of reserve-stock, which returns units that were taken. */
+function commitReservation({ inventory }: Dependencies, store: OrderStore): RemoteStep<CheckoutData> {
+  return {
+    name: 'commit-reservation',
+    dependency: 'inventory',
+    async run({ call, data, key }) {
+      await inventory.commitReservation({ requestId: key, reservationId: data.reservationId }, { parent: call });
+      return done();
+    },
+    query: ({ call, data }) =>
+      inventory
+        .getReservation({ reservationId: data.reservationId }, { parent: call })
+        .then(fromCommit, absentIfNotFound),
+    record: stockCommitted(store),
+  };
+}
+
+/** Version 1 takes the units once the order is confirmed. A reservation that has expired by then undoes the order. */
+function commitAfterPivot({ inventory }: Dependencies, store: OrderStore): RemoteStep<CheckoutData> {
+  return {
+    name: 'commit-reservation',
+    dependency: 'inventory',
+    async run({ call, data, key }) {
+      const request = { requestId: key, reservationId: data.reservationId };
+      return inventory.commitReservation(request, { parent: call }).then(() => done(), expiredAfterConfirmation);
+    },
+    record: stockCommitted(store),
+  };
+}
+
+const stockCommitted =
+  (store: OrderStore): NonNullable<RemoteStep<CheckoutData>['record']> =>
+  async (tx, { subjectId, data }, outcome) => {
+    const value = { orderId: subjectId, reservationId: data.reservationId };
+    if (outcome.kind === 'done' && outcome.result === null)
+      await store.change(tx, subjectId, () => [{ $case: 'stockCommitted', value }]);
+  };
+
+function confirmOrder(store: OrderStore): LocalStep<CheckoutData> {
+  return {
+    name: 'confirm',
+    pivot: true,
+    local: true,
+    async record(tx, { subjectId }) {
+      await store.change(tx, subjectId, (order) => [confirmed(order)]);
+    },
+  };
+}
+
+function capturePayment({ payments }: Dependencies, store: OrderStore): RemoteStep<CheckoutData> {
+  return {
+    name: 'capture-payment',
+    dependency: 'payments',
+    timeoutMs: paymentTimeoutMs,
+    async run({ call, data, key, results }) {
+      // Without units there is nothing to charge for. Only version 1 gets here without them.
+      if (results['commit-reservation']) return done(results['commit-reservation']);
+      if (isFree(data)) return done();
+      const request = { requestId: key, paymentId: data.paymentId };
+      const captured = payments.capturePayment(request, { parent: call, timeoutMs: paymentTimeoutMs });
+      return captured.then(() => done(), uncharged);
+    },
+    async record(tx, { subjectId, data }, outcome) {
+      if (isFree(data)) return;
+      const amount = money(data.currencyCode, BigInt(data.totalMinor));
+      const value = { orderId: subjectId, paymentId: data.paymentId, amount };
+      if (outcome.kind === 'done' && outcome.result === null)
+        await store.change(tx, subjectId, () => [{ $case: 'paymentCaptured', value }]);
+    },
+  };
+}
+
+function completeOrder(store: OrderStore, startCancellation: StartCancellation): LocalStep<CheckoutData> {
+  return {
+    name: 'complete',
+    local: true,
+    async record(tx, { subjectId: orderId, results }) {
+      const why = results['capture-payment'] as Uncharged | null | undefined;
+      // There is no way back past the pivot, so an order that is not charged is undone by a cancellation.
+      if (why) return startCancellation(tx, await store.find(tx, orderId), why);
+      const order = await store.change(tx, orderId, () => [{ $case: 'completed', value: { orderId } }]);
+      // A cancellation that was asked for after the pivot begins now.
+      if (order.cancelRequested) await startCancellation(tx, order);
+    },
+  };
+}
+
+/** Ends the order of a checkout that went back: REJECTED where nothing was held, CANCELLED otherwise. */
+const endUnconfirmed =
+  (store: OrderStore): NonNullable<SagaDefinition<CheckoutData>['finished']> =>
+  async (tx, { subjectId: orderId, results }, result) => {
+    if (result.kind === 'completed') return;
+    const why = customerReason(result.failure.reason, result.failure.detail);
+    const held = 'reserve-stock' in results;
+    await store.change(tx, orderId, (order) => [
+      order.cancelRequested || held
+        ? cancelledBecause(order, why, noRefund)
+        : { $case: 'rejected', value: { orderId, ...why } },
+    ]);
+  };
