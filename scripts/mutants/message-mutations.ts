@@ -64,10 +64,10 @@ export const messageMutations: readonly Mutation[] = [
     edits: [
       {
         file: 'services/runtime/messaging/stream.ts',
-        old: `    else void refuse(on, delivery);
-  });`,
-        new: `    else void refuse(on, delivery);
-  }, { noAck: true });`,
+        old: `      else void rejectForeign(on, delivery);
+    });`,
+        new: `      else void rejectForeign(on, delivery);
+    }, { noAck: true });`,
       },
       {
         file: 'services/runtime/messaging/delivery.ts',
@@ -83,17 +83,21 @@ export const messageMutations: readonly Mutation[] = [
     edits: [
       {
         file: 'services/runtime/messaging/handling.ts',
-        old: `    const step = await stepSequence(tx, on.stream, delivery);
-    if (step !== 'next') return step;
-    if (!(await noteMessage(tx, on.stream, delivery, 'applied'))) return 'duplicate';
+        old: `    const step = await stepSequence(tx, on.stream, delivery, 'applied');
+    if (step === 'early') return step;
+    if (step === 'duplicate' || !(await noteMessage(tx, on.stream, delivery, 'applied'))) {
+      if (await isConflict(tx, on.stream, delivery)) throw conflict(delivery);
+      return 'duplicate';
+    }
     await untilAborted`,
         new: `    const step = await asCall(on, delivery, { name: 'inbox', event: null }, (own) =>
       on.db.transaction(own, async (inbox): Promise<Step> => {
-        const at = await stepSequence(inbox, on.stream, delivery);
+        const at = await stepSequence(inbox, on.stream, delivery, 'applied');
         if (at !== 'next') return at;
         return (await noteMessage(inbox, on.stream, delivery, 'applied')) ? 'next' : 'duplicate';
       }),
     );
+    if (step === 'duplicate' && (await isConflict(tx, on.stream, delivery))) throw conflict(delivery);
     if (step !== 'next') return step;
     await untilAborted`,
       },
