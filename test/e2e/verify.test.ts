@@ -146,6 +146,8 @@ const breaks: Readonly<Record<string, string[]>> = {
   ],
   'every consumer has applied each aggregate step by step': [
     'update {notifications}.inbox_sequence set applied = applied + 1 limit 1',
+    'update {notifications}.inbox_sequence set baseline = applied + 1 limit 1',
+    'delete from {notifications}.inbox where sequence = 2',
   ],
   'every consumed event was published by its producer': [
     `update {orders}.outbox set message_id = ${aUuid} where type = 'armature.orders.v1.OrderConfirmed' limit 1`,
