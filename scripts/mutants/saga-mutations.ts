@@ -11,8 +11,8 @@ export const sagaMutations: readonly Mutation[] = [
     edits: [
       {
         file: 'services/runtime/saga/core.ts',
-        old: '      return forward ? unknown(definition, state, input.detail) : state;',
-        new: `      return forward ? rejected(definition, state, { reason: 'TIMEOUT', detail: input.detail }) : state;`,
+        old: '      return unknown(definition, state, branch, input);',
+        new: `      return rejected(definition, state, branch, { reason: 'TIMEOUT', detail: input.detail });`,
       },
     ],
     caughtBy: { detector: underFire, says: /I16 |ended \w+ TIMEOUT/ },
@@ -23,8 +23,8 @@ export const sagaMutations: readonly Mutation[] = [
     edits: [
       {
         file: 'services/runtime/saga/core.ts',
-        old: `  return { ...wished, phase: step.queryable ? 'query' : 'run' };`,
-        new: '  return compensateFrom(definition, wished, state.step, false);',
+        old: `  return { ...wished, branches: [{ ...branch, phase, attempt: 0, failingSince: null, notBefore: 0 }] };`,
+        new: '  return compensateFrom(definition, wished, branch.step, false);',
       },
     ],
     caughtBy: { detector: exploration, says: /outcome is unknown/ },
@@ -47,8 +47,8 @@ export const sagaMutations: readonly Mutation[] = [
     edits: [
       {
         file: 'services/runtime/saga/attempt.ts',
-        old: '  const { round } = saga.state;',
-        new: '  const { epoch: round } = saga.state;',
+        old: '  const { phase: kind, epoch, round } = due;',
+        new: '  const { phase: kind, epoch, epoch: round } = due;',
       },
     ],
     caughtBy: {

@@ -11,7 +11,7 @@ import { refusal } from '../../../test/support/refusal.ts';
 import { type RunningService, startService, token, workloadCertificate } from '../../../test/support/service.ts';
 import { newId } from '../id.ts';
 import { retryExchange, retryRoutingKey } from '../messaging/topology.ts';
-import { begin, type State } from '../saga/core.ts';
+import type { StateOfFormat1 } from '../saga/state-format.ts';
 
 t.setTimeout(120_000);
 // Nobody answers there: a saga that goes on waits, which is all that is asked of it here.
@@ -211,7 +211,12 @@ t.test('sagas', async (t) => {
   const card = `card_${randomUUID()}`;
   const stuck = { refused: true, reason: 'PERMANENT' };
   const failure = { cause: 'rejected', step: 'authorize-payment', reason: 'PAYMENT_DECLINED', detail: '' } as const;
-  const insert = async (state: State): Promise<string> => {
+  // As processes of before have written them: such rows outlive a deployment.
+  const first: StateOfFormat1 = {
+    ...{ format: 1, phase: 'run', step: 0, epoch: 1, attempt: 0, round: 0 },
+    ...{ failure: null, absent: false, cancelTooLate: false, stuck: null },
+  };
+  const insert = async (state: StateOfFormat1): Promise<string> => {
     const sagaId = newId();
     const data = JSON.stringify({ paymentMethod: card, customerId: 'ada', totalMinor: '900' });
     const values = [sagaId, newId(), state.phase === 'stuck' ? 'STUCK' : 'RUNNING', JSON.stringify(state), data];
@@ -224,9 +229,9 @@ t.test('sagas', async (t) => {
     );
     return sagaId;
   };
-  const compensating = await insert({ ...begin(), phase: 'stuck', failure, stuck: { phase: 'compensate', ...stuck } });
-  const beyond = await insert({ ...begin(), phase: 'stuck', step: 4, stuck: { phase: 'run', ...stuck } });
-  const back = await insert({ ...begin(), phase: 'compensate', failure });
+  const compensating = await insert({ ...first, phase: 'stuck', failure, stuck: { phase: 'compensate', ...stuck } });
+  const beyond = await insert({ ...first, phase: 'stuck', step: 4, stuck: { phase: 'run', ...stuck } });
+  const back = await insert({ ...first, phase: 'compensate', failure });
 
   const listed = await operator.listSagas({ state: SagaState.SAGA_STATE_STUCK });
   t.strictSame(listed.sagas.map(({ sagaId }) => sagaId).sort(), [compensating, beyond].sort());
@@ -234,6 +239,7 @@ t.test('sagas', async (t) => {
   t.equal((await operator.listSagas({ olderThanSeconds: 3_600n })).sagas.length, 0);
   const shown = await operator.getSaga({ sagaId: beyond });
   t.match(shown.saga, { step: 'capture-payment', action: 'run', stuckReason: 'PERMANENT', pastPivot: true });
+  t.match(shown.saga, { version: 1, known: true, branches: [{ step: 'capture-payment', stuckReason: 'PERMANENT' }] });
   t.strictSame(JSON.parse(shown.inputJson), {
     paymentMethod: '[redacted]',
     customerId: '[redacted]',

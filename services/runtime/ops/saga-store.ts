@@ -1,7 +1,7 @@
 /** Sagas as operators look for them. */
 import type { Sql } from '../db/tx.ts';
 import type { Page } from '../rpc/paging.ts';
-import type { Input, State } from '../saga/core.ts';
+import type { Input } from '../saga/core.ts';
 import type { Status } from '../saga/store.ts';
 
 export interface SagaView {
@@ -10,15 +10,15 @@ export interface SagaView {
   definitionVersion: number;
   subjectId: string;
   status: Status;
-  state: State;
+  /** As stored: `readState` makes it a State. */
+  state: string;
   data: Record<string, unknown>;
   createdAt: string;
   updatedAt: string;
   deadlineAt: string;
 }
 
-interface Row extends Omit<SagaView, 'state' | 'data'> {
-  state: string;
+interface Row extends Omit<SagaView, 'data'> {
   data: string;
 }
 
@@ -27,7 +27,6 @@ const columns = `saga_id as sagaId, name, definition_version as definitionVersio
 
 const toView = (row: Row): SagaView => ({
   ...row,
-  state: JSON.parse(row.state) as State,
   data: JSON.parse(row.data) as Record<string, unknown>,
 });
 

@@ -4,9 +4,10 @@ import type { Database } from '../db/database.ts';
 import { type Sql, type Tx, utcDate } from '../db/tx.ts';
 import { closePage, openPage } from '../rpc/paging.ts';
 import type { Implementation } from '../rpc/server.ts';
-import { isPastPivot } from '../saga/core.ts';
+import { isPastPivot, type State } from '../saga/core.ts';
 import type { SagaDefinition } from '../saga/definition.ts';
 import { forceCompensate, resumeSaga } from '../saga/engine.ts';
+import { readState } from '../saga/state-format.ts';
 import { noDeadline, type Status } from '../saga/store.ts';
 import { noteAction } from './actions.ts';
 import {
@@ -89,9 +90,10 @@ export function sagaOperations(db: Database, definitions: readonly SagaDefinitio
 
 /** The rule of the saga's core that keeps it from being turned back. */
 function refusal(saga: SagaView, definition: SagaDefinition<any>) {
-  if (saga.state.phase === 'completed' || saga.state.phase === 'failed') return sagaEnded(saga.sagaId);
   if (definition.core.mustComplete) return sagaMustComplete(saga.sagaId);
-  if (!isPastPivot(definition.core, saga.state)) return sagaGoingBack(saga.sagaId);
+  const state = readState(saga.state, definition.core);
+  if (state.end !== null) return sagaEnded(saga.sagaId);
+  if (!isPastPivot(definition.core, state)) return sagaGoingBack(saga.sagaId);
   return sagaPastPivot(saga.sagaId, definition.steps.find((step) => step.pivot)?.name ?? '');
 }
 
@@ -112,8 +114,17 @@ const states: Record<Status, Saga['state']> = {
 };
 
 function messageOf(saga: SagaView, definition: SagaDefinition<any> | undefined): Saga {
-  const { state } = saga;
-  const ended = state.phase === 'completed' || state.phase === 'failed';
+  const state = shownState(saga.state, definition);
+  const createTime = utcDate(saga.createdAt);
+  const branches = (state?.branches ?? []).map(({ step, phase, attempt, stuck, failingSince }) => ({
+    step: definition?.steps[step]?.name ?? String(step),
+    action: phase,
+    attempt,
+    stuckReason: stuck?.reason ?? '',
+    failingSinceTime: failingSince === null ? undefined : new Date(createTime.getTime() + failingSince),
+  }));
+  const [first] = branches;
+  const reasons = branches.map(({ stuckReason }) => stuckReason).filter((reason) => reason !== '');
   return {
     sagaId: saga.sagaId,
     name: saga.name,
@@ -121,16 +132,29 @@ function messageOf(saga: SagaView, definition: SagaDefinition<any> | undefined):
     known: definition !== undefined,
     subjectId: saga.subjectId,
     state: states[saga.status],
-    step: ended ? '' : (definition?.steps[state.step]?.name ?? String(state.step)),
-    action: ended ? '' : (state.stuck?.phase ?? state.phase),
-    attempt: state.attempt,
-    stuckReason: state.stuck?.reason ?? '',
-    failureReason: state.failure?.reason ?? '',
-    createTime: utcDate(saga.createdAt),
+    step: first?.step ?? '',
+    action: first?.action ?? '',
+    attempt: first?.attempt ?? 0,
+    stuckReason: reasons.join('; '),
+    failureReason: state?.failure?.reason ?? '',
+    createTime,
     updateTime: utcDate(saga.updatedAt),
     deadlineTime: saga.deadlineAt.startsWith(noDeadline) ? undefined : utcDate(saga.deadlineAt),
-    pastPivot: state.phase === 'completed' || (definition !== undefined && isPastPivot(definition.core, state)),
+    pastPivot: state !== null && (state.end === 'completed' || isPastPivotOf(definition, state)),
+    branches,
   };
+}
+
+const isPastPivotOf = (definition: SagaDefinition<any> | undefined, state: State): boolean =>
+  definition !== undefined && isPastPivot(definition.core, state);
+
+/** Null for a state that a later version has written: the rest of the row is shown without it. */
+function shownState(text: string, definition: SagaDefinition<any> | undefined): State | null {
+  try {
+    return readState(text, definition?.core);
+  } catch {
+    return null;
+  }
 }
 
 function toEntry({ position, step, kind, outcome, attempt, input, at }: LogView): SagaLogEntry {

@@ -1,32 +1,30 @@
 import type { Background } from '../background.ts';
 import { crashPoint } from '../crash-point.ts';
 import type { Call } from '../rpc/call.ts';
-import type { Action, Command } from './core.ts';
+import type { Action, Branch } from './core.ts';
 import {
   defaultTimeoutMs,
-  type Held,
+  elapsedMs,
+  type LeasedSaga,
   type RemoteStep,
   type SagaDefinition,
   type StepContext,
   stepKey,
 } from './definition.ts';
-import { answered, thrown } from './outcome.ts';
+import { answered, failedAt, thrown } from './outcome.ts';
 import { factsOf, type Given } from './recording.ts';
-
-type Due = Extract<Command, { step: number }>;
 
 /** Calls the step once and says what came of it; it never throws. Once `giveUp` is aborted it waits no longer. */
 export async function attempt(
   { background, giveUp }: { background: Background; giveUp: AbortSignal },
   definition: SagaDefinition<any>,
-  saga: Held,
+  saga: LeasedSaga,
   step: RemoteStep<any>,
-  due: Due,
+  due: Branch,
 ): Promise<Given> {
-  const { kind, epoch } = due;
+  const { phase: kind, epoch, round } = due;
   const name = `saga ${definition.name} ${kind} ${step.name}`;
   const call = background(name, step.timeoutMs ?? defaultTimeoutMs, saga.traceparent ?? undefined);
-  const { round } = saga.state;
   const ctx: StepContext<any> = {
     ...factsOf(saga, saga.results),
     call,
@@ -42,9 +40,9 @@ export async function attempt(
     setImmediate(crashPoint, 'saga.sent');
     const given = await untilDeadline(call, answer);
     crashPoint('saga.answered');
-    return given;
+    return { ...given, input: failedAt(given.input, elapsedMs(saga)) };
   } catch (error) {
-    return { input: thrown(kind, error, epoch) };
+    return { input: failedAt(thrown(kind, error, epoch), elapsedMs(saga)) };
   } finally {
     giveUp.removeEventListener('abort', stop);
     call.close();

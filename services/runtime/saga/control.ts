@@ -1,7 +1,10 @@
 import type { Tx } from '../db/tx.ts';
-import { advance, begin, type Input, isPastPivot, type State } from './core.ts';
+import { advance, begin, type Input, isPastPivot, nextOf, type State } from './core.ts';
 import { type SagaDefinition, withoutSecrets } from './definition.ts';
 import { sagaVersionUnknown } from './errors.ts';
+import { about } from './history.ts';
+import { laneOf } from './lanes.ts';
+import { readState } from './state-format.ts';
 import { insertSaga, lockById, lockBySubject, type SagaRow, writeLocked } from './store.ts';
 
 /**
@@ -16,12 +19,13 @@ export async function startSaga<Data>(
 ): Promise<void> {
   const { sagaId, subjectId, traceparent = null } = start;
   const data = JSON.stringify(start.data);
-  const state = begin();
+  const state = begin(definition.core);
+  const lane = laneOf(definition, state);
   const startedAt = performance.now();
-  const { name, version: definitionVersion, timeLimitMs } = definition;
+  const { timeLimitMs } = definition;
   let taker: { lease: { holder: string; leaseMs: number }; adopt: () => void } | null = null;
   for (const worker of definition.workers) {
-    const lease: { holder: string; leaseMs: number } | null = taker ? null : worker.offer();
+    const lease: { holder: string; leaseMs: number } | null = taker ? null : worker.offer(definition);
     if (!lease) continue;
     const held = {
       ...{ sagaId, subjectId, traceparent, state, startedAt },
@@ -36,8 +40,7 @@ export async function startSaga<Data>(
     taker = { lease, adopt: () => worker.adopt(definition, held) };
   }
   const lease = taker?.lease ?? null;
-  const row = { sagaId, name, definitionVersion, subjectId, state, data, timeLimitMs, traceparent, lease };
-  await insertSaga(tx, row);
+  await insertSaga(tx, { sagaId, lane, subjectId, state, data, timeLimitMs, traceparent, lease });
   tx.afterCommit(taker ? taker.adopt : () => wake(definition));
 }
 
@@ -66,8 +69,8 @@ export async function requestCancel(
   const definition = known.find(({ version }) => version === row.definitionVersion);
   if (!definition) throw sagaVersionUnknown(row);
   const { reason, detail = '' } = why;
-  const state = await change(tx, definition, row, { kind: 'abandon', cause: 'cancelled', reason, detail });
-  return state.phase === 'completed' || isPastPivot(definition.core, state) ? 'too_late' : 'accepted';
+  const { state } = await change(tx, definition, row, { kind: 'abandon', cause: 'cancelled', reason, detail });
+  return isPastPivot(definition.core, state) ? 'too_late' : 'accepted';
 }
 
 function nameOf(definitions: readonly SagaDefinition<any>[]): string {
@@ -104,19 +107,25 @@ export async function forceCompensate(
 async function order(tx: Tx, definition: SagaDefinition<any>, sagaId: string, input: Input): Promise<OperatorAnswer> {
   const row = await lockById(tx, sagaId);
   if (row?.name !== definition.name || row.definitionVersion !== definition.version) return 'unknown_saga';
-  return (await change(tx, definition, row, input)) === row.state ? 'not_possible' : 'accepted';
+  return (await change(tx, definition, row, input)).changed ? 'accepted' : 'not_possible';
 }
 
-async function change(tx: Tx, definition: SagaDefinition<any>, row: SagaRow, input: Input): Promise<State> {
-  const { state, command } = advance(definition.core, row.state, input);
-  if (state === row.state) return state;
-  const { step, phase, attempt } = row.state;
-  const name = definition.steps[step]?.name ?? '';
-  if (command.kind === 'finished') await definition.finished?.(tx, row, command.result);
-  const data = command.kind === 'finished' ? withoutSecrets(definition, row.data) : null;
-  await writeLocked(tx, row, { state, data }, { step: name, kind: phase, attempt, input });
+async function change(
+  tx: Tx,
+  definition: SagaDefinition<any>,
+  row: SagaRow,
+  input: Input,
+): Promise<{ state: State; changed: boolean }> {
+  const before = readState(row.state, definition.core);
+  const state = advance(definition.core, before, input);
+  if (state === before) return { state, changed: false };
+  const next = nextOf(definition.core, state);
+  if (next.kind === 'finished') await definition.finished?.(tx, row, next.result);
+  const data = next.kind === 'finished' ? withoutSecrets(definition, row.data) : null;
+  const lane = laneOf(definition, state);
+  await writeLocked(tx, row, { state, data, lane }, { ...about(definition.core, before, input), input });
   tx.afterCommit(() => wake(definition));
-  return state;
+  return { state, changed: true };
 }
 
 function wake(definition: SagaDefinition<any>): void {

@@ -1,13 +1,13 @@
 import t from 'tap';
-import { advance, commandOf, type State } from './core.ts';
+import { advance, type State } from './core.ts';
 import { type CoreDefinition, explore } from './exploration.ts';
 import { step } from './purchase-testbed.ts';
 
 const onward = { compensable: false, compensateAbsent: false };
 const local = { local: true, queryable: false, ...onward };
 const common = {
-  ...{ version: 1, mustComplete: false, compensation: 'in-order' as const },
-  retry: { initialBackoffMs: 1, maxBackoffMs: 4, maxElapsedMs: 12 },
+  ...{ version: 1, mustComplete: false, compensation: 'independent' as const },
+  retry: { initialBackoffMs: 1, maxBackoffMs: 4, maxElapsedMs: 1_000 },
 };
 
 const checkout: CoreDefinition = {
@@ -25,7 +25,8 @@ const checkout: CoreDefinition = {
 
 const definitions: CoreDefinition[] = [
   checkout,
-  { name: 'no pivot', ...common, steps: [step('one'), step('two'), step('three')] },
+  { name: 'no pivot', ...common, steps: [step('one'), step('two')] },
+  { name: 'no pivot, in order', ...common, compensation: 'in-order', steps: [step('one'), step('two'), step('three')] },
   {
     name: 'absent is final',
     ...common,
@@ -58,27 +59,44 @@ const definitions: CoreDefinition[] = [
   {
     name: 'only forward',
     ...common,
+    mustComplete: true,
     steps: [
       step('decide', { ...local, pivot: true }),
       step('refund', { ...onward, queryable: false }),
       step('end', local),
     ],
   },
+  {
+    name: 'a group',
+    ...common,
+    steps: [
+      step('decide', { ...local, pivot: true }),
+      step('refund', { ...onward, queryable: false, group: 'undo' }),
+      step('return', { ...onward, group: 'undo' }),
+      step('tell', onward),
+      step('end', local),
+    ],
+  },
+  { ...checkout, name: 'in order', compensation: 'in-order' },
 ];
 
 t.test('everything that can happen', async (t) => {
   for (const definition of definitions) {
-    const { states, transitions, ends, longestWayOut } = explore(definition);
+    const { states, transitions, ends, longestWayOut, leftAlone } = explore(definition);
     const figures = `${states} states, ${transitions} transitions, at most ${longestWayOut} moves to an end`;
-    t.comment(`${definition.name}: ${figures}, ends ${JSON.stringify(ends)}`);
+    t.comment(`${definition.name}: ${figures}, ${leftAlone} left alone, ends ${JSON.stringify(ends)}`);
     t.ok(states > 50, `${definition.name}: ${states} states`);
     t.ok((ends.completed ?? 0) > 0, `${definition.name}: can be completed`);
+    const branching = ['checkout', 'no pivot', 'a group'].includes(definition.name);
+    if (branching) t.ok(leftAlone > 0, `${definition.name}: branches were left alone`);
+    if (definition.mustComplete) t.equal(ends.failed, undefined, `${definition.name}: is never abandoned`);
   }
 });
 
 /** The exploration is worth what it finds: each of these is a fault, and each is found. */
 t.test('faults are found', async (t) => {
-  const faults: [string, typeof advance, RegExp][] = [
+  type Faulty = typeof advance;
+  const faults: [string, Faulty, RegExp, CoreDefinition?][] = [
     [
       'a timeout is taken for a failure',
       (definition, state, input) =>
@@ -90,52 +108,88 @@ t.test('faults are found', async (t) => {
       /outcome is unknown|left done/,
     ],
     [
-      'a wish is heeded before the outcome is known',
+      'a cancel request is applied before the outcome is known',
       (definition, state, input) => {
         const next = advance(definition, state, input);
-        const hasty = input.kind === 'abandon' && next.state !== state && state.phase === 'run' && next.state.failure;
-        return hasty ? advance(definition, next.state, { kind: 'absent', epoch: next.state.epoch }) : next;
+        const early = input.kind === 'abandon' && next !== state && state.branches[0]?.phase === 'run' && next.failure;
+        return early ? advance(definition, next, { kind: 'absent', epoch: next.branches[0]!.epoch }) : next;
       },
       /outcome is unknown|left done/,
     ],
     [
       'answers of any epoch count',
       (definition, state, input) =>
-        advance(definition, state, 'epoch' in input ? { ...input, epoch: state.epoch } : input),
-      /a late/,
+        advance(definition, state, 'epoch' in input ? { ...input, epoch: state.branches[0]?.epoch ?? 0 } : input),
+      /a late|an epoch is kept|changed by what happened/,
     ],
     [
       'a resumed step gets a new key although it may have acted',
       (definition, state, input) => {
-        const { state: next } = advance(definition, state, input);
-        const changed = input.kind === 'resume' && next !== state ? { ...next, round: next.round + 1 } : next;
-        return { state: changed, command: commandOf(definition, changed) };
+        const next = advance(definition, state, input);
+        if (input.kind !== 'resume' || next === state) return next;
+        return { ...next, branches: next.branches.map((branch) => ({ ...branch, round: branch.round + 1 })) };
       },
       /two keys/,
     ],
     [
-      'a cancel after the pivot is heeded',
+      'a cancel after the pivot is applied',
       (definition, state, input) => {
-        const late = input.kind === 'abandon' && state.phase === 'run' && state.step > 2;
-        if (!late) return advance(definition, state, input);
+        const [branch] = state.branches;
+        if (input.kind !== 'abandon' || branch?.phase !== 'run' || branch.step <= 2) {
+          return advance(definition, state, input);
+        }
         const failure = { ...input, step: '' };
-        const back: State = { ...state, phase: 'compensate', step: 1, epoch: state.epoch + 1, failure };
-        return { state: back, command: commandOf(definition, back) };
+        const back: State = {
+          ...{ ...state, failure, epoch: state.epoch + 1 },
+          branches: [{ ...branch, phase: 'compensate', step: 1, epoch: state.epoch + 1 }],
+        };
+        return back;
       },
       /after the pivot|outcome is unknown/,
     ],
     [
       'the nearest step is not compensated',
       (definition, state, input) => {
-        const { state: next } = advance(definition, state, input);
-        const skipped = next.phase === 'compensate' && state.phase !== 'compensate' && next.step > 0;
-        const further = skipped ? { ...next, step: 0 } : next;
-        return { state: further, command: commandOf(definition, further) };
+        const next = advance(definition, state, input);
+        const turned = next.branches.length > 1 && state.branches[0]?.phase !== 'compensate';
+        return turned ? { ...next, branches: next.branches.slice(1) } : next;
       },
-      /left done/,
+      /left done|waits for another compensation/,
+    ],
+    [
+      'compensations wait for one another',
+      (definition, state, input) => advance({ ...definition, compensation: 'in-order' }, state, input),
+      /waits for another compensation/,
+    ],
+    [
+      'a refused compensation makes the others stuck',
+      (definition, state, input) => {
+        const next = advance(definition, state, input);
+        const { stuck } = next.branches.find((branch) => branch.stuck !== null) ?? { stuck: null };
+        if (next === state || !stuck || next.branches.length < 2) return next;
+        return { ...next, branches: next.branches.map((branch) => ({ ...branch, stuck })) };
+      },
+      /changed by what happened to another/,
+    ],
+    [
+      'the step after a group does not wait for all of it',
+      (definition, state, input) => {
+        const next = advance(definition, state, input);
+        return input.kind === 'done' && next !== state && next.branches.length === 1 && state.branches.length === 2
+          ? advance(definition, next, { kind: 'done', epoch: next.branches[0]!.epoch })
+          : next;
+      },
+      /completed without|changed by what happened/,
+      definitions.find(({ name }) => name === 'a group')!,
+    ],
+    [
+      'what must complete is abandoned',
+      (definition, state, input) => advance({ ...definition, mustComplete: false }, state, input),
+      /must complete/,
+      definitions.find(({ name }) => name === 'only forward')!,
     ],
   ];
-  for (const [name, faulty, message] of faults) {
-    t.throws(() => explore({ ...checkout, advance: faulty }), { message }, name);
+  for (const [name, faulty, message, definition = checkout] of faults) {
+    t.throws(() => explore({ ...definition, advance: faulty }), { message }, name);
   }
 });

@@ -1,5 +1,15 @@
 import t from 'tap';
-import { advance, begin, type CoreDefinition, type CoreStep, commandOf, type Input, type State } from './core.ts';
+import {
+  advance,
+  backoffMs,
+  begin,
+  type CoreDefinition,
+  type CoreStep,
+  type Input,
+  nextOf,
+  type State,
+} from './core.ts';
+import { readState, type StateOfFormat1 } from './state-format.ts';
 
 const step = (name: string, more: Partial<CoreStep> = {}): CoreStep => ({
   name,
@@ -37,19 +47,33 @@ const expire: Said = { kind: 'abandon', cause: 'expired', reason: 'TIME_LIMIT', 
 const force: Said = { kind: 'abandon', cause: 'operator', reason: 'OPERATOR', detail: '' };
 const resume: Said = { kind: 'resume' };
 
-const say = (state: State, said: Said): State =>
-  advance(checkout, state, { epoch: state.epoch, ...said } as Input).state;
+/** Time between two inputs: the third failure in a row is over the time for all tries. */
+const stepMs = 1_500;
+let clock = 0;
 
-/** What is due, as one word: "query authorize +100", "compensate reserve", "failed cancelled". */
-function due(state: State): string {
-  const command = commandOf(checkout, state);
-  if (command.kind === 'stuck') return `stuck: ${command.reason}`;
-  if (command.kind === 'finished') {
-    const { result } = command;
-    return result.kind === 'completed' ? 'completed' : `failed ${result.failure.cause}`;
+/** Applies an input to the branch of a step; without one to the first branch. */
+function say(state: State, said: Said, definition = checkout, step?: string): State {
+  clock += stepMs;
+  const branch = state.branches.find((one) => step === undefined || definition.steps[one.step]?.name === step);
+  const input = { epoch: branch?.epoch ?? 0, ...said } as Input;
+  const timed = ['unknown', 'absent', 'uncompensated'].includes(input.kind) ? { ...input, at: clock } : input;
+  return advance(definition, state, timed);
+}
+const saidAll = (state: State, inputs: readonly Said[]): State => inputs.reduce((at, said) => say(at, said), state);
+
+/** What is due, in words: "query authorize +100", "compensate reserve", "failed cancelled". */
+function due(state: State, definition = checkout): string {
+  const next = nextOf(definition, state);
+  if (next.kind === 'stuck') return `stuck: ${next.reason}`;
+  if (next.kind === 'finished') {
+    return next.result.kind === 'completed' ? 'completed' : `failed ${next.result.failure.cause}`;
   }
-  const wait = command.afterMs > 0 ? ` +${command.afterMs}` : '';
-  return `${command.kind} ${checkout.steps[command.step]?.name}${wait}`;
+  return next.branches
+    .map(({ phase, step, attempt }) => {
+      const wait = attempt > 0 ? ` +${backoffMs(definition, attempt)}` : '';
+      return `${phase} ${definition.steps[step]?.name}${wait}`;
+    })
+    .join(', ');
 }
 
 t.test('ways of a checkout', async (t) => {
@@ -111,7 +135,7 @@ t.test('ways of a checkout', async (t) => {
   ];
   for (const [name, said, expected] of rows) {
     t.test(name, async (t) => {
-      let state = begin();
+      let state = begin(checkout);
       said.forEach((input, index) => {
         state = say(state, input);
         if (expected[index]) t.equal(due(state), expected[index], `after ${index + 1}: ${input.kind}`);
@@ -120,43 +144,137 @@ t.test('ways of a checkout', async (t) => {
   }
 });
 
-t.test('pauses double up to the cap, and before the pivot it never gives up', async (t) => {
-  let state = begin();
+t.test('pauses double up to the longest, and before the pivot it tries on for ever', async (t) => {
+  let state = begin(checkout);
   const pauses: number[] = [];
   for (let attempt = 0; attempt < 50; attempt += 1) {
+    const before = state.branches[0]!.notBefore;
     state = say(state, unknown);
-    const command = commandOf(checkout, state);
-    if (command.kind !== 'query') throw new Error(`${command.kind} is due`);
-    pauses.push(command.afterMs);
+    const [branch] = state.branches;
+    t.equal(branch?.phase, 'query');
+    pauses.push(branch!.notBefore - clock);
+    t.ok(branch!.notBefore > before);
   }
   t.strictSame(pauses.slice(0, 6), [100, 200, 400, 800, 1_000, 1_000]);
   t.equal(pauses[49], 1_000);
 });
 
-t.test('a refusal that is resumed gets a new key, anything else keeps it', async (t) => {
-  const capture = [done, done, done].reduce(say, begin());
-  t.equal([no, resume].reduce(say, capture).round, 1);
-  t.equal([no, resume, no, resume].reduce(say, capture).round, 2);
-  t.equal([unknown, unknown, unknown, resume].reduce(say, capture).round, 0);
+t.test('tries end by the time since the first failed one, however many there were', async (t) => {
+  const capture = saidAll(begin(checkout), [done, done, done]);
+  const failing = (at: number): Input => ({ kind: 'unknown', epoch: 0, at, detail: 'UNAVAILABLE' });
+  const tried = (times: readonly number[]) =>
+    times.reduce(
+      (state, at) => advance(checkout, state, { ...failing(at), epoch: state.branches[0]!.epoch } as Input),
+      capture,
+    );
+  const often = Array.from({ length: 500 }, (_, index) => index * 6);
+  t.match(due(tried(often)), /^run capture/, '500 tries within the time');
+  t.match(due(tried([0, 2_999])), /^run capture/);
+  t.match(due(tried([0, 3_000])), /^stuck/);
+  t.match(due(tried([100_000, 102_999])), /^run capture/, 'the time of the saga before does not count');
 });
 
-t.test('who cancelled too late is remembered', async (t) => {
-  const capture = [done, done, done].reduce(say, begin());
-  const end = commandOf(checkout, [cancel, done].reduce(say, capture));
+t.test('a resumed step has all of its time again', async (t) => {
+  const capture = saidAll(begin(checkout), [done, done, done]);
+  const stuck = saidAll(capture, [unknown, unknown, unknown]);
+  t.match(due(stuck), /^stuck/);
+  t.equal(due(saidAll(stuck, [resume, unknown, unknown])), 'run capture +200');
+});
+
+t.test('a refusal that is resumed gets a new key, anything else keeps it', async (t) => {
+  const capture = saidAll(begin(checkout), [done, done, done]);
+  const round = (state: State) => state.branches[0]?.round;
+  t.equal(round(saidAll(capture, [no, resume])), 1);
+  t.equal(round(saidAll(capture, [no, resume, no, resume])), 2);
+  t.equal(round(saidAll(capture, [unknown, unknown, unknown, resume])), 0);
+});
+
+t.test('a cancel request that came too late is remembered', async (t) => {
+  const capture = saidAll(begin(checkout), [done, done, done]);
+  const end = nextOf(checkout, saidAll(capture, [cancel, done]));
   t.strictSame(end, { kind: 'finished', result: { kind: 'completed', cancelTooLate: true } });
 });
 
-t.test('late and duplicate answers change nothing', async (t) => {
-  const before = begin();
+t.test('late and duplicate outcomes change nothing', async (t) => {
+  const before = begin(checkout);
   const after = say(before, done);
   for (const said of [done, no, absent, unknown, undone, fails, refuses]) {
-    t.equal(advance(checkout, after, { ...said, epoch: before.epoch } as Input).state, after, said.kind);
+    t.equal(advance(checkout, after, { ...said, epoch: before.epoch } as Input), after, said.kind);
   }
-  t.equal(say(begin(), undone), begin(), 'nor do answers to what was not asked');
+  t.equal(say(before, undone), before, 'nor do outcomes of what was not asked');
 });
 
 t.test('a state survives JSON', async (t) => {
-  const state = [done, cancel, unknown].reduce(say, begin());
-  t.strictSame(say(JSON.parse(JSON.stringify(state)), done), say(state, done));
-  t.ok(JSON.stringify(state).length < 400);
+  const state = saidAll(begin(checkout), [done, cancel, unknown]);
+  clock = 0;
+  const stored = say(JSON.parse(JSON.stringify(state)), done);
+  clock = 0;
+  t.strictSame(stored, say(state, done));
+  t.ok(JSON.stringify(state).length < 450);
+});
+
+t.test('independent compensations', async (t) => {
+  const sale: CoreDefinition = { ...checkout, compensation: 'independent' };
+  const back = [done, no].reduce((state, said) => say(state, said, sale), begin(sale));
+  const cancelled = [done, cancel, done].reduce((state, said) => say(state, said, sale), begin(sale));
+  t.equal(due(back, sale), 'compensate reserve', 'what was refused is not compensated');
+  t.equal(due(cancelled, sale), 'compensate authorize, compensate reserve', 'the latest first');
+
+  const waits = say(cancelled, fails, sale, 'authorize');
+  t.equal(due(waits, sale), 'compensate authorize +100, compensate reserve', 'one that fails leaves the other due');
+  const returned = say(waits, undone, sale, 'reserve');
+  t.equal(due(returned, sale), 'compensate authorize +100');
+  t.equal(due(say(returned, undone, sale), sale), 'failed cancelled');
+
+  const refused = say(cancelled, refuses, sale, 'authorize');
+  t.equal(due(refused, sale), 'compensate reserve', 'one that is refused as well');
+  t.equal(due(say(refused, undone, sale, 'reserve'), sale), 'stuck: CAPTURED', 'stuck once only that is left');
+  t.equal(due(say(say(refused, undone, sale, 'reserve'), resume, sale), sale), 'compensate authorize');
+
+  const both = say(refused, refuses, sale, 'reserve');
+  t.equal(due(both, sale), 'stuck: CAPTURED; CAPTURED');
+  t.equal(due(say(both, resume, sale), sale), 'compensate authorize, compensate reserve', 'all of them are resumed');
+});
+
+t.test('a group of steps', async (t) => {
+  const cancellation: CoreDefinition = {
+    ...{ ...checkout, name: 'cancellation', mustComplete: true, compensation: 'independent' },
+    steps: [
+      step('decide', { local: true, queryable: false, compensable: false }),
+      step('refund', { queryable: false, compensable: false, group: 'undo' }),
+      step('return', { queryable: false, compensable: false, group: 'undo' }),
+      step('tell', { queryable: false, compensable: false }),
+    ],
+  };
+  const at = (state: State, said: Said, name?: string) => say(state, said, cancellation, name);
+  const is = (state: State) => due(state, cancellation);
+  const group = at(begin(cancellation), done);
+  t.equal(is(group), 'run refund, run return');
+  t.equal(is(at(group, no, 'refund')), 'run return', 'a refused step leaves the other due');
+  t.equal(is(at(at(group, no, 'refund'), done, 'return')), 'stuck: NO', 'the next step does not start without it');
+  t.equal(is(at(at(at(group, no, 'refund'), done, 'return'), resume)), 'run refund');
+  t.equal(is(at(at(group, done, 'return'), done, 'refund')), 'run tell', 'they end in any order');
+  t.equal(is(at(group, force)), 'run refund, run return', 'an operator cannot turn it back');
+  t.equal(at(group, expire), group, 'nor can time');
+});
+
+t.test('states of format 1', async (t) => {
+  const old: StateOfFormat1 = {
+    ...{ format: 1, phase: 'compensate', step: 1, epoch: 7, attempt: 3, round: 1, absent: false, cancelTooLate: false },
+    ...{ failure: { cause: 'cancelled', step: 'authorize', reason: 'CUSTOMER', detail: '' }, stuck: null },
+  };
+  const read = (more: Partial<StateOfFormat1>, definition = checkout) =>
+    readState(JSON.stringify({ ...old, ...more }), definition);
+  t.equal(due(read({})), 'compensate authorize +400');
+  t.equal(due(say(read({}), undone)), 'compensate reserve');
+  const independent: CoreDefinition = { ...checkout, compensation: 'independent' };
+  t.equal(due(read({}, independent), independent), 'compensate authorize +400, compensate reserve');
+  t.equal(due(read({ phase: 'query', attempt: 0 })), 'query authorize');
+  t.equal(due(read({ phase: 'failed' })), 'failed cancelled');
+  t.equal(due(read({ phase: 'completed', failure: null })), 'completed');
+  const stuck = read({ phase: 'stuck', stuck: { phase: 'compensate', refused: true, reason: 'CAPTURED' } });
+  t.equal(due(stuck), 'stuck: CAPTURED');
+  t.equal(say(stuck, resume).branches[0]?.round, 2);
+  t.strictSame(readState(JSON.stringify(stuck), checkout), stuck, 'and those of format 2 are read as they are');
+  t.throws(() => read({ format: 3 as 1 }), /format 3, which this process does not know/);
 });

@@ -1,14 +1,16 @@
 /**
- * What a saga does next, as a pure function: (definition, state, input) -> (state, command).
+ * What a saga does next, as a pure function: (definition, state, input) -> state, and state -> commands that are due.
  *
- * Steps run one after another. Before the pivot is done a failure leads back: what was done is compensated
- * in reverse order. After it there is only forward. Three rules carry the rest:
+ * Steps run one after another. Before the pivot is done a failure leads back: what was done is compensated. After it
+ * there is only forward. Four rules carry the rest:
  * - An unknown outcome is never taken for a failure. A step whose outcome is unknown is asked for its status,
  *   or run again under the same key where it has no status query, until the outcome is known; only then may
  *   anything be compensated.
  * - A command is due until an input with its epoch has been applied. A process that dies in between leaves the
  *   command due, and another one issues it again: steps must act once per key, however often they are called.
- * - Inputs of an earlier epoch are ignored, so duplicate and late answers change nothing.
+ * - Inputs of an earlier epoch are ignored, so duplicate and late inputs change nothing.
+ * - Compensations, and the steps of one group, are branches of their own: one that fails, waits or is refused keeps
+ *   no other from its end. The saga is stuck only when all branches that are left are.
  */
 
 export interface CoreStep {
@@ -47,32 +49,47 @@ export interface Failure {
   readonly detail: string;
 }
 
-/** Plain JSON. `format` grows when its meaning changes, since old rows outlive a deployment. */
-export interface State {
-  readonly format: 1;
-  readonly phase: Action | 'stuck' | 'completed' | 'failed';
-  /** Index of the step that `phase` is about. */
+/** A command that is due, and what is known of its tries. Times are milliseconds since the saga began. */
+export interface Branch {
+  readonly phase: Action;
+  /** Index of its step. */
   readonly step: number;
-  /** Grows with every new command. */
+  /** Of the command: only an input with this epoch is applied. */
   readonly epoch: number;
-  /** Tries of this step that settled nothing. */
+  /** Tries of this step without a known outcome. */
   readonly attempt: number;
   /** Grows when a refused command is resumed: a refusal is final for its key, so the next try needs another. */
   readonly round: number;
-  readonly failure: Failure | null;
   /** The step being compensated is known not to have acted. */
   readonly absent: boolean;
-  /** Somebody asked to cancel after the pivot. */
-  readonly cancelTooLate: boolean;
-  readonly stuck: { readonly phase: Action; readonly refused: boolean; readonly reason: string } | null;
+  /** When the tries began to fail. */
+  readonly failingSince: number | null;
+  /** The next try is not due earlier. */
+  readonly notBefore: number;
+  readonly stuck: { readonly refused: boolean; readonly reason: string } | null;
 }
 
+/** Plain JSON. `format` grows when its meaning changes, since old rows outlive a deployment; see state-format.ts. */
+export interface State {
+  readonly format: 2;
+  readonly end: 'completed' | 'failed' | null;
+  /** The newest one given out; grows with every new command. */
+  readonly epoch: number;
+  readonly failure: Failure | null;
+  /** A cancel request came after the pivot. */
+  readonly cancelTooLate: boolean;
+  /** One, save on the way back and in a group. None once the saga has ended. */
+  readonly branches: readonly Branch[];
+}
+
+/** `at`: milliseconds since the saga began, by the clock of the database. */
 export type Input =
-  | { kind: 'done' | 'absent' | 'compensated'; epoch: number }
-  | { kind: 'unknown'; epoch: number; detail: string }
+  | { kind: 'done' | 'compensated'; epoch: number }
+  | { kind: 'absent'; epoch: number; at?: number }
+  | { kind: 'unknown'; epoch: number; at?: number; detail: string }
   | { kind: 'rejected'; epoch: number; reason: string; detail: string }
-  | { kind: 'uncompensated'; epoch: number; permanent: boolean; reason: string; detail: string }
-  /** Somebody wants it undone, or its time is up. Heeded as soon as the outcome of the step is known. */
+  | { kind: 'uncompensated'; epoch: number; at?: number; permanent: boolean; reason: string; detail: string }
+  /** A client or operator wants it undone, or its time is up. Applied as soon as the outcome of the step is known. */
   | { kind: 'abandon'; cause: 'cancelled' | 'expired' | 'operator'; reason: string; detail: string }
   /** An operator has removed what made it stuck. */
   | { kind: 'resume' };
@@ -81,165 +98,240 @@ export type Result =
   | { readonly kind: 'completed'; readonly cancelTooLate: boolean }
   | { readonly kind: 'failed'; readonly failure: Failure };
 
-export type Command =
-  | { readonly kind: Action; readonly step: number; readonly epoch: number; readonly afterMs: number }
+/** What a state asks for: calls, one for each branch that is not stuck, an operator, or nothing more. */
+export type Next =
+  | { readonly kind: 'due'; readonly branches: readonly Branch[] }
   | { readonly kind: 'stuck'; readonly reason: string }
   | { readonly kind: 'finished'; readonly result: Result };
 
-const initial: State = {
-  format: 1,
-  phase: 'run',
-  step: 0,
-  epoch: 1,
-  attempt: 0,
-  round: 0,
-  failure: null,
-  absent: false,
-  cancelTooLate: false,
-  stuck: null,
-};
+const firstTry = { attempt: 0, round: 0, absent: false, failingSince: null, notBefore: 0, stuck: null } as const;
 
-export const begin = (): State => initial;
-
-/** Applies one input. An input that does not fit, being late or a duplicate, returns the very same state. */
-export function advance(definition: CoreDefinition, state: State, input: Input): { state: State; command: Command } {
-  const next = settle(definition, state, input);
-  return { state: next, command: commandOf(definition, next) };
+/** The state that a saga starts with. */
+export function begin(definition: CoreDefinition): State {
+  const none: State = { format: 2, end: null, epoch: 0, failure: null, cancelTooLate: false, branches: [] };
+  return enter(definition, none, 0);
 }
 
 /** What is due in a state, also after a crash. */
-export function commandOf(definition: CoreDefinition, state: State): Command {
-  switch (state.phase) {
-    case 'completed':
-      return { kind: 'finished', result: { kind: 'completed', cancelTooLate: state.cancelTooLate } };
-    case 'failed':
-      if (!state.failure) throw new Error(`saga ${definition.name}: failed without a failure`);
-      return { kind: 'finished', result: { kind: 'failed', failure: state.failure } };
-    case 'stuck':
-      return { kind: 'stuck', reason: state.stuck?.reason ?? '' };
-    default:
-      return { kind: state.phase, step: state.step, epoch: state.epoch, afterMs: backoffMs(definition, state) };
+export function nextOf(definition: CoreDefinition, state: State): Next {
+  if (state.end === 'completed') {
+    return { kind: 'finished', result: { kind: 'completed', cancelTooLate: state.cancelTooLate } };
   }
+  if (state.end === 'failed') {
+    if (!state.failure) throw new Error(`saga ${definition.name}: failed without a failure`);
+    return { kind: 'finished', result: { kind: 'failed', failure: state.failure } };
+  }
+  const branches = state.branches.filter(({ stuck }) => stuck === null);
+  if (branches.length > 0) return { kind: 'due', branches };
+  return { kind: 'stuck', reason: state.branches.map(({ stuck }) => stuck?.reason).join('; ') };
 }
 
-/** Doubles from the second try on, up to the cap. Whoever waits adds the jitter. */
-function backoffMs({ retry }: CoreDefinition, { attempt }: State): number {
+/** The branch that an input is about; where it is about none, the first. Undefined once the saga has ended. */
+export function branchOf(state: State, input: Input): Branch | undefined {
+  const found = 'epoch' in input ? state.branches.find(({ epoch }) => epoch === input.epoch) : undefined;
+  return found ?? state.branches[0];
+}
+
+/** The pause after so many tries: doubles up to the longest. The worker adds the jitter. */
+export function backoffMs({ retry }: CoreDefinition, attempt: number): number {
   if (attempt === 0) return 0;
   return Math.min(retry.initialBackoffMs * 2 ** Math.min(attempt - 1, 30), retry.maxBackoffMs);
 }
 
-function settle(definition: CoreDefinition, state: State, input: Input): State {
+/** Applies one input. An input that does not fit, being late or a duplicate, returns the very same state. */
+export function advance(definition: CoreDefinition, state: State, input: Input): State {
+  if (state.end !== null) return state;
   if (input.kind === 'abandon') return abandon(definition, state, input);
   if (input.kind === 'resume') return resume(state);
-  if (input.epoch !== state.epoch) return state;
-  const forward = state.phase === 'run' || state.phase === 'query';
-  const back = state.phase === 'compensate';
+  const branch = state.branches.find(({ epoch, stuck }) => epoch === input.epoch && stuck === null);
+  if (!branch) return state;
+  return branch.phase === 'compensate'
+    ? applyCompensation(definition, state, branch, input)
+    : applyOutcome(definition, state, branch, input);
+}
+
+type Outcome = Extract<Input, { epoch: number }>;
+
+function applyOutcome(definition: CoreDefinition, state: State, branch: Branch, input: Outcome): State {
   switch (input.kind) {
     case 'done':
-      return forward ? done(definition, state) : state;
+      return done(definition, state, branch);
     case 'rejected':
-      return forward ? rejected(definition, state, input) : state;
+      return rejected(definition, state, branch, input);
     case 'absent':
-      return forward ? absent(definition, state) : state;
+      if (state.failure) return compensateFrom(definition, state, branch.step, true);
+      return tryAgain(definition, state, branch, { phase: 'run', why: 'the step did not act', at: input.at });
     case 'unknown':
-      return forward ? unknown(definition, state, input.detail) : state;
-    case 'compensated':
-      return back ? compensateFrom(definition, state, state.step - 1, false) : state;
-    case 'uncompensated':
-      if (!back) return state;
-      return input.permanent
-        ? stuck(state, input.reason || input.detail, true)
-        : tryAgain(definition, state, 'compensate', input.reason || input.detail);
+      return unknown(definition, state, branch, input);
+    default:
+      return state;
   }
 }
 
-function done(definition: CoreDefinition, state: State): State {
-  const beyond = stepOf(definition, state).pivot || isPastPivot(definition, state);
-  if (state.failure && !beyond) return compensateFrom(definition, state, state.step, false);
-  // A wish that came while the pivot was under way has lost the race.
+function applyCompensation(definition: CoreDefinition, state: State, branch: Branch, input: Outcome): State {
+  if (input.kind === 'compensated') {
+    if (definition.compensation === 'in-order') return compensateFrom(definition, state, branch.step - 1, false);
+    const branches = state.branches.filter((one) => one !== branch);
+    return branches.length > 0 ? { ...state, branches } : ended(state, 'failed');
+  }
+  if (input.kind !== 'uncompensated') return state;
+  const why = input.reason || input.detail;
+  if (input.permanent) return stuck(state, branch, why, true);
+  return tryAgain(definition, state, branch, { phase: 'compensate', why, at: input.at });
+}
+
+function done(definition: CoreDefinition, state: State, branch: Branch): State {
+  const beyond = stepAt(definition, branch.step).pivot || isPastPivot(definition, state);
+  if (state.failure && !beyond) return compensateFrom(definition, state, branch.step, false);
+  // A cancel request that came while the pivot was under way has lost the race.
   const cancelTooLate = state.cancelTooLate || state.failure?.cause === 'cancelled';
-  const next: State = { ...fresh(state), failure: null, cancelTooLate };
-  if (state.step === definition.steps.length - 1) return { ...next, phase: 'completed' };
-  return { ...next, phase: 'run', step: state.step + 1 };
+  const branches = state.branches.filter((one) => one !== branch);
+  const next: State = { ...state, failure: null, cancelTooLate, branches };
+  return branches.length > 0 ? next : enter(definition, next, groupEnd(definition, branch.step) + 1);
 }
 
-function rejected(definition: CoreDefinition, state: State, input: { reason: string; detail: string }): State {
-  const { reason, detail } = input;
-  if (isPastPivot(definition, state)) return stuck(state, reason || detail, true);
-  const failure = state.failure ?? { cause: 'rejected', step: stepOf(definition, state).name, reason, detail };
-  return compensateFrom(definition, { ...state, failure }, state.step - 1, false);
+function rejected(
+  definition: CoreDefinition,
+  state: State,
+  branch: Branch,
+  { reason, detail }: { reason: string; detail: string },
+): State {
+  if (isPastPivot(definition, state)) return stuck(state, branch, reason || detail, true);
+  const step = stepAt(definition, branch.step).name;
+  const failure = state.failure ?? { cause: 'rejected', step, reason, detail };
+  return compensateFrom(definition, { ...state, failure }, branch.step - 1, false);
 }
 
-function absent(definition: CoreDefinition, state: State): State {
-  if (!state.failure) return tryAgain(definition, state, 'run', 'the step did not act');
-  return compensateFrom(definition, state, state.step, true);
+function unknown(
+  definition: CoreDefinition,
+  state: State,
+  branch: Branch,
+  { detail, at }: { detail: string; at?: number },
+): State {
+  const phase = stepAt(definition, branch.step).queryable ? 'query' : 'run';
+  return tryAgain(definition, state, branch, { phase, why: detail, at });
 }
 
-function unknown(definition: CoreDefinition, state: State, detail: string): State {
-  return tryAgain(definition, state, stepOf(definition, state).queryable ? 'query' : 'run', detail);
+/** One more try, unless it has failed for too long where that is limited. */
+function tryAgain(
+  definition: CoreDefinition,
+  state: State,
+  branch: Branch,
+  { phase, why, at }: { phase: Action; why: string; at: number | undefined },
+): State {
+  const attempt = branch.attempt + 1;
+  const failingSince = branch.failingSince ?? at ?? null;
+  const elapsedMs = at === undefined || failingSince === null ? 0 : at - failingSince;
+  const limited = state.failure !== null || isPastPivot(definition, state);
+  const failed = { ...branch, phase, attempt, failingSince };
+  if (limited && elapsedMs >= definition.retry.maxElapsedMs) return stuck(state, branch, why, false, failed);
+  return replace(state, branch, { ...failed, notBefore: (at ?? 0) + backoffMs(definition, attempt) });
 }
 
-/** One more try, unless there were enough where tries are counted. */
-function tryAgain(definition: CoreDefinition, state: State, phase: Action, why: string): State {
-  const attempt = state.attempt + 1;
-  const counted = state.failure !== null || isPastPivot(definition, state);
-  const { maxElapsedMs, maxBackoffMs } = definition.retry;
-  if (counted && attempt >= Math.ceil(maxElapsedMs / maxBackoffMs))
-    return stuck({ ...state, phase, attempt }, why, false);
-  return { ...state, phase, attempt, epoch: state.epoch + 1 };
+function stuck(state: State, branch: Branch, reason: string, refused: boolean, as: Branch = branch): State {
+  return replace(state, branch, { ...as, stuck: { refused, reason: reason.slice(0, 500) } });
 }
 
-function stuck(state: State, reason: string, refused: boolean): State {
-  const phase = state.phase as Action;
-  return { ...state, phase: 'stuck', epoch: state.epoch + 1, stuck: { phase, refused, reason: reason.slice(0, 500) } };
-}
-
+/** Every branch that is stuck is due at once. */
 function resume(state: State): State {
-  if (!state.stuck) return state;
-  const { phase, refused } = state.stuck;
-  const round = refused ? state.round + 1 : state.round;
-  return { ...state, phase, stuck: null, attempt: 0, round, epoch: state.epoch + 1 };
+  return state.branches.reduce((resumed, branch) => {
+    if (!branch.stuck) return resumed;
+    const round = branch.stuck.refused ? branch.round + 1 : branch.round;
+    return replace(resumed, branch, { ...branch, ...firstTry, absent: branch.absent, round });
+  }, state);
 }
 
 function abandon(definition: CoreDefinition, state: State, input: Omit<Failure, 'step'>): State {
-  if (state.phase === 'completed' || state.phase === 'failed') return state;
   if (isPastPivot(definition, state)) {
     return input.cause === 'cancelled' && !state.cancelTooLate ? { ...state, cancelTooLate: true } : state;
   }
   if (state.failure) return input.cause === 'operator' ? resume(state) : state;
-  const step = stepOf(definition, state);
+  const [branch] = state.branches;
+  if (!branch) throw new Error(`saga ${definition.name}: nothing is due, and it has not ended`);
+  const step = stepAt(definition, branch.step);
   const { cause, reason, detail } = input;
-  const wished: State = { ...state, failure: { cause, step: step.name, reason, detail }, attempt: 0 };
-  if (step.local) return compensateFrom(definition, wished, state.step - 1, false);
-  // The epoch stays: an answer to a call that is under way still counts. If nobody waits for one, because
-  // its caller died or never called, the status query finds out without making the step act.
-  return { ...wished, phase: step.queryable ? 'query' : 'run' };
+  const wished: State = { ...state, failure: { cause, step: step.name, reason, detail } };
+  if (step.local) return compensateFrom(definition, wished, branch.step - 1, false);
+  // The epoch stays: the outcome of a call that is under way still counts. If there is none, because its caller
+  // died or never called, the status query finds out without making the step act.
+  const phase = step.queryable ? 'query' : 'run';
+  return { ...wished, branches: [{ ...branch, phase, attempt: 0, failingSince: null, notBefore: 0 }] };
 }
 
-/** Goes to the nearest step at or before `index` that has something to compensate; past the first one is the end. */
+/**
+ * Compensates what is to be compensated at or before `index`, the latest first: each in a branch of its own, or only
+ * the first where they go in order. Where nothing is, the saga has ended.
+ */
 function compensateFrom(definition: CoreDefinition, state: State, index: number, absentThere: boolean): State {
-  for (let at = index; at >= 0; at -= 1) {
-    const step = definition.steps[at];
-    const absentHere = absentThere && at === index;
-    if (step?.compensable && (!absentHere || step.compensateAbsent)) {
-      return { ...fresh(state), phase: 'compensate', step: at, absent: absentHere };
-    }
+  const found: { step: number; absent: boolean }[] = [];
+  for (let step = index; step >= 0; step -= 1) {
+    const { compensable, compensateAbsent } = stepAt(definition, step);
+    const absent = absentThere && step === index;
+    if (compensable && (!absent || compensateAbsent)) found.push({ step, absent });
   }
-  return { ...fresh(state), phase: 'failed' };
+  if (found.length === 0) return ended(state, 'failed');
+  const now = definition.compensation === 'in-order' ? found.slice(0, 1) : found;
+  return withBranches(
+    state,
+    now.map((one) => ({ ...one, phase: 'compensate' })),
+  );
 }
 
-const fresh = (state: State): State => ({ ...state, epoch: state.epoch + 1, attempt: 0, round: 0, absent: false });
+/** Starts the step at `index`, with the others of its group; past the last one is the end. */
+function enter(definition: CoreDefinition, state: State, index: number): State {
+  if (index === definition.steps.length) return ended(state, 'completed');
+  const steps = Array.from({ length: groupEnd(definition, index) - index + 1 }, (_, offset) => index + offset);
+  return withBranches(
+    state,
+    steps.map((step) => ({ phase: 'run', step })),
+  );
+}
 
-function stepOf(definition: CoreDefinition, state: State): CoreStep {
-  const step = definition.steps[state.step];
-  if (!step) throw new Error(`saga ${definition.name}: state names step ${state.step}, which is not defined`);
+/** The index of the last step of the group that the step at `index` belongs to: itself where it has none. */
+function groupEnd({ steps }: CoreDefinition, index: number): number {
+  const group = steps[index]?.group;
+  let last = index;
+  while (group !== undefined && steps[last + 1]?.group === group) last += 1;
+  return last;
+}
+
+/** New branches take the place of all others, each with an epoch of its own. */
+function withBranches(
+  state: State,
+  branches: readonly (Pick<Branch, 'phase' | 'step'> & { absent?: boolean })[],
+): State {
+  const { epoch } = state;
+  return {
+    ...state,
+    epoch: epoch + branches.length,
+    branches: branches.map((branch, index) => ({ ...firstTry, ...branch, epoch: epoch + 1 + index })),
+  };
+}
+
+/** A branch gets a new command, and so a new epoch. */
+function replace(state: State, branch: Branch, by: Branch): State {
+  const epoch = state.epoch + 1;
+  const branches = state.branches.map((one) => (one === branch ? { ...by, epoch } : one));
+  return { ...state, epoch, branches };
+}
+
+const ended = (state: State, end: 'completed' | 'failed'): State => ({
+  ...state,
+  end,
+  epoch: state.epoch + 1,
+  branches: [],
+});
+
+function stepAt(definition: CoreDefinition, index: number): CoreStep {
+  const step = definition.steps[index];
+  if (!step) throw new Error(`saga ${definition.name}: its state names step ${index}, which is not defined`);
   return step;
 }
 
-/** Whether the pivot is done. On the way back it is not: nothing leads there from beyond it. */
+/** Whether the saga only goes forward. On the way back it does not: nothing leads there from beyond the pivot. */
 export function isPastPivot(definition: CoreDefinition, state: State): boolean {
-  if (definition.mustComplete) return true;
-  if (state.phase === 'compensate' || state.stuck?.phase === 'compensate' || state.phase === 'failed') return false;
+  if (definition.mustComplete || state.end === 'completed') return true;
+  if (state.end === 'failed' || state.branches.some(({ phase }) => phase === 'compensate')) return false;
   const pivot = definition.steps.findIndex((step) => step.pivot);
-  return pivot >= 0 && state.step > pivot;
+  return pivot >= 0 && state.branches.every(({ step }) => step > pivot);
 }

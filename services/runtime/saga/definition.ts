@@ -135,8 +135,8 @@ export interface SagaInit<Data> {
   finished?(tx: Tx, saga: SagaFacts<Data>, result: SagaResult): Promise<void>;
 }
 
-/** A saga as a worker holds it: what it has read, and what its lease is good for. */
-export interface Held {
+/** A saga that a worker holds a lease on: what it has read, and how long the lease is good for. */
+export interface LeasedSaga {
   readonly sagaId: string;
   readonly subjectId: string;
   readonly data: unknown;
@@ -152,12 +152,16 @@ export interface Held {
   startedAt: number;
 }
 
-/** A worker in this process, as whoever starts a saga sees it. */
+/** Milliseconds since the saga began: what the core takes for the time. */
+export const elapsedMs = ({ startedAt }: Pick<LeasedSaga, 'startedAt'>): number =>
+  Math.round(performance.now() - startedAt);
+
+/** A worker in this process, as `startSaga` sees it. */
 export interface Handover {
-  /** The lease under which a new saga may be inserted, or null when the worker is full or stopping. */
-  offer(): { holder: string; leaseMs: number } | null;
+  /** The lease under which a new saga of this definition may be inserted, or null when there is no slot for it. */
+  offer(definition: SagaDefinition<any>): { holder: string; leaseMs: number } | null;
   /** Takes over a saga that was inserted under that lease and has committed. */
-  adopt(definition: SagaDefinition<any>, saga: Held): void;
+  adopt(definition: SagaDefinition<any>, saga: LeasedSaga): void;
   /** Says that something is due. */
   wake(): void;
 }

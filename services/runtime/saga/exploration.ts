@@ -5,11 +5,12 @@
  */
 import {
   advance,
+  type Branch,
   begin,
-  type Command,
-  commandOf,
+  branchOf,
   type CoreDefinition as Definition,
   type Input,
+  nextOf,
   type State,
 } from './core.ts';
 
@@ -40,6 +41,8 @@ interface Situation {
 }
 
 interface Move {
+  /** The step that it happens to. */
+  step: string;
   name: string;
   next: Situation;
 }
@@ -72,38 +75,78 @@ function undo(site: Site): void {
 /** Hands an input to the saga, and checks what it makes of it. */
 function hear(definition: CoreDefinition, situation: Situation, input: Input): Situation {
   const before = situation.state;
-  const { state, command } = (definition.advance ?? advance)(definition, before, input);
+  const about = branchOf(before, input);
+  const state = stepped(definition, before, input);
   if (state === before) return situation;
-  const at = situation.sites[before.step]!;
-  if (input.kind === 'done' || input.kind === 'rejected' || input.kind === 'absent') at.open = false;
-  insist('epoch' in input ? state.epoch > before.epoch : state.epoch >= before.epoch, 'an epoch came again');
-  check(definition, situation, state, command);
+  const at = about && situation.sites[about.step];
+  if (at && (input.kind === 'done' || input.kind === 'rejected' || input.kind === 'absent')) at.open = false;
+  insist(state.epoch >= before.epoch, 'an epoch came again');
+  if ('epoch' in input)
+    insist(
+      state.branches.every(({ epoch }) => epoch !== input.epoch),
+      'an epoch is kept',
+    );
+  insist(new Set(state.branches.map(({ epoch }) => epoch)).size === state.branches.length, 'two commands of an epoch');
+  checkOthers(before, state, about, input);
+  check(definition, situation, state);
   return { ...situation, state };
 }
 
+const stepped = (definition: CoreDefinition, state: State, input: Input): State =>
+  (definition.advance ?? advance)(definition, state, input);
+
+/** What happens to one branch leaves the others as they are: none waits, none is tried more often, none ends. */
+function checkOthers(before: State, after: State, about: Branch | undefined, input: Input): void {
+  if (!('epoch' in input) || after.end === 'failed') return;
+  for (const branch of before.branches) {
+    if (branch === about) continue;
+    insist(after.branches.includes(branch), 'a branch is changed by what happened to another one');
+  }
+}
+
 /** What must hold of every state that is reached. */
-function check(definition: CoreDefinition, { sites, lastCompensated }: Situation, state: State, command: Command) {
-  const pivot = definition.steps.findIndex((step) => step.pivot);
-  if (command.kind === 'compensate') {
+function check(definition: CoreDefinition, { sites, lastCompensated }: Situation, state: State) {
+  const next = nextOf(definition, state);
+  const due = next.kind === 'due' ? next.branches : [];
+  const back = state.branches.some(({ phase }) => phase === 'compensate');
+  for (const { phase, step } of due) {
+    if (phase === 'run') insist(!sites[step]?.tombstone, 'runs a step that was undone');
+    if (phase !== 'compensate') continue;
     insist(
       sites.every((site) => !site.open),
       'compensates while an outcome is unknown',
     );
-    insist(command.step <= lastCompensated, 'compensates out of order');
+    if (definition.compensation === 'in-order') insist(step <= lastCompensated, 'compensates out of order');
     // A pivot that came after it was found absent is undone by its own compensation, never passed.
+    const pivot = definition.steps.findIndex((one) => one.pivot);
     const { acted, compensated } = sites[pivot] ?? { acted: null, compensated: false };
-    insist(acted === null || compensated || command.step === pivot, 'compensates after the pivot');
+    const undoing = state.branches.some((branch) => branch.phase === 'compensate' && branch.step === pivot);
+    insist(acted === null || compensated || undoing, 'compensates after the pivot');
   }
-  if (command.kind === 'run') insist(!sites[command.step]?.tombstone, 'runs a step that was undone');
+  if (back && definition.compensation === 'independent') checkIndependent(definition, sites, state);
   for (let epoch = 0; epoch < state.epoch; epoch += state.epoch > 8 ? state.epoch - 1 : 1) {
+    if (state.branches.some((branch) => branch.epoch === epoch)) continue;
     for (const input of answers(epoch)) {
-      insist(
-        (definition.advance ?? advance)(definition, state, input).state === state,
-        `a late ${input.kind} changes something`,
-      );
+      insist(stepped(definition, state, input) === state, `a late ${input.kind} changes something`);
     }
   }
-  if (state.phase === 'completed' || state.phase === 'failed') checkEnd(definition, sites, state.phase);
+  insist(
+    !definition.mustComplete || (state.failure === null && state.end !== 'failed'),
+    'a saga that must complete goes back',
+  );
+  if (state.end) checkEnd(definition, sites, state.end);
+}
+
+/** On the way back every step that is still to be undone has a branch of its own, whatever the others do. */
+function checkIndependent(definition: CoreDefinition, sites: readonly Site[], state: State): void {
+  definition.steps.forEach((step, index) => {
+    const { acted, compensated } = sites[index]!;
+    if (!step.compensable || acted === null || compensated) return;
+    insist(
+      state.branches.some((branch) => branch.step === index),
+      `${step.name} waits for another compensation`,
+    );
+  });
 }
 
 function checkEnd(definition: CoreDefinition, sites: readonly Site[], phase: 'completed' | 'failed') {
@@ -131,20 +174,24 @@ const answer = (kind: 'done' | 'rejected' | 'absent', epoch: number): Input =>
 /** Everything that can happen next. */
 function moves(definition: CoreDefinition, from: Situation): Move[] {
   const found: Move[] = [];
-  const move = (name: string, make: (next: Situation) => Situation) => {
+  const moveAs = (step: string) => (name: string, make: (next: Situation) => Situation) => {
     try {
-      found.push({ name, next: make(clone(from)) });
+      found.push({ step, name, next: make(clone(from)) });
     } catch (error) {
-      if (error instanceof Violation) error.message = `${error.message} (by "${name}")`;
+      if (error instanceof Violation) error.message = `${error.message} (by "${step}: ${name}")`;
       throw error;
     }
   };
   const hears = (next: Situation, input: Input) => hear(definition, next, input);
-  const command = commandOf(definition, from.state);
-  if (command.kind === 'run') runs(definition, command, from, move, hears);
-  if (command.kind === 'query') queries(definition, command, move, hears);
-  if (command.kind === 'compensate') compensations(command, from, move, hears);
-  if (command.kind === 'stuck') {
+  const due = nextOf(definition, from.state);
+  for (const branch of due.kind === 'due' ? due.branches : []) {
+    const move = moveAs(definition.steps[branch.step]?.name ?? '');
+    if (branch.phase === 'run') runs(definition, branch, from, move, hears);
+    if (branch.phase === 'query') queries(definition, branch, move, hears);
+    if (branch.phase === 'compensate') compensations(definition, branch, move, hears);
+  }
+  const move = moveAs(definition.steps[from.state.branches[0]?.step ?? -1]?.name ?? '');
+  if (from.state.branches.some(({ stuck }) => stuck !== null)) {
     move('an operator resumes', (next) => hears(next, { kind: 'resume' }));
     move('an operator turns it back', (next) =>
       hears(next, { kind: 'abandon', cause: 'operator', reason: '', detail: '' }),
@@ -156,9 +203,7 @@ function moves(definition: CoreDefinition, from: Situation): Move[] {
       const there = next.sites[index]!;
       there.late = false;
       act(there, 0);
-      if (next.state.phase === 'completed' || next.state.phase === 'failed') {
-        checkEnd(definition, next.sites, next.state.phase);
-      }
+      if (next.state.end) checkEnd(definition, next.sites, next.state.end);
       return next;
     });
   });
@@ -175,21 +220,19 @@ function moves(definition: CoreDefinition, from: Situation): Move[] {
 type Mover = (name: string, make: (next: Situation) => Situation) => void;
 type Hearer = (next: Situation, input: Input) => Situation;
 
-function runs(
-  definition: CoreDefinition,
-  { step, epoch }: { step: number; epoch: number },
-  from: Situation,
-  move: Mover,
-  hears: Hearer,
-) {
-  const { round } = from.state;
-  const unknown: Input = { kind: 'unknown', epoch, detail: 'timeout' };
+/** When a try fails that is one of several: the first has just failed, or the time for them is up. */
+const soon = ({ failingSince }: Branch): number => failingSince ?? 0;
+const tooLate = (definition: CoreDefinition, branch: Branch): number => soon(branch) + definition.retry.maxElapsedMs;
+
+function runs(definition: CoreDefinition, branch: Branch, from: Situation, move: Mover, hears: Hearer) {
+  const { step, epoch, round } = branch;
+  const unknown: Input = { kind: 'unknown', epoch, at: soon(branch), detail: 'timeout' };
   if (definition.steps[step]?.local) {
     move('local step done', (next) => {
       act(next.sites[step]!, round);
       return hears(next, { kind: 'done', epoch });
     });
-    move('local step fails', (next) => hears(next, { kind: 'absent', epoch }));
+    move('local step fails', (next) => hears(next, { kind: 'absent', epoch, at: soon(branch) }));
     if (round === 0) move('local step refuses', (next) => hears(next, answer('rejected', epoch)));
     return;
   }
@@ -222,6 +265,12 @@ function runs(
     calls(next);
     return hears(next, unknown);
   });
+  if (branch.failingSince !== null) {
+    move('timed out for too long', (next) => {
+      calls(next);
+      return hears(next, { ...unknown, at: tooLate(definition, branch) });
+    });
+  }
   move('timed out on the way', (next) => {
     calls(next).late = round === 0;
     return hears(next, unknown);
@@ -237,49 +286,55 @@ function runs(
   });
 }
 
-function queries(
-  definition: CoreDefinition,
-  { step, epoch }: { step: number; epoch: number },
-  move: Mover,
-  hears: Hearer,
-) {
+function queries(definition: CoreDefinition, branch: Branch, move: Mover, hears: Hearer) {
+  const { step, epoch, round } = branch;
   move('status known', (next) => {
     const site = next.sites[step]!;
-    const { round } = next.state;
     const truth = site.acted === round ? 'done' : site.refused === round || site.tombstone ? 'rejected' : 'absent';
     // Without a tombstone to come, the definition promises that "absent" is final.
     if (truth === 'absent' && !definition.steps[step]?.compensateAbsent) site.late = false;
     return hears(next, answer(truth, epoch));
   });
-  move('status unknown', (next) => hears(next, { kind: 'unknown', epoch, detail: '' }));
+  const unknown: Input = { kind: 'unknown', epoch, at: soon(branch), detail: '' };
+  move('status unknown', (next) => hears(next, unknown));
+  if (branch.failingSince !== null) {
+    move('status unknown for too long', (next) => hears(next, { ...unknown, at: tooLate(definition, branch) }));
+  }
   move('crash while asking', (next) => next);
 }
 
-function compensations({ step, epoch }: { step: number; epoch: number }, from: Situation, move: Mover, hears: Hearer) {
-  const fails: Input = { kind: 'uncompensated', epoch, permanent: false, reason: '', detail: '' };
-  const undone = (next: Situation) => {
+function compensations(definition: CoreDefinition, branch: Branch, move: Mover, hears: Hearer) {
+  const { step, epoch } = branch;
+  const fails: Input = {
+    ...{ kind: 'uncompensated', epoch, at: soon(branch), permanent: false, reason: '', detail: '' },
+  };
+  const undone = (next: Situation, last: number) => {
     undo(next.sites[step]!);
-    next.lastCompensated = Math.min(next.lastCompensated, step);
+    // Independent ones come in any order.
+    if (definition.compensation === 'in-order') next.lastCompensated = Math.min(next.lastCompensated, last);
   };
   const compensated: Input = { kind: 'compensated', epoch };
   move('compensated', (next) => {
-    undone(next);
-    return hears({ ...next, lastCompensated: step - 1 }, compensated);
+    undone(next, step - 1);
+    return hears(next, compensated);
   });
   move('compensated twice', (next) => {
-    undone(next);
-    return hears(hears({ ...next, lastCompensated: step - 1 }, compensated), compensated);
+    undone(next, step - 1);
+    return hears(hears(next, compensated), compensated);
   });
   move('compensated, answer lost', (next) => {
-    undone(next);
+    undone(next, step);
     return hears(next, fails);
   });
   move('compensation fails', (next) => hears(next, fails));
+  if (branch.failingSince !== null) {
+    move('compensation fails for too long', (next) => hears(next, { ...fails, at: tooLate(definition, branch) }));
+  }
   move('crash after compensating', (next) => {
-    undone(next);
+    undone(next, step);
     return next;
   });
-  if (from.state.round > 0) return;
+  if (branch.round > 0) return;
   move('compensation refused', (next) => hears(next, { ...fails, permanent: true, reason: 'NO' }));
 }
 
@@ -287,29 +342,52 @@ function compensations({ step, epoch }: { step: number; epoch: number }, from: S
  * Everything that tells two situations apart: numbers that only grow are cut down to what they mean, and what
  * is only said about a failure, not acted upon, is left out. Short, since there are many.
  */
-function keyOf({ retry }: CoreDefinition, { state, sites, wishes, lastCompensated }: Situation): string {
-  const { phase, step, attempt, round, failure, absent, cancelTooLate, stuck } = state;
-  const world = sites.map(({ acted, refused, compensated, tombstone, late, open }) => {
+function keyOf({ state, sites, wishes, lastCompensated }: Situation): string {
+  const { end, failure, cancelTooLate, branches } = state;
+  const outside = sites.map(({ acted, refused, compensated, tombstone, late, open }) => {
     const flags = [compensated, tombstone, late, open].reduce((bits, flag) => bits * 2 + (flag ? 1 : 0), 0);
     return `${acted ?? '-'}${refused ?? '-'}${flags.toString(16)}`;
   });
+  const due = branches.map(({ phase, step, round, absent, failingSince, stuck }) =>
+    [phase[0], step, round, absent ? 'a' : '', failingSince === null ? '' : 'f', stuck ? `s${stuck.refused}` : ''].join(
+      '',
+    ),
+  );
   const why = failure && (failure.cause === 'cancelled' ? 'c' : 'f');
-  const rest = stuck && `${stuck.phase}${stuck.refused}`;
-  const tries = Math.min(attempt, Math.ceil(retry.maxElapsedMs / retry.maxBackoffMs) + 2);
-  return `${[phase, step, tries, round, why, absent, cancelTooLate, rest, wishes, lastCompensated]}|${world}`;
+  return `${[end, why, cancelTooLate, wishes, lastCompensated]}|${due}|${outside}`;
 }
+
+const good = ['answered', 'status known', 'compensated', 'local step done', 'an operator resumes'];
 
 /** From here on everything works, and an operator resumes what is stuck: how many moves to the end? */
 function movesToTheEnd(definition: CoreDefinition, from: Situation): number {
-  const good = ['answered', 'status known', 'compensated', 'local step done', 'an operator resumes'];
   let situation = from;
   for (let count = 0; count < 60; count += 1) {
-    if (situation.state.phase === 'completed' || situation.state.phase === 'failed') return count;
+    if (situation.state.end) return count;
     const move = moves(definition, situation).find(({ name }) => good.includes(name));
-    if (!move) throw new Violation(`nothing leads on from ${situation.state.phase}`);
+    if (!move) throw new Violation('nothing leads to an end');
     situation = move.next;
   }
   throw new Violation('does not end although everything works');
+}
+
+/** Whether all other branches end while nothing at all happens to one of them. Returns how many were left so. */
+function branchesEndAlone(definition: CoreDefinition, from: Situation): number {
+  const { branches } = from.state;
+  if (branches.length < 2 || branches.some(({ stuck }) => stuck)) return 0;
+  for (const { step } of branches) {
+    const silent = definition.steps[step]!.name;
+    let situation = from;
+    for (let count = 0; situation.state.branches.length > 1; count += 1) {
+      const move = moves(definition, situation).find(
+        ({ step: at, name }) => good.includes(name) && (at !== silent || name === 'an operator resumes'),
+      );
+      if (!move || count > 60) throw new Violation(`a branch waits for ${silent}`);
+      situation = move.next;
+    }
+    insist(situation.state.branches[0]?.step === step, `${silent} ended although nothing happened to it`);
+  }
+  return branches.length;
 }
 
 export interface Found {
@@ -319,6 +397,8 @@ export interface Found {
   longestWayOut: number;
   /** Moves from the beginning to the situation that is furthest from it. */
   depth: number;
+  /** How often a branch was left alone while the others had to end. */
+  leftAlone: number;
   /** How often each thing happened to each step, such as "authorize: timed out after acting". */
   happened: Record<string, number>;
 }
@@ -331,35 +411,36 @@ const depthMax = 500;
 export function explore(definition: CoreDefinition, wishes = 2): Found {
   const site = { acted: null, refused: null, compensated: false, tombstone: false, late: false, open: false };
   const start: Situation = {
-    state: begin(),
+    state: begin(definition),
     sites: definition.steps.map(() => ({ ...site })),
     wishes,
     lastCompensated: definition.steps.length,
   };
-  const cameBy = new Map<string, { from: string; name: string } | null>([[keyOf(definition, start), null]]);
-  const depths = new Map<string, number>([[keyOf(definition, start), 0]]);
+  const cameBy = new Map<string, { from: string; name: string } | null>([[keyOf(start), null]]);
+  const depths = new Map<string, number>([[keyOf(start), 0]]);
   const queue: Situation[] = [start];
-  const found: Found = { states: 1, transitions: 0, ends: {}, longestWayOut: 0, depth: 0, happened: {} };
+  const found: Found = { states: 1, transitions: 0, ends: {}, longestWayOut: 0, depth: 0, leftAlone: 0, happened: {} };
   // The array grows while it is walked: breadth first, so that a fault is found by the shortest way to it.
   for (const situation of queue) {
-    const from = keyOf(definition, situation);
+    const from = keyOf(situation);
     try {
       found.longestWayOut = Math.max(found.longestWayOut, movesToTheEnd(definition, situation));
-      for (const { name, next } of moves(definition, situation)) {
+      found.leftAlone += branchesEndAlone(definition, situation);
+      for (const { step, name, next } of moves(definition, situation)) {
         found.transitions += 1;
-        const event = `${definition.steps[situation.state.step]?.name}: ${name}`;
+        const event = `${step}: ${name}`;
         found.happened[event] = (found.happened[event] ?? 0) + 1;
-        const key = keyOf(definition, next);
+        const key = keyOf(next);
         if (cameBy.has(key)) continue;
-        cameBy.set(key, { from, name });
+        cameBy.set(key, { from, name: step ? `${step}: ${name}` : name });
         const depth = depths.get(from)! + 1;
         depths.set(key, depth);
         found.depth = Math.max(found.depth, depth);
         insist(depth <= depthMax, 'there is no end of moves');
         insist(cameBy.size < statesMax, 'there is no end of states');
         queue.push(next);
-        const { phase } = next.state;
-        if (phase === 'completed' || phase === 'failed') found.ends[phase] = (found.ends[phase] ?? 0) + 1;
+        const { end } = next.state;
+        if (end) found.ends[end] = (found.ends[end] ?? 0) + 1;
       }
     } catch (error) {
       const path: string[] = [];

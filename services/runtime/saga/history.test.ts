@@ -3,8 +3,8 @@ import { begin, type CoreDefinition, type CoreStep } from './core.ts';
 import { describeDivergence, divergences, type History, recordingOf } from './history.ts';
 import { type Answer, purchase as definition, done, lost, no, played, undone } from './purchase-testbed.ts';
 
-const away: Answer = (epoch) => ({
-  ...{ kind: 'uncompensated', epoch, permanent: false, reason: '' },
+const away: Answer = (epoch, at) => ({
+  ...{ kind: 'uncompensated', epoch, at, permanent: false, reason: '' },
   detail: 'inventory is away',
 });
 
@@ -78,10 +78,10 @@ t.test('a log or a state that was tampered with is found', async (t) => {
     ['an answer came twice', { ...completed!, entries: [entries[0]!, ...entries] }, /entry 2/],
     [
       'an answer of another epoch',
-      { ...completed!, entries: [{ ...entries[0]!, input: done(9) }, ...entries.slice(1)] },
+      { ...completed!, entries: [{ ...entries[0]!, input: done(9, 0) }, ...entries.slice(1)] },
       /entry 1: expected .* changes the state; got it is ignored/,
     ],
-    ['another state', { ...completed!, state: begin() }, /entry 3: expected .*"epoch":1/],
+    ['another state', { ...completed!, state: begin(definition) }, /entry 3: expected .*"epoch":1/],
   ] as const) {
     const lines = said(definition, [history]);
     t.match(lines, [expected], `${name}: ${lines[0]}`);

@@ -3,7 +3,16 @@
  * definition of today where they led the one of then: sagas that are under way while a new version is deployed
  * go on from states that the old one has made.
  */
-import { advance, begin, type CoreDefinition, commandOf, type Input, type State } from './core.ts';
+import {
+  advance,
+  type Branch,
+  backoffMs,
+  begin,
+  branchOf,
+  type CoreDefinition,
+  type Input,
+  type State,
+} from './core.ts';
 
 /** One applied input, as saga_log has it. */
 export interface HistoryEntry {
@@ -40,20 +49,43 @@ export interface Divergence {
 
 /** A state and what is due in it, without anything that somebody has written about it. */
 export function landmark(definition: CoreDefinition, state: State): string {
-  const { epoch, attempt, round, failure, absent, cancelTooLate, stuck } = state;
-  const command = commandOf(definition, state);
-  const due =
-    'step' in command ? `${command.kind} ${stepName(definition, state)} after ${command.afterMs} ms` : state.phase;
-  const words = [due, `epoch ${epoch}`, `attempt ${attempt}`];
-  if (round > 0) words.push(`round ${round}`);
+  const [main, ...others] = state.branches;
+  const words = main ? branchWords(definition, main) : [`${state.end}`, `epoch ${state.epoch}`, 'attempt 0'];
+  const { failure } = state;
   if (failure) words.push(`back from ${failure.step}: ${failure.cause} ${failure.reason}`.trimEnd());
-  if (absent) words.push('absent');
-  if (cancelTooLate) words.push('cancelled too late');
-  if (stuck) words.push(`stuck in ${stuck.phase} of ${stepName(definition, state)}${stuck.refused ? ', refused' : ''}`);
+  if (main?.absent) words.push('absent');
+  if (state.cancelTooLate) words.push('cancelled too late');
+  if (main?.stuck) words.push(stuckWords(definition, main));
+  for (const other of others) {
+    words.push(
+      ['also', ...branchWords(definition, other), ...(other.stuck ? [stuckWords(definition, other)] : [])].join(' '),
+    );
+  }
   return words.join(', ');
 }
 
-const stepName = (definition: CoreDefinition, state: State): string => definition.steps[state.step]?.name ?? '(none)';
+function branchWords(definition: CoreDefinition, branch: Branch): string[] {
+  const { phase, epoch, attempt, round, stuck } = branch;
+  const due = stuck ? 'stuck' : `${phase} ${stepName(definition, branch)} after ${backoffMs(definition, attempt)} ms`;
+  return [due, `epoch ${epoch}`, `attempt ${attempt}`, ...(round > 0 ? [`round ${round}`] : [])];
+}
+
+const stuckWords = (definition: CoreDefinition, branch: Branch): string =>
+  `stuck in ${branch.phase} of ${stepName(definition, branch)}${branch.stuck?.refused ? ', refused' : ''}`;
+
+const stepName = (definition: CoreDefinition, branch: Pick<Branch, 'step'> | undefined): string =>
+  (branch && definition.steps[branch.step]?.name) ?? '(none)';
+
+/** What an input is about, as the log keeps it: the step, what was due there and the tries before. */
+export function about(
+  definition: CoreDefinition,
+  state: State,
+  input: Input,
+): Pick<HistoryEntry, 'step' | 'kind' | 'attempt'> {
+  const branch = branchOf(state, input);
+  const kind = branch?.stuck ? 'stuck' : (branch?.phase ?? String(state.end));
+  return { step: stepName(definition, branch), kind, attempt: branch?.attempt ?? 0 };
+}
 
 /** Plays a history again. Null: the definition does today what was done then. */
 export function divergence(definition: CoreDefinition, history: History): Divergence | null {
@@ -69,12 +101,13 @@ export function divergence(definition: CoreDefinition, history: History): Diverg
       ...(last ? { at: `${last.input.kind} to ${last.kind} ${last.step}` } : {}),
     };
   };
-  let state = begin();
+  let state = begin(definition);
   for (const [index, { step, kind, attempt, input, led }] of entries.entries()) {
     const then = `${kind} ${step}, attempt ${attempt}`;
-    const now = `${state.phase} ${stepName(definition, state)}, attempt ${state.attempt}`;
+    const due = about(definition, state, input);
+    const now = `${due.kind} ${due.step}, attempt ${due.attempt}`;
     if (then !== now) return differs(index + 1, `${input.kind} to ${then}`, now);
-    const next = advance(definition, state, input).state;
+    const next = advance(definition, state, input);
     // Only what changed something was written down.
     if (next === state) return differs(index + 1, `${input.kind} to ${then} changes the state`, 'it is ignored');
     state = next;
@@ -105,10 +138,10 @@ export function divergences(definitions: readonly CoreDefinition[], histories: r
 export function recordingOf(definition: CoreDefinition, history: History): History {
   const wrong = divergence(definition, history);
   if (wrong) throw new Error(describeDivergence(wrong));
-  let state = begin();
+  let state = begin(definition);
   const entries = history.entries.map((entry) => {
     const input = 'detail' in entry.input ? { ...entry.input, detail: '' } : entry.input;
-    state = advance(definition, state, input).state;
+    state = advance(definition, state, input);
     return { ...entry, input, led: landmark(definition, state) };
   });
   const { name, saga, version } = history;

@@ -1,13 +1,18 @@
 import type { Database } from '../db/database.ts';
 import { cached } from '../messaging/metrics.ts';
 import { Counter, Gauge, Histogram, latencyBuckets, type Registry } from '../telemetry/metrics.ts';
-import { type Tally, tally, type VersionName } from './store.ts';
+import type { SagaDefinition } from './definition.ts';
+import { type Tally, tally } from './store.ts';
 
 const durationBuckets = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800];
 const tallyKeptMs = 2_000;
 
 /** What a saga worker tells operators. The gauges that ask the database count unfinished sagas only. */
-export function sagaMetrics(registry: Registry, db: Pick<Database, 'read'>, definitions: readonly VersionName[]) {
+export function sagaMetrics(
+  registry: Registry,
+  db: Pick<Database, 'read'>,
+  definitions: readonly Pick<SagaDefinition<any>, 'name' | 'version'>[],
+) {
   const registers = [registry];
   const names = [...new Set(definitions.map(({ name }) => name))];
   const isKnown = (row: Tally) => definitions.some(({ name, version }) => name === row.name && version === row.version);

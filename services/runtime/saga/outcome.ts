@@ -66,3 +66,10 @@ export function thrown(action: 'run' | 'query' | 'compensate', error: unknown, e
   if (no && action === 'run') return answered({ kind: 'rejected', reason: no.reason, detail: no.message }, epoch);
   return { kind: 'unknown', epoch, detail: describe(error) };
 }
+
+/** Says when it failed, where the input is of a try that may be one of many. */
+export function failedAt(input: Input, at: number): Input {
+  return input.kind === 'unknown' || input.kind === 'absent' || input.kind === 'uncompensated'
+    ? { ...input, at }
+    : input;
+}

@@ -1,5 +1,5 @@
 import { advance, begin, type CoreDefinition, type CoreStep, type Input, type State } from './core.ts';
-import type { History, HistoryEntry } from './history.ts';
+import { about, type History, type HistoryEntry } from './history.ts';
 
 /** A remote step that can be asked and undone, unless told otherwise. */
 export const step = (name: string, more: Partial<CoreStep> = {}): CoreStep => ({
@@ -14,22 +14,22 @@ export const purchase: CoreDefinition = {
   retry: { initialBackoffMs: 50, maxBackoffMs: 400, maxElapsedMs: 2_400 },
 };
 
-/** An answer to whatever is due, once its epoch is known. */
-export type Answer = (epoch: number) => Input;
+/** An answer to whatever is due, once its epoch is known; the time is a second after the last one. */
+export type Answer = (epoch: number, at: number) => Input;
 
 /** Plays answers to a purchase as the engine does, and keeps what its log would. */
 export function played(name: string, answers: readonly Answer[]): History & { state: State } {
-  let state = begin();
-  const entries: HistoryEntry[] = answers.map((answer) => {
-    const input = answer(state.epoch);
-    const entry = { step: purchase.steps[state.step]!.name, kind: state.phase, attempt: state.attempt, input };
-    state = advance(purchase, state, input).state;
+  let state = begin(purchase);
+  const entries: HistoryEntry[] = answers.map((answer, index) => {
+    const input = answer(state.branches[0]!.epoch, index * 1_000);
+    const entry = { ...about(purchase, state, input), input };
+    state = advance(purchase, state, input);
     return entry;
   });
   return { name, saga: purchase.name, entries, state };
 }
 
 export const done: Answer = (epoch) => ({ kind: 'done', epoch });
-export const lost: Answer = (epoch) => ({ kind: 'unknown', epoch, detail: 'ada@example.com hung up' });
+export const lost: Answer = (epoch, at) => ({ kind: 'unknown', epoch, at, detail: 'ada@example.com hung up' });
 export const no: Answer = (epoch) => ({ kind: 'rejected', epoch, reason: 'DECLINED', detail: 'card_declined' });
 export const undone: Answer = (epoch) => ({ kind: 'compensated', epoch });

@@ -2,11 +2,22 @@ import type { Background } from '../background.ts';
 import { crashPoint } from '../crash-point.ts';
 import type { Database } from '../db/database.ts';
 import type { Tx } from '../db/tx.ts';
-import { advance, commandOf, type Input, isPastPivot, type State } from './core.ts';
-import { type Held, isLocal, type Json, type SagaDefinition, type SagaFacts, withoutSecrets } from './definition.ts';
+import { advance, type Branch, branchOf, type Input, isPastPivot, nextOf, type State } from './core.ts';
+import {
+  elapsedMs,
+  isLocal,
+  type Json,
+  type LeasedSaga,
+  type SagaDefinition,
+  type SagaFacts,
+  withoutSecrets,
+} from './definition.ts';
+import { about } from './history.ts';
+import { laneOf } from './lanes.ts';
+import { readState } from './state-format.ts';
 import { appendLog, type LogEntry, reload, statusOf, writeState } from './store.ts';
 
-/** An input and what the step handed back with it. */
+/** An input and what the step returned with it. */
 export interface Given {
   input: Input;
   result?: Json;
@@ -22,56 +33,77 @@ export interface Recorder {
   random: () => number;
 }
 
+/** One outcome to be recorded. */
+export interface OutcomeToRecord {
+  definition: SagaDefinition<any>;
+  /** Its state, results, version and lease are brought up to date. */
+  saga: LeasedSaga;
+  given: Given;
+  /** Whether local steps that come next are done in the same transaction. */
+  merge: boolean;
+  /** Whether the lease is kept for what is due at once in this state; without it the lease goes back. */
+  keep: (state: State) => boolean;
+}
+
+export type RecordingResult =
+  | {
+      /**
+       * held: recorded, and the next command is due at once. released: recorded, or recorded before; the lease is
+       * given back, since the saga has ended, rests or waits. lost: another worker has the lease, nothing is written.
+       */
+      readonly kind: 'held' | 'released' | 'lost';
+    }
+  /** Nothing is written: the database was away, or what the outcome means could not be written. */
+  | { readonly kind: 'failed'; readonly error: unknown };
+
 /** Thrown through the transaction, so that what was written with a stale lease or state is rolled back. */
-class Overtaken extends Error {
-  override name = 'Overtaken';
+class StaleLeaseError extends Error {
+  override name = 'StaleLeaseError';
 }
 
 const recordTimeoutMs = 10_000;
 const reloadsMax = 10;
 
 /**
- * Applies an input and records it, with what it means for the domain, in one transaction. The saga's row is
- * written last, after the rows of the domain, and fences the whole: when the lease is lost nothing remains.
- * When only the state has moved on, by a wish to cancel, the input is applied to that.
+ * Applies outcomes and records each with what it means for the domain. The results are in the order of the items, which
+ * are of different sagas. Items share no fate: what one of them throws, loses or finds changed leaves the others as they
+ * are. Never rejects.
  *
- * With `merge`, local steps that come next are done in the same transaction. With `release`, or where the saga
- * must pause, the lease is given back in it.
+ * The row of a saga is written last, after the rows of the domain, and fences the whole: when the lease is lost nothing
+ * remains. When only the state has changed, by a cancel request, the input is applied to that.
  */
-export async function record(
-  recorder: Recorder,
-  definition: SagaDefinition<any>,
-  saga: Held,
-  given: Given,
-  { merge, release }: { merge: boolean; release: () => boolean },
-): Promise<'held' | 'released' | 'lost'> {
+export function record(recorder: Recorder, items: readonly OutcomeToRecord[]): Promise<RecordingResult[]> {
+  return Promise.all(
+    items.map((item) => recordOne(recorder, item).catch((error: unknown) => ({ kind: 'failed', error }) as const)),
+  );
+}
+
+async function recordOne(recorder: Recorder, item: OutcomeToRecord): Promise<RecordingResult> {
+  const { definition, saga } = item;
   for (let reloads = 0; reloads < reloadsMax; reloads += 1) {
     const call = recorder.background(`saga ${definition.name} record`, recordTimeoutMs, saga.traceparent ?? undefined);
     try {
       const since = performance.now();
-      const released = release();
-      const written = await recorder.db.transaction(call, (tx) =>
-        write(tx, recorder, definition, saga, given, { merge, release: released }),
-      );
+      const written = await recorder.db.transaction(call, (tx) => write(tx, recorder, item));
       crashPoint('saga.recorded');
-      if (!written) return 'held';
+      if (!written) return { kind: 'held' };
       saga.state = written.state;
       saga.results = written.results;
       saga.version = written.version;
       if (written.held) saga.leasedUntil = since + recorder.leaseMs;
-      return written.held ? 'held' : 'released';
+      return { kind: written.held ? 'held' : 'released' };
     } catch (error) {
-      if (!(error instanceof Overtaken)) throw error;
+      if (!(error instanceof StaleLeaseError)) throw error;
     } finally {
       call.close();
     }
     const now = await recorder.db.read(null, (sql) => reload(sql, saga));
-    if (!now) return 'lost';
-    saga.state = now.state;
+    if (!now) return { kind: 'lost' };
+    saga.state = readState(now.state, definition.core);
     saga.results = now.results;
     saga.version = now.version;
-    // It was recorded before and only the answer to the commit was lost.
-    if (!now.leased) return 'released';
+    // It was recorded before and only the response to the commit was lost.
+    if (!now.leased) return { kind: 'released' };
   }
   throw new Error(`saga ${definition.name}: its state changed ${reloadsMax} times while one outcome was recorded`);
 }
@@ -83,46 +115,48 @@ interface Written {
   held: boolean;
 }
 
-async function write(
-  tx: Tx,
-  recorder: Recorder,
-  definition: SagaDefinition<any>,
-  saga: Held,
-  given: Given,
-  options: { merge: boolean; release: boolean },
-): Promise<Written | null> {
-  const { state, results, log } = await apply(tx, definition, saga, given, options.merge);
+async function write(tx: Tx, recorder: Recorder, item: OutcomeToRecord): Promise<Written | null> {
+  const { definition, saga } = item;
+  const { state, results, log } = await apply(tx, item);
   if (log.length === 0) return null;
-  const command = commandOf(definition.core, state);
-  const rests = command.kind === 'finished' || command.kind === 'stuck';
+  const next = nextOf(definition.core, state);
+  const waitMs = next.kind === 'due' ? pauseMs(next.branches, nowOf(item)) : null;
   // Half of the pause is left to chance, so that sagas that failed together do not come back together.
-  const pauseMs = rests ? 0 : command.afterMs * (0.5 + 0.5 * recorder.random());
-  const held = !rests && pauseMs === 0 && !options.release;
+  const dueInMs = waitMs && waitMs * (0.5 + 0.5 * recorder.random());
+  const held = dueInMs === 0 && item.keep(state);
   const version = saga.version + log.length;
-  const kept = await writeState(tx, saga, {
+  const written = await writeState(tx, saga, {
     ...{ state, results, version },
-    status: statusOf(state, pauseMs > 0),
+    status: statusOf(state, dueInMs !== null && dueInMs > 0),
     holder: held ? recorder.holder : null,
-    dueInMs: rests ? null : held ? recorder.leaseMs : pauseMs,
-    data: command.kind === 'finished' ? withoutSecrets(definition, saga.data) : null,
+    dueInMs: held ? recorder.leaseMs : dueInMs,
+    data: next.kind === 'finished' ? withoutSecrets(definition, saga.data) : null,
+    lane: laneOf(definition, state),
   });
-  if (!kept) throw new Overtaken(`saga ${definition.name}: the lease or the state is not what it was`);
+  if (!written) throw new StaleLeaseError(`saga ${definition.name}: the lease or the state is not what it was`);
   await appendLog(tx, saga.sagaId, saga.version, log);
   return { state, results, version, held };
 }
 
+/** The time that pauses count from: that of a try that has just failed, or now. */
+function nowOf({ given: { input }, saga }: OutcomeToRecord): number {
+  return 'at' in input && input.at !== undefined ? input.at : elapsedMs(saga);
+}
+
+const pauseMs = (due: readonly Branch[], now: number): number =>
+  Math.max(0, Math.min(...due.map(({ notBefore }) => notBefore)) - now);
+
 /** Whether the saga's time is up while it can still go back. */
-export function isOverdue(definition: SagaDefinition<any>, { state, expiresAt }: Held): boolean {
-  const forward = state.phase === 'run' || state.phase === 'query';
-  if (!forward || state.failure || isPastPivot(definition.core, state)) return false;
-  return performance.now() >= expiresAt;
+export function isOverdue(definition: SagaDefinition<any>, { state, expiresAt }: LeasedSaga): boolean {
+  if (state.end !== null || state.failure || isPastPivot(definition.core, state)) return false;
+  return definition.timeLimitMs !== null && performance.now() >= expiresAt;
 }
 
 /** The input of a saga whose time is up. */
 export const expired: Input = { kind: 'abandon', cause: 'expired', reason: 'TIME_LIMIT', detail: '' };
 
-/** Plays inputs one after another, with what they mean for the domain. */
-async function apply(tx: Tx, definition: SagaDefinition<any>, saga: Held, given: Given, merge: boolean) {
+/** Applies inputs one after another, with what they mean for the domain. */
+async function apply(tx: Tx, { definition, saga, given, merge }: OutcomeToRecord) {
   let state = saga.state;
   let results = saga.results;
   const log: LogEntry[] = [];
@@ -130,40 +164,41 @@ async function apply(tx: Tx, definition: SagaDefinition<any>, saga: Held, given:
   for (;;) {
     const next = queue.shift() ?? (merge ? localStepDone(definition, state) : null);
     if (!next) break;
-    const after = advance(definition.core, state, next.input).state;
+    const after = advance(definition.core, state, next.input);
     if (after === state) continue;
-    const step = definition.steps[state.step]?.name ?? '';
-    log.push({ step, kind: state.phase, attempt: state.attempt, input: next.input });
-    results = await takeEffect(tx, definition, { saga, results }, { before: state, after }, next);
+    log.push({ ...about(definition.core, state, next.input), input: next.input });
+    results = await takeEffect(tx, { definition, saga, results, before: state }, next);
     state = after;
   }
-  const command = commandOf(definition.core, state);
-  if (command.kind === 'finished' && log.length > 0) {
-    await definition.finished?.(tx, factsOf(saga, results), command.result);
-  }
+  const end = nextOf(definition.core, state);
+  if (end.kind === 'finished' && log.length > 0) await definition.finished?.(tx, factsOf(saga, results), end.result);
   return { state, results, log };
 }
 
 /** A local step is done by recording that it is. */
-export function localStepDone(definition: SagaDefinition<any>, state: State): Given | null {
-  const command = commandOf(definition.core, state);
-  if (command.kind !== 'run' || !definition.core.steps[command.step]?.local) return null;
-  return { input: { kind: 'done', epoch: command.epoch } };
+export function localStepDone({ core }: SagaDefinition<any>, state: State): Given | null {
+  const next = nextOf(core, state);
+  const [only] = next.kind === 'due' ? next.branches : [];
+  if (only?.phase !== 'run' || !core.steps[only.step]?.local) return null;
+  return { input: { kind: 'done', epoch: only.epoch } };
 }
 
-export function factsOf(saga: Held, results: Readonly<Record<string, Json>>): SagaFacts<any> {
+export function factsOf(saga: LeasedSaga, results: Readonly<Record<string, Json>>): SagaFacts<any> {
   const { sagaId, subjectId, data } = saga;
   return { sagaId, subjectId, data, results };
 }
 
-async function takeEffect(
-  tx: Tx,
-  definition: SagaDefinition<any>,
-  { saga, results }: { saga: Held; results: Record<string, Json> },
-  { before, after }: { before: State; after: State },
-  { input, result = null }: Given,
-): Promise<Record<string, Json>> {
-  const step = definition.steps[before.step];
+interface Effect {
+  definition: SagaDefinition<any>;
+  saga: LeasedSaga;
+  results: Record<string, Json>;
+  before: State;
+}
+
+async function takeEffect(tx: Tx, effect: Effect, { input, result = null }: Given): Promise<Record<string, Json>> {
+  const { definition, saga, results, before } = effect;
+  const branch = branchOf(before, input);
+  const step = branch && definition.steps[branch.step];
   if (!step) return results;
   if (isLocal(step)) {
     if (input.kind === 'done') await step.record(tx, factsOf(saga, results));
@@ -176,10 +211,10 @@ async function takeEffect(
     return more;
   }
   if (input.kind === 'compensated') {
-    await record?.(tx, factsOf(saga, results), { kind: 'compensated', result, acted: !before.absent });
+    await record?.(tx, factsOf(saga, results), { kind: 'compensated', result, acted: !branch.absent });
   }
-  // A refusal after the pivot does not stand: somebody will have it tried again.
-  if (input.kind === 'rejected' && after.phase !== 'stuck') {
+  // A refusal after the pivot does not stand: an operator will have it tried again.
+  if (input.kind === 'rejected' && !isPastPivot(definition.core, before)) {
     const { reason, detail } = input;
     await record?.(tx, factsOf(saga, results), { kind: 'rejected', reason, detail });
   }

@@ -2,7 +2,8 @@
 
 import type { Sql, Tx } from '../db/tx.ts';
 import type { Input, State } from './core.ts';
-import type { Held, Json } from './definition.ts';
+import type { Json, LeasedSaga } from './definition.ts';
+import type { Lane } from './lanes.ts';
 
 export type Status = 'RUNNING' | 'WAITING' | 'COMPLETED' | 'FAILED' | 'STUCK';
 
@@ -13,7 +14,8 @@ export interface SagaRow {
   definitionVersion: number;
   subjectId: string;
   status: Status;
-  state: State;
+  /** As stored: `readState` makes it a State. */
+  state: string;
   data: unknown;
   results: Record<string, Json>;
   version: number;
@@ -27,9 +29,9 @@ const us = (ms: number) => Math.round(ms * 1000);
 
 /** The status that a state shows itself by. */
 export function statusOf(state: State, waits: boolean): Status {
-  if (state.phase === 'completed') return 'COMPLETED';
-  if (state.phase === 'failed') return 'FAILED';
-  if (state.phase === 'stuck') return 'STUCK';
+  if (state.end === 'completed') return 'COMPLETED';
+  if (state.end === 'failed') return 'FAILED';
+  if (state.branches.every(({ stuck }) => stuck !== null)) return 'STUCK';
   return waits ? 'WAITING' : 'RUNNING';
 }
 
@@ -37,8 +39,7 @@ export async function insertSaga(
   tx: Tx,
   saga: {
     sagaId: string;
-    name: string;
-    definitionVersion: number;
+    lane: Lane;
     subjectId: string;
     state: State;
     data: string;
@@ -47,91 +48,28 @@ export async function insertSaga(
     lease: { holder: string; leaseMs: number } | null;
   },
 ): Promise<void> {
-  const { lease } = saga;
+  const { lane, lease } = saga;
   await tx.execute(
     `insert into saga (saga_id, name, definition_version, subject_id, status, state, results, data, lease_holder,
-       lease_token, due_at, deadline_at, traceparent, created_at, updated_at)
-     values (?, ?, ?, ?, 'RUNNING', ?, '{}', ?, ?, ?, utc_timestamp(6) + interval ? microsecond,
+       lease_token, due_at, dependency, urgent, deadline_at, traceparent, created_at, updated_at)
+     values (?, ?, ?, ?, 'RUNNING', ?, '{}', ?, ?, ?, utc_timestamp(6) + interval ? microsecond, ?, ?,
        coalesce(utc_timestamp(6) + interval ? microsecond, '${noDeadline}'), ?, utc_timestamp(6), utc_timestamp(6))`,
     [
       saga.sagaId,
-      saga.name,
-      saga.definitionVersion,
+      lane.name,
+      lane.version,
       saga.subjectId,
       JSON.stringify(saga.state),
       saga.data,
       lease?.holder ?? null,
       lease ? 1 : 0,
       us(lease?.leaseMs ?? 0),
+      lane.dependency,
+      lane.urgent ? 1 : 0,
       saga.timeLimitMs === null ? null : us(saga.timeLimitMs),
       saga.traceparent,
     ],
   );
-}
-
-interface LeasedRow {
-  saga_id: string;
-  name: string;
-  definition_version: number;
-  subject_id: string;
-  state: string;
-  results: string;
-  data: string;
-  version: number;
-  lease_token: string | number;
-  traceparent: string | null;
-  left_us: string | number;
-  age_us: string | number;
-}
-
-/** A definition as rows name it. */
-export interface VersionName {
-  readonly name: string;
-  readonly version: number;
-}
-
-/**
- * Takes up to `limit` sagas of these definitions that are due; those of other names and versions stay where they are.
- * What another worker is taking at this moment is passed over.
- */
-export async function leaseDue(
-  tx: Tx,
-  definitions: readonly VersionName[],
-  limit: number,
-  lease: { holder: string; leaseMs: number },
-): Promise<{ name: string; version: number; saga: Held }[]> {
-  const asked = performance.now();
-  const rows = await tx.query<LeasedRow>(
-    `select saga_id, name, definition_version, subject_id, state, results, data, version, lease_token, traceparent,
-       timestampdiff(microsecond, utc_timestamp(6), deadline_at) as left_us,
-       timestampdiff(microsecond, created_at, utc_timestamp(6)) as age_us
-     from saga where due_at <= utc_timestamp(6) and (${definitions.map(() => ofVersion).join(' or ')})
-     order by due_at limit ? for update skip locked`,
-    [...definitions.flatMap(({ name, version }) => [name, version]), limit],
-  );
-  if (rows.length === 0) return [];
-  await tx.execute(
-    `update saga set lease_holder = ?, lease_token = lease_token + 1, status = 'RUNNING',
-       due_at = utc_timestamp(6) + interval ? microsecond where saga_id in (?)`,
-    [lease.holder, us(lease.leaseMs), rows.map((row) => row.saga_id)],
-  );
-  return rows.map((row) => ({
-    name: row.name,
-    version: row.definition_version,
-    saga: {
-      sagaId: row.saga_id,
-      subjectId: row.subject_id,
-      data: JSON.parse(row.data) as unknown,
-      traceparent: row.traceparent,
-      token: BigInt(row.lease_token) + 1n,
-      state: JSON.parse(row.state) as State,
-      results: JSON.parse(row.results) as Record<string, Json>,
-      version: row.version,
-      leasedUntil: asked + lease.leaseMs,
-      expiresAt: asked + Number(row.left_us) / 1000,
-      startedAt: asked - Number(row.age_us) / 1000,
-    },
-  }));
 }
 
 /** What a recording leaves behind. */
@@ -146,6 +84,7 @@ export interface Written {
   dueInMs: number | null;
   /** The data that is kept from now on. Null: all of it. */
   data: string | null;
+  lane: Lane;
 }
 
 /**
@@ -159,7 +98,7 @@ export async function writeState(
 ): Promise<boolean> {
   const { affectedRows } = await tx.execute(
     `update saga set state = ?, results = ?, data = coalesce(?, data), version = ?, status = ?, lease_holder = ?,
-       due_at = utc_timestamp(6) + interval ? microsecond, updated_at = utc_timestamp(6)
+       due_at = utc_timestamp(6) + interval ? microsecond, dependency = ?, urgent = ?, updated_at = utc_timestamp(6)
      where saga_id = ? and lease_token = ? and version = ?`,
     [
       JSON.stringify(written.state),
@@ -169,6 +108,8 @@ export async function writeState(
       written.status,
       written.holder,
       written.dueInMs === null ? null : us(written.dueInMs),
+      written.lane.dependency,
+      written.lane.urgent ? 1 : 0,
       saga.sagaId,
       saga.token,
       saga.version,
@@ -202,11 +143,11 @@ export async function appendLog(tx: Tx, sagaId: string, after: number, entries: 
   );
 }
 
-/** Reads what changed under the holder's feet. Null when the lease is somebody else's. */
+/** Reads what has changed while the saga was leased. Null when the lease is lost. */
 export async function reload(
   sql: Sql,
-  saga: Held,
-): Promise<{ state: State; results: Record<string, Json>; version: number; leased: boolean } | null> {
+  saga: LeasedSaga,
+): Promise<{ state: string; results: Record<string, Json>; version: number; leased: boolean } | null> {
   const rows = await sql.query<{ state: string; results: string; version: number; lease_holder: string | null }>(
     'select state, results, version, lease_holder from saga where saga_id = ? and lease_token = ?',
     [saga.sagaId, saga.token],
@@ -214,34 +155,12 @@ export async function reload(
   const [row] = rows;
   if (!row) return null;
   return {
-    state: JSON.parse(row.state) as State,
+    state: row.state,
     results: JSON.parse(row.results) as Record<string, Json>,
     version: row.version,
     leased: row.lease_holder !== null,
   };
 }
-
-/** Prolongs a lease. False when it is lost. */
-export async function renewLease(sql: Sql, saga: Held, leaseMs: number): Promise<boolean> {
-  const { affectedRows } = await sql.execute(
-    `update saga set due_at = utc_timestamp(6) + interval ? microsecond
-     where saga_id = ? and lease_token = ? and lease_holder is not null`,
-    [us(leaseMs), saga.sagaId, saga.token],
-  );
-  return affectedRows === 1;
-}
-
-/** Gives a lease back; the saga is due again after `dueInMs`. */
-export async function releaseLease(sql: Sql, saga: Held, dueInMs: number): Promise<void> {
-  await sql.execute(
-    `update saga set lease_holder = null, due_at = utc_timestamp(6) + interval ? microsecond,
-       status = if(? > 0, 'WAITING', 'RUNNING')
-     where saga_id = ? and lease_token = ? and lease_holder is not null`,
-    [us(dueInMs), us(dueInMs), saga.sagaId, saga.token],
-  );
-}
-
-const ofVersion = '(name = ? and definition_version = ?)';
 
 interface StoredRow {
   saga_id: string;
@@ -262,7 +181,7 @@ const toRow = (row: StoredRow): SagaRow => ({
   definitionVersion: row.definition_version,
   subjectId: row.subject_id,
   status: row.status,
-  state: JSON.parse(row.state) as State,
+  state: row.state,
   data: JSON.parse(row.data) as unknown,
   results: JSON.parse(row.results) as Record<string, Json>,
   version: row.version,
@@ -291,7 +210,7 @@ export async function lockById(tx: Tx, sagaId: string): Promise<SagaRow | null> 
 export async function writeLocked(
   tx: Tx,
   row: SagaRow,
-  { state, data }: { state: State; data: string | null },
+  { state, data, lane }: { state: State; data: string | null; lane: Lane },
   log: LogEntry,
 ): Promise<void> {
   const status = statusOf(state, false);
@@ -299,10 +218,13 @@ export async function writeLocked(
   await tx.execute(
     `update saga set state = ?, data = coalesce(?, data), version = version + 1, updated_at = utc_timestamp(6),
        status = if(? = 1 or lease_holder is null, ?, status),
-       due_at = if(? = 1, null, if(lease_holder is null, utc_timestamp(6), due_at)),
+       due_at = if(? = 1, null, if(lease_holder is null, utc_timestamp(6), due_at)), dependency = ?, urgent = ?,
        lease_holder = if(? = 1, null, lease_holder)
      where saga_id = ?`,
-    [JSON.stringify(state), data, rests, status, rests, rests, row.sagaId],
+    [
+      ...[JSON.stringify(state), data, rests, status, rests],
+      ...[lane.dependency, lane.urgent ? 1 : 0, rests, row.sagaId],
+    ],
   );
   await appendLog(tx, row.sagaId, row.version, [log]);
 }

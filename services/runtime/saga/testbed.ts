@@ -254,14 +254,15 @@ function schemaOf(t: Teardown, db: Database, registry: Registry, url: string): S
         definition.name,
       ]);
       const entries = await sql<{ saga_id: string; detail: string }>(
-        'select saga_id, detail from saga_log order by saga_id, position',
+        'select saga_id, detail from saga_log join saga using (saga_id) where name = ? order by saga_id, position',
+        [definition.name],
       );
       const states = new Map<string, State>();
       for (const { saga_id, detail } of entries) {
-        const state = states.get(saga_id) ?? begin();
-        states.set(saga_id, advance(definition.core, state, JSON.parse(detail) as Input).state);
+        const state = states.get(saga_id) ?? begin(definition.core);
+        states.set(saga_id, advance(definition.core, state, JSON.parse(detail) as Input));
       }
-      const replayed = (id: string) => JSON.stringify(states.get(id) ?? begin());
+      const replayed = (id: string) => JSON.stringify(states.get(id) ?? begin(definition.core));
       return sagas.filter(({ saga_id, state }) => replayed(saga_id) !== state).map(({ saga_id }) => saga_id);
     },
   };

@@ -1,0 +1,274 @@
+/** Takes one leased saga from step to step: decides what is due, calls it, records what came of it. */
+import { pause } from '../background.ts';
+import { type Code, RpcError } from '../rpc/errors.ts';
+import type { Logger } from '../telemetry/log.ts';
+import { attempt } from './attempt.ts';
+import { type Branch, type Input, nextOf, type State } from './core.ts';
+import { defaultTimeoutMs, elapsedMs, isLocal, type LeasedSaga, type SagaDefinition } from './definition.ts';
+import { dependencyOf, isUrgent, laneOf } from './lanes.ts';
+import { endLease, releaseLease, renewLease } from './lease-store.ts';
+import type { SagaMetrics } from './metrics.ts';
+import { describe, failedAt, refusal } from './outcome.ts';
+import {
+  expired,
+  type Given,
+  isOverdue,
+  localStepDone,
+  type Recorder,
+  type RecordingResult,
+  record,
+} from './recording.ts';
+import { type Place, type Slots, slotWaitMs } from './slots.ts';
+import { statusOf } from './store.ts';
+
+/** What is left of a lease when a call is made must cover the call and some delay of the process. */
+export const slackMs = 1_000;
+/** How long a saga with several dependencies waits in the database when none of them has a slot. */
+const noSlotPauseMs = 1_000;
+
+export interface Worker {
+  recorder: Recorder;
+  metrics: SagaMetrics;
+  log: Logger;
+  slots: Slots;
+  stopping: AbortSignal;
+  /** Aborted when calls under way are not waited for any longer. */
+  giveUp: AbortSignal;
+  /** 0 to 1, for jitter. */
+  random: () => number;
+  /** Remembers that something will be due after so many milliseconds. */
+  alarm(afterMs: number): void;
+}
+
+/** A saga in progress, with the slots that it takes. */
+export interface Running {
+  definition: SagaDefinition<any>;
+  saga: LeasedSaga;
+  /** Among the sagas in progress. */
+  seat: Place;
+  /** For the next call, where it was taken with the lease. */
+  reserved: { dependency: string; place: Place } | null;
+}
+
+/** Goes on until the saga ends, rests, must pause, or is lost. Releases the slots. */
+export async function drive(worker: Worker, running: Running): Promise<void> {
+  try {
+    await driveOn(worker, running);
+  } finally {
+    running.reserved?.place.release();
+    running.seat.release();
+  }
+}
+
+async function driveOn(worker: Worker, running: Running): Promise<void> {
+  const { definition, saga } = running;
+  const giveBack = (afterMs: number) =>
+    worker.recorder.db.read(null, (sql) => releaseLease(sql, saga, afterMs, laneOf(definition, saga.state)));
+  for (;;) {
+    if (worker.stopping.aborted) return giveBack(0);
+    running.seat.urgent = isUrgent(definition, saga.state);
+    const given = await nextOutcome(worker, running);
+    if (given === 'rests')
+      return worker.recorder.db.read(null, (sql) => endLease(sql, saga, statusOf(saga.state, false)));
+    if (given === 'lost') return lost(worker, saga);
+    if (given === 'no slot') return giveBack(laneOf(definition, saga.state).dependency === '' ? noSlotPauseMs : 0);
+    const before = { version: saga.version, state: saga.state };
+    const recorded = await recordOutcome(worker, running, given);
+    if (recorded.kind === 'lost') return lost(worker, saga);
+    if (saga.version !== before.version) observe(worker, running, before.state);
+    if (recorded.kind === 'released') return;
+    if (recorded.kind === 'failed') {
+      worker.log.error({ saga: saga.sagaId, name: definition.name }, 'an outcome cannot be recorded; retried later');
+      return giveBack(definition.core.retry.maxBackoffMs);
+    }
+  }
+}
+
+/** Does what is due, and returns what came of it. */
+async function nextOutcome(worker: Worker, running: Running): Promise<Given | 'lost' | 'rests' | 'no slot'> {
+  const { definition, saga } = running;
+  const next = nextOf(definition.core, saga.state);
+  if (next.kind !== 'due') return 'rests';
+  // Before anything more is begun; an outcome that comes too late finds out when it is recorded.
+  if (isOverdue(definition, saga)) return { input: expired };
+  const local = localStepDone(definition, saga.state);
+  if (local) return local;
+  const chosen = await chooseBranch(worker, running, next.branches);
+  if (!chosen) return 'no slot';
+  try {
+    return await call(worker, running, chosen.branch);
+  } finally {
+    chosen.place?.release();
+  }
+}
+
+/**
+ * The branch to do now, with a slot for its call: of those that are due the one that was tried least, of which the
+ * dependency has a slot. Waits a moment where one will soon be free. Null: there is none.
+ */
+async function chooseBranch(
+  worker: Worker,
+  running: Running,
+  due: readonly Branch[],
+): Promise<{ branch: Branch; place: Place | null } | null> {
+  const { definition, saga, seat, reserved } = running;
+  running.reserved = null;
+  const inOrder = inOrderOfTries(due, elapsedMs(saga));
+  for (const branch of inOrder) {
+    const dependency = dependencyOf(definition, branch.step);
+    if (reserved?.dependency === dependency) return { branch, place: reserved.place };
+    const pool = worker.slots.dependency(dependency);
+    const place = pool?.take(seat.urgent) ?? null;
+    if (pool && !place) continue;
+    reserved?.place.release();
+    return { branch, place };
+  }
+  reserved?.place.release();
+  const [first] = inOrder;
+  const pool = first && worker.slots.dependency(dependencyOf(definition, first.step));
+  if (!first || !pool?.worthWaiting) return null;
+  const place = await pool.wait(seat.urgent, slotWaitMs);
+  if (place && worker.stopping.aborted) place.release();
+  return place && !worker.stopping.aborted ? { branch: first, place } : null;
+}
+
+/** Those that are due, by their tries; or else all, by when they will be: the saga is leased since one of them is. */
+function inOrderOfTries(branches: readonly Branch[], now: number): Branch[] {
+  const due = branches.filter(({ notBefore }) => notBefore <= now);
+  if (due.length > 0) return due.sort((one, other) => one.attempt - other.attempt);
+  return [...branches].sort((one, other) => one.notBefore - other.notBefore);
+}
+
+/** Calls the step of a branch. */
+async function call(worker: Worker, { definition, saga }: Running, branch: Branch): Promise<Given | 'lost'> {
+  const step = definition.steps[branch.step];
+  if (!step || isLocal(step)) throw new Error(`saga ${definition.name}: step ${branch.step} cannot be called`);
+  if (!(await coverCall(worker, saga, (step.timeoutMs ?? defaultTimeoutMs) + slackMs))) return 'lost';
+  const { metrics, recorder, log } = worker;
+  const labels = { saga: definition.name, step: step.name, action: branch.phase };
+  const end = metrics.stepSeconds.startTimer(labels);
+  const parts = { background: recorder.background, giveUp: worker.giveUp };
+  const given = await attempt(parts, definition, saga, step, branch);
+  end();
+  const { kind } = given.input;
+  metrics.outcomes.inc({ ...labels, outcome: kind });
+  if (kind === 'unknown' || kind === 'uncompensated') {
+    const { detail } = given.input;
+    log.warn({ ...labels, id: saga.sagaId, attempt: branch.attempt, detail }, 'the outcome of a step is not known');
+  }
+  return given;
+}
+
+/** Makes sure that the lease outlasts a call of this length, as far as that can be known before. */
+async function coverCall(worker: Worker, saga: LeasedSaga, ms: number): Promise<boolean> {
+  const { db, leaseMs } = worker.recorder;
+  if (saga.leasedUntil - performance.now() >= ms) return true;
+  const since = performance.now();
+  if (!(await db.read(null, (sql) => renewLease(sql, saga, leaseMs)))) return false;
+  saga.leasedUntil = since + leaseMs;
+  return true;
+}
+
+function lost({ metrics, log }: Worker, saga: LeasedSaga): void {
+  metrics.leasesLost.inc();
+  log.warn({ saga: saga.sagaId }, 'saga lease lost; another worker has taken over');
+}
+
+/** Whether the lease is worth keeping: something that is due at once can be called, now or in a moment. */
+function keepsLease(worker: Worker, { definition }: Running, state: State): boolean {
+  if (worker.stopping.aborted) return false;
+  if (localStepDone(definition, state)) return true;
+  return state.branches.some(({ step, stuck }) => {
+    const pool = stuck === null ? worker.slots.dependency(dependencyOf(definition, step)) : null;
+    return stuck === null && (pool === null || pool.worthWaiting || pool.room(isUrgent(definition, state)) > 0);
+  });
+}
+
+/**
+ * Records an outcome, or what can be recorded of it. When a local step that was to go along fails, the outcome
+ * is recorded without it; when what the outcome means cannot be written, that this try had no known outcome.
+ */
+async function recordOutcome(worker: Worker, running: Running, given: Given): Promise<RecordingResult> {
+  const { definition, saga } = running;
+  const alone = localStepDone(definition, saga.state) !== null;
+  const plans: ((error: unknown) => { given: Given; merge: boolean } | null)[] = [
+    () => ({ given, merge: true }),
+    () => (alone ? null : { given, merge: false }),
+    (error) => withoutEffect(given.input, alone, { error, at: elapsedMs(saga) }),
+  ];
+  let last: RecordingResult = { kind: 'failed', error: undefined };
+  for (const plan of plans) {
+    const planned = plan(last.kind === 'failed' ? last.error : undefined);
+    if (!planned) continue;
+    last = await persist(worker, running, planned);
+    if (last.kind !== 'failed') return last;
+    if (isPassing(last.error)) throw last.error;
+    worker.metrics.recordingsFailed.inc({ saga: definition.name });
+    // A local step's refusal is an outcome; everything else thrown while recording is a fault.
+    if (!refusal(last.error)) worker.log.error({ err: last.error, saga: saga.sagaId }, 'recording an outcome failed');
+  }
+  return last;
+}
+
+function withoutEffect(
+  input: Input,
+  local: boolean,
+  { error, at }: { error: unknown; at: number },
+): { given: Given; merge: boolean } | null {
+  if (!('epoch' in input)) return null;
+  const { epoch } = input;
+  const as = (instead: Input) => ({ given: { input: failedAt(instead, at) }, merge: false });
+  const detail = `recording failed: ${describe(error)}`.slice(0, 500);
+  if (input.kind === 'compensated' || input.kind === 'uncompensated') {
+    return as({ kind: 'uncompensated', epoch, permanent: false, reason: '', detail });
+  }
+  if (!local) return as({ kind: 'unknown', epoch, detail });
+  const no = refusal(error);
+  if (!no) return as({ kind: 'absent', epoch });
+  return as({ kind: 'rejected', epoch, reason: no.reason.slice(0, 64), detail: no.message.slice(0, 500) });
+}
+
+const passing = new Set<Code>(['UNAVAILABLE', 'ABORTED', 'RESOURCE_EXHAUSTED', 'DEADLINE_EXCEEDED']);
+
+/** The database is away or busy. */
+const isPassing = (error: unknown): boolean =>
+  error instanceof RpcError ? passing.has(error.code) : error instanceof Error && error.name === 'DeadlineError';
+
+/** Goes on trying while the lease lasts: an outcome that is not recorded must be asked for again. */
+async function persist(
+  worker: Worker,
+  running: Running,
+  planned: { given: Given; merge: boolean },
+): Promise<RecordingResult> {
+  const { definition, saga } = running;
+  const item = { definition, saga, ...planned, keep: (state: State) => keepsLease(worker, running, state) };
+  for (let delayMs = 50; ; delayMs = Math.min(delayMs * 2, 1_000)) {
+    const [result] = await record(worker.recorder, [item]);
+    if (!result) throw new Error('a recording has no result for its only item');
+    if (result.kind !== 'failed' || !isPassing(result.error)) return result;
+    if (performance.now() + delayMs >= saga.leasedUntil || worker.stopping.aborted) return result;
+    await pause(delayMs * (0.5 + 0.5 * worker.random()), worker.stopping);
+  }
+}
+
+/** Tells operators what a recording has brought about. */
+function observe(worker: Worker, { definition, saga }: Running, before: State): void {
+  const { metrics, log } = worker;
+  const next = nextOf(definition.core, saga.state);
+  const of = { id: saga.sagaId, saga: definition.name, subject: saga.subjectId };
+  for (const { step, stuck } of saga.state.branches) {
+    const wasStuck = before.branches.some((branch) => branch.step === step && branch.stuck !== null);
+    if (!stuck || wasStuck) continue;
+    const name = definition.steps[step]?.name;
+    log.error({ ...of, step: name, reason: stuck.reason }, 'a step of a saga is stuck: an operator must resume it');
+  }
+  if (next.kind === 'finished') {
+    const labels = { saga: definition.name, result: next.result.kind };
+    metrics.finished.inc(labels);
+    metrics.seconds.observe(labels, (performance.now() - saga.startedAt) / 1000);
+    log.debug({ ...of, result: next.result }, 'saga finished');
+  }
+  if (next.kind !== 'due') return;
+  const afterMs = Math.min(...next.branches.map(({ notBefore }) => notBefore)) - elapsedMs(saga);
+  if (afterMs > 0) worker.alarm(afterMs);
+}

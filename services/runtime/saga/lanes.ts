@@ -1,0 +1,43 @@
+/**
+ * Where sagas wait: a lane holds the due sagas of one version whose next command calls one dependency, urgent ones and
+ * new ones apart. Workers take from lanes for which they have slots, so that what waits for a slow dependency is in
+ * nobody's way, however much it is.
+ */
+import { isPastPivot, type State } from './core.ts';
+import { isLocal, type SagaDefinition } from './definition.ts';
+
+export interface Lane {
+  readonly name: string;
+  readonly version: number;
+  /** Empty: none, or several. */
+  readonly dependency: string;
+  readonly urgent: boolean;
+}
+
+/** The dependency that a step calls; empty where it is local or names none. */
+export function dependencyOf({ steps }: SagaDefinition<any>, index: number): string {
+  const step = steps[index];
+  return step && !isLocal(step) ? (step.dependency ?? '') : '';
+}
+
+/** Compensations, cancellations and sagas past their pivot come before new ones. */
+export const isUrgent = ({ core }: SagaDefinition<any>, state: State): boolean =>
+  state.failure !== null || isPastPivot(core, state);
+
+/** The lane of a saga in this state. */
+export function laneOf(definition: SagaDefinition<any>, state: State): Lane {
+  const { name, version } = definition;
+  const due = state.branches.filter(({ stuck }) => stuck === null);
+  const dependencies = new Set(due.map(({ step }) => dependencyOf(definition, step)));
+  const [only = ''] = dependencies;
+  return { name, version, dependency: dependencies.size === 1 ? only : '', urgent: isUrgent(definition, state) };
+}
+
+/** Every lane in which sagas of this definition may wait. */
+export function lanesOf(definition: SagaDefinition<any>): Lane[] {
+  const { name, version, steps } = definition;
+  const dependencies = new Set(['', ...steps.map((_, index) => dependencyOf(definition, index))]);
+  return [...dependencies].flatMap((dependency) =>
+    [true, false].map((urgent) => ({ name, version, dependency, urgent })),
+  );
+}

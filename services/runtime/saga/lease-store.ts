@@ -1,0 +1,106 @@
+/** Leases of sagas, by the clock of the database. */
+import type { Sql, Tx } from '../db/tx.ts';
+import type { Json, LeasedSaga } from './definition.ts';
+import type { Lane } from './lanes.ts';
+import type { Status } from './store.ts';
+
+const us = (ms: number) => Math.round(ms * 1000);
+
+const inLane = 'name = ? and definition_version = ? and dependency = ? and urgent = ? and due_at <= utc_timestamp(6)';
+const laneParams = ({ name, version, dependency, urgent }: Lane) => [name, version, dependency, urgent ? 1 : 0];
+
+/** Those of the lanes in which something is due: urgent ones first, then by how long it has been. */
+export async function dueLanes(sql: Sql, lanes: readonly Lane[]): Promise<Lane[]> {
+  const earliest = lanes.map(
+    (_, index) =>
+      `(select ${index} as lane, due_at from saga force index (saga_lane) where ${inLane} order by due_at limit 1)`,
+  );
+  const rows = await sql.query<{ lane: string | number }>(
+    `select lane from (${earliest.join(' union all ')}) due order by due_at`,
+    lanes.flatMap(laneParams),
+  );
+  const found = rows.map(({ lane }) => lanes[Number(lane)]!);
+  return [...found.filter(({ urgent }) => urgent), ...found.filter(({ urgent }) => !urgent)];
+}
+
+export interface LeasedRow {
+  saga_id: string;
+  name: string;
+  definition_version: number;
+  subject_id: string;
+  state: string;
+  results: string;
+  data: string;
+  version: number;
+  lease_token: string | number;
+  traceparent: string | null;
+  left_us: string | number;
+  age_us: string | number;
+}
+
+/** Locks up to `limit` due sagas of a lane. What another worker is taking at this moment is passed over. */
+export function lockLane(tx: Tx, lane: Lane, limit: number): Promise<LeasedRow[]> {
+  return tx.query<LeasedRow>(
+    `select saga_id, name, definition_version, subject_id, state, results, data, version, lease_token, traceparent,
+       timestampdiff(microsecond, utc_timestamp(6), deadline_at) as left_us,
+       timestampdiff(microsecond, created_at, utc_timestamp(6)) as age_us
+     from saga force index (saga_lane) where ${inLane} order by due_at limit ? for update skip locked`,
+    [...laneParams(lane), limit],
+  );
+}
+
+/** Leases sagas that this transaction has locked. */
+export async function leaseLocked(
+  tx: Tx,
+  sagaIds: readonly string[],
+  lease: { holder: string; leaseMs: number },
+): Promise<void> {
+  await tx.execute(
+    `update saga set lease_holder = ?, lease_token = lease_token + 1, status = 'RUNNING',
+       due_at = utc_timestamp(6) + interval ? microsecond where saga_id in (?)`,
+    [lease.holder, us(lease.leaseMs), sagaIds],
+  );
+}
+
+/** A leased row, all but its state. `since`: when it was asked for, by this process's monotonic clock. */
+export const fromRow = (row: LeasedRow, since: number, leaseMs: number): Omit<LeasedSaga, 'state'> => ({
+  sagaId: row.saga_id,
+  subjectId: row.subject_id,
+  data: JSON.parse(row.data) as unknown,
+  traceparent: row.traceparent,
+  token: BigInt(row.lease_token) + 1n,
+  results: JSON.parse(row.results) as Record<string, Json>,
+  version: row.version,
+  leasedUntil: since + leaseMs,
+  expiresAt: since + Number(row.left_us) / 1000,
+  startedAt: since - Number(row.age_us) / 1000,
+});
+
+/** Prolongs a lease. False when it is lost. */
+export async function renewLease(sql: Sql, saga: LeasedSaga, leaseMs: number): Promise<boolean> {
+  const { affectedRows } = await sql.execute(
+    `update saga set due_at = utc_timestamp(6) + interval ? microsecond
+     where saga_id = ? and lease_token = ? and lease_holder is not null`,
+    [us(leaseMs), saga.sagaId, saga.token],
+  );
+  return affectedRows === 1;
+}
+
+/** Gives a lease back; the saga is due again after `dueInMs`, in the lane of its state. */
+export async function releaseLease(sql: Sql, saga: LeasedSaga, dueInMs: number, lane: Lane): Promise<void> {
+  await sql.execute(
+    `update saga set lease_holder = null, due_at = utc_timestamp(6) + interval ? microsecond, dependency = ?, urgent = ?,
+       status = if(? > 0, 'WAITING', 'RUNNING')
+     where saga_id = ? and lease_token = ? and lease_holder is not null`,
+    [us(dueInMs), lane.dependency, lane.urgent ? 1 : 0, us(dueInMs), saga.sagaId, saga.token],
+  );
+}
+
+/** Ends a lease for good: nothing is due any more, or only an operator can make it so. */
+export async function endLease(sql: Sql, saga: LeasedSaga, status: Status): Promise<void> {
+  await sql.execute(
+    `update saga set lease_holder = null, due_at = null, status = ?
+     where saga_id = ? and lease_token = ? and version = ?`,
+    [status, saga.sagaId, saga.token, saga.version],
+  );
+}
