@@ -6,7 +6,11 @@ import { InventoryServiceContract } from '@armature/proto/inventory/v1/contract.
 import { NotificationServiceContract } from '@armature/proto/notifications/v1/contract.ts';
 import { OpsServiceContract } from '@armature/proto/ops/v1/contract.ts';
 import { OrderServiceContract } from '@armature/proto/orders/v1/contract.ts';
-import { LedgerServiceContract, PaymentServiceContract } from '@armature/proto/payments/v1/contract.ts';
+import {
+  LedgerServiceContract,
+  PaymentOperationServiceContract,
+  PaymentServiceContract,
+} from '@armature/proto/payments/v1/contract.ts';
 import { type Client, type ClientOptions, createClient } from '@armature/runtime/rpc/client.ts';
 import type { ServiceName } from './config.ts';
 
@@ -28,6 +32,7 @@ export * as ledger from './ledger.ts';
 export * as notifications from './notifications.ts';
 export * as ops from './ops.ts';
 export * as orders from './orders.ts';
+export * as paymentOperations from './payment-operations.ts';
 export * as payments from './payments.ts';
 
 /** How to reach a service: every instance's address, our certificate, and a user's token if there is one. */
@@ -63,6 +68,9 @@ export const opsClient = (service: ServiceName, options: ConnectOptions): Client
 
 /** Orders: placing, following and cancelling them. */
 export const ordersClient = factory(OrderServiceContract, 'orders');
+
+/** Payment operations that need an operator. The payments service keeps them: connect with `clientConfig('payments')`. */
+export const paymentOperationsClient = factory(PaymentOperationServiceContract, 'payments');
 
 /** Payments: authorizing, capturing, voiding and refunding them. */
 export const paymentsClient = factory(PaymentServiceContract, 'payments');

@@ -3,7 +3,7 @@ import { raceGate } from '@armature/runtime/race-gate.ts';
 import { Counter, Histogram, latencyBuckets, type Registry } from '@armature/runtime/telemetry/metrics.ts';
 import { type HttpAnswer, type HttpQuestion, httpClient } from './acquirer-http.ts';
 import { type LoggedOperation, type LoggedPage, readOperations, readPage } from './acquirer-page.ts';
-import { type Answer, readAnswer } from './answer.ts';
+import { type Answer, readAnswer, readCharge } from './answer.ts';
 import { acquirerUnavailable } from './errors.ts';
 import { nudges } from './nudges.ts';
 import type { HoldEnd, OperationKind, Outcome } from './payment.ts';
@@ -50,6 +50,8 @@ export interface Acquirer {
   findOnCharge(call: Call, kind: ChargeOperation, key: string, chargeId: string): Promise<Outcome | null>;
   /** How the hold of a charge has ended other than by a capture; null where it has not. The key is that of the void, if it was one. */
   holdEnd(call: Call, chargeId: string): Promise<{ end: HoldEnd; key: string } | null>;
+  /** The status of a charge, such as "captured"; null where the acquirer knows no such charge. */
+  chargeStatus(call: Call, chargeId: string): Promise<string | null>;
   /** Those of up to 100 operations that the acquirer's log has. */
   lookUp(call: Call, externalIds: readonly string[]): Promise<LoggedOperation[]>;
   /** Operations of the acquirer's log after a position, as they were written. */
@@ -187,6 +189,14 @@ export function acquirer(options: AcquirerOptions): Acquirer {
         if (how) return { end: { how, externalId }, key: kind === 'void' ? key : '' };
       }
       return null;
+    },
+    async chargeStatus(call, chargeId) {
+      const path = `/v1/charges/${encodeURIComponent(chargeId)}`;
+      const answer = await sendOrUnknown(call, { method: 'GET', path, timeoutMs: options.timeoutMs });
+      if (!('status' in answer)) throw acquirerUnavailable('cause' in answer ? answer.cause : answer);
+      const { status, unknown } = readCharge(answer);
+      if (status === '' && !unknown) throw acquirerUnavailable(new Error(`GET ${path} was answered ${answer.status}`));
+      return unknown ? null : status;
     },
     async lookUp(call, externalIds) {
       const path = `/v1/operations?operation_ids=${externalIds.map(encodeURIComponent).join(',')}`;

@@ -9,7 +9,7 @@ import type { OperationKind, Outcome } from './payment.ts';
 export type Answer = Outcome | { kind: 'pending' } | { kind: 'unrecorded' } | { kind: 'unknown'; cause: Error };
 
 /** What the acquirer calls each kind of operation, and the status of one that acted. */
-const names: Record<OperationKind, { kind: string; status: string }> = {
+export const acquirerNames: Readonly<Record<OperationKind, { kind: string; status: string }>> = {
   authorize: { kind: 'authorization', status: 'authorized' },
   capture: { kind: 'capture', status: 'captured' },
   void: { kind: 'void', status: 'voided' },
@@ -51,10 +51,17 @@ export function readAnswer(kind: OperationKind, { status, body }: HttpAnswer): A
   return { kind: 'unknown', cause: new Error(`the acquirer answered ${status} ${code}`) };
 }
 
+/** The status of a charge, empty where the response has none; or that the acquirer knows no such charge. */
+export function readCharge({ status, body }: HttpAnswer): { status: string; unknown: boolean } {
+  const fields = fieldsOf(body);
+  const unknown = status === 404 && textOf(fieldsOf(fields.error).code) === 'charge_unknown';
+  return { status: status === 200 ? textOf(fields.status) : '', unknown };
+}
+
 function readOperation(kind: OperationKind, fields: Readonly<Record<string, unknown>>): Answer {
   const status = textOf(fields.status);
   if (fields.kind === 'cancellation' && status === 'cancelled') return { kind: 'cancelled' };
-  const expected = names[kind];
+  const expected = acquirerNames[kind];
   const externalId = textOf(fields.operation_id);
   const chargeId = textOf(fields.charge_id);
   if (fields.kind !== expected.kind || externalId === '' || chargeId === '') {

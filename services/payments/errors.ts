@@ -74,6 +74,29 @@ export const accountNotFound = (account: string, currencyCode: string) =>
     currency_code: currencyCode,
   });
 
+export const operationNotFound = (operationId: string) =>
+  rpcError('NOT_FOUND', PaymentErrorReason.OPERATION_NOT_FOUND, 'no such operation', { operation_id: operationId });
+
+/** `why` is a sentence for the operator; `found` is what the acquirer said, where it was asked. */
+export const resolutionNotApplicable = (
+  { operationId, kind, state }: Operation,
+  why: string,
+  found: Record<string, string> = {},
+) =>
+  rpcError('FAILED_PRECONDITION', PaymentErrorReason.RESOLUTION_NOT_APPLICABLE, why, {
+    operation_id: operationId,
+    kind,
+    state,
+    ...found,
+  });
+
+export const externalOperationInvalid = (externalId: string, why: string) =>
+  rpcError('FAILED_PRECONDITION', PaymentErrorReason.EXTERNAL_OPERATION_INVALID, why, { external_id: externalId });
+
+/** The operation changed while an operator decided about it. */
+export const operationChanged = (operationId: string) =>
+  contention(new Error(`operation ${operationId} has changed meanwhile`));
+
 /** The error for a plan that refuses. "busy" may be asked again: what is under way decides. */
 export const refusal: Record<Because, (payment: Payment) => RpcError> = {
   state: (payment) => paymentState(payment),

@@ -2,6 +2,7 @@ import type { Database } from '@armature/runtime';
 import { Gauge, type Registry } from '@armature/runtime/telemetry/metrics.ts';
 import { trialTotals } from './ledger-service.ts';
 import { readBalances } from './ledger-store.ts';
+import { operatorBacklog } from './operation-store.ts';
 import type { PaymentStore } from './store.ts';
 
 /** What operators watch: the balance of the book, and money whose outcome is not known yet. Read when scraped. */
@@ -16,6 +17,21 @@ export function paymentGauges(db: Database, store: PaymentStore, registry: Regis
       for (const total of trialTotals(await db.read(null, (sql) => readBalances(sql)))) {
         this.set({ currency: total.currencyCode }, Number(total.differenceMinor));
       }
+    },
+  });
+  const longest = new Gauge({
+    name: 'armature_payment_operations_operator_oldest_seconds',
+    help: 'How long the oldest operation has needed an operator',
+    registers,
+  });
+  new Gauge({
+    name: 'armature_payment_operations_operator',
+    help: 'Operations that only an operator can end: refused refunds and voids, and those too old to be sent again',
+    registers,
+    async collect() {
+      const { count, oldestSeconds } = await db.read(null, operatorBacklog);
+      this.set(count);
+      longest.set(oldestSeconds);
     },
   });
   const oldest = new Gauge({

@@ -1,4 +1,8 @@
-import { LedgerServiceContract, PaymentServiceContract } from '@armature/proto/payments/v1/contract.ts';
+import {
+  LedgerServiceContract,
+  PaymentOperationServiceContract,
+  PaymentServiceContract,
+} from '@armature/proto/payments/v1/contract.ts';
 import { run } from '@armature/runtime';
 import { config } from './config.ts';
 import { payments } from './parts.ts';
@@ -6,7 +10,7 @@ import { payments } from './parts.ts';
 await run({
   name: 'payments',
   config,
-  contracts: [PaymentServiceContract, LedgerServiceContract],
+  contracts: [PaymentServiceContract, PaymentOperationServiceContract, LedgerServiceContract],
   migrations: () => import('./migrations/index.ts'),
   build: payments,
 });

@@ -10,6 +10,7 @@ import { crashPoint } from '@armature/runtime/crash-point.ts';
 import { derivedId } from '@armature/runtime/id.ts';
 import type { Acquirer } from './acquirer.ts';
 import { holdEndedCodes } from './answer.ts';
+import { keyTooOld, type Work } from './change-store.ts';
 import {
   acquirerUnavailable,
   operationNeedsOperator,
@@ -30,7 +31,7 @@ import {
   type RefundAmount,
 } from './payment.ts';
 import { toMessage } from './payment-message.ts';
-import { type Asked, keyTooOld, type NewPayment, type PaymentStore } from './store.ts';
+import type { Asked, NewPayment, PaymentStore } from './store.ts';
 
 export interface OperationParts {
   db: Database;
@@ -38,12 +39,6 @@ export interface OperationParts {
   acquirer: Acquirer;
   /** For how long after its key came into use an operation may be sent. The acquirer remembers keys for longer. */
   sendAgainMs: number;
-}
-
-/** A payment together with one of its operations. */
-export interface Work {
-  payment: Payment;
-  operation: Operation;
 }
 
 export interface Authorization extends NewPayment {

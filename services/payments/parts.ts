@@ -4,6 +4,7 @@ import { acquirer as openAcquirer } from './acquirer.ts';
 import type { config } from './config.ts';
 import { paymentGauges } from './gauges.ts';
 import { ledgerService } from './ledger-service.ts';
+import { paymentOperationService } from './operation-service.ts';
 import { operations } from './operations.ts';
 import { reconciliation } from './reconciliation.ts';
 import { paymentService } from './service.ts';
@@ -34,7 +35,11 @@ export async function payments(all: Parts<Config<typeof config>>): Promise<Built
     limits: webhookLimits,
   });
   return {
-    services: [paymentService(db, store, operations(parts)), ledgerService(db, reconciliation(parts))],
+    services: [
+      paymentService(db, store, operations(parts)),
+      paymentOperationService(parts),
+      ledgerService(db, reconciliation(parts)),
+    ],
     sweepers: [
       pendingSweeper(parts, {
         background,

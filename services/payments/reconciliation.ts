@@ -89,7 +89,9 @@ function differenceOf(
     resolved: false,
     result: '',
   });
-  if (operation?.state === 'PENDING' && their.kind !== 'cancellation') {
+  // A void that was refused has its refusal; an operator ends it.
+  const decidedHere = operation?.needsOperator && their.status === 'refused';
+  if (operation?.state === 'PENDING' && their.kind !== 'cancellation' && !decidedHere) {
     return found(DifferenceKind.DIFFERENCE_KIND_OUTCOME_MISSING, `${operation.kind} without an outcome`);
   }
   if (!kind) return null;

@@ -1,18 +1,10 @@
-import {
-  PaymentAuthorizedEvent,
-  PaymentCapturedEvent,
-  PaymentDeclinedEvent,
-  PaymentRefundedEvent,
-  PaymentVoidedEvent,
-} from '@armature/proto/payments/v1/contract.ts';
+import { PaymentVoidedEvent } from '@armature/proto/payments/v1/contract.ts';
 import { VoidReason } from '@armature/proto/payments/v1/events.ts';
-import { type Sql, type Tx, utcDate } from '@armature/runtime';
+import type { Sql, Tx } from '@armature/runtime';
 import { requestIdReused } from '@armature/runtime/rpc/errors.ts';
-import { chainEntry, chainStart } from './ledger.ts';
-import { writeEntry } from './ledger-store.ts';
+import { askedRarely, decide, keyTooOld, writeChange } from './change-store.ts';
+import { chainStart } from './ledger.ts';
 import {
-  type Change,
-  type EventKind,
   endHold,
   type HoldEnd,
   type Operation,
@@ -189,22 +181,9 @@ export function paymentStore({ pendingResolveMs }: { pendingResolveMs: number })
       intent: OperationRef,
       outcome: Outcome | null,
     ): Promise<{ payment: Payment; operation: Operation }> {
-      const { operationId, paymentId } = intent;
-      const rows = await tx.query<PaymentRow & OperationRow & { now: string }>(
-        `select ${paymentColumns}, ${operationColumns}, utc_timestamp(6) as now
-         from payment p left join payment_operation o on o.operation_id = ?
-         where p.payment_id = ? for update`,
-        [operationId, paymentId],
+      return decide(tx, intent, (payment, operation) =>
+        !outcome || operation.state !== 'PENDING' ? null : settle(payment, operation, outcome),
       );
-      const [row] = rows;
-      if (!row?.o_operation_id) throw new Error(`operation ${operationId} of payment ${paymentId} is gone`);
-      const before = { payment: toPayment(row), operation: toOperation(row) };
-      if (!outcome || before.operation.state !== 'PENDING') return before;
-      const settled = settle(before.payment, before.operation, outcome);
-      const { operation } = settled;
-      await writeOperation(tx, operation, row.now);
-      const payment = await writeChange(tx, row, settled);
-      return { payment, operation };
     },
 
     /** Records that nothing is held any more: payment, ledger and event together. Nothing, where nothing was held. */
@@ -278,11 +257,6 @@ export function paymentStore({ pendingResolveMs }: { pendingResolveMs: number })
 
 export type PaymentStore = ReturnType<typeof paymentStore>;
 
-/** Of operations that wait for an operator, who may take days. */
-const askedRarely = 'interval 1 hour';
-/** The failure code of operations that are too old to be sent again. */
-export const keyTooOld = 'key_too_old';
-
 export async function findOperation(sql: Sql, operationId: string): Promise<Operation | null> {
   const rows = await sql.query<OperationRow>(
     `select ${operationColumns} from payment_operation o where o.operation_id = ?`,
@@ -301,72 +275,3 @@ export async function findByKey(sql: Sql, key: string): Promise<Operation | null
   );
   return rows[0] ? toOperation(rows[0]) : null;
 }
-
-/** Writes an operation as it has become. One that needs an operator from now on is asked about rarely. */
-async function writeOperation(tx: Tx, o: Operation, now: string): Promise<void> {
-  await tx.execute(
-    `update payment_operation set state = ?, external_id = ?, failure_code = ?,
-       needs_operator_at = ${o.needsOperator ? 'coalesce(needs_operator_at, ?)' : 'null'}
-       ${o.needsOperator ? `, resolve_at = utc_timestamp(6) + ${askedRarely}` : ''}
-     where operation_id = ?`,
-    [o.state, o.externalId, o.failureCode, ...(o.needsOperator ? [now] : []), o.operationId],
-  );
-}
-
-/** Writes a payment as it has become, the entry of what moved, and the event. `before` is its row, which is locked. */
-async function writeChange(tx: Tx, before: PaymentRow & { now: string }, change: Change): Promise<Payment> {
-  const { payment: p, moved, event } = change;
-  const head = { entries: BigInt(before.entries), hash: before.entry_hash };
-  const entry = moved ? chainEntry(head, p, moved) : null;
-  await tx.execute(
-    `update payment p
-     set p.state = ?, p.captured_minor = ?, p.refunded_minor = ?, p.refunding_minor = ?, p.decline_code = ?,
-       p.charge_id = ?, p.exclusive_operation_id = ?, p.events = ?, p.entries = ?, p.entry_hash = ?,
-       p.updated_at = ?, p.version = ?
-     where p.payment_id = ?`,
-    [
-      p.state,
-      p.capturedMinor,
-      p.refundedMinor,
-      p.refundingMinor,
-      p.declineCode,
-      p.chargeId,
-      p.exclusiveOperationId,
-      p.events,
-      entry?.sequence ?? head.entries,
-      entry?.hash ?? head.hash,
-      before.now,
-      p.version,
-      p.paymentId,
-    ],
-  );
-  // Last, because it locks balances, which payments share.
-  if (entry) await writeEntry(tx, entry);
-  if (event) emitters[event](tx, change);
-  return { ...p, updatedAt: utcDate(before.now) };
-}
-
-const voidReasons = {
-  requested: VoidReason.VOID_REASON_REQUESTED,
-  expired: VoidReason.VOID_REASON_HOLD_EXPIRED,
-  voided_externally: VoidReason.VOID_REASON_VOIDED_EXTERNALLY,
-  nothing_held: VoidReason.VOID_REASON_NOTHING_HELD,
-} as const;
-
-/** `payment.events` counts the event that is emitted here, so it is its sequence. */
-const emitters: Record<EventKind, (tx: Tx, change: Change) => void> = {
-  authorized: (tx, { payment: { paymentId, orderId, currencyCode, amountMinor, events } }) =>
-    tx.emit(PaymentAuthorizedEvent, { paymentId, orderId, amount: { currencyCode, amountMinor } }, events),
-  declined: (tx, { payment: { paymentId, orderId, declineCode, events } }) =>
-    tx.emit(PaymentDeclinedEvent, { paymentId, orderId, declineCode }, events),
-  captured: (tx, { payment: { paymentId, orderId, currencyCode, capturedMinor, events } }) =>
-    tx.emit(PaymentCapturedEvent, { paymentId, orderId, amount: { currencyCode, amountMinor: capturedMinor } }, events),
-  voided: (tx, { payment: { paymentId, orderId, events }, voidReason = 'requested' }) =>
-    tx.emit(PaymentVoidedEvent, { paymentId, orderId, reason: voidReasons[voidReason] }, events),
-  refunded: (tx, { payment: { paymentId, orderId, currencyCode, refundedMinor, events }, moved }) => {
-    const money = (amountMinor: bigint) => ({ currencyCode, amountMinor });
-    const sums = { amount: money(moved?.amountMinor ?? 0n), refunded: money(refundedMinor) };
-    const outsideAcquirer = moved?.kind === 'refund_outside';
-    tx.emit(PaymentRefundedEvent, { paymentId, orderId, ...sums, outsideAcquirer }, events);
-  },
-};

@@ -6,7 +6,11 @@ import { InventoryServiceContract } from '@armature/proto/inventory/v1/contract.
 import { NotificationServiceContract } from '@armature/proto/notifications/v1/contract.ts';
 import { OpsServiceContract } from '@armature/proto/ops/v1/contract.ts';
 import { OrderServiceContract } from '@armature/proto/orders/v1/contract.ts';
-import { LedgerServiceContract, PaymentServiceContract } from '@armature/proto/payments/v1/contract.ts';
+import {
+  LedgerServiceContract,
+  PaymentOperationServiceContract,
+  PaymentServiceContract,
+} from '@armature/proto/payments/v1/contract.ts';
 import { storingServices } from '../../scripts/services.ts';
 
 /** Every contract, with the name of the service that serves it. */
@@ -15,6 +19,7 @@ export const contracts: { service: string; contract: ServiceContract }[] = [
   { service: 'inventory', contract: InventoryServiceContract },
   { service: 'payments', contract: PaymentServiceContract },
   { service: 'payments', contract: LedgerServiceContract },
+  { service: 'payments', contract: PaymentOperationServiceContract },
   { service: 'orders', contract: OrderServiceContract },
   { service: 'identity', contract: IdentityServiceContract },
   { service: 'notifications', contract: NotificationServiceContract },

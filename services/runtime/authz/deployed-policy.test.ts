@@ -71,6 +71,8 @@ const operator: Record<string, string> = {
   'ops.sagas.read': 'any',
   'ops.sagas.resume': 'any',
   'ops.sagas.compensate': 'any',
+  'payments.operations.read': 'any',
+  'payments.operations.resolve': 'any',
 };
 /** What every service may: follow the policy and report its decisions. */
 const service: Record<string, string> = { 'access.watch': 'any', 'access.record': 'any' };

@@ -8,7 +8,11 @@ import { InventoryServiceContract } from '@armature/proto/inventory/v1/contract.
 import { NotificationServiceContract } from '@armature/proto/notifications/v1/contract.ts';
 import { OpsServiceContract } from '@armature/proto/ops/v1/contract.ts';
 import { OrderServiceContract } from '@armature/proto/orders/v1/contract.ts';
-import { LedgerServiceContract, PaymentServiceContract } from '@armature/proto/payments/v1/contract.ts';
+import {
+  LedgerServiceContract,
+  PaymentOperationServiceContract,
+  PaymentServiceContract,
+} from '@armature/proto/payments/v1/contract.ts';
 import type { Init } from '@armature/runtime/rpc/client.ts';
 import type { Code } from '@armature/runtime/rpc/errors.ts';
 import { wish } from '../../e2e/shop.ts';
@@ -62,10 +66,15 @@ const inventory = InventoryServiceContract.methods;
 const orders = OrderServiceContract.methods;
 const payments = PaymentServiceContract.methods;
 const ledger = LedgerServiceContract.methods;
+const paymentOperations = PaymentOperationServiceContract.methods;
 const notifications = NotificationServiceContract.methods;
 const identity = IdentityServiceContract.methods;
 const access = AccessServiceContract.methods;
 const ops = OpsServiceContract.methods;
+
+/** No scene can have a dead letter and a stuck saga in every service: what is allowed is told that there is none. */
+const absent = { instead: 'NOT_FOUND' } as const;
+const why = 'tried by everybody';
 
 const ofCatalog = [
   asking(catalog.createCategory, () => ({ slug: uuid(), title: 'More things' })),
@@ -124,6 +133,13 @@ const ofPayments = [
   asking(ledger.listEntries, nothing),
   asking(ledger.getTrialBalance, nothing),
   asking(ledger.reconcileLedger, nothing),
+  asking(paymentOperations.listPaymentOperations, nothing),
+  asking(paymentOperations.getPaymentOperation, () => ({ operationId: uuid() }), absent),
+  asking(
+    paymentOperations.resolvePaymentOperation,
+    () => ({ operationId: uuid(), resolution: 1, reason: why }),
+    absent,
+  ),
 ];
 
 const ofNotifications = [
@@ -221,10 +237,6 @@ const ofAccess = [
   })),
   asking(access.watchPolicy, nothing),
 ];
-
-/** No scene can have a dead letter and a stuck saga in every service: what is allowed is told that there is none. */
-const absent = { instead: 'NOT_FOUND' } as const;
-const why = 'tried by everybody';
 
 const ofOps = [
   asking(ops.listDeadLetters, nothing),

@@ -1,0 +1,269 @@
+// What operators do about operations that only a person can decide, over the wire.
+import { randomUUID } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { ledgerClient, paymentOperationsClient } from '@armature/clients';
+import { PaymentOperationState, PaymentResolution } from '@armature/proto/payments/v1/operations.ts';
+import { PaymentState } from '@armature/proto/payments/v1/payments.ts';
+import t from 'tap';
+import { compareBooks } from '../../scripts/reconcile/pages.ts';
+import { connectMysql } from '../../scripts/servers/mysql.ts';
+import { refusal } from '../../test/support/refusal.ts';
+import { developerCredentials, startService, token, workloadCertificate } from '../../test/support/service.ts';
+import { acquirerLog, type Query } from './books.ts';
+import { booksInOrder, openBed } from './testbed.ts';
+
+t.setTimeout(180_000);
+const slowMs = 1_500;
+const acquirer = await startService(t, 'acquirer', { env: { ARMATURE_ACQUIRER_SLOW_MS: String(slowMs) } });
+const acquirerUrl = `http://${acquirer.http}`;
+const service = await startService(t, 'payments', {
+  acquirerUrl,
+  env: { ARMATURE_ACQUIRER_TIMEOUT_MS: '1000', ARMATURE_PENDING_SWEEP_MS: '50', ARMATURE_PENDING_RESOLVE_MS: '600000' },
+});
+const connection = await connectMysql(service.database!.adminUrl);
+const query: Query = async (sql, params = []) =>
+  (await connection.query({ sql, values: [...params], dateStrings: true }))[0] as any[];
+const tokens = { bo: await token('bo'), ada: await token('ada'), admin: await token('admin') };
+const developerTls = await developerCredentials();
+const bed = openBed({
+  grpc: service.grpc,
+  acquirer: acquirerUrl,
+  ordersTls: await workloadCertificate('orders'),
+  developerTls,
+  tokens,
+});
+const as = (who: string) => ({ addresses: [service.grpc], tls: developerTls, token: () => who });
+const operator = paymentOperationsClient(as(await token('olga')));
+const staff = paymentOperationsClient(as(tokens.bo));
+const admin = ledgerClient(as(tokens.admin));
+t.teardown(async () => {
+  for (const client of [bed, operator, staff, admin]) client.close();
+  await connection.end();
+});
+t.afterEach(async () => {
+  await booksInOrder(query, acquirerUrl, await bed.ledger.getTrialBalance({}));
+  t.strictSame((await compareBooks(admin, { apply: false, graceSeconds: 0 })).differences, [], 'nothing differs');
+});
+
+const eur = (amountMinor: bigint) => ({ currencyCode: 'EUR', amountMinor });
+const post = async (path: string, body: object = {}) => {
+  const headers = { 'idempotency-key': randomUUID() };
+  const response = await fetch(acquirerUrl + path, { method: 'POST', headers, body: JSON.stringify(body) });
+  return (await response.json()) as any;
+};
+const { PAYMENT_RESOLUTION_ASK_AGAIN, PAYMENT_RESOLUTION_DONE_AT_ACQUIRER } = PaymentResolution;
+const { PAYMENT_RESOLUTION_REFUNDED_OUTSIDE, PAYMENT_RESOLUTION_NOTHING_HELD } = PaymentResolution;
+const { PAYMENT_RESOLUTION_TRY_AGAIN, PAYMENT_RESOLUTION_GIVE_UP } = PaymentResolution;
+const { PAYMENT_OPERATION_STATE_DONE, PAYMENT_OPERATION_STATE_PENDING } = PaymentOperationState;
+const { PAYMENT_OPERATION_STATE_REFUSED } = PaymentOperationState;
+const reason = 'ticket 4711';
+const listed = async (paymentId: string) =>
+  (await operator.listPaymentOperations({ pageSize: 200 })).operations.filter((one) => one.paymentId === paymentId);
+
+/** A refund that the acquirer refuses for good: the card is closed. */
+async function refusedRefund(amountMinor?: bigint) {
+  const wish = bed.wish({ card: 'card_refund_declined' });
+  const { paymentId, orderId } = wish;
+  const { acquirerChargeId: chargeId } = await bed.orders.authorizePayment(wish);
+  await bed.orders.capturePayment({ paymentId });
+  const amount = amountMinor === undefined ? undefined : eur(amountMinor);
+  await t.rejects(bed.orders.refundPayment({ paymentId, amount }), refusal({ reason: 'PAYMENT_STATE' }));
+  const [operation] = await listed(paymentId);
+  return { paymentId, orderId, chargeId, operationId: operation!.operationId };
+}
+
+/** A void that the acquirer refuses, as it does whenever it is asked. */
+async function refusedVoid() {
+  const wish = bed.wish({ card: 'card_void_declined' });
+  const { paymentId, orderId } = wish;
+  const { acquirerChargeId: chargeId } = await bed.orders.authorizePayment(wish);
+  const request = { paymentId, orderId, requestId: randomUUID() };
+  await t.rejects(bed.orders.voidPayment(request), refusal({ reason: 'OPERATION_NEEDS_OPERATOR' }));
+  const [operation] = await listed(paymentId);
+  return { paymentId, orderId, chargeId, request, operationId: operation!.operationId };
+}
+
+t.test('lists what needs an operator, page by page, and nothing else', async (t) => {
+  const refunds = [await refusedRefund(), await refusedRefund(100n), await refusedVoid()];
+  const wish = bed.wish();
+  await bed.orders.authorizePayment(wish);
+  const seen: string[] = [];
+  for (let pageToken = ''; ; ) {
+    const page = await operator.listPaymentOperations({ pageSize: 1, pageToken });
+    t.ok(page.operations.length <= 1);
+    seen.push(...page.operations.map((one) => one.operationId));
+    pageToken = page.nextPageToken;
+    if (pageToken === '') break;
+  }
+  t.strictSame(
+    seen,
+    refunds.map((one) => one.operationId),
+    'oldest first',
+  );
+  t.match((await operator.listPaymentOperations({ paymentId: refunds[0]!.paymentId })).operations.length, 3);
+  t.match((await operator.listPaymentOperations({ pending: true })).operations, [
+    { operationId: refunds[2]!.operationId, failureCode: 'void_declined', state: PAYMENT_OPERATION_STATE_PENDING },
+  ]);
+  const metrics = await (await fetch(`http://${service.admin}/metrics`)).text();
+  t.match(metrics, /^armature_payment_operations_operator(\{.*\})? 3$/m);
+  await t.rejects(staff.listPaymentOperations({}), refusal({ code: 'PERMISSION_DENIED' }));
+  const resolve = { operationId: seen[0]!, resolution: PAYMENT_RESOLUTION_GIVE_UP, reason };
+  await t.rejects(staff.resolvePaymentOperation(resolve), refusal({ code: 'PERMISSION_DENIED' }));
+});
+
+t.test('a refused refund that was given back by bank transfer', async (t) => {
+  const { paymentId, operationId } = await refusedRefund();
+  const request = {
+    ...{ requestId: randomUUID(), operationId, resolution: PAYMENT_RESOLUTION_REFUNDED_OUTSIDE },
+    reason: 'bank transfer 815',
+  };
+  const resolved = await operator.resolvePaymentOperation(request);
+  t.match(resolved, { state: PAYMENT_OPERATION_STATE_DONE, externalId: /^resolution:/, needsOperatorTime: undefined });
+  t.strictSame(await operator.resolvePaymentOperation(request), resolved, 'a repeat gets the same response');
+  t.match(await bed.orders.getPayment({ paymentId }), { state: PaymentState.PAYMENT_STATE_REFUNDED });
+  t.match(await bed.orders.refundPayment({ paymentId }), { moved: eur(0n), refunded: eur(1_000n) }, 'nothing is left');
+  t.match(await operator.getPaymentOperation({ operationId }), {
+    resolutions: [{ reason: 'bank transfer 815', resolvedBy: 'user:olga', stateBefore: 3, stateAfter: 2 }],
+  });
+  const account = await bed.ledger.getAccount({ account: 'external_refunds', currencyCode: 'EUR' });
+  t.match(account, { postedMinor: -1_000n });
+  const [event] = await query('select payload from outbox where aggregate_id = ? order by sequence desc limit 1', [
+    paymentId,
+  ]);
+  const { PaymentRefunded } = await import('@armature/proto/payments/v1/events.ts');
+  t.match(PaymentRefunded.decode(event.payload), { outsideAcquirer: true, amount: eur(1_000n) });
+  t.strictSame(await listed(paymentId), []);
+  const again = { operationId, resolution: PAYMENT_RESOLUTION_REFUNDED_OUTSIDE, reason };
+  await t.rejects(operator.resolvePaymentOperation(again), refusal({ reason: 'RESOLUTION_NOT_APPLICABLE' }));
+});
+
+t.test('two operators who resolve one operation at once move its amount once', async (t) => {
+  const { paymentId, operationId } = await refusedRefund(300n);
+  const resolve = () =>
+    operator.resolvePaymentOperation({ operationId, resolution: PAYMENT_RESOLUTION_REFUNDED_OUTSIDE, reason });
+  const ends = await Promise.allSettled([resolve(), resolve(), resolve()]);
+  t.equal(ends.filter((end) => end.status === 'fulfilled').length, 1);
+  t.match(await bed.orders.getPayment({ paymentId }), { refunded: eur(300n) });
+});
+
+t.test('a refused refund that is tried again under a new key', async (t) => {
+  const { paymentId, orderId, operationId } = await refusedRefund(300n);
+  const before = (await acquirerLog(acquirerUrl)).filter((one) => one.order_reference === orderId).length;
+  const resolve = { operationId, resolution: PAYMENT_RESOLUTION_TRY_AGAIN, reason };
+  t.match(await operator.resolvePaymentOperation(resolve), { state: PAYMENT_OPERATION_STATE_PENDING });
+  for (const deadline = Date.now() + 10_000; (await listed(paymentId)).length === 0; await sleep(20))
+    if (Date.now() > deadline) throw new Error('the periodic job did not send it');
+  const log = (await acquirerLog(acquirerUrl)).filter((one) => one.order_reference === orderId);
+  t.equal(log.length, before + 1, 'the acquirer was asked under another key, and refused again');
+  t.match(await bed.orders.getPayment({ paymentId }), { refunded: eur(0n) });
+});
+
+t.test('a refused refund that is given up', async (t) => {
+  const { paymentId, operationId } = await refusedRefund(300n);
+  const resolve = { operationId, resolution: PAYMENT_RESOLUTION_GIVE_UP, reason };
+  t.match(await operator.resolvePaymentOperation(resolve), { state: PAYMENT_OPERATION_STATE_REFUSED });
+  t.strictSame(await listed(paymentId), []);
+});
+
+t.test('a refund of the rest that is refused again replaces the one before', async (t) => {
+  const { paymentId } = await refusedRefund();
+  await t.rejects(bed.orders.refundPayment({ paymentId }), refusal({ reason: 'PAYMENT_STATE' }));
+  t.equal((await listed(paymentId)).length, 1);
+});
+
+t.test('a refused void', async (t) => {
+  t.test('while the acquirer still holds the amount', async (t) => {
+    const { operationId } = await refusedVoid();
+    const resolve = { operationId, resolution: PAYMENT_RESOLUTION_NOTHING_HELD, reason };
+    const holds = refusal({
+      code: 'FAILED_PRECONDITION',
+      reason: 'RESOLUTION_NOT_APPLICABLE',
+      metadata: { acquirer: 'authorized' },
+    });
+    await t.rejects(operator.resolvePaymentOperation(resolve), holds);
+    const giveUp = { operationId, resolution: PAYMENT_RESOLUTION_GIVE_UP, reason };
+    await t.rejects(operator.resolvePaymentOperation(giveUp), refusal({ reason: 'RESOLUTION_NOT_APPLICABLE' }));
+  });
+
+  for (const resolution of [PAYMENT_RESOLUTION_NOTHING_HELD, PAYMENT_RESOLUTION_ASK_AGAIN] as const) {
+    t.test(`${resolution}: after its hold has expired, releases the ledger's hold`, async (t) => {
+      const { paymentId, chargeId, operationId, request } = await refusedVoid();
+      await post(`/v1/charges/${chargeId}/expire`);
+      const done = await operator.resolvePaymentOperation({ operationId, resolution, reason });
+      t.match(done, { state: PAYMENT_OPERATION_STATE_DONE });
+      t.match(await bed.orders.getPayment({ paymentId }), { state: PaymentState.PAYMENT_STATE_HOLD_EXPIRED });
+      t.match(await bed.orders.voidPayment(request), { moved: eur(0n) }, 'the caller gets its response at last');
+    });
+  }
+});
+
+t.test('a pending refund that the acquirer has done is recorded, not done again', async (t) => {
+  const wish = bed.wish();
+  const { paymentId } = wish;
+  const { acquirerChargeId: chargeId } = await bed.orders.authorizePayment(wish);
+  await bed.orders.capturePayment({ paymentId });
+  // As if the process had died after the acquirer acted: the operation is there, and the acquirer knows its key.
+  const operationId = randomUUID();
+  await query(
+    `insert into payment_operation (operation_id, payment_id, kind, state, amount_minor, request_hash, created_at,
+       attempted_at, resolve_at) values (?, ?, 'refund', 'PENDING', 400, ?, utc_timestamp(6), utc_timestamp(6),
+       utc_timestamp(6) + interval 1 hour)`,
+    [operationId, paymentId, Buffer.alloc(32)],
+  );
+  await query('update payment set refunding_minor = 400 where payment_id = ?', [paymentId]);
+  const headers = { 'idempotency-key': operationId };
+  const body = JSON.stringify({ amount_minor: 400 });
+  await fetch(`${acquirerUrl}/v1/charges/${chargeId}/refund`, { method: 'POST', headers, body });
+  for (const resolution of [
+    PAYMENT_RESOLUTION_REFUNDED_OUTSIDE,
+    PAYMENT_RESOLUTION_TRY_AGAIN,
+    PAYMENT_RESOLUTION_GIVE_UP,
+  ] as const) {
+    await t.rejects(
+      operator.resolvePaymentOperation({ operationId, resolution, reason }),
+      refusal({ reason: 'RESOLUTION_NOT_APPLICABLE', metadata: { acquirer: 'acted' } }),
+      String(resolution),
+    );
+  }
+  const resolve = { operationId, resolution: PAYMENT_RESOLUTION_ASK_AGAIN, reason };
+  t.match(await operator.resolvePaymentOperation(resolve), { state: PAYMENT_OPERATION_STATE_DONE, externalId: /^op_/ });
+  t.match(await bed.orders.getPayment({ paymentId }), { refunded: eur(400n) });
+});
+
+t.test('a refund that was done at the acquirer by another request', async (t) => {
+  const wish = bed.wish();
+  const { paymentId } = wish;
+  const { acquirerChargeId: chargeId } = await bed.orders.authorizePayment(wish);
+  await bed.orders.capturePayment({ paymentId });
+  const byHand = await post(`/v1/charges/${chargeId}/refund`, { amount_minor: 1_000 });
+  await t.rejects(bed.orders.refundPayment({ paymentId }), refusal({ reason: 'PAYMENT_STATE' }));
+  const [operation] = await listed(paymentId);
+  t.match(operation, { failureCode: 'refund_exceeds_capture' });
+  const { operationId } = operation!;
+  const done = (externalId: string) =>
+    operator.resolvePaymentOperation({
+      ...{ operationId, resolution: PAYMENT_RESOLUTION_DONE_AT_ACQUIRER },
+      ...{ reason, externalId },
+    });
+  const log = await acquirerLog(acquirerUrl);
+  const capture = log.find((one) => one.kind === 'capture' && one.charge_id === chargeId)!;
+  const foreign = log.find((one) => one.charge_id !== chargeId)!;
+  for (const wrong of ['', 'op_1', `op_${'0'.repeat(32)}`, capture.operation_id, foreign.operation_id]) {
+    await t.rejects(done(wrong), refusal({ reason: 'EXTERNAL_OPERATION_INVALID' }), wrong);
+  }
+  t.match(await done(byHand.operation_id), { state: PAYMENT_OPERATION_STATE_DONE, externalId: byHand.operation_id });
+  t.match(await bed.orders.getPayment({ paymentId }), { state: PaymentState.PAYMENT_STATE_REFUNDED });
+});
+
+t.test('what does not exist or is not said', async (t) => {
+  const operationId = randomUUID();
+  await t.rejects(operator.getPaymentOperation({ operationId }), refusal({ reason: 'OPERATION_NOT_FOUND' }));
+  const resolve = { operationId, resolution: PAYMENT_RESOLUTION_GIVE_UP, reason };
+  await t.rejects(operator.resolvePaymentOperation(resolve), refusal({ reason: 'OPERATION_NOT_FOUND' }));
+  for (const wrong of [
+    { ...resolve, reason: '' },
+    { ...resolve, resolution: 0 as const },
+    { ...resolve, resolution: 99 as 1 },
+  ])
+    await t.rejects(operator.resolvePaymentOperation(wrong), refusal({ code: 'INVALID_ARGUMENT' }));
+});

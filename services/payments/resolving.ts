@@ -1,0 +1,179 @@
+/**
+ * How an operator's decision is carried out: the acquirer is asked for what the decision depends on, then operation,
+ * payment, ledger, event, the record of the decision and the response commit together.
+ */
+import { type Call, newId, principalOf, type Tx } from '@armature/runtime';
+import { acquirerNames } from './answer.ts';
+import { decide } from './change-store.ts';
+import {
+  externalOperationInvalid,
+  operationChanged,
+  operationNotFound,
+  refundExceedsCapture,
+  resolutionNotApplicable,
+} from './errors.ts';
+import { inLedger, recordDecision, type ShownOperation, shownOperation } from './operation-store.ts';
+import { explainRefusal, type OperationParts } from './operations.ts';
+import type { Outcome } from './payment.ts';
+import { applyDecision, type Decided, isApplicable, type Resolution } from './resolution.ts';
+import { findByKey } from './store.ts';
+
+export interface ResolveRequest {
+  operationId: string;
+  resolution: Resolution;
+  reason: string;
+  /** The acquirer's operation; for DONE_AT_ACQUIRER only. */
+  externalId: string;
+}
+
+/** Ends an operation by an operator's decision. The response, made by `respond`, is stored with it. */
+export async function resolveOperation<R>(
+  parts: OperationParts,
+  call: Call,
+  request: ResolveRequest,
+  respond: (after: ShownOperation) => R,
+): Promise<R> {
+  const { db } = parts;
+  const { operationId, resolution } = request;
+  const operation = await db.read(call, (sql) => shownOperation(sql, operationId));
+  if (!operation) throw operationNotFound(operationId);
+  if (!isApplicable(resolution, operation)) {
+    throw resolutionNotApplicable(operation, `${resolution} cannot end a ${operation.kind} that is ${operation.state}`);
+  }
+  if ((request.externalId !== '') !== (resolution === 'DONE_AT_ACQUIRER')) {
+    throw externalOperationInvalid(request.externalId, 'external_id is required for DONE_AT_ACQUIRER, and only there');
+  }
+  const resolutionId = newId();
+  const decided = await decisions[resolution](parts, call, operation, { ...request, resolutionId });
+  return db.answer(call, async (tx) =>
+    respond(await commitDecision(tx, call, operation, { ...request, resolutionId }, decided)),
+  );
+}
+
+type Identified = ResolveRequest & { resolutionId: string };
+
+/** What each resolution depends on is asked for here; nothing is changed. */
+const decisions: Record<
+  Resolution,
+  (parts: OperationParts, call: Call, operation: ShownOperation, request: Identified) => Promise<Decided>
+> = {
+  async ASK_AGAIN(parts, call, operation) {
+    const outcome = await findOutcome(parts, call, operation);
+    if (!outcome)
+      throw resolutionNotApplicable(operation, 'the acquirer has no record of it', { acquirer: 'unrecorded' });
+    return { resolution: 'outcome', outcome };
+  },
+  async DONE_AT_ACQUIRER(parts, call, operation, { externalId }) {
+    await assertDone(parts, call, operation, externalId);
+    await assertNeverActs(parts, call, operation, externalId);
+    return { resolution: 'outcome', outcome: { kind: 'acted', externalId, chargeId: operation.chargeId } };
+  },
+  async REFUNDED_OUTSIDE(parts, call, operation, { resolutionId }) {
+    await assertNeverActs(parts, call, operation);
+    return { resolution: 'refunded_outside', externalId: `resolution:${resolutionId}` };
+  },
+  async NOTHING_HELD({ acquirer }, call, operation, { resolutionId }) {
+    const { chargeId, failureCode: code } = operation;
+    const status = await acquirer.chargeStatus(call, chargeId);
+    if (status === 'authorized' || status === 'pending') {
+      throw resolutionNotApplicable(operation, 'the acquirer still holds the amount', { acquirer: status });
+    }
+    const ended = status === null ? null : await acquirer.holdEnd(call, chargeId);
+    if (ended) return { resolution: 'outcome', outcome: { kind: 'ended', end: ended.end, code } };
+    const end = { how: 'nothing_held', externalId: `resolution:${resolutionId}` } as const;
+    return { resolution: 'outcome', outcome: { kind: 'ended', end, code } };
+  },
+  async TRY_AGAIN(parts, call, operation) {
+    await assertNeverActs(parts, call, operation);
+    return { resolution: 'try_again', key: newId() };
+  },
+  async GIVE_UP(parts, call, operation) {
+    await assertNeverActs(parts, call, operation);
+    return { resolution: 'give_up' };
+  },
+};
+
+async function commitDecision(
+  tx: Tx,
+  call: Call,
+  seen: ShownOperation,
+  request: Identified,
+  decided: Decided,
+): Promise<ShownOperation> {
+  const { operationId, resolutionId, resolution, reason } = request;
+  const { operation } = await decide(tx, seen, (payment, current) => {
+    if (current.state !== seen.state || current.key !== seen.key) throw operationChanged(operationId);
+    const settled = applyDecision(payment, current, decided);
+    if (!settled) throw refundExceedsCapture(payment);
+    return settled;
+  });
+  const { state: stateAfter, externalId } = operation;
+  const states = { stateBefore: seen.state, stateAfter };
+  const resolvedBy = principalOf(call.caller);
+  await recordDecision(tx, { resolutionId, operationId, resolution, reason, resolvedBy, ...states, externalId });
+  call.log.info({ operationId, resolution, ...states }, 'an operator has decided about an operation');
+  const after = await shownOperation(tx, operationId);
+  if (!after) throw operationNotFound(operationId);
+  return after;
+}
+
+/** The outcome that the acquirer has for it, without sending anything. */
+async function findOutcome(
+  { acquirer }: OperationParts,
+  call: Call,
+  operation: ShownOperation,
+): Promise<Outcome | null> {
+  const { kind, key, chargeId } = operation;
+  if (kind === 'authorize' || chargeId === '') return acquirer.find(call, kind, key);
+  const found = await acquirer.findOnCharge(call, kind, key, chargeId);
+  // Whatever it was refused for then, the hold may have ended since.
+  const ended = kind === 'refund' || found?.kind === 'acted' ? null : await acquirer.holdEnd(call, chargeId);
+  if (!ended) return found;
+  const code = ended.end.how === 'expired' ? 'charge_expired' : 'charge_voided';
+  return explainRefusal(acquirer, call, operation, chargeId, { kind: 'refused', code });
+}
+
+/**
+ * Throws unless the operation can never act any more: the acquirer refused it, or its key is cancelled now. One that
+ * acted has an outcome to be recorded, by ASK_AGAIN. `except` is the operation that it may have acted as.
+ */
+async function assertNeverActs(
+  { acquirer }: OperationParts,
+  call: Call,
+  operation: ShownOperation,
+  except = '',
+): Promise<void> {
+  const { kind, key, chargeId, state } = operation;
+  if (state !== 'PENDING' || kind === 'authorize') return;
+  const found = (await acquirer.findOnCharge(call, kind, key, chargeId)) ?? (await acquirer.cancel(call, kind, key));
+  if (found.kind !== 'acted' || found.externalId === except) return;
+  throw resolutionNotApplicable(operation, 'the acquirer has done it; ASK_AGAIN records that', {
+    acquirer: 'acted',
+    external_id: found.externalId,
+  });
+}
+
+/** Throws unless the acquirer's log has this very operation on the charge, and the ledger does not have it yet. */
+async function assertDone(
+  { db, acquirer }: OperationParts,
+  call: Call,
+  { kind, amountMinor, currencyCode, chargeId, operationId }: ShownOperation,
+  externalId: string,
+): Promise<void> {
+  const invalid = (why: string) => externalOperationInvalid(externalId, why);
+  const [logged] = /^op_[0-9a-f]{32}$/.test(externalId) ? await acquirer.lookUp(call, [externalId]) : [];
+  if (!logged || logged.chargeId !== chargeId) throw invalid('the charge has no such operation at the acquirer');
+  const expected = acquirerNames[kind];
+  const { kind: theirKind, status, amountMinor: theirMinor, currencyCode: theirCurrency } = logged;
+  if (theirKind !== expected.kind || status !== expected.status) {
+    throw invalid(`it is ${theirKind} ${status} at the acquirer, not ${expected.kind} ${expected.status}`);
+  }
+  if (BigInt(theirMinor ?? -1) !== amountMinor || theirCurrency !== currencyCode) {
+    throw invalid(`it is of ${theirMinor} ${theirCurrency} at the acquirer, not ${amountMinor} ${currencyCode}`);
+  }
+  const { known, recorded } = await db.read(call, async (sql) => ({
+    known: await findByKey(sql, logged.key),
+    recorded: await inLedger(sql, externalId),
+  }));
+  if (recorded || (known && known.operationId !== operationId)) throw invalid('the ledger has it already');
+}
