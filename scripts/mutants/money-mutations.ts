@@ -67,4 +67,87 @@ export const moneyMutations: readonly Mutation[] = [
       says: /compare\(plain\.hash\)/,
     },
   },
+  {
+    name: 'rest computed by orders',
+    breaks: 'an order that was partly refunded can never be cancelled',
+    edits: [
+      {
+        file: 'services/orders/cancellation.ts',
+        old: `    payments.refundPayment({ requestId: ctx.key, paymentId: ctx.data.paymentId }, toPayments(ctx));`,
+        new: `    payments.refundPayment(
+      {
+        requestId: ctx.key,
+        paymentId: ctx.data.paymentId,
+        amount: money(ctx.data.currencyCode, BigInt(ctx.data.totalMinor)),
+      },
+      toPayments(ctx),
+    );`,
+      },
+    ],
+    caughtBy: {
+      detector: tests('services/orders/saga.requests.test.ts', 'every version of every saga sends'),
+      says: /amount/,
+    },
+  },
+  {
+    name: 'ended hold stays in the ledger',
+    breaks: 'the books show money on cards that the acquirer does not hold',
+    edits: [
+      {
+        file: 'services/payments/payment.ts',
+        old: '    moved: { kind: entry, amountMinor: payment.amountMinor, externalId },',
+        new: `    moved: entry === 'release' ? { kind: entry, amountMinor: payment.amountMinor, externalId } : null,`,
+      },
+    ],
+    caughtBy: {
+      detector: tests('services/payments/holds.test.ts', 'a hold that', 'is noticed by a capture'),
+      says: /noticed by a capture|the ledger holds nothing/,
+    },
+  },
+  {
+    name: 'free order asks payments',
+    breaks: 'an order that costs nothing is cancelled',
+    edits: [
+      {
+        file: 'services/orders/checkout.ts',
+        old: `      if (isFree(data)) return done();
+      const { paymentId, customerId,`,
+        new: `      const { paymentId, customerId,`,
+      },
+    ],
+    caughtBy: {
+      detector: tests('test/e2e/cancellation.test.ts', 'a free order completes without a payment'),
+      says: /COMPLETED/,
+    },
+  },
+  {
+    name: 'every conflict is final',
+    breaks: 'a charge stands that was taken for refused',
+    edits: [
+      {
+        file: 'services/payments/answer.ts',
+        old: '  if (finalRefusals[kind].has(',
+        new: '  if (status === 402 || status === 409 || finalRefusals[kind].has(',
+      },
+    ],
+    caughtBy: {
+      detector: tests('services/payments/answer.test.ts', 'what an answer says'),
+      says: /a conflict with a code that is not known/,
+    },
+  },
+  {
+    name: 'payment method of anybody',
+    breaks: 'a customer pays with the card of another one',
+    edits: [
+      {
+        file: 'services/acquirer/acquirer.ts',
+        old: 'issued.customer_reference !== customer_reference',
+        new: 'customer_reference === undefined',
+      },
+    ],
+    caughtBy: {
+      detector: tests('services/payments/holds.test.ts', 'a payment method of another customer'),
+      says: /payment_method_not_owned/,
+    },
+  },
 ];

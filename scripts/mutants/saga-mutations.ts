@@ -104,10 +104,10 @@ export const sagaMutations: readonly Mutation[] = [
     breaks: 'a customer who cancelled before an outage is never paid back',
     edits: [
       {
-        file: 'services/orders/saga.ts',
-        old: `    timeLimitMs: 'none',
-    mustComplete: true,`,
-        new: '    timeLimitMs: 60_000,',
+        file: 'services/orders/cancellation.ts',
+        old: `      timeLimitMs: 'none',
+      mustComplete: true,`,
+        new: '      timeLimitMs: 60_000,',
       },
     ],
     caughtBy: {
@@ -120,21 +120,46 @@ export const sagaMutations: readonly Mutation[] = [
     breaks: 'a worker of an old deployment runs the steps of another definition',
     edits: [
       {
-        file: 'services/runtime/saga/store.ts',
-        old: `const ofVersion = '(name = ? and definition_version = ?)';`,
-        new: `const ofVersion = '(name = ? and definition_version <> ? + 1000000)';`,
-      },
-      {
-        file: 'services/runtime/saga/worker.ts',
-        old: 'start(byVersion.get(versionKey({ name, version }))!, saga);',
-        new: `{
-        start(byVersion.get(versionKey({ name, version })) ?? options.definitions.find((one) => one.name === name)!, saga);
-      }`,
+        file: 'services/runtime/saga/lease-store.ts',
+        old: `const inLane = 'name = ? and definition_version = ? and`,
+        new: `const inLane = 'name = ? and definition_version <> ? + 1000000 and`,
       },
     ],
     caughtBy: {
       detector: tests('services/runtime/saga/ends.test.ts', 'versions', 'a worker runs the versions that it knows'),
       says: /COMPLETED|lease_holder/,
+    },
+  },
+  {
+    name: 'tries are counted',
+    breaks: 'an outage of an hour leaves every order to an operator',
+    edits: [
+      {
+        file: 'services/runtime/saga/core.ts',
+        old: 'if (limited && elapsedMs >= definition.retry.maxElapsedMs) return',
+        new: 'if (limited && elapsedMs >= 0 && attempt >= 20) return',
+      },
+    ],
+    caughtBy: {
+      detector: tests('services/runtime/saga/core.test.ts', 'tries end by the time since the first failed one'),
+      says: /500 tries within the time/,
+    },
+  },
+  {
+    name: 'one pool for all dependencies',
+    breaks: 'a service that hangs stops orders that do not need it',
+    edits: [
+      {
+        file: 'services/runtime/saga/slots.ts',
+        old: `      const pool = pools.get(name) ?? poolOf(limitOf(name));
+      pools.set(name, pool);`,
+        new: `      const pool = pools.get('') ?? poolOf(limitOf(name));
+      pools.set('', pool);`,
+      },
+    ],
+    caughtBy: {
+      detector: tests('services/runtime/saga/slots.test.ts', 'each dependency has a pool of its own'),
+      says: /inventory/,
     },
   },
 ];

@@ -172,9 +172,9 @@ export const shopMutations: readonly Mutation[] = [
     edits: [
       {
         file: 'services/payments/webhook-receiver.ts',
-        old: '  const outcome = await acquirer.find(call, operation.kind, operation.operationId).catch((error: unknown) => {',
+        old: '  const outcome = await unlessUnavailable(outcomeOf(store, acquirer, call, operation));',
         new: `  const said = { kind: 'acted', externalId: event.eventId, chargeId: event.eventId } as const;
-  const outcome = await Promise.resolve(said).catch((error: unknown) => {`,
+  const outcome = event.eventId ? said : await unlessUnavailable(outcomeOf(store, acquirer, call, operation));`,
       },
     ],
     caughtBy: {
