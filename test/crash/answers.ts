@@ -27,6 +27,7 @@ export type Story =
   | 'cancelled twice'
   | 'free'
   | 'hold voided outside'
+  | 'hold expired'
   | 'merged lines'
   | 'price moved'
   | 'price expected'
@@ -86,6 +87,7 @@ function endsOf({ story, cancel, voidedOutside }: OrderNote): string[] {
   if (cancel === 'accepted') return ['CANCELLED CUSTOMER_REQUEST'];
   if (voidedOutside) return ['CANCELLED PAYMENT_VOIDED', ...late];
   if (story === 'declined') return ['REJECTED PAYMENT_DECLINED', 'CANCELLED PAYMENT_DECLINED', ...late];
+  if (story === 'hold expired') return [...paid, 'CANCELLED PAYMENT_HOLD_EXPIRED', ...late];
   if (story === 'capture refused') return ['CANCELLED PAYMENT_DECLINED', ...late];
   if (story === 'hot item') return [...paid, 'REJECTED STOCK_INSUFFICIENT', ...late];
   return [...paid, ...late];

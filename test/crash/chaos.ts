@@ -22,6 +22,11 @@ export interface ChaosOptions {
   passes?: Readonly<Record<string, number>>;
   /** The servers to kill, in turn; both by default. */
   servers?: readonly ('database' | 'broker')[];
+  /**
+   * Variables of a service that each of its processes is given anew, a value of chance for each: a deployment, forward
+   * or back, at every restart.
+   */
+  deployments?: Readonly<Record<string, Readonly<Record<string, readonly string[]>>>>;
   /** How much longer everything lives than it does by default, 1. */
   calm?: number;
 }
@@ -63,6 +68,7 @@ const passesMax: Readonly<Record<string, number>> = {
 
 export function chaos(options: ChaosOptions): Chaos {
   const { random, durationMs, points, passes = passesMax, servers = ['database', 'broker'], calm = 1 } = options;
+  const { deployments = {} } = options;
   const kills: Kill[] = [];
   const open = new Map<string, { kill: Kill; since: number }>();
   const visits = new Map<string, number>(points.map((point) => [point, 0]));
@@ -95,6 +101,8 @@ export function chaos(options: ChaosOptions): Chaos {
   const prepare = (victim: Victim): { low: number; high: number } => {
     const point = choose(victim.name);
     victim.arm('');
+    for (const [name, values] of Object.entries(deployments[victim.name] ?? {}))
+      victim.deploy({ [name]: random.pick(values) });
     if (!point) return { low: durationMs / 6, high: durationMs / 2 };
     if (random.next() < unarmedShare) return unarmedLifeMs;
     const [, most = 1] = Object.entries(passes).find(([prefix]) => point.startsWith(prefix)) ?? [];

@@ -16,6 +16,8 @@ export interface Victim {
   readonly ready: boolean;
   /** The crash point that the next process is armed with, such as "saga.sent:3"; '' for none. */
   arm(spec: string): void;
+  /** Variables that the next process is started with, as a deployment changes them. */
+  deploy(variables: Readonly<Record<string, string>>): void;
   kill(): void;
   /** From its next end on it stays away until it is revived. */
   hold(): void;
@@ -113,6 +115,9 @@ function superviseVictim(member: PreparedMember, witness: Witness): { victim: Vi
     },
     arm(spec) {
       environment.ARMATURE_CRASH_POINTS = spec;
+    },
+    deploy(variables) {
+      Object.assign(environment, variables);
     },
     kill() {
       const { pid, started } = supervised?.service ?? {};

@@ -62,7 +62,7 @@ export const plots: Readonly<Record<Story, Plot>> = {
     },
   },
   'partly refunded': {
-    weight: 0,
+    weight: 8,
     async afterwards(customer, note) {
       const order = await customer.completed(note);
       if (!order) return;
@@ -71,14 +71,14 @@ export const plots: Readonly<Record<Story, Plot>> = {
     },
   },
   'refund against cancellation': {
-    weight: 0,
+    weight: 5,
     async afterwards(customer, note) {
       const order = await customer.completed(note);
       if (order) await Promise.all([customer.refundPart(note, order), customer.cancel(note)]);
     },
   },
   free: {
-    weight: 0,
+    weight: 6,
     lines: ['free'],
     async afterwards(customer, note) {
       if (customer.random.next() < 0.4 && (await customer.completed(note))) await customer.cancel(note);
@@ -86,7 +86,8 @@ export const plots: Readonly<Record<Story, Plot>> = {
   },
   'price moved': { weight: 4, lines: ['moving'] },
   'price expected': { weight: 5, lines: ['moving'] },
-  'hold voided outside': { weight: 0, afterwards: (customer, note) => customer.voidOutside(note) },
+  'hold expired': { weight: 4, card: 'card_hold_expires' },
+  'hold voided outside': { weight: 5, afterwards: (customer, note) => customer.voidOutside(note) },
   abandoned: { weight: 12, afterwards: (customer, note) => customer.abandon(note) },
 };
 
