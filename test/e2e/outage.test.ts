@@ -72,6 +72,9 @@ t.test('services that an order needs are away for six hours', async (t) => {
   const authorizing = (await customer.orders.placeOrder(wish(sku))).orderId;
   await eventually('its units are held', withinMs, async () => (await reservationOf(authorizing)) === 'HELD');
   await customer.orders.cancelOrder({ orderId: refunding });
+  await eventually('its units return although the refund waits', withinMs, async () => {
+    return (await reservationOf(refunding)) === 'RETURNED';
+  });
   const inventory = freeze(t, shop.service('inventory'));
   const reserving = (await customer.orders.placeOrder(wish(sku))).orderId;
   await customer.orders.cancelOrder({ orderId: returning });
@@ -103,6 +106,26 @@ t.test('services that an order needs are away for six hours', async (t) => {
   t.strictSame(await shop.shelf(sku), { onHand: 99n, reserved: 0n, available: 99n });
   await lawsHold();
 });
+
+t.test(
+  'orders stops for six hours before the units are taken, and the order is not confirmed without them',
+  async (t) => {
+    // The third call of a checkout takes the units.
+    await restartOrders({ ARMATURE_CRASH_POINTS: 'saga.before-call:3' });
+    const gone = once(shop.service('orders').process, 'exit');
+    const { orderId } = await customer.orders.placeOrder(wish(sku));
+    await gone;
+    t.equal(await reservationOf(orderId), 'HELD');
+    await ageRows(world, 6);
+    await eventually('the reservation expires', withinMs, async () => (await reservationOf(orderId)) === 'EXPIRED');
+    await restartOrders();
+    await ends(orderId);
+    const steps = (await follow(customer, orderId)).map(({ event }) => event?.$case);
+    t.notOk(steps.includes('confirmed'), steps.join());
+    t.match((await order(orderId)).reason, /^(TIME_LIMIT|RESERVATION_EXPIRED)$/);
+    await lawsHold();
+  },
+);
 
 t.test('a cancellation that nobody worked on for days refunds the order', async (t) => {
   const orderId = await complete(t);
