@@ -1,10 +1,14 @@
+import { opsClient } from '@armature/clients';
 import type { EventContract } from '@armature/proto/contract.ts';
 import { UserDeactivatedEvent, UserErasedEvent, UserReactivatedEvent } from '@armature/proto/identity/v1/contract.ts';
+import { RedriveOutcome } from '@armature/proto/ops/v1/ops.ts';
 import { newId } from '@armature/runtime';
+import { retryExchange, retryRoutingKey } from '@armature/runtime/messaging/topology.ts';
 import type { ConfirmChannel } from 'amqplib';
 import t from 'tap';
+import { withConnection } from '../../scripts/provision.ts';
 import { connectBroker } from '../../test/support/infra.ts';
-import { startService } from '../../test/support/service.ts';
+import { startService, token, workloadCertificate } from '../../test/support/service.ts';
 import { clientOf, eventually } from './testbed.ts';
 
 t.setTimeout(120_000);
@@ -46,6 +50,25 @@ async function publish(event: EventContract<{ userId: string }>, userId: string)
   });
 }
 
+/** Sends an event as if all of its attempts but the last had failed. */
+async function publishLastAttempt(event: EventContract<{ userId: string }>, userId: string): Promise<void> {
+  const own = await connectBroker(service.vhost?.url('access') ?? '');
+  const sending = await own.createConfirmChannel();
+  sequences.set(userId, 1);
+  const body = Buffer.from(event.message.encode({ userId }).finish());
+  sending.publish(retryExchange('access'), retryRoutingKey(1_000, 'access.identity.user'), body, {
+    messageId: newId(),
+    type: event.type,
+    userId: 'access',
+    headers: {
+      ...{ aggregate: event.aggregate, 'aggregate-id': userId, sequence: '1' },
+      ...{ 'armature-attempt': 6, 'armature-publisher': 'identity' },
+    },
+  });
+  await sending.waitForConfirms();
+  await own.close();
+}
+
 const may = async (user: string, permission = 'catalog.read') =>
   (await admin.checkAccess({ workload: 'workload:developer', subject: `user:${user}`, permission })).allowed;
 const lastChange = async () => (await admin.listPolicyVersions({ pageSize: 1 })).versions[0];
@@ -79,6 +102,48 @@ t.test('an id that is none is set aside and holds nothing up', async (t) => {
   await publish(UserDeactivatedEvent, 'after');
   await eventually('after is denied', async () => !(await may('after')));
   t.pass();
+});
+
+t.test('a deactivation that was set aside does not undo a later reactivation', async (t) => {
+  const sql = (text: string) => withConnection(service.database!.adminUrl, (connection) => connection.query(text));
+  const operator = opsClient('access', {
+    addresses: [service.grpc],
+    tls: await workloadCertificate('developer'),
+    token: (
+      (bearer) => () =>
+        bearer
+    )(await token('olga')),
+  });
+  t.teardown(() => operator.close());
+  await sql('rename table denied_subject to denied_away');
+  await publishLastAttempt(UserDeactivatedEvent, 'dora');
+  const letter = await eventually('it is set aside', async () =>
+    (await operator.listDeadLetters({})).deadLetters.find(({ aggregateId }) => aggregateId === 'dora'),
+  );
+  await sql('rename table denied_away to denied_subject');
+  await publish(UserReactivatedEvent, 'dora');
+  await eventually('dora is reactivated', async () => /dora was reactivated/.test((await lastChange())?.change ?? ''));
+  const { results } = await operator.redriveDeadLetters({ deadLetterIds: [letter.deadLetterId] });
+  t.match(results, [{ outcome: RedriveOutcome.REDRIVE_OUTCOME_FAILED, reason: /EVENT_SUPERSEDED/ }]);
+  t.ok(await may('dora', 'orders.cancel'), 'an active user is not denied');
+});
+
+t.test('a deactivation of an account without roles compiles no rule, and is over with its tokens', async (t) => {
+  const sql = (text: string) => withConnection(service.database!.adminUrl, (connection) => connection.query(text));
+  // A row that no policy can be compiled with.
+  await sql(`insert into policy_rule (subject, permission, scope) values ('role:staff', 'no permission', 'any')`);
+  await publish(UserDeactivatedEvent, 'nina');
+  await eventually('nina is denied', async () => !(await may('nina')));
+  const [rows] = await withConnection(service.database!.adminUrl, (connection) =>
+    connection.query(
+      `select end_at - interval 23 hour > utc_timestamp(6) as ends from denied_subject where subject = 'user:nina'`,
+    ),
+  );
+  t.match(rows, [{ ends: 1 }], 'it ends by itself');
+  await sql(`update denied_subject set end_at = utc_timestamp(6) where subject = 'user:nina'`);
+  await eventually('it is over', () => may('nina'));
+  t.match(await lastChange(), { change: /need no denial any more/ });
+  await sql(`delete from policy_rule where permission = 'no permission'`);
 });
 
 t.test('the last administrator is deactivated: a fact, and an error in the log', async (t) => {

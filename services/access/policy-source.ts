@@ -73,7 +73,7 @@ export async function ownPolicy(options: OwnPolicyOptions): Promise<OwnPolicy> {
     }
     if (snapshot?.version === head.version && snapshot.digest === head.digest) return adopt(snapshot, at);
     if (snapshot?.digest === head.digest) return adopt({ ...snapshot, ...head }, at);
-    adopt(snapshotOf(await db.read(call, readPolicy)), at);
+    adopt(snapshotOf(await db.read(call, readPolicy), snapshot?.policy ?? null), at);
     log.info({ version: String(head.version), digest: head.digest }, 'policy in force');
   };
   const reader = oneAtATime(async () => {
@@ -116,8 +116,8 @@ export async function ownPolicy(options: OwnPolicyOptions): Promise<OwnPolicy> {
 }
 
 /** Throws when the text is not a policy, or not the one of its digest. */
-function snapshotOf({ version, digest, text }: Head & { text: string }): Snapshot {
-  const policy = policyOf(text);
+function snapshotOf({ version, digest, text }: Head & { text: string }, before: Policy | null): Snapshot {
+  const policy = policyOf(text, 'policy', before);
   if (policy.version !== digest) throw new Error(`the text of policy ${version} is not the one of its digest`);
   let rows: PolicyRows | null = null;
   return {

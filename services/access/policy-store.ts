@@ -10,7 +10,7 @@ import {
 } from '@armature/runtime';
 import type { RuleScope } from '@armature/runtime/authz/policy-text.ts';
 import { lastAdministrator } from './errors.ts';
-import { type Compiled, type Contents, compile, type GrantRow, type Rule } from './policy.ts';
+import { type Compiled, type Contents, compile, type GrantRow, type Rule, withDenials } from './policy.ts';
 
 /** What watchers of the policy are woken by. */
 export const policyKey = 'policy';
@@ -36,8 +36,15 @@ export interface Changed<T> {
 }
 
 export interface ChangeOptions {
+  /** The change denies these subjects, or ends their denials, and touches grants of no others. */
+  denials?: Denials;
   /** Called instead of a refusal when nobody is left to administer; for facts, which cannot be refused. */
   onUnadministered?: () => void;
+}
+
+export interface Denials {
+  subjects: readonly string[];
+  denied: boolean;
 }
 
 export type ChangePolicy = <T>(
@@ -55,7 +62,7 @@ const changedLength = 500;
  * Throws what `work` and `compile` throw, and LAST_ADMINISTRATOR.
  */
 export function policyChanges(watching: Watchers): ChangePolicy {
-  return async (tx, call, work, { onUnadministered } = {}) => {
+  return async (tx, call, work, { onUnadministered, denials } = {}) => {
     // sysdate() is read once the lock is held; utc_timestamp() would be the time at which the wait for it began.
     const [head] = await tx.query<{ version: string; administered: number; at: string }>(
       'select version, administered, sysdate(6) as at from policy_head where id = 1 for update',
@@ -63,9 +70,10 @@ export function policyChanges(watching: Watchers): ChangePolicy {
     if (!head) throw new Error('the head of the policy is missing');
     const before = BigInt(head.version);
     const version = before + 1n;
+    const patched = denials && before > 0n && !(await anyNamed(tx, denials.subjects)) ? denials : null;
     const { words, result } = await work({ version, before, now: utcDate(head.at) });
     await tx.em.flush();
-    const compiled = compile(await readContents(tx));
+    const compiled = patched ? await patch(tx, patched, head.administered === 1) : compile(await readContents(tx));
     // Where nobody was left before, whoever administers for a while must be able to change that.
     if (!compiled.administered && (head.administered === 1 || before === 0n)) {
       if (!onUnadministered) throw lastAdministrator();
@@ -75,6 +83,22 @@ export function policyChanges(watching: Watchers): ChangePolicy {
     watching.wakeAfter(tx, [policyKey]);
     return result;
   };
+}
+
+/** Whether rules or grants name one of the subjects, so that denying it may change who administers. */
+async function anyNamed(tx: Tx, subjects: readonly string[]): Promise<boolean> {
+  const rows = await tx.query(
+    `(select 1 from role_grant where member in (?) and state in ('LIVE', 'WAITING') limit 1)
+     union all (select 1 from policy_rule where subject in (?) limit 1)`,
+    [subjects, subjects],
+  );
+  return rows.length > 0;
+}
+
+/** Rules and grants stay as they are, so the text is changed where it stands and nothing is compiled. */
+async function patch(tx: Tx, { subjects, denied }: Denials, administered: boolean): Promise<Compiled> {
+  const { text } = await readPolicy(tx);
+  return { ...withDenials(text, subjects, denied), administered };
 }
 
 async function writeVersion(tx: Tx, version: bigint, compiled: Compiled, by: string, words: string): Promise<void> {

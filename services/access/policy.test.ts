@@ -1,4 +1,5 @@
 import t from 'tap';
+import { refusal } from '../../test/support/refusal.ts';
 import {
   type Contents,
   compile,
@@ -12,6 +13,7 @@ import {
   periodProblem,
   type Rule,
   textOf,
+  withDenials,
 } from './policy.ts';
 
 const rule = (subject: string, permission: string, scope: Rule['scope'] = 'any'): Rule => ({
@@ -215,4 +217,36 @@ t.test('changes in words', async (t) => {
     'user:bo was given role:x until 1970-01-01T00:00:00.000Z',
   );
   t.strictSame(givenTwice('role:x', [read, write, read]), ['role:x is given a.read twice']);
+});
+
+t.test('a text with other denials is the one that the same contents make', async (t) => {
+  for (const { name, before, subjects, denied, after } of [
+    { name: 'the first', before: [], subjects: ['user:b'], denied: true, after: ['user:b'] },
+    {
+      name: 'one in between',
+      before: ['user:a', 'user:c'],
+      subjects: ['user:b'],
+      denied: true,
+      after: ['user:a', 'user:b', 'user:c'],
+    },
+    { name: 'one that is there', before: ['user:a'], subjects: ['user:a'], denied: true, after: ['user:a'] },
+    { name: 'the last goes', before: ['user:a'], subjects: ['user:a'], denied: false, after: [] },
+    {
+      name: 'several go',
+      before: ['user:a', 'user:b', 'user:c'],
+      subjects: ['user:c', 'user:a'],
+      denied: false,
+      after: ['user:b'],
+    },
+    { name: 'one that is not there', before: ['user:a'], subjects: ['user:b'], denied: false, after: ['user:a'] },
+  ]) {
+    const expected = compile(plus({ denied: after }));
+    t.match(
+      withDenials(textOf(plus({ denied: before })), subjects, denied),
+      { text: expected.text, digest: expected.digest },
+      name,
+    );
+  }
+  const full = textOf(plus({ denied: Array.from({ length: limits.denied }, (_, index) => `user:${index}`) }));
+  t.throws(() => withDenials(full, ['user:more'], true), refusal({ reason: 'LIMIT_REACHED' }));
 });

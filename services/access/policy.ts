@@ -1,4 +1,4 @@
-import { policyOf } from '@armature/runtime/authz/policy.ts';
+import { policyOf, versionOf } from '@armature/runtime/authz/policy.ts';
 import { PolicyError, parsePolicy, type RuleScope } from '@armature/runtime/authz/policy-text.ts';
 import { roleGraph } from '@armature/runtime/authz/roles.ts';
 import { limitReached, roleCycle, ruleConflict } from './errors.ts';
@@ -50,6 +50,32 @@ export function textOf({ rules, grants, denied }: Contents): string {
     ...rows(denied.map((subject) => `d, ${subject}`)),
   ];
   return `${lines.join('\n')}\n`;
+}
+
+/**
+ * The text of a policy, made by `textOf`, with these subjects denied or not denied any more; what `textOf` would make of
+ * such contents, without reading a rule. Throws LIMIT_REACHED.
+ */
+export function withDenials(
+  text: string,
+  subjects: readonly string[],
+  denied: boolean,
+): { text: string; digest: string } {
+  const at = text.search(/^d, /m);
+  const [rules, denials] = at < 0 ? [text, ''] : [text.slice(0, at), text.slice(at)];
+  const changed = new Set(denials.split('\n').filter((row) => row !== ''));
+  for (const subject of subjects) {
+    if (denied) changed.add(`d, ${subject}`);
+    else changed.delete(`d, ${subject}`);
+  }
+  if (changed.size > limits.denied) throw limitReached('denied', limits.denied);
+  const next =
+    rules +
+    rows([...changed])
+      .map((row) => `${row}\n`)
+      .join('');
+  if (next.length > limits.textLength) throw limitReached('characters', limits.textLength);
+  return { text: next, digest: versionOf(next) };
 }
 
 /** Sorted by code units, which is the same everywhere. A grant may follow another of the same role: one row. */

@@ -1,5 +1,6 @@
 import { type Call, type Database, newId, type Page, principalOf, type Sql, type Tx } from '@armature/runtime';
 import { everyUser } from '@armature/runtime/authz/roles.ts';
+import { contention } from '@armature/runtime/rpc/errors.ts';
 import type { PolicyRuleRow, RoleGrantRow } from './entities.ts';
 import * as entities from './entities.ts';
 import {
@@ -11,7 +12,7 @@ import {
   roleInUse,
   roleNotFound,
 } from './errors.ts';
-import { describeGrant, describeRules, type Period, periodProblem, type Rule } from './policy.ts';
+import { describeGrant, describeRules, limits, type Period, periodProblem, type Rule } from './policy.ts';
 import type { ChangePolicy } from './policy-store.ts';
 
 /** A role, or a workload, with its rules by permission. */
@@ -24,8 +25,11 @@ export interface Role {
 /** Grants that begin or end at one time, and denials that are over: so many become one version. */
 const dueBatch = 500;
 const dueNamed = 5;
-/** No access token of an erased account is older than this, by far; the account gets no other. */
-const erasedDeniedHours = 24;
+/** No access token of a deactivated or erased account is older than this, by far; the account gets no other. */
+const deniedHours = 24;
+/** Where there are too many denials, those go that are older than this: tokens live for an hour at most. */
+const deniedAtLeastHours = 2;
+const evictedMax = 1_000;
 
 export type AccessStore = ReturnType<typeof accessStore>;
 
@@ -106,34 +110,44 @@ export function accessStore(change: ChangePolicy) {
       const onUnadministered = () =>
         call.log.error({ subject, because }, 'the last administrator is denied: nobody may change roles and grants');
       const deny = async ({ version, now }: { version: bigint; now: Date }) => {
-        const hours = because === 'erased' ? erasedDeniedHours : null;
         await tx.execute(
           `insert into denied_subject (subject, created_at, end_at)
            values (?, utc_timestamp(6), utc_timestamp(6) + interval ? hour)
-           on duplicate key update end_at = values(end_at)`,
-          [subject, hours],
+           on duplicate key update created_at = values(created_at), end_at = values(end_at)`,
+          [subject, deniedHours],
         );
         if (because === 'erased') await endGrantsOf(tx, subject, { by: principalOf(call.caller), version, now });
         return { words: `${subject} was ${because} and is denied everything`, result: undefined };
       };
-      return change(tx, call, deny, { onUnadministered });
+      return makeRoom(tx).then((evicted) =>
+        change(tx, call, deny, {
+          onUnadministered,
+          ...(evicted ? {} : { denials: { subjects: [subject], denied: true } }),
+        }),
+      );
     },
 
     /** Lets an account use again what it was granted. */
     allow(tx: Tx, call: Call, subject: string): Promise<void> {
-      return change(tx, call, async () => {
+      const allow = async () => {
         await tx.execute('delete from denied_subject where subject = ?', [subject]);
         return { words: `${subject} was reactivated`, result: undefined };
-      });
+      };
+      return change(tx, call, allow, { denials: { subjects: [subject], denied: false } });
     },
 
     /** Begins and ends grants whose time has come, by the database's clock. Answers how many. */
     applyDue: (db: Database) => async (call: Call) => {
-      if ((await db.read(call, dueCount)) === 0) return 0;
-      return db.transaction(call, (tx) =>
+      const { grants, denials } = await db.read(call, dueCounts);
+      if (grants + denials === 0) return 0;
+      return db.transaction(call, async (tx) => {
         // Nobody who administers for good can end here; if nobody was left before, time still goes on.
-        change(tx, call, ({ version }) => applyDue(tx, version), { onUnadministered: () => {} }),
-      );
+        if (grants > 0) return change(tx, call, ({ version }) => applyDue(tx, version), { onUnadministered: () => {} });
+        const subjects = await dueDenials(tx);
+        if (subjects.length === 0) return 0;
+        const end = () => endDenials(tx, subjects);
+        return change(tx, call, end, { onUnadministered: () => {}, denials: { subjects, denied: false } });
+      });
     },
 
     replaceRules,
@@ -147,6 +161,21 @@ async function replaceRules(tx: Tx, name: string, rules: readonly Rule[], now: D
   await tx.em.nativeDelete(entities.PolicyRule, { subject: name });
   await tx.em.insertMany(entities.PolicyRule, [...rules]);
   return before;
+}
+
+/**
+ * Takes out denials whose tokens have long expired when the list is full. Whether it took any out: the change then
+ * follows from all rows.
+ */
+async function makeRoom(tx: Tx): Promise<boolean> {
+  const [row] = await tx.query<{ denied: number | string }>('select count(*) as denied from denied_subject');
+  if (Number(row?.denied ?? 0) < limits.denied) return false;
+  const { affectedRows } = await tx.execute(
+    `delete from denied_subject where end_at is not null and created_at < utc_timestamp(6) - interval ? hour
+     order by end_at limit ?`,
+    [deniedAtLeastHours, evictedMax],
+  );
+  return affectedRows > 0;
 }
 
 async function requireRoles(tx: Tx, names: readonly string[]): Promise<void> {
@@ -182,12 +211,28 @@ const due = {
   allowed: 'end_at <= utc_timestamp(6)',
 };
 
-async function dueCount(sql: Sql): Promise<number> {
-  const [row] = await sql.query<{ due: number }>(
+async function dueCounts(sql: Sql): Promise<{ grants: number; denials: number }> {
+  const [row] = await sql.query<{ grants: number | string; denials: number | string }>(
     `select (select count(*) from role_grant where ${due.ended}) + (select count(*) from role_grant where ${due.begun})
-       + (select count(*) from denied_subject where ${due.allowed}) as due`,
+       as grants, (select count(*) from denied_subject where ${due.allowed}) as denials`,
   );
-  return Number(row?.due ?? 0);
+  return { grants: Number(row?.grants ?? 0), denials: Number(row?.denials ?? 0) };
+}
+
+async function dueDenials(tx: Tx): Promise<string[]> {
+  const rows = await tx.query<{ subject: string }>(
+    `select subject from denied_subject where ${due.allowed} order by end_at limit ${dueBatch}`,
+  );
+  return rows.map(({ subject }) => subject);
+}
+
+/** Ends denials that are over; one that was made again meanwhile stays, and so does its row of the policy. */
+async function endDenials(tx: Tx, subjects: readonly string[]): Promise<{ words: string; result: number }> {
+  const { affectedRows } = await tx.execute(`delete from denied_subject where subject in (?) and ${due.allowed}`, [
+    subjects,
+  ]);
+  if (affectedRows !== subjects.length) throw contention(new Error('a denial was made again meanwhile'));
+  return { words: `${affectedRows} accounts need no denial any more`, result: affectedRows };
 }
 
 async function applyDue(tx: Tx, version: bigint): Promise<{ words: string; result: number }> {
@@ -209,7 +254,7 @@ async function applyDue(tx: Tx, version: bigint): Promise<{ words: string; resul
   const words = [
     ...ended.map(({ member, role }) => `${role} of ${member} has ended`),
     ...begun.map(({ member, role }) => `${role} of ${member} has begun`),
-    ...(affectedRows > 0 ? [`${affectedRows} erased accounts need no denial any more`] : []),
+    ...(affectedRows > 0 ? [`${affectedRows} accounts need no denial any more`] : []),
   ];
   const more = words.length - dueNamed;
   return {

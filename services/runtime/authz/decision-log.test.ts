@@ -195,6 +195,42 @@ t.test('the way to access', async (t) => {
     );
   });
 
+  t.test('records that access refuses hold up no others', async (t) => {
+    const many = Array.from({ length: 60 }, () => decisionOf(stranger, { permission: 'a.b', policyVersion: 'v' }));
+    const bad = new Set([many[7]!.decisionId, many[41]!.decisionId]);
+    const taken: string[] = [];
+    const refusing = decisionLog({
+      ...{ service: 'orders', db, denials: denials(), registry: createRegistry('refusing') },
+      async send(_call, _requestId, decisions) {
+        if (decisions.some((one) => bad.has(one.decisionId))) {
+          throw rpcError('INVALID_ARGUMENT', 'FIELDS_INVALID', 'subject has a strange form');
+        }
+        taken.push(...decisions.map((one) => one.decisionId));
+      },
+    });
+    await db.read(null, (sql) => insertDecisions(sql, many));
+    const call = open('decisions', 20_000);
+    const sweeper = refusing.sweepers.find((one) => one.name === 'decisions')!;
+    await sweeper.sweep(call);
+    t.strictSame(
+      taken,
+      many.map((one) => one.decisionId).filter((id) => !bad.has(id)),
+      'every other record is taken, in order',
+    );
+    t.strictSame(await pending(), [], 'and those two are not tried again');
+    const kept = await db.read(null, (sql) =>
+      sql.query<{ id: string; refusal: string }>('select decision_id as id, refusal from decision_outbox'),
+    );
+    t.strictSame(new Set(kept.map(({ id }) => id)), bad);
+    t.match(kept[0]?.refusal, /^INVALID_ARGUMENT FIELDS_INVALID: subject/);
+    t.equal(await metric('armature_decisions_refused'), 2);
+    await sweeper.sweep(call);
+    t.equal(taken.length, 58);
+    await db.read(null, (sql) => sql.execute('update decision_outbox set refused_at = refused_at - interval 8 day'));
+    t.equal(await sweep('old decisions'), 2, 'they go after a week');
+    call.close();
+  });
+
   t.test('denials outlive a database that fails', async (t) => {
     await db.read(null, (sql) => sql.execute('rename table decision_outbox to gone'));
     held.denied(stranger, 'a.b', 'no', 'v1');
@@ -216,7 +252,7 @@ t.test('the way to access', async (t) => {
       sql.execute('update decision_outbox set position = position + 200000 order by position desc limit 1'),
     );
     t.equal(await sweep('old decisions'), 2);
-    t.equal(await metric('armature_decisions_dropped_total'), 2);
+    t.equal(await metric('armature_decisions_dropped_total'), 4);
     t.equal(await db.read(null, (sql) => countDecisions(sql, 10)), 1, 'new ones are never dropped');
   });
 });

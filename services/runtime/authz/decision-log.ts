@@ -4,13 +4,17 @@ import type { Sweeper } from '../background.ts';
 import type { Database } from '../db/database.ts';
 import {
   countDecisions,
+  countRefused,
   deleteDecisions,
   dropDecisions,
+  dropRefused,
   insertDecisions,
   type PendingDecision,
   pendingDecisions,
+  refuseDecision,
 } from '../db/decisions.ts';
 import type { Call } from '../rpc/call.ts';
+import { RpcError } from '../rpc/errors.ts';
 import { Counter, Gauge, type Registry } from '../telemetry/metrics.ts';
 import type { Denials } from './denials.ts';
 
@@ -38,6 +42,8 @@ const everyMs = 1_000;
 const keptDays = 7;
 const keptRows = 100_000;
 const countedMax = 100_000;
+/** Calls of one round; a batch with many refused rows is continued in the next one. */
+const callsMax = 60;
 /** Rounds that are left out at most after failures, so that a time without access does not fill the log. */
 const restRoundsMax = 30;
 /** Request ids are made of batches under this name, so that the same batch is the same request. */
@@ -62,6 +68,14 @@ export function decisionLog({ service, db, denials, send, registry }: DecisionLo
       this.set(denials.size + (await db.read(null, (sql) => countDecisions(sql, countedMax))));
     },
   });
+  new Gauge({
+    name: 'armature_decisions_refused',
+    help: `Recorded decisions that access refuses; they are kept here for ${keptDays} days, counted up to ${countedMax}`,
+    registers: [registry],
+    async collect() {
+      this.set(await db.read(null, (sql) => countRefused(sql, countedMax)));
+    },
+  });
   const flush = async (call: Call): Promise<void> => {
     const taken = denials.take();
     try {
@@ -74,10 +88,8 @@ export function decisionLog({ service, db, denials, send, registry }: DecisionLo
   const hand = async (call: Call, to: SendDecisions): Promise<number> => {
     const pending = await db.read(call, (sql) => pendingDecisions(sql, batchMax));
     if (pending.length === 0) return 0;
-    const decisions = pending.map(({ decision }) => ({ ...decision, service: `service:${service}` }));
-    await to(call, requestIdOf(pending), decisions);
-    await db.read(call, (sql) => deleteDecisions(sql, positionsOf(pending)));
-    return pending.length < batchMax ? 0 : pending.length;
+    const complete = await handBatch({ service, db, send: to }, call, pending);
+    return complete && pending.length < batchMax ? 0 : pending.length;
   };
   const sweepers: Sweeper[] = [
     { name: 'denials', everyMs, sweep: (call) => flush(call).then(() => 0) },
@@ -85,8 +97,10 @@ export function decisionLog({ service, db, denials, send, registry }: DecisionLo
       name: 'old decisions',
       everyMs: 60_000,
       async sweep(call) {
-        const gone = await db.read(call, (sql) => dropDecisions(sql, keptDays, keptRows));
-        if (gone > 0) call.log.error({ gone }, 'recorded decisions dropped: access has not taken them for days');
+        const refused = await db.read(call, (sql) => dropRefused(sql, keptDays));
+        const gone = refused + (await db.read(call, (sql) => dropDecisions(sql, keptDays, keptRows)));
+        if (gone > 0)
+          call.log.error({ gone, refused }, 'recorded decisions dropped: access has not taken them for days');
         dropped.inc(gone);
         return gone;
       },
@@ -111,6 +125,43 @@ export function decisionLog({ service, db, denials, send, registry }: DecisionLo
   };
   if (send) sweepers.push({ name: 'decisions', everyMs, sweep: (call) => handOrRest(call, send) });
   return { sweepers, flush };
+}
+
+/** What access says of a row that it will never take. Of other errors no row is to blame. */
+const rowFaults: ReadonlySet<string> = new Set(['INVALID_ARGUMENT', 'FAILED_PRECONDITION', 'OUT_OF_RANGE']);
+
+/**
+ * Hands over a batch. One that access refuses is halved until the row that it refuses is alone; that row is kept aside
+ * and the others go. False when the calls of one round were used up before the end.
+ */
+async function handBatch(
+  to: { service: string; db: Database; send: SendDecisions },
+  call: Call,
+  pending: readonly PendingDecision[],
+): Promise<boolean> {
+  const { service, db, send } = to;
+  const batches = [pending];
+  for (let calls = 0; calls < callsMax; calls += 1) {
+    const batch = batches.shift();
+    if (!batch) return true;
+    try {
+      const decisions = batch.map(({ decision }) => ({ ...decision, service: `service:${service}` }));
+      await send(call, requestIdOf(batch), decisions);
+      await db.read(call, (sql) => deleteDecisions(sql, positionsOf(batch)));
+    } catch (error) {
+      if (!(error instanceof RpcError) || !rowFaults.has(error.code)) throw error;
+      const half = Math.ceil(batch.length / 2);
+      if (batch.length > 1) batches.unshift(batch.slice(0, half), batch.slice(half));
+      else await refuse(db, call, batch[0]!, error);
+    }
+  }
+  return batches.length === 0;
+}
+
+async function refuse(db: Database, call: Call, { position, decision }: PendingDecision, error: RpcError) {
+  const refusal = `${error.code} ${error.reason}: ${error.message}`;
+  await db.read(call, (sql) => refuseDecision(sql, position, refusal));
+  call.log.error({ decision: decision.decisionId, refusal }, 'access refuses a recorded decision; it is kept aside');
 }
 
 const positionsOf = (pending: readonly PendingDecision[]) => pending.map(({ position }) => position);

@@ -67,6 +67,7 @@ export async function followPolicy(options: FollowerOptions): Promise<PolicySour
       copy.confirm();
     },
     digest: () => held.digest,
+    policy: holder.current,
     count,
     log,
   });
@@ -106,6 +107,7 @@ interface Receiving {
   held(): PolicyLabel | null;
   /** Of what is held, trusted or not. */
   digest(): string;
+  policy(): Policy | null;
   adopt(text: { policy: Policy; bytes: Buffer }, version: bigint): void;
   confirm(version: bigint): void;
   count(outcome: UpdateOutcome): void;
@@ -135,7 +137,7 @@ function receiver(on: Receiving): (received: NonNullable<Received>) => boolean {
     }
     let policy: Policy;
     try {
-      policy = policyOf(textOf(received.bytes));
+      policy = policyOf(textOf(received.bytes), 'policy', on.policy());
     } catch (error) {
       refused = digest;
       on.count('refused');

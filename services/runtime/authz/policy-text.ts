@@ -70,6 +70,40 @@ export function parsePolicy(text: string, name: string): PolicyRows {
   return { rules: reader.rules, grants: reader.grants, denied: reader.denied };
 }
 
+/** A policy's text in two: the rows before its denials, and from its first denial on. */
+export interface SplitPolicy {
+  readonly rules: string;
+  /** Null where other rows follow the first denial. */
+  readonly denials: string | null;
+  /** How many lines come before the denials. */
+  readonly line: number;
+}
+
+const firstDenial = /^d *,/m;
+const otherRow = /^(?!d *,)[^\n]+$/m;
+
+/** Splits a text before its first denial. */
+export function splitDenials(text: string): SplitPolicy {
+  const at = text.search(firstDenial);
+  if (at < 0) return { rules: text, denials: '', line: 0 };
+  const [rules, denials] = [text.slice(0, at), text.slice(at)];
+  if (otherRow.test(denials)) return { rules, denials: null, line: 0 };
+  return { rules, denials, line: rules.split('\n').length - 1 };
+}
+
+/** Reads the denials of a split text. Throws PolicyError. */
+export function parseDenials(denials: string, name: string, line: number): ReadonlySet<string> {
+  const reader: Reader = { rules: [], grants: [], denied: new Set(), seen: new Map(), problems: [] };
+  for (const [index, row] of denials.split('\n').entries()) {
+    if (row === '') continue;
+    if (line + index >= maxLines) throw new PolicyError(`${name} has more than ${maxLines} lines`);
+    const problem = readRow(reader, row.trim(), line + index + 1);
+    if (problem) reader.problems.push({ line: line + index + 1, text: problem });
+  }
+  refuse(name, reader.problems);
+  return reader.denied;
+}
+
 /** Throws PolicyError when there are problems. */
 export function refuse(name: string, problems: readonly Problem[]): void {
   if (problems.length === 0) return;

@@ -369,3 +369,48 @@ t.test('the policy in use', async (t) => {
   const decision = allows.decide(by('service:a'), 'a.b');
   t.throws(() => Object.assign(decision, { scope: 'own' }), 'nor can a decision that is remembered');
 });
+
+t.test('a policy of which only the denials changed', async (t) => {
+  const rules = Array.from(
+    { length: 20_000 },
+    (_, index) => `p, role:r${index % 500}, things.do_${'abcdefghij'[index % 10]}${Math.floor(index / 500)}, any`,
+  );
+  const head = `${[...new Set(rules)].join('\n')}\np, workload:edge, things.do_a0, on-behalf\ng, user:ada, role:r0\n`;
+  const ada = { workload: 'workload:edge', user: { kind: 'user', subject: 'ada', token: '' } } as const;
+  const first = policyOf(`${head}d, user:bo\n`);
+
+  await t.test('decides as one that was read as a whole', async (t) => {
+    const denied = policyOf(`${head}d, user:ada\nd, user:bo\n`, 'policy', first);
+    t.match(first.decide(ada, 'things.do_a0'), { allowed: true });
+    t.match(denied.decide(ada, 'things.do_a0'), { allowed: false, reason: /user:ada is denied everything/ });
+    t.equal(denied.version, policyOf(`${head}d, user:ada\nd, user:bo\n`).version);
+    const again = policyOf(head, 'policy', denied);
+    t.match(again.decide(ada, 'things.do_a0'), { allowed: true });
+    t.match(policyOf(`${head}p, role:r0, more.things, any\n`, 'policy', again).decide(ada, 'things.do_a0'), {
+      allowed: true,
+    });
+  });
+
+  await t.test('is not compiled again', async (t) => {
+    const took = (before: ReturnType<typeof policyOf> | null) => {
+      const times = Array.from({ length: 3 }, (_, index) => {
+        const since = performance.now();
+        policyOf(`${head}d, user:u${index}\n`, 'policy', before);
+        return performance.now() - since;
+      });
+      return Math.min(...times);
+    };
+    const [whole, again] = [took(null), took(first)];
+    t.comment(`${whole.toFixed(1)} ms as a whole, ${again.toFixed(2)} ms with other denials`);
+    t.ok(again * 3 < whole);
+  });
+
+  await t.test('is refused for a denial that is none, with its line', async (t) => {
+    const lines = head.split('\n').length;
+    t.throws(() => policyOf(`${head}d, user:bo\nd, nobody\n`, 'policy', first), {
+      message: new RegExp(`^policy:${lines + 1}: `),
+    });
+    t.throws(() => policyOf(`${head}d, user:bo\nd, user:bo\n`, 'policy', first), { message: /was denied before/ });
+    t.throws(() => policyOf(`${head}d, user:bo\nx, y\n`, 'policy', first), { message: /begins with "x"/ });
+  });
+});

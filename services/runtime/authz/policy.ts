@@ -7,10 +7,12 @@ import { lruMap } from './lru.ts';
 import {
   clientPattern,
   PolicyError,
+  parseDenials,
   parsePolicy,
   type Rule,
   type RuleScope,
   refuse,
+  splitDenials,
   userPattern,
   workloadPattern,
 } from './policy-text.ts';
@@ -61,14 +63,42 @@ export async function loadPolicy(file: string): Promise<Policy> {
   return policyOf(text, basename(file));
 }
 
-/** Makes a policy of its text. Throws PolicyError; `name` stands before line numbers. */
-export function policyOf(text: string, name = 'policy'): Policy {
+/** The version of a policy: a hash of its text. */
+export const versionOf = (text: string): string => hash('sha256', text, 'hex').slice(0, 16);
+
+/** What follows from the rules and grants of a policy, without its denials. */
+interface Compiled {
+  /** Of the rows before the denials; empty where denials stand among them. */
+  readonly digest: string;
+  readonly scopeOf: ReturnType<typeof scopes>;
+  readonly roles: RoleGraph;
+  readonly named: ReadonlySet<string>;
+}
+
+const compiledOf = new WeakMap<Policy, Compiled>();
+
+/**
+ * Makes a policy of its text. Throws PolicyError; `name` stands before line numbers. Where only the denials at its end
+ * differ from those of `before`, what was compiled for that one is used again: an account that is deactivated must not
+ * make every service compile every rule.
+ */
+export function policyOf(text: string, name = 'policy', before: Policy | null = null): Policy {
+  const { rules, denials, line } = splitDenials(text);
+  const digest = denials === null ? '' : hash('sha256', rules, 'hex');
+  const known = before ? compiledOf.get(before) : undefined;
+  if (denials !== null && known && known.digest === digest) {
+    return policyFrom(text, known, parseDenials(denials, name, line));
+  }
   const rows = parsePolicy(text, name);
   const roles = roleGraph(rows);
   refuse(name, roles.problems);
-  const policyVersion = hash('sha256', text, 'hex').slice(0, 16);
-  const scopeOf = scopes(rows.rules, roles);
   const named = new Set(rows.rules.map((rule) => rule.subject));
+  return policyFrom(text, { digest, scopeOf: scopes(rows.rules, roles), roles, named }, rows.denied);
+}
+
+function policyFrom(text: string, compiled: Compiled, denied: ReadonlySet<string>): Policy {
+  const policyVersion = versionOf(text);
+  const { scopeOf, roles, named } = compiled;
   const everything: Decision = Object.freeze({ allowed: true, scope: 'any', policyVersion });
   const ownThings: Decision = Object.freeze({ allowed: true, scope: 'own', policyVersion });
   const deny = (reason: string): Decision => ({ allowed: false, reason, policyVersion });
@@ -82,18 +112,20 @@ export function policyOf(text: string, name = 'policy'): Policy {
       return workloadScope === 'any' ? everything : deny(`${workload} may ${permission} only on behalf of a user`);
     const subject = subjectOf(user);
     if (!subjectPatterns[user.kind]?.test(subject)) return deny('the user has no well-formed subject');
-    if (rows.denied.has(subject)) return deny(`${subject} is denied everything`);
+    if (denied.has(subject)) return deny(`${subject} is denied everything`);
     const known = user.kind === 'client' || named.has(subject) || roles.hasGrants(subject);
     const userScope = scopeOf(known ? subject : unnamedUser, permission);
     if (userScope === 'any') return everything;
     if (userScope === 'own' && user.kind === 'user') return ownThings;
     return deny(`${subject} may not ${permission}`);
   }
-  return Object.freeze({
+  const policy: Policy = Object.freeze({
     version: policyVersion,
     decide,
     mayPublish: (publisher: string, permission: string) => decide({ workload: publisher, user: null }, permission),
   });
+  compiledOf.set(policy, compiled);
+  return policy;
 }
 
 /** The widest scope in which a subject has a permission; null when it has not. Answers are remembered. */

@@ -48,9 +48,10 @@ interface Row {
 
 /** The oldest, at most `limit`. */
 export async function pendingDecisions(sql: Sql, limit: number): Promise<PendingDecision[]> {
-  const rows = await sql.query<Row>(`select position, ${columns} from decision_outbox order by position limit ?`, [
-    limit,
-  ]);
+  const rows = await sql.query<Row>(
+    `select position, ${columns} from decision_outbox where refused_at is null order by position limit ?`,
+    [limit],
+  );
   return rows.map((row) => ({
     position: String(row.position),
     decision: {
@@ -74,10 +75,36 @@ export async function deleteDecisions(sql: Sql, positions: readonly string[]): P
   await sql.execute('delete from decision_outbox where position in (?)', [positions]);
 }
 
+/** Keeps a decision that access refuses out of the way of those behind it, with what access said. */
+export async function refuseDecision(sql: Sql, position: string, refusal: string): Promise<void> {
+  await sql.execute('update decision_outbox set refused_at = utc_timestamp(6), refusal = ? where position = ?', [
+    refusal.slice(0, 300),
+    position,
+  ]);
+}
+
+/** How many were refused, counted up to `limit`. */
+export async function countRefused(sql: Sql, limit: number): Promise<number> {
+  const rows = await sql.query<{ refused: number | string }>(
+    'select count(*) as refused from (select 1 from decision_outbox where refused_at > 0 limit ?) as found',
+    [limit],
+  );
+  return Number(rows[0]?.refused ?? 0);
+}
+
+/** Drops what was refused more than `days` ago, a bounded number at a time. */
+export async function dropRefused(sql: Sql, days: number): Promise<number> {
+  const { affectedRows } = await sql.execute(
+    'delete from decision_outbox where refused_at < utc_timestamp(6) - interval ? day order by refused_at limit 1000',
+    [days],
+  );
+  return affectedRows;
+}
+
 /** How many wait, counted up to `limit`: more than that is more than enough to know. */
 export async function countDecisions(sql: Sql, limit: number): Promise<number> {
   const rows = await sql.query<{ pending: number | string }>(
-    'select count(*) as pending from (select 1 from decision_outbox limit ?) as waiting',
+    'select count(*) as pending from (select 1 from decision_outbox where refused_at is null limit ?) as waiting',
     [limit],
   );
   return Number(rows[0]?.pending ?? 0);
