@@ -16,7 +16,7 @@ contracts := $(shell find proto -name '*.proto' -not -path 'proto/gen/*') buf.ge
   $(wildcard scripts/protoc-gen-armature/*.ts)
 
 .PHONY: help install gen up down clean status logs demo seed token call verify reconcile crash keys cold-start test races faults mutants check fmt \
-  certs access-matrix access-diff dead-letters dead-letter redrive drop sagas saga resume compensate
+  certs access-matrix access-diff dead-letters dead-letter redrive drop baseline sagas saga resume compensate
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -94,6 +94,9 @@ redrive: ready ## Handle dead letters again: make redrive S=notifications ID=…
 
 drop: ready ## Give a dead letter up for good: make drop S=notifications ID=… WHY='…'
 	@node scripts/ops/drop-command.ts
+
+baseline: ready ## Bring a consumer up to date: make baseline FROM=orders TO=notifications AGGREGATE=order [IDS=a,b SKIP_HISTORY=1] [APPLY=1]
+	@node scripts/ops/baseline-command.ts
 
 sagas: ready ## List sagas that have not ended: S=service STATE=stuck
 	@node scripts/ops/sagas-command.ts

@@ -44,7 +44,7 @@ export function baselineContract(of: EventContract): EventContract<Baseline> {
   };
 }
 
-/** Moves the sequence forward to the baseline, and hands over the state where there is one and somebody takes it. */
+/** Moves the sequence forward to the baseline, and hands over the state where there is one and a handler takes it. */
 export async function applyBaseline(
   tx: Tx,
   call: Call,

@@ -71,7 +71,7 @@ async function stayOpen(hold: Hold): Promise<void> {
   }
 }
 
-/** What the broker refuses is refused until somebody has repaired it, so it is asked less often. */
+/** What the broker refuses stays refused until the fault is repaired, so it is asked less often. */
 const refusedBackoff = ({ first, longest }: Backoff): Backoff => ({ first, longest: longest * 3 });
 
 /** Says what is wrong with a channel, once. */

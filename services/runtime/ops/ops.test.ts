@@ -204,6 +204,61 @@ t.test('dead letters', async (t) => {
   });
 });
 
+t.test('baselines', async (t) => {
+  const vhost = await createVhost(t);
+  const orders = await startService(t, 'orders', { vhost, peers });
+  const operator = await as(orders, 'olga');
+  t.teardown(() => operator.close());
+  const sql = <Row = any>(text: string): Promise<Row[]> =>
+    withConnection(orders.database!.adminUrl, async (connection) => (await connection.query(text))[0] as Row[]);
+  // What was published before its consumer had a queue, and lost with the broker.
+  const ids = Array.from({ length: 5 }, () => newId());
+  for (const orderId of ids) {
+    await withConnection(orders.database!.adminUrl, (connection) =>
+      connection.query(
+        `insert into outbox (message_id, type, routing_key, aggregate, aggregate_id, sequence, payload, traceparent,
+           policy_version, created_by, created_at, pending, published_at)
+         values (?, ?, ?, 'order', ?, 1, ?, '00-00000000000000000000000000000001-0000000000000001-01', 'v', 'test',
+           utc_timestamp(6), null, utc_timestamp(6))`,
+        [newId(), OrderConfirmedEvent.type, OrderConfirmedEvent.routingKey, orderId, confirmed(orderId)],
+      ),
+    );
+  }
+  const request = { aggregate: 'order', consumer: 'notifications' };
+  await t.rejects(
+    operator.publishBaseline({ ...request, consumer: 'access' }),
+    refusal({ code: 'NOT_FOUND', reason: 'SUBSCRIPTION_NOT_FOUND' }),
+  );
+  await t.rejects(
+    operator.publishBaseline(request),
+    refusal({ code: 'FAILED_PRECONDITION', reason: 'BASELINE_UNROUTED' }),
+    'no queue is bound yet',
+  );
+  const notifications = await startService(t, 'notifications', { vhost });
+  await until('its queue is consumed', async () => (await fetch(`http://${notifications.admin}/readyz`)).ok);
+  t.match(await operator.publishBaseline({ ...request, dryRun: true }), { aggregates: 5, baselines: 0, events: 5n });
+  t.equal((await sql('select * from operator_action')).length, 0, 'a dry run is no action');
+
+  const first = await operator.publishBaseline({ ...request, pageSize: 3, requestId: randomUUID() });
+  t.match(first, { aggregates: 3, events: 3n });
+  const second = await operator.publishBaseline({ ...request, pageSize: 3, pageToken: first.nextPageToken });
+  t.match(second, { aggregates: 2, events: 2n, nextPageToken: '' });
+  await operator.publishBaseline(request);
+  const mails = () =>
+    withConnection(notifications.database!.adminUrl, async (connection) => {
+      const [rows] = await connection.query('select order_id from delivery order by order_id');
+      return (rows as { order_id: string }[]).map(({ order_id }) => order_id);
+    });
+  await until('every mail', async () => (await mails()).length >= 5);
+  t.strictSame(await mails(), [...ids].sort(), 'one for each order, although it was published twice');
+  const actions = await sql<{ principal: string; targets: string; why: string }>('select * from operator_action');
+  t.equal(actions.length, 3, 'each page is recorded');
+  t.match(actions[0], { principal: 'user:olga', why: 'baseline of order for notifications' });
+  const staff = await as(orders, 'bo');
+  t.teardown(() => staff.close());
+  await t.rejects(staff.publishBaseline(request), refusal({ code: 'PERMISSION_DENIED', reason: 'PERMISSION_DENIED' }));
+});
+
 t.test('sagas', async (t) => {
   const service = await startService(t, 'orders', { peers });
   const operator = await as(service, 'olga');

@@ -1,0 +1,4 @@
+import { refused } from './asking.ts';
+import { publishBaselines } from './baselines.ts';
+
+await publishBaselines().catch(refused);
