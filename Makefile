@@ -104,7 +104,7 @@ sagas: ready ## List sagas that have not ended: S=service STATE=stuck
 saga: ready ## Show one and its history: make saga S=orders ID=…
 	@node scripts/ops/saga-command.ts
 
-resume: ready ## Let a stuck saga go on: make resume S=orders ID=…
+resume: ready ## Let stuck sagas go on: make resume S=orders ID=… or SAGA=… STEP=… REASON=… OLDER=seconds [APPLY=1]
 	@node scripts/ops/resume-command.ts
 
 compensate: ready ## Turn a saga back before its pivot: make compensate S=orders ID=… WHY='…'

@@ -3,6 +3,7 @@ import type { Sql } from '../db/tx.ts';
 import type { Page } from '../rpc/paging.ts';
 import type { Input } from '../saga/core.ts';
 import type { Status } from '../saga/store.ts';
+import type { Chosen } from './actions.ts';
 
 export interface SagaView {
   sagaId: string;
@@ -61,6 +62,51 @@ export async function listSagas(
 export async function findSaga(sql: Sql, sagaId: string): Promise<SagaView | null> {
   const [row] = await sql.query<Row>(`select ${columns} from saga where saga_id = ?`, [sagaId]);
   return row ? toView(row) : null;
+}
+
+/** What stuck sagas are chosen by. `steps` are the places of a step in the versions of definitions; null: any. */
+export interface StuckWanted {
+  name: string;
+  steps: readonly { name: string; version: number; index: number }[] | null;
+  reason: string;
+  olderThanSeconds: bigint;
+}
+
+/** The oldest stuck sagas that fit. */
+export async function chooseStuck(sql: Sql, wanted: StuckWanted, limit: number): Promise<Chosen> {
+  const conditions = ["status = 'STUCK'"];
+  const params: (string | number | bigint)[] = [];
+  const add = (condition: string, ...values: (string | number | bigint)[]) => {
+    conditions.push(condition);
+    params.push(...values);
+  };
+  if (wanted.name !== '') add('name = ?', wanted.name);
+  if (wanted.olderThanSeconds > 0n) {
+    add('updated_at <= utc_timestamp(6) - interval ? second', wanted.olderThanSeconds);
+  }
+  if (wanted.reason !== '') add(`locate(?, cast(${stuckReasons} as char)) > 0`, wanted.reason);
+  if (wanted.steps) {
+    const place = `(name = ? and definition_version = ? and json_contains(${stuckSteps}, ?))`;
+    const values = wanted.steps.flatMap(({ name, version, index }) => [name, version, String(index)]);
+    add(wanted.steps.length > 0 ? `(${wanted.steps.map(() => place).join(' or ')})` : '1 = 0', ...values);
+  }
+  const rows = await sql.query<{ id: string }>(
+    `select saga_id as id from saga force index (saga_status) where ${conditions.join(' and ')} order by saga_id limit ?`,
+    [...params, limit + 1],
+  );
+  return { ids: rows.slice(0, limit).map(({ id }) => id), more: rows.length > limit };
+}
+
+// All branches of a saga whose status is STUCK are stuck. States of format 1 have one, without saying so.
+const stuckSteps = "coalesce(json_extract(state, '$.branches[*].step'), json_extract(state, '$.step'))";
+const stuckReasons =
+  "coalesce(json_extract(state, '$.branches[*].stuck.reason'), json_extract(state, '$.stuck.reason'))";
+
+/** Those of these sagas that there are, oldest first. */
+export async function sagasById(sql: Sql, ids: readonly string[]): Promise<SagaView[]> {
+  if (ids.length === 0) return [];
+  const rows = await sql.query<Row>(`select ${columns} from saga where saga_id in (?) order by saga_id`, [ids]);
+  return rows.map(toView);
 }
 
 export interface LogView {

@@ -10,6 +10,7 @@ import { forceCompensate, resumeSaga } from '../saga/engine.ts';
 import { readState } from '../saga/state-format.ts';
 import { noDeadline, type Status } from '../saga/store.ts';
 import { noteAction } from './actions.ts';
+import { bulkResume } from './bulk-resume.ts';
 import {
   sagaEnded,
   sagaGoingBack,
@@ -27,7 +28,7 @@ const redacted = '[redacted]';
 
 type Sagas = Pick<
   Implementation<typeof OpsServiceContract>,
-  'listSagas' | 'getSaga' | 'resumeSaga' | 'forceCompensateSaga'
+  'listSagas' | 'getSaga' | 'resumeSaga' | 'resumeSagas' | 'forceCompensateSaga'
 >;
 
 /** Sagas of this service: shown, resumed, turned back. A service without any answers with empty lists. */
@@ -74,6 +75,8 @@ export function sagaOperations(db: Database, definitions: readonly SagaDefinitio
         return toMessage(saga);
       });
     },
+
+    ...bulkResume({ db, definitions, definitionOf, shownOf: toMessage }),
 
     async forceCompensateSaga({ sagaId, why }, call) {
       return db.answer(call, async (tx) => {

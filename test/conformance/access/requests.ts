@@ -247,6 +247,7 @@ const ofOps = [
   asking(ops.listSagas, nothing),
   asking(ops.getSaga, () => ({ sagaId: uuid() }), absent),
   asking(ops.resumeSaga, () => ({ sagaId: uuid() }), absent),
+  asking(ops.resumeSagas, () => ({ filter: { reason: uuid() } })),
   asking(ops.forceCompensateSaga, () => ({ sagaId: uuid(), why }), absent),
 ];
 
