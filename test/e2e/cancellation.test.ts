@@ -1,16 +1,10 @@
 // Cancellations by the whole mesh: what they refund, what they tell customers, and that they always end.
-import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
-import { readdirSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
-import type { RpcError } from '@armature/runtime';
 import t from 'tap';
 import { connectMysql } from '../../scripts/servers/mysql.ts';
 import { acquirerLog } from '../../services/payments/books.ts';
-import { peersOf, type RunningService, startService } from '../support/service.ts';
 import { lawsOf } from './laws.ts';
-import { buy, follow, openShop, stateName, wish } from './shop.ts';
+import { buy, follow, mailAbout, openShop, restart as restartService, stateName, wish } from './shop.ts';
 
 t.setTimeout(180_000);
 const shop = await openShop(t);
@@ -21,42 +15,9 @@ t.afterEach(await lawsOf(t, shop));
 
 const eur = (amountMinor: bigint) => ({ currencyCode: 'EUR', amountMinor });
 
-/** Ends a service and starts it again at the same place, on the same data, with other settings. */
-async function restart(name: string, env: Record<string, string>): Promise<RunningService> {
-  const { database, vhost, grpc, http, process, stop } = shop.service(name);
-  if (process.exitCode === null && process.signalCode === null) await stop();
-  const places = name === 'payments' ? { grpc, http } : { grpc };
-  const started = await startService(t, name, {
-    database,
-    vhost,
-    ...places,
-    acquirerUrl,
-    peers: peersOf(shop.mesh),
-    env,
-  });
-  shop.mesh[name] = started;
-  // Channels that found no connection wait a little before they try again.
-  for (;;) {
-    const code = await customer.orders.getOrder({ orderId: randomUUID() }).then(
-      () => 'OK',
-      (error: RpcError) => error.code,
-    );
-    if (code === 'NOT_FOUND') return started;
-    await sleep(50);
-  }
-}
-
+const restart = (name: string, env: Record<string, string>) => restartService(t, shop, name, env);
 /** The e-mail about the cancellation of an order. */
-async function cancellationMail(orderId: string): Promise<string> {
-  const folder = join(shop.service('notifications').dir, 'mail', 'new');
-  for (const deadline = Date.now() + 20_000; ; ) {
-    const mails = readdirSync(folder).map((name) => readFileSync(join(folder, name), 'utf8').replace(/=\r?\n/g, ''));
-    const found = mails.find((text) => text.includes(orderId) && /^Subject: .*cancelled/m.test(text));
-    if (found) return found;
-    if (Date.now() > deadline) throw new Error(`no e-mail about the cancellation of ${orderId}`);
-    await sleep(50);
-  }
-}
+const cancellationMail = (orderId: string) => mailAbout(shop, orderId, /cancelled/);
 
 /** An order of 154.90 EUR that is complete. */
 async function completedOrder() {

@@ -1,17 +1,15 @@
-import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { DeliveryState } from '@armature/proto/notifications/v1/notifications.ts';
 import type { OrderEvent } from '@armature/proto/orders/v1/orders.ts';
-import type { RpcError } from '@armature/runtime';
 import t from 'tap';
 import { acquirerLog } from '../../services/payments/books.ts';
 import { refusal } from '../support/refusal.ts';
-import { peersOf, type RunningService, startService } from '../support/service.ts';
+import type { RunningService } from '../support/service.ts';
 import { lawsOf } from './laws.ts';
-import { buy, follow, openShop, stateName, wish } from './shop.ts';
+import { buy, follow, openShop, restart as restartService, stateName, wish } from './shop.ts';
 
 t.setTimeout(180_000);
 const paymentsEnv = { ARMATURE_ACQUIRER_TIMEOUT_MS: '400' };
@@ -136,29 +134,7 @@ t.test('a card processor that fails half-way charges once', async (t) => {
   }
 });
 
-/** Ends a service of the shop and starts it again at the same place, on the same data, with other settings. */
-async function restart(name: string, env: Record<string, string>): Promise<RunningService> {
-  const { database, vhost, grpc, http, stop } = shop.service(name);
-  await stop();
-  const peers = peersOf(shop.mesh);
-  const places = name === 'payments' ? { grpc, http } : { grpc };
-  const started = await startService(t, name, { database, vhost, ...places, acquirerUrl: acquirer, peers, env });
-  shop.mesh[name] = started;
-  // Channels that have found nobody there wait a little before they look again.
-  const code = () =>
-    questions[name]!().then(
-      () => 'OK',
-      (error: RpcError) => error.code,
-    );
-  while ((await code()) === 'UNAVAILABLE') await sleep(50);
-  return started;
-}
-
-const questions: Record<string, () => Promise<unknown>> = {
-  inventory: () => shop.shelf('NOTHING'),
-  orders: () => customer.orders.getOrder({ orderId: randomUUID() }),
-  payments: () => customer.payments.getPayment({ paymentId: randomUUID() }),
-};
+const restart = (name: string, env: Record<string, string>) => restartService(t, shop, name, env);
 
 t.test('payments dies before it asked the acquirer, and the order completes', async (t) => {
   const doomed = await restart('payments', { ARMATURE_CRASH_POINTS: 'payments.before-acquirer:1' });

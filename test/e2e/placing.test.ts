@@ -1,12 +1,9 @@
 // What PlaceOrder accepts and refuses, by the whole mesh: limits, currencies and the prices that a customer was shown.
 import { randomUUID } from 'node:crypto';
-import { readdirSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import { refusal } from '../support/refusal.ts';
 import { lawsOf } from './laws.ts';
-import { buy, openShop, stateName, wish } from './shop.ts';
+import { buy, mailAbout, openShop, stateName, wish } from './shop.ts';
 
 t.setTimeout(120_000);
 const shop = await openShop(t);
@@ -20,20 +17,6 @@ const violates = (field: string, reason: string) =>
     reason: 'FIELDS_INVALID',
     details: { fieldViolations: [{ field, reason }] },
   }) as unknown as Error;
-
-/** The e-mails of an order, decoded, once there are as many. */
-async function mailsOf(orderId: string, count: number): Promise<string[]> {
-  const folder = join(shop.service('notifications').dir, 'mail', 'new');
-  const deadline = Date.now() + 20_000;
-  for (;;) {
-    const mails = readdirSync(folder)
-      .map((name) => readFileSync(join(folder, name), 'utf8').replace(/=\r?\n/g, ''))
-      .filter((text) => text.includes(orderId));
-    if (mails.length >= count) return mails;
-    if (Date.now() > deadline) throw new Error(`${mails.length} of ${count} e-mails of ${orderId}`);
-    await sleep(50);
-  }
-}
 
 t.test('the limit of a line holds for the lines of one SKU together', async (t) => {
   const sku = await shop.stock(5_000n);
@@ -76,8 +59,7 @@ t.test('receipts show amounts in the minor unit of their currency', async (t) =>
   const sku = await shop.stock(10n, Object.fromEntries(rows.map(([code, minor]) => [code, minor])));
   for (const [currencyCode, , shown] of rows) {
     const { orderId } = await buy(customer, wish(sku, { currencyCode }));
-    const [receipt] = await mailsOf(orderId, 1);
-    t.match(receipt, `Total ${shown}`);
+    t.match(await mailAbout(shop, orderId, /confirmed/), `Total ${shown}`);
   }
 });
 

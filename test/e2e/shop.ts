@@ -1,4 +1,7 @@
 import { randomUUID } from 'node:crypto';
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Init } from '@armature/clients';
 import {
   catalogClient,
@@ -9,13 +12,16 @@ import {
   paymentsClient,
 } from '@armature/clients';
 import { type Order, type OrderEvent, OrderState, type PlaceOrderRequest } from '@armature/proto/orders/v1/orders.ts';
+import type { RpcError } from '@armature/runtime';
 import type { Teardown } from '../support/infra.ts';
 import {
   developerCredentials,
   type Mesh,
+  peersOf,
   type RunningService,
   type StartOptions,
   startMesh,
+  startService,
   token,
 } from '../support/service.ts';
 
@@ -131,6 +137,62 @@ function counter(to: (name: string) => Connect) {
     orders: ordersClient(to('orders')),
     notifications: notificationsClient(to('notifications')),
   };
+}
+
+/**
+ * Ends a service of the shop, unless it has ended, and starts it again at the same place, on the same data, with other
+ * settings. Resolves once calls reach it.
+ */
+export async function restart(
+  t: Teardown,
+  shop: Shop,
+  name: string,
+  env: Record<string, string>,
+): Promise<RunningService> {
+  const { database, vhost, grpc, http, process, stop } = shop.service(name);
+  if (process.exitCode === null && process.signalCode === null) await stop();
+  const acquirerUrl = `http://${shop.service('acquirer').http}`;
+  const places = name === 'payments' ? { grpc, http } : { grpc };
+  const started = await startService(t, name, {
+    database,
+    vhost,
+    ...places,
+    acquirerUrl,
+    peers: peersOf(shop.mesh),
+    env,
+  });
+  shop.mesh[name] = started;
+  // Channels that found no connection there wait a little before they try again.
+  while (unreachable.has(await codeOf(questions[name]!(shop)))) await sleep(50);
+  return started;
+}
+
+const unreachable = new Set(['UNAVAILABLE', 'DEADLINE_EXCEEDED']);
+const codeOf = (reply: Promise<unknown>): Promise<string> =>
+  reply.then(
+    () => 'OK',
+    (error: RpcError) => error.code,
+  );
+
+/** A call by which one finds out whether a service can be reached. */
+const questions: Record<string, (shop: Shop) => Promise<unknown>> = {
+  inventory: ({ staff }) => staff.inventory.batchGetStock({ skus: ['NOTHING'] }),
+  orders: ({ customer }) => customer.orders.getOrder({ orderId: randomUUID() }),
+  payments: ({ customer }) => customer.payments.getPayment({ paymentId: randomUUID() }),
+};
+
+/** The e-mail with this in its subject about an order, its lines joined, once it is there. */
+export async function mailAbout(shop: Shop, orderId: string, subject: RegExp): Promise<string> {
+  const folder = join(shop.service('notifications').dir, 'mail', 'new');
+  for (const deadline = Date.now() + 20_000; ; ) {
+    const mails = readdirSync(folder).map((name) => readFileSync(join(folder, name), 'utf8').replace(/=\r?\n/g, ''));
+    const found = mails.find(
+      (text) => text.includes(orderId) && subject.test(/^Subject: (.*)$/m.exec(text)?.[1] ?? ''),
+    );
+    if (found) return found;
+    if (Date.now() > deadline) throw new Error(`no e-mail about ${orderId} with ${subject} in its subject`);
+    await sleep(50);
+  }
 }
 
 /** Follows an order to its end by its stream, and answers the events on its way. */
