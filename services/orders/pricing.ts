@@ -50,14 +50,10 @@ export type Pricing =
 
 /**
  * What the contract's field rules cannot say about the shape of a request: rules that hold for lines of one SKU
- * together, and for currencies. A request that passes here is not refused for its shape later.
+ * together, and for the currency of expected prices. A request that passes here is not refused for its shape later.
  */
 export function shapeViolations({ lines, currencyCode, expectedTotal }: Wanted): FieldViolation[] {
   const violations: FieldViolation[] = [];
-  if (!isAcceptedCurrency(currencyCode)) {
-    const description = `must be a currency of ISO 4217 that a card can be charged in (got ${currencyCode})`;
-    violations.push({ field: 'currency_code', description, reason: 'currency' });
-  }
   const inOrderCurrency = (amount: Amount | undefined, path: string) => {
     if (!amount || amount.currencyCode === currencyCode) return;
     const description = `must be the currency of the order, ${currencyCode} (got ${amount.currencyCode})`;
@@ -77,7 +73,7 @@ function mergedViolations(sku: string, same: readonly (readonly [number, WantedL
   const violations: FieldViolation[] = [];
   const quantity = same.reduce((sum, [, line]) => sum + line.quantity, 0n);
   if (quantity > quantityMax) {
-    const description = `must be at most ${quantityMax} (got ${quantity} in ${merged})`;
+    const description = `must be at most ${quantityMax}, got ${quantity} in ${merged}`;
     violations.push(
       ...same.map(([index]) => ({ field: `lines[${index}].quantity`, description, reason: 'int64.lte' })),
     );
@@ -101,7 +97,10 @@ export function price(wanted: Wanted, offers: readonly Offer[]): Pricing {
   const quantities = new Map<string, bigint>();
   for (const { sku, quantity } of wanted.lines) quantities.set(sku, (quantities.get(sku) ?? 0n) + quantity);
   const bySku = new Map(offers.map((offer) => [offer.sku, offer]));
-  const priceOf = (sku: string) => bySku.get(sku)?.prices.find((money) => money.currencyCode === currencyCode);
+  // The catalogue refuses prices in currencies that no card can be charged in; older products may still have some.
+  const chargeable = isAcceptedCurrency(currencyCode);
+  const priceOf = (sku: string) =>
+    chargeable ? bySku.get(sku)?.prices.find((money) => money.currencyCode === currencyCode) : undefined;
   const skus = [...quantities.keys()];
   const unknown = skus.filter((sku) => !bySku.has(sku));
   if (unknown.length > 0) return { kind: 'unknown', skus: unknown };

@@ -179,6 +179,11 @@ function catalogRows({ categoryId, productId, sku, created }: Stage): BadRow[] {
         { variants: [variant({ prices: prices('EURO', 1n) })] },
         invalid(`${price}.currency_code`),
       ],
+      [
+        'a currency that no card can be charged in',
+        { variants: [variant({ prices: prices('XXX', 1n) })] },
+        invalid(`${price}.currency_code`),
+      ],
       ['no currency', { variants: [variant({ prices: prices('', 1n) })] }, invalid(`${price}.currency_code`)],
       ['a price below 0', { variants: [variant({ prices: prices('EUR', -1n) })] }, invalid(`${price}.amount_minor`)],
       [
@@ -300,6 +305,21 @@ function orderRows(stage: Stage): BadRow[] {
         refused('FAILED_PRECONDITION', 'PRICE_UNAVAILABLE'),
       ],
       ['a currency that does not exist', { currencyCode: 'ZZZ' }, refused('FAILED_PRECONDITION', 'PRICE_UNAVAILABLE')],
+      [
+        'too many units in two lines of one SKU',
+        { lines: [...lines(600n).lines, ...lines(600n).lines] },
+        invalid('lines[0].quantity', 'lines[1].quantity'),
+      ],
+      [
+        'a price that is not the expected one',
+        { lines: [{ ...lines(1n).lines[0], expectedUnitPrice: { currencyCode: 'EUR', amountMinor: 0n } }] },
+        refused('FAILED_PRECONDITION', 'PRICE_CHANGED'),
+      ],
+      [
+        'an expected total in another currency',
+        { expectedTotal: { currencyCode: 'USD', amountMinor: 1n } },
+        invalid('expected_total.currency_code'),
+      ],
       ['a currency in lower case', { currencyCode: 'eur' }, invalid('currency_code')],
       ['what is no longer sold', lines(1n, archivedSku), refused('FAILED_PRECONDITION', 'SKU_NOT_ORDERABLE')],
       ['a total that is too large', lines(1_000n, dearSku), refused('OUT_OF_RANGE', 'TOTAL_TOO_LARGE')],

@@ -23,7 +23,7 @@ t.test('the limit of a line holds for the lines of one SKU together', async (t) 
   const other = await shop.stock(5n);
   const line = (quantity: bigint) => ({ sku, quantity });
   const tooMany = wish(sku, { lines: [line(600n), { sku: other, quantity: 1n }, line(600n)] });
-  const merged = `must be at most 1000 (got 1200 in lines 0, 2 of SKU ${sku} together)`;
+  const merged = `must be at most 1000, got 1200 in lines 0, 2 of SKU ${sku} together`;
   const message = `lines[0].quantity ${merged}; lines[2].quantity ${merged}`;
   await t.rejects(customer.orders.placeOrder(tooMany), refusal({ code: 'INVALID_ARGUMENT', message }));
   await t.rejects(customer.orders.placeOrder(tooMany), violates('lines[0].quantity', 'int64.lte'));
@@ -44,7 +44,7 @@ t.test('a currency that no card can be charged in is refused', async (t) => {
   const sku = await shop.stock(5n);
   for (const currencyCode of ['XXX', 'XTS', 'ZZZ']) {
     const placed = customer.orders.placeOrder(wish(sku, { currencyCode }));
-    await t.rejects(placed, violates('currency_code', 'currency'), currencyCode);
+    await t.rejects(placed, refusal({ code: 'FAILED_PRECONDITION', reason: 'PRICE_UNAVAILABLE' }), currencyCode);
     const priced = shop.stock(1n, { [currencyCode]: 1n });
     await t.rejects(priced, violates('variants[0].prices[0].currency_code', 'currency'), 'in the catalogue');
   }
