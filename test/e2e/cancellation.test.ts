@@ -3,11 +3,13 @@ import { once } from 'node:events';
 import t from 'tap';
 import { connectMysql } from '../../scripts/servers/mysql.ts';
 import { acquirerLog } from '../../services/payments/books.ts';
+import { shopServices } from '../faults/shoppers.ts';
 import { lawsOf } from './laws.ts';
-import { buy, follow, mailAbout, openShop, restart as restartService, stateName, wish } from './shop.ts';
+import { restart as restartService } from './restart.ts';
+import { buy, follow, mailAbout, openShop, stateName, wish } from './shop.ts';
 
 t.setTimeout(180_000);
-const shop = await openShop(t);
+const shop = await openShop(t, {}, shopServices);
 const { customer } = shop;
 const admin = await shop.as('admin');
 const acquirerUrl = `http://${shop.service('acquirer').http}`;

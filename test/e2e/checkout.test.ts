@@ -9,7 +9,8 @@ import { acquirerLog } from '../../services/payments/books.ts';
 import { refusal } from '../support/refusal.ts';
 import type { RunningService } from '../support/service.ts';
 import { lawsOf } from './laws.ts';
-import { buy, follow, openShop, restart as restartService, stateName, wish } from './shop.ts';
+import { restart as restartService } from './restart.ts';
+import { buy, follow, openShop, stateName, wish } from './shop.ts';
 
 t.setTimeout(180_000);
 const paymentsEnv = { ARMATURE_ACQUIRER_TIMEOUT_MS: '400' };

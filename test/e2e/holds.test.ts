@@ -4,11 +4,13 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { PaymentState } from '@armature/proto/payments/v1/payments.ts';
 import t from 'tap';
 import { acquirerLog } from '../../services/payments/books.ts';
+import { shopServices } from '../faults/shoppers.ts';
 import { lawsOf } from './laws.ts';
-import { follow, mailAbout, openShop, restart, stateName, wish } from './shop.ts';
+import { isStopped, restart } from './restart.ts';
+import { follow, mailAbout, openShop, stateName, wish } from './shop.ts';
 
 t.setTimeout(180_000);
-const shop = await openShop(t);
+const shop = await openShop(t, {}, shopServices);
 const { customer, staff } = shop;
 const acquirerUrl = `http://${shop.service('acquirer').http}`;
 t.afterEach(await lawsOf(t, shop));
@@ -47,7 +49,7 @@ for (const { name, act, reason, state } of [
     const sku = await shop.stock(3n);
     const { orderId, paymentId } = await customer.orders.placeOrder(wish(sku));
     while ((await shop.shelf(sku)).onHand !== 2n) await sleep(20);
-    while (!/stopped at crash point/.test(orders.logs())) await sleep(20);
+    while (!isStopped(orders)) await sleep(20);
     await atAcquirer(`/v1/charges/${await chargeOf(orderId)}/${act}`);
     orders.process.kill('SIGCONT');
     const events = await follow(customer, orderId);

@@ -1,12 +1,13 @@
 // What PlaceOrder accepts and refuses, by the whole mesh: limits, currencies and the prices that a customer was shown.
 import { randomUUID } from 'node:crypto';
 import t from 'tap';
+import { shopServices } from '../faults/shoppers.ts';
 import { refusal } from '../support/refusal.ts';
 import { lawsOf } from './laws.ts';
 import { buy, mailAbout, openShop, stateName, wish } from './shop.ts';
 
 t.setTimeout(120_000);
-const shop = await openShop(t);
+const shop = await openShop(t, {}, shopServices);
 const { customer, staff } = shop;
 t.afterEach(await lawsOf(t, shop));
 

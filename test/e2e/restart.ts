@@ -1,5 +1,8 @@
 // Services of a test's shop that are frozen, killed and started again at the same place, on the same data.
+import { randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { RpcError } from '@armature/runtime';
 import type { Teardown } from '../support/infra.ts';
 import { peersOf, type RunningService, startService } from '../support/service.ts';
 import type { Shop } from './shop.ts';
@@ -19,6 +22,38 @@ export async function startAgain(
   shop.mesh[name] = started;
   return started;
 }
+
+/**
+ * Ends a service of the shop, unless it has ended, and starts it again at the same place, on the same data, with other
+ * settings. Resolves once calls reach it.
+ */
+export async function restart(
+  t: Teardown,
+  shop: Shop,
+  name: string,
+  env: Record<string, string>,
+): Promise<RunningService> {
+  const { process, stop } = shop.service(name);
+  if (process.exitCode === null && process.signalCode === null) await stop();
+  const started = await startAgain(t, shop, name, env);
+  // Channels that found no connection there wait a little before they try again.
+  while (unreachable.has(await codeOf(questions[name]!(shop)))) await sleep(50);
+  return started;
+}
+
+const unreachable = new Set(['UNAVAILABLE', 'DEADLINE_EXCEEDED']);
+const codeOf = (reply: Promise<unknown>): Promise<string> =>
+  reply.then(
+    () => 'OK',
+    (error: RpcError) => error.code,
+  );
+
+/** A call by which one finds out whether a service can be reached. */
+const questions: Record<string, (shop: Shop) => Promise<unknown>> = {
+  inventory: ({ staff }) => staff.inventory.batchGetStock({ skus: ['NOTHING'] }),
+  orders: ({ customer }) => customer.orders.getOrder({ orderId: randomUUID() }),
+  payments: ({ customer }) => customer.payments.getPayment({ paymentId: randomUUID() }),
+};
 
 /** Stops a process where it is, as a machine that hangs does, until it is thawed or the test ends. */
 export function freeze(t: Teardown, { process }: RunningService): { thaw(): void } {

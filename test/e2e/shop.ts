@@ -12,16 +12,13 @@ import {
   paymentsClient,
 } from '@armature/clients';
 import { type Order, type OrderEvent, OrderState, type PlaceOrderRequest } from '@armature/proto/orders/v1/orders.ts';
-import type { RpcError } from '@armature/runtime';
 import type { Teardown } from '../support/infra.ts';
 import {
   developerCredentials,
   type Mesh,
-  peersOf,
   type RunningService,
   type StartOptions,
   startMesh,
-  startService,
   token,
 } from '../support/service.ts';
 
@@ -138,48 +135,6 @@ function counter(to: (name: string) => Connect) {
     notifications: notificationsClient(to('notifications')),
   };
 }
-
-/**
- * Ends a service of the shop, unless it has ended, and starts it again at the same place, on the same data, with other
- * settings. Resolves once calls reach it.
- */
-export async function restart(
-  t: Teardown,
-  shop: Shop,
-  name: string,
-  env: Record<string, string>,
-): Promise<RunningService> {
-  const { database, vhost, grpc, http, process, stop } = shop.service(name);
-  if (process.exitCode === null && process.signalCode === null) await stop();
-  const acquirerUrl = `http://${shop.service('acquirer').http}`;
-  const places = name === 'payments' ? { grpc, http } : { grpc };
-  const started = await startService(t, name, {
-    database,
-    vhost,
-    ...places,
-    acquirerUrl,
-    peers: peersOf(shop.mesh),
-    env,
-  });
-  shop.mesh[name] = started;
-  // Channels that found no connection there wait a little before they try again.
-  while (unreachable.has(await codeOf(questions[name]!(shop)))) await sleep(50);
-  return started;
-}
-
-const unreachable = new Set(['UNAVAILABLE', 'DEADLINE_EXCEEDED']);
-const codeOf = (reply: Promise<unknown>): Promise<string> =>
-  reply.then(
-    () => 'OK',
-    (error: RpcError) => error.code,
-  );
-
-/** A call by which one finds out whether a service can be reached. */
-const questions: Record<string, (shop: Shop) => Promise<unknown>> = {
-  inventory: ({ staff }) => staff.inventory.batchGetStock({ skus: ['NOTHING'] }),
-  orders: ({ customer }) => customer.orders.getOrder({ orderId: randomUUID() }),
-  payments: ({ customer }) => customer.payments.getPayment({ paymentId: randomUUID() }),
-};
 
 /** The e-mail with this in its subject about an order, its lines joined, once it is there. */
 export async function mailAbout(shop: Shop, orderId: string, subject: RegExp): Promise<string> {
