@@ -33,6 +33,8 @@ const kindNames: Readonly<Record<number, string>> = {
   [DifferenceKind.DIFFERENCE_KIND_NOT_IN_LEDGER]: 'not in ledger',
   [DifferenceKind.DIFFERENCE_KIND_NOT_AT_ACQUIRER]: 'not at acquirer',
   [DifferenceKind.DIFFERENCE_KIND_DISAGREEMENT]: 'disagreement',
+  [DifferenceKind.DIFFERENCE_KIND_HOLD_ENDED]: 'hold ended',
+  [DifferenceKind.DIFFERENCE_KIND_RECORD_UNKNOWN]: 'record unknown',
 };
 
 /** Lines of a table, with a line of headings. */

@@ -1,5 +1,7 @@
 /** A line of the acquirer's log, as much of it as a comparison needs. */
 export interface LoggedOperation {
+  /** In the log. */
+  position: string;
   externalId: string;
   /** Of a settlement or expiration, which no key asked for, the key of the authorization. Empty where there is none. */
   key: string;
@@ -44,6 +46,7 @@ function readOperation(value: unknown): LoggedOperation | null {
   const createTime = new Date(text('created_at'));
   if (text('operation_id') === '' || text('kind') === '' || Number.isNaN(createTime.getTime())) return null;
   return {
+    position: String(Number.isSafeInteger(fields.position) ? fields.position : 0),
     externalId: text('operation_id'),
     key: text('idempotency_key') || text('authorization_key'),
     chargeId: text('charge_id'),

@@ -52,6 +52,21 @@ export const config = {
     'for how long an operation may be sent to the acquirer, milliseconds; must stay below the time for which the acquirer remembers keys',
     { min: 50, max: 90 * 24 * 60 * 60_000, fallback: 48 * 60 * 60_000 },
   ),
+  reconcileMs: integer('ARMATURE_RECONCILE_MS', 'how often ledger and acquirer are compared, milliseconds', {
+    min: 10,
+    max: 24 * 60 * 60_000,
+    fallback: 60_000,
+  }),
+  reconcileFullMs: integer(
+    'ARMATURE_RECONCILE_FULL_MS',
+    'how often they are compared from the first record, milliseconds',
+    { min: 10, max: 90 * 24 * 60 * 60_000, fallback: 24 * 60 * 60_000 },
+  ),
+  reconcileGraceMs: integer(
+    'ARMATURE_RECONCILE_GRACE_MS',
+    'how old a record is before it is compared, because its outcome may be on its way, milliseconds',
+    { min: 0, max: 60 * 60_000, fallback: 60_000 },
+  ),
   pendingSweepMs: integer('ARMATURE_PENDING_SWEEP_MS', 'how often operations without an outcome are looked for', {
     min: 10,
     max: 60_000,

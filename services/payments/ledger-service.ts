@@ -1,10 +1,11 @@
 import { LedgerServiceContract } from '@armature/proto/payments/v1/contract.ts';
 import type { TrialBalance_Total } from '@armature/proto/payments/v1/ledger.ts';
-import { closePage, type Database, implement, openPage } from '@armature/runtime';
+import { closePage, type Database, implement, openPage, utcDate } from '@armature/runtime';
 import { accountNotFound } from './errors.ts';
 import { type Account, accounts } from './ledger.ts';
 import { type Balance, readBalances, readEntries } from './ledger-store.ts';
-import type { Reconcile } from './reconciliation.ts';
+import { type Reconcile, toMessage } from './reconciliation.ts';
+import { listDifferences } from './reconciliation-store.ts';
 
 const pageSizeDefault = 50;
 
@@ -34,6 +35,14 @@ export const ledgerService = (db: Database, reconcile: Reconcile) =>
     async reconcileLedger({ pageToken, apply, graceSeconds }, call) {
       const page = await reconcile(call, { pageToken, apply, graceSeconds });
       return db.answer(call, async () => page);
+    },
+
+    async listDifferences(request, call) {
+      const page = openPage<[string, string]>(request, pageSizeDefault, ['differences']);
+      const rows = await db.read(call, (sql) => listDifferences(sql, page.after, page.size + 1));
+      const { items, nextPageToken } = closePage(rows, page, (row): [string, string] => [row.firstSeenAt, row.seek]);
+      const differences = items.map((row) => ({ ...toMessage(row), firstSeenTime: utcDate(row.firstSeenAt) }));
+      return { differences, nextPageToken };
     },
 
     async getTrialBalance(_request, call) {

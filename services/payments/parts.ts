@@ -7,6 +7,7 @@ import { ledgerService } from './ledger-service.ts';
 import { paymentOperationService } from './operation-service.ts';
 import { operations } from './operations.ts';
 import { reconciliation } from './reconciliation.ts';
+import { reconciliationJob } from './reconciliation-job.ts';
 import { paymentService } from './service.ts';
 import { paymentStore } from './store.ts';
 import { pendingSweeper } from './sweeper.ts';
@@ -25,6 +26,12 @@ export async function payments(all: Parts<Config<typeof config>>): Promise<Built
   });
   const parts = { db, store, acquirer, sendAgainMs: settings.sendAgainMs };
   paymentGauges(db, store, registry);
+  const reconciling = reconciliationJob(parts, {
+    everyMs: settings.reconcileMs,
+    fullEveryMs: settings.reconcileFullMs,
+    graceMs: settings.reconcileGraceMs,
+    registry,
+  });
   const events = webhookStore(db, store);
   const { webhookAddress, webhookSecrets: secrets, webhooksInFlightMax: inFlightMax } = settings;
   const webhooks = await serveHttps({
@@ -46,9 +53,13 @@ export async function payments(all: Parts<Config<typeof config>>): Promise<Built
         everyMs: settings.pendingSweepMs,
         abandonMs: settings.pendingAbandonMs,
       }),
+      reconciling.sweeper,
       { name: 'old webhook events', everyMs: 60_000, sweep: (call) => db.read(call, events.purge) },
     ],
     http: webhooks,
-    close: async () => acquirer.close(),
+    async close() {
+      await reconciling.close();
+      acquirer.close();
+    },
   };
 }

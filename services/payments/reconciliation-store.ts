@@ -1,6 +1,14 @@
 import type { Sql, Tx } from '@armature/runtime';
-import type { EntryKind, Operation } from './payment.ts';
-import { type OperationRow, operationColumns, toOperation } from './rows.ts';
+import { type DifferenceName, differenceKinds, type Found } from './comparison.ts';
+import type { EntryKind, Operation, Payment } from './payment.ts';
+import {
+  type OperationRow,
+  operationColumns,
+  type PaymentRow,
+  paymentColumns,
+  toOperation,
+  toPayment,
+} from './rows.ts';
 
 export interface LedgerLine {
   position: string;
@@ -39,13 +47,21 @@ const toLine = (row: LedgerLineRow): LedgerLine => ({
   operationId: row.operation_id ?? '',
 });
 
-export async function linesAfter(sql: Sql, position: string, limit: number): Promise<LedgerLine[]> {
-  const rows = await sql.query<LedgerLineRow>(
-    `${select} where e.position in (select position from (
-       select position from ledger_entry where position > ? order by position limit ?) page) ${groups}`,
-    [position, limit],
+/** Entries after a position that are older than `graceSeconds`: younger ones may have neighbours that commit late. */
+export async function linesAfter(
+  sql: Sql,
+  position: string,
+  { limit, graceSeconds }: { limit: number; graceSeconds: number },
+): Promise<LedgerLine[]> {
+  const page = await sql.query<{ position: string | number; young: number }>(
+    `select position, created_at > utc_timestamp(6) - interval ? second as young
+     from ledger_entry where position > ? order by position limit ?`,
+    [graceSeconds, position, limit],
   );
-  return rows.map(toLine);
+  const young = page.findIndex((row) => Number(row.young) !== 0);
+  const positions = (young < 0 ? page : page.slice(0, young)).map((row) => String(row.position));
+  if (positions.length === 0) return [];
+  return (await sql.query<LedgerLineRow>(`${select} where e.position in (?) ${groups}`, [positions])).map(toLine);
 }
 
 export async function linesOf(sql: Sql, externalIds: readonly string[]): Promise<Map<string, LedgerLine>> {
@@ -54,23 +70,158 @@ export async function linesOf(sql: Sql, externalIds: readonly string[]): Promise
   return new Map(rows.map((row) => [row.external_id, toLine(row)]));
 }
 
-export async function operationsOf(sql: Sql, operationIds: readonly string[]): Promise<Map<string, Operation>> {
-  if (operationIds.length === 0) return new Map();
-  const rows = await sql.query<OperationRow>(
-    `select ${operationColumns} from payment_operation o where o.operation_id in (?)`,
-    [operationIds],
-  );
-  return new Map(rows.map((row) => [row.o_operation_id, toOperation(row)]));
+/** Operations by the key that the acquirer saw. */
+export async function operationsOf(sql: Sql, keys: readonly string[]): Promise<Map<string, Operation>> {
+  const found = new Map<string, Operation>();
+  if (keys.length === 0) return found;
+  for (const column of ['operation_id', 'acquirer_key']) {
+    const rows = await sql.query<OperationRow & { seen: string }>(
+      `select ${operationColumns}, o.${column} as seen from payment_operation o where o.${column} in (?)`,
+      [keys],
+    );
+    for (const row of rows) found.set(row.seen, toOperation(row));
+  }
+  return found;
 }
 
-/** Who resolved what, in the transaction of the resolution. */
+export async function paymentsOf(sql: Sql, chargeIds: readonly string[]): Promise<Map<string, Payment>> {
+  if (chargeIds.length === 0) return new Map();
+  const rows = await sql.query<PaymentRow>(`select ${paymentColumns} from payment p where p.charge_id in (?)`, [
+    chargeIds,
+  ]);
+  return new Map(rows.map((row) => [row.charge_id, toPayment(row)]));
+}
+
+/** What was resolved by whom, in the transaction of the resolution. */
 export async function recordResolution(
   tx: Tx,
-  { resolvedBy, before, after }: { resolvedBy: string; before: Operation; after: Operation },
+  {
+    resolvedBy,
+    operationId,
+    before,
+    after,
+    externalId,
+  }: { resolvedBy: string; operationId: string; before: string; after: string; externalId: string },
 ): Promise<void> {
   await tx.execute(
     `insert into reconciliation (operation_id, resolved_by, state_before, state_after, external_id, created_at)
      values (?, ?, ?, ?, ?, utc_timestamp(6))`,
-    [before.operationId, resolvedBy, before.state, after.state, after.externalId],
+    [operationId, resolvedBy, before, after, externalId],
   );
+}
+
+/** A pass over one of the two logs. The full ones begin again after a while; the others go on where they are. */
+export const passes = ['acquirer', 'ledger', 'acquirer-full', 'ledger-full'] as const;
+export type PassName = (typeof passes)[number];
+
+/** Where a pass is. Full passes begin at the first record when `fullEverySeconds` have gone by since they last did. */
+export async function passPosition(sql: Sql, pass: PassName, fullEverySeconds: number): Promise<string> {
+  await sql.execute(
+    `insert into reconciliation_position (pass, position, begun_at) values (?, 0, utc_timestamp(6))
+     on duplicate key update pass = pass`,
+    [pass],
+  );
+  if (pass.endsWith('-full')) {
+    await sql.execute(
+      `update reconciliation_position set position = 0, begun_at = utc_timestamp(6), caught_up_at = null
+       where pass = ? and begun_at < utc_timestamp(6) - interval ? second and caught_up_at is not null`,
+      [pass, fullEverySeconds],
+    );
+  }
+  const rows = await sql.query<{ position: string | number }>(
+    'select position from reconciliation_position where pass = ?',
+    [pass],
+  );
+  return String(rows[0]?.position ?? 0);
+}
+
+/** Moves a pass on, unless another process has moved it meanwhile. */
+export async function advancePass(
+  sql: Sql,
+  pass: PassName,
+  { from, to, caughtUp }: { from: string; to: string; caughtUp: boolean },
+): Promise<void> {
+  await sql.execute(
+    `update reconciliation_position set position = ? ${caughtUp ? ', caught_up_at = utc_timestamp(6)' : ''}
+     where pass = ? and position = ?`,
+    [to, pass, from],
+  );
+}
+
+/** Seconds since the incremental passes had nothing left to compare; null before they ever had. */
+export async function secondsSinceCaughtUp(sql: Sql): Promise<number | null> {
+  const rows = await sql.query<{ age: string | number | null; n: string | number }>(
+    `select max(timestampdiff(microsecond, caught_up_at, utc_timestamp(6))) as age, count(caught_up_at) as n
+     from reconciliation_position where pass in ('acquirer', 'ledger')`,
+  );
+  return Number(rows[0]?.n) === 2 ? Number(rows[0]?.age) / 1e6 : null;
+}
+
+export type Direction = 'acquirer' | 'ledger';
+
+/** Keeps a difference, with the time when it was first seen. True when it is new. */
+export async function keepDifference(sql: Sql, direction: Direction, found: Found): Promise<boolean> {
+  const cut = (text: string) => text.slice(0, 200);
+  const { affectedRows } = await sql.execute(
+    `insert into reconciliation_difference (direction, external_id, kind, position, operation_id, payment_id, ours,
+       theirs, first_seen_at, last_seen_at)
+     values (?, ?, ?, ?, ?, ?, ?, ?, utc_timestamp(6), utc_timestamp(6))
+     on duplicate key update kind = values(kind), operation_id = values(operation_id),
+       payment_id = values(payment_id), ours = values(ours), theirs = values(theirs), last_seen_at = utc_timestamp(6)`,
+    [
+      ...[direction, found.externalId, found.kind, found.position, found.operationId, found.paymentId],
+      ...[cut(found.ours), cut(found.theirs)],
+    ],
+  );
+  return affectedRows === 1;
+}
+
+/** Forgets differences that no longer stand. */
+export async function dropDifferences(sql: Sql, direction: Direction, externalIds: readonly string[]): Promise<void> {
+  if (externalIds.length === 0) return;
+  await sql.execute('delete from reconciliation_difference where direction = ? and external_id in (?)', [
+    direction,
+    externalIds,
+  ]);
+}
+
+/** The external ids of the differences that were looked at longest ago. */
+export async function stalestDifferences(sql: Sql, direction: Direction, limit: number): Promise<string[]> {
+  const rows = await sql.query<{ external_id: string }>(
+    'select external_id from reconciliation_difference where direction = ? order by last_seen_at limit ?',
+    [direction, limit],
+  );
+  return rows.map((row) => row.external_id);
+}
+
+export interface KeptDifference extends Found {
+  firstSeenAt: string;
+  /** Of both, so that it is unique. */
+  seek: string;
+}
+
+/** Differences that stand, oldest first. */
+export async function listDifferences(
+  sql: Sql,
+  after: readonly [firstSeen: string, cursor: string] | null,
+  limit: number,
+): Promise<KeptDifference[]> {
+  const [from, cursor] = after ?? ['1970-01-01', ''];
+  return sql.query<KeptDifference>(
+    `select kind, position, external_id as externalId, operation_id as operationId, payment_id as paymentId, ours,
+       theirs, first_seen_at as firstSeenAt, concat(external_id, ' ', direction) as seek
+     from reconciliation_difference
+     where first_seen_at >= ? and (first_seen_at > ? or concat(external_id, ' ', direction) > ?)
+     order by first_seen_at, external_id, direction limit ?`,
+    [from, from, cursor, limit],
+  );
+}
+
+/** How many differences of each kind stand. */
+export async function countDifferences(sql: Sql): Promise<Map<DifferenceName, number>> {
+  const rows = await sql.query<{ kind: DifferenceName; n: string | number }>(
+    'select kind, count(*) as n from reconciliation_difference group by kind',
+  );
+  const counted = new Map(rows.map((row) => [row.kind, Number(row.n)]));
+  return new Map(differenceKinds.map((kind) => [kind, counted.get(kind) ?? 0]));
 }

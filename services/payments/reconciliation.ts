@@ -1,16 +1,24 @@
 /**
- * Compares ledger and acquirer, a page at a time so that memory stays flat: first the acquirer's log against the
- * ledger, then the ledger against the acquirer. What can be resolved is an operation without an outcome, and it is
- * resolved as the sweeper would: by asking under its key and settling the answer. Entries are never made up.
+ * Reconciles ledger and acquirer, a page at a time so that memory stays flat: first the acquirer's log against the
+ * ledger, then the ledger against the acquirer. Two kinds of differences can be resolved: an operation without an
+ * outcome, by asking under its key, and a hold that has ended at the acquirer. Entries are never made up.
  */
 import { type Difference, DifferenceKind, type ReconcileLedgerResponse } from '@armature/proto/payments/v1/ledger.ts';
-import { type Call, RpcError } from '@armature/runtime';
-import { principalOf } from '@armature/runtime/rpc/call.ts';
+import { type Call, principalOf, RpcError } from '@armature/runtime';
 import { pageTokenInvalid } from '@armature/runtime/rpc/errors.ts';
 import type { LoggedOperation } from './acquirer-page.ts';
+import { type Comparison, compareLines, compareRecords, type Found } from './comparison.ts';
 import { type OperationParts, perform } from './operations.ts';
-import type { EntryKind, Operation } from './payment.ts';
-import { type LedgerLine, linesAfter, linesOf, operationsOf, recordResolution } from './reconciliation-store.ts';
+import type { Operation } from './payment.ts';
+import {
+  type LedgerLine,
+  linesAfter,
+  linesOf,
+  operationsOf,
+  paymentsOf,
+  recordResolution,
+} from './reconciliation-store.ts';
+import { findOperation } from './store.ts';
 import { isOperationId } from './webhook.ts';
 
 export interface ReconcileOptions {
@@ -21,142 +29,183 @@ export interface ReconcileOptions {
 
 export type Reconcile = (call: Call, options: ReconcileOptions) => Promise<ReconcileLedgerResponse>;
 
-/** As many operations as fit into one answer of the acquirer; and questions that are asked one after the other. */
-const pageSize = 50;
+/** As many operations as one lookup at the acquirer may name. */
+export const pageSize = 100;
+/** Kept back from a call's deadline: what is not resolved by then stays a difference. */
+const resolveReserveMs = 5_000;
 
-/** What moved money at the acquirer, and what our ledger calls it. A pending authorization has not, or not yet. */
-const moved: Readonly<Record<string, EntryKind>> = {
-  'authorization authorized': 'authorize',
-  'capture captured': 'capture',
-  'void voided': 'void',
-  'refund refunded': 'refund',
-  'expiration expired': 'expire',
-};
-
+/** One page on the demand of a person. */
 export function reconciliation(parts: OperationParts): Reconcile {
-  return async (call, options) => {
-    const match = /^(?:(acquirer|ledger):(\d{1,15}))?$/.exec(options.pageToken);
+  return async (call, { pageToken, apply, graceSeconds }) => {
+    const match = /^(?:(acquirer|ledger):(\d{1,15}))?$/.exec(pageToken);
     if (!match) throw pageTokenInvalid();
     const after = match[2] ?? '0';
-    return match[1] === 'ledger' ? ledgerPage(parts, call, after) : acquirerPage(parts, call, Number(after), options);
+    const page =
+      match[1] === 'ledger'
+        ? await ledgerPage(parts, call, after, graceSeconds)
+        : await acquirerPage(parts, call, after, graceSeconds);
+    const resolved = apply ? await resolveAll(parts, call, page.differences) : new Map<Found, Resolved>();
+    const direction = match[1] ?? 'acquirer';
+    const nextPageToken = page.more ? `${direction}:${page.last}` : direction === 'acquirer' ? 'ledger:0' : '';
+    return {
+      differences: page.differences.map((one) => toMessage(one, resolved.get(one))),
+      compared: page.compared,
+      nextPageToken,
+      ignored: [...page.ignored].map(([kind, count]) => ({ kind, count })),
+    };
   };
 }
 
-/** What the acquirer knows and we do not. */
-async function acquirerPage(
-  parts: OperationParts,
-  call: Call,
-  after: number,
-  { apply, graceSeconds }: ReconcileOptions,
-): Promise<ReconcileLedgerResponse> {
-  const { operations, nextAfter, hasMore } = await parts.acquirer.page(call, after, pageSize);
-  const settledBefore = Date.now() - graceSeconds * 1_000;
-  const due = operations.filter(({ createTime }) => createTime.getTime() <= settledBefore);
-  const ids = due.map(({ key }) => key).filter(isOperationId);
-  const [own, lines] = await parts.db.read(call, async (sql) => [
-    await operationsOf(sql, ids),
-    await linesOf(
-      sql,
-      due.map(({ externalId }) => externalId),
-    ),
-  ]);
-  const differences: Difference[] = [];
-  for (const their of due) {
-    const operation = own.get(their.key);
-    const difference = differenceOf(their, operation, lines.get(their.externalId));
-    if (!difference) continue;
-    const resolvable = apply && operation && difference.kind === DifferenceKind.DIFFERENCE_KIND_OUTCOME_MISSING;
-    differences.push(resolvable ? { ...difference, ...(await resolve(parts, call, operation)) } : difference);
-  }
-  const nextPageToken = hasMore ? `acquirer:${nextAfter}` : 'ledger:0';
-  return { differences, compared: operations.length, nextPageToken };
+/** A page that was compared. */
+export interface ComparedPage extends Comparison {
+  compared: number;
+  /** The position of the last record that was compared; where the page began when there was none. */
+  last: string;
+  /** There may be more that is old enough to be compared. */
+  more: boolean;
 }
 
-function differenceOf(
-  their: LoggedOperation,
-  operation: Operation | undefined,
-  line: LedgerLine | undefined,
-): Difference | null {
-  const kind = moved[`${their.kind} ${their.status}`];
-  const theirs = `${kind ?? `${their.kind} ${their.status}`} of ${their.amountMinor} ${their.currencyCode}`;
-  const found = (difference: DifferenceKind, ours: string): Difference => ({
-    kind: difference,
-    externalId: their.externalId,
-    operationId: operation?.operationId ?? '',
-    paymentId: operation?.paymentId ?? '',
-    ours,
-    theirs,
-    resolved: false,
-    result: '',
+/** What the acquirer knows: a page of its log after a position, as far as it is older than the grace. */
+export async function acquirerPage(
+  parts: OperationParts,
+  call: Call,
+  after: string,
+  graceSeconds: number,
+): Promise<ComparedPage> {
+  const { operations, hasMore } = await parts.acquirer.page(call, Number(after), pageSize);
+  const oldest = Date.now() - graceSeconds * 1_000;
+  const young = operations.findIndex(({ createTime }) => createTime.getTime() > oldest);
+  const due = young < 0 ? operations : operations.slice(0, young);
+  const comparison = await compareWithLedger(parts, call, due);
+  return { ...comparison, compared: due.length, last: due.at(-1)?.position ?? after, more: hasMore && young < 0 };
+}
+
+/** Compares records of the acquirer's log with everything that is known here about them, in four statements. */
+export async function compareWithLedger(
+  { db }: OperationParts,
+  call: Call,
+  records: readonly LoggedOperation[],
+): Promise<Comparison> {
+  const keys = records.map(({ key }) => key).filter(isOperationId);
+  const charges = records.map(({ chargeId }) => chargeId).filter((id) => id !== '');
+  const known = await db.read(call, async (sql) => {
+    const operations = await operationsOf(sql, [...new Set(keys)]);
+    const ids = [...records, ...operations.values()].map(({ externalId }) => externalId).filter((id) => id !== '');
+    const lines = await linesOf(sql, [...new Set(ids)]);
+    return { operations, lines, payments: await paymentsOf(sql, [...new Set(charges)]) };
   });
-  // A void that was refused has its refusal; an operator ends it.
-  const decidedHere = operation?.needsOperator && their.status === 'refused';
-  if (operation?.state === 'PENDING' && their.kind !== 'cancellation' && !decidedHere) {
-    return found(DifferenceKind.DIFFERENCE_KIND_OUTCOME_MISSING, `${operation.kind} without an outcome`);
-  }
-  if (!kind) return null;
-  const ours = line ? textOf(line) : '';
-  if (!line) return found(DifferenceKind.DIFFERENCE_KIND_NOT_IN_LEDGER, operation?.state ?? '');
-  return ours === theirs ? null : found(DifferenceKind.DIFFERENCE_KIND_DISAGREEMENT, ours);
+  return compareRecords(records, known);
 }
 
-const textOf = ({ kind, amountMinor, currencyCode }: LedgerLine) => `${kind} of ${amountMinor} ${currencyCode}`;
-
-async function resolve(
+/** What the ledger knows: a page of its entries after a position, as far as they are older than the grace. */
+export async function ledgerPage(
   parts: OperationParts,
   call: Call,
-  before: Operation,
-): Promise<Pick<Difference, 'resolved' | 'result'>> {
-  const { db, store, acquirer } = parts;
-  const { kind, operationId, paymentId } = before;
-  try {
-    const payment = await db.read(call, (sql) => store.payment(sql, paymentId));
-    if (!payment) throw new Error(`operation ${operationId} belongs to no payment`);
-    const outcome =
-      kind === 'authorize'
-        ? await acquirer.find(call, kind, operationId)
-        : await perform(parts, call, { payment, operation: before });
-    if (!outcome) return { resolved: false, result: 'the acquirer does not confirm it' };
-    const after = await db.transaction(call, async (tx) => {
-      const standing = await store.settle(tx, before, null);
-      const { operation } = await store.settle(tx, before, outcome);
-      // Somebody else may have been faster: then nothing was resolved here.
-      if (standing.operation.state === 'PENDING') {
-        await recordResolution(tx, { resolvedBy: principalOf(call.caller), before, after: operation });
-      }
-      return operation;
-    });
-    call.log.info(
-      { operationId, paymentId, kind, before: before.state, after: after.state },
-      'an operation was resolved',
-    );
-    return { resolved: true, result: after.state };
-  } catch (error) {
-    if (!(error instanceof RpcError)) throw error;
-    return { resolved: false, result: error.reason };
-  }
+  after: string,
+  graceSeconds: number,
+): Promise<ComparedPage> {
+  const lines = await parts.db.read(call, (sql) => linesAfter(sql, after, { limit: pageSize, graceSeconds }));
+  const comparison = await compareWithAcquirer(parts, call, lines);
+  const more = lines.length === pageSize;
+  return { ...comparison, compared: lines.length, last: lines.at(-1)?.position ?? after, more };
 }
 
-/** What we believe and the acquirer does not know. Findings of operators are ours alone. */
-async function ledgerPage(parts: OperationParts, call: Call, after: string): Promise<ReconcileLedgerResponse> {
-  const lines = await parts.db.read(call, (sql) => linesAfter(sql, after, pageSize));
-  const ids = lines.map(({ externalId }) => externalId).filter((id) => /^op_[0-9a-f]{32}$/.test(id));
-  const logged = ids.length > 0 ? await parts.acquirer.lookUp(call, ids) : [];
-  const known = new Set(logged.map(({ externalId }) => externalId));
-  const differences: Difference[] = [];
-  for (const line of lines) {
-    if (known.has(line.externalId) || line.kind === 'release' || line.kind === 'refund_outside') continue;
-    differences.push({
-      kind: DifferenceKind.DIFFERENCE_KIND_NOT_AT_ACQUIRER,
-      externalId: line.externalId,
-      operationId: line.operationId,
-      paymentId: line.paymentId,
-      ours: textOf(line),
-      theirs: '',
-      resolved: false,
-      result: '',
-    });
+/** Compares entries with the operations that the acquirer has under their ids, in one request. */
+export async function compareWithAcquirer(
+  { acquirer }: OperationParts,
+  call: Call,
+  lines: readonly LedgerLine[],
+): Promise<Comparison> {
+  const ids = lines.map(({ externalId }) => externalId).filter((id) => acquirerIdPattern.test(id));
+  const logged = ids.length > 0 ? await acquirer.lookUp(call, ids) : [];
+  return compareLines(lines, new Set(logged.map(({ externalId }) => externalId)));
+}
+
+export const acquirerIdPattern = /^op_[0-9a-f]{32}$/;
+
+export type Resolved = Pick<Difference, 'resolved' | 'result'>;
+
+/** Resolves what can be, one after another, as long as the call has time. */
+export async function resolveAll(
+  parts: OperationParts,
+  call: Call,
+  differences: readonly Found[],
+): Promise<Map<Found, Resolved>> {
+  const all = new Map<Found, Resolved>();
+  for (const difference of differences) {
+    if (difference.kind !== 'OUTCOME_MISSING' && difference.kind !== 'HOLD_ENDED') continue;
+    if (call.signal.aborted || call.deadline - Date.now() < resolveReserveMs) break;
+    try {
+      const result =
+        difference.kind === 'HOLD_ENDED'
+          ? await resolveHold(parts, call, difference)
+          : await resolveOutcome(parts, call, difference);
+      all.set(difference, result);
+    } catch (error) {
+      if (!(error instanceof RpcError)) throw error;
+      all.set(difference, { resolved: false, result: error.reason });
+    }
   }
-  const last = lines.length === pageSize ? lines.at(-1) : undefined;
-  return { differences, compared: lines.length, nextPageToken: last ? `ledger:${last.position}` : '' };
+  return all;
+}
+
+async function resolveOutcome(parts: OperationParts, call: Call, { operationId }: Found): Promise<Resolved> {
+  const { db, store } = parts;
+  const { operation: before, payment } = await db.read(call, async (sql) => {
+    const operation = await findOperation(sql, operationId);
+    return { operation, payment: operation && (await store.payment(sql, operation.paymentId)) };
+  });
+  if (!before || !payment) throw new Error(`operation ${operationId} belongs to no payment`);
+  if (before.state !== 'PENDING') return { resolved: true, result: before.state };
+  const outcome =
+    before.kind === 'authorize'
+      ? await parts.acquirer.find(call, before.kind, before.key)
+      : await perform(parts, call, { payment, operation: before });
+  if (!outcome) return { resolved: false, result: 'the acquirer does not confirm it' };
+  const after = await db.transaction(call, async (tx) => {
+    const standing = await store.settle(tx, before, null);
+    const { operation } = await store.settle(tx, before, outcome);
+    // Another process may have been faster: then nothing was resolved here.
+    if (standing.operation.state === 'PENDING') await noteResolution(tx, call, before, operation);
+    return operation;
+  });
+  const { kind, paymentId } = before;
+  call.log.info({ operationId, paymentId, kind, after: after.state }, 'an operation was resolved');
+  return { resolved: after.state !== 'PENDING', result: after.state };
+}
+
+function noteResolution(tx: Parameters<typeof recordResolution>[0], call: Call, before: Operation, after: Operation) {
+  const { operationId } = before;
+  const resolvedBy = principalOf(call.caller);
+  return recordResolution(tx, {
+    ...{ resolvedBy, operationId, externalId: after.externalId },
+    ...{ before: before.state, after: after.state },
+  });
+}
+
+/** The acquirer's log is asked once more, since only what it says now counts. */
+async function resolveHold({ db, store, acquirer }: OperationParts, call: Call, { paymentId }: Found) {
+  const payment = await db.read(call, (sql) => store.payment(sql, paymentId));
+  if (!payment) throw new Error(`payment ${paymentId} is gone`);
+  const ended = await acquirer.holdEnd(call, payment.chargeId);
+  if (!ended) return { resolved: false, result: 'the acquirer does not confirm it' };
+  const after = await db.transaction(call, async (tx) => {
+    const { payment: now, changed } = await store.endHold(tx, paymentId, ended.end);
+    if (changed) {
+      await recordResolution(tx, {
+        ...{ resolvedBy: principalOf(call.caller), operationId: payment.authorizeOperationId ?? '' },
+        ...{ before: payment.state, after: now.state, externalId: ended.end.externalId },
+      });
+    }
+    return now;
+  });
+  call.log.info({ paymentId, state: after.state }, 'a hold that has ended was resolved');
+  return { resolved: after.state !== 'AUTHORIZED', result: after.state };
+}
+
+/** A difference as callers see it. */
+export function toMessage(found: Found, resolved: Resolved = { resolved: false, result: '' }): Difference {
+  const { externalId, operationId, paymentId, ours, theirs } = found;
+  const kind = DifferenceKind[`DIFFERENCE_KIND_${found.kind}`];
+  return { kind, externalId, operationId, paymentId, ours, theirs, ...resolved, firstSeenTime: undefined };
 }

@@ -133,6 +133,7 @@ const ofPayments = [
   asking(ledger.listEntries, nothing),
   asking(ledger.getTrialBalance, nothing),
   asking(ledger.reconcileLedger, nothing),
+  asking(ledger.listDifferences, nothing),
   asking(paymentOperations.listPaymentOperations, nothing),
   asking(paymentOperations.getPaymentOperation, () => ({ operationId: uuid() }), absent),
   asking(

@@ -1,0 +1,171 @@
+/**
+ * The periodic reconciliation. One process does it at a time. Two incremental passes follow the acquirer's log and the
+ * ledger from where they were; two full passes begin at the first record every so often, for what an incremental pass
+ * cannot see: records that changed or vanished. What can be resolved is; what stays is kept, listed and looked at again.
+ */
+import type { Call, Database, Sweeper } from '@armature/runtime';
+import { openLease } from '@armature/runtime/messaging/lease.ts';
+import { Counter, Gauge, type Registry } from '@armature/runtime/telemetry/metrics.ts';
+import type { Comparison, Found } from './comparison.ts';
+import type { OperationParts } from './operations.ts';
+import {
+  acquirerIdPattern,
+  acquirerPage,
+  type ComparedPage,
+  compareWithAcquirer,
+  compareWithLedger,
+  ledgerPage,
+  resolveAll,
+} from './reconciliation.ts';
+import {
+  advancePass,
+  countDifferences,
+  type Direction,
+  dropDifferences,
+  keepDifference,
+  linesOf,
+  type PassName,
+  passes,
+  passPosition,
+  secondsSinceCaughtUp,
+  stalestDifferences,
+} from './reconciliation-store.ts';
+
+export interface ReconciliationOptions {
+  everyMs: number;
+  /** How often a full pass begins. */
+  fullEveryMs: number;
+  /** Younger records are left for the next time: their outcome may be on its way. */
+  graceMs: number;
+  registry: Registry;
+}
+
+const leaseMs = 60_000;
+/** Differences that are looked at again each time. */
+const recheckLimit = 100;
+
+/** The job, and what it has to give back at the end. */
+export function reconciliationJob(
+  parts: OperationParts,
+  options: ReconciliationOptions,
+): { sweeper: Sweeper; close(): Promise<void> } {
+  const { db } = parts;
+  const lease = openLease(db, 'reconciliation', leaseMs);
+  const count = recordCounter(options.registry);
+  differenceGauges(db, options.registry);
+  const graceSeconds = options.graceMs / 1_000;
+  const fullEverySeconds = options.fullEveryMs / 1_000;
+
+  /** Compares the next page of a pass. Returns how much of it is left to do at once. */
+  const step = async (call: Call, pass: PassName): Promise<number> => {
+    const direction: Direction = pass.startsWith('acquirer') ? 'acquirer' : 'ledger';
+    const from = await db.read(call, (sql) => passPosition(sql, pass, fullEverySeconds));
+    const compare = direction === 'acquirer' ? acquirerPage : ledgerPage;
+    const page = await compare(parts, call, from, graceSeconds);
+    const left = await resolveAndKeep(parts, call, direction, page);
+    count(direction, page, left);
+    await db.read(call, (sql) => advancePass(sql, pass, { from, to: page.last, caughtUp: !page.more }));
+    return page.more ? page.compared : 0;
+  };
+
+  return {
+    sweeper: {
+      name: 'reconciliation with the acquirer',
+      everyMs: options.everyMs,
+      async sweep(call) {
+        if ((await lease.hold()) === null) return 0;
+        let more = 0;
+        for (const pass of passes) more += await step(call, pass);
+        if (more === 0) await recheck(parts, call);
+        return more;
+      },
+    },
+    close: () => lease.release(),
+  };
+}
+
+/** Resolves what can be, and keeps what stays. Answers what stays. */
+async function resolveAndKeep(
+  parts: OperationParts,
+  call: Call,
+  direction: Direction,
+  { differences }: Comparison,
+): Promise<Found[]> {
+  if (differences.length === 0) return [];
+  const resolved = await resolveAll(parts, call, differences);
+  const left = differences.filter((one) => !resolved.get(one)?.resolved);
+  for (const one of left) {
+    const fresh = await parts.db.read(call, (sql) => keepDifference(sql, direction, one));
+    if (fresh) call.log.error({ ...one, direction }, 'ledger and acquirer differ');
+  }
+  return left;
+}
+
+/** Looks again at differences that stand, those first that were not looked at for longest, and drops what is gone. */
+async function recheck(parts: OperationParts, call: Call): Promise<void> {
+  for (const direction of ['acquirer', 'ledger'] as const) {
+    const ids = await parts.db.read(call, (sql) => stalestDifferences(sql, direction, recheckLimit));
+    if (ids.length === 0) continue;
+    const comparison = direction === 'acquirer' ? await again(parts, call, ids) : await linesAgain(parts, call, ids);
+    const left = await resolveAndKeep(parts, call, direction, comparison);
+    const stand = new Set(left.map(({ externalId }) => externalId));
+    const gone = ids.filter((id) => !stand.has(id));
+    await parts.db.read(call, (sql) => dropDifferences(sql, direction, gone));
+  }
+}
+
+async function again(parts: OperationParts, call: Call, ids: readonly string[]): Promise<Comparison> {
+  const records = await parts.acquirer.lookUp(
+    call,
+    ids.filter((id) => acquirerIdPattern.test(id)),
+  );
+  return compareWithLedger(parts, call, records);
+}
+
+async function linesAgain(parts: OperationParts, call: Call, ids: readonly string[]): Promise<Comparison> {
+  const lines = await parts.db.read(call, (sql) => linesOf(sql, ids));
+  return compareWithAcquirer(parts, call, [...lines.values()]);
+}
+
+function recordCounter(registry: Registry) {
+  const records = new Counter({
+    name: 'armature_reconciliation_records_total',
+    help: 'Records of the acquirer and entries of the ledger that were compared: equal, different, resolved, or ignored by their kind',
+    labelNames: ['direction', 'result'],
+    registers: [registry],
+  });
+  return (direction: Direction, page: ComparedPage, left: readonly Found[]) => {
+    let ignored = 0;
+    for (const [kind, n] of page.ignored) {
+      records.inc({ direction, result: `ignored ${kind}` }, n);
+      ignored += n;
+    }
+    const { compared, differences } = page;
+    records.inc({ direction, result: 'equal' }, compared - ignored - differences.length);
+    records.inc({ direction, result: 'different' }, left.length);
+    records.inc({ direction, result: 'resolved' }, differences.length - left.length);
+  };
+}
+
+function differenceGauges(db: Database, registry: Registry): void {
+  const registers = [registry];
+  new Gauge({
+    name: 'armature_reconciliation_differences',
+    help: 'Differences between ledger and acquirer that stand, by kind',
+    labelNames: ['kind'],
+    registers,
+    async collect() {
+      for (const [kind, n] of await db.read(null, countDifferences)) this.set({ kind }, n);
+    },
+  });
+  new Gauge({
+    name: 'armature_reconciliation_caught_up_age_seconds',
+    help: 'How long ago the periodic reconciliation had compared everything; missing until it first has',
+    registers,
+    async collect() {
+      const age = await db.read(null, secondsSinceCaughtUp);
+      if (age === null) this.remove();
+      else this.set(age);
+    },
+  });
+}
