@@ -85,6 +85,13 @@ const ownIds = points.filter(([label]) => label !== 'keep answer');
 /** A webhook looks before it locks. */
 const withWebhook: Points = [['find operation', /^sql select o\..* from payment_operation o where/], ...ownIds];
 
+/** A webhook about the end of a hold finds the payment by its charge, and locks it without an operation. */
+const withEnd: Points = [
+  ['find payment', /^sql select p\..* from payment p where p\.charge_id = /],
+  ['lock payment', /^sql select p\..* from payment p where p\.payment_id = \? for update/],
+  ...withWebhook,
+];
+
 /** Equal requests keep their answer under the lock of the payment, where nobody else gets to. */
 const underOneLock = full ? points : ownIds;
 
@@ -110,6 +117,23 @@ async function captured(): Promise<Till> {
   return till;
 }
 
+type End = 'expire' | 'void';
+interface EndedTill extends Till {
+  chargeId: string;
+}
+
+/** A payment whose hold has ended at the acquirer: by its time, or because somebody else had it voided. */
+async function ended(how: End): Promise<EndedTill> {
+  const till = fresh();
+  const { acquirerChargeId: chargeId } = await orders.authorizePayment({ ...wish(till), requestId: randomUUID() });
+  const key = how === 'void' ? { 'idempotency-key': `back-office-${randomUUID()}` } : {};
+  const response = await fetch(`${acquirerUrl}/v1/charges/${chargeId}/${how}`, {
+    ...{ method: 'POST', headers: { 'content-type': 'application/json', ...key }, body: '{}' },
+  });
+  if (!response.ok) throw new Error(`the acquirer answered ${response.status} ${await response.text()}`);
+  return { ...till, chargeId };
+}
+
 type Ask = (options: object) => Promise<unknown>;
 const replies: string[] = [];
 const shown = (_: string, value: unknown) => (typeof value === 'bigint' ? String(value) : value);
@@ -129,6 +153,8 @@ const voids = (name: string, { paymentId, orderId }: Till, requestId: string = r
   asker(name, (options) => orders.voidPayment({ paymentId, orderId, requestId }, options));
 const refund = (name: string, { paymentId }: Till, amountMinor: bigint, requestId: string = randomUUID()) =>
   asker(name, (options) => orders.refundPayment({ paymentId, requestId, amount: eur(amountMinor) }, options));
+const refundRest = (name: string, { paymentId }: Till, requestId: string = randomUUID()) =>
+  asker(name, (options) => orders.refundPayment({ paymentId, requestId }, options));
 const authorize = (name: string, till: Till) => asker(name, (options) => orders.authorizePayment(wish(till), options));
 
 /**
@@ -137,7 +163,19 @@ const authorize = (name: string, till: Till) => asker(name, (options) => orders.
  */
 function webhook(method: string, requestId: string): Actor {
   const key = derivedId(`service:orders\n/armature.payments.v1.PaymentService/${method}\n${requestId}`);
-  const body = JSON.stringify({ event_id: `evt_${randomUUID()}`, idempotency_key: key });
+  return delivery({ idempotency_key: key });
+}
+
+/** The news that the hold of a charge has ended, by a request that is none of ours. */
+const webhookOfEnd = (how: End, { chargeId }: EndedTill): Actor =>
+  delivery({
+    idempotency_key: `back-office-${randomUUID()}`,
+    type: how === 'void' ? 'void.voided' : 'expiration.expired',
+    operation: { charge_id: chargeId },
+  });
+
+function delivery(event: object): Actor {
+  const body = JSON.stringify({ event_id: `evt_${randomUUID()}`, ...event });
   const post = async () => {
     const status = await poster.post(body);
     if (status === 200) return 'taken';
@@ -192,7 +230,50 @@ async function wrong(sameId = false): Promise<string[]> {
 
 const judgedBy = { effect: standing, wrong: () => wrong() };
 const answeredAlike = { effect: standing, wrong: () => wrong(true) };
+const endCases = (['expire', 'void'] as const).flatMap((how): RaceCase<EndedTill>[] => [
+  {
+    name: `a webhook of a hold that ended (${how}) against the capture that finds it gone`,
+    points: withEnd,
+    prepare: () => ended(how),
+    actors: (till) => [capture('capture', till), webhookOfEnd(how, till)],
+    ...judgedBy,
+  },
+  {
+    name: `a webhook of a hold that ended (${how}) against the void that finds it gone`,
+    points: withEnd,
+    prepare: () => ended(how),
+    actors: (till) => [voids('void', till), webhookOfEnd(how, till)],
+    ...judgedBy,
+  },
+]);
+
 const cases: RaceCase<Till>[] = [
+  {
+    name: 'a partial refund against the refund of the rest',
+    points: ownIds,
+    prepare: captured,
+    actors: (till) => [refund('part', till, 400n), refundRest('rest', till)],
+    ...judgedBy,
+  },
+  {
+    name: 'the refund of the rest sent twice at once',
+    alike: true,
+    points: underOneLock,
+    prepare: captured,
+    actors: (till) => [refundRest('a', till, till.requestId), refundRest('b', till, till.requestId)],
+    ...answeredAlike,
+  },
+  ...(full
+    ? [
+        {
+          name: 'two partial refunds against the refund of the rest',
+          points: ownIds,
+          prepare: captured,
+          actors: (till: Till) => [refund('a', till, 300n), refund('b', till, 400n), refundRest('rest', till)],
+          ...judgedBy,
+        },
+      ]
+    : []),
   {
     name: 'two captures of one payment',
     alike: true,
@@ -270,6 +351,12 @@ const cases: RaceCase<Till>[] = [
 
 t.test('every interleaving', async (t) => {
   for (const one of cases) await t.test(one.name, async (t) => judge(t, await exploreCase(race, one)));
+  for (const one of endCases) await t.test(one.name, async (t) => judge(t, await exploreCase(race, one)));
   gate.open();
+  // Each case prepares one payment more than it races, to see who takes part.
+  for (const { payment_id, order_id } of await query(
+    "select payment_id, order_id from payment where state = 'AUTHORIZED'",
+  ))
+    await orders.voidPayment({ paymentId: payment_id, orderId: order_id });
   t.strictSame(await wrongInBooks(query, acquirerUrl), [], 'the books are in order, and agree with the acquirer');
 });
