@@ -2,6 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Baseline } from '@armature/proto/runtime/v1/baseline.ts';
 import t from 'tap';
+import { createVirtualHost } from '../../../scripts/provision.ts';
 import { connectBroker } from '../../../test/support/infra.ts';
 import { refusal } from '../../../test/support/refusal.ts';
 import { background } from '../background.ts';
@@ -12,9 +13,16 @@ import { type BaselineSource, outboxBaselines, placesOf, tableBaselines } from '
 import { baselineType } from './delivery.ts';
 import { effects, effectsOf, letters, lettersOf, metric, recorder } from './observe.ts';
 import { eventually, openTestbed, type Producer, type RunningConsumer, type Ticked, ticked } from './testbed.ts';
-import { baselineRoutingKey, eventQueue, eventsExchange } from './topology.ts';
+import {
+  baselineRoutingKey,
+  declareEventQueue,
+  declareService,
+  eventQueue,
+  eventsExchange,
+  expectedQueues,
+} from './topology.ts';
 
-t.setTimeout(60_000);
+t.setTimeout(180_000);
 const queue = eventQueue('notifications', 'orders', 'order');
 const open = background('orders', createLogger('test', 'silent'));
 
@@ -140,6 +148,60 @@ t.test('what was lost while events go on', async (t) => {
       const again = numbers().filter((one) => one > 4);
       t.same(await effectsOf(consumer, id, before.length + again.length), [...before, ...again], id);
     }
+  });
+});
+
+t.test('a broker that comes back empty', async (t) => {
+  const bed = await openTestbed(t);
+  const { name, api, adminUrl } = bed.vhost;
+  const services = ['orders', 'notifications', 'inventory'];
+  const subscription = { source: 'orders', aggregate: 'order' };
+  const expected = expectedQueues('orders', [
+    { service: 'notifications', ...subscription },
+    { service: 'inventory', ...subscription },
+  ]);
+  const consumer = await bed.consumer({ consumers: [recorder] });
+  const producer = await bed.producer({ expected });
+  const other = eventQueue('inventory', 'orders', 'order');
+  /** As inventory does at its start. */
+  const declareOther = async () => {
+    const connection = await connectBroker(adminUrl);
+    const channel = await connection.createConfirmChannel();
+    await declareService(channel, 'inventory', [50]);
+    await declareEventQueue(channel, 'inventory', 'orders', 'order');
+    const { messageCount } = await channel.checkQueue(other);
+    await connection.close();
+    return messageCount;
+  };
+  await declareOther();
+  await producer.emit('a', [1, 2]);
+  t.same(await effectsOf(consumer, 'a', 2), [1, 2]);
+
+  await api.request('DELETE', `/vhosts/${name}`);
+  await createVirtualHost(api, name, services);
+  await producer.emit('a', [3]);
+  await eventually(async () => consumer.running.faults().length === 0 && consumer.broker.ready(), 'consumed again');
+  await eventually(async () => producer.broker.ready(), 'publishes again');
+
+  await t.test('no event leaves before every consumer has its queue again', async (t) => {
+    await sleep(500);
+    t.same(await effects(consumer, 'a'), [1, 2]);
+    await declareOther();
+    t.same(await effectsOf(consumer, 'a', 3), [1, 2, 3]);
+    await eventually(async () => (await declareOther()) === 1, 'the other has it as well');
+  });
+
+  await t.test('what was lost with it is published again', async (t) => {
+    // Confirmed, and in no queue any more when the consumer comes back.
+    await producer.emit('b', [1]);
+    t.same(await effectsOf(consumer, 'b', 1), [1]);
+    await consumer.db.read(null, async (sql) => {
+      await sql.execute(`delete from inbox where aggregate_id = 'b'`);
+      await sql.execute(`update inbox_sequence set applied = 0 where aggregate_id = 'b'`);
+    });
+    await publishBaselines(producer);
+    t.same(await effectsOf(consumer, 'b', 2), [1, 1]);
+    t.same(await effects(consumer, 'a'), [1, 2, 3]);
   });
 });
 

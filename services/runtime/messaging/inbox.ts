@@ -23,19 +23,21 @@ export async function stepSequence(sql: Sql, stream: Stream, delivery: Delivery,
   const key: Param[] = [stream.consumer, stream.aggregate, delivery.aggregateId];
   const { sequence } = delivery;
   const applied = outcome === 'applied';
-  if (sequence === 1n) {
-    const { affectedRows } = await sql.execute(
-      'insert ignore into inbox_sequence (consumer, aggregate, aggregate_id, applied, handled) values (?, ?, ?, 1, ?)',
-      [...key, applied ? 1 : 0],
-    );
-    if (affectedRows > 0) return 'next';
-  }
   const { affectedRows } = await sql.execute(
     `update inbox_sequence set applied = ?${applied ? ', handled = ?' : ''}
      where consumer = ? and aggregate = ? and aggregate_id = ? and applied = ?`,
     [sequence, ...(applied ? [sequence] : []), ...key, sequence - 1n],
   );
   if (affectedRows > 0) return 'next';
+  if (sequence === 1n) {
+    // After the update, not before: an insert that meets the row keeps a shared lock, and two consumers that then
+    // wanted to update it would wait for each other.
+    const inserted = await sql.execute(
+      'insert ignore into inbox_sequence (consumer, aggregate, aggregate_id, applied, handled) values (?, ?, ?, 1, ?)',
+      [...key, applied ? 1 : 0],
+    );
+    if (inserted.affectedRows > 0) return 'next';
+  }
   const rows = await sql.query<{ applied: string | number }>(
     'select applied from inbox_sequence where consumer = ? and aggregate = ? and aggregate_id = ?',
     key,

@@ -14,7 +14,7 @@ import { consume } from './consumer.ts';
 import { effects, effectsOf, letters, lettersOf, metric, publish, record, recorder } from './observe.ts';
 import { event, eventually, ignored, openTestbed, type Ticked, ticked } from './testbed.ts';
 
-t.setTimeout(60_000);
+t.setTimeout(180_000);
 
 /** As authorize(): nothing is decided without a policy. */
 const byPolicy = (loaded: () => boolean) => (): Interceptor => (next) => (call) =>

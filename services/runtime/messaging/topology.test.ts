@@ -8,7 +8,7 @@ import { effects, effectsOf, letters, lettersOf, metric, record, recorder } from
 import { eventually, openTestbed, type RunningConsumer, type Testbed, type Ticked, ticked } from './testbed.ts';
 import { deadQueue, eventQueue, eventsExchange, expectedQueues, retryExchange, returnExchange } from './topology.ts';
 
-t.setTimeout(60_000);
+t.setTimeout(180_000);
 const service = 'notifications';
 const queue = eventQueue(service, 'orders', 'order');
 const expected = expectedQueues('orders', [{ service, source: 'orders', aggregate: 'order' }]);
