@@ -157,8 +157,8 @@ export const shopMutations: readonly Mutation[] = [
     edits: [
       {
         file: 'services/payments/store.ts',
-        old: `      if (!outcome || before.operation.state !== 'PENDING') return before;`,
-        new: '      if (!outcome) return before;',
+        old: `        !outcome || operation.state !== 'PENDING' ? null : settle(payment, operation, outcome),`,
+        new: '        outcome ? settle(payment, operation, outcome) : null,',
       },
     ],
     caughtBy: {

@@ -205,7 +205,7 @@ for (const { id, name, find } of invariants) {
 t.test('what is only ever added to, no service can change', async (t) => {
   const expected = {
     orders: ['order_event', 'saga_log'],
-    payments: ['ledger_entry', 'ledger_posting'],
+    payments: ['ledger_entry', 'ledger_posting', 'operation_resolution'],
     inventory: ['movement'],
   };
   for (const [service, names] of Object.entries(expected)) {
