@@ -270,7 +270,7 @@ t.test('many releases of one reservation at once do not deadlock', async (t) => 
     const sku = await freshSku(1n);
     const { reservationId, orderId } = await reserve([{ sku, quantity: 1n }]);
     const released = await Promise.all(
-      Array.from({ length: 10 }, () => orders.releaseReservation({ reservationId, orderId })),
+      Array.from({ length: 10 }, () => orders.releaseReservation({ reservationId, orderId }, { timeoutMs: 20_000 })),
     );
     for (const { state } of released) t.equal(state, ReservationState.RESERVATION_STATE_RELEASED);
     t.strictSame(await stockOf(sku), [[1n, 0n]]);
@@ -281,7 +281,7 @@ t.test('many releases of one reservation at once do not deadlock', async (t) => 
 t.test('many releases of a reservation that is not there leave one tombstone', async (t) => {
   const [reservationId, orderId] = [randomUUID(), randomUUID()];
   const released = await Promise.all(
-    Array.from({ length: 20 }, () => orders.releaseReservation({ reservationId, orderId })),
+    Array.from({ length: 20 }, () => orders.releaseReservation({ reservationId, orderId }, { timeoutMs: 20_000 })),
   );
   for (const { state } of released) t.equal(state, ReservationState.RESERVATION_STATE_RELEASED);
   const late = reserve([{ sku: await freshSku(1n), quantity: 1n }], reservationId);
