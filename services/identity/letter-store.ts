@@ -113,10 +113,13 @@ export function letterStore({ mailTokenS }: { mailTokenS: number }) {
     },
 
     async purge(sql: Sql): Promise<number> {
-      const { affectedRows } = await sql.execute(
-        `delete from letter where expires_at < utc_timestamp(6) - interval if(state = 'SKIPPED', 1, ${keptDays}) day limit 500`,
+      const skipped = await sql.execute(
+        "delete from letter where state = 'SKIPPED' and expires_at < utc_timestamp(6) - interval 1 day limit 500",
       );
-      return affectedRows;
+      const past = await sql.execute(
+        `delete from letter where expires_at < utc_timestamp(6) - interval ${keptDays} day limit 500`,
+      );
+      return skipped.affectedRows + past.affectedRows;
     },
   };
 }

@@ -122,7 +122,7 @@ export function accountStore() {
         conditions.push('(created_at < ? or (created_at = ? and user_id < ?))');
         params.push(page.after[0], page.after[0], page.after[1]);
       }
-      return select(sql, `${conditions.join(' and ')} order by created_at desc, user_id desc limit ?`, [
+      return select(sql, `${conditions.join(' and ')} order by account.created_at desc, account.user_id desc limit ?`, [
         ...params,
         page.size + 1,
       ]);
@@ -184,6 +184,7 @@ interface AccountRow {
 }
 
 async function select(sql: Sql, where: string, params: (string | number)[]): Promise<Account[]> {
+  // To order by the alias would sort texts, without an index: name the columns with their table.
   const rows = await sql.query<AccountRow>(
     `select user_id, email, verified_email, display_name, password_hash, state, sequence,
        cast(created_at as char) as created_at, cast(updated_at as char) as updated_at

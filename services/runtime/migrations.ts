@@ -1,4 +1,5 @@
 import { Migration20261101000003_decisions } from './db/decision-migration.ts';
+import { Migration20261127200000_job_indexes } from './db/job-indexes-migration.ts';
 import { Migration20261101000000_answers } from './db/migration.ts';
 import { Migration20261124000000_operators } from './db/operator-migration.ts';
 import { Migration20261127000000_request_hash } from './db/request-hash-migration.ts';
@@ -18,4 +19,5 @@ export const runtimeMigrations: readonly Migration[] = [
   Migration20261127000000_saga_versions,
   Migration20261127000000_request_hash,
   Migration20261127100000_event_order,
+  Migration20261127200000_job_indexes,
 ];

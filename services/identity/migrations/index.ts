@@ -1,3 +1,4 @@
 import { Migration20261120100000_identity } from './20261120100000-identity.ts';
+import { Migration20261127200000_identity_job_indexes } from './20261127200000-job-indexes.ts';
 
-export const migrations = [Migration20261120100000_identity];
+export const migrations = [Migration20261120100000_identity, Migration20261127200000_identity_job_indexes];

@@ -1,3 +1,4 @@
 import { Migration20261101100000_notifications } from './20261101100000-notifications.ts';
+import { Migration20261127200000_notifications_job_indexes } from './20261127200000-job-indexes.ts';
 
-export const migrations = [Migration20261101100000_notifications];
+export const migrations = [Migration20261101100000_notifications, Migration20261127200000_notifications_job_indexes];

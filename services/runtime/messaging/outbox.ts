@@ -55,8 +55,8 @@ export async function writeOutbox(sql: Sql, call: Call, events: readonly OutboxE
 /** Forgets events that were published longer ago than this, a bounded number at a time. Returns how many went. */
 export async function purgeOutbox(sql: Sql, keepHours: number, rowsMax = 1000): Promise<number> {
   const { affectedRows } = await sql.execute(
-    `delete from outbox where pending is null and published_at < utc_timestamp(6) - interval ? hour
-     order by position limit ?`,
+    // What is pending has no time of publishing.
+    `delete from outbox where published_at < utc_timestamp(6) - interval ? hour order by published_at limit ?`,
     [keepHours, rowsMax],
   );
   return affectedRows;

@@ -1,6 +1,6 @@
 import { crashPoint } from '../crash-point.ts';
 import type { Database } from '../db/database.ts';
-import type { Param } from '../db/tx.ts';
+import type { Param, Sql } from '../db/tx.ts';
 import type { Broker } from './connection.ts';
 import type { RelayMetrics } from './metrics.ts';
 import type { OutgoingMessage } from './publisher.ts';
@@ -42,13 +42,35 @@ export function selectPending(
   rowsMax: number,
   without: readonly string[],
 ): Promise<OutboxRow[]> {
-  const filter = without.length > 0 ? `and aggregate not in (${without.map(() => '?').join(', ')})` : '';
-  return db.read(null, (sql) =>
-    sql.query<OutboxRow>(`select ${outboxColumns} from outbox where pending = 1 ${filter} order by position limit ?`, [
-      ...without,
+  return db.read(null, async (sql) => {
+    if (without.length === 0) {
+      return sql.query<OutboxRow>(`select ${outboxColumns} from outbox where pending = 1 order by position limit ?`, [
+        rowsMax,
+      ]);
+    }
+    // One by one, because a filter on top of the oldest rows would read all that is held back.
+    const wanted = (await pendingAggregates(sql)).filter((aggregate) => !without.includes(aggregate));
+    if (wanted.length === 0) return [];
+    const one = `(select ${outboxColumns} from outbox where pending = 1 and aggregate = ? order by position limit ?)`;
+    return sql.query<OutboxRow>(`${wanted.map(() => one).join(' union all ')} order by position limit ?`, [
+      ...wanted.flatMap((aggregate) => [aggregate, rowsMax]),
       rowsMax,
-    ]),
-  );
+    ]);
+  });
+}
+
+/** Which aggregates have pending rows: one look into the index for each of the few there are. */
+async function pendingAggregates(sql: Sql): Promise<string[]> {
+  const found: string[] = [];
+  for (let last = ''; ; ) {
+    const [row] = await sql.query<{ aggregate: string }>(
+      'select aggregate from outbox where pending = 1 and aggregate > ? order by aggregate limit 1',
+      [last],
+    );
+    if (!row) return found;
+    found.push(row.aggregate);
+    last = row.aggregate;
+  }
 }
 
 /** Marks rows as published, unless the lease has another holder by now. Returns how many were marked. */
