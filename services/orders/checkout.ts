@@ -53,29 +53,38 @@ const daysMs = 86_400_000;
 /** A service that is away for days makes orders late, not stuck. */
 export const retry = { initialBackoffMs: 50, maxBackoffMs: 2_000, maxElapsedMs: 7 * daysMs };
 
-/** An order whose total is 0 completes without a payment. */
+/** An order whose total is 0 has no payment. */
 export const isFree = ({ paymentId }: Pick<CheckoutData, 'paymentId'>): boolean => paymentId === '';
 
-/** The versions of the checkout, oldest first. Sagas of each may be under way. */
-export function checkoutVersions(parts: {
+export interface Checkouts {
+  /** The versions of the checkout, oldest first. Sagas of each may be under way. */
+  paid: [v1: SagaDefinition<CheckoutData>, v2: SagaDefinition<CheckoutData>];
+  /** The checkout of free orders. It has no payment steps, so it waits for nothing that payments waits for. */
+  free: [v1: SagaDefinition<CheckoutData>];
+}
+
+/** The checkouts, built from the same step objects. */
+export function checkoutDefinitions(parts: {
   dependencies: Dependencies;
   store: OrderStore;
   timeLimitMs: number;
   startCancellation: StartCancellation;
-}): [v1: SagaDefinition<CheckoutData>, v2: SagaDefinition<CheckoutData>] {
+}): Checkouts {
   const { dependencies, store, timeLimitMs } = parts;
   const reserve = reserveStock(dependencies, store);
   const authorize = authorizePayment(dependencies, store);
+  const commit = commitReservation(dependencies, store);
   const confirm = confirmOrder(store);
   const capture = capturePayment(dependencies, store);
   const complete = completeOrder(store, parts.startCancellation);
   const define = (
+    name: string,
     version: number,
     compensation: 'independent' | 'in-order',
     ...steps: readonly Step<CheckoutData>[]
   ): SagaDefinition<CheckoutData> =>
     defineSaga<CheckoutData>({
-      name: 'checkout',
+      name,
       version,
       timeLimitMs,
       retry,
@@ -85,11 +94,15 @@ export function checkoutVersions(parts: {
       steps,
       finished: endUnconfirmed(store),
     });
-  return [
-    define(1, 'in-order', reserve, authorize, confirm, commitAfterPivot(dependencies, store), capture, complete),
-    // The units are taken before the order is confirmed, so the reservation of a confirmed order cannot expire.
-    define(2, 'independent', reserve, authorize, commitReservation(dependencies, store), confirm, capture, complete),
-  ];
+  const commitLate = commitAfterPivot(dependencies, store);
+  return {
+    paid: [
+      define('checkout', 1, 'in-order', reserve, authorize, confirm, commitLate, capture, complete),
+      // The units are taken before the order is confirmed, so the reservation of a confirmed order cannot expire.
+      define('checkout', 2, 'independent', reserve, authorize, commit, confirm, capture, complete),
+    ],
+    free: [define('free-checkout', 1, 'independent', reserve, commit, confirm, complete)],
+  };
 }
 
 function reserveStock({ inventory }: Dependencies, store: OrderStore): RemoteStep<CheckoutData> {
@@ -127,23 +140,18 @@ function authorizePayment({ payments }: Dependencies, store: OrderStore): Remote
     compensateAbsent: true,
     timeoutMs: paymentTimeoutMs,
     async run({ call, data, key, subjectId }) {
-      if (isFree(data)) return done();
       const { paymentId, customerId, paymentMethod, currencyCode, totalMinor } = data;
       const amount = money(currencyCode, BigInt(totalMinor));
       const request = { requestId: key, paymentId, orderId: subjectId, customerId, amount, paymentMethod };
       return fromAuthorization(await payments.authorizePayment(request, { parent: call, timeoutMs: paymentTimeoutMs }));
     },
-    async query({ call, data }) {
-      if (isFree(data)) return { kind: 'absent' };
-      return payments.getPayment({ paymentId: data.paymentId }, { parent: call }).then(fromPayment, absentIfNotFound);
-    },
+    query: ({ call, data }) =>
+      payments.getPayment({ paymentId: data.paymentId }, { parent: call }).then(fromPayment, absentIfNotFound),
     async compensate({ call, data, key, subjectId }) {
-      if (isFree(data)) return;
       const request = { requestId: key, paymentId: data.paymentId, orderId: subjectId };
       await payments.voidPayment(request, { parent: call });
     },
     async record(tx, { subjectId, data }, outcome) {
-      if (isFree(data)) return;
       const value = { orderId: subjectId, paymentId: data.paymentId };
       if (outcome.kind === 'done') await store.change(tx, subjectId, () => [{ $case: 'paymentAuthorized', value }]);
       if (outcome.kind === 'compensated' && outcome.acted)
@@ -209,13 +217,11 @@ function capturePayment({ payments }: Dependencies, store: OrderStore): RemoteSt
     async run({ call, data, key, results }) {
       // Without units there is nothing to charge for. Only version 1 gets here without them.
       if (results['commit-reservation']) return done(results['commit-reservation']);
-      if (isFree(data)) return done();
       const request = { requestId: key, paymentId: data.paymentId };
       const captured = payments.capturePayment(request, { parent: call, timeoutMs: paymentTimeoutMs });
       return captured.then(() => done(), uncharged);
     },
     async record(tx, { subjectId, data }, outcome) {
-      if (isFree(data)) return;
       const amount = money(data.currencyCode, BigInt(data.totalMinor));
       const value = { orderId: subjectId, paymentId: data.paymentId, amount };
       if (outcome.kind === 'done' && outcome.result === null)

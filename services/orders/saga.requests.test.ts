@@ -30,7 +30,8 @@ const unchargedData = { ...cancellation, uncharged: { reason: 'PAYMENT_DECLINED'
 
 /** The data of sagas as PlaceOrder and CancelOrder make it, by what is special about it. */
 const variants: Record<string, Record<string, object>> = {
-  checkout: { paid: checkout, free: { ...checkout, totalMinor: '0', paymentId: '' } },
+  checkout: { paid: checkout },
+  'free-checkout': { free: { ...checkout, totalMinor: '0', paymentId: '' } },
   cancellation: { charged: cancellation, uncharged: unchargedData, free: { ...cancellation, paymentId: '' } },
 };
 

@@ -10,7 +10,7 @@ import {
   type Tx,
 } from '@armature/runtime';
 import { cancellationVersions } from './cancellation.ts';
-import { checkoutVersions, type StartCancellation } from './checkout.ts';
+import { checkoutDefinitions, isFree, type StartCancellation } from './checkout.ts';
 import type { config } from './config.ts';
 import type { Order } from './order.ts';
 import type { OrderStore } from './store.ts';
@@ -24,7 +24,7 @@ export interface CheckoutSagas {
    * Asks the checkout of an order to go back. One that has passed its pivot meanwhile completes the order first, which
    * then begins the cancellation. Throws where no checkout of the order is known to this process.
    */
-  cancelCheckout(tx: Tx, orderId: string): Promise<void>;
+  cancelCheckout(tx: Tx, order: Order): Promise<void>;
   /** Begins to undo a completed order. */
   startCancellation: StartCancellation;
 }
@@ -50,19 +50,23 @@ export function checkoutSagas(parts: {
     const data = { currencyCode, totalMinor: String(order.totalMinor), reservationId, paymentId, uncharged };
     await startSaga(tx, cancellation, { sagaId: newId(), subjectId: orderId, data });
   };
-  const checkouts = checkoutVersions({ dependencies, store, timeLimitMs: config.checkoutLimitMs, startCancellation });
-  const checkout = versionOf(checkouts, config.checkoutVersion);
+  const { paid, free } = checkoutDefinitions({
+    ...{ dependencies, store, startCancellation },
+    timeLimitMs: config.checkoutLimitMs,
+  });
+  const checkout = versionOf(paid, config.checkoutVersion);
   return {
-    definitions: [...checkouts, ...cancellations],
+    definitions: [...paid, ...free, ...cancellations],
     async startCheckout(tx, order, paymentMethod) {
       const { customerId, currencyCode, reservationId, paymentId } = order;
       const lines = order.lines.map(({ sku, quantity }) => ({ sku, quantity: String(quantity) }));
       const totalMinor = String(order.totalMinor);
       const data = { customerId, lines, currencyCode, totalMinor, paymentMethod, reservationId, paymentId };
-      await startSaga(tx, checkout, { sagaId: newId(), subjectId: order.orderId, data });
+      await startSaga(tx, isFree(order) ? free[0] : checkout, { sagaId: newId(), subjectId: order.orderId, data });
     },
-    async cancelCheckout(tx, orderId) {
-      const answer = await requestCancel(tx, checkouts, orderId, { reason: 'CUSTOMER_REQUEST' });
+    async cancelCheckout(tx, order) {
+      const { orderId } = order;
+      const answer = await requestCancel(tx, isFree(order) ? free : paid, orderId, { reason: 'CUSTOMER_REQUEST' });
       if (answer === 'unknown_saga') throw new Error(`order ${orderId} is pending and has no checkout`);
     },
     startCancellation,

@@ -73,7 +73,7 @@ export function orderService(parts: {
         if (what === 'same') return toMessage(order);
         const requestedBy = principalOf(call.caller);
         const asked = await store.append(tx, order, [{ $case: 'cancelRequested', value: { orderId, requestedBy } }]);
-        if (what === 'stop_checkout') await sagas.cancelCheckout(tx, orderId);
+        if (what === 'stop_checkout') await sagas.cancelCheckout(tx, asked);
         if (what === 'undo') await sagas.startCancellation(tx, asked);
         return toMessage(asked);
       });
