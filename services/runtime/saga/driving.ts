@@ -60,18 +60,28 @@ export async function drive(worker: Worker, running: Running): Promise<void> {
   }
 }
 
+/** Gives the lease back; the saga is due again after so long, in the lane of its state. */
+export async function giveBack(
+  { recorder }: Pick<Worker, 'recorder'>,
+  { definition, saga }: Pick<Running, 'definition' | 'saga'>,
+  afterMs: number,
+): Promise<void> {
+  await recorder.db.read(null, (sql) => releaseLease(sql, saga, afterMs, laneOf(definition, saga.state)));
+}
+
 async function driveOn(worker: Worker, running: Running): Promise<void> {
   const { definition, saga } = running;
-  const giveBack = (afterMs: number) =>
-    worker.recorder.db.read(null, (sql) => releaseLease(sql, saga, afterMs, laneOf(definition, saga.state)));
   for (;;) {
-    if (worker.stopping.aborted) return giveBack(0);
+    if (worker.stopping.aborted) return giveBack(worker, running, 0);
     running.seat.urgent = isUrgent(definition, saga.state);
     const given = await nextOutcome(worker, running);
     if (given === 'rests')
       return worker.recorder.db.read(null, (sql) => endLease(sql, saga, statusOf(saga.state, false)));
     if (given === 'lost') return lost(worker, saga);
-    if (given === 'no slot') return giveBack(laneOf(definition, saga.state).dependency === '' ? noSlotPauseMs : 0);
+    if (given === 'no slot') {
+      const mixed = laneOf(definition, saga.state).dependency === '';
+      return giveBack(worker, running, mixed ? noSlotPauseMs : 0);
+    }
     const before = { version: saga.version, state: saga.state };
     const recorded = await recordOutcome(worker, running, given);
     if (recorded.kind === 'lost') return lost(worker, saga);
@@ -79,7 +89,7 @@ async function driveOn(worker: Worker, running: Running): Promise<void> {
     if (recorded.kind === 'released') return;
     if (recorded.kind === 'failed') {
       worker.log.error({ saga: saga.sagaId, name: definition.name }, 'an outcome cannot be recorded; retried later');
-      return giveBack(definition.core.retry.maxBackoffMs);
+      return giveBack(worker, running, definition.core.retry.maxBackoffMs);
     }
   }
 }

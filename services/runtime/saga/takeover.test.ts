@@ -202,10 +202,19 @@ t.test('stopping does not wait for ever', async (t) => {
 });
 
 t.test('a worker that is full leaves sagas to be found', async (t) => {
-  const definition = checkout(db, { name: 'full' });
-  const worker = schema.worker([definition], { sagasMax: 2 });
+  const calls = { inProgress: 0, most: 0 };
+  const script: Script = async (): Promise<Behaviour> => {
+    calls.inProgress += 1;
+    calls.most = Math.max(calls.most, calls.inProgress);
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    calls.inProgress -= 1;
+    return 'work';
+  };
+  const definition = checkout(db, { name: 'full', script });
+  const worker = schema.worker([definition], { sagasMax: 4 });
   const ids = await Promise.all(Array.from({ length: 40 }, () => schema.start(definition)));
-  t.ok((await schema.rest(ids)).every((status) => status === 'COMPLETED'));
+  t.ok((await schema.rest(ids, 60_000)).every((status) => status === 'COMPLETED'));
+  t.ok(calls.most <= 4, `${calls.most} calls at once, although many are started in one moment`);
   await worker.stop();
 });
 

@@ -129,7 +129,7 @@ export function checkout(db: Database, options: CheckoutOptions = {}): SagaDefin
     name: options.name ?? 'checkout',
     version: options.version ?? 1,
     timeLimitMs: options.timeLimitMs ?? 30_000,
-    retry: { initialBackoffMs: 20, maxBackoffMs: 200, maxElapsedMs: 1_200, ...options.retry },
+    retry: { initialBackoffMs: 20, maxBackoffMs: 200, maxElapsedMs: 60_000, ...options.retry },
     steps: [
       undoable('reserve'),
       undoable('authorize'),

@@ -7,7 +7,7 @@ import type { Logger } from '../telemetry/log.ts';
 import type { Registry } from '../telemetry/metrics.ts';
 import { begin } from './core.ts';
 import { defaultTimeoutMs, type Handover, isLocal, type SagaDefinition } from './definition.ts';
-import { drive, type Running, slackMs, type Worker } from './driving.ts';
+import { drive, giveBack, type Running, slackMs, type Worker } from './driving.ts';
 import { isUrgent, type Lane, laneOf, lanesOf } from './lanes.ts';
 import { dueLanes, fromRow, type LeasedRow, leaseLocked, lockLane } from './lease-store.ts';
 import { sagaMetrics } from './metrics.ts';
@@ -66,9 +66,8 @@ export function startSagaWorker(given: SagaWorkerOptions): SagaWorker {
   };
   const inProgress = new Set<Promise<void>>();
 
-  const start = (running: Running) => {
-    const { definition, saga } = running;
-    const ending = drive(worker, running)
+  const track = ({ definition, saga }: Pick<Running, 'definition' | 'saga'>, work: Promise<void>) => {
+    const ending = work
       .catch((error: unknown) => log.error({ err: error, saga: saga.sagaId }, 'saga dropped; its lease will expire'))
       .finally(() => {
         inProgress.delete(ending);
@@ -78,6 +77,7 @@ export function startSagaWorker(given: SagaWorkerOptions): SagaWorker {
     inProgress.add(ending);
     metrics.held.set(inProgress.size);
   };
+  const start = (running: Running) => track(running, drive(worker, running));
   const handover: Handover = {
     offer(definition) {
       const { dependency, urgent } = laneOf(definition, begin(definition.core));
@@ -86,7 +86,10 @@ export function startSagaWorker(given: SagaWorkerOptions): SagaWorker {
       return room && !stopping.signal.aborted ? { holder: recorder.holder, leaseMs } : null;
     },
     adopt(definition, saga) {
-      start({ definition, saga, seat: slots.sagas.force(isUrgent(definition, saga.state)), reserved: null });
+      const seat = slots.sagas.take(isUrgent(definition, saga.state));
+      // Others that were offered a slot in the same moment may have taken it.
+      if (seat) start({ definition, saga, seat, reserved: null });
+      else track({ definition, saga }, giveBack(worker, { definition, saga }, 0).then(timer.wake));
     },
     wake: timer.wake,
   };
