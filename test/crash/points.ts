@@ -33,6 +33,11 @@ export const pointsOf: Readonly<Record<string, readonly string[]>> = {
 };
 
 /** Points on no customer's way; the tests beside the code kill there. */
-export const pointsElsewhere = ['redrive.before-commit', 'redrive.committed', 'migration.statement'];
+export const pointsElsewhere = [
+  'redrive.before-commit',
+  'redrive.committed',
+  'migration.statement',
+  'resume-sagas.resumed',
+];
 
 export const allPoints: readonly string[] = [...new Set(Object.values(pointsOf).flat())];
