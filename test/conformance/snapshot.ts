@@ -10,7 +10,7 @@ export type Snapshot = Record<string, string>;
  * Leases are renewed by the clock. Stored answers are counted apart: a refusal of the business is kept under
  * its key, and that is no effect. Neither is the record of a denial, nor its way to access.
  */
-const apart = new Set(['lease', 'idempotency', 'decision', 'decision_outbox']);
+const apart = new Set(['lease', 'idempotency', 'decision', 'decision_outbox', 'reconciliation_position']);
 
 /** Answers a function that takes snapshots of the schemas of these services. */
 export async function snapshots(t: Teardown, services: readonly RunningService[]): Promise<() => Promise<Snapshot>> {
