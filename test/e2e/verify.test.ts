@@ -47,7 +47,7 @@ const breaks: Readonly<Record<string, string[]>> = {
   'postings belong to entries, and the entries of a payment are numbered without gaps': [
     `delete from {payments}.ledger_entry where payment_id = ${payment} and sequence = 1`,
   ],
-  'a hold is made, captured or voided at most once': [
+  'a hold is made, captured, voided or expired at most once': [
     `insert into {payments}.ledger_entry (entry_id, payment_id, sequence, kind, external_id, hash, created_at)
      select ${aUuid}, payment_id, 9, kind, 'twice', hash, created_at from {payments}.ledger_entry
      where payment_id = ${payment} and kind = 'capture'`,
