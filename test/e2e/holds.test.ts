@@ -1,15 +1,20 @@
 // Holds that end at the acquirer before the charge, and refunds that it refuses for good.
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { opsClient, paymentOperationsClient } from '@armature/clients';
+import { PaymentResolution } from '@armature/proto/payments/v1/operations.ts';
 import { PaymentState } from '@armature/proto/payments/v1/payments.ts';
 import t from 'tap';
 import { acquirerLog } from '../../services/payments/books.ts';
-import { shopServices } from '../faults/shoppers.ts';
-import { lawsOf } from './laws.ts';
+import { eventually, shopServices } from '../faults/shoppers.ts';
+import { developerCredentials, token } from '../support/service.ts';
+import { lawsOf, worldOf } from './laws.ts';
 import { isStopped, restart } from './restart.ts';
-import { follow, mailAbout, openShop, stateName, wish } from './shop.ts';
+import { buy, follow, mailAbout, openShop, stateName, wish } from './shop.ts';
 
 t.setTimeout(180_000);
+/** Services that are started here run until the file ends. */
+const mesh = t;
 const shop = await openShop(t, {}, shopServices);
 const { customer, staff } = shop;
 const acquirerUrl = `http://${shop.service('acquirer').http}`;
@@ -20,6 +25,24 @@ async function atAcquirer(path: string): Promise<void> {
   const headers = { 'content-type': 'application/json', 'idempotency-key': randomUUID() };
   const response = await fetch(`${acquirerUrl}${path}`, { method: 'POST', headers, body: '{}' });
   if (!response.ok) throw new Error(`POST ${path}: ${response.status} ${await response.text()}`);
+}
+
+const world = await worldOf(t, shop);
+const sagasOf = (orderId: string, status: string) =>
+  world.query<{ saga_id: string; name: string }>(
+    'select saga_id, name from {orders}.saga where subject_id = ? and status = ?',
+    [orderId, status],
+  );
+
+/** What an operator calls: the sagas of orders, and the operations of payments. */
+async function operatorClients() {
+  const [tls, bearer] = [await developerCredentials(), await token('olga')];
+  const to = (name: string) => ({ addresses: [shop.service(name).grpc], tls, token: () => bearer });
+  const clients = { orders: opsClient('orders', to('orders')), operations: paymentOperationsClient(to('payments')) };
+  t.teardown(() => {
+    for (const client of Object.values(clients)) client.close();
+  });
+  return clients;
 }
 
 /** The acquirer's id of the charge of an order. */
@@ -44,7 +67,7 @@ for (const { name, act, reason, state } of [
   },
 ]) {
   t.test(`a confirmed order whose hold was ${name} is cancelled with its stock back`, async (t) => {
-    const orders = await restart(t, shop, 'orders', { ARMATURE_CRASH_POINTS: 'saga.recorded:3=stop' });
+    const orders = await restart(mesh, shop, 'orders', { ARMATURE_CRASH_POINTS: 'saga.recorded:3=stop' });
     t.teardown(() => orders.process.kill('SIGCONT'));
     const sku = await shop.stock(3n);
     const { orderId, paymentId } = await customer.orders.placeOrder(wish(sku));
@@ -63,3 +86,33 @@ for (const { name, act, reason, state } of [
     t.match(await mailAbout(shop, orderId, /cancelled/), 'Nothing was charged.');
   });
 }
+
+t.test('a refund that the acquirer refuses waits for an operator, and the units do not wait for it', async (t) => {
+  const sku = await shop.stock(3n, { EUR: 15_490n });
+  const order = await buy(customer, wish(sku, { paymentMethod: 'card_refund_declined' }));
+  const { orderId, paymentId, sequence } = order;
+  t.equal(stateName(order), 'COMPLETED');
+  await customer.orders.cancelOrder({ orderId });
+  await eventually('the units are back', 20_000, async () => (await shop.shelf(sku)).onHand === 3n);
+  const [stuck] = await sagasOf(orderId, 'STUCK');
+  t.equal(stuck?.name, 'cancellation');
+  const waiting = await customer.orders.getOrder({ orderId });
+  t.match([stateName(waiting), waiting.cancelRequested], ['COMPLETED', true]);
+
+  const operator = await operatorClients();
+  const forced = operator.orders.forceCompensateSaga({ sagaId: stuck!.saga_id, why: 'a test' });
+  await t.rejects(forced, { code: 'FAILED_PRECONDITION' } as object as Error, 'a cancellation cannot be abandoned');
+  const { operations } = await operator.operations.listPaymentOperations({ paymentId });
+  const refused = operations.find(({ failureCode }) => failureCode === 'refund_declined');
+  const resolution = PaymentResolution.PAYMENT_RESOLUTION_REFUNDED_OUTSIDE;
+  const reason = 'bank transfer 815';
+  await operator.operations.resolvePaymentOperation({ operationId: refused!.operationId, resolution, reason });
+  await operator.orders.resumeSaga({ sagaId: stuck!.saga_id });
+
+  const events = await follow(customer, orderId, sequence);
+  const total = { currencyCode: 'EUR', amountMinor: 15_490n };
+  t.match(events.at(-1)?.event, { $case: 'cancelled', value: { refundedTotal: total } });
+  t.match(await customer.payments.getPayment({ paymentId }), { refunded: total });
+  t.match(await mailAbout(shop, orderId, /cancelled/), 'EUR 154.90 of this order has been refunded in total.');
+  t.strictSame(await sagasOf(orderId, 'STUCK'), []);
+});

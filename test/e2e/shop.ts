@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Init } from '@armature/clients';
@@ -140,7 +140,9 @@ function counter(to: (name: string) => Connect) {
 export async function mailAbout(shop: Shop, orderId: string, subject: RegExp): Promise<string> {
   const folder = join(shop.service('notifications').dir, 'mail', 'new');
   for (const deadline = Date.now() + 20_000; ; ) {
-    const mails = readdirSync(folder).map((name) => readFileSync(join(folder, name), 'utf8').replace(/=\r?\n/g, ''));
+    // The folder is made with the first e-mail.
+    const names = existsSync(folder) ? readdirSync(folder) : [];
+    const mails = names.map((name) => readFileSync(join(folder, name), 'utf8').replace(/=\r?\n/g, ''));
     const found = mails.find(
       (text) => text.includes(orderId) && subject.test(/^Subject: (.*)$/m.exec(text)?.[1] ?? ''),
     );
