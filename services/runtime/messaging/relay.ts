@@ -24,7 +24,7 @@ import type { Database } from '../db/database.ts';
 import { dependencyUnavailable } from '../rpc/errors.ts';
 import type { Logger } from '../telemetry/log.ts';
 import type { Registry } from '../telemetry/metrics.ts';
-import { rest } from '../waiting.ts';
+import { rest, within } from '../waiting.ts';
 import { type Audience, openAudience } from './audience.ts';
 import type { Broker } from './connection.ts';
 import { type Lease, openLease } from './lease.ts';
@@ -74,6 +74,8 @@ interface RelayWork extends Required<Omit<RelayOptions, 'expected' | 'registry'>
 
 const shortestPollMs = 20;
 const longestBackoffMs = 1_000;
+/** Short, because a service that stops waits for the pass. */
+const repairTimeoutMs = 2_000;
 
 export function startRelay(options: RelayOptions): Relay {
   const { db, broker, log, registry, leaseMs = 10_000 } = options;
@@ -201,7 +203,7 @@ async function relayBatch(on: RelayWork, token: bigint): Promise<boolean> {
   if (failure) {
     // A missing exchange shows as a lost channel, without a word of which it was. Where this service may not declare
     // it, that is what has to be told.
-    throw await broker.declareEvents().then(
+    throw await within(repairTimeoutMs, broker.declareEvents(), 'declaring the exchange of events').then(
       () => failure,
       (refused: unknown) => refused,
     );
