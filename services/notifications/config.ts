@@ -20,4 +20,9 @@ export const config = {
     max: 60_000,
     fallback: 1_000,
   }),
+  deliveryKeptDays: integer('ARMATURE_DELIVERY_KEPT_DAYS', 'how long an e-mail that was sent stays in the list', {
+    min: 30,
+    max: 3_650,
+    fallback: 400,
+  }),
 } as const;

@@ -74,3 +74,8 @@ async function sendOne(
   if (!held) return 'lease_lost';
   return state === 'SENT' ? 'sent' : state === 'DEAD' ? 'dead' : 'failed';
 }
+
+/** The periodic jobs of this service: sending what is due, and deleting what was sent long ago. */
+export function jobs(parts: Parameters<typeof sendDue>[0] & { config: { deliveryKeptDays: number } }): Sweeper[] {
+  return [sendDue(parts), parts.store.retention(parts.db, parts.config.deliveryKeptDays)];
+}

@@ -3,7 +3,7 @@ import { run } from '@armature/runtime';
 import { mailTransport } from '@armature/runtime/mail.ts';
 import { config } from './config.ts';
 import { consumers } from './consumers.ts';
-import { sendDue } from './jobs.ts';
+import { jobs } from './jobs.ts';
 import { notificationService } from './service.ts';
 import { deliveryStore } from './store.ts';
 
@@ -14,7 +14,7 @@ await run({
   migrations: () => import('./migrations/index.ts'),
   build: ({ background, config, db, registry }) => {
     const store = deliveryStore();
-    const sweepers = [sendDue({ db, store, send: mailTransport(config), background, registry, config })];
+    const sweepers = jobs({ db, store, send: mailTransport(config), background, registry, config });
     return { services: [notificationService(db, store)], consumers: consumers(store), sweepers };
   },
 });

@@ -1,4 +1,4 @@
-import { newId, type Page, type Sql, type Tx, utcDate } from '@armature/runtime';
+import { type Database, newId, type Page, type Sql, type Sweeper, type Tx, utcDate } from '@armature/runtime';
 import type { Delivery, MailData, State, Template } from './delivery.ts';
 import { deliveryInProgress, deliveryNotFound } from './errors.ts';
 
@@ -15,6 +15,22 @@ export type DeliveryStore = ReturnType<typeof deliveryStore>;
 
 export function deliveryStore() {
   return {
+    /** Deletes deliveries that were sent long ago, a bounded number at a time; those that failed are kept. */
+    retention: (db: Database, days: number): Sweeper => ({
+      name: 'deliveries past',
+      everyMs: 600_000,
+      async sweep(call) {
+        const { affectedRows } = await db.read(call, (sql) =>
+          sql.execute(
+            `delete from delivery where state = 'SENT' and created_at < utc_timestamp(6) - interval ? day
+             order by created_at limit 500`,
+            [days],
+          ),
+        );
+        return affectedRows;
+      },
+    }),
+
     async queue(
       tx: Tx,
       wanted: { orderId: string; customerId: string; recipient: string; template: Template; data: MailData },

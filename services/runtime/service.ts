@@ -9,6 +9,7 @@ import type { Config, ConfigSpec, runtimeVariables } from './config.ts';
 import { armCrashPoints } from './crash-point.ts';
 import { purgeAnswers } from './db/answers.ts';
 import { type Database, openDatabase } from './db/database.ts';
+import { purgeDeadLetters } from './db/dead-letter-retention.ts';
 import { type BaselineHandler, type BaselineSource, type Consumer, startMessaging } from './messaging/messaging.ts';
 import { opsService } from './ops/service.ts';
 import { armRaceGate } from './race-gate.ts';
@@ -217,6 +218,7 @@ function chores(db: Database, messaging: { purge(db: Database): Promise<number> 
       sweep: (call) => db.read(call, (sql) => purgeAnswers(sql, answersKeptHours)),
     },
     { name: 'old events', everyMs: 60_000, sweep: () => messaging.purge(db) },
+    { name: 'resolved dead letters', everyMs: 600_000, sweep: (call) => db.read(call, purgeDeadLetters) },
   ];
 }
 
