@@ -1,5 +1,14 @@
 import t from 'tap';
-import { apply, cancellation, type Fact, hasEnded, type Order, type State } from './order.ts';
+import {
+  apply,
+  cancellation,
+  cancelledBecause,
+  type Fact,
+  hasEnded,
+  noRefund,
+  type Order,
+  type State,
+} from './order.ts';
 
 const order: Order = {
   orderId: '0',
@@ -79,4 +88,13 @@ t.test('an order has ended when nothing more will happen to it', async (t) => {
   t.equal(hasEnded({ state: 'COMPLETED', cancelRequested: false }), true);
   t.equal(hasEnded({ state: 'COMPLETED', cancelRequested: true }), false, 'it is being undone');
   t.equal(hasEnded({ state: 'CONFIRMED', cancelRequested: false }), false);
+});
+
+t.test('an order that the customer cancels keeps no detail of another reason', async (t) => {
+  const why = { reason: 'PAYMENT_DECLINED', reasonDetail: 'insufficient_funds' } as const;
+  t.match(cancelledBecause({ ...order, cancelRequested: true }, why, noRefund).value, {
+    reason: 'CUSTOMER_REQUEST',
+    reasonDetail: '',
+  });
+  t.match(cancelledBecause(order, why, noRefund).value, why, 'without a cancellation the reason and its detail stay');
 });

@@ -108,17 +108,21 @@ export interface Refund {
   refundedTotalMinor: bigint;
 }
 
+const customerRequest: { reason: Reason; reasonDetail: string } = { reason: 'CUSTOMER_REQUEST', reasonDetail: '' };
+
 export const noRefund: Refund = { refundedMinor: 0n, refundedTotalMinor: 0n };
 
-/** The end of an order that was undone. The reason is the customer's wherever a cancellation was asked for. */
+/**
+ * The end of an order that was undone. The reason is the customer's wherever a cancellation was asked for, and has no
+ * detail then: the detail belongs to the reason that it replaces.
+ */
 export function cancelledBecause(
   order: Order,
   why: { reason: Reason; reasonDetail: string },
   { refundedMinor, refundedTotalMinor }: Refund,
 ): Fact {
   const { orderId, customerId, contactEmail, currencyCode } = order;
-  const { reasonDetail } = why;
-  const reason: Reason = order.cancelRequested ? 'CUSTOMER_REQUEST' : why.reason;
+  const { reason, reasonDetail } = order.cancelRequested ? customerRequest : why;
   const refunded = money(currencyCode, refundedMinor);
   const refundedTotal = money(currencyCode, refundedTotalMinor);
   const value = { orderId, customerId, contactEmail, reason, reasonDetail, refunded, refundedTotal };

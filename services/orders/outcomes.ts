@@ -60,6 +60,9 @@ const holdLost: Readonly<Record<string, Reason>> = {
   VOIDED_EXTERNALLY: 'PAYMENT_VOIDED',
 };
 
+/** The acquirer_code of a capture that an operator of payments gave up. No acquirer says it, so no customer reads it. */
+const givenUp = 'given_up';
+
 /**
  * The refusal of a capture that no repetition changes: the acquirer refuses for good, or does not hold the amount any
  * more. The step is done, and its result says why nothing was charged. Throws every other error again.
@@ -70,6 +73,7 @@ export function uncharged(error: unknown): StepOutcome {
   const lost = Object.hasOwn(holdLost, state) ? holdLost[state] : undefined;
   if (lost) return done({ reason: lost, detail: '' } satisfies Uncharged);
   if (!detail) throw error;
+  if (detail === givenUp) return done({ reason: 'OPERATOR', detail: '' } satisfies Uncharged);
   return done({ reason: 'PAYMENT_DECLINED', detail } satisfies Uncharged);
 }
 
