@@ -10,4 +10,9 @@ export const config = {
     max: 5_000,
     fallback: 500,
   }),
+  decisionKeptDays: integer('ARMATURE_DECISION_KEPT_DAYS', 'how long decisions are kept, days', {
+    min: 90,
+    max: 3_650,
+    fallback: 400,
+  }),
 } as const;

@@ -124,3 +124,9 @@ export async function listDecisions(
     decideTime: utcDate(row.decided_at),
   }));
 }
+
+/** Deletes decisions that were recorded more than `keptDays` ago, the oldest thousand. Returns how many went. */
+export async function purgeDecisions(sql: Sql, keptDays: number): Promise<number> {
+  const { affectedRows } = await sql.execute('call purge_decisions(?)', [keptDays]);
+  return affectedRows;
+}

@@ -3,7 +3,7 @@ import type { Decision } from '@armature/proto/access/v1/access.ts';
 import { type Built, type Call, type Config, type Database, type Parts, watchers } from '@armature/runtime';
 import type { config as variables } from './config.ts';
 import { consumers } from './consumers.ts';
-import { insertDecisions } from './history-store.ts';
+import { insertDecisions, purgeDecisions } from './history-store.ts';
 import { contentsOf } from './policy.ts';
 import { ownPolicy } from './policy-source.ts';
 import { policyChanges, seed } from './policy-store.ts';
@@ -33,10 +33,15 @@ export async function buildAccess({ config, db, background, log }: Parts<Config<
     },
   });
   const due = { name: 'grants that begin or end', everyMs: config.grantSweepMs, sweep: store.applyDue(db) };
+  const retention = {
+    name: 'old decisions',
+    everyMs: 600_000,
+    sweep: (call: Call) => db.read(call, (sql) => purgeDecisions(sql, config.decisionKeptDays)),
+  };
   return {
     services: [accessService(db, store, policy)],
     consumers: consumers(store),
-    sweepers: [due],
+    sweepers: [due, retention],
     policy,
     recordDecisions: recordDecisions(db),
   };

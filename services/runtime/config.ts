@@ -190,6 +190,15 @@ export const runtimeVariables = {
     max: 60_000,
     fallback: 500,
   }),
+  sagaKeptDays: integer(
+    'ARMATURE_SAGA_KEPT_DAYS',
+    'how long sagas that have ended are kept, with their history, days',
+    {
+      min: 120,
+      max: 3_650,
+      fallback: 400,
+    },
+  ),
   tlsCertFile: text('ARMATURE_TLS_CERT_FILE', 'certificate of this workload, PEM'),
   tlsKeyFile: text('ARMATURE_TLS_KEY_FILE', 'its private key, PEM'),
   tlsCaFile: text('ARMATURE_TLS_CA_FILE', 'certificates of the authorities to trust, PEM'),

@@ -10,7 +10,13 @@ import { armCrashPoints } from './crash-point.ts';
 import { purgeAnswers } from './db/answers.ts';
 import { type Database, openDatabase } from './db/database.ts';
 import { purgeDeadLetters } from './db/dead-letter-retention.ts';
-import { type BaselineHandler, type BaselineSource, type Consumer, startMessaging } from './messaging/messaging.ts';
+import {
+  type BaselineHandler,
+  type BaselineSource,
+  type Consumer,
+  type Messaging,
+  startMessaging,
+} from './messaging/messaging.ts';
 import { opsService } from './ops/service.ts';
 import { armRaceGate } from './race-gate.ts';
 import { admission } from './rpc/admission.ts';
@@ -31,6 +37,7 @@ import { metadataBytesOf, peerOf, type Registration, startServer } from './rpc/s
 import { type TlsWatch, watchTls } from './rpc/tls-files.ts';
 import type { Definition } from './run.ts';
 import { type SagaDefinition, startSagaWorker } from './saga/engine.ts';
+import { purgeSagas } from './saga/retention.ts';
 import { withCa } from './server-trust.ts';
 import { startAdmin } from './telemetry/admin.ts';
 import type { Logger } from './telemetry/log.ts';
@@ -147,7 +154,7 @@ export async function startService<S extends ConfigSpec & typeof runtimeVariable
     pollMs: config.sagaPollMs,
   });
   const sweepers = startSweepers(
-    [...(built.sweepers ?? []), ...chores(db, messaging), ...authority.sweepers],
+    [...(built.sweepers ?? []), ...chores(db, messaging, config.sagaKeptDays), ...authority.sweepers],
     open,
     log,
   );
@@ -210,7 +217,7 @@ async function holdUp(authority: Authority, stopping: AbortSignal): Promise<void
   while (!authority.ready() && !stopping.aborted && performance.now() < end) await pause(trustPollMs, stopping);
 }
 
-function chores(db: Database, messaging: { purge(db: Database): Promise<number> }): Sweeper[] {
+function chores(db: Database, messaging: Pick<Messaging, 'purge'>, sagaKeptDays: number): Sweeper[] {
   return [
     {
       name: 'old answers',
@@ -218,6 +225,7 @@ function chores(db: Database, messaging: { purge(db: Database): Promise<number> 
       sweep: (call) => db.read(call, (sql) => purgeAnswers(sql, answersKeptHours)),
     },
     { name: 'old events', everyMs: 60_000, sweep: () => messaging.purge(db) },
+    { name: 'ended sagas', everyMs: 600_000, sweep: (call) => purgeSagas(db, call, sagaKeptDays) },
     { name: 'resolved dead letters', everyMs: 600_000, sweep: (call) => db.read(call, purgeDeadLetters) },
   ];
 }

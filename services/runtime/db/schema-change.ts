@@ -29,6 +29,12 @@ export interface SchemaChange {
   /** `definition` as after the name in CREATE TABLE: `check (quantity > 0)`. */
   addConstraint(table: string, constraint: string, definition: string): void;
   dropConstraint(table: string, constraint: string): void;
+  /**
+   * A procedure that runs with the rights of the migrating account; one of the same name is replaced. It gives the
+   * service's account a narrow right, such as to delete old rows of a table that is append-only for it.
+   * `parameters` and `body` as in CREATE PROCEDURE, without the parentheses of the parameters.
+   */
+  addProcedure(procedure: string, parameters: string, body: string): void;
 }
 
 /** One statement, and the question whether its change is still to be made. */
@@ -78,6 +84,11 @@ export function stepsOf(migration: Migration): Step[] {
       alter(table, `add constraint ${constraint} ${definition}`, 'constraint', constraint, false),
     dropConstraint: (table, constraint) =>
       alter(table, `drop constraint ${constraint}`, 'constraint', constraint, true),
+    addProcedure(procedure, parameters, body) {
+      assertName(migration, procedure);
+      steps.push({ statement: `drop procedure if exists ${procedure}` });
+      steps.push({ statement: `create procedure ${procedure} (${parameters}) sql security definer ${body}` });
+    },
   });
   return steps;
 }

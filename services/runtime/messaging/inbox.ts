@@ -1,5 +1,6 @@
 import { hash } from 'node:crypto';
 import type { Param, Sql } from '../db/tx.ts';
+import { oldestIdOf } from '../id.ts';
 import type { Delivery } from './delivery.ts';
 
 /** Where an event stands in the sequence of its aggregate. */
@@ -176,9 +177,7 @@ async function lockSequences(sql: Sql, stream: Stream, ids: readonly string[]): 
  * their duplicates. Message ids are UUIDv7, so that their order is the order of time. Returns how many went.
  */
 export async function purgeInbox(sql: Sql, keepHours: number, now: Date, rowsMax = 1000): Promise<number> {
-  const oldestMs = now.getTime() - keepHours * 3_600_000;
-  const hex = oldestMs.toString(16).padStart(12, '0');
-  const oldestId = `${hex.slice(0, 8)}-${hex.slice(8)}-0000-0000-000000000000`;
+  const oldestId = oldestIdOf(new Date(now.getTime() - keepHours * 3_600_000));
   const consumers = await sql.query<{ consumer: string }>('select distinct consumer from inbox');
   let purged = 0;
   for (const { consumer } of consumers) {

@@ -18,6 +18,7 @@ import {
 import { type SagaWorker, startSaga, startSagaWorker } from './engine.ts';
 import { Migration20261101000002_saga } from './migration.ts';
 import { done, rejected } from './outcome.ts';
+import { Migration20261127300000_saga_retention } from './retention-migration.ts';
 import { Migration20261127000000_saga_versions } from './versions-migration.ts';
 import type { SagaWorkerOptions } from './worker.ts';
 
@@ -180,7 +181,11 @@ export const hasty = { timeoutMs: 150, leaseMs: 1_200 };
 
 /** Makes an empty schema ready for sagas, with a table for the world outside and one for facts. */
 export async function openSchema(t: Teardown, database: EmptySchema): Promise<SagaSchema> {
-  await migrate(database.migratorUrl, [Migration20261101000002_saga, Migration20261127000000_saga_versions]);
+  await migrate(database.migratorUrl, [
+    Migration20261101000002_saga,
+    Migration20261127000000_saga_versions,
+    Migration20261127300000_saga_retention,
+  ]);
   const admin = await openDatabase({ url: database.adminUrl, log, registry: new Registry() });
   await admin.read(null, async (sql) => {
     await sql.execute(`create table effect (position bigint auto_increment primary key, effect_key char(36) unique,

@@ -1,0 +1,30 @@
+import type { Database } from '../db/database.ts';
+import { oldestIdOf } from '../id.ts';
+import type { Call } from '../rpc/call.ts';
+
+/** Sagas that one run deletes. */
+const sagasMax = 200;
+/** The procedure that deletes histories keeps younger ones; see retention-migration.ts. */
+const logKeptDays = 90;
+
+/**
+ * Deletes sagas that have ended and began more than `keptDays` ago, oldest first, each with its history. Sagas that
+ * have not ended are kept, however old. Returns how many went; a bounded number at a time.
+ */
+export async function purgeSagas(db: Pick<Database, 'transaction'>, call: Call, keptDays: number): Promise<number> {
+  const before = oldestIdOf(new Date(Date.now() - keptDays * 86_400_000));
+  return db.transaction(call, async (tx) => {
+    // By the primary key, whose order is the order of time: the rows before the limit are few once the job has run.
+    const ended = await tx.query<{ id: string }>(
+      `select saga_id as id from saga force index (primary)
+       where saga_id < ? and status in ('COMPLETED', 'FAILED')
+         and updated_at < utc_timestamp(6) - interval ${logKeptDays + 1} day order by saga_id limit ${sagasMax} for update`,
+      [before],
+    );
+    if (ended.length === 0) return 0;
+    const ids = ended.map(({ id }) => id);
+    await tx.execute('delete from saga where saga_id in (?)', [ids]);
+    for (const id of ids) await tx.execute('call purge_saga_log(?)', [id]);
+    return ids.length;
+  });
+}
