@@ -264,7 +264,7 @@ t.test('reasons', async (t) => {
     ],
     [
       'an account that is none',
-      () => bed.ledger.getAccount({ account: 'käse', currencyCode: 'EUR' }),
+      () => bed.ledger.getAccount({ account: 'cheese', currencyCode: 'EUR' }),
       { code: 'NOT_FOUND', reason: 'ACCOUNT_NOT_FOUND' },
     ],
     [
