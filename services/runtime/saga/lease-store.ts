@@ -86,13 +86,24 @@ export async function renewLease(sql: Sql, saga: LeasedSaga, leaseMs: number): P
   return affectedRows === 1;
 }
 
-/** Gives a lease back; the saga is due again after `dueInMs`, in the lane of its state. */
+/**
+ * Gives a lease back; the saga is due again after `dueInMs`, in the lane of its state. Where a cancel request or an
+ * operator has written a newer state meanwhile, the lane of that state stays, and the saga is due at once.
+ */
 export async function releaseLease(sql: Sql, saga: LeasedSaga, dueInMs: number, lane: Lane): Promise<void> {
+  const { version } = saga;
   await sql.execute(
-    `update saga set lease_holder = null, due_at = utc_timestamp(6) + interval ? microsecond, dependency = ?, urgent = ?,
-       status = if(? > 0, 'WAITING', 'RUNNING')
+    `update saga set lease_holder = null,
+       due_at = utc_timestamp(6) + interval if(version = ?, ?, 0) microsecond,
+       dependency = if(version = ?, ?, dependency), urgent = if(version = ?, ?, urgent),
+       status = if(version = ? and ? > 0, 'WAITING', 'RUNNING')
      where saga_id = ? and lease_token = ? and lease_holder is not null`,
-    [us(dueInMs), lane.dependency, lane.urgent ? 1 : 0, us(dueInMs), saga.sagaId, saga.token],
+    [
+      ...[version, us(dueInMs)],
+      ...[version, lane.dependency, version, lane.urgent ? 1 : 0],
+      ...[version, us(dueInMs)],
+      ...[saga.sagaId, saga.token],
+    ],
   );
 }
 
