@@ -10,7 +10,7 @@ import type { Implementation } from '../rpc/server.ts';
 import type { SagaDefinition } from '../saga/definition.ts';
 import { resumeSaga } from '../saga/engine.ts';
 import { chooseOnce } from './actions.ts';
-import { filterMissing, sagaUndefined } from './errors.ts';
+import { sagaFilterMissing, sagaUndefined } from './errors.ts';
 import { chooseStuck, type SagaView, sagasById } from './saga-store.ts';
 
 const resumeLimit = 100;
@@ -29,7 +29,7 @@ export function bulkResume(parts: BulkResumeParts): Pick<Implementation<typeof O
   const { db, definitions } = parts;
   return {
     async resumeSagas({ filter, apply, limit }, call) {
-      if (!filter || !saysSomething(filter)) throw filterMissing();
+      if (!filter || !saysSomething(filter)) throw sagaFilterMissing();
       const { name, reason, olderThanSeconds } = filter;
       const wanted = { name, reason, olderThanSeconds, steps: placesOf(definitions, filter.step) };
       const choose = (sql: Sql) => chooseStuck(sql, wanted, limit || resumeLimit);

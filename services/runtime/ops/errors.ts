@@ -19,6 +19,13 @@ export const filterMissing = () =>
     'says neither which ids nor what to filter by; set filter.all to mean every dead letter',
   );
 
+export const sagaFilterMissing = () =>
+  rpcError(
+    'INVALID_ARGUMENT',
+    OpsErrorReason.FILTER_MISSING,
+    'filter is empty: set name, step, reason or older_than_seconds, or filter.all to mean every stuck saga',
+  );
+
 export const sagaNotFound = (sagaId: string) =>
   rpcError('NOT_FOUND', OpsErrorReason.SAGA_NOT_FOUND, 'no such saga', { saga_id: sagaId });
 

@@ -55,6 +55,7 @@ t.test('resuming by filter', async (t) => {
 
   t.test('an empty filter is refused', async (t) => {
     await t.rejects(operator.resumeSagas({}), refusal({ code: 'INVALID_ARGUMENT', reason: 'FILTER_MISSING' }));
+    await t.rejects(operator.resumeSagas({ filter: {} }), { message: /every stuck saga/ }, 'and says of sagas why');
     await t.rejects(
       operator.resumeSagas({ filter: {} }),
       refusal({ code: 'INVALID_ARGUMENT', reason: 'FILTER_MISSING' }),
