@@ -50,6 +50,8 @@ export interface Acquirer {
   findOnCharge(call: Call, kind: ChargeOperation, key: string, chargeId: string): Promise<Outcome | null>;
   /** How the hold of a charge has ended other than by a capture; null where it has not. The key is that of the void, if it was one. */
   holdEnd(call: Call, chargeId: string): Promise<{ end: HoldEnd; key: string } | null>;
+  /** The capture of a charge, under whatever key; null where it has none, or where a refund has followed. */
+  captureOf(call: Call, chargeId: string): Promise<{ externalId: string; amountMinor: bigint } | null>;
   /** The status of a charge, such as "captured"; null where the acquirer knows no such charge. */
   chargeStatus(call: Call, chargeId: string): Promise<string | null>;
   /** Those of up to 100 operations that the acquirer's log has. */
@@ -189,6 +191,15 @@ export function acquirer(options: AcquirerOptions): Acquirer {
         if (how) return { end: { how, externalId }, key: kind === 'void' ? key : '' };
       }
       return null;
+    },
+    async captureOf(call, chargeId) {
+      let capture: { externalId: string; amountMinor: bigint } | null = null;
+      for await (const { kind, status, externalId, amountMinor } of operationsOf(call, chargeId)) {
+        if (kind === 'refund' && status === 'refunded') return null;
+        if (kind === 'capture' && status === 'captured')
+          capture = { externalId, amountMinor: BigInt(amountMinor ?? 0) };
+      }
+      return capture;
     },
     async chargeStatus(call, chargeId) {
       const path = `/v1/charges/${encodeURIComponent(chargeId)}`;

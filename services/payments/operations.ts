@@ -21,6 +21,7 @@ import {
   refusal,
 } from './errors.ts';
 import {
+  alreadyCaptured,
   movedBy,
   type Operation,
   type Outcome,
@@ -252,17 +253,23 @@ async function sendOrFind(
 }
 
 /**
- * The outcome of a capture or void that was refused because the hold has ended says how, by the acquirer's log. Every
- * other outcome stays as it is.
+ * The outcome of a capture or void that was refused because the hold has ended says how, by the acquirer's log. A
+ * capture that was refused because another request captured the whole amount has that capture's outcome: the customer
+ * is charged as the order wants it. Every other outcome stays as it is.
  */
 export async function explainRefusal(
   acquirer: Acquirer,
   call: Call,
-  { kind, operationId, key }: Operation,
+  { kind, operationId, key, amountMinor }: Operation,
   chargeId: string,
   outcome: Outcome,
 ): Promise<Outcome> {
-  if (outcome.kind !== 'refused' || !holdEndedCodes.has(outcome.code)) return outcome;
+  if (outcome.kind !== 'refused') return outcome;
+  if (kind === 'capture' && outcome.code === alreadyCaptured) {
+    const capture = await acquirer.captureOf(call, chargeId);
+    return capture?.amountMinor === amountMinor ? { kind: 'acted', externalId: capture.externalId, chargeId } : outcome;
+  }
+  if (!holdEndedCodes.has(outcome.code)) return outcome;
   if (kind !== 'capture' && kind !== 'void') return outcome;
   const { code } = outcome;
   const ended = await acquirer.holdEnd(call, chargeId);

@@ -144,6 +144,9 @@ export function movedBy({ state }: Payment, { kind, state: ended, externalId, am
   return acted ? amountMinor : 0n;
 }
 
+/** What a capture or void is refused with when the charge was captured under another key. */
+export const alreadyCaptured = 'charge_already_captured';
+
 /** What became of an operation, once that is known for certain. */
 export type Outcome =
   | { kind: 'acted'; externalId: string; chargeId: string }
@@ -217,6 +220,9 @@ const effects: Record<OperationKind, (payment: Payment, operation: Operation, ou
     }
   },
   capture({ amountMinor }, _operation, outcome) {
+    // The customer is charged another amount than this one, so it is no refusal: an operator decides.
+    if (outcome.kind === 'refused' && outcome.code === alreadyCaptured)
+      return { to: null, operation: 'PENDING', needsOperator: true };
     if (outcome.kind !== 'acted') return { to: null, operation: 'REFUSED' };
     const to = { state: 'CAPTURED', capturedMinor: amountMinor } as const;
     return { to, operation: 'DONE', moved: 'capture', event: 'captured' };

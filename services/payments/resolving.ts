@@ -78,6 +78,10 @@ const decisions: Record<
     if (status === 'authorized' || status === 'pending') {
       throw resolutionNotApplicable(operation, 'the acquirer still holds the amount', { acquirer: status });
     }
+    if (status === 'captured') {
+      const why = 'the acquirer has captured the amount: refund the charge at the acquirer first';
+      throw resolutionNotApplicable(operation, why, { acquirer: status });
+    }
     const ended = status === null ? null : await acquirer.holdEnd(call, chargeId);
     if (ended) return { resolution: 'outcome', outcome: { kind: 'ended', end: ended.end, code } };
     const end = { how: 'nothing_held', externalId: `resolution:${resolutionId}` } as const;
@@ -128,7 +132,7 @@ async function findOutcome(
   const found = await acquirer.findOnCharge(call, kind, key, chargeId);
   // Whatever it was refused for then, the hold may have ended since.
   const ended = kind === 'refund' || found?.kind === 'acted' ? null : await acquirer.holdEnd(call, chargeId);
-  if (!ended) return found;
+  if (!ended) return found && explainRefusal(acquirer, call, operation, chargeId, found);
   const code = ended.end.how === 'expired' ? 'charge_expired' : 'charge_voided';
   return explainRefusal(acquirer, call, operation, chargeId, { kind: 'refused', code });
 }

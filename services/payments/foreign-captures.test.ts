@@ -1,0 +1,97 @@
+// Charges that were captured at the acquirer by a request that is not one of ours.
+import { randomUUID } from 'node:crypto';
+import { paymentOperationsClient } from '@armature/clients';
+import { PaymentOperationState, PaymentResolution } from '@armature/proto/payments/v1/operations.ts';
+import { PaymentState } from '@armature/proto/payments/v1/payments.ts';
+import t from 'tap';
+import { connectMysql } from '../../scripts/servers/mysql.ts';
+import { refusal } from '../../test/support/refusal.ts';
+import { developerCredentials, startService, token, workloadCertificate } from '../../test/support/service.ts';
+import { type Query, wrongInBooks } from './books.ts';
+import { openBed } from './testbed.ts';
+
+t.setTimeout(180_000);
+const acquirer = await startService(t, 'acquirer');
+const acquirerUrl = `http://${acquirer.http}`;
+const service = await startService(t, 'payments', { acquirerUrl, env: { ARMATURE_PENDING_RESOLVE_MS: '600000' } });
+const connection = await connectMysql(service.database!.adminUrl);
+const query: Query = async (sql, params = []) =>
+  (await connection.query({ sql, values: [...params], dateStrings: true }))[0] as any[];
+const tokens = { bo: await token('bo'), ada: await token('ada'), admin: await token('admin') };
+const developerTls = await developerCredentials();
+const ordersTls = await workloadCertificate('orders');
+const bed = openBed({ grpc: service.grpc, acquirer: acquirerUrl, ordersTls, developerTls, tokens });
+const olga = await token('olga');
+const operator = paymentOperationsClient({ addresses: [service.grpc], tls: developerTls, token: () => olga });
+t.teardown(async () => {
+  bed.close();
+  operator.close();
+  await connection.end();
+});
+
+const eur = (amountMinor: bigint) => ({ currencyCode: 'EUR', amountMinor });
+const post = async (path: string, body: object) => {
+  const headers = { 'idempotency-key': randomUUID() };
+  const response = await fetch(acquirerUrl + path, { method: 'POST', headers, body: JSON.stringify(body) });
+  if (response.status !== 201) throw new Error(`${path} was answered ${response.status}`);
+  return (await response.json()) as { operation_id: string };
+};
+const reason = 'ticket 4711';
+const resolve = (operationId: string, name: 'ASK_AGAIN' | 'NOTHING_HELD' | 'GIVE_UP') =>
+  operator.resolvePaymentOperation({
+    operationId,
+    resolution: PaymentResolution[`PAYMENT_RESOLUTION_${name}`],
+    reason,
+  });
+const needsOperator = refusal({ reason: 'OPERATION_NEEDS_OPERATOR' });
+const { PAYMENT_OPERATION_STATE_PENDING, PAYMENT_OPERATION_STATE_DONE } = PaymentOperationState;
+const listed = async (paymentId: string) =>
+  (await operator.listPaymentOperations({ pageSize: 200 })).operations.filter((one) => one.paymentId === paymentId)[0]!;
+
+/** A payment whose charge was captured under a key that is none of ours. */
+async function capturedByOther(amountMinor: number) {
+  const wish = bed.wish();
+  const { paymentId, orderId } = wish;
+  const { acquirerChargeId: chargeId } = await bed.orders.authorizePayment(wish);
+  const { operation_id: externalId } = await post(`/v1/charges/${chargeId}/capture`, { amount_minor: amountMinor });
+  return { paymentId, orderId, chargeId, externalId };
+}
+
+t.test('a capture of the full amount by another request is recorded as the capture', async (t) => {
+  const { paymentId, externalId } = await capturedByOther(1_000);
+  const request = { paymentId, requestId: randomUUID() };
+  const captured = { state: PaymentState.PAYMENT_STATE_CAPTURED, captured: eur(1_000n) };
+  t.match(await bed.orders.capturePayment(request), captured);
+  t.match(await bed.orders.capturePayment(request), captured, 'a repeat gets the same response');
+  t.match((await bed.ledger.listEntries({ paymentId })).entries[1], { kind: 'capture', externalId });
+  t.match(await bed.orders.refundPayment({ paymentId }), { refunded: eur(1_000n) }, 'a cancellation refunds it');
+  t.strictSame(await wrongInBooks(query, acquirerUrl), []);
+});
+
+t.test('a capture of a part by another request needs an operator, and is no refusal', async (t) => {
+  const { paymentId, chargeId } = await capturedByOther(600);
+  const request = { paymentId, requestId: randomUUID() };
+  await t.rejects(bed.orders.capturePayment(request), needsOperator);
+  await t.rejects(bed.orders.capturePayment(request), needsOperator, 'a repeat finds it pending');
+  const { operationId, failureCode } = await listed(paymentId);
+  t.equal(failureCode, 'charge_already_captured');
+  t.match(await resolve(operationId, 'ASK_AGAIN'), { state: PAYMENT_OPERATION_STATE_PENDING }, 'it stays pending');
+  await post(`/v1/charges/${chargeId}/refund`, { amount_minor: 600 });
+  t.match(await resolve(operationId, 'GIVE_UP'), { failureCode: 'given_up' });
+});
+
+t.test('a void of a charge that another request captured', async (t) => {
+  const { paymentId, orderId, chargeId } = await capturedByOther(1_000);
+  const request = { paymentId, orderId, requestId: randomUUID() };
+  await t.rejects(bed.orders.voidPayment(request), needsOperator);
+  const { operationId } = await listed(paymentId);
+  await t.rejects(
+    resolve(operationId, 'NOTHING_HELD'),
+    refusal({ reason: 'RESOLUTION_NOT_APPLICABLE', metadata: { acquirer: 'captured' } }),
+    'while the customer is charged',
+  );
+  t.match(await bed.orders.getPayment({ paymentId }), { state: PaymentState.PAYMENT_STATE_AUTHORIZED });
+  await post(`/v1/charges/${chargeId}/refund`, { amount_minor: 1_000 });
+  t.match(await resolve(operationId, 'NOTHING_HELD'), { state: PAYMENT_OPERATION_STATE_DONE }, 'after it was refunded');
+  t.match(await bed.orders.voidPayment(request), { moved: eur(0n) });
+});
