@@ -157,8 +157,10 @@ export const shopMutations: readonly Mutation[] = [
     edits: [
       {
         file: 'services/payments/store.ts',
-        old: `        !outcome || operation.state !== 'PENDING' ? null : settle(payment, operation, outcome),`,
-        new: '        outcome ? settle(payment, operation, outcome) : null,',
+        old: `        !outcome || operation.state !== 'PENDING' || operation.key !== intent.key
+          ? null`,
+        new: `        !outcome
+          ? null`,
       },
     ],
     caughtBy: {

@@ -106,6 +106,12 @@ export async function recordDecision(tx: Tx, decision: Omit<RecordedResolution, 
   );
 }
 
+/** Whether a decision of this id was recorded. */
+export async function isDecided(sql: Sql, resolutionId: string): Promise<boolean> {
+  const rows = await sql.query('select 1 from operation_resolution where resolution_id = ?', [resolutionId]);
+  return rows.length > 0;
+}
+
 /** The first 100 resolutions of an operation, oldest first. */
 export function resolutionsOf(sql: Sql, operationId: string): Promise<RecordedResolution[]> {
   return sql.query<RecordedResolution>(

@@ -13,6 +13,7 @@ import { holdEndedCodes } from './answer.ts';
 import { keyTooOld, type Work } from './change-store.ts';
 import {
   acquirerUnavailable,
+  operationChanged,
   operationNeedsOperator,
   paymentExists,
   paymentNotFound,
@@ -187,7 +188,7 @@ async function finish(
   }
   const reply = await db.answer(call, async (tx) => {
     const settled = await store.settle(tx, operation, outcome);
-    const error = rejection(settled);
+    const error = rejection(settled, operation);
     if (error) throw error;
     crashPoint('payments.before-ledger-commit');
     return toMessage(settled.payment, movedBy(settled.payment, settled.operation));
@@ -202,7 +203,9 @@ function isRefusal({ kind }: Operation, outcome: Outcome): boolean {
   return outcome.kind === 'cancelled' || (outcome.kind === 'refused' && kind !== 'authorize');
 }
 
-function rejection({ payment, operation }: Work): RpcError | null {
+function rejection({ payment, operation }: Work, { key }: Operation): RpcError | null {
+  // An operator has it tried under another key: a retry gets the outcome of that one.
+  if (operation.state === 'PENDING' && operation.key !== key) return operationChanged(operation.operationId);
   if (operation.state === 'PENDING') return operationNeedsOperator(operation);
   if (operation.state === 'CANCELLED') return paymentVoided(payment.paymentId);
   if (operation.state === 'REFUSED') return paymentState(payment, operation.failureCode);
@@ -297,6 +300,7 @@ export async function settleCancelled(
   operationId: string,
 ): Promise<Payment> {
   const outcome = await acquirer.cancel(call, 'authorize', operationId);
-  const { payment } = await db.transaction(call, (tx) => store.settle(tx, { operationId, paymentId }, outcome));
+  const asked = { operationId, paymentId, key: operationId };
+  const { payment } = await db.transaction(call, (tx) => store.settle(tx, asked, outcome));
   return payment;
 }

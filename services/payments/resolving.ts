@@ -3,6 +3,7 @@
  * payment, ledger, event, the record of the decision and the response commit together.
  */
 import { type Call, newId, principalOf, type Tx } from '@armature/runtime';
+import { derivedId } from '@armature/runtime/id.ts';
 import { acquirerNames } from './answer.ts';
 import { decide } from './change-store.ts';
 import {
@@ -12,7 +13,7 @@ import {
   refundExceedsCapture,
   resolutionNotApplicable,
 } from './errors.ts';
-import { inLedger, recordDecision, type ShownOperation, shownOperation } from './operation-store.ts';
+import { inLedger, isDecided, recordDecision, type ShownOperation, shownOperation } from './operation-store.ts';
 import { explainRefusal, type OperationParts } from './operations.ts';
 import type { Outcome } from './payment.ts';
 import { applyDecision, type Decided, isApplicable, type Resolution } from './resolution.ts';
@@ -35,19 +36,31 @@ export async function resolveOperation<R>(
 ): Promise<R> {
   const { db } = parts;
   const { operationId, resolution } = request;
-  const operation = await db.read(call, (sql) => shownOperation(sql, operationId));
+  const resolutionId = resolutionIdOf(call, operationId);
+  // In this order: a decision that commits in between shows in `decided`, never in the operation alone.
+  const { operation, decided: before } = await db.read(call, async (sql) => ({
+    operation: await shownOperation(sql, operationId),
+    decided: await isDecided(sql, resolutionId),
+  }));
   if (!operation) throw operationNotFound(operationId);
+  // A repeat must not reach the acquirer: the key of today may be the one that this very request brought into use.
+  if (before) return db.answer(call, () => Promise.resolve(respond(operation)));
   if (!isApplicable(resolution, operation)) {
     throw resolutionNotApplicable(operation, `${resolution} cannot end a ${operation.kind} that is ${operation.state}`);
   }
   if ((request.externalId !== '') !== (resolution === 'DONE_AT_ACQUIRER')) {
     throw externalOperationInvalid(request.externalId, 'external_id is required for DONE_AT_ACQUIRER, and only there');
   }
-  const resolutionId = newId();
   const decided = await decisions[resolution](parts, call, operation, { ...request, resolutionId });
   return db.answer(call, async (tx) =>
     respond(await commitDecision(tx, call, operation, { ...request, resolutionId }, decided)),
   );
+}
+
+/** The same for each repeat of a request. */
+function resolutionIdOf({ name, idempotency }: Call, operationId: string): string {
+  if (!idempotency) throw new Error(`${name} decides about money without an idempotency key`);
+  return derivedId(`${idempotency.principal}\n${idempotency.method}\n${idempotency.key}\n${operationId}`);
 }
 
 type Identified = ResolveRequest & { resolutionId: string };
@@ -139,7 +152,8 @@ async function findOutcome(
 
 /**
  * Throws unless the operation can never act any more: the acquirer refused it, or its key is cancelled now. One that
- * acted has an outcome to be recorded, by ASK_AGAIN. `except` is the operation that it may have acted as.
+ * acted has an outcome to be recorded. A refused refund is asked about too: the refusal may be of an earlier key.
+ * `except` is the operation that it may have acted as.
  */
 async function assertNeverActs(
   { acquirer }: OperationParts,
@@ -148,10 +162,11 @@ async function assertNeverActs(
   except = '',
 ): Promise<void> {
   const { kind, key, chargeId, state } = operation;
-  if (state !== 'PENDING' || kind === 'authorize') return;
+  if (kind === 'authorize') return;
   const found = (await acquirer.findOnCharge(call, kind, key, chargeId)) ?? (await acquirer.cancel(call, kind, key));
   if (found.kind !== 'acted' || found.externalId === except) return;
-  throw resolutionNotApplicable(operation, 'the acquirer has done it; ASK_AGAIN records that', {
+  const recordedBy = state === 'PENDING' ? 'ASK_AGAIN' : 'DONE_AT_ACQUIRER';
+  throw resolutionNotApplicable(operation, `the acquirer has done it; ${recordedBy} records that`, {
     acquirer: 'acted',
     external_id: found.externalId,
   });

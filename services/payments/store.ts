@@ -42,8 +42,8 @@ export interface NewOperation {
   readonly rest: boolean;
 }
 
-/** Enough to find an operation and to lock its payment first. */
-export type OperationRef = Pick<Operation, 'operationId' | 'paymentId'>;
+/** Enough to find an operation and to lock its payment first, and the key that the acquirer was asked under. */
+export type OperationRef = Pick<Operation, 'operationId' | 'paymentId' | 'key'>;
 
 export interface NewPayment {
   readonly paymentId: string;
@@ -174,7 +174,8 @@ export function paymentStore({ pendingResolveMs }: { pendingResolveMs: number })
 
     /**
      * Applies an outcome: payment, operation, ledger and event together. Does nothing when the operation
-     * was settled before, or when `outcome` is null; answers how things stand afterwards.
+     * was settled before, when it has another key by now than the outcome is about, or when `outcome` is null. Returns
+     * both as they are afterwards.
      */
     async settle(
       tx: Tx,
@@ -182,7 +183,9 @@ export function paymentStore({ pendingResolveMs }: { pendingResolveMs: number })
       outcome: Outcome | null,
     ): Promise<{ payment: Payment; operation: Operation }> {
       return decide(tx, intent, (payment, operation) =>
-        !outcome || operation.state !== 'PENDING' ? null : settle(payment, operation, outcome),
+        !outcome || operation.state !== 'PENDING' || operation.key !== intent.key
+          ? null
+          : settle(payment, operation, outcome),
       );
     },
 
@@ -208,13 +211,14 @@ export function paymentStore({ pendingResolveMs }: { pendingResolveMs: number })
       return rows[0] ? toPayment(rows[0]) : null;
     },
 
-    /** Leaves an operation that is too old to be sent again to an operator. */
-    async markTooOld(tx: Tx, { operationId }: OperationRef): Promise<void> {
+    /** Leaves an operation that is too old to be sent again to an operator, unless it has another key by now. */
+    async markTooOld(tx: Tx, { operationId, key }: OperationRef): Promise<void> {
       await tx.execute(
         `update payment_operation set needs_operator_at = utc_timestamp(6), failure_code = ?,
            resolve_at = utc_timestamp(6) + ${askedRarely}
-         where operation_id = ? and state = 'PENDING' and needs_operator_at is null`,
-        [keyTooOld, operationId],
+         where operation_id = ? and coalesce(acquirer_key, operation_id) = ? and state = 'PENDING'
+           and needs_operator_at is null`,
+        [keyTooOld, operationId, key],
       );
     },
 
