@@ -73,10 +73,10 @@ t.test('an inbox forgets messages by the time in their ids', async (t) => {
   };
   for (const [index, hours] of [30, 25, 23, 1].entries()) {
     await db.read(null, (sql) =>
-      sql.execute(`insert into inbox values ('c', ?, 'T', 'a', ?, 'applied', utc_timestamp(6))`, [
-        idAt(now.getTime() - hours * 3_600_000),
-        index + 1,
-      ]),
+      sql.execute(
+        `insert into inbox (consumer, message_id, type, aggregate_id, sequence, outcome, created_at) values ('c', ?, 'T', 'a', ?, 'applied', utc_timestamp(6))`,
+        [idAt(now.getTime() - hours * 3_600_000), index + 1],
+      ),
     );
   }
   const purge = (most: number) => db.read(null, (sql) => purgeInbox(sql, 24, now, most));
