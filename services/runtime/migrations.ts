@@ -7,6 +7,7 @@ import type { Migration } from './db/schema-change.ts';
 import { Migration20261101000001_messaging } from './messaging/migration.ts';
 import { Migration20261127100000_event_order } from './messaging/order-migration.ts';
 import { Migration20261101000002_saga } from './saga/migration.ts';
+import { Migration20261127310000_saga_overdue } from './saga/overdue-migration.ts';
 import { Migration20261127300000_saga_retention } from './saga/retention-migration.ts';
 import { Migration20261127000000_saga_versions } from './saga/versions-migration.ts';
 
@@ -22,4 +23,5 @@ export const runtimeMigrations: readonly Migration[] = [
   Migration20261127100000_event_order,
   Migration20261127200000_job_indexes,
   Migration20261127300000_saga_retention,
+  Migration20261127310000_saga_overdue,
 ];

@@ -38,13 +38,28 @@ export interface LeasedRow {
   age_us: string | number;
 }
 
+const leasedColumns = `saga_id, name, definition_version, subject_id, state, results, data, version, lease_token, traceparent,
+  timestampdiff(microsecond, utc_timestamp(6), deadline_at) as left_us,
+  timestampdiff(microsecond, created_at, utc_timestamp(6)) as age_us`;
+
 /** Locks up to `limit` due sagas of a lane. What another worker is taking at this moment is passed over. */
 export function lockLane(tx: Tx, lane: Lane, limit: number): Promise<LeasedRow[]> {
   return tx.query<LeasedRow>(
-    `select saga_id, name, definition_version, subject_id, state, results, data, version, lease_token, traceparent,
-       timestampdiff(microsecond, utc_timestamp(6), deadline_at) as left_us,
-       timestampdiff(microsecond, created_at, utc_timestamp(6)) as age_us
+    `select ${leasedColumns}
      from saga force index (saga_lane) where ${inLane} order by due_at limit ? for update skip locked`,
+    [...laneParams(lane), limit],
+  );
+}
+
+/**
+ * Locks up to `limit` due sagas of a lane whose time is up. The lane is of new sagas: what has ended or turned back is
+ * urgent, so the index has no more such rows than there are sagas to end.
+ */
+export function lockOverdue(tx: Tx, lane: Lane, limit: number): Promise<LeasedRow[]> {
+  return tx.query<LeasedRow>(
+    `select ${leasedColumns}
+     from saga force index (saga_overdue) where ${inLane} and deadline_at <= utc_timestamp(6)
+     order by deadline_at limit ? for update skip locked`,
     [...laneParams(lane), limit],
   );
 }

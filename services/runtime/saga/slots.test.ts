@@ -4,7 +4,7 @@ import { createPool, createSlots, type Place } from './slots.ts';
 const options = { limit: 8, newShare: 0.75, waitMaxMs: 1_000 };
 const noop = () => {};
 
-t.test('new sagas get a share, urgent ones everything', async (t) => {
+t.test('new sagas get a share', async (t) => {
   const pool = createPool(options, noop);
   const taken = Array.from({ length: 6 }, () => pool.take(false));
   t.ok(taken.every((place) => place !== null));
@@ -29,10 +29,19 @@ t.test('a saga that becomes urgent no longer counts as new', async (t) => {
   t.equal(pool.room(false), 1);
 });
 
-t.test('urgent sagas that fill a pool leave nothing for new ones', async (t) => {
-  const pool = createPool(options, noop);
-  for (let count = 0; count < 8; count += 1) pool.take(true);
-  t.equal(pool.room(false), 0);
+t.test('urgent sagas leave a quarter of a pool to new ones', async (t) => {
+  const rows: [limit: number, urgent: number, left: number][] = [
+    [24, 18, 6],
+    [8, 6, 2],
+    [2, 1, 1],
+    [1, 1, 0],
+  ];
+  for (const [limit, urgentMax, left] of rows) {
+    const pool = createPool({ ...options, limit }, noop);
+    while (pool.take(true)) t.ok(pool.room(false) <= limit);
+    t.equal(limit - urgentMax, pool.room(false), `limit ${limit}`);
+    t.equal(pool.room(false), left, `limit ${limit}: room for new sagas`);
+  }
 });
 
 t.test('a place that comes free goes to the urgent saga that waits, then to the new one', async (t) => {
@@ -69,13 +78,13 @@ t.test('what was left waiting is told of room once, when a quarter is free', asy
   const pool = createPool(options, () => {
     told += 1;
   });
-  const places: Place[] = Array.from({ length: 8 }, () => pool.take(true)!);
+  const places: Place[] = Array.from({ length: 8 }, () => pool.force(true));
   places.pop()!.release();
   t.equal(told, 0, 'nothing was left waiting');
   pool.want(true);
-  places.push(pool.take(true)!);
-  places.pop()!.release();
-  t.equal(told, 0);
+  places.push(pool.force(true));
+  for (let count = 0; count < 3; count += 1) places.pop()!.release();
+  t.equal(told, 0, 'one of six is free for urgent sagas');
   places.pop()!.release();
   t.equal(told, 1);
   for (const place of places) place.release();
@@ -85,10 +94,10 @@ t.test('what was left waiting is told of room once, when a quarter is free', asy
 t.test('each dependency has a pool of its own, steps without one are not limited', async (t) => {
   const slots = createSlots({ sagasMax: 64, dependencyMax: { payments: 2 }, newShare: 0.75 }, noop);
   t.equal(slots.dependency(''), null);
-  t.equal(slots.dependency('payments')?.room(true), 2);
-  t.equal(slots.dependency('inventory')?.room(true), 24);
-  slots.dependency('payments')?.take(true);
   t.equal(slots.dependency('payments')?.room(true), 1);
-  t.equal(slots.dependency('inventory')?.room(true), 24);
+  t.equal(slots.dependency('inventory')?.room(true), 18);
+  slots.dependency('payments')?.take(true);
+  t.equal(slots.dependency('payments')?.room(true), 0);
+  t.equal(slots.dependency('inventory')?.room(true), 18);
   t.equal(slots.sagas.room(false), 48);
 });

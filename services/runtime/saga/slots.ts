@@ -1,7 +1,7 @@
 /**
  * How many sagas, and how many calls to one dependency, a worker has in progress at once. Urgent sagas (those that
- * compensate, that must complete, or that are past their pivot) may take every place of a pool; new ones only a share,
- * so that they are never in the way.
+ * compensate, that must complete, or that are past their pivot) and new ones each get at most a share of a pool, so
+ * that neither keeps the other waiting, however many there are.
  */
 
 /** One place in a pool, until it is released. */
@@ -31,21 +31,25 @@ interface Waiter {
   give(place: Place | null): void;
 }
 
-/** A pool of `limit` places, of which new sagas get at most `newShare` (0 to 1), and at least one. */
+/**
+ * A pool of `limit` places. New sagas get at most `newShare` (0 to 1) of them, and at least one; urgent ones leave a
+ * quarter to new ones, and at least one place where there are several.
+ */
 export function createPool(
   { limit, newShare, waitMaxMs }: { limit: number; newShare: number; waitMaxMs: number },
   onRoom: () => void,
 ): Pool {
   const newMax = Math.max(1, Math.floor(limit * newShare));
+  const urgentMax = Math.max(1, limit - Math.max(1, Math.floor(limit / 4)));
+  const maxOf = (urgent: boolean) => (urgent ? urgentMax : newMax);
   const wanted = new Set<boolean>();
   const taken = new Set<Place>();
   const waiters: Waiter[] = [];
   let lastTakenMs = 0;
 
   const room = (urgent: boolean) => {
-    const free = limit - taken.size;
-    const ofNew = urgent ? free : newMax - [...taken].filter((place) => !place.urgent).length;
-    return Math.max(0, Math.min(free, ofNew));
+    const alike = [...taken].filter((place) => place.urgent === urgent).length;
+    return Math.max(0, Math.min(limit - taken.size, maxOf(urgent) - alike));
   };
   const force = (urgent: boolean): Place => {
     const since = performance.now();
@@ -55,7 +59,7 @@ export function createPool(
         if (!taken.delete(place)) return;
         lastTakenMs = performance.now() - since;
         serve();
-        if (![...wanted].some((one) => room(one) >= Math.ceil((one ? limit : newMax) / 4))) return;
+        if (![...wanted].some((one) => room(one) >= Math.ceil(maxOf(one) / 4))) return;
         wanted.clear();
         onRoom();
       },

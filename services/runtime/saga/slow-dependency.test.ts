@@ -133,3 +133,62 @@ t.test('one dependency hangs with 500 sagas before it', async (t) => {
     t.equal(await leased(paying.name), 0);
   });
 });
+
+/** Two steps: the second is only there so that the first is undone. */
+function booking(name: string, timeLimitMs: number) {
+  const calls = { urgent: 0, fresh: 0 };
+  const hang = ({ call: { signal } }: StepContext<Data>) =>
+    new Promise<never>((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)));
+  const step = { timeoutMs: 8_000, dependency: 'payments' };
+  const urgent = defineSaga<Data>({
+    ...{ name: `${name}-refunding`, version: 1, timeLimitMs: 'none', mustComplete: true },
+    steps: [
+      {
+        ...{ ...step, name: 'refund' },
+        run(ctx) {
+          calls.urgent += 1;
+          return hang(ctx);
+        },
+      },
+    ],
+  });
+  const fresh = defineSaga<Data>({
+    ...{ name: `${name}-booking`, version: 1, timeLimitMs },
+    steps: [
+      {
+        ...{ ...step, name: 'pay' },
+        async run(ctx) {
+          calls.fresh += 1;
+          return timeLimitMs < 60_000 ? hang(ctx) : { kind: 'done' };
+        },
+      },
+    ],
+  });
+  return { urgent, fresh, calls };
+}
+
+t.test('urgent sagas that hang at a dependency leave it slots for new ones', async (t) => {
+  const { urgent, fresh, calls } = booking('starved', 600_000);
+  const worker = schema.worker([urgent, fresh], { stopGraceMs: 100 });
+  await startMany(urgent, 50);
+  const end = Date.now() + 5_000;
+  while (calls.urgent < 18 && Date.now() < end) await new Promise((resolve) => setTimeout(resolve, 20));
+  const ids = await startMany(fresh, 25);
+  t.ok((await schema.rest(ids, 6_000)).every((status) => status === 'COMPLETED'));
+  await worker.stop();
+});
+
+t.test('new sagas turn back when their time is up although their dependency has no slot', async (t) => {
+  const { fresh, calls } = booking('late', 1_000);
+  const ids = await startMany(fresh, 50);
+  const worker = schema.worker([fresh], { stopGraceMs: 100, dependencyMax: 2, newShare: 0.5 });
+  const turned = async () => {
+    const rows = await schema.sql<{ state: string }>('select state from saga where saga_id in (?)', [ids]);
+    return rows.filter(({ state }) => (JSON.parse(state) as { failure: unknown }).failure !== null).length;
+  };
+  const end = Date.now() + 5_000;
+  while ((await turned()) < 49 && Date.now() < end) await new Promise((resolve) => setTimeout(resolve, 50));
+  t.ok((await turned()) >= 49, `${await turned()} of 50 have turned back while one call hangs`);
+  t.ok(calls.fresh <= 4);
+  await worker.stop();
+});

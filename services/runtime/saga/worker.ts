@@ -9,7 +9,7 @@ import { begin } from './core.ts';
 import { defaultTimeoutMs, type Handover, isLocal, type SagaDefinition } from './definition.ts';
 import { drive, giveBack, type Running, slackMs, type Worker } from './driving.ts';
 import { isUrgent, type Lane, laneOf, lanesOf } from './lanes.ts';
-import { dueLanes, fromRow, type LeasedRow, leaseLocked, lockLane } from './lease-store.ts';
+import { dueLanes, fromRow, type LeasedRow, leaseLocked, lockLane, lockOverdue } from './lease-store.ts';
 import { sagaMetrics } from './metrics.ts';
 import { createSlots, defaultDependencyMax, type Place, type SlotLimits } from './slots.ts';
 import { readState } from './state-format.ts';
@@ -201,7 +201,15 @@ async function takeLanes(
     for (const row of rows) {
       taken.push({ seat: slots.sagas.force(urgent), place: pool?.force(urgent) ?? null, lane, row });
     }
-    if (rows.length === room) for (const one of full) one.want(urgent);
+    if (rows.length < room) continue;
+    for (const one of full) one.want(urgent);
+    // That their time is up is recorded without a call, and makes them urgent.
+    const seats = urgent || !pool ? 0 : slots.sagas.room(urgent);
+    const overdue = seats > 0 ? await lockOverdue(tx, lane, seats) : [];
+    const locked = new Set(rows.map(({ saga_id }) => saga_id));
+    for (const row of overdue.filter(({ saga_id }) => !locked.has(saga_id))) {
+      taken.push({ seat: slots.sagas.force(urgent), place: null, lane, row });
+    }
   }
   if (taken.length > 0) {
     await leaseLocked(
