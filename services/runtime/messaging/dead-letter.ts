@@ -1,3 +1,4 @@
+import { hash } from 'node:crypto';
 import { v7 as uuidv7 } from 'uuid';
 import type { Param, Sql, Tx } from '../db/tx.ts';
 import { rpcError } from '../rpc/errors.ts';
@@ -43,10 +44,44 @@ export async function deadLetterInTurn(sql: Sql, stream: Stream, delivery: Deliv
  */
 export const deadLetterForeign = insertOnce;
 
+/** Bodies above this are not kept; no event comes near it, and a statement must stay below the server's packet. */
+export const keptBodyMax = 4 * 1024 * 1024;
+/** Bodies in one statement, together. */
+const insertBytesMax = 8 * 1024 * 1024;
+const keptHeadersMax = 16_000;
+const reasonMax = 1_000;
+const lostBodyHeader = 'armature-lost-body-sha256';
+
+const isBodyKept = (delivery: Delivery): boolean => delivery.message.content.length <= keptBodyMax;
+const bodySha256 = (delivery: Delivery): string => hash('sha256', delivery.message.content);
+
+/** Of a body that is not kept, the reason tells size and digest. */
+function keptReason(delivery: Delivery, reason: string): string {
+  if (isBodyKept(delivery)) return reason;
+  const lost = ` (body not kept: ${delivery.message.content.length} bytes, SHA-256 ${bodySha256(delivery)})`;
+  return reason.slice(0, reasonMax - lost.length) + lost;
+}
+
+function keptHeaders(delivery: Delivery): string {
+  const lost = isBodyKept(delivery) ? {} : { [lostBodyHeader]: bodySha256(delivery) };
+  const all = JSON.stringify({ ...delivery.message.properties.headers, ...lost });
+  return all.length <= keptHeadersMax ? all : JSON.stringify({ traceparent: delivery.traceparent, ...lost });
+}
+
+/** Throws DEAD_LETTER_BODY_LOST when the body was too large to be kept. */
+export function assertBodyKept({ id, body, headers }: DeadLetter): void {
+  if (body.length > 0 || !(lostBodyHeader in JSON.parse(headers))) return;
+  throw rpcError(
+    'FAILED_PRECONDITION',
+    'DEAD_LETTER_BODY_LOST',
+    `the body of dead letter ${id} was above ${keptBodyMax} bytes and was not kept; publish a baseline and drop it`,
+  );
+}
+
 async function insertOnce(sql: Sql, consumer: string, delivery: Delivery, reason: string): Promise<void> {
   const known = await sql.query(
     'select 1 from dead_letter where consumer = ? and message_id = ? and publisher = ? and reason = ? limit 1',
-    [consumer, delivery.messageId.slice(0, 255), delivery.publisher.slice(0, 128), reason],
+    [consumer, delivery.messageId.slice(0, 255), delivery.publisher.slice(0, 128), keptReason(delivery, reason)],
   );
   // Only a copy after a crash between commit and acknowledgement is the same in all of these.
   if (known.length === 0 || delivery.messageId === '') await insertDeadLetters(sql, consumer, [delivery], reason);
@@ -60,12 +95,34 @@ export function keepUnknown(sql: Sql, consumer: string, deliveries: readonly Del
 const columns = `id, consumer, message_id, publisher, type, routing_key, aggregate_id, sequence, body, headers, reason,
   attempts, unknown_type, dead_at`;
 
+/** In as few statements as the size of the bodies allows. */
 async function insertDeadLetters(
   sql: Sql,
   consumer: string,
   deliveries: readonly Delivery[],
   reason: string,
   unknownType: 0 | 1 = 0,
+): Promise<void> {
+  let batch: Delivery[] = [];
+  let bytes = 0;
+  for (const delivery of deliveries) {
+    const size = isBodyKept(delivery) ? delivery.message.content.length : 0;
+    if (batch.length > 0 && bytes + size > insertBytesMax) {
+      await insertBatch(sql, consumer, batch, reason, unknownType);
+      [batch, bytes] = [[], 0];
+    }
+    batch.push(delivery);
+    bytes += size;
+  }
+  await insertBatch(sql, consumer, batch, reason, unknownType);
+}
+
+async function insertBatch(
+  sql: Sql,
+  consumer: string,
+  deliveries: readonly Delivery[],
+  reason: string,
+  unknownType: 0 | 1,
 ): Promise<void> {
   const params = deliveries.flatMap((delivery): Param[] => {
     const inSequence = delivery.fault === null && delivery.sequence > 0n;
@@ -78,9 +135,9 @@ async function insertDeadLetters(
       delivery.routingKey.slice(0, 255),
       inSequence ? delivery.aggregateId : null,
       inSequence ? delivery.sequence : null,
-      delivery.message.content,
-      JSON.stringify(delivery.message.properties.headers ?? {}).slice(0, 16_000),
-      reason,
+      isBodyKept(delivery) ? delivery.message.content : Buffer.alloc(0),
+      keptHeaders(delivery),
+      keptReason(delivery, reason),
       delivery.attempt,
       unknownType,
     ];

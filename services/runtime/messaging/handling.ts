@@ -6,7 +6,7 @@ import { deadlineExceeded, RpcError } from '../rpc/errors.ts';
 import { applyBaseline } from './baseline.ts';
 import { keepUnknown } from './dead-letter.ts';
 import { acknowledge, type Delivery } from './delivery.ts';
-import { fail, scheduleRetry } from './failure.ts';
+import { fail } from './failure.ts';
 import { digestOf, isConflict, noteMessage, type Step, skipMessages, stepSequence } from './inbox.ts';
 import type { LaneAnswer } from './lanes.ts';
 import { ackDelivery, asCall, type EventHandler, type StreamWork } from './stream-work.ts';
@@ -64,7 +64,10 @@ export async function handleBaseline(on: StreamWork, delivery: Delivery): Promis
   }
 }
 
-/** Steps over events that this service does not handle, many in one transaction. Never rejects. */
+/**
+ * Steps over events that this service does not handle, many in one transaction. When that fails, each of them is tried
+ * alone, and one that fails alone has lost an attempt. Never rejects.
+ */
 export async function skipEvents(on: StreamWork, deliveries: readonly Delivery[]): Promise<LaneAnswer[]> {
   const about = { name: `skip ${on.stream.consumer}`, event: null };
   const isUnknown = (delivery: Delivery) => on.known(delivery.type) === 'unknown';
@@ -83,10 +86,14 @@ export async function skipEvents(on: StreamWork, deliveries: readonly Delivery[]
     return deliveries.map((delivery, index) => ackDelivery(on, delivery, steps[index]!, 'skipped'));
   } catch (error) {
     if (await on.gate.closesFor(error)) return deliveries.map((one) => (one.session.open ? 'again' : 'done'));
-    on.log.warn({ err: error, queue: on.stream.consumer }, 'events not skipped; they are tried again');
-    const delayMs = on.limits.retryDelaysMs[0]!;
-    await Promise.all(deliveries.map((one) => scheduleRetry(on, one, { delayMs, attempt: one.attempt, waits: 0 })));
-    return deliveries.map(() => 'done');
+    if (deliveries.length > 1) {
+      // One of them may be at fault; the others must not wait with it.
+      on.log.warn({ err: error, queue: on.stream.consumer }, 'events not skipped together; each is tried alone');
+      const answers: LaneAnswer[] = [];
+      for (const one of deliveries) answers.push(...(await skipEvents(on, [one])));
+      return answers;
+    }
+    return [await fail(on, deliveries[0]!, error)];
   }
 }
 

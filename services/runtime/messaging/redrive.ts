@@ -4,7 +4,14 @@ import { openCall } from '../rpc/call.ts';
 import { rpcError } from '../rpc/errors.ts';
 import type { Logger } from '../telemetry/log.ts';
 import { childTrace } from '../telemetry/trace.ts';
-import { assertInOrder, claimDeadLetter, type DeadLetter, loadDeadLetter, type RedriveOrder } from './dead-letter.ts';
+import {
+  assertBodyKept,
+  assertInOrder,
+  claimDeadLetter,
+  type DeadLetter,
+  loadDeadLetter,
+  type RedriveOrder,
+} from './dead-letter.ts';
 import { assertSameAggregate, decode } from './handling.ts';
 import type { EventHandler } from './stream-work.ts';
 
@@ -46,6 +53,7 @@ async function load({ service, db, handlers }: RedriveParts, id: string) {
   if (letter.aggregateId === null || letter.publisher !== handler.event.source) {
     throw rpcError('FAILED_PRECONDITION', 'DEAD_LETTER_FOREIGN', `${id} is no event of ${handler.event.source}`);
   }
+  assertBodyKept(letter);
   return { letter, handler, order: orderOf(handler, handlers) };
 }
 
