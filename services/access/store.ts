@@ -172,6 +172,7 @@ async function makeRoom(tx: Tx): Promise<boolean> {
   if (Number(row?.denied ?? 0) < limits.denied) return false;
   const { affectedRows } = await tx.execute(
     `delete from denied_subject where end_at is not null and created_at < utc_timestamp(6) - interval ? hour
+       and ${withoutGrants}
      order by end_at limit ?`,
     [deniedAtLeastHours, evictedMax],
   );
@@ -205,10 +206,17 @@ async function endGrantsOf(
   await tx.em.nativeUpdate(entities.RoleGrant, { member, state: { $ne: 'ENDED' } }, ended);
 }
 
+/**
+ * The denial of an account that has roles ends with them, not by time. The account stays deactivated, and must not
+ * count as an administrator once its denial is over.
+ */
+const withoutGrants = `not exists (
+  select 1 from role_grant where member = denied_subject.subject and role_grant.state in ('LIVE', 'WAITING'))`;
+
 const due = {
   ended: `state in ('LIVE', 'WAITING') and end_at <= utc_timestamp(6)`,
   begun: `state = 'WAITING' and start_at <= utc_timestamp(6)`,
-  allowed: 'end_at <= utc_timestamp(6)',
+  allowed: `end_at <= utc_timestamp(6) and ${withoutGrants}`,
 };
 
 async function dueCounts(sql: Sql): Promise<{ grants: number; denials: number }> {
