@@ -187,7 +187,7 @@ export interface RedriveOrder {
 
 /**
  * Refuses a dead letter that would break the order of its aggregate: throws EVENT_SUPERSEDED when the service has
- * applied a later event, and EARLIER_DEAD_LETTER_OPEN while an earlier one waits. In a transaction (`lock`) no later
+ * applied a later event or a baseline stands in for it, and EARLIER_DEAD_LETTER_OPEN while an earlier one waits. In a transaction (`lock`) no later
  * event is applied before it ends.
  */
 export async function assertInOrder(
@@ -198,8 +198,10 @@ export async function assertInOrder(
 ): Promise<void> {
   if (letter.aggregateId === null || letter.sequence === null || !orderedTypes.includes(letter.type)) return;
   const sequence = BigInt(letter.sequence);
-  const [place] = await sql.query<{ applied: string | number; handled: string | number | null }>(
-    `select applied, handled from inbox_sequence where consumer = ? and aggregate = ? and aggregate_id = ?
+  const [place] = await sql.query<
+    Record<'applied' | 'baseline', string | number> & { handled: string | number | null }
+  >(
+    `select applied, handled, baseline from inbox_sequence where consumer = ? and aggregate = ? and aggregate_id = ?
      ${lock ? 'for update' : ''}`,
     [letter.consumer, aggregate, letter.aggregateId],
   );
@@ -211,6 +213,16 @@ export async function assertInOrder(
       'EVENT_SUPERSEDED',
       `event ${sequence} of ${aggregate} ${letter.aggregateId} is older than event ${handled}, which was applied; drop it`,
       { sequence: String(sequence), handled: String(handled) },
+    );
+  }
+  const baseline = BigInt(place?.baseline ?? 0);
+  if (baseline >= sequence) {
+    // Between the two are events that were not handled here; the baseline stands in for them as well.
+    throw rpcError(
+      'FAILED_PRECONDITION',
+      'EVENT_SUPERSEDED',
+      `event ${sequence} of ${aggregate} ${letter.aggregateId} is older than its baseline at event ${baseline}; drop it`,
+      { sequence: String(sequence), baseline: String(baseline) },
     );
   }
   const [earlier] = await sql.query<{ id: string }>(
