@@ -3,7 +3,7 @@ import { v7 as uuidv7 } from 'uuid';
 import type { Param, Sql, Tx } from '../db/tx.ts';
 import { rpcError } from '../rpc/errors.ts';
 import type { Delivery } from './delivery.ts';
-import { isConflict, noteMessage, type Step, type Stream, stepSequence } from './inbox.ts';
+import { bodyDigest, isConflict, noteMessage, type Step, type Stream, stepSequence } from './inbox.ts';
 
 /** A message that was set aside, as operators find it. */
 export interface DeadLetter {
@@ -241,6 +241,29 @@ export async function assertInOrder(
 }
 
 /**
+ * Refuses a dead letter whose message id and sequence belong to another event: throws MESSAGE_ID_REUSED. To handle it
+ * would take that event's place in the inbox.
+ */
+export async function assertOwnMessageId(sql: Sql, letter: DeadLetter): Promise<void> {
+  const [noted] = await sql.query<{ type: string; aggregateId: string; digest: Buffer | null }>(
+    `select type, aggregate_id as aggregateId, body_digest as digest from inbox
+     where consumer = ? and message_id = ? and sequence = ?`,
+    [letter.consumer, letter.messageId, letter.sequence],
+  );
+  if (!noted) return;
+  const same =
+    noted.type === letter.type &&
+    noted.aggregateId === letter.aggregateId &&
+    (noted.digest === null || noted.digest.equals(bodyDigest(letter.body)));
+  if (same) return;
+  throw rpcError(
+    'FAILED_PRECONDITION',
+    'MESSAGE_ID_REUSED',
+    `dead letter ${letter.id} has the message id ${letter.messageId} of another event; drop it, and let its publisher publish it under an id of its own`,
+  );
+}
+
+/**
  * Marks a letter as redriven. False when somebody did so before, or dropped it; a second caller waits for the first
  * to commit. The inbox forgets after a week and letters do not: one that is no longer noted there is still its own
  * guard, and the sequence keeps copies of the message out.
@@ -252,6 +275,7 @@ export async function claimDeadLetter(tx: Tx, letter: DeadLetter, order: Redrive
   );
   if (affectedRows === 0) return false;
   await assertInOrder(tx, letter, order, true);
+  await assertOwnMessageId(tx, letter);
   const noted = await tx.execute(
     `update inbox set outcome = 'applied' where consumer = ? and message_id = ? and sequence = ? and outcome = 'dead'`,
     [letter.consumer, letter.messageId, letter.sequence],

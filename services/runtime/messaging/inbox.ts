@@ -75,8 +75,9 @@ async function noteMessages(
 }
 
 /** The first half of the SHA-256 of the body. */
-export const digestOf = (delivery: Delivery): Buffer =>
-  hash('sha256', delivery.message.content, 'buffer').subarray(0, 16);
+export const digestOf = (delivery: Delivery): Buffer => bodyDigest(delivery.message.content);
+
+export const bodyDigest = (body: Buffer): Buffer => hash('sha256', body, 'buffer').subarray(0, 16);
 
 /** Whether this message id was dealt with as another event: of another type or sequence, or with another body. */
 export async function isConflict(sql: Sql, stream: Stream, delivery: Delivery): Promise<boolean> {

@@ -1,4 +1,5 @@
-// Dead letters that must not be handled any more.
+// Dead letters that must not be handled any more: what came later, or which event their message id belongs to.
+import { randomUUID } from 'node:crypto';
 import t from 'tap';
 import { refusal } from '../../../test/support/refusal.ts';
 import { background } from '../background.ts';
@@ -8,7 +9,7 @@ import { createLogger } from '../telemetry/log.ts';
 import { baselinePublisher } from './baseline-publisher.ts';
 import { outboxBaselines } from './baseline-source.ts';
 import { consume } from './consumer.ts';
-import { effects, lettersOf, record } from './observe.ts';
+import { effects, effectsOf, letters, lettersOf, publish, record } from './observe.ts';
 import { event, eventually, openTestbed, type Ticked, ticked } from './testbed.ts';
 
 t.setTimeout(120_000);
@@ -49,4 +50,43 @@ t.test('an event that a baseline without state stood in for is refused, unless i
   await t.rejects(redrive(first!.id), superseded);
   t.equal(await redrive(second!.id), 'redriven');
   t.same(await effects(consumer, 'a'), [2]);
+});
+
+t.test('another event under a used message id is refused and stays open', async (t) => {
+  const reused = refusal({ code: 'FAILED_PRECONDITION', reason: 'MESSAGE_ID_REUSED' });
+  const send = (id: string, number: number, messageId: string) => {
+    const headers = { aggregate: 'order', 'aggregate-id': id, sequence: '1' };
+    return publish(
+      producer,
+      { id, number, sequence: 1 },
+      { event: mailed, properties: { messageId, type: mailed.type, headers } },
+    );
+  };
+  const lettersFor = async (id: string, count: number) =>
+    (await lettersOf(consumer, count)).filter((letter) => letter.aggregate_id === id);
+
+  await t.test('when the first one was handled', async (t) => {
+    const messageId = randomUUID();
+    await send('b', 31, messageId);
+    t.same(await effectsOf(consumer, 'b', 1), [31]);
+    await send('b', 32, messageId);
+    const [letter] = await lettersFor('b', 3);
+    await t.rejects(checkRedrive(letter!.id), reused);
+    await t.rejects(redrive(letter!.id), reused);
+    t.same(await effects(consumer, 'b'), [31]);
+    t.equal((await letters(consumer)).find(({ id }) => id === letter!.id)?.redriven_at, null, 'it stays');
+  });
+
+  await t.test('when the first one is a dead letter, which is handled after all', async (t) => {
+    const messageId = randomUUID();
+    failing.add(41);
+    await send('c', 41, messageId);
+    await lettersFor('c', 4);
+    await send('c', 42, messageId);
+    const [first, second] = await lettersFor('c', 5);
+    failing.clear();
+    await t.rejects(redrive(second!.id), reused);
+    t.equal(await redrive(first!.id), 'redriven');
+    t.same(await effects(consumer, 'c'), [41]);
+  });
 });

@@ -7,6 +7,7 @@ import { childTrace } from '../telemetry/trace.ts';
 import {
   assertBodyKept,
   assertInOrder,
+  assertOwnMessageId,
   claimDeadLetter,
   type DeadLetter,
   loadDeadLetter,
@@ -38,7 +39,10 @@ export function redriving(parts: RedriveParts): Redrive {
     redrive: (id) => redrive(parts, id),
     async checkRedrive(id) {
       const { letter, order } = await load(parts, id);
-      await parts.db.read(null, (sql) => assertInOrder(sql, letter, order, false));
+      await parts.db.read(null, async (sql) => {
+        await assertInOrder(sql, letter, order, false);
+        await assertOwnMessageId(sql, letter);
+      });
     },
   };
 }
