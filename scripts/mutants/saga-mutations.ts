@@ -35,7 +35,7 @@ export const sagaMutations: readonly Mutation[] = [
     edits: [
       {
         file: 'services/runtime/saga/outcome.ts',
-        old: `  return { kind: 'unknown', epoch, detail: describe(error) };`,
+        old: `  return { kind: 'unknown', epoch, detail: describe(error), ...pauseOf(error) };`,
         new: `  return { kind: 'rejected', epoch, reason: 'TIMEOUT', detail: describe(error) };`,
       },
     ],

@@ -50,8 +50,8 @@ export type StartCancellation = (tx: Tx, order: Order, why?: Uncharged) => Promi
 export const paymentTimeoutMs = 8_000;
 
 const daysMs = 86_400_000;
-/** A service that is away for days makes orders late, not stuck. */
-export const retry = { initialBackoffMs: 50, maxBackoffMs: 2_000, maxElapsedMs: 7 * daysMs };
+/** A service that is away for days makes orders late, not stuck; the longest pause bounds what is logged meanwhile. */
+export const retry = { initialBackoffMs: 50, maxBackoffMs: 15_000, maxElapsedMs: 7 * daysMs };
 
 /** An order whose total is 0 has no payment. */
 export const isFree = ({ paymentId }: Pick<CheckoutData, 'paymentId'>): boolean => paymentId === '';

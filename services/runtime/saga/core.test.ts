@@ -159,6 +159,23 @@ t.test('pauses double up to the longest, and before the pivot it tries on for ev
   t.equal(pauses[49], 1_000);
 });
 
+t.test('a pause is as long as the peer asks for, within a minute', async (t) => {
+  const rows: [asked: number | undefined, pause: number][] = [
+    [undefined, 100],
+    [50, 100],
+    [20_000, 20_000],
+    [86_400_000, 60_000],
+  ];
+  const back = saidAll(begin(checkout), [done, no]);
+  for (const [retryAfterMs, pause] of rows) {
+    const asked = retryAfterMs === undefined ? {} : { retryAfterMs };
+    const trying = say(begin(checkout), { ...unknown, ...asked });
+    t.equal(trying.branches[0]!.notBefore - clock, pause, `a step, asked for ${retryAfterMs}`);
+    const undoing = say(back, { ...fails, ...asked });
+    t.equal(undoing.branches[0]!.notBefore - clock, pause, `a compensation, asked for ${retryAfterMs}`);
+  }
+});
+
 t.test('tries end by the time since the first failed one, however many there were', async (t) => {
   const capture = saidAll(begin(checkout), [done, done, done]);
   const failing = (at: number): Input => ({ kind: 'unknown', epoch: 0, at, detail: 'UNAVAILABLE' });

@@ -82,13 +82,24 @@ export interface State {
   readonly branches: readonly Branch[];
 }
 
-/** `at`: milliseconds since the saga began, by the clock of the database. */
+/**
+ * `at`: milliseconds since the saga began, by the clock of the database. `retryAfterMs`: the pause that the peer asks
+ * for; jitter takes up to half of it, as of every pause.
+ */
 export type Input =
   | { kind: 'done' | 'compensated'; epoch: number }
   | { kind: 'absent'; epoch: number; at?: number }
-  | { kind: 'unknown'; epoch: number; at?: number; detail: string }
+  | { kind: 'unknown'; epoch: number; at?: number; detail: string; retryAfterMs?: number }
   | { kind: 'rejected'; epoch: number; reason: string; detail: string }
-  | { kind: 'uncompensated'; epoch: number; at?: number; permanent: boolean; reason: string; detail: string }
+  | {
+      kind: 'uncompensated';
+      epoch: number;
+      at?: number;
+      permanent: boolean;
+      reason: string;
+      detail: string;
+      retryAfterMs?: number;
+    }
   /** A client or operator wants it undone, or its time is up. Applied as soon as the outcome of the step is known. */
   | { kind: 'abandon'; cause: 'cancelled' | 'expired' | 'operator'; reason: string; detail: string }
   /** An operator has removed what made it stuck. */
@@ -131,6 +142,9 @@ export function branchOf(state: State, input: Input): Branch | undefined {
   const found = 'epoch' in input ? state.branches.find(({ epoch }) => epoch === input.epoch) : undefined;
   return found ?? state.branches[0];
 }
+
+/** A peer cannot make a saga pause for longer by what its error says. */
+const retryAfterMaxMs = 60_000;
 
 /** The pause after so many tries: doubles up to the longest. The worker adds the jitter. */
 export function backoffMs({ retry }: CoreDefinition, attempt: number): number {
@@ -177,7 +191,7 @@ function applyCompensation(definition: CoreDefinition, state: State, branch: Bra
   if (input.kind !== 'uncompensated') return state;
   const why = input.reason || input.detail;
   if (input.permanent) return stuck(state, branch, why, true);
-  return tryAgain(definition, state, branch, { phase: 'compensate', why, at: input.at });
+  return tryAgain(definition, state, branch, { phase: 'compensate', why, at: input.at, after: input.retryAfterMs });
 }
 
 function done(definition: CoreDefinition, state: State, branch: Branch): State {
@@ -206,10 +220,10 @@ function unknown(
   definition: CoreDefinition,
   state: State,
   branch: Branch,
-  { detail, at }: { detail: string; at?: number },
+  { detail, at, retryAfterMs: after }: Extract<Input, { kind: 'unknown' }>,
 ): State {
   const phase = stepAt(definition, branch.step).queryable ? 'query' : 'run';
-  return tryAgain(definition, state, branch, { phase, why: detail, at });
+  return tryAgain(definition, state, branch, { phase, why: detail, at, after });
 }
 
 /** One more try, unless it has failed for too long where that is limited. */
@@ -217,7 +231,7 @@ function tryAgain(
   definition: CoreDefinition,
   state: State,
   branch: Branch,
-  { phase, why, at }: { phase: Action; why: string; at: number | undefined },
+  { phase, why, at, after = 0 }: { phase: Action; why: string; at: number | undefined; after?: number | undefined },
 ): State {
   const attempt = branch.attempt + 1;
   const failingSince = branch.failingSince ?? at ?? null;
@@ -225,7 +239,8 @@ function tryAgain(
   const limited = state.failure !== null || isPastPivot(definition, state);
   const failed = { ...branch, phase, attempt, failingSince };
   if (limited && elapsedMs >= definition.retry.maxElapsedMs) return stuck(state, branch, why, false, failed);
-  return replace(state, branch, { ...failed, notBefore: (at ?? 0) + backoffMs(definition, attempt) });
+  const pauseMs = Math.max(backoffMs(definition, attempt), Math.min(after, retryAfterMaxMs));
+  return replace(state, branch, { ...failed, notBefore: (at ?? 0) + pauseMs });
 }
 
 function stuck(state: State, branch: Branch, reason: string, refused: boolean, as: Branch = branch): State {

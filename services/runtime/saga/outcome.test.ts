@@ -28,6 +28,17 @@ t.test('what errors of a step mean', async (t) => {
   t.notMatch(JSON.stringify(thrown('run', new Error('password=x'), 1)), 'password', 'no texts of unknown origin');
 });
 
+t.test('an error says how long to pause', async (t) => {
+  const busy = new RpcError('ABORTED', 'OPERATION_NEEDS_OPERATOR', 'an operator decides', {
+    domain: 'payments',
+    details: { retryDelayMs: 60_000 },
+  });
+  for (const action of ['run', 'query', 'compensate'] as const) {
+    t.match(thrown(action, busy, 7), { retryAfterMs: 60_000 }, action);
+    t.notOk('retryAfterMs' in thrown(action, new RpcError('UNAVAILABLE', '', ''), 7), `${action}: says nothing`);
+  }
+});
+
 t.test('only a query says that a thing is absent', async (t) => {
   t.strictSame(absentIfNotFound(rpcError('NOT_FOUND', 'PAYMENT_NOT_FOUND', '')), { kind: 'absent' });
   t.throws(() => absentIfNotFound(new RpcError('UNAVAILABLE', '', '')));

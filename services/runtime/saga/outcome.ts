@@ -61,10 +61,16 @@ export function thrown(action: 'run' | 'query' | 'compensate', error: unknown, e
   const no = refusal(error);
   if (action === 'compensate') {
     const reason = (no?.reason ?? '').slice(0, 64);
-    return { kind: 'uncompensated', epoch, permanent: no !== null, reason, detail: describe(error) };
+    return { kind: 'uncompensated', epoch, permanent: no !== null, reason, detail: describe(error), ...pauseOf(error) };
   }
   if (no && action === 'run') return answered({ kind: 'rejected', reason: no.reason, detail: no.message }, epoch);
-  return { kind: 'unknown', epoch, detail: describe(error) };
+  return { kind: 'unknown', epoch, detail: describe(error), ...pauseOf(error) };
+}
+
+/** The pause that a service asks for (google.rpc.RetryInfo). */
+function pauseOf(error: unknown): { retryAfterMs?: number } {
+  const { retryDelayMs = 0 } = error instanceof RpcError ? error.details : {};
+  return Number.isFinite(retryDelayMs) && retryDelayMs > 0 ? { retryAfterMs: Math.ceil(retryDelayMs) } : {};
 }
 
 /** Says when it failed, where the input is of a try that may be one of many. */
