@@ -31,7 +31,8 @@ export function bulkResume(parts: BulkResumeParts): Pick<Implementation<typeof O
     async resumeSagas({ filter, apply, limit }, call) {
       if (!filter || !saysSomething(filter)) throw sagaFilterMissing();
       const { name, reason, olderThanSeconds } = filter;
-      const wanted = { name, reason, olderThanSeconds, steps: placesOf(definitions, filter.step) };
+      const steps = placesOf(definitions, filter.step);
+      const wanted = { known: definitions, name, reason, olderThanSeconds, steps };
       const choose = (sql: Sql) => chooseStuck(sql, wanted, limit || resumeLimit);
       if (!apply) {
         return db.answer(call, async (tx) => {

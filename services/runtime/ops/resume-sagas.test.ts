@@ -91,6 +91,26 @@ t.test('resuming by filter', async (t) => {
     t.equal((await operator.listSagas({ state: SagaState.SAGA_STATE_STUCK })).sagas.length, 5);
   });
 
+  t.test('sagas of a version that the process does not know take no place on a page', async (t) => {
+    const foreign = await insertStuck('checkout', 1, 'capture-payment', 'of another deployment');
+    // The oldest of all: its id comes first.
+    await withConnection(database.adminUrl, (one) =>
+      one.query(
+        "update saga set definition_version = 99, saga_id = concat('00', substr(saga_id, 3)) where saga_id = ?",
+        [foreign],
+      ),
+    );
+    const { results } = await operator.resumeSagas({ filter: { all: true }, limit: 5 });
+    t.strictSame(results.map(({ sagaId }) => sagaId).sort(), [...captures, refund].sort());
+    const { sagas } = await operator.listSagas({ state: SagaState.SAGA_STATE_STUCK });
+    t.match(
+      sagas.find(({ version }) => version === 99),
+      { known: false },
+      'a list shows them',
+    );
+    await withConnection(database.adminUrl, (one) => one.query('delete from saga where definition_version = 99'));
+  });
+
   t.test('killed in the middle, its repeat acts on the same sagas, each once', async (t) => {
     const request = { requestId: randomUUID(), filter: { reason: 'UNAVAILABLE' }, apply: true };
     const killed = new Promise((resolve) => service.process.once('exit', (_, signal) => resolve(signal)));

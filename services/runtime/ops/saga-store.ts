@@ -66,13 +66,15 @@ export async function findSaga(sql: Sql, sagaId: string): Promise<SagaView | nul
 
 /** What stuck sagas are chosen by. `steps` are the places of a step in the versions of definitions; null: any. */
 export interface StuckWanted {
+  /** The definitions that this process has: it can resume no other saga. */
+  known: readonly { name: string; version: number }[];
   name: string;
   steps: readonly { name: string; version: number; index: number }[] | null;
   reason: string;
   olderThanSeconds: bigint;
 }
 
-/** The oldest stuck sagas that fit. */
+/** The oldest stuck sagas that fit and whose version this process knows: others would fill every page in vain. */
 export async function chooseStuck(sql: Sql, wanted: StuckWanted, limit: number): Promise<Chosen> {
   const conditions = ["status = 'STUCK'"];
   const params: (string | number | bigint)[] = [];
@@ -80,6 +82,11 @@ export async function chooseStuck(sql: Sql, wanted: StuckWanted, limit: number):
     conditions.push(condition);
     params.push(...values);
   };
+  const versions = wanted.known.map(() => '(name = ? and definition_version = ?)');
+  add(
+    versions.length > 0 ? `(${versions.join(' or ')})` : '1 = 0',
+    ...wanted.known.flatMap((one) => [one.name, one.version]),
+  );
   if (wanted.name !== '') add('name = ?', wanted.name);
   if (wanted.olderThanSeconds > 0n) {
     add('updated_at <= utc_timestamp(6) - interval ? second', wanted.olderThanSeconds);
