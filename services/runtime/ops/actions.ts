@@ -35,12 +35,12 @@ export async function noteAction(tx: Tx, call: Call, why: string, chosen: Chosen
  * Notes what an action of many transactions acts on before it begins, and answers what was noted at first: a repeat,
  * such as one after a crash, goes on with the same ids and with no others.
  */
-export async function chooseOnce(tx: Tx, call: Call, choose: () => Promise<Chosen>): Promise<Chosen> {
+export async function chooseOnce(tx: Tx, call: Call, choose: () => Promise<Chosen>, why = ''): Promise<Chosen> {
   const before = await load(tx, call);
   if (before) return before;
   const chosen = await choose();
   try {
-    await noteAction(tx, call, '', chosen);
+    await noteAction(tx, call, why, chosen);
     return chosen;
   } catch (error) {
     // A copy of the request has committed meanwhile: under READ COMMITTED its row is there to be read.

@@ -3,9 +3,10 @@ import type { Database } from '../db/database.ts';
 import type { BaselinePublisher } from '../messaging/baseline-publisher.ts';
 import { type BaselineSource, outboxBaselines, placesOf } from '../messaging/baseline-source.ts';
 import type { Subscription } from '../messaging/topology.ts';
+import type { Call } from '../rpc/call.ts';
 import { openPage } from '../rpc/paging.ts';
 import type { Implementation } from '../rpc/server.ts';
-import { noteAction } from './actions.ts';
+import { type Chosen, chooseOnce } from './actions.ts';
 import { subscriptionNotFound } from './errors.ts';
 
 const pageSize = 100;
@@ -34,18 +35,29 @@ export function baselines(parts: BaselineParts): Pick<Implementation<typeof OpsS
       const found = await db.read(call, (sql) =>
         placesOf(sql, [...own, outboxBaselines(aggregate)], { after, limit: page.size + 1, ids: aggregateIds }),
       );
-      const places = found.slice(0, page.size);
+      const onPage = found.slice(0, page.size);
+      const ids = dryRun
+        ? onPage.map(({ id }) => id)
+        : await noteBefore(db, call, `baseline of ${aggregate} for ${consumer}`, {
+            ids: onPage.map(({ id }) => id),
+            more: found.length > onPage.length,
+          });
+      const places = onPage.filter(({ id }) => ids.includes(id));
       const source = own[0] ?? outboxBaselines(aggregate);
       const { done, baselines, events } = await publish(call, {
         ...{ db, aggregate, consumer, places, source, skipHistory, dryRun },
       });
       const last = places[done - 1];
-      const more = last !== undefined && done < found.length;
-      const chosen = { ids: places.slice(0, done).map(({ id }) => id), more };
-      return db.answer(call, async (tx) => {
-        if (!dryRun) await noteAction(tx, call, `baseline of ${aggregate} for ${consumer}`, chosen);
+      const more = last !== undefined && last !== found.at(-1);
+      return db.answer(call, async () => {
         return { aggregates: done, baselines, events, nextPageToken: more ? page.tokenAfter([last.id]) : '' };
       });
     },
   };
+}
+
+/** Notes the action before anything is published: what fails half way is on record. A repeat acts on the same ids. */
+async function noteBefore(db: Database, call: Call, why: string, page: Chosen): Promise<readonly string[]> {
+  const { ids } = await db.transaction(call, (tx) => chooseOnce(tx, call, async () => page, why));
+  return ids;
 }

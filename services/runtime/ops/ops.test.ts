@@ -234,10 +234,13 @@ t.test('baselines', async (t) => {
     refusal({ code: 'FAILED_PRECONDITION', reason: 'BASELINE_UNROUTED' }),
     'no queue is bound yet',
   );
+  const failed = await sql<{ targets: string; why: string }>('select * from operator_action');
+  t.match(failed, [{ why: 'baseline of order for notifications' }], 'one that fails is recorded');
+  t.strictSame(JSON.parse(failed[0]!.targets).sort(), [...ids].sort(), 'with all that it would have published');
   const notifications = await startService(t, 'notifications', { vhost });
   await until('its queue is consumed', async () => (await fetch(`http://${notifications.admin}/readyz`)).ok);
   t.match(await operator.publishBaseline({ ...request, dryRun: true }), { aggregates: 5, baselines: 0, events: 5n });
-  t.equal((await sql('select * from operator_action')).length, 0, 'a dry run is no action');
+  t.equal((await sql('select * from operator_action')).length, 1, 'a dry run is no action');
 
   const first = await operator.publishBaseline({ ...request, pageSize: 3, requestId: randomUUID() });
   t.match(first, { aggregates: 3, events: 3n });
@@ -252,7 +255,7 @@ t.test('baselines', async (t) => {
   await until('every mail', async () => (await mails()).length >= 5);
   t.strictSame(await mails(), [...ids].sort(), 'one for each order, although it was published twice');
   const actions = await sql<{ principal: string; targets: string; why: string }>('select * from operator_action');
-  t.equal(actions.length, 3, 'each page is recorded');
+  t.equal(actions.length, 4, 'each page is recorded');
   t.match(actions[0], { principal: 'user:olga', why: 'baseline of order for notifications' });
   const staff = await as(orders, 'bo');
   t.teardown(() => staff.close());
