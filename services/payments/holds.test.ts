@@ -1,8 +1,11 @@
 // Holds that the acquirer ends, operations that it refuses for good, and keys that it has forgotten.
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { ledgerClient, paymentOperationsClient } from '@armature/clients';
+import { PaymentResolution } from '@armature/proto/payments/v1/operations.ts';
 import { PaymentState } from '@armature/proto/payments/v1/payments.ts';
 import t from 'tap';
+import { compareBooks } from '../../scripts/reconcile/pages.ts';
 import { connectMysql } from '../../scripts/servers/mysql.ts';
 import { refusal } from '../../test/support/refusal.ts';
 import { developerCredentials, startService, token, workloadCertificate } from '../../test/support/service.ts';
@@ -204,6 +207,59 @@ t.test('an operation whose key the acquirer has forgotten is not sent again', as
     await age(paymentId);
     t.match(await bed.orders.refundPayment(refund), { refunded: eur(400n), moved: eur(400n) });
     t.equal((await logOf(orderId)).filter((one) => one.kind === 'refund').length, 1, 'once');
+  });
+
+  for (const ask of ['its caller', 'a void'] as const) {
+    t.test(`an authorization that holds the amount is not cancelled by ${ask}`, async (t) => {
+      await stopAcquirer();
+      await startAcquirer();
+      await restart({ ...sendAgain, ARMATURE_CRASH_POINTS: 'payments.after-acquirer:1' });
+      const wish = bed.wish();
+      const { paymentId, orderId } = wish;
+      await t.rejects(bed.orders.authorizePayment(wish, { timeoutMs: 3_000 }), 'killed after the acquirer acted');
+      t.equal(await service.stop(), 'SIGKILL');
+      await stopAcquirer();
+      await startAcquirer(forgetful);
+      await restart(sendAgain);
+      await age(paymentId);
+      const waits = refusal({ reason: 'OPERATION_NEEDS_OPERATOR', metadata: { acquirer_code: 'key_too_old' } });
+      const request = { paymentId, orderId, requestId: randomUUID() };
+      await t.rejects(ask === 'a void' ? bed.orders.voidPayment(request) : bed.orders.authorizePayment(wish), waits);
+      t.match(await bed.orders.getPayment({ paymentId }), { state: PaymentState.PAYMENT_STATE_PENDING });
+      const admin = ledgerClient({
+        addresses: [service.grpc],
+        tls: bedOptions.developerTls,
+        token: () => bedOptions.tokens.admin,
+      });
+      await compareBooks(admin, { apply: true, graceSeconds: 0 });
+      admin.close();
+      const { PAYMENT_STATE_AUTHORIZED, PAYMENT_STATE_VOIDED } = PaymentState;
+      t.match(await bed.orders.getPayment({ paymentId }), { state: PAYMENT_STATE_AUTHORIZED }, 'found in the log');
+      if (ask === 'a void') t.match(await bed.orders.voidPayment(request), { state: PAYMENT_STATE_VOIDED });
+    });
+  }
+
+  t.test('an authorization that did not act is given up by an operator', async (t) => {
+    await stopAcquirer();
+    const wish = bed.wish();
+    const { paymentId } = wish;
+    await t.rejects(bed.orders.authorizePayment(wish), refusal({ reason: 'ACQUIRER_UNAVAILABLE' }));
+    const olga = await token('olga');
+    const options = { addresses: [service.grpc], tls: bedOptions.developerTls, token: () => olga };
+    const operator = paymentOperationsClient(options);
+    t.teardown(() => operator.close());
+    await startAcquirer(forgetful);
+    const [{ operation_id: operationId }] = await query(
+      'select operation_id from payment_operation where payment_id = ?',
+      [paymentId],
+    );
+    const giveUp = { operationId, resolution: PaymentResolution.PAYMENT_RESOLUTION_GIVE_UP, reason: 'ticket 4711' };
+    const refused = refusal({ reason: 'RESOLUTION_NOT_APPLICABLE' });
+    await t.rejects(operator.resolvePaymentOperation(giveUp), refused, 'while its caller may end it');
+    await age(paymentId);
+    await t.rejects(bed.orders.authorizePayment(wish), refusal({ reason: 'OPERATION_NEEDS_OPERATOR' }));
+    await operator.resolvePaymentOperation({ ...giveUp, requestId: randomUUID() });
+    t.match(await bed.orders.getPayment({ paymentId }), { state: PaymentState.PAYMENT_STATE_VOIDED });
   });
 
   t.test('one that did not act needs an operator', async (t) => {

@@ -33,7 +33,7 @@ import {
   type RefundAmount,
 } from './payment.ts';
 import { toMessage } from './payment-message.ts';
-import type { Asked, NewPayment, PaymentStore } from './store.ts';
+import { type Asked, findOperation, type NewPayment, type PaymentStore } from './store.ts';
 
 export interface OperationParts {
   db: Database;
@@ -212,15 +212,29 @@ function rejection({ payment, operation }: Work, { key }: Operation): RpcError |
   return null;
 }
 
-/** One that is too old to be sent is looked up, and cancelled where the acquirer has no record of it. */
 async function performAuthorization(
-  { acquirer, sendAgainMs }: OperationParts,
+  parts: OperationParts,
   call: Call,
-  { key, keyAgeMs }: Operation,
+  operation: Operation,
   wish: Authorization,
 ): Promise<Outcome> {
-  if (keyAgeMs < sendAgainMs) return acquirer.authorize(call, key, wish);
-  return (await acquirer.find(call, 'authorize', key)) ?? acquirer.cancel(call, 'authorize', key);
+  if (operation.keyAgeMs < parts.sendAgainMs) return parts.acquirer.authorize(call, operation.key, wish);
+  return findAuthorization(parts, call, operation);
+}
+
+/**
+ * Looks an authorization up that is too old to be sent. The acquirer may have forgotten its key, so one that it has no
+ * record of may hold the amount: it needs an operator, and cancelling its key would prove nothing.
+ */
+async function findAuthorization(
+  { db, store, acquirer }: OperationParts,
+  call: Call,
+  operation: Operation,
+): Promise<Outcome> {
+  const found = await acquirer.find(call, 'authorize', operation.key);
+  if (found) return found;
+  await db.transaction(call, (tx) => store.markTooOld(tx, operation));
+  throw operationNeedsOperator({ ...operation, failureCode: operation.failureCode || keyTooOld });
 }
 
 /** Asks the acquirer for a capture, void or refund. Asking again under the same key gets the same outcome. */
@@ -289,18 +303,18 @@ export async function explainRefusal(
 async function cancelIfPending(parts: OperationParts, call: Call, payment: Payment): Promise<Payment> {
   const { authorizeOperationId, state } = payment;
   if (state !== 'PENDING' || authorizeOperationId === null) return payment;
-  return settleCancelled(parts, call, payment.paymentId, authorizeOperationId);
+  const operation = await parts.db.read(call, (sql) => findOperation(sql, authorizeOperationId));
+  if (!operation) throw new Error(`operation ${authorizeOperationId} of payment ${payment.paymentId} is gone`);
+  return settleCancelled(parts, call, operation);
 }
 
-/** Cancels an authorization at the acquirer and records what that showed. */
-export async function settleCancelled(
-  { db, store, acquirer }: OperationParts,
-  call: Call,
-  paymentId: string,
-  operationId: string,
-): Promise<Payment> {
-  const outcome = await acquirer.cancel(call, 'authorize', operationId);
-  const asked = { operationId, paymentId, key: operationId };
-  const { payment } = await db.transaction(call, (tx) => store.settle(tx, asked, outcome));
+/** Cancels an authorization at the acquirer, or looks it up where it is too old for that, and records the outcome. */
+export async function settleCancelled(parts: OperationParts, call: Call, operation: Operation): Promise<Payment> {
+  const { db, store, acquirer, sendAgainMs } = parts;
+  const outcome =
+    operation.keyAgeMs < sendAgainMs
+      ? await acquirer.cancel(call, 'authorize', operation.key)
+      : await findAuthorization(parts, call, operation);
+  const { payment } = await db.transaction(call, (tx) => store.settle(tx, operation, outcome));
   return payment;
 }

@@ -7,9 +7,10 @@ import { type Difference, DifferenceKind, type ReconcileLedgerResponse } from '@
 import { type Call, principalOf, RpcError } from '@armature/runtime';
 import { pageTokenInvalid } from '@armature/runtime/rpc/errors.ts';
 import type { LoggedOperation } from './acquirer-page.ts';
+import { readAnswer } from './answer.ts';
 import { type Comparison, compareLines, compareRecords, type Found } from './comparison.ts';
 import { type OperationParts, perform } from './operations.ts';
-import type { Operation } from './payment.ts';
+import type { Operation, Outcome } from './payment.ts';
 import {
   type LedgerLine,
   linesAfter,
@@ -149,8 +150,9 @@ export async function resolveAll(
   return all;
 }
 
-async function resolveOutcome(parts: OperationParts, call: Call, { operationId }: Found): Promise<Resolved> {
+async function resolveOutcome(parts: OperationParts, call: Call, found: Found): Promise<Resolved> {
   const { db, store } = parts;
+  const { operationId } = found;
   const { operation: before, payment } = await db.read(call, async (sql) => {
     const operation = await findOperation(sql, operationId);
     return { operation, payment: operation && (await store.payment(sql, operation.paymentId)) };
@@ -159,7 +161,7 @@ async function resolveOutcome(parts: OperationParts, call: Call, { operationId }
   if (before.state !== 'PENDING') return { resolved: true, result: before.state };
   const outcome =
     before.kind === 'authorize'
-      ? await parts.acquirer.find(call, before.kind, before.key)
+      ? await findAuthorization(parts, call, before, found.externalId)
       : await perform(parts, call, { payment, operation: before });
   if (!outcome) return { resolved: false, result: 'the acquirer does not confirm it' };
   const after = await db.transaction(call, async (tx) => {
@@ -172,6 +174,21 @@ async function resolveOutcome(parts: OperationParts, call: Call, { operationId }
   const { kind, paymentId } = before;
   call.log.info({ operationId, paymentId, kind, after: after.state }, 'an operation was resolved');
   return { resolved: after.state !== 'PENDING', result: after.state };
+}
+
+/** By its key, or by the record of the acquirer's log, which the acquirer keeps for longer than keys. */
+async function findAuthorization(
+  { acquirer }: OperationParts,
+  call: Call,
+  { kind, key }: Operation,
+  externalId: string,
+): Promise<Outcome | null> {
+  const found = await acquirer.find(call, kind, key);
+  if (found) return found;
+  const [record] = await acquirer.lookUp(call, [externalId]);
+  if (record?.key !== key) return null;
+  const said = readAnswer(kind, { status: 200, body: record.body });
+  return said.kind === 'acted' || said.kind === 'declined' ? said : null;
 }
 
 function noteResolution(tx: Parameters<typeof recordResolution>[0], call: Call, before: Operation, after: Operation) {

@@ -44,7 +44,7 @@ t.test('which operations each resolution can end', async (t) => {
     REFUNDED_OUTSIDE: 'refund PENDING, refund REFUSED',
     NOTHING_HELD: 'void PENDING',
     TRY_AGAIN: 'capture PENDING, void PENDING, refund PENDING, refund REFUSED',
-    GIVE_UP: 'capture PENDING, refund PENDING, refund REFUSED',
+    GIVE_UP: 'authorize PENDING, capture PENDING, refund PENDING, refund REFUSED',
   };
   for (const resolution of resolutions) {
     const ends = kinds.flatMap((kind) =>

@@ -20,7 +20,7 @@ const applicable: Record<Resolution, ReadonlySet<`${OperationKind} ${OperationSt
   REFUNDED_OUTSIDE: new Set(['refund PENDING', 'refund REFUSED']),
   NOTHING_HELD: new Set(['void PENDING']),
   TRY_AGAIN: new Set(['capture PENDING', 'void PENDING', 'refund PENDING', 'refund REFUSED']),
-  GIVE_UP: new Set(['capture PENDING', 'refund PENDING', 'refund REFUSED']),
+  GIVE_UP: new Set(['authorize PENDING', 'capture PENDING', 'refund PENDING', 'refund REFUSED']),
 };
 
 export const isApplicable = (resolution: Resolution, { kind, state }: Operation): boolean =>

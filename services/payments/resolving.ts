@@ -105,10 +105,24 @@ const decisions: Record<
     return { resolution: 'try_again', key: newId() };
   },
   async GIVE_UP(parts, call, operation) {
+    if (operation.kind === 'authorize') return giveUpAuthorization(parts, call, operation);
     await assertNeverActs(parts, call, operation);
     return { resolution: 'give_up' };
   },
 };
+
+/** Only one that waits for an operator, who has seen that the acquirer holds nothing; its caller ends the others. */
+async function giveUpAuthorization(
+  { acquirer }: OperationParts,
+  call: Call,
+  operation: ShownOperation,
+): Promise<Decided> {
+  if (!operation.needsOperator) throw resolutionNotApplicable(operation, 'it is under way and needs no operator');
+  const outcome = await acquirer.cancel(call, 'authorize', operation.key);
+  if (outcome.kind === 'cancelled') return { resolution: 'outcome', outcome };
+  const why = 'the acquirer has a record of it; ASK_AGAIN records that';
+  throw resolutionNotApplicable(operation, why, { acquirer: outcome.kind });
+}
 
 async function commitDecision(
   tx: Tx,

@@ -66,7 +66,8 @@ async function repeat(parts: OperationParts, call: Call, overdue: Overdue): Prom
 
 /**
  * An authorization can only be looked up, since the card token is nowhere but in the request. Nothing
- * found is no outcome: the request may be on its way still, until it is cancelled for good.
+ * found is no outcome: the request may be on its way still, until it is cancelled for good. One that is too old, so
+ * that the acquirer may have forgotten its key, needs an operator instead.
  */
 async function resolveAuthorization(
   parts: OperationParts,
@@ -75,10 +76,9 @@ async function resolveAuthorization(
   abandonMs: number,
 ): Promise<boolean> {
   const { db, store, acquirer } = parts;
-  const { operationId, paymentId } = overdue.operation;
-  const outcome = await acquirer.find(call, 'authorize', operationId);
+  const outcome = await acquirer.find(call, 'authorize', overdue.operation.key);
   if (outcome) await db.transaction(call, (tx) => store.settle(tx, overdue.operation, outcome));
-  else if (overdue.idleMs >= abandonMs) await settleCancelled(parts, call, paymentId, operationId);
+  else if (overdue.idleMs >= abandonMs) await settleCancelled(parts, call, overdue.operation);
   else return false;
   return true;
 }
