@@ -262,6 +262,19 @@ t.test('an operation whose key the acquirer has forgotten is not sent again', as
     t.match(await bed.orders.getPayment({ paymentId }), { state: PaymentState.PAYMENT_STATE_VOIDED });
   });
 
+  t.test('a capture that did not act before its hold expired is refused', async (t) => {
+    const { paymentId, chargeId } = await held();
+    await stopAcquirer();
+    const capture = { paymentId, requestId: randomUUID() };
+    await t.rejects(bed.orders.capturePayment(capture), refusal({ reason: 'ACQUIRER_UNAVAILABLE' }));
+    await startAcquirer(forgetful);
+    await post(`/v1/charges/${chargeId}/expire`);
+    await age(paymentId);
+    const metadata = { acquirer_code: 'charge_expired' };
+    await t.rejects(bed.orders.capturePayment(capture), refusal({ reason: 'PAYMENT_STATE', metadata }));
+    t.match(await bed.orders.getPayment({ paymentId }), { state: PAYMENT_STATE_HOLD_EXPIRED });
+  });
+
   t.test('one that did not act needs an operator', async (t) => {
     const { paymentId, orderId } = await captured();
     await stopAcquirer();
@@ -283,4 +296,25 @@ t.test('an operation whose key the acquirer has forgotten is not sent again', as
     );
     t.equal((await logOf(orderId)).filter((one) => one.kind === 'refund').length, 0);
   });
+});
+
+t.test('reconciliation finds the end of a hold whose authorization had no outcome', async (t) => {
+  await stopAcquirer();
+  await startAcquirer();
+  await restart({ ...patient, ARMATURE_RECONCILE_MS: '3600000', ARMATURE_CRASH_POINTS: 'payments.after-acquirer:1' });
+  const wish = bed.wish();
+  const { paymentId, orderId } = wish;
+  await t.rejects(bed.orders.authorizePayment(wish, { timeoutMs: 3_000 }), 'killed after the acquirer acted');
+  t.equal(await service.stop(), 'SIGKILL');
+  const [charge] = await logOf(orderId);
+  await post(`/v1/charges/${charge!.charge_id}/expire`);
+  await restart({ ...patient, ARMATURE_RECONCILE_MS: '3600000' });
+  const admin = ledgerClient({
+    addresses: [service.grpc],
+    tls: bedOptions.developerTls,
+    token: () => bedOptions.tokens.admin,
+  });
+  t.teardown(() => admin.close());
+  await compareBooks(admin, { apply: true, graceSeconds: 0 });
+  t.match(await bed.orders.getPayment({ paymentId }), { state: PAYMENT_STATE_HOLD_EXPIRED });
 });

@@ -265,9 +265,19 @@ async function sendOrFind(
   }
   const found = await acquirer.findOnCharge(call, kind, key, chargeId);
   if (found) return found;
+  // Without a hold it can never act: nothing is left for an operator to decide.
+  const ended = kind === 'capture' ? await acquirer.holdEnd(call, chargeId) : null;
+  if (ended) return { kind: 'ended', end: ended.end, code: holdEndCodes[ended.end.how] };
   await db.transaction(call, (tx) => store.markTooOld(tx, operation));
   throw operationNeedsOperator({ ...operation, failureCode: operation.failureCode || keyTooOld });
 }
+
+/** What the acquirer would refuse the capture with. */
+const holdEndCodes = {
+  expired: 'charge_expired',
+  voided_externally: 'charge_voided',
+  nothing_held: 'charge_voided',
+} as const;
 
 /**
  * The outcome of a capture or void that was refused because the hold has ended says how, by the acquirer's log. A

@@ -19,7 +19,7 @@ import {
   paymentsOf,
   recordResolution,
 } from './reconciliation-store.ts';
-import { findOperation } from './store.ts';
+import { findByKey, findOperation } from './store.ts';
 import { isOperationId } from './webhook.ts';
 
 export interface ReconcileOptions {
@@ -141,10 +141,14 @@ export async function resolveAll(
         difference.kind === 'HOLD_ENDED'
           ? await resolveHold(parts, call, difference)
           : await resolveOutcome(parts, call, difference);
+      // The record may be the end of a hold whose authorization had no outcome either.
+      if (difference.kind === 'OUTCOME_MISSING' && result.resolved) await resolveHold(parts, call, difference);
       all.set(difference, result);
     } catch (error) {
-      if (!(error instanceof RpcError)) throw error;
-      all.set(difference, { resolved: false, result: error.reason });
+      // It stays a difference, and keeps no other from being resolved.
+      const { externalId, operationId } = difference;
+      if (!(error instanceof RpcError)) call.log.error({ err: error, externalId, operationId }, 'not resolved');
+      all.set(difference, { resolved: false, result: error instanceof RpcError ? error.reason : 'INTERNAL' });
     }
   }
   return all;
@@ -204,8 +208,12 @@ function noteResolution(tx: Parameters<typeof recordResolution>[0], call: Call, 
 async function resolveHold({ db, store, acquirer }: OperationParts, call: Call, { paymentId }: Found) {
   const payment = await db.read(call, (sql) => store.payment(sql, paymentId));
   if (!payment) throw new Error(`payment ${paymentId} is gone`);
+  if (payment.state !== 'AUTHORIZED') return { resolved: true, result: payment.state };
   const ended = await acquirer.holdEnd(call, payment.chargeId);
   if (!ended) return { resolved: false, result: 'the acquirer does not confirm it' };
+  // A void of ours has its own outcome, which is recorded as such.
+  const own = isOperationId(ended.key) && (await db.read(call, (sql) => findByKey(sql, ended.key)));
+  if (own) return { resolved: false, result: 'a void of this service has ended it' };
   const after = await db.transaction(call, async (tx) => {
     const { payment: now, changed } = await store.endHold(tx, paymentId, ended.end);
     if (changed) {
