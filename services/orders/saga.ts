@@ -5,6 +5,7 @@ import {
   newId,
   type Parts,
   requestCancel,
+  restartFailedSaga,
   type SagaDefinition,
   startSaga,
   type Tx,
@@ -27,6 +28,8 @@ export interface CheckoutSagas {
   cancelCheckout(tx: Tx, order: Order): Promise<void>;
   /** Begins to undo a completed order. */
   startCancellation: StartCancellation;
+  /** Restarts a cancellation that an earlier release ended although its order was not cancelled. True: it runs again. */
+  restartCancellation(tx: Tx, sagaId: string): Promise<boolean>;
 }
 
 /** The sagas of orders: the checkout, and the cancellation of what the checkout completed. */
@@ -70,6 +73,7 @@ export function checkoutSagas(parts: {
       if (answer === 'unknown_saga') throw new Error(`order ${orderId} is pending and has no checkout`);
     },
     startCancellation,
+    restartCancellation: async (tx, sagaId) => (await restartFailedSaga(tx, cancellations, sagaId)) === 'accepted',
   };
 }
 

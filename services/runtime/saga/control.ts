@@ -5,7 +5,7 @@ import { sagaVersionUnknown } from './errors.ts';
 import { about } from './history.ts';
 import { laneOf } from './lanes.ts';
 import { readState } from './state-format.ts';
-import { insertSaga, lockById, lockBySubject, type SagaRow, writeLocked } from './store.ts';
+import { insertSaga, lockById, lockBySubject, removeDeadline, type SagaRow, writeLocked } from './store.ts';
 
 /**
  * Starts a saga with the caller's transaction: it runs once that commits, and never if it does not. A saga has
@@ -102,6 +102,27 @@ export async function forceCompensate(
   detail = '',
 ): Promise<OperatorAnswer> {
   return order(tx, definition, sagaId, { kind: 'abandon', cause: 'operator', reason: 'OPERATOR', detail });
+}
+
+/**
+ * Restarts a saga that must complete and that an earlier release ended as failed, from its first step. Only for sagas
+ * whose failed end has sent nothing: steps run under the keys that they would have had. Not possible for any other.
+ */
+export async function restartFailedSaga(
+  tx: Tx,
+  definitions: readonly SagaDefinition<any>[],
+  sagaId: string,
+): Promise<OperatorAnswer> {
+  const row = await lockById(tx, sagaId);
+  const definition = definitions.find(({ name, version }) => name === row?.name && version === row.definitionVersion);
+  if (!row || !definition) return 'unknown_saga';
+  if (row.status !== 'FAILED') return 'not_possible';
+  const { epoch } = readState(row.state, definition.core);
+  const { changed } = await change(tx, definition, row, { kind: 'restart', after: epoch });
+  if (!changed) return 'not_possible';
+  // A process of the earlier release that takes it must not find it late again.
+  await removeDeadline(tx, sagaId);
+  return 'accepted';
 }
 
 async function order(tx: Tx, definition: SagaDefinition<any>, sagaId: string, input: Input): Promise<OperatorAnswer> {

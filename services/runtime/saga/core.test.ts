@@ -275,6 +275,20 @@ t.test('a group of steps', async (t) => {
   t.equal(at(group, expire), group, 'nor can time');
 });
 
+t.test('a failed saga that must complete is restarted, and no other', async (t) => {
+  const cancellation: CoreDefinition = { ...checkout, mustComplete: true };
+  const failed = { ...begin(checkout), end: 'failed' as const, epoch: 7, branches: [], failure: null };
+  const restart: Said = { kind: 'restart', after: 7 };
+  const restarted = say(failed, restart, cancellation);
+  t.equal(due(restarted, cancellation), 'run reserve');
+  t.match(restarted, { end: null, epoch: 8, branches: [{ epoch: 8 }] }, 'epochs go on');
+  t.equal(say(restarted, restart, cancellation), restarted, 'once');
+  t.equal(say(failed, restart, checkout), failed, 'one that may fail has ended');
+  t.equal(say(failed, { kind: 'restart', after: 6 }, cancellation), failed, 'another end');
+  const completed = { ...failed, end: 'completed' as const };
+  t.equal(say(completed, restart, cancellation), completed, 'one that is complete');
+});
+
 t.test('states of format 1', async (t) => {
   const old: StateOfFormat1 = {
     ...{ format: 1, phase: 'compensate', step: 1, epoch: 7, attempt: 3, round: 1, absent: false, cancelTooLate: false },

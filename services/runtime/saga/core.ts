@@ -103,7 +103,9 @@ export type Input =
   /** A client or operator wants it undone, or its time is up. Applied as soon as the outcome of the step is known. */
   | { kind: 'abandon'; cause: 'cancelled' | 'expired' | 'operator'; reason: string; detail: string }
   /** An operator has removed what made it stuck. */
-  | { kind: 'resume' };
+  | { kind: 'resume' }
+  /** It must complete, and an earlier release that did not know this ended it. `after`: the epoch that it ended with. */
+  | { kind: 'restart'; after: number };
 
 export type Result =
   | { readonly kind: 'completed'; readonly cancelTooLate: boolean }
@@ -117,11 +119,10 @@ export type Next =
 
 const firstTry = { attempt: 0, round: 0, absent: false, failingSince: null, notBefore: 0, stuck: null } as const;
 
+const none: State = { format: 2, end: null, epoch: 0, failure: null, cancelTooLate: false, branches: [] };
+
 /** The state that a saga starts with. */
-export function begin(definition: CoreDefinition): State {
-  const none: State = { format: 2, end: null, epoch: 0, failure: null, cancelTooLate: false, branches: [] };
-  return enter(definition, none, 0);
-}
+export const begin = (definition: CoreDefinition): State => enter(definition, none, 0);
 
 /** What is due in a state, also after a crash. */
 export function nextOf(definition: CoreDefinition, state: State): Next {
@@ -154,6 +155,7 @@ export function backoffMs({ retry }: CoreDefinition, attempt: number): number {
 
 /** Applies one input. An input that does not fit, being late or a duplicate, returns the very same state. */
 export function advance(definition: CoreDefinition, state: State, input: Input): State {
+  if (input.kind === 'restart') return restart(definition, state, input.after);
   if (state.end !== null) return state;
   if (input.kind === 'abandon') return abandon(definition, state, input);
   if (input.kind === 'resume') return resume(state);
@@ -255,6 +257,16 @@ function resume(state: State): State {
     return replace(resumed, branch, { ...branch, ...firstTry, absent: branch.absent, round });
   }, state);
 }
+
+/** From its first step; epochs go on, so that no earlier input fits. */
+function restart(definition: CoreDefinition, state: State, after: number): State {
+  if (!definition.mustComplete || state.end !== 'failed' || state.epoch !== after) return state;
+  return restartAfter(definition, after);
+}
+
+/** The state of a saga that was restarted after it had ended with this epoch. */
+export const restartAfter = (definition: CoreDefinition, epoch: number): State =>
+  enter(definition, { ...none, epoch }, 0);
 
 function abandon(definition: CoreDefinition, state: State, input: Omit<Failure, 'step'>): State {
   if (isPastPivot(definition, state)) {

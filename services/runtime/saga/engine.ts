@@ -17,6 +17,7 @@ export {
   forceCompensate,
   type OperatorAnswer,
   requestCancel,
+  restartFailedSaga,
   resumeSaga,
   startSaga,
 } from './control.ts';

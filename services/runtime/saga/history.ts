@@ -11,6 +11,7 @@ import {
   branchOf,
   type CoreDefinition,
   type Input,
+  restartAfter,
   type State,
 } from './core.ts';
 
@@ -101,8 +102,11 @@ export function divergence(definition: CoreDefinition, history: History): Diverg
       ...(last ? { at: `${last.input.kind} to ${last.kind} ${last.step}` } : {}),
     };
   };
-  let state = begin(definition);
+  // What came before a restart was decided by a release whose definition is no longer known.
+  const restarted = entries.findLastIndex(({ input }) => input.kind === 'restart');
+  let state = stateAfterRestart(definition, entries[restarted]?.input);
   for (const [index, { step, kind, attempt, input, led }] of entries.entries()) {
+    if (index <= restarted) continue;
     const then = `${kind} ${step}, attempt ${attempt}`;
     const due = about(definition, state, input);
     const now = `${due.kind} ${due.step}, attempt ${due.attempt}`;
@@ -118,6 +122,9 @@ export function divergence(definition: CoreDefinition, history: History): Diverg
   const [expected, got] = [history.state, state].map((one) => JSON.stringify(one)) as [string, string];
   return expected === got ? null : differs(entries.length, expected, got);
 }
+
+const stateAfterRestart = (definition: CoreDefinition, input: Input | undefined): State =>
+  input?.kind === 'restart' ? restartAfter(definition, input.after) : begin(definition);
 
 export const describeDivergence = ({ name, saga, entry, at, expected, got }: Divergence): string =>
   `${saga} ${name} diverges at entry ${entry}: expected ${expected}; got ${got}${at ? ` (at ${at})` : ''}`;
@@ -138,8 +145,9 @@ export function divergences(definitions: readonly CoreDefinition[], histories: r
 export function recordingOf(definition: CoreDefinition, history: History): History {
   const wrong = divergence(definition, history);
   if (wrong) throw new Error(describeDivergence(wrong));
-  let state = begin(definition);
-  const entries = history.entries.map((entry) => {
+  const restarted = history.entries.findLastIndex(({ input }) => input.kind === 'restart');
+  let state = stateAfterRestart(definition, history.entries[restarted]?.input);
+  const entries = history.entries.slice(restarted + 1).map((entry) => {
     const input = 'detail' in entry.input ? { ...entry.input, detail: '' } : entry.input;
     state = advance(definition, state, input);
     return { ...entry, input, led: landmark(definition, state) };

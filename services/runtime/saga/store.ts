@@ -229,6 +229,11 @@ export async function writeLocked(
   await appendLog(tx, row.sagaId, row.version, [log]);
 }
 
+/** Frees a saga of its time limit. The row must be locked. */
+export async function removeDeadline(tx: Tx, sagaId: string): Promise<void> {
+  await tx.execute('update saga set deadline_at = ? where saga_id = ?', [noDeadline, sagaId]);
+}
+
 export interface Tally {
   name: string;
   version: number;

@@ -1,0 +1,21 @@
+import { CatalogServiceContract } from '@armature/proto/catalog/v1/contract.ts';
+import type { Built, Config, Parts } from '@armature/runtime';
+import type { config } from './config.ts';
+import { failedCancellations } from './failed-cancellations.ts';
+import { checkoutSagas } from './saga.ts';
+import { orderService } from './service.ts';
+import { baselineSources, orderStore } from './store.ts';
+
+/** Puts the service together. */
+export function ordersParts(all: Parts<Config<typeof config>>): Built {
+  const { config: settings, connect, db, log } = all;
+  const catalog = connect(CatalogServiceContract, 'catalog', settings.catalog);
+  const store = orderStore();
+  const sagas = checkoutSagas({ config: settings, connect, store });
+  return {
+    services: [orderService({ db, store, catalog, sagas })],
+    sagas: sagas.definitions,
+    baselineSources,
+    sweepers: [failedCancellations({ db, store, sagas, log })],
+  };
+}
