@@ -9,7 +9,7 @@ import { acquirerLog, type Query } from './books.ts';
 import { type Bed, booksInOrder, openBed } from './testbed.ts';
 
 // Dozens of starts of a service take longer than a test usually may.
-t.setTimeout(180_000);
+t.setTimeout(290_000);
 const acquirerDir = t.testdir();
 const acquirerEnv = { ARMATURE_ACQUIRER_SLOW_MS: '300', ARMATURE_ACQUIRER_DATA_DIR: acquirerDir };
 let acquirer = await startService(t, 'acquirer', { env: acquirerEnv });

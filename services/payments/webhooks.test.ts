@@ -98,7 +98,7 @@ const event = (key: string | null, id: string = randomUUID()) =>
   JSON.stringify({ event_id: `evt_${id}`, type: 'settlement.authorized', idempotency_key: key });
 
 async function until<T>(what: string, ask: () => Promise<T | undefined>): Promise<T> {
-  const deadline = Date.now() + 20_000;
+  const deadline = Date.now() + 60_000;
   for (;;) {
     const answer = await ask();
     if (answer !== undefined) return answer;
