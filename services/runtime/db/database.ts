@@ -142,7 +142,8 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
     },
     debug: false,
   });
-  limitStatements(await orm.driver.getConnection().getNativeClient(), statementTimeoutMs + serverFirstMs);
+  const pool = await orm.driver.getConnection().getNativeClient();
+  limitStatements(pool, statementTimeoutMs + serverFirstMs);
   const gate = poolGate({
     size: poolMax,
     waitersMax: options.waitersMax ?? 1_000,
@@ -161,7 +162,13 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
       });
       await inTime(pingTimeoutMs, pinging, 'the database');
     },
-    close: () => orm.close(true),
+    async close() {
+      await orm.close(true);
+      // The ORM does not end a pool that nothing was sent on; the timer of the pool would keep the process alive. A pool
+      // cannot be ended twice, and says only by this field whether it has been.
+      if ((pool as unknown as { _closed: boolean })._closed) return;
+      await new Promise<void>((resolve, reject) => pool.end((error) => (error ? reject(error) : resolve())));
+    },
     statements: () => statements,
   };
 }

@@ -29,6 +29,16 @@ t.test('the pool closes an idle connection before MySQL would', (t) => {
   t.end();
 });
 
+t.test('a database that nothing was sent to leaves no timer behind when it is closed', async (t) => {
+  const timers = () => process.getActiveResourcesInfo().filter((kind) => kind === 'Timeout').length;
+  const before = timers();
+  const log = createLogger('test', 'silent');
+  const db = await openDatabase({ url: 'mysql://nobody@127.0.0.1:1/x', log, registry: createRegistry('unused') });
+  t.ok(timers() > before, 'the pool has a timer while it is open');
+  await db.close();
+  t.equal(timers(), before);
+});
+
 t.test('a session', async (t) => {
   const schema = await createDatabase(t, 'orders');
   const log = createLogger('test', 'silent');
