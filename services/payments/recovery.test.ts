@@ -220,7 +220,7 @@ t.test('the rest is not known while another refund is pending', async (t) => {
 t.test('an acquirer that dies after acting is believed when it is back', async (t) => {
   await restart(impatient);
   const wish = bed.wish({ card: 'card_timeout_after_auth' });
-  const asked = bed.orders.authorizePayment(wish, { timeoutMs: 1_500 }).catch((error) => error.reason);
+  const asked = bed.orders.authorizePayment(wish, { timeoutMs: 5_000 }).catch((error) => error.reason);
   const deadline = Date.now() + 5_000;
   while ((await logOf(wish.orderId)).length === 0 && Date.now() < deadline) await sleep(5);
   await acquirer.kill();
