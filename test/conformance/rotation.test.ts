@@ -29,6 +29,8 @@ import { HopContract, hopClient, type Note, startHop } from './hops.ts';
 import { openWire } from './wire.ts';
 
 t.setTimeout(180_000);
+
+t.setTimeout(180_000);
 const callsPerSecond = 200;
 const names = ['orders', 'inventory', 'developer'];
 
