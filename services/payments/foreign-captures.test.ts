@@ -7,16 +7,15 @@ import t from 'tap';
 import { connectMysql } from '../../scripts/servers/mysql.ts';
 import { refusal } from '../../test/support/refusal.ts';
 import { developerCredentials, startService, token, workloadCertificate } from '../../test/support/service.ts';
-import { type Query, wrongInBooks } from './books.ts';
-import { openBed } from './testbed.ts';
+import { wrongInBooks } from './books.ts';
+import { openBed, queryOf } from './testbed.ts';
 
 t.setTimeout(180_000);
 const acquirer = await startService(t, 'acquirer');
 const acquirerUrl = `http://${acquirer.http}`;
 const service = await startService(t, 'payments', { acquirerUrl, env: { ARMATURE_PENDING_RESOLVE_MS: '600000' } });
 const connection = await connectMysql(service.database!.adminUrl);
-const query: Query = async (sql, params = []) =>
-  (await connection.query({ sql, values: [...params], dateStrings: true }))[0] as any[];
+const query = queryOf(connection);
 const tokens = { bo: await token('bo'), ada: await token('ada'), admin: await token('admin') };
 const developerTls = await developerCredentials();
 const ordersTls = await workloadCertificate('orders');

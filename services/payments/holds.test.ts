@@ -9,8 +9,8 @@ import { compareBooks } from '../../scripts/reconcile/pages.ts';
 import { connectMysql } from '../../scripts/servers/mysql.ts';
 import { refusal } from '../../test/support/refusal.ts';
 import { developerCredentials, startService, token, workloadCertificate } from '../../test/support/service.ts';
-import { acquirerLog, type Query } from './books.ts';
-import { booksInOrder, openBed } from './testbed.ts';
+import { acquirerLog } from './books.ts';
+import { booksInOrder, openBed, queryOf } from './testbed.ts';
 
 t.setTimeout(180_000);
 const slowMs = 400;
@@ -23,8 +23,7 @@ const patient = { ARMATURE_ACQUIRER_TIMEOUT_MS: '1000', ARMATURE_PENDING_RESOLVE
 let service = await startService(t, 'payments', { acquirerUrl, env: patient });
 const { database, vhost } = service;
 const connection = await connectMysql(database!.adminUrl);
-const query: Query = async (sql, params = []) =>
-  (await connection.query({ sql, values: [...params], dateStrings: true }))[0] as any[];
+const query = queryOf(connection);
 const bedOptions = {
   acquirer: acquirerUrl,
   ordersTls: await workloadCertificate('orders'),

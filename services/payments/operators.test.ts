@@ -9,8 +9,8 @@ import { compareBooks } from '../../scripts/reconcile/pages.ts';
 import { connectMysql } from '../../scripts/servers/mysql.ts';
 import { refusal } from '../../test/support/refusal.ts';
 import { developerCredentials, startService, token, workloadCertificate } from '../../test/support/service.ts';
-import { acquirerLog, type Query } from './books.ts';
-import { booksInOrder, openBed } from './testbed.ts';
+import { acquirerLog } from './books.ts';
+import { booksInOrder, openBed, queryOf } from './testbed.ts';
 
 t.setTimeout(180_000);
 const slowMs = 1_500;
@@ -21,8 +21,7 @@ const service = await startService(t, 'payments', {
   env: { ARMATURE_ACQUIRER_TIMEOUT_MS: '1000', ARMATURE_PENDING_SWEEP_MS: '50', ARMATURE_PENDING_RESOLVE_MS: '600000' },
 });
 const connection = await connectMysql(service.database!.adminUrl);
-const query: Query = async (sql, params = []) =>
-  (await connection.query({ sql, values: [...params], dateStrings: true }))[0] as any[];
+const query = queryOf(connection);
 const tokens = { bo: await token('bo'), ada: await token('ada'), admin: await token('admin') };
 const developerTls = await developerCredentials();
 const bed = openBed({

@@ -6,8 +6,8 @@ import { connectMysql } from '../../scripts/servers/mysql.ts';
 import { seeded } from '../../test/support/random.ts';
 import { refusal } from '../../test/support/refusal.ts';
 import { developerCredentials, startService, token, workloadCertificate } from '../../test/support/service.ts';
-import { acquirerLog, type Query } from './books.ts';
-import { booksInOrder, openBed } from './testbed.ts';
+import { acquirerLog } from './books.ts';
+import { booksInOrder, openBed, queryOf } from './testbed.ts';
 
 const acquirer = await startService(t, 'acquirer', { env: { ARMATURE_ACQUIRER_SLOW_MS: '400' } });
 const acquirerUrl = `http://${acquirer.http}`;
@@ -23,8 +23,7 @@ const bed = openBed({
   tokens: { bo: await token('bo'), ada: await token('ada'), admin: await token('admin') },
 });
 const database = await connectMysql(service.database!.adminUrl);
-const query: Query = async (sql, params = []) =>
-  (await database.query({ sql, values: [...params], dateStrings: true }))[0] as any[];
+const query = queryOf(database);
 t.teardown(async () => {
   bed.close();
   await database.end();

@@ -6,8 +6,8 @@ import { PaymentState } from '@armature/proto/payments/v1/payments.ts';
 import t from 'tap';
 import { connectMysql } from '../../scripts/servers/mysql.ts';
 import { developerCredentials, startService, token, workloadCertificate } from '../../test/support/service.ts';
-import { type Query, wrongInBooks } from './books.ts';
-import { openBed } from './testbed.ts';
+import { wrongInBooks } from './books.ts';
+import { openBed, queryOf } from './testbed.ts';
 
 t.setTimeout(180_000);
 /** Without webhooks, and with a search for pending operations that begins after this test. */
@@ -23,8 +23,7 @@ const env = {
 const service = await startService(t, 'payments', { acquirerUrl, env });
 const { database, vhost } = service;
 const connection = await connectMysql(database!.adminUrl);
-const query: Query = async (sql, params = []) =>
-  (await connection.query({ sql, values: [...params], dateStrings: true }))[0] as any[];
+const query = queryOf(connection);
 const bed = openBed({
   grpc: service.grpc,
   acquirer: acquirerUrl,

@@ -8,8 +8,8 @@ import { compareBooks, tableOf } from '../../scripts/reconcile/pages.ts';
 import { connectMysql } from '../../scripts/servers/mysql.ts';
 import { refusal } from '../../test/support/refusal.ts';
 import { developerCredentials, startService, token, workloadCertificate } from '../../test/support/service.ts';
-import { acquirerLog, type Query, wrongInBooks } from './books.ts';
-import { openBed } from './testbed.ts';
+import { acquirerLog, wrongInBooks } from './books.ts';
+import { openBed, queryOf } from './testbed.ts';
 
 t.setTimeout(120_000);
 /** Without webhooks, and with a sweeper that waits for longer than this test: nobody else resolves anything. */
@@ -20,8 +20,7 @@ const crash = { ...env, ARMATURE_CRASH_POINTS: 'payments.after-acquirer:2' };
 let service = await startService(t, 'payments', { acquirerUrl, env: crash });
 const { database, vhost } = service;
 const connection = await connectMysql(database!.adminUrl);
-const query: Query = async (sql, params = []) =>
-  (await connection.query({ sql, values: [...params], dateStrings: true }))[0] as any[];
+const query = queryOf(connection);
 const tokens = { bo: await token('bo'), ada: await token('ada'), admin: await token('admin') };
 const developerTls = await developerCredentials();
 const ordersTls = await workloadCertificate('orders');

@@ -5,8 +5,8 @@ import t from 'tap';
 import { connectMysql } from '../../scripts/servers/mysql.ts';
 import { refusal } from '../../test/support/refusal.ts';
 import { developerCredentials, startService, token, workloadCertificate } from '../../test/support/service.ts';
-import { acquirerLog, type Query } from './books.ts';
-import { type Bed, booksInOrder, openBed } from './testbed.ts';
+import { acquirerLog } from './books.ts';
+import { type Bed, booksInOrder, openBed, queryOf } from './testbed.ts';
 
 // Dozens of starts of a service take longer than a test usually may.
 t.setTimeout(290_000);
@@ -31,8 +31,7 @@ const patient = { ...impatient, ARMATURE_PENDING_RESOLVE_MS: '600000' };
 let service = await startService(t, 'payments', { acquirerUrl, env: impatient });
 const { database, vhost } = service;
 const connection = await connectMysql(database!.adminUrl);
-const query: Query = async (sql, params = []) =>
-  (await connection.query({ sql, values: [...params], dateStrings: true }))[0] as any[];
+const query = queryOf(connection);
 const tokens = { bo: await token('bo'), ada: await token('ada'), admin: await token('admin') };
 let bed = await connect();
 t.teardown(async () => {

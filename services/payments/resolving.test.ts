@@ -7,17 +7,16 @@ import t from 'tap';
 import { connectMysql } from '../../scripts/servers/mysql.ts';
 import { refusal } from '../../test/support/refusal.ts';
 import { developerCredentials, startService, token, workloadCertificate } from '../../test/support/service.ts';
-import { acquirerLog, type Query } from './books.ts';
+import { acquirerLog } from './books.ts';
 import { paymentStore } from './store.ts';
-import { booksInOrder, openBed } from './testbed.ts';
+import { booksInOrder, openBed, queryOf } from './testbed.ts';
 
 t.setTimeout(180_000);
 const acquirer = await startService(t, 'acquirer');
 const acquirerUrl = `http://${acquirer.http}`;
 const service = await startService(t, 'payments', { acquirerUrl, env: { ARMATURE_PENDING_SWEEP_MS: '60000' } });
 const connection = await connectMysql(service.database!.adminUrl);
-const query: Query = async (sql, params = []) =>
-  (await connection.query({ sql, values: [...params], dateStrings: true }))[0] as any[];
+const query = queryOf(connection);
 const tokens = { bo: await token('bo'), ada: await token('ada'), admin: await token('admin') };
 const developerTls = await developerCredentials();
 const ordersTls = await workloadCertificate('orders');

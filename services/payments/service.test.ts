@@ -5,8 +5,8 @@ import { connectMysql } from '../../scripts/servers/mysql.ts';
 import { createDatabase } from '../../test/support/infra.ts';
 import { refusal } from '../../test/support/refusal.ts';
 import { developerCredentials, startService, token, workloadCertificate } from '../../test/support/service.ts';
-import { acquirerLog, type Query } from './books.ts';
-import { booksInOrder, openBed } from './testbed.ts';
+import { acquirerLog } from './books.ts';
+import { booksInOrder, openBed, queryOf } from './testbed.ts';
 
 const slowMs = 150;
 const acquirer = await startService(t, 'acquirer', { env: { ARMATURE_ACQUIRER_SLOW_MS: String(slowMs) } });
@@ -23,8 +23,7 @@ const bed = openBed({
   tokens: { bo: await token('bo'), ada: await token('ada'), admin: await token('admin') },
 });
 const database = await connectMysql(service.database!.adminUrl);
-const query: Query = async (sql, params = []) =>
-  (await database.query({ sql, values: [...params], dateStrings: true }))[0] as any[];
+const query = queryOf(database);
 t.teardown(async () => {
   bed.close();
   await database.end();

@@ -5,6 +5,7 @@
 import { randomUUID } from 'node:crypto';
 import { type ConnectOptions, ledgerClient, paymentsClient } from '@armature/clients';
 import type { TrialBalance } from '@armature/proto/payments/v1/ledger.ts';
+import type { Connection } from 'mysql2/promise';
 import { type Query, wrongInBooks } from './books.ts';
 
 export interface BedOptions {
@@ -57,6 +58,13 @@ export function openBed({ grpc, acquirer, ordersTls, developerTls, tokens }: Bed
     },
   };
 }
+
+/** Queries over a connection of the test's own; times come as text, as services read them. */
+export const queryOf =
+  (connection: Connection): Query =>
+  async (sql, params = []) =>
+    // Rows of any query: each test knows its columns.
+    (await connection.query({ sql, values: [...params], dateStrings: true }))[0] as any[];
 
 /** Throws unless the books are in order, saying everything that is wrong. */
 export async function booksInOrder(query: Query, acquirer: string, balance: TrialBalance): Promise<void> {

@@ -10,8 +10,8 @@ import { reservePorts } from '../../scripts/ports.ts';
 import { connectMysql } from '../../scripts/servers/mysql.ts';
 import { testServers } from '../../test/support/infra.ts';
 import { developerCredentials, startService, token, workloadCertificate } from '../../test/support/service.ts';
-import { acquirerLog, type Query } from './books.ts';
-import { booksInOrder, openBed } from './testbed.ts';
+import { acquirerLog } from './books.ts';
+import { booksInOrder, openBed, queryOf } from './testbed.ts';
 
 t.setTimeout(120_000);
 const { state } = await testServers();
@@ -41,8 +41,7 @@ let acquirer = await startAcquirer();
 let service = await startService(t, 'payments', { acquirerUrl, http: webhookAddress, env: patient });
 const { database, vhost } = service;
 const connection = await connectMysql(database!.adminUrl);
-const query: Query = async (sql, params = []) =>
-  (await connection.query({ sql, values: [...params], dateStrings: true }))[0] as any[];
+const query = queryOf(connection);
 const { ca } = await workloadCertificate('orders');
 const bedOptions = {
   acquirer: acquirerUrl,

@@ -30,7 +30,6 @@ import { openWire } from './wire.ts';
 
 t.setTimeout(180_000);
 
-t.setTimeout(180_000);
 const callsPerSecond = 200;
 const names = ['orders', 'inventory', 'developer'];
 
