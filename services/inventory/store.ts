@@ -175,8 +175,8 @@ export function inventoryStore({ reservationTtlMs }: { reservationTtlMs: number 
     async release(tx: Tx, reservationId: string, orderId: string): Promise<Reservation> {
       const existing = await readReservation(tx, reservationId, 'for update');
       if (existing) return move(tx, existing, 'release');
-      // A failed insert holds a shared lock of the row. To lock the row after it would deadlock with whoever does the
-      // same, so the transaction begins again, and finds the row.
+      // A failed insert holds a shared lock of the row. Two transactions that lock the row after it
+      // deadlock, so this one begins again, and finds the row.
       if (!(await insertReservation(tx, reservationId, orderId, 'RELEASED', reservationTtlMs))) {
         throw new RestartTransaction(`reservation ${reservationId} came into use meanwhile`);
       }

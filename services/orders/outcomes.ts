@@ -6,7 +6,7 @@ import { type Payment, PaymentState } from '@armature/proto/payments/v1/payments
 import { done, RpcError, rejected, type StatusAnswer, type StepOutcome } from '@armature/runtime';
 import { nameList, type Reason } from './reason.ts';
 
-/** Why a confirmed order is not charged after all. The checkout goes on, to undo the order. */
+/** Why a confirmed order is not charged after all. The checkout continues, to undo the order. */
 export type Uncharged = { reason: Reason; detail: string };
 
 /** Whether the units are held or taken. */

@@ -29,7 +29,7 @@ export const paymentState = ({ paymentId, state }: Payment, acquirerCode = '') =
   );
 
 const codeOf = (acquirerCode: string): Record<string, string> => (acquirerCode ? { acquirer_code: acquirerCode } : {});
-/** What the acquirer says about a hold that has ended; callers see the same, whoever noticed it first. */
+/** What the acquirer says about a hold that has ended; callers see the same, whichever request noticed it first. */
 const endedCodes: Partial<Record<State, string>> = {
   HOLD_EXPIRED: 'charge_expired',
   VOIDED_EXTERNALLY: 'charge_voided',

@@ -58,7 +58,7 @@ export interface Operation {
   readonly key: string;
   /** How long ago that key came into use. The acquirer does not remember keys for ever. */
   readonly keyAgeMs: number;
-  /** Only a person can decide how it goes on. */
+  /** An operator must decide what happens next. */
   readonly needsOperator: boolean;
 }
 

@@ -128,5 +128,5 @@ t.test('one process does it at a time', async (t) => {
   const wish = await held('card_ok');
   await service.stop();
   await post(`/v1/charges/${wish.chargeId}/void`, randomUUID());
-  await until('the second one goes on', async () => ((await moved(second)) ? true : undefined));
+  await until('the second one continues', async () => ((await moved(second)) ? true : undefined));
 });

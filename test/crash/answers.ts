@@ -45,7 +45,7 @@ export interface OrderNote {
   cancel: 'not asked' | 'accepted' | 'refused';
   /** What an administrator has given back, besides a cancellation. */
   refundedMinor: bigint;
-  /** Whether the acquirer let go of the hold because somebody other than payments asked it to. */
+  /** Whether the acquirer let go of the hold because a party other than payments asked it to. */
   voidedOutside: boolean;
   /** The last end that was shown to the customer. */
   end: string;

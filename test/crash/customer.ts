@@ -14,7 +14,7 @@ import type { Outsider } from './outsider.ts';
 export interface CustomerParts {
   customer: Counter;
   admin: Counter;
-  /** Inventory, as orders calls it: nobody but orders may reserve. */
+  /** Inventory, as orders calls it: only orders may reserve. */
   asOrders: ReturnType<typeof inventoryClient>;
   outsider: Outsider;
   answers: AnswerLog;
@@ -117,13 +117,13 @@ export function openCustomer(parts: CustomerParts) {
       }
     },
 
-    /** Somebody else has the acquirer let go of the hold, if there is one before the order ends. */
+    /** Another party has the acquirer release the hold, if there is one before the order ends. */
     async voidOutside(note: OrderNote): Promise<void> {
       const over = async () => hasEnded(await current(note.orderId));
       note.voidedOutside = await outsider.voidHold(note.orderId, over);
     },
 
-    /** Takes units that nobody comes for; their reservation has to run out by itself. */
+    /** Takes units that no order commits; their reservation has to expire. */
     async abandon({ orderId }: OrderNote): Promise<void> {
       const lines = [{ sku: parts.plenty, quantity: 1n }];
       const request = { requestId: randomUUID(), reservationId: randomUUID(), orderId, lines };

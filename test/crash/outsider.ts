@@ -1,4 +1,4 @@
-// Somebody who has a key of the acquirer too, such as its own back office: lets go of holds that payments has made.
+// Another party with a key of the acquirer, such as its back office: voids holds that payments has made.
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 

@@ -84,7 +84,7 @@ t.test('services that an order needs are away for six hours', async (t) => {
   const open = [refunding, returning, capturing, authorizing, reserving];
   const before = await Promise.all(open.map(progress));
   await restartOrders();
-  // Tries that find six hours gone, and still nobody there.
+  // Tries after six hours, while the service is still away.
   for (const [index, orderId] of open.entries()) {
     await eventually(`${orderId} is tried again`, withinMs, async () => (await progress(orderId)) > before[index]!);
   }

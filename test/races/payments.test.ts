@@ -123,7 +123,7 @@ interface EndedTill extends Till {
   chargeId: string;
 }
 
-/** A payment whose hold has ended at the acquirer: by its time, or because somebody else had it voided. */
+/** A payment whose hold has ended at the acquirer: by its time, or because another party had it voided. */
 async function ended(how: End): Promise<EndedTill> {
   const till = fresh();
   const { acquirerChargeId: chargeId } = await orders.authorizePayment({ ...wish(till), requestId: randomUUID() });

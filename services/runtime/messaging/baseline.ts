@@ -1,6 +1,6 @@
 /**
  * Baselines, as a consumer takes them. The owner of an aggregate says where it stands; the consumer moves its sequence
- * forward to there, never back, and goes on with the events that follow. See docs/adr/0040.
+ * forward to there, never back, and continues with the events that follow. See docs/adr/0040.
  */
 import type { Codec, EventContract } from '@armature/proto/contract.ts';
 import { Baseline } from '@armature/proto/runtime/v1/baseline.ts';

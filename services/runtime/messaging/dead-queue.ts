@@ -31,7 +31,7 @@ export interface RunningDeadQueue {
 
 /** Foreign messages that are kept; what comes beyond is counted and logged only. */
 const foreignMax = 1_000;
-/** A larger body is kept by its digest: whoever may publish here could fill the disk with it. */
+/** A larger body is kept by its digest: a publisher could otherwise fill the disk. */
 const foreignBytesMax = 64 * 1024;
 
 /**

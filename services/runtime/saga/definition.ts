@@ -129,7 +129,7 @@ export interface SagaInit<Data> {
   /** Fields of the data that are removed from the row in the transaction that ends the saga, such as payment tokens. */
   secrets?: readonly (keyof Data & string)[];
   /**
-   * Writes what the end means, in the transaction that ends the saga, whoever ends it: a worker, an operator or a
+   * Writes what the end means, in the transaction that ends the saga, whether a worker ends it, an operator or a
    * cancel request. It may be run more than once.
    */
   finished?(tx: Tx, saga: SagaFacts<Data>, result: SagaResult): Promise<void>;

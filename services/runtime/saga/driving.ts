@@ -50,7 +50,7 @@ export interface Running {
   reserved: { dependency: string; place: Place } | null;
 }
 
-/** Goes on until the saga ends, rests, must pause, or is lost. Releases the slots. */
+/** Runs until the saga ends, rests, must pause, or is lost. Releases the slots. */
 export async function drive(worker: Worker, running: Running): Promise<void> {
   try {
     await driveOn(worker, running);
@@ -244,7 +244,7 @@ const passing = new Set<Code>(['UNAVAILABLE', 'ABORTED', 'RESOURCE_EXHAUSTED', '
 const isPassing = (error: unknown): boolean =>
   error instanceof RpcError ? passing.has(error.code) : error instanceof Error && error.name === 'DeadlineError';
 
-/** Goes on trying while the lease lasts: an outcome that is not recorded must be asked for again. */
+/** Tries again while the lease lasts: an outcome that is not recorded must be asked for again. */
 async function persist(
   worker: Worker,
   running: Running,

@@ -1,7 +1,7 @@
 /**
  * Where sagas wait: a lane holds the due sagas of one version whose next command calls one dependency, urgent ones and
- * new ones apart. Workers take from lanes for which they have slots, so that what waits for a slow dependency is in
- * nobody's way, however much it is.
+ * new ones apart. Workers take from lanes for which they have slots, so that sagas that
+ * wait for a slow dependency delay no others, however many they are.
  */
 import { isPastPivot, type State } from './core.ts';
 import { isLocal, type SagaDefinition } from './definition.ts';

@@ -1,4 +1,4 @@
-// A dependency that hangs delays only the sagas that call it, and new sagas are in nobody's way.
+// A dependency that hangs delays only the sagas that call it, and new sagas delay no urgent ones.
 import t from 'tap';
 import { createDatabase } from '../../../test/support/infra.ts';
 import { newId } from '../id.ts';
