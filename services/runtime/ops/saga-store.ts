@@ -89,14 +89,15 @@ export async function chooseStuck(sql: Sql, wanted: StuckWanted, limit: number):
   );
   if (wanted.name !== '') add('name = ?', wanted.name);
   if (wanted.olderThanSeconds > 0n) {
-    add('updated_at <= utc_timestamp(6) - interval ? second', wanted.olderThanSeconds);
+    // Branches that go on change the row time and again.
+    add('if(due_at is null, updated_at, created_at) <= utc_timestamp(6) - interval ? second', wanted.olderThanSeconds);
   }
-  if (wanted.reason !== '') add(`locate(?, cast(${stuckReasons} as char)) > 0`, wanted.reason);
-  if (wanted.steps) {
-    const place = `(name = ? and definition_version = ? and json_contains(${stuckSteps}, ?))`;
-    const values = wanted.steps.flatMap(({ name, version, index }) => [name, version, String(index)]);
-    add(wanted.steps.length > 0 ? `(${wanted.steps.map(() => place).join(' or ')})` : '1 = 0', ...values);
-  }
+  const places = wanted.steps?.map(() => '(name = ? and definition_version = ? and step = ?)').join(' or ') || '1 = 0';
+  add(
+    `exists (select 1 from ${branches} where why is not null and locate(lower(?), lower(why)) > 0${wanted.steps ? ` and (${places})` : ''})`,
+    wanted.reason,
+    ...(wanted.steps ?? []).flatMap(({ name, version, index }) => [name, version, index]),
+  );
   const rows = await sql.query<{ id: string }>(
     `select saga_id as id from saga force index (saga_status) where ${conditions.join(' and ')} order by saga_id limit ?`,
     [...params, limit + 1],
@@ -104,10 +105,9 @@ export async function chooseStuck(sql: Sql, wanted: StuckWanted, limit: number):
   return { ids: rows.slice(0, limit).map(({ id }) => id), more: rows.length > limit };
 }
 
-// All branches of a saga whose status is STUCK are stuck. States of format 1 have one, without saying so.
-const stuckSteps = "coalesce(json_extract(state, '$.branches[*].step'), json_extract(state, '$.step'))";
-const stuckReasons =
-  "coalesce(json_extract(state, '$.branches[*].stuck.reason'), json_extract(state, '$.stuck.reason'))";
+/** The branches of a saga, as a table; `why` is null where one is not stuck. States of format 1 are a branch themselves. */
+const branches = `json_table(coalesce(json_extract(state, '$.branches'), concat('[', state, ']')), '$[*]'
+  columns (step int path '$.step', why varchar(500) path '$.stuck.reason')) branch`;
 
 /** Those of these sagas that there are, oldest first. */
 export async function sagasById(sql: Sql, ids: readonly string[]): Promise<SagaView[]> {

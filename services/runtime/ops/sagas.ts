@@ -126,7 +126,7 @@ function messageOf(saga: SagaView, definition: SagaDefinition<any> | undefined):
     stuckReason: stuck?.reason ?? '',
     failingSinceTime: failingSince === null ? undefined : new Date(createTime.getTime() + failingSince),
   }));
-  const [first] = branches;
+  const first = branches.find(({ stuckReason }) => stuckReason !== '') ?? branches[0];
   const reasons = branches.map(({ stuckReason }) => stuckReason).filter((reason) => reason !== '');
   return {
     sagaId: saga.sagaId,

@@ -2,7 +2,9 @@
 import t from 'tap';
 import { createDatabase } from '../../../test/support/infra.ts';
 import { newId } from '../id.ts';
+import { chooseStuck, type StuckWanted } from '../ops/saga-store.ts';
 import { rpcError } from '../rpc/errors.ts';
+import type { State } from './core.ts';
 import { defineSaga, type RemoteStep, type SagaInit } from './definition.ts';
 import { requestCancel, resumeSaga } from './engine.ts';
 import { hasty, open, openSchema } from './testbed.ts';
@@ -96,23 +98,48 @@ for (const behaviour of ['hang', 'fail', 'refuse'] as const) {
   });
 }
 
-t.test('one branch is refused while another waits: an operator resumes it before the saga is stuck', async (t) => {
+t.test('a branch that is refused while another goes on is shown as stuck, and can be resumed', async (t) => {
   const told: Record<string, Behaviour> = {
     ...{ 'run wait': 'refuse', 'compensate authorize': 'refuse', 'compensate reserve': 'fail' },
   };
   const definition = refusedAtTheEnd(told);
   const worker = schema.worker([definition]);
   const id = await schema.start(definition);
-  await until('the void was refused', async () => {
+  const attemptsOf = async (step: number) => {
     const [row] = await schema.sql<{ state: string }>('select state from saga where saga_id = ?', [id]);
-    return row!.state.includes('REFUSED","') || row!.state.includes('"reason":"REFUSED"}');
-  });
-  t.ok(['RUNNING', 'WAITING'].includes((await statusOf(id)) ?? ''), 'not stuck: a branch is left');
+    return (JSON.parse(row!.state) as State).branches.find((branch) => branch.step === step)?.attempt ?? 0;
+  };
+  await until('the void was refused', async () => (await statusOf(id)) === 'STUCK');
+  const before = await attemptsOf(0);
+  await until('stock is tried again', async () => (await attemptsOf(0)) > before + 2);
+  t.equal(await statusOf(id), 'STUCK', 'it stays so while the other branch is tried');
+  t.match(await worker.registry.metrics(), `armature_sagas_stuck{saga="${definition.name}"} 1`);
+  const { name, version } = definition;
+  const wanted = { known: [definition], name, reason: '', steps: null, olderThanSeconds: 0n };
+  const at = (index: number) => ({ ...wanted, steps: [{ name, version, index }] });
+  const rows: [string, StuckWanted, string[]][] = [
+    ['by name', wanted, [id]],
+    ['by the step that is stuck', at(1), [id]],
+    ['not by one that is tried again', at(0), []],
+    ['by its reason', { ...wanted, reason: 'REFUSED' }, [id]],
+    ['not by that of the other branch', { ...wanted, reason: 'AWAY' }, []],
+    ['not before its time', { ...wanted, olderThanSeconds: 3_600n }, []],
+  ];
+  for (const [how, what, found] of rows) {
+    t.strictSame((await db.read(null, (sql) => chooseStuck(sql, what, 10))).ids, found, how);
+  }
+  await schema.sql('update saga set created_at = created_at - interval 2 hour where saga_id = ?', [id]);
+  const old = await db.read(null, (sql) => chooseStuck(sql, { ...wanted, olderThanSeconds: 3_600n }, 10));
+  t.strictSame(old.ids, [id], 'by its age although the other branch changes it time and again');
+  await schema.sql('update saga set created_at = created_at + interval 2 hour where saga_id = ?', [id]);
+
   told['compensate authorize'] = 'work';
   t.equal(await inTransaction((tx) => resumeSaga(tx, definition, id)), 'accepted');
+  t.not(await statusOf(id), 'STUCK', 'resumed');
   await until('the void is done', async () => (await schema.facts(id)).includes('authorize compensated'));
   told['compensate reserve'] = 'work';
   t.strictSame(await schema.rest([id]), ['FAILED']);
+  t.strictSame(await schema.misplayed(definition), []);
   await worker.stop();
 });
 

@@ -10,7 +10,7 @@
  *   command due, and another one issues it again: steps must act once per key, however often they are called.
  * - Inputs of an earlier epoch are ignored, so duplicate and late inputs change nothing.
  * - Compensations, and the steps of one group, are branches of their own: one that fails, waits or is refused keeps
- *   no other from its end. The saga is stuck only when all branches that are left are.
+ *   no other from its end. The saga rests only when all branches that are left are stuck.
  */
 
 export interface CoreStep {

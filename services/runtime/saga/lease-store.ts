@@ -71,7 +71,8 @@ export async function leaseLocked(
   lease: { holder: string; leaseMs: number },
 ): Promise<void> {
   await tx.execute(
-    `update saga set lease_holder = ?, lease_token = lease_token + 1, status = 'RUNNING',
+    `update saga set lease_holder = ?, lease_token = lease_token + 1,
+       status = if(status = 'STUCK', status, 'RUNNING'),
        due_at = utc_timestamp(6) + interval ? microsecond where saga_id in (?)`,
     [lease.holder, us(lease.leaseMs), sagaIds],
   );
@@ -111,7 +112,7 @@ export async function releaseLease(sql: Sql, saga: LeasedSaga, dueInMs: number, 
     `update saga set lease_holder = null,
        due_at = utc_timestamp(6) + interval if(version = ?, ?, 0) microsecond,
        dependency = if(version = ?, ?, dependency), urgent = if(version = ?, ?, urgent),
-       status = if(version = ? and ? > 0, 'WAITING', 'RUNNING')
+       status = case when status = 'STUCK' then status when version = ? and ? > 0 then 'WAITING' else 'RUNNING' end
      where saga_id = ? and lease_token = ? and lease_holder is not null`,
     [
       ...[version, us(dueInMs)],

@@ -27,11 +27,14 @@ export const noDeadline = '9999-12-31 00:00:00';
 
 const us = (ms: number) => Math.round(ms * 1000);
 
-/** The status that a state shows itself by. */
+/**
+ * The status that a state shows itself by. One stuck branch makes it STUCK, so that operators see it, also while other
+ * branches go on: whether a worker takes the saga depends on `due_at` alone.
+ */
 export function statusOf(state: State, waits: boolean): Status {
   if (state.end === 'completed') return 'COMPLETED';
   if (state.end === 'failed') return 'FAILED';
-  if (state.branches.every(({ stuck }) => stuck !== null)) return 'STUCK';
+  if (state.branches.some(({ stuck }) => stuck !== null)) return 'STUCK';
   return waits ? 'WAITING' : 'RUNNING';
 }
 
@@ -213,16 +216,14 @@ export async function writeLocked(
   { state, data, lane }: { state: State; data: string | null; lane: Lane },
   log: LogEntry,
 ): Promise<void> {
-  const status = statusOf(state, false);
-  const rests = status === 'RUNNING' ? 0 : 1;
+  const rests = state.branches.every(({ stuck }) => stuck !== null) ? 1 : 0;
   await tx.execute(
-    `update saga set state = ?, data = coalesce(?, data), version = version + 1, updated_at = utc_timestamp(6),
-       status = if(? = 1 or lease_holder is null, ?, status),
+    `update saga set state = ?, data = coalesce(?, data), version = version + 1, updated_at = utc_timestamp(6), status = ?,
        due_at = if(? = 1, null, if(lease_holder is null, utc_timestamp(6), due_at)), dependency = ?, urgent = ?,
        lease_holder = if(? = 1, null, lease_holder)
      where saga_id = ?`,
     [
-      ...[JSON.stringify(state), data, rests, status, rests],
+      ...[JSON.stringify(state), data, statusOf(state, false), rests],
       ...[lane.dependency, lane.urgent ? 1 : 0, rests, row.sagaId],
     ],
   );

@@ -232,11 +232,11 @@ function schemaOf(t: Teardown, db: Database, registry: Registry, url: string): S
     async rest(ids, timeoutMs = 20_000) {
       const until = Date.now() + timeoutMs;
       for (;;) {
-        const rows = await sql<{ saga_id: string; status: string }>(
-          'select saga_id, status from saga where saga_id in (?)',
+        const rows = await sql<{ saga_id: string; status: string; due_at: string | null }>(
+          'select saga_id, status, due_at from saga where saga_id in (?)',
           [[...ids]],
         );
-        if (rows.every(({ status }) => !['RUNNING', 'WAITING'].includes(status))) {
+        if (rows.every(({ due_at }) => due_at === null)) {
           const statuses = new Map(rows.map((row) => [row.saga_id, row.status]));
           return ids.map((id) => statuses.get(id) ?? 'MISSING');
         }
