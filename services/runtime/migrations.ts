@@ -9,6 +9,7 @@ import { Migration20261127100000_event_order } from './messaging/order-migration
 import { Migration20261101000002_saga } from './saga/migration.ts';
 import { Migration20261127310000_saga_overdue } from './saga/overdue-migration.ts';
 import { Migration20261127300000_saga_retention } from './saga/retention-migration.ts';
+import { Migration20261127320000_saga_secrets } from './saga/secrets-migration.ts';
 import { Migration20261127000000_saga_versions } from './saga/versions-migration.ts';
 
 /** The tables of the runtime, which every service has in its own schema. */
@@ -24,4 +25,5 @@ export const runtimeMigrations: readonly Migration[] = [
   Migration20261127200000_job_indexes,
   Migration20261127300000_saga_retention,
   Migration20261127310000_saga_overdue,
+  Migration20261127320000_saga_secrets,
 ];

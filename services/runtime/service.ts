@@ -37,7 +37,7 @@ import { metadataBytesOf, peerOf, type Registration, startServer } from './rpc/s
 import { type TlsWatch, watchTls } from './rpc/tls-files.ts';
 import type { Definition } from './run.ts';
 import { type SagaDefinition, startSagaWorker } from './saga/engine.ts';
-import { purgeSagas } from './saga/retention.ts';
+import { purgeSagas, removeSecrets } from './saga/retention.ts';
 import { withCa } from './server-trust.ts';
 import { startAdmin } from './telemetry/admin.ts';
 import type { Logger } from './telemetry/log.ts';
@@ -154,7 +154,11 @@ export async function startService<S extends ConfigSpec & typeof runtimeVariable
     pollMs: config.sagaPollMs,
   });
   const sweepers = startSweepers(
-    [...(built.sweepers ?? []), ...chores(db, messaging, config.sagaKeptDays), ...authority.sweepers],
+    [
+      ...(built.sweepers ?? []),
+      ...chores(db, messaging, built.sagas ?? [], config.sagaKeptDays),
+      ...authority.sweepers,
+    ],
     open,
     log,
   );
@@ -217,7 +221,12 @@ async function holdUp(authority: Authority, stopping: AbortSignal): Promise<void
   while (!authority.ready() && !stopping.aborted && performance.now() < end) await pause(trustPollMs, stopping);
 }
 
-function chores(db: Database, messaging: Pick<Messaging, 'purge'>, sagaKeptDays: number): Sweeper[] {
+function chores(
+  db: Database,
+  messaging: Pick<Messaging, 'purge'>,
+  sagas: readonly SagaDefinition<any>[],
+  sagaKeptDays: number,
+): Sweeper[] {
   return [
     {
       name: 'old answers',
@@ -226,6 +235,7 @@ function chores(db: Database, messaging: Pick<Messaging, 'purge'>, sagaKeptDays:
     },
     { name: 'old events', everyMs: 60_000, sweep: () => messaging.purge(db) },
     { name: 'ended sagas', everyMs: 600_000, sweep: (call) => purgeSagas(db, call, sagaKeptDays) },
+    { name: 'secrets of sagas', everyMs: 60_000, sweep: (call) => db.read(call, (sql) => removeSecrets(sql, sagas)) },
     { name: 'resolved dead letters', everyMs: 600_000, sweep: (call) => db.read(call, purgeDeadLetters) },
   ];
 }

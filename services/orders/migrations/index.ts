@@ -1,9 +1,4 @@
 import { Migration20261101100000_orders } from './20261101100000-orders.ts';
 import { Migration20261124100000_append_only } from './20261124100000-append-only.ts';
-import { Migration20261127210000_ended_saga_tokens } from './20261127210000-ended-saga-tokens.ts';
 
-export const migrations = [
-  Migration20261101100000_orders,
-  Migration20261124100000_append_only,
-  Migration20261127210000_ended_saga_tokens,
-];
+export const migrations = [Migration20261101100000_orders, Migration20261124100000_append_only];

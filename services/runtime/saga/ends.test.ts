@@ -37,10 +37,13 @@ const inTransaction = async <T>(work: Parameters<typeof db.transaction<T>>[1]): 
 };
 
 const rowOf = async (id: string) => {
-  const [row] = await schema.sql<{ status: string; due_at: string | null; lease_holder: string | null; data: string }>(
-    'select status, due_at, lease_holder, data from saga where saga_id = ?',
-    [id],
-  );
+  const [row] = await schema.sql<{
+    status: string;
+    due_at: string | null;
+    lease_holder: string | null;
+    data: string;
+    secrets_removed: number;
+  }>('select status, due_at, lease_holder, data, secrets_removed from saga where saga_id = ?', [id]);
   return row!;
 };
 
@@ -95,7 +98,7 @@ t.test('an operator or a cancel request that ends a saga at once tells `finished
     const id = await schema.start(definition, subject, { note: 'n', card: 'tok_1' });
     t.equal(await end(definition, id, subject), 'accepted', name);
     t.strictSame(await schema.facts(id), [fact], name);
-    t.match(await rowOf(id), { status: 'FAILED', due_at: null, lease_holder: null }, name);
+    t.match(await rowOf(id), { status: 'FAILED', due_at: null, lease_holder: null, secrets_removed: 1 }, name);
     t.equal((await rowOf(id)).data, '{"note":"n"}', `${name}: the secret is gone`);
   }
 });
@@ -144,7 +147,7 @@ t.test('secrets leave the row in the transaction that ends the saga, and not bef
   const id = await schema.start(definition, newId(), { note: 'n', card: 'tok_1' });
   t.strictSame(await schema.rest([id]), ['COMPLETED']);
   t.strictSame(seen, ['tok_1', '{"note":"n","card":"tok_1"}']);
-  t.equal((await rowOf(id)).data, '{"note":"n"}');
+  t.match(await rowOf(id), { data: '{"note":"n"}', secrets_removed: 1 });
   t.strictSame(await schema.facts(id), ['end completed tok_1']);
   await worker.stop();
 });

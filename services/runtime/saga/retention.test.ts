@@ -1,7 +1,8 @@
 import t from 'tap';
 import { createDatabase } from '../../../test/support/infra.ts';
+import { idleSagas } from '../../orders/testbed.ts';
 import { newId, oldestIdOf } from '../id.ts';
-import { purgeSagas } from './retention.ts';
+import { purgeSagas, removeSecrets } from './retention.ts';
 import { open, openSchema } from './testbed.ts';
 
 const schema = await openSchema(t, await createDatabase(t, 'orders'));
@@ -53,4 +54,32 @@ t.test('the service can neither change a history nor delete that of a saga that 
   );
   await schema.db.read(null, (sql) => sql.execute('call purge_saga_log(?)', [id]));
   t.ok((await left('saga_log')).includes(id));
+});
+
+t.test('secrets leave sagas that another release has ended, some at a time, and no others', async (t) => {
+  await schema.sql('delete from saga');
+  const { definitions } = idleSagas();
+  const data = JSON.stringify({ paymentMethod: 'card_secret', totalMinor: '900' });
+  const rows: [name: string, status: string][] = [
+    ...(['checkout', 'checkout', 'checkout', 'free-checkout'] as const).map((name): [string, string] => [
+      name,
+      'FAILED',
+    ]),
+    ...[['checkout', 'COMPLETED'] as [string, string]],
+    ...(['RUNNING', 'WAITING', 'STUCK'] as const).map((status): [string, string] => ['checkout', status]),
+    ['of-no-process', 'COMPLETED'],
+  ];
+  for (const [name, status] of rows) {
+    const id = await saga(status, 1, 1);
+    await schema.sql('update saga set name = ?, data = ? where saga_id = ?', [name, data, id]);
+  }
+  const run = () => schema.db.read(null, (sql) => removeSecrets(sql, definitions, 3));
+  t.equal(await run(), 4, 'three of one name, one of another');
+  t.equal(await run(), 1);
+  t.equal(await run(), 0, 'none is looked at again');
+  const found = await schema.sql<{ name: string; status: string; data: string }>('select name, status, data from saga');
+  t.strictSame(
+    found.map((row) => `${row.name} ${row.status} ${row.data.replaceAll(' ', '')}`).sort(),
+    rows.map(([name, status], index) => `${name} ${status} ${index < 5 ? '{"totalMinor":"900"}' : data}`).sort(),
+  );
 });

@@ -1,6 +1,8 @@
 import type { Database } from '../db/database.ts';
+import type { Sql } from '../db/tx.ts';
 import { oldestIdOf } from '../id.ts';
 import type { Call } from '../rpc/call.ts';
+import type { SagaDefinition } from './definition.ts';
 
 /** Sagas that one run deletes. */
 const sagasMax = 200;
@@ -27,4 +29,31 @@ export async function purgeSagas(db: Pick<Database, 'transaction'>, call: Call, 
     for (const id of ids) await tx.execute('call purge_saga_log(?)', [id]);
     return ids.length;
   });
+}
+
+/** Sagas that one run of `removeSecrets` changes, of each name. */
+const secretsMax = 500;
+
+/**
+ * Removes secrets, such as payment tokens, from sagas that have ended and still have them: those that ended in an
+ * earlier release, and those that a process of such a release ends beside this one. This release removes them in the
+ * transaction that ends a saga. Returns how many sagas changed; a bounded number at a time.
+ */
+export async function removeSecrets(
+  sql: Sql,
+  definitions: readonly Pick<SagaDefinition<any>, 'name' | 'secrets'>[],
+  limit = secretsMax,
+): Promise<number> {
+  let changed = 0;
+  for (const [name, versions] of Map.groupBy(definitions, (definition) => definition.name)) {
+    const paths = [...new Set(versions.flatMap(({ secrets }) => secrets))].map((field) => `$."${field}"`);
+    const data = paths.length > 0 ? `data = json_remove(data, ${paths.map(() => '?').join(', ')}), ` : '';
+    const { affectedRows } = await sql.execute(
+      `update saga force index (saga_secrets) set ${data}secrets_removed = 1
+       where secrets_removed = 0 and status in ('COMPLETED', 'FAILED') and name = ? limit ?`,
+      [...paths, name, limit],
+    );
+    changed += affectedRows;
+  }
+  return changed;
 }

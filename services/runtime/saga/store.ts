@@ -85,7 +85,7 @@ export interface Written {
   holder: string | null;
   /** From now until the saga is due again, or its lease ends. Null: it rests. */
   dueInMs: number | null;
-  /** The data that is kept from now on. Null: all of it. */
+  /** The data that is kept from now on, which at the end is without secrets. Null: all of it. */
   data: string | null;
   lane: Lane;
 }
@@ -101,7 +101,8 @@ export async function writeState(
 ): Promise<boolean> {
   const { affectedRows } = await tx.execute(
     `update saga set state = ?, results = ?, data = coalesce(?, data), version = ?, status = ?, lease_holder = ?,
-       due_at = utc_timestamp(6) + interval ? microsecond, dependency = ?, urgent = ?, updated_at = utc_timestamp(6)
+       due_at = utc_timestamp(6) + interval ? microsecond, dependency = ?, urgent = ?, secrets_removed = ?,
+       updated_at = utc_timestamp(6)
      where saga_id = ? and lease_token = ? and version = ?`,
     [
       JSON.stringify(written.state),
@@ -113,6 +114,7 @@ export async function writeState(
       written.dueInMs === null ? null : us(written.dueInMs),
       written.lane.dependency,
       written.lane.urgent ? 1 : 0,
+      written.state.end === null ? 0 : 1,
       saga.sagaId,
       saga.token,
       saga.version,
@@ -220,11 +222,11 @@ export async function writeLocked(
   await tx.execute(
     `update saga set state = ?, data = coalesce(?, data), version = version + 1, updated_at = utc_timestamp(6), status = ?,
        due_at = if(? = 1, null, if(lease_holder is null, utc_timestamp(6), due_at)), dependency = ?, urgent = ?,
-       lease_holder = if(? = 1, null, lease_holder)
+       secrets_removed = ?, lease_holder = if(? = 1, null, lease_holder)
      where saga_id = ?`,
     [
       ...[JSON.stringify(state), data, statusOf(state, false), rests],
-      ...[lane.dependency, lane.urgent ? 1 : 0, rests, row.sagaId],
+      ...[lane.dependency, lane.urgent ? 1 : 0, state.end === null ? 0 : 1, rests, row.sagaId],
     ],
   );
   await appendLog(tx, row.sagaId, row.version, [log]);

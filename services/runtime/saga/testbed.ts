@@ -20,6 +20,7 @@ import { Migration20261101000002_saga } from './migration.ts';
 import { done, rejected } from './outcome.ts';
 import { Migration20261127310000_saga_overdue } from './overdue-migration.ts';
 import { Migration20261127300000_saga_retention } from './retention-migration.ts';
+import { Migration20261127320000_saga_secrets } from './secrets-migration.ts';
 import { Migration20261127000000_saga_versions } from './versions-migration.ts';
 import type { SagaWorkerOptions } from './worker.ts';
 
@@ -187,6 +188,7 @@ export async function openSchema(t: Teardown, database: EmptySchema): Promise<Sa
     Migration20261127000000_saga_versions,
     Migration20261127300000_saga_retention,
     Migration20261127310000_saga_overdue,
+    Migration20261127320000_saga_secrets,
   ]);
   const admin = await openDatabase({ url: database.adminUrl, log, registry: new Registry() });
   await admin.read(null, async (sql) => {
