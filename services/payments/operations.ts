@@ -62,23 +62,24 @@ export function operations(parts: OperationParts) {
     },
 
     async capture(call: Call, paymentId: string): Promise<PaymentMessage> {
-      const asked = askedBy(call);
+      const asked = await askedBy(parts, call);
       const plan = (payment: Payment) => planExclusive('capture', payment, asked.operationId);
       const work = await intend(parts, call, { kind: 'capture', paymentId, asked, plan });
       return finish(parts, call, work.operation, () => perform(parts, call, work));
     },
 
     async refund(call: Call, { paymentId, amount }: Refund): Promise<PaymentMessage> {
+      const asked = await askedBy(parts, call);
       const plan = (payment: Payment) => planRefund(payment, amount);
       const same = ({ currencyCode }: Payment, { rest, amountMinor }: Operation) =>
         amount === 'rest' ? rest : !rest && amountMinor === amount.amountMinor && currencyCode === amount.currencyCode;
-      const intent = { kind: 'refund', paymentId, asked: askedBy(call), plan, same, rest: amount === 'rest' } as const;
+      const intent = { kind: 'refund', paymentId, asked, plan, same, rest: amount === 'rest' } as const;
       const work = await intend(parts, call, intent);
       return finish(parts, call, work.operation, () => perform(parts, call, work));
     },
 
     async void(call: Call, { paymentId, orderId }: { paymentId: string; orderId: string }): Promise<PaymentMessage> {
-      const asked = askedBy(call);
+      const asked = await askedBy(parts, call);
       const plan = (payment: Payment) => planExclusive('void', payment, asked.operationId);
       const insertMissing = (tx: Tx) => parts.store.insertTombstone(tx, paymentId, orderId);
       const work = await intend(parts, call, { kind: 'void', paymentId, asked, plan, insertMissing });
@@ -87,15 +88,22 @@ export function operations(parts: OperationParts) {
   };
 }
 
-/** The operation of a keyed call: the same principal, method and request id always mean the same one. */
-function askedBy(call: Call): Asked {
-  const key = call.idempotency;
-  if (!key) throw new Error(`${call.name} moves money without an idempotency key`);
-  return { operationId: derivedId(`${key.principal}\n${key.method}\n${key.key}`), requestHash: key.hash.digest };
+/**
+ * The operation of a keyed call: the same principal, method and request id always mean the same one. Releases before
+ * this one derived its id from the request id in the case that the client sent; an operation of theirs stays the same.
+ */
+async function askedBy({ db }: OperationParts, call: Call): Promise<Asked> {
+  const asked = call.idempotency;
+  if (!asked) throw new Error(`${call.name} moves money without an idempotency key`);
+  const { principal, method, key, receivedKey } = asked;
+  const idOf = (requestId: string) => derivedId(`${principal}\n${method}\n${requestId}`);
+  const before = receivedKey && (await db.read(call, (sql) => findOperation(sql, idOf(receivedKey))));
+  return { operationId: before ? before.operationId : idOf(key), requestHash: asked.hash.digest };
 }
 
-async function intendAuthorization({ db, store }: OperationParts, call: Call, wish: Authorization): Promise<Operation> {
-  const asked = askedBy(call);
+async function intendAuthorization(parts: OperationParts, call: Call, wish: Authorization): Promise<Operation> {
+  const { db, store } = parts;
+  const asked = await askedBy(parts, call);
   try {
     return await db.transaction(call, (tx) => store.insertPayment(tx, wish, asked));
   } catch (error) {

@@ -56,6 +56,8 @@ export interface IdempotencyKey {
   readonly principal: string;
   readonly method: string;
   readonly key: string;
+  /** The key as it came, where that was in another case: releases before this one kept it so. */
+  readonly receivedKey?: string;
   readonly hash: RequestHash;
 }
 

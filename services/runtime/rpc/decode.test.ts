@@ -75,7 +75,8 @@ for (const [encoding, bytes] of [
 
 t.test('a request id is handed on in lower case', async (t) => {
   const call = await decoded(bytesOf('r1', id.toUpperCase()));
-  t.equal(call.idempotency?.key, id);
+  t.match(call.idempotency, { key: id, receivedKey: id.toUpperCase() });
+  t.notOk('receivedKey' in (await keyOf(canonical)), 'nothing is added to one that came so');
   t.equal(call.message.requestId, id);
 });
 
@@ -90,9 +91,12 @@ t.test('a hash is compared under the key that made it', async (t) => {
   t.equal(rotated.compare({ ...before, version: 3 }), 'unknown', 'from a newer release');
 });
 
-t.test('a hash of version 1 is compared over the bytes as they came, under every key', async (t) => {
+t.test('a hash of version 1 is compared over the bytes as they came and over their canonical encoding', async (t) => {
   const bytes = Buffer.concat([reservationId, requestId]);
   const stored = { version: 1, keyId: '', digest: createHash('sha256').update(bytes).digest() };
   t.equal((await keyOf(bytes, keyed('two', 'one'))).hash.compare(stored), 'same');
   t.equal((await keyOf(bytesOf('r2'), keyed('two', 'one'))).hash.compare(stored), 'different');
+  const first = { ...stored, digest: createHash('sha256').update(canonical).digest() };
+  t.equal((await keyOf(bytes, keyed('two', 'one'))).hash.compare(first), 'same', 'a repeat in another encoding');
+  t.equal((await keyOf(bytesOf('r2'), keyed('two', 'one'))).hash.compare(first), 'different');
 });

@@ -23,11 +23,14 @@ export function decode(method: MethodContract, hash: RequestHasher = requestHash
       return Promise.reject(messageMalformed(error));
     }
     if (idempotency) {
+      const receivedKey = idempotency.read(call.message);
       idempotency.normalize?.(call.message);
+      const key = idempotency.read(call.message);
       call.idempotency = {
         principal: principalOf(call.caller),
         method: method.path,
-        key: idempotency.read(call.message),
+        key,
+        ...(receivedKey === key ? {} : { receivedKey }),
         hash: hash(bytes, request.encode(call.message).finish()),
       };
     }

@@ -1,7 +1,8 @@
 import { createHash, createHmac } from 'node:crypto';
 
 /**
- * How the hash of a request is made. Version 1 is over the bytes as they came, under a key that is not recorded.
+ * How the hash of a request is made. Version 1 is over the bytes as they came, under a key that is not recorded: a
+ * repeat is recognised when its bytes are the same, or when the first request came in the canonical encoding.
  * Version 2 is over the canonical encoding of the decoded message: another order of fields, fields that this service
  * does not know, defaults that are written out and longer varints are the same request.
  */
@@ -45,7 +46,10 @@ export function requestHasher(keys: HashKeys): RequestHasher {
     digest: digest(keys.current, canonical),
     compare(stored) {
       if (stored.version === 1) {
-        return [...known.values()].some((key) => stored.digest.equals(digest(key, received))) ? 'same' : 'different';
+        const same = [received, canonical].some((bytes) =>
+          [...known.values()].some((key) => stored.digest.equals(digest(key, bytes))),
+        );
+        return same ? 'same' : 'different';
       }
       const key = known.get(stored.keyId);
       if (stored.version !== hashVersion || key === undefined) return 'unknown';
