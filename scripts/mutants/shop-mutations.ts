@@ -93,8 +93,8 @@ export const shopMutations: readonly Mutation[] = [
     edits: [
       {
         file: 'services/payments/operations.ts',
-        old: '{key.method}',
-        new: '{call.id}',
+        old: '{method}\\n${requestId}',
+        new: '{call.id}\\n${requestId}',
       },
     ],
     caughtBy: {
@@ -120,8 +120,8 @@ export const shopMutations: readonly Mutation[] = [
     edits: [
       {
         file: 'services/payments/ledger.ts',
-        old: '    { account: credit, currencyCode, amountMinor: -amountMinor, pending },',
-        new: '    { account: credit, currencyCode, amountMinor: -(amountMinor / 1_000n) * 1_000n, pending },',
+        old: '{ account: credit, currencyCode, amountMinor: -minor, pending },',
+        new: '{ account: credit, currencyCode, amountMinor: -(minor / 1_000n) * 1_000n, pending },',
       },
       {
         file: 'services/payments/ledger.ts',

@@ -25,24 +25,28 @@ const refundOperations = (sagaId: string): string[] =>
     .flatMap((key) => [key, restKey(key)])
     .map((key) => derivedId(`service:orders\n${refundMethod}\n${key}`));
 
-/**
- * What payments has refunded because of each cancellation, by its saga. Null where an operator has resolved a refund of
- * it: the resumed request then finds less left than the history of the payment shows.
- */
-async function movedBy(world: World, sagaIds: readonly string[]): Promise<Map<string, bigint | null>> {
+/** What payments has refunded because of a cancellation, and whether an operator brought a refund of it to its end. */
+interface Moved {
+  readonly minor: bigint;
+  readonly resolved: boolean;
+}
+
+/** What payments has refunded because of each cancellation, by its saga. */
+async function movedBy(world: World, sagaIds: readonly string[]): Promise<Map<string, Moved>> {
   const sagaOf = new Map(sagaIds.flatMap((sagaId) => refundOperations(sagaId).map((id) => [id, sagaId] as const)));
-  const moved = new Map<string, bigint | null>(sagaIds.map((sagaId) => [sagaId, 0n]));
+  const moved = new Map<string, Moved>(sagaIds.map((sagaId) => [sagaId, { minor: 0n, resolved: false }]));
   if (sagaOf.size === 0) return moved;
   const rows = await world.query<{ operation_id: string; amount_minor: string | number; resolved: number }>(
-    `select o.operation_id, o.amount_minor, r.operation_id is not null as resolved from {payments}.payment_operation o
-       left join {payments}.operation_resolution r on r.operation_id = o.operation_id
-     where o.operation_id in (?) and (o.state = 'DONE' or r.operation_id is not null)`,
+    `select o.operation_id, o.amount_minor, exists (
+       select 1 from {payments}.operation_resolution r where r.operation_id = o.operation_id) as resolved
+     from {payments}.payment_operation o where o.operation_id in (?) and o.state = 'DONE'`,
     [[...sagaOf.keys()]],
   );
   for (const { operation_id, amount_minor, resolved } of rows) {
     const sagaId = sagaOf.get(operation_id)!;
-    const sum = moved.get(sagaId);
-    moved.set(sagaId, resolved || sum === null || sum === undefined ? null : sum + BigInt(amount_minor));
+    const before = moved.get(sagaId)!;
+    const minor = before.minor + BigInt(amount_minor);
+    moved.set(sagaId, { minor, resolved: before.resolved || Number(resolved) !== 0 });
   }
   return moved;
 }
@@ -64,13 +68,14 @@ function toldByHistory(bodies: readonly Buffer[]): { events: bigint; end: bigint
 }
 
 /** What of this is not as it should be; empty where all of it is. */
-function wrongAmounts(told: ReturnType<typeof toldByHistory>, moved: bigint | null, order: CancelledOrder): string[] {
+function wrongAmounts(told: ReturnType<typeof toldByHistory>, moved: Moved | null, order: CancelledOrder): string[] {
   const { events, end, total } = told;
   const refunded = BigInt(order.refunded_minor ?? 0);
   const mail = JSON.parse(order.data_json ?? '{}') as { refundedMinor?: string; refundedTotalMinor?: string };
   const rules: [string, boolean][] = [
     ['the history adds up', end === events],
-    ['the cancellation has refunded what it says', moved === null || end === moved],
+    // Earlier releases named 0 where an operator had brought the refund to its end.
+    ['the cancellation has refunded what it says', !moved || end === moved.minor || (moved.resolved && end === 0n)],
     ['no more is named than was refunded', end <= refunded],
     ['the total is what was refunded', total === null || total === refunded],
     ['the e-mail says so too', (mail.refundedMinor ?? String(end)) === String(end)],
@@ -109,7 +114,7 @@ async function amountsNotRefunded(world: World): Promise<unknown[]> {
       const moved = order.saga_id ? movedBySaga.get(order.saga_id)! : null;
       const wrong = wrongAmounts(told, moved, order);
       if (wrong.length > 0)
-        found.push({ order_id: order.order_id, ...told, moved, refunded: order.refunded_minor, wrong });
+        found.push({ order_id: order.order_id, ...told, moved: moved?.minor, refunded: order.refunded_minor, wrong });
     }
   }
 }

@@ -75,15 +75,16 @@ export async function closeAcquirer({ book, settlements, webhooks, expiries }: A
 
 export async function authorize(acquirer: Acquirer, key: string, request: AuthorizationRequest): Promise<Reply> {
   const { book, inTurn, slowMs } = acquirer;
-  const card = cardOf(book, request);
   const { order_reference, amount_minor, currency_code, payment_method } = request;
   const request_hash = hashRequest('authorization', order_reference, amount_minor, currency_code, payment_method);
   // Outside the turn: a cancellation must be able to overtake an authorization that is still under way.
-  if (card.authorization === 'late' && book.key(key) === undefined) await delay(slowMs);
+  if (isLate(book, request) && book.key(key) === undefined) await delay(slowMs);
   let settlement: Promise<number> | undefined;
   const reply = await inTurn<Reply>(`key ${key}`, async () => {
     const earlier = await book.recorded(key, request_hash);
     if (earlier !== undefined) return answer(earlier, true);
+    // Only for a new key: what a recorded one did does not depend on the token of today.
+    const card = cardOf(book, request);
     if (failsFirst.has(card.authorization) && (await book.commitAttempt(key, request_hash))) {
       if (card.authorization === 'fail_before_acting') throw errors.cardError();
       return silence('the card is silent before it acts');
@@ -118,6 +119,9 @@ export async function authorize(acquirer: Acquirer, key: string, request: Author
   if (settlement !== undefined) await acquirer.webhooks.attempted(await settlement, slowMs);
   return reply;
 }
+
+const isLate = (book: Book, { payment_method }: AuthorizationRequest): boolean =>
+  cards.get(book.method(payment_method)?.card ?? payment_method)?.authorization === 'late';
 
 /** The test card that a token stands for. A token that was issued to a customer is refused for any other. */
 function cardOf(book: Book, { payment_method, customer_reference }: AuthorizationRequest): Card {

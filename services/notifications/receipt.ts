@@ -46,9 +46,9 @@ const isReason = (reason: string): reason is Reason => Object.hasOwn(reasonText,
 function refundText({ refundedMinor, refundedTotalMinor = refundedMinor, currencyCode }: MailData): string {
   const [refunded, total] = [refundedMinor, refundedTotalMinor].map((minor) => amount(minor, currencyCode));
   if (refundedTotalMinor === '0') return 'Nothing was charged.';
-  if (refundedMinor === refundedTotalMinor) return `We have refunded ${total} to your card.`;
+  if (refundedMinor === refundedTotalMinor) return `We have refunded ${total}.`;
   if (refundedMinor === '0') return `${total} of this order has been refunded in total.`;
-  return `We have refunded ${refunded} to your card. With earlier refunds that makes ${total}.`;
+  return `We have refunded ${refunded}. With earlier refunds that makes ${total}.`;
 }
 
 /** Writes the mail of a delivery, as plain text and as HTML that works without images or scripts. */

@@ -21,7 +21,11 @@ export type CancellationData = Pick<CheckoutData, 'currencyCode' | 'totalMinor' 
   uncharged?: Uncharged;
 };
 
-/** What refund-payment hands on; null where nothing was charged, and in version 1 where the total was refunded. */
+/**
+ * What refund-payment hands on: what this cancellation's refunds gave back, those included that an operator brought to
+ * their end, and what all refunds of the payment did. Null where nothing was charged, and in version 1 where the total
+ * was refunded.
+ */
 type Refunded = { refundedMinor: string; refundedTotalMinor: string } | null;
 
 /**
@@ -61,7 +65,7 @@ export function cancellationVersions(
 
 type Run = RemoteStep<CancellationData>['run'];
 type Context = Parameters<Run>[0];
-/** Refunds a charge; its result is what really moved. */
+/** Refunds a charge; its result says what the refunds of this cancellation have given back. */
 type RefundCharge = (ctx: Context) => Promise<Payment>;
 
 const toPayments = ({ call }: Context) => ({ parent: call, timeoutMs: paymentTimeoutMs });
@@ -103,12 +107,13 @@ function refundPayment(
       const { data, key, subjectId: orderId } = ctx;
       if (isFree(data)) return done();
       if (data.uncharged) {
-        await payments.voidPayment({ requestId: key, paymentId: data.paymentId, orderId }, toPayments(ctx));
-        return done();
+        const request = { requestId: key, paymentId: data.paymentId, orderId };
+        const { refunded } = await payments.voidPayment(request, toPayments(ctx));
+        // Another request captured it at the acquirer, and an operator gave it back.
+        return refunded?.amountMinor ? done(refundedNow(0n, refunded)) : done();
       }
-      const { moved, refunded } = await refundCharge(ctx);
-      const refundedMinor = String(moved?.amountMinor ?? 0n);
-      return done({ refundedMinor, refundedTotalMinor: String(refunded?.amountMinor ?? 0n) } satisfies Refunded);
+      const { moved, refunded, refundedByCaller = moved } = await refundCharge(ctx);
+      return done(refundedNow(refundedByCaller?.amountMinor ?? 0n, refunded));
     },
     async record(tx, { subjectId, data }, outcome) {
       if (outcome.kind !== 'done' || isFree(data)) return;
@@ -117,6 +122,11 @@ function refundPayment(
     },
   };
 }
+
+const refundedNow = (minor: bigint, total: Payment['refunded']): Refunded => ({
+  refundedMinor: String(minor),
+  refundedTotalMinor: String(total?.amountMinor ?? 0n),
+});
 
 /** What a finished refund-payment means: nothing where an earlier refund has left nothing. */
 function undone(orderId: string, data: CancellationData, refund: Refund): Fact[] {
@@ -130,7 +140,7 @@ function undone(orderId: string, data: CancellationData, refund: Refund): Fact[]
 
 /** What came back to the customer. Before results were kept, a refund was always of the total. */
 function refundOf(data: CancellationData, result: Refunded | undefined): Refund {
-  if (data.uncharged || isFree(data)) return noRefund;
+  if (isFree(data) || (data.uncharged && !result)) return noRefund;
   const { refundedMinor, refundedTotalMinor } = result ?? {
     refundedMinor: data.totalMinor,
     refundedTotalMinor: data.totalMinor,

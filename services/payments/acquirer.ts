@@ -3,7 +3,7 @@ import { raceGate } from '@armature/runtime/race-gate.ts';
 import { Counter, Histogram, latencyBuckets, type Registry } from '@armature/runtime/telemetry/metrics.ts';
 import { type HttpAnswer, type HttpQuestion, httpClient } from './acquirer-http.ts';
 import { type LoggedOperation, type LoggedPage, readOperations, readPage } from './acquirer-page.ts';
-import { type Answer, readAnswer, readCharge } from './answer.ts';
+import { type Answer, needsConfirmation, readAnswer, readCharge } from './answer.ts';
 import { acquirerUnavailable } from './errors.ts';
 import { nudges } from './nudges.ts';
 import type { HoldEnd, OperationKind, Outcome } from './payment.ts';
@@ -124,6 +124,10 @@ export function acquirer(options: AcquirerOptions): Acquirer {
     const timeoutMs = Math.min(question.timeoutMs, (call.deadline - Date.now()) * shareOfFirstAttempt);
     let answer = await ask(call, kind, kind, { ...question, key, timeoutMs });
     if (answer.kind === 'unknown') answer = await status(call, kind, key);
+    else if (needsConfirmation(answer)) {
+      const recorded = await status(call, kind, key);
+      if (recorded.kind !== 'unrecorded') answer = recorded;
+    }
     return certain(await decided(call, kind, key, answer));
   };
 

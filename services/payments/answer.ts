@@ -40,6 +40,21 @@ const finalRefusals: Record<OperationKind, ReadonlySet<string>> = {
   ]),
 };
 
+/**
+ * Final refusals that the acquirer does not record under the key. The key may have acted before, say with a token that
+ * has been withdrawn since, so they are final only once nothing is recorded under it.
+ */
+const unrecorded: ReadonlySet<string> = new Set([
+  'payment_method_unknown',
+  'payment_method_not_owned',
+  'charge_unknown',
+  'field_invalid',
+  'field_unknown',
+]);
+
+/** Whether an answer to a request is final only once the status of its key confirms it. */
+export const needsConfirmation = (answer: Answer): boolean => answer.kind === 'refused' && unrecorded.has(answer.code);
+
 /** Reads an answer about an operation of this kind, to the request itself or to a question about its key. */
 export function readAnswer(kind: OperationKind, { status, body }: HttpAnswer): Answer {
   const fields = fieldsOf(body);

@@ -42,6 +42,8 @@ const resolve = (operationId: string, name: 'ASK_AGAIN' | 'NOTHING_HELD' | 'GIVE
     resolution: PaymentResolution[`PAYMENT_RESOLUTION_${name}`],
     reason,
   });
+const record = (externalId: string) => operator.recordAcquirerOperation({ externalId, reason });
+const invalid = refusal({ reason: 'EXTERNAL_OPERATION_INVALID' });
 const needsOperator = refusal({ reason: 'OPERATION_NEEDS_OPERATOR' });
 const { PAYMENT_OPERATION_STATE_PENDING, PAYMENT_OPERATION_STATE_DONE } = PaymentOperationState;
 const listed = async (paymentId: string) =>
@@ -68,19 +70,31 @@ t.test('a capture of the full amount by another request is recorded as the captu
 });
 
 t.test('a capture of a part by another request needs an operator, and is no refusal', async (t) => {
-  const { paymentId, chargeId } = await capturedByOther(600);
+  const { paymentId, orderId, externalId } = await capturedByOther(600);
   const request = { paymentId, requestId: randomUUID() };
   await t.rejects(bed.orders.capturePayment(request), needsOperator);
   await t.rejects(bed.orders.capturePayment(request), needsOperator, 'a repeat finds it pending');
   const { operationId, failureCode } = await listed(paymentId);
   t.equal(failureCode, 'charge_already_captured');
   t.match(await resolve(operationId, 'ASK_AGAIN'), { state: PAYMENT_OPERATION_STATE_PENDING }, 'it stays pending');
-  await post(`/v1/charges/${chargeId}/refund`, { amount_minor: 600 });
+  await t.rejects(record(externalId.replace(/.$/, (last) => (last === '0' ? '1' : '0'))), invalid);
+  t.match(await record(externalId), { amount: eur(600n), externalId });
+  t.match(await bed.orders.getPayment({ paymentId }), { captured: eur(600n) }, 'the part is recorded');
+  t.match(await bed.people.admin.refundPayment({ paymentId }), { moved: eur(600n) });
   t.match(await resolve(operationId, 'GIVE_UP'), { failureCode: 'given_up' });
+  t.match(await bed.orders.voidPayment({ paymentId, orderId }), { moved: eur(0n) }, 'nothing is held any more');
+  t.strictSame(await wrongInBooks(query, acquirerUrl), []);
+});
+
+t.test('a capture that is the outcome of the capture under way is not recorded beside it', async (t) => {
+  const { paymentId, externalId } = await capturedByOther(1_000);
+  await t.rejects(record(externalId), invalid, 'its order asks for it');
+  await bed.orders.capturePayment({ paymentId });
+  await t.rejects(record(externalId), invalid, 'the ledger has it');
 });
 
 t.test('a void of a charge that another request captured', async (t) => {
-  const { paymentId, orderId, chargeId } = await capturedByOther(1_000);
+  const { paymentId, orderId, chargeId, externalId } = await capturedByOther(1_000);
   const request = { paymentId, orderId, requestId: randomUUID() };
   await t.rejects(bed.orders.voidPayment(request), needsOperator);
   const { operationId } = await listed(paymentId);
@@ -90,7 +104,12 @@ t.test('a void of a charge that another request captured', async (t) => {
     'while the customer is charged',
   );
   t.match(await bed.orders.getPayment({ paymentId }), { state: PaymentState.PAYMENT_STATE_AUTHORIZED });
-  await post(`/v1/charges/${chargeId}/refund`, { amount_minor: 1_000 });
+  const refund = await post(`/v1/charges/${chargeId}/refund`, { amount_minor: 400 });
+  await t.rejects(record(refund.operation_id), refusal({ reason: 'PAYMENT_STATE' }), 'the capture comes first');
+  await record(externalId);
+  await record(refund.operation_id);
+  t.match(await bed.people.admin.refundPayment({ paymentId }), { moved: eur(600n), refunded: eur(1_000n) });
   t.match(await resolve(operationId, 'NOTHING_HELD'), { state: PAYMENT_OPERATION_STATE_DONE }, 'after it was refunded');
   t.match(await bed.orders.voidPayment(request), { moved: eur(0n) });
+  t.strictSame(await wrongInBooks(query, acquirerUrl), []);
 });

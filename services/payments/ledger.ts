@@ -63,12 +63,23 @@ const moves: Record<EntryKind, readonly Move[]> = {
   refund_outside: [refundOutside],
 };
 
-/** The postings of an operation that moved this amount, in the order of their accounts. */
-export function postingsOf(kind: EntryKind, currencyCode: string, amountMinor: bigint): Posting[] {
-  const postings = moves[kind].flatMap(({ debit, credit, pending }) => [
-    { account: debit, currencyCode, amountMinor, pending },
-    { account: credit, currencyCode, amountMinor: -amountMinor, pending },
-  ]);
+/**
+ * The postings of an operation that moved this amount, in the order of their accounts. A capture of a part of a hold
+ * releases all of it.
+ */
+export function postingsOf(
+  kind: EntryKind,
+  currencyCode: string,
+  amountMinor: bigint,
+  holdMinor: bigint = amountMinor,
+): Posting[] {
+  const postings = moves[kind].flatMap(({ debit, credit, pending }) => {
+    const minor = pending ? holdMinor : amountMinor;
+    return [
+      { account: debit, currencyCode, amountMinor: minor, pending },
+      { account: credit, currencyCode, amountMinor: -minor, pending },
+    ];
+  });
   postings.sort((a, b) => (a.account < b.account ? -1 : 1));
   assertBalanced(postings);
   return postings;
@@ -112,10 +123,10 @@ export interface ChainHead {
 /** The next entry of a payment's chain. */
 export function chainEntry(
   head: ChainHead,
-  { paymentId, currencyCode }: Payment,
+  { paymentId, currencyCode, amountMinor: holdMinor }: Payment,
   { kind, amountMinor, externalId }: Movement,
 ): ChainedEntry & { hash: Buffer } {
-  const postings = postingsOf(kind, currencyCode, amountMinor);
+  const postings = postingsOf(kind, currencyCode, amountMinor, holdMinor);
   const entry = { entryId: newId(), paymentId, sequence: head.entries + 1n, kind, externalId, postings };
   return { ...entry, hash: chainHash(head.hash, entry) };
 }

@@ -18,6 +18,7 @@ import {
 } from './operation-store.ts';
 import type { OperationParts } from './operations.ts';
 import type { OperationState } from './payment.ts';
+import { recordAcquirerOperation } from './recording.ts';
 import { resolutions } from './resolution.ts';
 import { resolveOperation } from './resolving.ts';
 
@@ -54,6 +55,10 @@ export const paymentOperationService = (parts: OperationParts) =>
       // The contract's rules let only defined values through.
       if (!named) throw new Error(`resolution ${resolution} has no meaning here`);
       return resolveOperation(parts, call, { operationId, resolution: named, reason, externalId }, toMessage);
+    },
+
+    async recordAcquirerOperation({ externalId, reason }, call) {
+      return recordAcquirerOperation(parts, call, { externalId, reason }, toMessage);
     },
   });
 

@@ -78,7 +78,7 @@ export async function operatorBacklog(sql: Sql): Promise<{ count: number; oldest
 export interface RecordedResolution {
   resolutionId: string;
   operationId: string;
-  resolution: Resolution;
+  resolution: Resolution | 'RECORDED';
   reason: string;
   resolvedBy: string;
   stateBefore: OperationState;

@@ -8,6 +8,8 @@ import type { Payment as PaymentMessage } from '@armature/proto/payments/v1/paym
 import { type Call, type Database, isDuplicateKey, type RpcError, type Tx } from '@armature/runtime';
 import { crashPoint } from '@armature/runtime/crash-point.ts';
 import { derivedId } from '@armature/runtime/id.ts';
+import { requestIdReused } from '@armature/runtime/rpc/errors.ts';
+import type { RequestHash } from '@armature/runtime/rpc/request-hash.ts';
 import type { Acquirer } from './acquirer.ts';
 import { holdEndedCodes } from './answer.ts';
 import { keyTooOld, type Work } from './change-store.ts';
@@ -41,9 +43,11 @@ export interface OperationParts {
   acquirer: Acquirer;
   /** For how long after its key came into use an operation may be sent. The acquirer remembers keys for longer. */
   sendAgainMs: number;
+  /** The keyed digest that stands for a payment method wherever it is stored. */
+  hashMethod: (paymentMethod: string) => RequestHash;
 }
 
-export interface Authorization extends NewPayment {
+export interface Authorization extends Omit<NewPayment, 'methodHash'> {
   paymentMethod: string;
 }
 
@@ -92,25 +96,25 @@ export function operations(parts: OperationParts) {
  * The operation of a keyed call: the same principal, method and request id always mean the same one. Releases before
  * this one derived its id from the request id in the case that the client sent; an operation of theirs stays the same.
  */
-async function askedBy({ db }: OperationParts, call: Call): Promise<Asked> {
+export async function askedBy({ db }: OperationParts, call: Call): Promise<Asked> {
   const asked = call.idempotency;
   if (!asked) throw new Error(`${call.name} moves money without an idempotency key`);
   const { principal, method, key, receivedKey } = asked;
   const idOf = (requestId: string) => derivedId(`${principal}\n${method}\n${requestId}`);
   const before = receivedKey && (await db.read(call, (sql) => findOperation(sql, idOf(receivedKey))));
-  return { operationId: before ? before.operationId : idOf(key), requestHash: asked.hash.digest };
+  return { operationId: before ? before.operationId : idOf(key), principal, requestHash: asked.hash.digest };
 }
 
 async function intendAuthorization(parts: OperationParts, call: Call, wish: Authorization): Promise<Operation> {
   const { db, store } = parts;
   const asked = await askedBy(parts, call);
+  const methodHash = parts.hashMethod(wish.paymentMethod);
   try {
-    return await db.transaction(call, (tx) => store.insertPayment(tx, wish, asked));
+    return await db.transaction(call, (tx) => store.insertPayment(tx, { ...wish, methodHash }, asked));
   } catch (error) {
     if (!isDuplicateKey(error)) throw error;
   }
   return db.transaction(call, async (tx) => {
-    // Which card it was is known to the acquirer alone, which refuses another one under the same key.
     const same = ({ orderId, customerId, currencyCode, amountMinor }: Payment) =>
       orderId === wish.orderId &&
       customerId === wish.customerId &&
@@ -119,6 +123,9 @@ async function intendAuthorization(parts: OperationParts, call: Call, wish: Auth
     const { payment, operation } = await store.lock(tx, wish.paymentId, asked, same);
     if (!payment) throw new Error(`payment ${wish.paymentId} was there and is gone`);
     if (!operation) throw payment.state === 'VOIDED' ? paymentVoided(wish.paymentId) : paymentExists(wish.paymentId);
+    // Another card must not get the first one's outcome. A digest under a key that is not known here proves nothing.
+    const method = await store.methodHash(tx, operation.operationId);
+    if (method && methodHash.compare(method) === 'different') throw requestIdReused('request_id');
     await store.touch(tx, operation.operationId);
     return operation;
   });
@@ -199,7 +206,9 @@ async function finish(
     const error = rejection(settled, operation);
     if (error) throw error;
     crashPoint('payments.before-ledger-commit');
-    return toMessage(settled.payment, movedBy(settled.payment, settled.operation));
+    const principal = call.idempotency?.principal ?? '';
+    const refunded = operation.kind === 'refund' ? await store.refundedBy(tx, principal, operation) : undefined;
+    return toMessage(settled.payment, movedBy(settled.payment, settled.operation), refunded);
   });
   crashPoint('payments.after-ledger-commit');
   return reply;

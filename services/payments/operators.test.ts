@@ -254,6 +254,72 @@ t.test('a refund that was done at the acquirer by another request', async (t) =>
   t.match(await bed.orders.getPayment({ paymentId }), { state: PaymentState.PAYMENT_STATE_REFUNDED });
 });
 
+t.test('a part that another request refunded at the acquirer', async (t) => {
+  const wish = bed.wish();
+  const { paymentId } = wish;
+  const { acquirerChargeId: chargeId } = await bed.orders.authorizePayment(wish);
+  await bed.orders.capturePayment({ paymentId });
+  const { operation_id: externalId } = await post(`/v1/charges/${chargeId}/refund`, { amount_minor: 300 });
+  await t.rejects(bed.orders.refundPayment({ paymentId }), refusal({ reason: 'PAYMENT_STATE' }), 'more than is left');
+  const record = { requestId: randomUUID(), externalId, reason };
+  await t.rejects(staff.recordAcquirerOperation(record), refusal({ code: 'PERMISSION_DENIED' }));
+  const recorded = await operator.recordAcquirerOperation(record);
+  t.match(recorded, { state: PAYMENT_OPERATION_STATE_DONE, amount: eur(300n), externalId, paymentId });
+  t.strictSame(await operator.recordAcquirerOperation(record), recorded, 'a repeat gets the same response');
+  const again = { ...record, requestId: randomUUID() };
+  t.match(await operator.recordAcquirerOperation(again), recorded, 'another request about it changes nothing');
+  const { resolutions } = await operator.getPaymentOperation({ operationId: recorded.operationId });
+  t.match(resolutions, [
+    { resolution: PaymentResolution.PAYMENT_RESOLUTION_RECORDED, reason, resolvedBy: 'user:olga' },
+  ]);
+  t.equal(resolutions.length, 1);
+  const rest = { moved: eur(700n), refunded: eur(1_000n), refundedByCaller: eur(700n) };
+  t.match(await bed.orders.refundPayment({ paymentId }), rest, 'what is left is refunded');
+  t.strictSame(await listed(paymentId), []);
+});
+
+t.test('what cannot be recorded', async (t) => {
+  const wish = bed.wish();
+  const { paymentId } = wish;
+  const { acquirerChargeId: chargeId } = await bed.orders.authorizePayment(wish);
+  await bed.orders.capturePayment({ paymentId });
+  await bed.orders.refundPayment({ paymentId, amount: eur(400n) });
+  const log = (await acquirerLog(acquirerUrl)).filter((one) => one.charge_id === chargeId);
+  for (const [name, externalId] of [
+    ['what the acquirer does not have', `op_${'0'.repeat(32)}`],
+    ['an authorization', log[0]!.operation_id],
+    ['the capture that payments asked for', log[1]!.operation_id],
+    ['the refund that payments asked for', log[2]!.operation_id],
+  ] as const) {
+    const record = { externalId, reason };
+    await t.rejects(operator.recordAcquirerOperation(record), refusal({ reason: 'EXTERNAL_OPERATION_INVALID' }), name);
+  }
+});
+
+t.test('the refund of the rest that an operator brought to its end counts as its caller’s', async (t) => {
+  const { paymentId, operationId } = await refusedRefund();
+  const resolve = { operationId, resolution: PAYMENT_RESOLUTION_REFUNDED_OUTSIDE, reason };
+  await operator.resolvePaymentOperation(resolve);
+  const resumed = await bed.orders.refundPayment({ paymentId });
+  t.match(resumed, { moved: eur(0n), refundedByCaller: eur(1_000n) });
+  const byAdmin = await bed.people.admin.refundPayment({ paymentId });
+  t.match(byAdmin, { moved: eur(0n), refundedByCaller: eur(0n) }, 'and as nobody else’s');
+});
+
+t.test('a refund of the rest that is given up is still due', async (t) => {
+  const { paymentId, operationId } = await refusedRefund();
+  const resolve = { operationId, resolution: PAYMENT_RESOLUTION_GIVE_UP, reason };
+  t.match(await operator.resolvePaymentOperation(resolve), { state: PAYMENT_OPERATION_STATE_REFUSED });
+  t.strictSame(await listed(paymentId), [], 'nobody waits for an operator');
+  t.match(await bed.orders.getPayment({ paymentId }), { refunded: eur(0n) }, 'nothing moved');
+  await t.rejects(
+    bed.orders.refundPayment({ paymentId }),
+    refusal({ reason: 'PAYMENT_STATE' }),
+    'it is asked for again',
+  );
+  t.equal((await listed(paymentId)).length, 1, 'and needs an operator again');
+});
+
 t.test('what does not exist or is not said', async (t) => {
   const operationId = randomUUID();
   await t.rejects(operator.getPaymentOperation({ operationId }), refusal({ reason: 'OPERATION_NOT_FOUND' }));

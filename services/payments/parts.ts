@@ -1,5 +1,6 @@
 import type { Built, Config, Parts } from '@armature/runtime';
 import { serveHttps } from '@armature/runtime/https-server.ts';
+import { requestHasher } from '@armature/runtime/rpc/request-hash.ts';
 import { acquirer as openAcquirer } from './acquirer.ts';
 import type { config } from './config.ts';
 import { paymentGauges } from './gauges.ts';
@@ -24,7 +25,12 @@ export async function payments(all: Parts<Config<typeof config>>): Promise<Built
     connectionsMax: settings.acquirerConnectionsMax,
     registry,
   });
-  const parts = { db, store, acquirer, sendAgainMs: settings.sendAgainMs };
+  const hasher = requestHasher({ current: settings.requestHashKey, previous: settings.requestHashPreviousKeys });
+  const hashMethod = (paymentMethod: string) => {
+    const bytes = Buffer.from(`payment method\n${paymentMethod}`);
+    return hasher(bytes, bytes);
+  };
+  const parts = { db, store, acquirer, sendAgainMs: settings.sendAgainMs, hashMethod };
   paymentGauges(db, store, registry);
   const reconciling = reconciliationJob(parts, {
     everyMs: settings.reconcileMs,

@@ -3,11 +3,12 @@ import type { Payment } from './payment.ts';
 
 /**
  * A payment as callers see it. One that was voided before it existed has no amounts. `movedMinor` is what the request
- * moved that this message answers.
+ * moved that this message answers; `refundedByCaller` is what all refunds of its caller gave back.
  */
-export function toMessage(payment: Payment, movedMinor?: bigint): PaymentMessage {
+export function toMessage(payment: Payment, movedMinor?: bigint, refundedByCaller?: bigint): PaymentMessage {
   const { currencyCode } = payment;
-  const money = (amountMinor: bigint) => (currencyCode ? { currencyCode, amountMinor } : undefined);
+  const money = (amountMinor: bigint | undefined) =>
+    currencyCode && amountMinor !== undefined ? { currencyCode, amountMinor } : undefined;
   return {
     paymentId: payment.paymentId,
     orderId: payment.orderId,
@@ -21,6 +22,7 @@ export function toMessage(payment: Payment, movedMinor?: bigint): PaymentMessage
     createTime: payment.createdAt,
     updateTime: payment.updatedAt,
     version: payment.version,
-    moved: movedMinor === undefined ? undefined : money(movedMinor),
+    moved: money(movedMinor),
+    refundedByCaller: money(refundedByCaller),
   };
 }

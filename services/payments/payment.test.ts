@@ -68,7 +68,7 @@ const states = [
 t.test('what each request meets in each state', async (t) => {
   const table = {
     capture: ['state', 'act', 'state', 'state', 'state', 'state', 'state', 'state'],
-    void: ['act', 'act', 'same', 'state', 'same', 'state', 'same', 'same'],
+    void: ['act', 'act', 'same', 'state', 'same', 'same', 'same', 'same'],
     refund: ['state', 'state', 'state', 'act', 'state', 'exceeds', 'state', 'state'],
   } as const;
   for (const [kind, row] of Object.entries(table)) {

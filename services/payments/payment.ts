@@ -87,7 +87,8 @@ const rules: Record<Exclude<OperationKind, 'authorize'>, Record<State, 'act' | '
     DECLINED: 'same',
     CAPTURED: 'state',
     VOIDED: 'same',
-    REFUNDED: 'state',
+    // It was captured by another request and given back, so neither a hold nor a charge is left.
+    REFUNDED: 'same',
     HOLD_EXPIRED: 'same',
     VOIDED_EXTERNALLY: 'same',
   },
@@ -136,6 +137,30 @@ export function planRefund(payment: Payment, wish: RefundAmount): Plan {
 
 function reserveRefund(payment: Payment, amountMinor: bigint): Plan {
   return { kind: 'act', payment: { ...payment, refundingMinor: payment.refundingMinor + amountMinor }, amountMinor };
+}
+
+/**
+ * Plans to record what another request did at the acquirer. `exclusive` is the capture or void under way; a capture is
+ * recorded only while that needs an operator, because everything else about the hold is noticed without one.
+ */
+export function planRecorded(
+  payment: Payment,
+  kind: 'capture' | 'refund',
+  done: { readonly currencyCode: string; readonly amountMinor: bigint },
+  exclusive: Operation | null,
+): Plan {
+  const { amountMinor, currencyCode } = done;
+  if (kind === 'refund') {
+    const plan = planRefund(payment, done);
+    const onlyReserved = amountMinor <= payment.capturedMinor - payment.refundedMinor;
+    const exceeds = plan.kind === 'refuse' && plan.because === 'exceeds';
+    return exceeds && onlyReserved ? { kind: 'refuse', because: 'busy' } : plan;
+  }
+  if (currencyCode !== payment.currencyCode) return { kind: 'refuse', because: 'currency' };
+  if (payment.state !== 'AUTHORIZED' || !exclusive?.needsOperator) return { kind: 'refuse', because: 'state' };
+  // A capture of the full amount is the outcome of the capture that waits: ASK_AGAIN records it.
+  if (exclusive.kind === 'capture' && amountMinor >= payment.amountMinor) return { kind: 'refuse', because: 'state' };
+  return { kind: 'act', payment, amountMinor };
 }
 
 /** What an operation moved; zero where it had nothing to do, was declined or has not ended. */
@@ -219,7 +244,7 @@ const effects: Record<OperationKind, (payment: Payment, operation: Operation, ou
         return { to: { state: 'VOIDED' }, operation: 'CANCELLED', event: 'voided' };
     }
   },
-  capture({ amountMinor }, _operation, outcome) {
+  capture(_payment, { amountMinor }, outcome) {
     // The customer is charged another amount than this one, so it is no refusal: an operator decides.
     if (outcome.kind === 'refused' && outcome.code === alreadyCaptured)
       return { to: null, operation: 'PENDING', needsOperator: true };

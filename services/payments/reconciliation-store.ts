@@ -31,7 +31,9 @@ interface LedgerLineRow {
   operation_id: string | null;
 }
 
-const select = `select e.position, e.external_id, e.payment_id, e.kind, max(p.amount_minor) as amount,
+/** The amount of a capture is what was charged, which may be less than the hold that it releases. */
+const select = `select e.position, e.external_id, e.payment_id, e.kind,
+    coalesce(max(if(p.pending, null, p.amount_minor)), max(p.amount_minor)) as amount,
     min(p.currency_code) as currency, min(o.operation_id) as operation_id
   from ledger_entry e join ledger_posting p on p.position = e.position
     left join payment_operation o on o.payment_id = e.payment_id and o.external_id = e.external_id`;

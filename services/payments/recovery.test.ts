@@ -155,6 +155,9 @@ t.test('while the acquirer is away the outcome is unknown, and asking again cont
   );
   t.match(await bed.orders.getPayment({ paymentId: wish.paymentId }), { state: PaymentState.PAYMENT_STATE_PENDING });
   await t.rejects(bed.orders.capturePayment({ paymentId: wish.paymentId }), refusal({ reason: 'PAYMENT_STATE' }));
+  const reused = refusal({ code: 'INVALID_ARGUMENT', reason: 'REQUEST_ID_REUSED' });
+  const otherCard = { ...wish, paymentMethod: 'card_declined' };
+  await t.rejects(bed.orders.authorizePayment(otherCard), reused, 'another payment method is another request');
   await restartAcquirer();
   t.match(await bed.orders.authorizePayment(wish), { state: PAYMENT_STATE_AUTHORIZED });
   await acquirer.kill();
@@ -182,11 +185,17 @@ t.test('a capture that is pending while the key of request hashes is replaced', 
   const capture = { paymentId: wish.paymentId, requestId: randomUUID() };
   const unavailable = refusal({ code: 'UNAVAILABLE', reason: 'ACQUIRER_UNAVAILABLE' });
   await t.rejects(bed.orders.capturePayment(capture), unavailable);
-  await restart({ ...patient, ARMATURE_REQUEST_HASH_KEY: 'another key of at least thirty-two characters' });
-  await restartAcquirer();
-  t.match(await bed.orders.capturePayment(capture), { state: PAYMENT_STATE_CAPTURED });
   const other = bed.wish();
-  await bed.orders.authorizePayment(other);
+  await t.rejects(bed.orders.authorizePayment(other), unavailable);
+  const rotated = 'another key of at least thirty-two characters';
+  await restart({ ...patient, ARMATURE_REQUEST_HASH_KEY: rotated });
+  await restartAcquirer();
+  t.match(
+    await bed.orders.authorizePayment(other),
+    { state: PAYMENT_STATE_AUTHORIZED },
+    'the digest of its method is under the key before',
+  );
+  t.match(await bed.orders.capturePayment(capture), { state: PAYMENT_STATE_CAPTURED });
   await t.rejects(
     bed.orders.capturePayment({ ...capture, paymentId: other.paymentId }),
     refusal({ code: 'INVALID_ARGUMENT', reason: 'REQUEST_ID_REUSED' }),

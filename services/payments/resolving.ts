@@ -58,7 +58,7 @@ export async function resolveOperation<R>(
 }
 
 /** The same for each repeat of a request. */
-function resolutionIdOf({ name, idempotency }: Call, operationId: string): string {
+export function resolutionIdOf({ name, idempotency }: Call, operationId: string): string {
   if (!idempotency) throw new Error(`${name} decides about money without an idempotency key`);
   return derivedId(`${idempotency.principal}\n${idempotency.method}\n${idempotency.key}\n${operationId}`);
 }
@@ -85,14 +85,18 @@ const decisions: Record<
     await assertNeverActs(parts, call, operation);
     return { resolution: 'refunded_outside', externalId: `resolution:${resolutionId}` };
   },
-  async NOTHING_HELD({ acquirer }, call, operation, { resolutionId }) {
-    const { chargeId, failureCode: code } = operation;
+  async NOTHING_HELD({ db, store, acquirer }, call, operation, { resolutionId }) {
+    const { chargeId, paymentId, failureCode: code } = operation;
+    const payment = await db.read(call, (sql) => store.payment(sql, paymentId));
+    // What was captured by another request is recorded and given back.
+    if (payment?.state === 'REFUNDED') return { resolution: 'outcome', outcome: { kind: 'unneeded' } };
     const status = await acquirer.chargeStatus(call, chargeId);
     if (status === 'authorized' || status === 'pending') {
       throw resolutionNotApplicable(operation, 'the acquirer still holds the amount', { acquirer: status });
     }
-    if (status === 'captured') {
-      const why = 'the acquirer has captured the amount: refund the charge at the acquirer first';
+    if (status === 'captured' || status === 'refunded') {
+      const why =
+        'the acquirer has captured the amount: record that with RecordAcquirerOperation, and refund it, first';
       throw resolutionNotApplicable(operation, why, { acquirer: status });
     }
     const ended = status === null ? null : await acquirer.holdEnd(call, chargeId);

@@ -2,6 +2,7 @@ import { PaymentVoidedEvent } from '@armature/proto/payments/v1/contract.ts';
 import { VoidReason } from '@armature/proto/payments/v1/events.ts';
 import type { Sql, Tx } from '@armature/runtime';
 import { requestIdReused } from '@armature/runtime/rpc/errors.ts';
+import type { RequestHash, StoredHash } from '@armature/runtime/rpc/request-hash.ts';
 import { askedRarely, decide, keyTooOld, writeChange } from './change-store.ts';
 import { chainStart } from './ledger.ts';
 import {
@@ -26,6 +27,8 @@ import {
 /** Which request asks: its operation's id, which follows from principal, method and request id. */
 export interface Asked {
   readonly operationId: string;
+  /** Who asks, as the access policy names callers. */
+  readonly principal: string;
   /**
    * Written for versions of this service that compare it. This one compares what a request means, because operations
    * are kept for good while the key of the hash and the encoding of requests change.
@@ -51,6 +54,8 @@ export interface NewPayment {
   readonly customerId: string;
   readonly currencyCode: string;
   readonly amountMinor: bigint;
+  /** A keyed digest of the payment method: the method itself is not stored. */
+  readonly methodHash: RequestHash;
 }
 
 /** A payment as it stands, and the operation of the request that asks, if it was recorded before. */
@@ -71,14 +76,22 @@ export interface Overdue {
 export function paymentStore({ pendingResolveMs }: { pendingResolveMs: number }) {
   const resolveAt = `utc_timestamp(6) + interval ${pendingResolveMs * 1_000} microsecond`;
 
-  const insertOperation = async (tx: Tx, fresh: NewOperation, state: OperationState): Promise<Operation> => {
+  const insertOperation = async (
+    tx: Tx,
+    fresh: NewOperation,
+    state: OperationState,
+    method?: StoredHash,
+  ): Promise<Operation> => {
     const { asked, ...rest } = fresh;
-    const { operationId, requestHash } = asked;
+    const { operationId, principal, requestHash } = asked;
     await tx.execute(
       `insert into payment_operation (operation_id, payment_id, kind, state, amount_minor, rest, request_hash,
-         created_at, attempted_at, resolve_at)
-       values (?, ?, ?, ?, ?, ?, ?, utc_timestamp(6), utc_timestamp(6), ${resolveAt})`,
-      [operationId, fresh.paymentId, fresh.kind, state, fresh.amountMinor, fresh.rest ? 1 : 0, requestHash],
+         asked_by, method_digest, method_hash_version, method_hash_key, created_at, attempted_at, resolve_at)
+       values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, utc_timestamp(6), utc_timestamp(6), ${resolveAt})`,
+      [
+        ...[operationId, fresh.paymentId, fresh.kind, state, fresh.amountMinor, fresh.rest ? 1 : 0, requestHash],
+        ...[principal, method?.digest ?? null, method?.version ?? 0, method?.keyId ?? ''],
+      ],
     );
     const blank = { externalId: '', failureCode: '', key: operationId, keyAgeMs: 0, needsOperator: false };
     return { ...rest, operationId, state, ...blank };
@@ -133,7 +146,29 @@ export function paymentStore({ pendingResolveMs }: { pendingResolveMs: number })
          values (?, ?, ?, 'PENDING', ?, ?, ?, ?, utc_timestamp(6), utc_timestamp(6))`,
         [paymentId, orderId, customerId, currencyCode, amountMinor, asked.operationId, chainStart],
       );
-      return insertOperation(tx, { asked, paymentId, kind: 'authorize', amountMinor, rest: false }, 'PENDING');
+      const fresh: NewOperation = { asked, paymentId, kind: 'authorize', amountMinor, rest: false };
+      return insertOperation(tx, fresh, 'PENDING', payment.methodHash);
+    },
+
+    /** The digest of the payment method that an authorization was asked for with; null where none was written. */
+    async methodHash(tx: Tx, operationId: string): Promise<StoredHash | null> {
+      const rows = await tx.query<{ digest: Buffer | null; version: number; keyId: string }>(
+        `select method_digest as digest, method_hash_version as version, method_hash_key as keyId
+         from payment_operation where operation_id = ?`,
+        [operationId],
+      );
+      const [row] = rows;
+      return row?.digest ? { digest: row.digest, version: Number(row.version), keyId: row.keyId } : null;
+    },
+
+    /** What the refunds of a payment that this caller asked for have given back, the given operation included. */
+    async refundedBy(tx: Tx, principal: string, { paymentId, operationId }: OperationRef): Promise<bigint> {
+      const rows = await tx.query<{ total: string }>(
+        `select cast(coalesce(sum(amount_minor), 0) as char) as total from payment_operation
+         where payment_id = ? and kind = 'refund' and state = 'DONE' and (asked_by = ? or operation_id = ?)`,
+        [paymentId, principal, operationId],
+      );
+      return BigInt(rows[0]?.total ?? 0);
     },
 
     /** Records the intent, and what it reserves of the payment. */

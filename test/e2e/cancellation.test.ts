@@ -37,13 +37,13 @@ for (const version of ['2', '1']) {
         name: 'nothing refunded before',
         before: [],
         refunded: 15_490n,
-        says: 'We have refunded EUR 154.90 to your card.',
+        says: 'We have refunded EUR 154.90.',
       },
       {
         name: 'a part refunded before',
         before: [500n],
         refunded: 14_990n,
-        says: 'We have refunded EUR 149.90 to your card. With earlier refunds that makes EUR 154.90.',
+        says: 'We have refunded EUR 149.90. With earlier refunds that makes EUR 154.90.',
       },
       {
         name: 'all of it refunded before',

@@ -21,10 +21,11 @@ const acquirerUrl = `http://${shop.service('acquirer').http}`;
 t.afterEach(await lawsOf(t, shop));
 
 /** Asks the acquirer directly, past payments. */
-async function atAcquirer(path: string): Promise<void> {
+async function atAcquirer(path: string, body: object = {}): Promise<{ operation_id: string }> {
   const headers = { 'content-type': 'application/json', 'idempotency-key': randomUUID() };
-  const response = await fetch(`${acquirerUrl}${path}`, { method: 'POST', headers, body: '{}' });
+  const response = await fetch(`${acquirerUrl}${path}`, { method: 'POST', headers, body: JSON.stringify(body) });
   if (!response.ok) throw new Error(`POST ${path}: ${response.status} ${await response.text()}`);
+  return (await response.json()) as { operation_id: string };
 }
 
 const world = await worldOf(t, shop);
@@ -111,8 +112,33 @@ t.test('a refund that the acquirer refuses waits for an operator, and the units 
 
   const events = await follow(customer, orderId, sequence);
   const total = { currencyCode: 'EUR', amountMinor: 15_490n };
-  t.match(events.at(-1)?.event, { $case: 'cancelled', value: { refundedTotal: total } });
+  const named = events.find(({ event }) => event?.$case === 'paymentRefunded')?.event;
+  t.match(named, { value: { amount: total, refundedTotal: total } }, 'what the operator recorded is in the history');
+  t.match(events.at(-1)?.event, { $case: 'cancelled', value: { refunded: total, refundedTotal: total } });
   t.match(await customer.payments.getPayment({ paymentId }), { refunded: total });
-  t.match(await mailAbout(shop, orderId, /cancelled/), 'EUR 154.90 of this order has been refunded in total.');
+  t.match(await mailAbout(shop, orderId, /cancelled/), 'We have refunded EUR 154.90.');
   t.strictSame(await sagasOf(orderId, 'STUCK'), []);
+});
+
+t.test('a cancellation refunds what a recorded refund of the acquirer has left', async (t) => {
+  const sku = await shop.stock(3n, { EUR: 15_490n });
+  const { orderId, paymentId, sequence } = await buy(customer, wish(sku));
+  const path = `/v1/charges/${await chargeOf(orderId)}/refund`;
+  const { operation_id: externalId } = await atAcquirer(path, { amount_minor: 500 });
+  await customer.orders.cancelOrder({ orderId });
+  await eventually('the cancellation is stuck', 20_000, async () => (await sagasOf(orderId, 'STUCK')).length > 0);
+  const [stuck] = await sagasOf(orderId, 'STUCK');
+
+  const operator = await operatorClients();
+  await operator.operations.recordAcquirerOperation({ externalId, reason: 'support refunded a part, ticket 4711' });
+  await operator.orders.resumeSaga({ sagaId: stuck!.saga_id });
+
+  const events = await follow(customer, orderId, sequence);
+  const eur = (amountMinor: bigint) => ({ currencyCode: 'EUR', amountMinor });
+  const refunded = { refunded: eur(14_990n), refundedTotal: eur(15_490n) };
+  t.match(events.at(-1)?.event, { $case: 'cancelled', value: refunded });
+  t.match(await customer.payments.getPayment({ paymentId }), { refunded: eur(15_490n) });
+  const says = 'We have refunded EUR 149.90. With earlier refunds that makes EUR 154.90.';
+  t.match(await mailAbout(shop, orderId, /cancelled/), says);
+  t.strictSame((await operator.operations.listPaymentOperations({})).operations, [], 'no operation needs an operator');
 });

@@ -141,6 +141,9 @@ const ofPayments = [
     () => ({ operationId: uuid(), resolution: 1, reason: why }),
     absent,
   ),
+  asking(paymentOperations.recordAcquirerOperation, () => ({ externalId: `op_${'0'.repeat(32)}`, reason: why }), {
+    instead: 'FAILED_PRECONDITION',
+  }),
 ];
 
 const ofNotifications = [

@@ -1,0 +1,119 @@
+/**
+ * How an operator has a capture or refund recorded that the acquirer did by another request than one of this service.
+ * What it was is read from the acquirer's log. Operation, payment, ledger, event, the record of the decision and the
+ * response commit together.
+ */
+import { type Call, principalOf, type Tx } from '@armature/runtime';
+import { derivedId } from '@armature/runtime/id.ts';
+import type { LoggedOperation } from './acquirer-page.ts';
+import { acquirerNames } from './answer.ts';
+import { decide } from './change-store.ts';
+import { externalOperationInvalid, operationNotFound, refusal } from './errors.ts';
+import { inLedger, recordDecision, type ShownOperation, shownOperation } from './operation-store.ts';
+import { askedBy, type OperationParts } from './operations.ts';
+import { planRecorded, settle } from './payment.ts';
+import { resolutionIdOf } from './resolving.ts';
+import { type Asked, findByKey, findOperation } from './store.ts';
+
+export interface RecordRequest {
+  /** The acquirer's id of the operation. */
+  externalId: string;
+  reason: string;
+}
+
+/** An operation of the acquirer's log that can be recorded. */
+interface Recordable {
+  readonly paymentId: string;
+  readonly kind: 'capture' | 'refund';
+  readonly chargeId: string;
+  readonly amountMinor: bigint;
+  readonly currencyCode: string;
+}
+
+/** Records an operation of the acquirer. The response, made by `respond`, is stored with it. */
+export async function recordAcquirerOperation<R>(
+  parts: OperationParts,
+  call: Call,
+  request: RecordRequest,
+  respond: (recorded: ShownOperation) => R,
+): Promise<R> {
+  const { db, acquirer } = parts;
+  const { externalId } = request;
+  // One id for each operation of the acquirer: whoever records it again finds it.
+  const asked: Asked = {
+    ...(await askedBy(parts, call)),
+    operationId: derivedId(`operation of the acquirer\n${externalId}`),
+  };
+  const recorded = await db.read(call, (sql) => shownOperation(sql, asked.operationId));
+  if (recorded) return db.answer(call, () => Promise.resolve(respond(recorded)));
+  const [logged] = await acquirer.lookUp(call, [externalId]);
+  const found = await recordable(parts, call, externalId, logged);
+  return db.answer(call, async (tx) => respond(await commitRecorded(parts, tx, call, { ...request, asked, found })));
+}
+
+/** Throws unless the acquirer's log has a capture or refund of a payment, and no operation of ours asked for it. */
+async function recordable(
+  { db, store }: OperationParts,
+  call: Call,
+  externalId: string,
+  logged: LoggedOperation | undefined,
+): Promise<Recordable> {
+  const invalid = (why: string) => externalOperationInvalid(externalId, why);
+  if (!logged) throw invalid('the acquirer has no such operation');
+  const { status, chargeId, amountMinor, currencyCode } = logged;
+  const kind = (['capture', 'refund'] as const).find((one) => acquirerNames[one].kind === logged.kind);
+  if (!kind || acquirerNames[kind].status !== status || amountMinor === null || currencyCode === null) {
+    throw invalid(`it is ${logged.kind} ${status} at the acquirer; only captures and refunds that acted are recorded`);
+  }
+  const { payment, own, known } = await db.read(call, async (sql) => ({
+    payment: await store.paymentOfCharge(sql, chargeId),
+    own: await findByKey(sql, logged.key),
+    known: await inLedger(sql, externalId),
+  }));
+  if (known) throw invalid('the ledger has it already');
+  if (own) throw invalid(`operation ${own.operationId} of payments asked for it: resolve that one`);
+  if (!payment) throw invalid('no payment has its charge');
+  return { paymentId: payment.paymentId, kind, chargeId, amountMinor: BigInt(amountMinor), currencyCode };
+}
+
+async function commitRecorded(
+  { store }: OperationParts,
+  tx: Tx,
+  call: Call,
+  request: RecordRequest & { asked: Asked; found: Recordable },
+): Promise<ShownOperation> {
+  const { asked, externalId, reason, found } = request;
+  const { paymentId, kind, chargeId } = found;
+  const { operationId } = asked;
+  const { payment, operation: known } = await store.lock(tx, paymentId, asked, () => true);
+  if (!payment) throw new Error(`payment ${paymentId} is gone`);
+  if (!known) {
+    // Another operator may have ended an operation as this one meanwhile.
+    if (await inLedger(tx, externalId)) throw externalOperationInvalid(externalId, 'the ledger has it already');
+    const { exclusiveOperationId } = payment;
+    const exclusive = exclusiveOperationId === null ? null : await findOperation(tx, exclusiveOperationId);
+    const plan = planRecorded(payment, kind, found, exclusive);
+    if (plan.kind === 'refuse' && plan.because === 'state' && kind === 'capture') {
+      throw externalOperationInvalid(externalId, notRecordable);
+    }
+    if (plan.kind !== 'act') throw refusal[plan.kind === 'refuse' ? plan.because : 'exceeds'](payment);
+    const fresh = { asked, paymentId, kind, amountMinor: plan.amountMinor, rest: false };
+    const intended = await store.insertIntent(tx, plan.payment, fresh);
+    await decide(tx, intended, (now, one) => settle(now, one, { kind: 'acted', externalId, chargeId }));
+    const states = { stateBefore: 'PENDING', stateAfter: 'DONE' } as const;
+    const resolvedBy = principalOf(call.caller);
+    const resolutionId = resolutionIdOf(call, operationId);
+    await recordDecision(tx, {
+      ...{ resolutionId, operationId, resolution: 'RECORDED', reason, resolvedBy, externalId },
+      ...states,
+    });
+    call.log.info({ operationId, paymentId, kind, externalId }, 'an operation of the acquirer was recorded');
+  }
+  const after = await shownOperation(tx, operationId);
+  if (!after) throw operationNotFound(operationId);
+  return after;
+}
+
+const notRecordable =
+  'a capture is recorded only while a void of its payment needs an operator, or a capture of another amount; ' +
+  'one of the full amount is the outcome of the capture that its order asks for, which ASK_AGAIN records';
