@@ -84,20 +84,22 @@ export const messageMutations: readonly Mutation[] = [
       {
         file: 'services/runtime/messaging/handling.ts',
         old: `    const step = await stepSequence(tx, on.stream, delivery, 'applied');
-    if (step === 'early') return step;
-    if (step === 'duplicate' || !(await noteMessage(tx, on.stream, delivery, 'applied'))) {
-      if (await isConflict(tx, on.stream, delivery)) throw conflict(delivery);
+    if (step === 'early' || step === 'superseded') return step;
+    const outcome = step === 'missed' ? await stepMissed(tx, on.stream, delivery, handler.orderIndependent) : 'applied';
+    if (step === 'duplicate' || !(await noteMessage(tx, on.stream, delivery, outcome))) {
+      await assertDuplicate(tx, on.stream, delivery);
       return 'duplicate';
     }
+    if (outcome === 'skipped') return 'superseded';
     await untilAborted`,
         new: `    const step = await asCall(on, delivery, { name: 'inbox', event: null }, (own) =>
       on.db.transaction(own, async (inbox): Promise<Step> => {
         const at = await stepSequence(inbox, on.stream, delivery, 'applied');
-        if (at !== 'next') return at;
+        if (at !== 'next') return at === 'missed' ? 'duplicate' : at;
         return (await noteMessage(inbox, on.stream, delivery, 'applied')) ? 'next' : 'duplicate';
       }),
     );
-    if (step === 'duplicate' && (await isConflict(tx, on.stream, delivery))) throw conflict(delivery);
+    if (step === 'duplicate') await assertDuplicate(tx, on.stream, delivery);
     if (step !== 'next') return step;
     await untilAborted`,
       },

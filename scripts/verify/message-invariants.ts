@@ -85,6 +85,8 @@ export const messageInvariants: readonly Invariant[] = [
            left join {into}.inbox_sequence s on s.consumer = {consumer} and s.aggregate_id = o.aggregate_id
          where o.aggregate = {aggregate} and o.pending is null and i.message_id is null
            and o.sequence > coalesce(s.baseline, 0)
+           and not exists (
+             select 1 from {into}.dead_letter d where d.consumer = {consumer} and d.message_id = o.message_id)
            and o.published_at <= utc_timestamp(6) - interval {grace} second`,
       ),
   },

@@ -4,6 +4,7 @@ import { Migration20261101000000_answers } from './db/migration.ts';
 import { Migration20261124000000_operators } from './db/operator-migration.ts';
 import { Migration20261127000000_request_hash } from './db/request-hash-migration.ts';
 import type { Migration } from './db/schema-change.ts';
+import { Migration20261127400000_baseline_range } from './messaging/baseline-migration.ts';
 import { Migration20261101000001_messaging } from './messaging/migration.ts';
 import { Migration20261127100000_event_order } from './messaging/order-migration.ts';
 import { Migration20261101000002_saga } from './saga/migration.ts';
@@ -26,4 +27,5 @@ export const runtimeMigrations: readonly Migration[] = [
   Migration20261127300000_saga_retention,
   Migration20261127310000_saga_overdue,
   Migration20261127320000_saga_secrets,
+  Migration20261127400000_baseline_range,
 ];

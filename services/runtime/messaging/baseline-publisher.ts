@@ -111,7 +111,7 @@ type Parts = Parameters<typeof baselinePublisher>[0];
 async function publishBaseline(
   parts: Parts,
   call: Call,
-  { db, aggregate, consumer, source, dryRun }: BaselineRequest,
+  { db, aggregate, consumer, source, skipHistory, dryRun }: BaselineRequest,
   { id, sequence }: AggregatePlace,
   { historyAfter }: Plan,
 ): Promise<number> {
@@ -120,7 +120,7 @@ async function publishBaseline(
   if (!held && historyAfter <= 0n) return 0;
   if (dryRun) return 1;
   const baseline: Baseline = {
-    ...{ aggregate, aggregateId: id, historyAfter },
+    ...{ aggregate, aggregateId: id, historyAfter, historySkipped: skipHistory },
     sequence: held?.sequence ?? sequence,
     stateType: held ? stateType : '',
     state: held?.state ?? new Uint8Array(),

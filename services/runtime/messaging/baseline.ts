@@ -21,7 +21,8 @@ export interface BaselineHandler {
 
 /**
  * Takes the state of an aggregate from its owner's baseline, in the transaction that moves the sequence. `handle`
- * replaces what this service holds of the aggregate; the events that the state includes are not handled any more.
+ * replaces what this service holds of the aggregate, and may get the same state again; of the events that the state
+ * includes only order-independent ones are handled any more.
  */
 export function onBaseline<S>(
   of: { source: string; aggregate: string; stateType: string; state: Codec<S> },
@@ -49,7 +50,7 @@ export async function applyBaseline(
   tx: Tx,
   call: Call,
   stream: Stream,
-  { aggregate, aggregateId, sequence, historyAfter, stateType, state }: Baseline,
+  { aggregate, aggregateId, sequence, historyAfter, stateType, state, historySkipped: skipped }: Baseline,
   handlers: readonly BaselineHandler[],
 ): Promise<Step> {
   if (aggregate !== stream.aggregate) {
@@ -62,7 +63,8 @@ export async function applyBaseline(
   const handler = stateType === '' ? undefined : handlers.find((one) => one.stateType === stateType);
   const target = handler ? sequence : historyAfter;
   if (target <= 0n) return 'duplicate';
-  const moved = await moveToBaseline(tx, stream, { aggregateId, sequence: target, withState: handler !== undefined });
+  const withState = handler !== undefined;
+  const moved = await moveToBaseline(tx, stream, { aggregateId, sequence: target, withState, skipped });
   if (!moved) return 'duplicate';
   if (handler) await handler.handle(handler.decode(state), call, tx);
   return 'next';

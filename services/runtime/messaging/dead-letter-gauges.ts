@@ -3,22 +3,31 @@ import { Gauge, type Registry } from '../telemetry/metrics.ts';
 import { cached } from './metrics.ts';
 
 const cacheMs = 10_000;
+/** Counting stops here; more is an incident whatever its exact size. */
+const countMax = 10_000;
+
+/** The index dead_letter_waiting answers these, however many resolved dead letters there are. */
+const waiting = (unknownType: 0 | 1) => `unknown_type = ${unknownType} and redriven_at is null and dropped_at is null`;
+const countOf = (unknownType: 0 | 1) =>
+  `select count(*) from (select 1 from dead_letter where ${waiting(unknownType)} limit ${countMax}) as capped`;
+const oldestAge = `select timestampdiff(microsecond, dead_at, utc_timestamp(6)) from dead_letter where ${waiting(0)}
+  order by dead_at limit 1`;
+
+export const gaugeStatements: readonly string[] = [countOf(0), countOf(1), oldestAge];
 
 /** How many dead letters wait for an operator and since when, looked up by a scrape and at most every 10 s. */
 export function deadLetterGauges(db: Pick<Database, 'read'>, registry: Registry): void {
   const load = cached(cacheMs, async () => {
     const rows = await db.read(null, (sql) =>
-      sql.query<{ letters: number | string; age: number | string | null; unknown: number | string }>(
-        `select coalesce(sum(unknown_type = 0), 0) as letters, coalesce(sum(unknown_type = 1), 0) as unknown,
-           timestampdiff(microsecond, min(if(unknown_type = 0, dead_at, null)), utc_timestamp(6)) as age
-         from dead_letter where redriven_at is null and dropped_at is null`,
+      sql.query<{ letters: number | string; age: number | string | null; kept: number | string }>(
+        `select (${countOf(0)}) as letters, (${countOf(1)}) as kept, (${oldestAge}) as age`,
       ),
     );
     const [row] = rows;
     return {
       letters: Number(row?.letters ?? 0),
       ageSeconds: Number(row?.age ?? 0) / 1e6,
-      unknown: Number(row?.unknown ?? 0),
+      unknown: Number(row?.kept ?? 0),
     };
   });
   const gauge = (name: string, help: string, value: (found: Awaited<ReturnType<typeof load>>) => number) =>
@@ -30,7 +39,11 @@ export function deadLetterGauges(db: Pick<Database, 'read'>, registry: Registry)
         this.set(value(await load()));
       },
     });
-  gauge('armature_dead_letters', 'Dead letters that wait for an operator', ({ letters }) => letters);
+  gauge(
+    'armature_dead_letters',
+    `Dead letters that wait for an operator, counted up to ${countMax}`,
+    ({ letters }) => letters,
+  );
   gauge(
     'armature_dead_letters_oldest_age_seconds',
     'Age of the oldest of them; 0 when there is none',
@@ -38,7 +51,7 @@ export function deadLetterGauges(db: Pick<Database, 'read'>, registry: Registry)
   );
   gauge(
     'armature_unknown_events_kept',
-    'Events of unknown types that are kept for a later version of this service',
+    `Events of unknown types that are kept for a later version of this service, counted up to ${countMax}`,
     ({ unknown }) => unknown,
   );
 }

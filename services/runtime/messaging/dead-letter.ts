@@ -2,8 +2,9 @@ import { hash } from 'node:crypto';
 import { v7 as uuidv7 } from 'uuid';
 import type { Param, Sql, Tx } from '../db/tx.ts';
 import { rpcError } from '../rpc/errors.ts';
+import { bodyDigest, conflictOf, notedOf } from './conflict.ts';
 import type { Delivery } from './delivery.ts';
-import { bodyDigest, isConflict, noteMessage, type Step, type Stream, stepSequence } from './inbox.ts';
+import { noteMessage, type Step, type Stream, stepSequence } from './inbox.ts';
 
 /** A message that was set aside, as operators find it. */
 export interface DeadLetter {
@@ -27,20 +28,22 @@ export interface DeadLetter {
  */
 export async function deadLetterInTurn(sql: Sql, stream: Stream, delivery: Delivery, reason: string): Promise<Step> {
   const step = await stepSequence(sql, stream, delivery, 'dead');
-  if (step === 'early') return step;
-  if (step === 'next' && (await noteMessage(sql, stream, delivery, 'dead'))) {
+  if (step === 'early' || step === 'superseded') return step;
+  if (step !== 'duplicate' && (await noteMessage(sql, stream, delivery, 'dead'))) {
     await insertDeadLetters(sql, stream.consumer, [delivery], reason);
-    return step;
+    return 'next';
   }
-  // Its message id belongs to another event, which keeps its row in the inbox.
-  if (!(await isConflict(sql, stream, delivery))) return 'duplicate';
+  // Its sequence or message id belongs to another event, which keeps its row in the inbox.
+  const noted = await notedOf(sql, stream.consumer, [delivery]);
+  if (!conflictOf(delivery, noted.get(delivery.messageId))) return 'duplicate';
   await insertOnce(sql, stream.consumer, delivery, reason);
   return 'next';
 }
 
 /**
- * Sets aside what is not an event of the stream's source. It leaves no trace in inbox or sequence: whoever
- * forged it must not be able to make a real event look like a duplicate.
+ * Sets aside what is not an event of the stream's source, or not the event that its place in the sequence belongs to.
+ * It leaves no trace in inbox or sequence: whoever forged it must not be able to make a real event look like a
+ * duplicate.
  */
 export const deadLetterForeign = insertOnce;
 
@@ -154,18 +157,6 @@ export async function countForeign(sql: Sql, queue: string, max: number): Promis
     [queue, max],
   );
   return Number(row?.letters ?? 0);
-}
-
-const unknownKeptDays = 30;
-
-/** Forgets events of unknown types after 30 days, a bounded number at a time. Returns how many went. */
-export async function purgeUnknown(sql: Sql, rowsMax = 1000): Promise<number> {
-  const { affectedRows } = await sql.execute(
-    `delete from dead_letter where unknown_type = 1 and dead_at < utc_timestamp(6) - interval ? day
-     order by dead_at limit ?`,
-    [unknownKeptDays, rowsMax],
-  );
-  return affectedRows;
 }
 
 export async function loadDeadLetter(sql: Sql, id: string): Promise<DeadLetter | null> {

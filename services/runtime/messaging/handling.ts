@@ -4,12 +4,13 @@ import { crashPoint } from '../crash-point.ts';
 import { type Call, DeadlineError } from '../rpc/call.ts';
 import { deadlineExceeded, RpcError } from '../rpc/errors.ts';
 import { applyBaseline } from './baseline.ts';
-import { keepUnknown } from './dead-letter.ts';
+import { deadLetterForeign, keepUnknown } from './dead-letter.ts';
 import { acknowledge, type Delivery } from './delivery.ts';
 import { fail } from './failure.ts';
-import { digestOf, isConflict, noteMessage, type Step, skipMessages, stepSequence } from './inbox.ts';
+import { assertDuplicate, noteMessage, type Step, skipMessages, stepMissed, stepSequence } from './inbox.ts';
 import type { LaneAnswer } from './lanes.ts';
-import { ackDelivery, asCall, type EventHandler, type StreamWork } from './stream-work.ts';
+import { reasonOf } from './retry.ts';
+import { ackDelivery, asCall, type EventHandler, facts, type StreamWork } from './stream-work.ts';
 
 /** Handles one event in its turn, and decides what becomes of it whatever happens. Never rejects. */
 export async function handleEvent(on: StreamWork, handler: EventHandler, delivery: Delivery): Promise<LaneAnswer> {
@@ -30,11 +31,13 @@ function applyEvent(on: StreamWork, handler: EventHandler, delivery: Delivery, c
   crashPoint('consumer.before-effect');
   const applied = handler.run(call, async (tx) => {
     const step = await stepSequence(tx, on.stream, delivery, 'applied');
-    if (step === 'early') return step;
-    if (step === 'duplicate' || !(await noteMessage(tx, on.stream, delivery, 'applied'))) {
-      if (await isConflict(tx, on.stream, delivery)) throw conflict(delivery);
+    if (step === 'early' || step === 'superseded') return step;
+    const outcome = step === 'missed' ? await stepMissed(tx, on.stream, delivery, handler.orderIndependent) : 'applied';
+    if (step === 'duplicate' || !(await noteMessage(tx, on.stream, delivery, outcome))) {
+      await assertDuplicate(tx, on.stream, delivery);
       return 'duplicate';
     }
+    if (outcome === 'skipped') return 'superseded';
     await untilAborted(handler.handle(call.message, call, tx), call.signal);
     return 'next';
   });
@@ -72,18 +75,22 @@ export async function skipEvents(on: StreamWork, deliveries: readonly Delivery[]
   const about = { name: `skip ${on.stream.consumer}`, event: null };
   const isUnknown = (delivery: Delivery) => on.known(delivery.type) === 'unknown';
   try {
-    const steps = await asCall(on, deliveries[0]!, about, (call) =>
+    const { steps, unknown, conflicts } = await asCall(on, deliveries[0]!, about, (call) =>
       on.db.transaction(call, async (tx) => {
         const found = await skipMessages(tx, on.stream, deliveries, isUnknown);
-        const unknown = deliveries.filter((delivery, index) => found[index] === 'next' && isUnknown(delivery));
-        if (unknown.length > 0) await keepUnknown(tx, on.stream.consumer, unknown);
+        if (found.unknown.length > 0) await keepUnknown(tx, on.stream.consumer, found.unknown);
+        for (const [delivery, conflict] of found.conflicts)
+          await deadLetterForeign(tx, on.stream.consumer, delivery, reasonOf(conflict));
         return found;
       }),
     );
-    on.metrics.unknown.inc(
-      deliveries.filter((delivery, index) => steps[index] === 'next' && isUnknown(delivery)).length,
-    );
-    return deliveries.map((delivery, index) => ackDelivery(on, delivery, steps[index]!, 'skipped'));
+    on.metrics.unknown.inc(unknown.length);
+    return deliveries.map((delivery, index) => {
+      const conflict = conflicts.get(delivery);
+      if (!conflict) return ackDelivery(on, delivery, steps[index]!, 'skipped');
+      on.log.error({ ...facts(delivery), reason: reasonOf(conflict) }, 'event became a dead letter');
+      return ackDelivery(on, delivery, 'next', 'deadLetters');
+    });
   } catch (error) {
     if (await on.gate.closesFor(error)) return deliveries.map((one) => (one.session.open ? 'again' : 'done'));
     if (deliveries.length > 1) {
@@ -112,17 +119,6 @@ export function assertSameAggregate(event: EventContract, message: unknown, aggr
     'INVALID_ARGUMENT',
     'EVENT_MISMATCHED',
     `the body is about another ${event.aggregate} than the header aggregate-id, ${aggregateId}`,
-  );
-}
-
-/** Names the body by its digest, so that two such events under one id are two dead letters. */
-function conflict(delivery: Delivery): RpcError {
-  const { messageId, sequence } = delivery;
-  const body = `a body with digest ${digestOf(delivery).toString('hex')}`;
-  return new RpcError(
-    'INVALID_ARGUMENT',
-    'MESSAGE_ID_REUSED',
-    `event ${sequence} with ${body} came under the message id ${messageId} of another event`,
   );
 }
 

@@ -1,10 +1,17 @@
-import { hash } from 'node:crypto';
 import type { Param, Sql } from '../db/tx.ts';
 import { oldestIdOf } from '../id.ts';
+import { RpcError } from '../rpc/errors.ts';
+import { conflictOf, digestOf, notedOf } from './conflict.ts';
 import type { Delivery } from './delivery.ts';
 
-/** Where an event stands in the sequence of its aggregate. */
-export type Step = 'next' | 'duplicate' | 'early';
+/**
+ * Where an event stands in the sequence of its aggregate. `superseded`: it never came, and a baseline made its effect
+ * unnecessary.
+ */
+export type Step = 'next' | 'duplicate' | 'early' | 'superseded';
+
+/** `missed`: a baseline has moved the sequence past the event, which was not dealt with before. */
+export type Place = Step | 'missed';
 
 /** What became of a message: its effect committed, not for this service, or set aside. */
 export type Outcome = 'applied' | 'skipped' | 'dead';
@@ -20,7 +27,7 @@ export interface Stream {
  * transaction ends, so that a second consumer, such as one that was believed dead, waits and then finds a
  * duplicate.
  */
-export async function stepSequence(sql: Sql, stream: Stream, delivery: Delivery, outcome: Outcome): Promise<Step> {
+export async function stepSequence(sql: Sql, stream: Stream, delivery: Delivery, outcome: Outcome): Promise<Place> {
   const key: Param[] = [stream.consumer, stream.aggregate, delivery.aggregateId];
   const { sequence } = delivery;
   const applied = outcome === 'applied';
@@ -39,11 +46,73 @@ export async function stepSequence(sql: Sql, stream: Stream, delivery: Delivery,
     );
     if (inserted.affectedRows > 0) return 'next';
   }
-  const rows = await sql.query<{ applied: string | number }>(
-    'select applied from inbox_sequence where consumer = ? and aggregate = ? and aggregate_id = ?',
+  const [row] = await sql.query<SequenceRow>(
+    `select ${sequenceColumns} from inbox_sequence where consumer = ? and aggregate = ? and aggregate_id = ?`,
     key,
   );
-  return BigInt(rows[0]?.applied ?? 0) >= sequence ? 'duplicate' : 'early';
+  const position = positionOf(row);
+  if (sequence > position.applied) return 'early';
+  if (sequence > position.baseline || (await notedOf(sql, stream.consumer, [delivery])).size > 0) return 'duplicate';
+  return behindBaseline(position, sequence);
+}
+
+/** How far the sequence of an aggregate is, and what its baselines have changed. */
+interface Position {
+  applied: bigint;
+  /** The last event that a baseline stood in for. */
+  baseline: bigint;
+  /** Where the sequence stood before its first baseline. */
+  baselineFrom: bigint;
+  /** Events up to here need no effect. */
+  superseded: bigint;
+}
+
+type SequenceRow = Record<keyof Position, string | number>;
+const sequenceColumns = 'applied, baseline, baseline_from as baselineFrom, superseded';
+
+function positionOf(row: SequenceRow | undefined): Position {
+  return {
+    applied: BigInt(row?.applied ?? 0),
+    baseline: BigInt(row?.baseline ?? 0),
+    baselineFrom: BigInt(row?.baselineFrom ?? 0),
+    superseded: BigInt(row?.superseded ?? 0),
+  };
+}
+
+/** Of an event that no baseline is behind, and whose message was not noted. */
+function behindBaseline({ baselineFrom, superseded }: Position, sequence: bigint): Place {
+  if (sequence > baselineFrom) return 'missed';
+  return sequence <= superseded ? 'superseded' : 'duplicate';
+}
+
+/**
+ * What becomes of an event that a baseline has passed: it has its effect where no later event had one or the order does
+ * not matter, and none where the state of a baseline includes it (`skipped`). Throws EVENT_SUPERSEDED where it would
+ * undo a later event. The row stays locked until the transaction ends.
+ */
+export async function stepMissed(
+  sql: Sql,
+  stream: Stream,
+  { aggregateId, sequence }: Delivery,
+  orderIndependent: boolean,
+): Promise<'applied' | 'skipped'> {
+  const key: Param[] = [stream.consumer, stream.aggregate, aggregateId];
+  const { affectedRows } = await sql.execute(
+    `update inbox_sequence set handled = ?
+     where consumer = ? and aggregate = ? and aggregate_id = ? and coalesce(handled, applied) < ?`,
+    [sequence, ...key, sequence],
+  );
+  if (affectedRows > 0 || orderIndependent) return 'applied';
+  const [row] = await sql.query<{ handled: string | number; superseded: string | number }>(
+    'select handled, superseded from inbox_sequence where consumer = ? and aggregate = ? and aggregate_id = ?',
+    key,
+  );
+  if (sequence <= BigInt(row?.superseded ?? 0)) return 'skipped';
+  throw new RpcError(
+    'FAILED_PRECONDITION',
+    'EVENT_SUPERSEDED',
+    `event ${sequence} came after event ${row?.handled}, which was applied; a baseline had passed it`,
+  );
 }
 
 /** Notes that the message was dealt with. False when it was noted before. */
@@ -57,6 +126,7 @@ async function noteMessages(
   deliveries: readonly Delivery[],
   outcome: Outcome,
 ): Promise<number> {
+  if (deliveries.length === 0) return 0;
   const params: Param[] = deliveries.flatMap((delivery) => [
     stream.consumer,
     delivery.messageId,
@@ -74,103 +144,123 @@ async function noteMessages(
   return affectedRows;
 }
 
-/** The first half of the SHA-256 of the body. */
-export const digestOf = (delivery: Delivery): Buffer => bodyDigest(delivery.message.content);
-
-export const bodyDigest = (body: Buffer): Buffer => hash('sha256', body, 'buffer').subarray(0, 16);
-
-/** Whether this message id was dealt with as another event: of another type or sequence, or with another body. */
-export async function isConflict(sql: Sql, stream: Stream, delivery: Delivery): Promise<boolean> {
-  const [noted] = await sql.query<{
-    type: string;
-    aggregateId: string;
-    sequence: string | number;
-    digest: Buffer | null;
-  }>(
-    `select type, aggregate_id as aggregateId, sequence, body_digest as digest from inbox
-     where consumer = ? and message_id = ?`,
-    [stream.consumer, delivery.messageId],
-  );
-  if (!noted) return false;
-  return (
-    noted.type !== delivery.type ||
-    noted.aggregateId !== delivery.aggregateId ||
-    BigInt(noted.sequence) !== delivery.sequence ||
-    (noted.digest !== null && !noted.digest.equals(digestOf(delivery)))
-  );
+/** Throws MESSAGE_ID_REUSED or SEQUENCE_REUSED when a message that was no news is not a second delivery of the same. */
+export async function assertDuplicate(sql: Sql, stream: Stream, delivery: Delivery): Promise<void> {
+  const noted = await notedOf(sql, stream.consumer, [delivery]);
+  const conflict = conflictOf(delivery, noted.get(delivery.messageId));
+  if (conflict) throw conflict;
 }
 
 /**
- * Moves an aggregate's sequence forward to a baseline. False when it is there already or further: it never moves back.
- * `withState`: the baseline brings the effects of the events that it stands in for, so that none of them is redriven.
+ * Moves an aggregate's sequence forward to a baseline. False when it is further already, or there and the baseline has
+ * no state: it never moves back. `withState`: the baseline brings the effects of the events that it stands in for, so
+ * that none of them is redriven. `skipped`: they shall have none.
  */
 export async function moveToBaseline(
   sql: Sql,
   stream: Stream,
-  { aggregateId, sequence, withState }: { aggregateId: string; sequence: bigint; withState: boolean },
+  baseline: { aggregateId: string; sequence: bigint; withState: boolean; skipped: boolean },
 ): Promise<boolean> {
+  const { aggregateId, sequence, withState, skipped } = baseline;
   const key: Param[] = [stream.consumer, stream.aggregate, aggregateId];
   await sql.execute(
     `insert into inbox_sequence (consumer, aggregate, aggregate_id, applied, handled) values (?, ?, ?, 0, 0)
      on duplicate key update applied = applied`,
     key,
   );
+  // Assigned from left to right, so that the first two see the position of before.
   const { affectedRows } = await sql.execute(
-    `update inbox_sequence set applied = ?, baseline = ?${withState ? ', handled = ?' : ''}
-     where consumer = ? and aggregate = ? and aggregate_id = ? and applied < ?`,
-    [sequence, sequence, ...(withState ? [sequence] : []), ...key, sequence],
+    `update inbox_sequence set
+       baseline_from = ${skipped ? '?' : 'if(baseline = 0, applied, baseline_from)'},
+       handled = ${withState ? '?' : 'coalesce(handled, applied)'},
+       ${withState || skipped ? 'superseded = ?,' : ''} applied = ?, baseline = ?
+     where consumer = ? and aggregate = ? and aggregate_id = ? and applied ${withState ? '<=' : '<'} ?`,
+    [
+      ...(skipped ? [sequence] : []),
+      ...(withState ? [sequence] : []),
+      ...(withState || skipped ? [sequence] : []),
+      ...[sequence, sequence, ...key, sequence],
+    ],
   );
   return affectedRows > 0;
 }
 
+/** What became of a batch of events without a handler. */
+export interface Skipped {
+  readonly steps: readonly Step[];
+  /** Of unknown types, noted as dead: the caller keeps them for a version of the service that knows them. */
+  readonly unknown: readonly Delivery[];
+  /** Messages that are no duplicates of what their sequence or message id belongs to: the caller makes dead letters of them. */
+  readonly conflicts: ReadonlyMap<Delivery, RpcError>;
+}
+
 /**
  * Steps the sequences of many aggregates past events that this service does not handle, in four
- * statements. Deliveries of one aggregate must come in the order of their sequence. Those that `isUnknown` accepts are
- * noted as dead: the caller keeps them for a version of the service that knows them.
+ * statements. Deliveries of one aggregate must come in the order of their sequence.
  */
 export async function skipMessages(
   sql: Sql,
   stream: Stream,
   deliveries: readonly Delivery[],
   isUnknown: (delivery: Delivery) => boolean,
-): Promise<Step[]> {
+): Promise<Skipped> {
   const ids = [...new Set(deliveries.map((delivery) => delivery.aggregateId))].sort();
-  const before = await lockSequences(sql, stream, ids);
-  const after = new Map(before);
+  const positions = await lockSequences(sql, stream, ids);
+  const moved = new Map<string, bigint>();
   const steps = deliveries.map(({ aggregateId, sequence }): Step => {
-    const applied = after.get(aggregateId) ?? 0n;
+    const applied = moved.get(aggregateId) ?? positions.get(aggregateId)!.applied;
     if (sequence <= applied) return 'duplicate';
     if (sequence > applied + 1n) return 'early';
-    after.set(aggregateId, sequence);
+    moved.set(aggregateId, sequence);
     return 'next';
   });
   const next = deliveries.filter((_, index) => steps[index] === 'next');
-  if (next.length === 0) return steps;
-  const [unknown, skipped] = [next.filter(isUnknown), next.filter((delivery) => !isUnknown(delivery))];
-  if (skipped.length > 0) await noteMessages(sql, stream, skipped, 'skipped');
-  if (unknown.length > 0) await noteMessages(sql, stream, unknown, 'dead');
-  const moved = ids.filter((id) => after.get(id) !== before.get(id));
-  await sql.execute(
-    `insert into inbox_sequence (consumer, aggregate, aggregate_id, applied)
-     values ${moved.map(() => '(?, ?, ?, ?)').join(', ')} on duplicate key update applied = values(applied)`,
-    moved.flatMap((id) => [stream.consumer, stream.aggregate, id, after.get(id) ?? 0n]),
-  );
-  return steps;
+  const unknown = next.filter(isUnknown);
+  const skipped = next.filter((delivery) => !isUnknown(delivery));
+  const fresh =
+    (await noteMessages(sql, stream, skipped, 'skipped')) + (await noteMessages(sql, stream, unknown, 'dead'));
+  if (moved.size > 0) {
+    await sql.execute(
+      `insert into inbox_sequence (consumer, aggregate, aggregate_id, applied)
+       values ${[...moved].map(() => '(?, ?, ?, ?)').join(', ')} on duplicate key update applied = values(applied)`,
+      [...moved].flatMap(([id, applied]) => [stream.consumer, stream.aggregate, id, applied]),
+    );
+  }
+  // After the others were noted: a message may be there twice.
+  const doubted = deliveries.filter((_, index) => steps[index] === 'duplicate' || fresh < next.length);
+  const noted = await notedOf(sql, stream.consumer, doubted);
+  const conflicts = new Map<Delivery, RpcError>();
+  const late = new Map<string, Delivery>();
+  for (const [index, delivery] of deliveries.entries()) {
+    if (!doubted.includes(delivery) || steps[index] === 'early') continue;
+    const known = noted.get(delivery.messageId);
+    const position = positions.get(delivery.aggregateId)!;
+    const behind = !known && delivery.sequence <= position.baseline;
+    const place = behind ? behindBaseline(position, delivery.sequence) : 'duplicate';
+    const conflict = place === 'duplicate' ? conflictOf(delivery, known) : null;
+    if (conflict) conflicts.set(delivery, conflict);
+    if (place === 'duplicate') continue;
+    const isKept = place === 'missed' && isUnknown(delivery) && delivery.sequence > position.superseded;
+    if (isKept) late.set(delivery.messageId, delivery);
+    steps[index] = isKept ? 'next' : 'superseded';
+  }
+  await noteMessages(sql, stream, [...late.values()], 'dead');
+  return { steps, unknown: [...unknown.filter((one) => !conflicts.has(one)), ...late.values()], conflicts };
 }
 
 /** Locks in one order, and makes missing rows first: a lock on a missing row would be a gap lock. */
-async function lockSequences(sql: Sql, stream: Stream, ids: readonly string[]): Promise<Map<string, bigint>> {
+async function lockSequences(sql: Sql, stream: Stream, ids: readonly string[]): Promise<Map<string, Position>> {
   await sql.execute(
     `insert into inbox_sequence (consumer, aggregate, aggregate_id, applied, handled)
      values ${ids.map(() => '(?, ?, ?, 0, 0)').join(', ')} on duplicate key update applied = applied`,
     ids.flatMap((id) => [stream.consumer, stream.aggregate, id]),
   );
-  const rows = await sql.query<{ id: string; applied: string | number }>(
-    `select aggregate_id as id, applied from inbox_sequence
+  const rows = await sql.query<SequenceRow & { id: string }>(
+    `select aggregate_id as id, ${sequenceColumns} from inbox_sequence
      where consumer = ? and aggregate = ? and aggregate_id in (${ids.map(() => '?').join(', ')})`,
     [stream.consumer, stream.aggregate, ...ids],
   );
-  return new Map(rows.map((row) => [row.id, BigInt(row.applied)]));
+  return new Map(rows.map((row) => [row.id, positionOf(row)]));
 }
 
 /**

@@ -129,3 +129,51 @@ t.test('one batch at a time: the next grows while it waits, and others do not wa
   t.strictSame(batches, [1, 3]);
   t.equal(order.length, 5);
 });
+
+t.test('a stand-in waits for the items before it, and goes ahead of early ones', async (t) => {
+  let [applied, baseline] = [0n, 0n];
+  const order: bigint[] = [];
+  const arrives = new Map<bigint, () => void>();
+  const lanes = openLanes<LaneItem>({
+    width: 1,
+    batchMax: 1,
+    batchable: () => false,
+    stallMs: 1_000,
+    stalledMax: 10,
+    giveUp: () => undefined,
+    async work([item]) {
+      const { sequence } = item!;
+      arrives.get(sequence)?.();
+      arrives.delete(sequence);
+      await new Promise((resolve) => setImmediate(resolve));
+      if (sequence > 0n && sequence > applied + 1n) return ['early'];
+      order.push(sequence);
+      applied = sequence > 0n ? sequence : baseline;
+      return ['done'];
+    },
+  });
+  const add = (...sequences: bigint[]) => {
+    for (const sequence of sequences) lanes.add({ aggregateId: 'a', sequence });
+  };
+  const idle = () => new Promise((resolve) => setTimeout(resolve, 20));
+
+  baseline = 3n;
+  add(1n, 2n, 0n, 4n);
+  await idle();
+  t.strictSame(order.splice(0), [1n, 2n, 0n, 4n], 'after those that can be worked on, before those that follow it');
+
+  baseline = 6n;
+  add(7n, 8n);
+  await idle();
+  add(0n);
+  await idle();
+  t.strictSame(order.splice(0), [0n, 7n, 8n], 'ahead of what is early');
+
+  baseline = 9n;
+  // It arrives while the early one is tried.
+  arrives.set(10n, () => add(0n));
+  add(10n, 11n);
+  await idle();
+  t.strictSame(order.splice(0), [0n, 10n, 11n], 'ahead of what turns out to be early');
+  await lanes.stop();
+});

@@ -1,6 +1,7 @@
 /** What the scheduler knows of an item. */
 export interface LaneItem {
   readonly aggregateId: string;
+  /** 0: the item stands in for missing ones. It waits until the items before it are done, or the first of them is early. */
   readonly sequence: bigint;
 }
 
@@ -36,7 +37,7 @@ export interface Lanes<T extends LaneItem> {
 }
 
 interface Lane<T> {
-  /** Ascending by sequence. */
+  /** Ascending by sequence, except that stand-ins stay behind what came before them. */
   items: T[];
   running: boolean;
   /** When its head was found to be early; null when it can be worked on. */
@@ -61,7 +62,8 @@ interface LanesState<T extends LaneItem> extends LanesOptions<T> {
 
 /**
  * Runs items of different aggregates side by side and those of one aggregate one after another, in the
- * order of their sequence. A lane whose head came too early stalls until a smaller sequence arrives.
+ * order of their sequence. A lane whose head came too early stalls until a smaller sequence or a stand-in
+ * arrives.
  */
 export function openLanes<T extends LaneItem>(options: LanesOptions<T>): Lanes<T> {
   const state: LanesState<T> = {
@@ -79,7 +81,8 @@ export function openLanes<T extends LaneItem>(options: LanesOptions<T>): Lanes<T
     add(item) {
       const lane = state.lanes.get(item.aggregateId) ?? { items: [], running: false, stalledAt: null };
       state.lanes.set(item.aggregateId, lane);
-      insert(lane.items, item);
+      if (lane.stalledAt !== null && isStandIn(item)) lane.items.unshift(item);
+      else insert(lane.items, item);
       if (lane.items[0] === item) lane.stalledAt = null;
       place(state, item.aggregateId, lane);
       pump(state);
@@ -114,8 +117,25 @@ export function openLanes<T extends LaneItem>(options: LanesOptions<T>): Lanes<T
 /** Keeps the order of sequences; an equal one goes behind. Nearly always the end is the right place. */
 function insert<T extends LaneItem>(items: T[], item: T): void {
   let index = items.length;
-  while (index > 0 && items[index - 1]!.sequence > item.sequence) index -= 1;
+  if (!isStandIn(item)) while (index > 0 && items[index - 1]!.sequence > item.sequence) index -= 1;
   items.splice(index, 0, item);
+}
+
+/** Puts an item back that was at the head: only smaller sequences that arrived meanwhile go before it. */
+function putBack<T extends LaneItem>(items: T[], item: T): void {
+  let index = 0;
+  while (index < items.length && !isStandIn(items[index]!) && items[index]!.sequence < item.sequence) index += 1;
+  items.splice(index, 0, item);
+}
+
+const isStandIn = ({ sequence }: LaneItem): boolean => sequence === 0n;
+
+/** Moves the first stand-in to the head of a lane that cannot go on. False when there is none. */
+function moveStandInUp<T extends LaneItem>(items: T[]): boolean {
+  const index = items.findIndex(isStandIn);
+  if (index < 0) return false;
+  items.unshift(...items.splice(index, 1));
+  return true;
 }
 
 /** Makes a lane that has changed ready, or forgets it when it is empty. */
@@ -170,10 +190,10 @@ async function run<T extends LaneItem>(state: LanesState<T>, taken: Map<string, 
     const lane = state.lanes.get(key)!;
     lane.running = false;
     const back = ofLane.filter((item) => early.has(item) || again.has(item));
-    // What arrived meanwhile may be the predecessor that was missing.
-    const unblocked = back.length > 0 && lane.items.length > 0 && lane.items[0]!.sequence < back[0]!.sequence;
-    for (const item of back) insert(lane.items, item);
-    const stalled = back.length > 0 && early.has(back[0]!) && !unblocked;
+    for (const item of back.reverse()) putBack(lane.items, item);
+    // What arrived meanwhile may be the predecessor that was missing, or stand in for it.
+    const [head] = lane.items;
+    const stalled = head !== undefined && early.has(head) && !moveStandInUp(lane.items);
     lane.stalledAt = stalled ? Date.now() : null;
     place(state, key, lane);
   }

@@ -2,13 +2,14 @@ import type { Database } from '../db/database.ts';
 import type { Logger } from '../telemetry/log.ts';
 import type { Registry } from '../telemetry/metrics.ts';
 import { type BaselinePublisher, baselinePublisher } from './baseline-publisher.ts';
+import { inboxKeptHours } from './conflict.ts';
 import { openBroker } from './connection.ts';
 import { type ConsumerOptions, type RunningConsumers, startConsumers } from './consumer.ts';
-import { purgeUnknown } from './dead-letter.ts';
 import { purgeInbox } from './inbox.ts';
 import { purgeOutbox, writeOutbox } from './outbox.ts';
 import { type Relay, startRelay } from './relay.ts';
 import { expectedQueues, type Subscription } from './topology.ts';
+import { unknownRetention } from './unknown-retention.ts';
 
 export { type BaselineHandler, onBaseline } from './baseline.ts';
 export { type BaselineSource, tableBaselines } from './baseline-source.ts';
@@ -54,13 +55,12 @@ export interface Messaging {
 }
 
 const outboxKeptHours = 72;
-/** Longer than the outbox, so that whatever can be published again is still known. */
-const inboxKeptHours = 7 * 24;
 const drainTimeoutMs = 1_000;
 
 export function startMessaging(options: MessagingOptions): Messaging {
   const { service, url, log, registry } = options;
   const broker = openBroker({ url, service, log, registry });
+  const forgetUnknown = unknownRetention({ log, registry });
   let relay: Relay | null = null;
   let consumers: RunningConsumers | null = null;
   const running = (): RunningConsumers => {
@@ -85,7 +85,7 @@ export function startMessaging(options: MessagingOptions): Messaging {
     async purge(db) {
       const outbox = await db.read(null, (sql) => purgeOutbox(sql, outboxKeptHours));
       const inbox = await db.read(null, (sql) => purgeInbox(sql, inboxKeptHours, new Date()));
-      return outbox + inbox + (await db.read(null, (sql) => purgeUnknown(sql)));
+      return outbox + inbox + (await db.read(null, forgetUnknown));
     },
     async stop() {
       await consumers?.stop();

@@ -52,6 +52,10 @@ export function consumerMetrics(registry: Registry) {
     handled: perEvent('armature_consumer_handled_total', 'Events whose effect was committed'),
     skipped: perEvent('armature_consumer_skipped_total', 'Events of types this service does not handle'),
     duplicates: perEvent('armature_consumer_duplicates_total', 'Events acknowledged without effect, seen before'),
+    superseded: perEvent(
+      'armature_consumer_superseded_total',
+      'Events acknowledged without effect: a baseline brought the state that includes them, or left out the past',
+    ),
     early: perEvent('armature_consumer_early_total', 'Times an event came before its predecessor and had to wait'),
     retries: perEvent('armature_consumer_retries_total', 'Events put off after a transient failure'),
     deadLetters: perEvent('armature_consumer_dead_letters_total', 'Events set aside as dead letters'),

@@ -1,9 +1,12 @@
 import t from 'tap';
 import { background } from '../background.ts';
-import { createLogger } from '../telemetry/log.ts';
+import { createLogger, type Logger } from '../telemetry/log.ts';
+import { createRegistry, exposition } from '../telemetry/metrics.ts';
+import { deadLetterGauges, gaugeStatements } from './dead-letter-gauges.ts';
 import { purgeInbox } from './inbox.ts';
 import { eventBytesMax, purgeOutbox, writeOutbox } from './outbox.ts';
 import { eventually, openTestbed, ticked } from './testbed.ts';
+import { unknownRetention } from './unknown-retention.ts';
 
 t.setTimeout(60_000);
 const open = background('orders', createLogger('test', 'silent'));
@@ -81,4 +84,44 @@ t.test('an inbox forgets messages by the time in their ids', async (t) => {
   }
   const purge = (most: number) => db.read(null, (sql) => purgeInbox(sql, 24, now, most));
   t.same([await purge(1), await purge(10), await purge(10)], [1, 1, 0]);
+});
+
+t.test('events of unknown types are forgotten by age and by number, counted and logged', async (t) => {
+  const bed = await openTestbed(t);
+  const { db } = await bed.producer();
+  const lines: object[] = [];
+  const log: Logger = Object.assign(Object.create(createLogger('test', 'silent')), {
+    error: (about: object) => void lines.push(about),
+  });
+  const registry = createRegistry('test');
+  const forget = unknownRetention({ log, registry }, { days: 30, rows: 3, rowsAtOnce: 2 });
+  const metric = async (name: string) =>
+    Number((await exposition(registry)).match(new RegExp(`^${name}\\S* (\\d+)`, 'm'))?.[1]);
+  deadLetterGauges(db, registry);
+  const days = { unknown: [40, 5, 4, 3, 2, 1], failed: [50, 1] };
+  for (const [type, ages] of Object.entries(days))
+    for (const age of ages)
+      await db.read(null, (sql) =>
+        sql.execute(
+          `insert into dead_letter (id, consumer, message_id, publisher, type, routing_key, body, headers, reason, attempts,
+             unknown_type, dead_at)
+           values (uuid(), 'c', uuid(), 'orders', 'T', '', 'b', '{}', 'r', 1, ?, utc_timestamp(6) - interval ? day)`,
+          [type === 'unknown' ? 1 : 0, age],
+        ),
+      );
+  const round = () => db.read(null, forget);
+  t.same([await round(), await round()], [3, 0], 'one is too old, two are too many');
+  t.same(lines, [{ dropped: 3, days: 30, rows: 3 }]);
+  t.equal(await metric('armature_unknown_events_dropped_total'), 3);
+  t.equal(await metric('armature_unknown_events_kept'), 3);
+  t.equal(await metric('armature_dead_letters'), 2, 'failures are kept, whatever their age');
+  t.ok((await metric('armature_dead_letters_oldest_age_seconds')) > 49 * 86_400);
+
+  await t.test('gauges find them by an index', async (t) => {
+    for (const statement of gaugeStatements) {
+      const plan = await db.read(null, (sql) => sql.query<Record<string, unknown>>(`explain ${statement}`));
+      const read = plan.filter((row) => row.table === 'dead_letter');
+      t.ok(read.length > 0 && read.every((row) => row.key === 'dead_letter_waiting'), JSON.stringify(plan));
+    }
+  });
 });

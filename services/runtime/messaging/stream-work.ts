@@ -118,7 +118,7 @@ export function ackDelivery(
     return 'early';
   }
   if (delivery.fault === null) early.inTurn(stream.consumer, delivery.aggregateId);
-  metrics[step === 'duplicate' ? 'duplicates' : outcome].inc({ event });
+  metrics[step === 'duplicate' ? 'duplicates' : step === 'superseded' ? 'superseded' : outcome].inc({ event });
   if (step === 'next' && outcome === 'handled' && delivery.createdAtMs > 0) {
     metrics.lagSeconds.observe({ event }, Math.max(0, Date.now() - delivery.createdAtMs) / 1000);
   }

@@ -10,6 +10,7 @@ import type { Interceptor } from '../rpc/call.ts';
 import { createLogger, type Logger } from '../telemetry/log.ts';
 import { Registry } from '../telemetry/metrics.ts';
 import type { BaselineHandler } from './baseline.ts';
+import { Migration20261127400000_baseline_range } from './baseline-migration.ts';
 import { type Broker, openBroker } from './connection.ts';
 import { type Consumer, type RunningConsumers, startConsumers } from './consumer.ts';
 import { Migration20261101000001_messaging } from './migration.ts';
@@ -192,6 +193,7 @@ async function schema(
     Migration20261101000003_decisions,
     Migration20261124000000_operators,
     Migration20261127100000_event_order,
+    Migration20261127400000_baseline_range,
   ]);
   await database.migrated();
   const admin = await openDatabase({ url: database.adminUrl, log, registry: new Registry() });
