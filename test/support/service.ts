@@ -3,6 +3,7 @@ import { closeSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync } fro
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { migrate } from '@armature/runtime/db/migrate.ts';
 import { certificateFiles } from '../../scripts/certificates.ts';
 import { identityTrust, type ServiceRun, serviceEnvironment, type TokenTrust } from '../../scripts/environment.ts';
 import { writeBootstrap } from '../../scripts/people.ts';
@@ -18,6 +19,7 @@ import {
   type TestVirtualHost,
   testServers,
 } from './infra.ts';
+import { migrationsOf } from './migrating.ts';
 import { mintToken, type TokenRequest, tokenFiles, tokenIssuer } from './token.ts';
 
 const startDeadlineMs = 60_000;
@@ -116,7 +118,11 @@ export async function prepareService(t: Teardown, name: string, options: StartOp
   const environment = (over: Partial<ServiceRun>) =>
     changed(serviceEnvironment(state, { ...run, ...over }), options.env);
   if (database && !options.database) {
-    await migrate(program, environment({ databaseUrl: database.migratorUrl }), join(dir, 'migrate.log'));
+    if (options.program) {
+      await migrateBy(program, environment({ databaseUrl: database.migratorUrl }), join(dir, 'migrate.log'));
+    } else {
+      await migrate(database.migratorUrl, await migrationsOf(name));
+    }
     await database.migrated();
   }
   const log = join(dir, 'service.log');
@@ -321,7 +327,8 @@ function exitOf(child: ChildProcess): Promise<number | NodeJS.Signals> {
   });
 }
 
-async function migrate(program: string, env: NodeJS.ProcessEnv, log: string): Promise<void> {
+/** Runs the program's own migrations; those of the services need no process of their own for each test. */
+async function migrateBy(program: string, env: NodeJS.ProcessEnv, log: string): Promise<void> {
   const code = await exitOf(spawnLogged([program, 'migrate'], env, log));
   if (code !== 0) throw new Error(`${program} migrate ended with ${code}:\n${tail(log)}`);
 }

@@ -59,7 +59,7 @@ t.test('follows, decides, records', async (t) => {
   access.publish(policyText);
   const service = await startInventory(t, access);
   const [bo, ada, ci] = [await service.as('bo'), await service.as('ada'), await service.as('ci', 'ci')];
-  t.equal(await service.ready(), 'ready\n');
+  await until('it is ready', async () => (await service.ready()) === 'ready\n');
   t.equal(await bo.receive(), 'ok');
   t.equal(await ada.receive(), 'PERMISSION_DENIED');
   t.equal(await ci.receive(), 'PERMISSION_DENIED', 'a client has nothing that it was not granted');
@@ -112,7 +112,7 @@ t.test('starts from its copy when access is away', async (t) => {
   wire.down = true;
   const { database, vhost } = first;
   const second = await startInventory(t, wire, { database, vhost, env: { ARMATURE_COPY_DIR: first.copies } });
-  t.equal(await second.ready(), 'ready\n');
+  await until('it is ready', async () => (await second.ready()) === 'ready\n');
   t.equal(await (await second.as('bo')).receive(), 'ok');
 });
 
