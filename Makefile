@@ -15,7 +15,7 @@ runner := node_modules/.tap-built
 contracts := $(shell find proto -name '*.proto' -not -path 'proto/gen/*') buf.gen.yaml scripts/generate.ts \
   $(wildcard scripts/protoc-gen-armature/*.ts)
 
-.PHONY: help install gen up down clean status logs demo seed token call verify reconcile crash keys cold-start test races faults mutants check fmt \
+.PHONY: help install gen up down clean status logs demo seed token call verify reconcile crash keys cold-start test prove races faults mutants check fmt \
   certs access-matrix access-diff dead-letters dead-letter redrive drop baseline sagas saga resume compensate
 
 help: ## List the targets
@@ -71,14 +71,19 @@ cold-start: ready ## Kill everything at once and start it in any order: ROUNDS=2
 test: ready $(runner) ## Run the tests; FILES="a.test.ts b.test.ts" chooses some
 	@node scripts/test.ts $(FILES)
 
+prove: ready $(runner) ## Run the long variants of all tests, every fault, race and mutation, and crash runs; takes hours
+	@ARMATURE_TEST_TIER=long ARMATURE_STATEMENT_ROWS=1000000 node scripts/test.ts
+	@for seed in 1 2 3; do DURATION=600 SEED=$$seed node test/crash/main.ts || exit 1; done
+	@ARMATURE_TEST_TIER=long node scripts/mutants.ts
+
 faults: ready $(runner) ## Take the database, the broker, the network and the clock away from a running shop, one after another
 	@node scripts/test.ts test/faults/*.test.ts
 
 races: ready $(runner) ## Run every interleaving of racing requests; DEPTH=full leaves out none that comes to the same
-	@ARMATURE_RACES_DEPTH=$(DEPTH) node scripts/test.ts test/races/*.test.ts
+	@ARMATURE_TEST_TIER=long ARMATURE_RACES_DEPTH=$(DEPTH) node scripts/test.ts test/races/*.test.ts
 
 mutants: ready $(runner) ## Make classic mistakes in a copy, one after another, and see each noticed: ONLY=words
-	@node scripts/mutants.ts
+	@ARMATURE_TEST_TIER=long node scripts/mutants.ts
 
 check: ready ## Check types, style, contracts and house rules
 	@node scripts/check.ts

@@ -3,6 +3,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { globSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { testServers } from '../test/support/infra.ts';
+import { long } from '../test/support/tier.ts';
 import { endGroup } from './processes.ts';
 import { terminalProgress } from './progress.ts';
 import { compileCacheOf, openTestState, repository } from './state.ts';
@@ -10,9 +11,11 @@ import { runsDirectory, stopEverything, stopInner } from './stop.ts';
 import { describe, type FileResult, tally } from './tally.ts';
 
 const jobs = 2;
-const fileTimeoutSeconds = 300;
+const fileTimeoutSeconds = long ? 1_800 : 300;
 
 const counts = { files: 0, passed: 0, failed: 0 };
+const durations: { name: string; seconds: number }[] = [];
+const slowestShown = 10;
 const state = openTestState();
 let tests: ChildProcess | undefined;
 let interrupted: NodeJS.Signals | undefined;
@@ -20,8 +23,8 @@ let interrupted: NodeJS.Signals | undefined;
 function testFiles(): string[] {
   const asked = process.argv.slice(2);
   if (asked.length > 0) return asked;
-  // Taking surroundings away takes minutes of waiting: `make faults` does that.
-  const skipped = ['node_modules', '.tap', 'dist', 'gen', 'faults'];
+  // Taking surroundings away takes minutes of waiting: `make faults` and `make prove` do that.
+  const skipped = ['node_modules', '.tap', 'dist', 'gen', ...(long ? [] : ['faults'])];
   return globSync('**/*.test.ts', {
     cwd: repository,
     exclude: (name) => skipped.includes(name) || name.startsWith('.run'),
@@ -33,6 +36,7 @@ function report(file: FileResult): void {
   counts.passed += file.passed;
   counts.failed += file.failures.length;
   const seconds = file.timeMs === undefined ? '' : `, ${(file.timeMs / 1000).toFixed(1)} s`;
+  durations.push({ name: file.name, seconds: (file.timeMs ?? 0) / 1000 });
   const failed = file.failures.length > 0;
   console.log(
     `  ${failed ? '!!' : 'ok'} ${file.name} (${file.passed} passed${failed ? `, ${file.failures.length} failed` : ''}${seconds})`,
@@ -108,6 +112,10 @@ try {
   counts.failed++;
 }
 if (counts.passed + counts.failed === 0) console.error('No test ran.');
+if (counts.files > slowestShown) {
+  const slowest = durations.sort((a, b) => b.seconds - a.seconds).slice(0, slowestShown);
+  console.log(`slowest: ${slowest.map(({ name, seconds }) => `${name} ${seconds.toFixed(0)} s`).join(', ')}`);
+}
 console.log(`${counts.files} files in ${((performance.now() - start) / 1000).toFixed(0)} s`);
 console.log(`${counts.passed} passed, ${counts.failed} failed`);
 process.exitCode = counts.failed > 0 || counts.passed === 0 || interrupted ? 1 : 0;

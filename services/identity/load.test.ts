@@ -1,10 +1,11 @@
 import { readFileSync } from 'node:fs';
 import t from 'tap';
+import { amount } from '../../test/support/tier.ts';
 import { ada, bea, browser, fetchOnce, field, startIdentity } from './testbed.ts';
 
 t.setTimeout(300_000);
 
-const crowd = 500;
+const crowd = amount(150, 500);
 
 const residentMegabytes = (pid: number): number =>
   Number(/^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? Number.NaN) / 1024;

@@ -10,6 +10,7 @@ import { InventoryServiceContract } from '@armature/proto/inventory/v1/contract.
 import { scriptedAccess, until } from '@armature/runtime/authz/testbed.ts';
 import t, { type Test } from 'tap';
 import { type RunningService, startMesh, startService, token, workloadCertificate } from '../support/service.ts';
+import { amount } from '../support/tier.ts';
 import { openWire, type Wire } from './wire.ts';
 
 t.setTimeout(300_000);
@@ -49,7 +50,7 @@ async function wireTo(t: Test, { grpc }: RunningService): Promise<Wire> {
 const ready = async ({ admin }: RunningService) => (await fetch(`http://${admin}/readyz`)).ok;
 
 t.test('with the real access', async (t) => {
-  const policyAgeMs = 8_000;
+  const policyAgeMs = amount(4_000, 8_000);
   const copyDir = mkdtempSync(join(tmpdir(), 'armature-copies-'));
   t.teardown(() => rmSync(copyDir, { recursive: true, force: true }));
   const env = { ARMATURE_POLICY_AGE_MAX_MS: String(policyAgeMs) };
@@ -64,7 +65,7 @@ t.test('with the real access', async (t) => {
     const administrator = accessClient({ addresses: [access.grpc], tls, token: () => bearer });
     t.teardown(() => administrator.close());
     const worst = { catalog: 0, inventory: 0 };
-    for (let round = 0; round < 5; round += 1) {
+    for (let round = 0; round < amount(2, 5); round += 1) {
       const { grantId } = await administrator.grantRole({ member: 'user:mallory', role: 'role:staff' });
       const services = ['catalog', 'inventory'] as const;
       const probe = (name: (typeof services)[number]) => asStaff[name](wires[name], 'mallory');

@@ -4,12 +4,13 @@ import { worldOf, wrongAtRest } from '../e2e/laws.ts';
 import { openShop } from '../e2e/shop.ts';
 import { shopServices } from '../faults/shoppers.ts';
 import { seeded } from '../support/random.ts';
+import { amount } from '../support/tier.ts';
 import type { Story } from './answers.ts';
 import { plots } from './stories.ts';
 import { openWorkload } from './workload.ts';
 
 t.setTimeout(280_000);
-const timesEach = 2;
+const timesEach = amount(1, 2);
 const settings = {
   payments: { ARMATURE_ACQUIRER_TIMEOUT_MS: '400' },
   acquirer: { ARMATURE_ACQUIRER_SLOW_MS: '600', ARMATURE_ACQUIRER_WEBHOOK_LATE_MS: '1000' },

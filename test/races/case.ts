@@ -2,6 +2,7 @@
 import { RpcError } from '@armature/runtime';
 import { openCall, silentLog } from '@armature/runtime/rpc/call.ts';
 import { childTrace } from '@armature/runtime/telemetry/trace.ts';
+import { long } from '../support/tier.ts';
 import type { Choose, Exploration, Step } from './explorer.ts';
 import { explore, written } from './explorer.ts';
 import type { Actor, Points, Races, Result } from './race.ts';
@@ -12,6 +13,8 @@ export const full = process.env.ARMATURE_RACES_DEPTH === 'full';
 export interface RaceCase<Rows> {
   readonly name: string;
   readonly points: Points;
+  /** Another case of the same kind stands for this one in `make test`. */
+  readonly long?: true;
   /** The actors send equal requests, so which of those that have not begun begins first makes no difference. */
   readonly alike?: boolean;
   /** Fresh rows for one run. */
@@ -24,6 +27,10 @@ export interface RaceCase<Rows> {
   /** Outcomes that no order one by one has, with the reason why they are right all the same. */
   readonly alsoRight?: Readonly<Record<string, string>>;
 }
+
+/** The cases that this run takes. */
+export const chosen = <One extends { readonly long?: true }>(cases: readonly One[]): One[] =>
+  cases.filter((one) => long || !one.long);
 
 export interface CaseReport extends Exploration {
   readonly name: string;

@@ -5,6 +5,7 @@ import type { RowDataPacket } from 'mysql2/promise';
 import t from 'tap';
 import { withConnection } from '../../../scripts/provision.ts';
 import { createDatabase } from '../../../test/support/infra.ts';
+import { amount } from '../../../test/support/tier.ts';
 import { newId } from '../id.ts';
 import { type Behaviour, checkout, openSchema, type Script } from './testbed.ts';
 
@@ -70,8 +71,10 @@ t.test('killed on the way back', async (t) => {
   await worker.stop();
 });
 
-t.test('two workers compete over 500 sagas', async (t) => {
-  const count = 500;
+const crowd = amount(150, 500);
+
+t.test(`two workers compete over ${crowd} sagas`, async (t) => {
+  const count = crowd;
   const definition = checkout(db, { name: 'race' });
   const ids: string[] = [];
   // As many at a time as there are connections and some: what waits too long for one is refused, and that is not tested.
