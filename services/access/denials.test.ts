@@ -1,8 +1,10 @@
 // How long denials of deactivated accounts last, and what they mean for the administration of the policy.
 import { type Call, newId } from '@armature/runtime';
+import { stepsOf } from '@armature/runtime/db/schema-change.ts';
 import t from 'tap';
 import { withConnection } from '../../scripts/provision.ts';
 import { refusal } from '../../test/support/refusal.ts';
+import { Migration20261127400000_denial_ends } from './migrations/20261127400000-denial-ends.ts';
 import { openTables, seedText, seedWith } from './testbed.ts';
 
 t.setTimeout(120_000);
@@ -10,7 +12,8 @@ const { database, instance } = await openTables(t);
 const access = await instance();
 const { db, store, background } = access;
 const administrators = ['user:amy', 'user:ben'];
-await seedWith(access, `${seedText}${administrators.map((user) => `g, ${user}, role:admin\n`).join('')}`);
+const grants = administrators.map((user) => `g, ${user}, role:admin\n`).join('');
+await seedWith(access, `${seedText}${grants}d, user:seeded\n`);
 
 const run = <T>(work: (call: Call) => Promise<T>): Promise<T> => {
   const call = background('test', 20_000);
@@ -31,11 +34,11 @@ const revokeAll = (member: string) =>
     }),
   );
 const denied = async () =>
-  (await sql<{ subject: string }[]>('select subject from denied_subject order by subject')).map(
+  (await sql<{ subject: string }[]>('select subject from denied_subject where ended_at is null order by subject')).map(
     ({ subject }) => subject,
   );
 const endAll = async () => {
-  await sql(`update denied_subject set end_at = utc_timestamp(6) - interval 1 second`);
+  await sql(`update denied_subject set end_at = utc_timestamp(6) - interval 1 second where end_at is not null`);
   return run((call) => store.applyDue(db)(call));
 };
 
@@ -47,9 +50,9 @@ t.test('the denial of an account with roles does not end by time: it is no admin
   for (const { member } of others) if (!administrators.includes(member)) await revokeAll(member);
   await deny('user:amy');
   await deny('user:nora');
-  t.same(await denied(), ['user:amy', 'user:nora']);
+  t.same(await denied(), ['user:amy', 'user:nora', 'user:seeded']);
   t.equal(await endAll(), 1);
-  t.same(await denied(), ['user:amy'], 'that of an account without roles has ended');
+  t.same(await denied(), ['user:amy', 'user:seeded'], 'that of an account without roles has ended');
   t.equal(await run((call) => store.applyDue(db)(call)), 0, 'what stays is no work');
   await t.rejects(revokeAll('user:ben'), refusal({ reason: 'LAST_ADMINISTRATOR' }));
 });
@@ -57,7 +60,7 @@ t.test('the denial of an account with roles does not end by time: it is no admin
 t.test('it ends once the roles have ended', async (t) => {
   await revokeAll('user:amy');
   t.equal(await endAll(), 1);
-  t.same(await denied(), []);
+  t.same(await denied(), ['user:seeded']);
   await t.rejects(revokeAll('user:ben'), refusal({ reason: 'LAST_ADMINISTRATOR' }));
 });
 
@@ -71,6 +74,41 @@ t.test('a grant that begins or ends does not end the denial of an account with r
   await deny('user:amy');
   await sql(`update role_grant set end_at = utc_timestamp(6) where role = 'role:staff' and member like 'user:0%'`);
   t.equal(await endAll(), 1);
-  t.same(await denied(), ['user:amy']);
+  t.same(await denied(), ['user:amy', 'user:seeded']);
   await t.rejects(revokeAll('user:ben'), refusal({ reason: 'LAST_ADMINISTRATOR' }));
+});
+
+t.test(
+  'a role granted to an account whose denial has ended denies it again, and makes no administrator of it',
+  async (t) => {
+    await revokeAll('user:amy');
+    await deny('user:omar');
+    await endAll();
+    t.same(await denied(), ['user:seeded']);
+    await run((call) =>
+      db.transaction(call, (tx) =>
+        store.grant(tx, call, { member: 'user:omar', role: 'role:admin', startAt: null, endAt: null }),
+      ),
+    );
+    t.same(await denied(), ['user:omar', 'user:seeded']);
+    await t.rejects(revokeAll('user:ben'), refusal({ reason: 'LAST_ADMINISTRATOR' }));
+    await run((call) => db.transaction(call, (tx) => store.allow(tx, call, 'user:omar')));
+    t.same(await denied(), ['user:seeded'], 'a reactivated account is an administrator');
+    await revokeAll('user:ben');
+  },
+);
+
+t.test('denials of the first policy have no end, those of an earlier release get one', async (t) => {
+  await sql(`insert into denied_subject (subject, created_at) values ('user:earlier', utc_timestamp(6))`);
+  await deny('user:seeded');
+  for (const { statement } of stepsOf(Migration20261127400000_denial_ends))
+    if (statement.trim().startsWith('update')) await sql(statement);
+  const rows = await sql(
+    `select subject, timestampdiff(hour, utc_timestamp(6), end_at) as hours from denied_subject
+     where subject in ('user:earlier', 'user:seeded') order by subject`,
+  );
+  t.match(rows, [
+    { subject: 'user:earlier', hours: 23 },
+    { subject: 'user:seeded', hours: null },
+  ]);
 });

@@ -126,7 +126,7 @@ async function readContents(sql: Sql): Promise<Contents> {
   const rows = await sql.query<ContentsRow>(
     `select 'p' as kind, subject as a, permission as b, scope as c, 1 as lasting from policy_rule
      union all select 'g', member, role, state, end_at is null from role_grant where state in ('LIVE', 'WAITING')
-     union all select 'd', subject, '', '', 1 from denied_subject`,
+     union all select 'd', subject, '', '', 1 from denied_subject where ended_at is null`,
   );
   const contents = { rules: [] as Rule[], grants: [] as GrantRow[], denied: [] as string[] };
   for (const row of rows) {

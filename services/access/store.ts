@@ -73,6 +73,7 @@ export function accessStore(change: ChangePolicy) {
         if (problem) throw grantTimesInvalid(problem);
         await requireRoles(tx, member.startsWith('role:') ? [role, member] : [role]);
         await refuseOverlap(tx, member, role, { startAt: startAt ?? now, endAt });
+        await denyAgain(tx, member);
         const grant = tx.em.create(entities.RoleGrant, {
           grantId: newId(),
           member,
@@ -110,10 +111,12 @@ export function accessStore(change: ChangePolicy) {
       const onUnadministered = () =>
         call.log.error({ subject, because }, 'the last administrator is denied: nobody may change roles and grants');
       const deny = async ({ version, now }: { version: bigint; now: Date }) => {
+        // A denial without an end is one of the first policy's, and stays as it is.
         await tx.execute(
           `insert into denied_subject (subject, created_at, end_at)
            values (?, utc_timestamp(6), utc_timestamp(6) + interval ? hour)
-           on duplicate key update created_at = values(created_at), end_at = values(end_at)`,
+           on duplicate key update created_at = if(end_at is null, created_at, values(created_at)),
+             end_at = if(end_at is null, null, values(end_at)), ended_at = null`,
           [subject, deniedHours],
         );
         if (because === 'erased') await endGrantsOf(tx, subject, { by: principalOf(call.caller), version, now });
@@ -164,14 +167,25 @@ async function replaceRules(tx: Tx, name: string, rules: readonly Rule[], now: D
 }
 
 /**
+ * Denies a deactivated account again whose denial has ended: with the role it would count as an administrator, although
+ * it cannot sign in. The denial ends with the roles.
+ */
+async function denyAgain(tx: Tx, member: string): Promise<void> {
+  await tx.execute('update denied_subject set ended_at = null where subject = ? and ended_at is not null', [member]);
+}
+
+/**
  * Takes out denials whose tokens have long expired when the list is full. Whether it took any out: the change then
  * follows from all rows.
  */
 async function makeRoom(tx: Tx): Promise<boolean> {
-  const [row] = await tx.query<{ denied: number | string }>('select count(*) as denied from denied_subject');
+  const [row] = await tx.query<{ denied: number | string }>(
+    'select count(*) as denied from denied_subject where ended_at is null',
+  );
   if (Number(row?.denied ?? 0) < limits.denied) return false;
   const { affectedRows } = await tx.execute(
-    `delete from denied_subject where end_at is not null and created_at < utc_timestamp(6) - interval ? hour
+    `update denied_subject set ended_at = utc_timestamp(6)
+     where ended_at is null and end_at is not null and created_at < utc_timestamp(6) - interval ? hour
        and ${withoutGrants}
      order by end_at limit ?`,
     [deniedAtLeastHours, evictedMax],
@@ -216,7 +230,7 @@ const withoutGrants = `not exists (
 const due = {
   ended: `state in ('LIVE', 'WAITING') and end_at <= utc_timestamp(6)`,
   begun: `state = 'WAITING' and start_at <= utc_timestamp(6)`,
-  allowed: `end_at <= utc_timestamp(6) and ${withoutGrants}`,
+  allowed: `ended_at is null and end_at <= utc_timestamp(6) and ${withoutGrants}`,
 };
 
 async function dueCounts(sql: Sql): Promise<{ grants: number; denials: number }> {
@@ -236,9 +250,10 @@ async function dueDenials(tx: Tx): Promise<string[]> {
 
 /** Ends denials that are over; one that was made again meanwhile stays, and so does its row of the policy. */
 async function endDenials(tx: Tx, subjects: readonly string[]): Promise<{ words: string; result: number }> {
-  const { affectedRows } = await tx.execute(`delete from denied_subject where subject in (?) and ${due.allowed}`, [
-    subjects,
-  ]);
+  const { affectedRows } = await tx.execute(
+    `update denied_subject set ended_at = utc_timestamp(6) where subject in (?) and ${due.allowed}`,
+    [subjects],
+  );
   if (affectedRows !== subjects.length) throw contention(new Error('a denial was made again meanwhile'));
   return { words: `${affectedRows} accounts need no denial any more`, result: affectedRows };
 }
@@ -258,7 +273,9 @@ async function applyDue(tx: Tx, version: bigint): Promise<{ words: string; resul
   await set('ENDED', ended);
   const begun = await select(due.begun, 'start_at');
   await set('LIVE', begun);
-  const { affectedRows } = await tx.execute(`delete from denied_subject where ${due.allowed} limit ${dueBatch}`);
+  const { affectedRows } = await tx.execute(
+    `update denied_subject set ended_at = utc_timestamp(6) where ${due.allowed} limit ${dueBatch}`,
+  );
   const words = [
     ...ended.map(({ member, role }) => `${role} of ${member} has ended`),
     ...begun.map(({ member, role }) => `${role} of ${member} has begun`),

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
 import { PaymentServiceContract } from '@armature/proto/payments/v1/contract.ts';
 import { Payment } from '@armature/proto/payments/v1/payments.ts';
 import t from 'tap';
@@ -226,8 +227,17 @@ t.test('the way to access', async (t) => {
     t.equal(await metric('armature_decisions_refused'), 2);
     await sweeper.sweep(call);
     t.equal(taken.length, 58);
+
+    const [first, ...others] = [...bad];
+    bad.delete(first!);
+    const runbook = await readFile(new URL('../../../docs/runbooks/policy-stale.md', import.meta.url), 'utf8');
+    const [putBack] = runbook.match(/update decision_outbox [^;]+/) ?? [];
+    await db.read(null, (sql) => sql.execute(putBack!));
+    await sweeper.sweep(call);
+    t.strictSame(taken.slice(58), [first], 'after the statement of the runbook they are tried again');
+    t.equal(await metric('armature_decisions_refused'), others.length);
     await db.read(null, (sql) => sql.execute('update decision_outbox set refused_at = refused_at - interval 8 day'));
-    t.equal(await sweep('old decisions'), 2, 'they go after a week');
+    t.equal(await sweep('old decisions'), 1, 'they go after a week');
     call.close();
   });
 
@@ -252,7 +262,7 @@ t.test('the way to access', async (t) => {
       sql.execute('update decision_outbox set position = position + 200000 order by position desc limit 1'),
     );
     t.equal(await sweep('old decisions'), 2);
-    t.equal(await metric('armature_decisions_dropped_total'), 4);
+    t.equal(await metric('armature_decisions_dropped_total'), 3);
     t.equal(await db.read(null, (sql) => countDecisions(sql, 10)), 1, 'new ones are never dropped');
   });
 });
