@@ -1,5 +1,4 @@
 import { randomUUID } from 'node:crypto';
-import { PaymentServiceContract } from '@armature/proto/payments/v1/contract.ts';
 import { PaymentState } from '@armature/proto/payments/v1/payments.ts';
 import { derivedId } from '@armature/runtime/id.ts';
 import t from 'tap';
@@ -333,19 +332,15 @@ t.test('the same request again gets the same answer', async (t) => {
 
 t.test('a retry of a request of a release that kept the case of request ids moves nothing twice', async (t) => {
   const { paymentId, orderId } = await captured();
-  const requestId = randomUUID();
+  const [known, requestId] = [randomUUID(), randomUUID().toUpperCase()];
   const amount = { currencyCode: 'EUR', amountMinor: 300n };
-  const first = await orders.refundPayment({ paymentId, requestId, amount });
-  // As if that release had taken the request with an id in upper case, and ended before it stored the response.
-  const operation = (id: string) =>
-    derivedId(`workload:service:orders\n${PaymentServiceContract.methods.refundPayment.path}\n${id}`);
-  const ids = [operation(requestId.toUpperCase()), operation(requestId)];
-  await query('update payment_operation set operation_id = ?, acquirer_key = ? where operation_id = ?', [
-    ...ids,
-    operation(requestId),
-  ]);
-  await query('delete from idempotency where request_key = ?', [requestId]);
-  t.strictSame(await orders.refundPayment({ paymentId, requestId: requestId.toUpperCase(), amount }), first);
+  const first = await orders.refundPayment({ paymentId, requestId: known, amount });
+  // As if that release had taken it with the other id, in upper case, and ended before it stored the response.
+  const [stored] = await query('select principal, method from idempotency where request_key = ?', [known]);
+  const operation = (id: string) => derivedId(`${stored!.principal}\n${stored!.method}\n${id}`);
+  const change = 'update payment_operation set operation_id = ?, acquirer_key = ? where operation_id = ?';
+  await query(change, [operation(requestId), operation(known), operation(known)]);
+  t.strictSame(await orders.refundPayment({ paymentId, requestId, amount }), first);
   t.equal((await logOf(orderId)).filter(({ kind }) => kind === 'refund').length, 1);
 });
 
