@@ -180,7 +180,8 @@ async function denyAgain(tx: Tx, member: string): Promise<void> {
  */
 async function makeRoom(tx: Tx): Promise<boolean> {
   const [row] = await tx.query<{ denied: number | string }>(
-    'select count(*) as denied from denied_subject where ended_at is null',
+    'select count(*) as denied from (select 1 from denied_subject where ended_at is null limit ?) as found',
+    [limits.denied],
   );
   if (Number(row?.denied ?? 0) < limits.denied) return false;
   const { affectedRows } = await tx.execute(

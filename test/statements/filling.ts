@@ -36,6 +36,8 @@ const values: Record<string, string> = {
   'dead_letter.redriven_at': 'utc_timestamp(6)',
   'decision.permission': "'orders.read'",
   'decision.service': "'orders'",
+  'denied_subject.end_at': 'utc_timestamp(6) - interval i second',
+  'denied_subject.ended_at': 'utc_timestamp(6)',
   'delivery.state': "'SENT'",
   'delivery.template': "'RECEIPT'",
   'idempotency.method': "'/armature.orders.v1.OrderService/PlaceOrder'",

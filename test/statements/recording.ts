@@ -8,9 +8,9 @@ export interface Statement {
 }
 
 /** An insert finds no rows. */
-const examined = /^(select|update|delete|with)\b/i;
+const examined = /^\(?(select|update|delete|with)\b/i;
 /** Statements that read no table of a service. */
-const tableless = /^select (version|connection_id|get_lock|1$|@@|last_insert_id)/i;
+const tableless = /^select (version\(|connection_id|get_lock|1$|@@|last_insert_id)/i;
 
 /** Has the server note every statement from now on; `stop` returns one of each kind and account. */
 export async function recordStatements(server: Connection): Promise<{ stop(): Promise<Statement[]> }> {

@@ -110,16 +110,23 @@ export async function countDecisions(sql: Sql, limit: number): Promise<number> {
   return Number(rows[0]?.pending ?? 0);
 }
 
-/** Drops what is both older than `days` and not among the newest `keepRows`, a bounded number at a time. */
+/**
+ * Drops what is both older than `days` and not among the newest `keepRows`, oldest first, a bounded number at a time. It
+ * looks at no more rows than it may drop: when access is away for long, millions wait that are too young.
+ */
 export async function dropDecisions(sql: Sql, days: number, keepRows: number): Promise<number> {
-  const rows = await sql.query<{ newest: number | string | null }>(
-    'select max(position) as newest from decision_outbox',
+  const [newest] = await sql.query<{ position: number | string | null }>(
+    'select max(position) as position from decision_outbox',
   );
-  const last = BigInt(rows[0]?.newest ?? 0) - BigInt(keepRows);
+  const last = BigInt(newest?.position ?? 0) - BigInt(keepRows);
   if (last < 1n) return 0;
-  const { affectedRows } = await sql.execute(
-    'delete from decision_outbox where position <= ? and decided_at < utc_timestamp(6) - interval ? day limit 1000',
-    [last, days],
+  const oldest = await sql.query<{ position: number | string; old: number }>(
+    `select position, decided_at < utc_timestamp(6) - interval ? day as old from decision_outbox
+     where position <= ? order by position limit 1000`,
+    [days, last],
   );
+  const old = oldest.filter((row) => row.old === 1).map(({ position }) => String(position));
+  if (old.length === 0) return 0;
+  const { affectedRows } = await sql.execute('delete from decision_outbox where position in (?)', [old]);
   return affectedRows;
 }
