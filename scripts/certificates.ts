@@ -1,22 +1,8 @@
-import 'reflect-metadata';
-import { createPrivateKey, webcrypto } from 'node:crypto';
+import { createPrivateKey, type X509Certificate as ReadCertificate, webcrypto } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { certificatesIn } from '@armature/runtime/rpc/tls-files.ts';
-import {
-  AuthorityKeyIdentifierExtension,
-  BasicConstraintsExtension,
-  ExtendedKeyUsage,
-  ExtendedKeyUsageExtension,
-  type GeneralNameType,
-  KeyUsageFlags,
-  KeyUsagesExtension,
-  PemConverter,
-  SubjectAlternativeNameExtension,
-  SubjectKeyIdentifierExtension,
-  X509Certificate,
-  X509CertificateGenerator,
-} from '@peculiar/x509';
+import type { GeneralNameType, X509Certificate } from '@peculiar/x509';
 import { serviceNames } from './services.ts';
 import { type State, writeAtomically } from './state.ts';
 
@@ -28,6 +14,12 @@ const renewWithinDays = 7;
 export const trustDomain = 'armature.local';
 
 type KeyPair = webcrypto.CryptoKeyPair;
+
+/** Loaded only where a certificate is made or taken apart: most commands and tests find theirs as they should be. */
+async function x509(): Promise<typeof import('@peculiar/x509')> {
+  await import('reflect-metadata');
+  return import('@peculiar/x509');
+}
 
 /** A certificate and its key, in memory; `pem` and `keyPem` are what files hold. */
 export interface Issued {
@@ -60,6 +52,7 @@ export interface CertificateFiles {
 
 /** Makes one certificate, good or deliberately bad: nothing of the request is checked. */
 export async function issueCertificate(request: CertificateRequest): Promise<Issued> {
+  const lib = await x509();
   const { ca, commonName = 'armature development', isCa = false, usages = ['server', 'client'] } = request;
   const keys = request.keys ?? ((await webcrypto.subtle.generateKey(algorithm, true, ['sign', 'verify'])) as KeyPair);
   // Clocks of two machines differ, so a certificate is valid from a little before now.
@@ -70,11 +63,11 @@ export async function issueCertificate(request: CertificateRequest): Promise<Iss
     ...(request.dns ?? []).map((value) => ({ type: 'dns' as const, value })),
     ...(request.ips ?? []).map((value) => ({ type: 'ip' as const, value })),
   ];
-  const extended = usages.map((end) => ExtendedKeyUsage[`${end}Auth`]);
+  const extended = usages.map((end) => lib.ExtendedKeyUsage[`${end}Auth`]);
   const usage = isCa
-    ? KeyUsageFlags.keyCertSign | KeyUsageFlags.cRLSign | KeyUsageFlags.digitalSignature
-    : KeyUsageFlags.digitalSignature;
-  const certificate = await X509CertificateGenerator.create({
+    ? lib.KeyUsageFlags.keyCertSign | lib.KeyUsageFlags.cRLSign | lib.KeyUsageFlags.digitalSignature
+    : lib.KeyUsageFlags.digitalSignature;
+  const certificate = await lib.X509CertificateGenerator.create({
     serialNumber: Buffer.from(webcrypto.getRandomValues(new Uint8Array(16))).toString('hex'),
     subject: `CN=${commonName}`,
     issuer: ca ? ca.certificate.subject : `CN=${commonName}`,
@@ -84,16 +77,21 @@ export async function issueCertificate(request: CertificateRequest): Promise<Iss
     signingKey: ca ? ca.keys.privateKey : keys.privateKey,
     signingAlgorithm: algorithm,
     extensions: [
-      new BasicConstraintsExtension(isCa, undefined, true),
-      new KeyUsagesExtension(usage, true),
-      ...(isCa || extended.length === 0 ? [] : [new ExtendedKeyUsageExtension(extended)]),
-      ...(names.length > 0 ? [new SubjectAlternativeNameExtension(names)] : []),
-      await SubjectKeyIdentifierExtension.create(keys.publicKey),
-      ...(ca ? [await AuthorityKeyIdentifierExtension.create(ca.keys.publicKey)] : []),
+      new lib.BasicConstraintsExtension(isCa, undefined, true),
+      new lib.KeyUsagesExtension(usage, true),
+      ...(isCa || extended.length === 0 ? [] : [new lib.ExtendedKeyUsageExtension(extended)]),
+      ...(names.length > 0 ? [new lib.SubjectAlternativeNameExtension(names)] : []),
+      await lib.SubjectKeyIdentifierExtension.create(keys.publicKey),
+      ...(ca ? [await lib.AuthorityKeyIdentifierExtension.create(ca.keys.publicKey)] : []),
     ],
   });
   const exported = await webcrypto.subtle.exportKey('pkcs8', keys.privateKey);
-  return { certificate, keys, pem: certificate.toString('pem'), keyPem: PemConverter.encode(exported, 'PRIVATE KEY') };
+  return {
+    certificate,
+    keys,
+    pem: certificate.toString('pem'),
+    keyPem: lib.PemConverter.encode(exported, 'PRIVATE KEY'),
+  };
 }
 
 /** The request of a workload's certificate: one SPIFFE id, and names that ordinary clients accept. */
@@ -126,6 +124,7 @@ export function workloadIds(): Record<string, string> {
  * moment finds a pair. Answers the names it wrote.
  */
 export async function ensureCertificates(state: State, ids: Record<string, string> = workloadIds()): Promise<string[]> {
+  if (areFresh(state, ids)) return [];
   const written: string[] = [];
   const ca = await developmentCa(state, written);
   const requests = [
@@ -141,6 +140,22 @@ export async function ensureCertificates(state: State, ids: Record<string, strin
   }
   return written;
 }
+
+/** Whether every certificate is there with its key, of today's authority, and ends later than in a week. */
+function areFresh(state: State, ids: Record<string, string>): boolean {
+  const read = (name: string) => {
+    const { cert, key } = certificateFiles(state, name);
+    if (!existsSync(cert) || !existsSync(key)) return undefined;
+    const privateKey = createPrivateKey(readFileSync(key));
+    const found = certificatesIn(readFileSync(cert, 'utf8')).find((one) => one.checkPrivateKey(privateKey));
+    return found && endsLater(found) ? found : undefined;
+  };
+  const ca = read('ca');
+  return ca !== undefined && [...Object.keys(ids), ...serverNames].every((name) => read(name)?.verify(ca.publicKey));
+}
+
+const endsLater = (certificate: ReadCertificate): boolean =>
+  Date.parse(certificate.validTo) - Date.now() > renewWithinDays * dayMs;
 
 /** The development CA with its key, for tests that need certificates of their own. */
 export async function readCa(state: State): Promise<Issued> {
@@ -194,6 +209,7 @@ export async function readCertificate(files: CertificateFiles): Promise<Issued |
 }
 
 async function issued(pem: string, keyPem: string): Promise<Issued> {
+  const { PemConverter, X509Certificate } = await x509();
   const certificate = new X509Certificate(pem);
   const privateKey = await webcrypto.subtle.importKey('pkcs8', PemConverter.decodeFirst(keyPem), algorithm, true, [
     'sign',
