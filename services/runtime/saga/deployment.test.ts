@@ -68,3 +68,36 @@ t.test('sagas of both versions end, and a process runs only what it knows', asyn
   t.strictSame(crossed, [], 'each saga is run by its own version');
   for (const definition of versions) t.strictSame(await schema.misplayed(definition), []);
 });
+
+t.test('workers of both deployments claim at once: one of them runs a saga, and knows its version', async (t) => {
+  const raced = `${name}-race`;
+  const ranAs: [sagaId: string, version: number, by: string][] = [];
+  const known = (label: string) =>
+    [1, 2].map((version) =>
+      checkout(schema.db, {
+        ...{ name: raced, version },
+        script(_, { sagaId }) {
+          ranAs.push([sagaId, version, label]);
+          return 'work';
+        },
+      }),
+    );
+  const [current, previous] = [known('new'), known('old').slice(0, 1)];
+  const started = await Promise.all(
+    current.map((definition) => Promise.all(Array.from({ length: 20 }, () => schema.start(definition)))),
+  );
+  const workers = [previous, current].map((definitions) => schema.worker(definitions, { sagasMax: 4 }));
+  t.strictSame([...new Set(await schema.rest(started.flat()))], ['COMPLETED']);
+  const runs = Map.groupBy(ranAs, ([sagaId]) => sagaId);
+  for (const [index, ids] of started.entries()) {
+    const of = ids.map((id) => new Set(runs.get(id)!.map(([, version, by]) => `version ${version} by ${by}`)));
+    t.ok(
+      of.every((ways) => ways.size === 1),
+      `each saga of version ${index + 1} is run by one worker`,
+    );
+    const ways = new Set(of.flatMap((one) => [...one]));
+    for (const by of ['new', ...(index === 0 ? ['old'] : [])]) ways.delete(`version ${index + 1} by ${by}`);
+    t.strictSame([...ways], [], 'which knows it');
+  }
+  for (const worker of workers) await worker.stop();
+});
