@@ -124,17 +124,21 @@ function check(definition: CoreDefinition, { sites, lastCompensated }: Situation
     insist(acted === null || compensated || undoing, 'compensates after the pivot');
   }
   if (back && definition.compensation === 'independent') checkIndependent(definition, sites, state);
+  insist(
+    !definition.mustComplete || (state.failure === null && state.end !== 'failed'),
+    'a saga that must complete goes back',
+  );
+  if (state.end) checkEnd(definition, sites, state.end);
+}
+
+/** Inputs of earlier commands change nothing, whichever they are. */
+function checkLateInputs(definition: CoreDefinition, state: State): void {
   for (let epoch = 0; epoch < state.epoch; epoch += state.epoch > 8 ? state.epoch - 1 : 1) {
     if (state.branches.some((branch) => branch.epoch === epoch)) continue;
     for (const input of answers(epoch)) {
       insist(stepped(definition, state, input) === state, `a late ${input.kind} changes something`);
     }
   }
-  insist(
-    !definition.mustComplete || (state.failure === null && state.end !== 'failed'),
-    'a saga that must complete goes back',
-  );
-  if (state.end) checkEnd(definition, sites, state.end);
 }
 
 /** On the way back every step that is still to be undone has a branch of its own, whatever the others do. */
@@ -357,35 +361,51 @@ function keyOf({ state, sites, wishes, lastCompensated }: Situation): string {
   return `${[end, why, cancelTooLate, wishes, lastCompensated]}|${due}|${outside}`;
 }
 
+/** Moves to an end, when everything works. */
+const wayMax = 60;
+
 const good = ['answered', 'status known', 'compensated', 'local step done', 'an operator resumes'];
 
 /** From here on everything works, and an operator resumes what is stuck: how many moves to the end? */
-function movesToTheEnd(definition: CoreDefinition, from: Situation): number {
-  let situation = from;
-  for (let count = 0; count < 60; count += 1) {
-    if (situation.state.end) return count;
+function movesToTheEnd(definition: CoreDefinition, from: Situation, known: Map<string, number>): number {
+  const way: string[] = [];
+  for (let situation = from; ; ) {
+    const key = keyOf(situation);
+    const left = situation.state.end ? 0 : known.get(key);
+    if (left !== undefined) {
+      for (const [index, passed] of way.entries()) known.set(passed, left + way.length - index);
+      insist(left + way.length < wayMax, 'does not end although everything works');
+      return left + way.length;
+    }
+    insist(way.length < wayMax, 'does not end although everything works');
+    way.push(key);
     const move = moves(definition, situation).find(({ name }) => good.includes(name));
     if (!move) throw new Violation('nothing leads to an end');
     situation = move.next;
   }
-  throw new Violation('does not end although everything works');
 }
 
 /** Whether all other branches end while nothing at all happens to one of them. Returns how many were left so. */
-function branchesEndAlone(definition: CoreDefinition, from: Situation): number {
+function branchesEndAlone(definition: CoreDefinition, from: Situation, known: Set<string>): number {
   const { branches } = from.state;
   if (branches.length < 2 || branches.some(({ stuck }) => stuck)) return 0;
   for (const { step } of branches) {
     const silent = definition.steps[step]!.name;
     let situation = from;
     for (let count = 0; situation.state.branches.length > 1; count += 1) {
+      const key = `${silent} ${keyOf(situation)}`;
+      if (known.has(key)) break;
+      known.add(key);
       const move = moves(definition, situation).find(
         ({ step: at, name }) => good.includes(name) && (at !== silent || name === 'an operator resumes'),
       );
-      if (!move || count > 60) throw new Violation(`a branch waits for ${silent}`);
+      if (!move || count > wayMax) throw new Violation(`a branch waits for ${silent}`);
       situation = move.next;
     }
-    insist(situation.state.branches[0]?.step === step, `${silent} ended although nothing happened to it`);
+    insist(
+      situation.state.branches.some((branch) => branch.step === step),
+      `${silent} ended although nothing happened to it`,
+    );
   }
   return branches.length;
 }
@@ -420,12 +440,14 @@ export function explore(definition: CoreDefinition, wishes = 2): Found {
   const depths = new Map<string, number>([[keyOf(start), 0]]);
   const queue: Situation[] = [start];
   const found: Found = { states: 1, transitions: 0, ends: {}, longestWayOut: 0, depth: 0, leftAlone: 0, happened: {} };
+  const [waysOut, leftAlone] = [new Map<string, number>(), new Set<string>()];
   // The array grows while it is walked: breadth first, so that a fault is found by the shortest way to it.
   for (const situation of queue) {
     const from = keyOf(situation);
     try {
-      found.longestWayOut = Math.max(found.longestWayOut, movesToTheEnd(definition, situation));
-      found.leftAlone += branchesEndAlone(definition, situation);
+      checkLateInputs(definition, situation.state);
+      found.longestWayOut = Math.max(found.longestWayOut, movesToTheEnd(definition, situation, waysOut));
+      found.leftAlone += branchesEndAlone(definition, situation, leftAlone);
       for (const { step, name, next } of moves(definition, situation)) {
         found.transitions += 1;
         const event = `${step}: ${name}`;

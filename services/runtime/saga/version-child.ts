@@ -3,15 +3,16 @@ import { openDatabase } from '../db/database.ts';
 import { createLogger } from '../telemetry/log.ts';
 import { Registry } from '../telemetry/metrics.ts';
 import { startSagaWorker } from './engine.ts';
-import { type Behaviour, checkout, hasty, open } from './testbed.ts';
+import { type Behaviour, checkout, open } from './testbed.ts';
 
 const [url = '', name = '', versions = '', label = ''] = process.argv.slice(2);
+const timeoutMs = 1_500;
 const log = createLogger('test', 'silent');
 const registry = new Registry();
 const db = await openDatabase({ url, log, registry, poolMax: 6 });
 const definitions = versions.split(',').map((version) =>
   checkout(db, {
-    ...{ name, version: Number(version) },
+    ...{ name, version: Number(version), timeoutMs },
     async script(_, { sagaId }): Promise<Behaviour> {
       const values = [sagaId, `version ${version} by ${label}`];
       await db.read(null, (sql) => sql.execute('insert into fact (saga_id, what) values (?, ?)', values));
@@ -25,7 +26,8 @@ startSagaWorker({
   log,
   registry,
   background: open,
-  leaseMs: hasty.leaseMs + 5_000,
+  // What the killed process held is free soon after.
+  leaseMs: timeoutMs + 1_200,
   pollMs: 20,
   sagasMax: 4,
 });
