@@ -111,3 +111,14 @@ t.test('a broker', async (t) => {
     t.equal(await orders.queueBound(queue), true);
   });
 });
+
+t.test('a broker that is not there is logged once for each connection', async (t) => {
+  const lines: string[] = [];
+  const warn = (about: { connection: string }, text: string) => void lines.push(`${about.connection}: ${text}`);
+  open(t, 'amqp://orders@127.0.0.1:1', { log: Object.assign(Object.create(log), { warn }) });
+  await new Promise((resolve) => setTimeout(resolve, 1_000));
+  t.same(
+    lines.sort(),
+    ['consume', 'publish'].map((one) => `orders ${one}: broker not reached; it is tried again`),
+  );
+});

@@ -102,7 +102,7 @@ async function keepForeign(
       log.error({ queue, message_id: delivery.messageId, publisher: delivery.publisher, kept }, 'foreign message');
       return acknowledge(delivery, log);
     } catch (error) {
-      log.warn({ err: error, queue }, 'foreign message not kept yet');
+      if (failures === 0) log.warn({ err: error, queue }, 'foreign message not kept yet');
       await rest(Math.min(5_000, 100 * 2 ** failures), stopping);
     }
   }

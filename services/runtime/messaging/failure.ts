@@ -91,9 +91,10 @@ export async function scheduleRetry(
   for (let failures = 0; delivery.session.open && !on.stopping.aborted; failures += 1) {
     try {
       if ((await broker.publish(copy)) === 'routed') return acknowledge(delivery, log);
-      log.error({ queue: stream.consumer, delay_ms: how.delayMs }, 'a retry queue is missing; all are declared again');
+      const missing = { queue: stream.consumer, delay_ms: how.delayMs };
+      if (failures === 0) log.error(missing, 'a retry queue is missing; all are declared again');
     } catch (error) {
-      log.warn({ err: error, ...facts(delivery) }, 'event not handed to its retry queue yet');
+      if (failures === 0) log.warn({ err: error, ...facts(delivery) }, 'event not handed to its retry queue yet');
     }
     await declareRetries(on, delivery);
     await rest(Math.min(5_000, 50 * 2 ** failures) * (0.5 + Math.random() / 2), on.stopping);

@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import type { ChannelModel, ConfirmChannel } from 'amqplib';
 import type { Logger } from '../telemetry/log.ts';
 import { type Backoff, backOff, within } from '../waiting.ts';
+import { type Outage, openOutage } from './outage.ts';
 
 /** A channel that is opened again, and set up again, whenever it is lost. */
 export interface HeldChannel {
@@ -36,7 +37,7 @@ export function holdChannel(options: ChannelHold): HeldChannel {
     end: once(released.signal, 'abort'),
     current: null,
     failure: null,
-    told: '',
+    outage: openOutage(),
   };
   const running = stayOpen(hold);
   return {
@@ -54,8 +55,8 @@ interface Hold extends ChannelHold {
   readonly end: Promise<unknown>;
   current: ConfirmChannel | null;
   failure: string | null;
-  /** What was logged last: the same is not logged again until a channel has lasted. */
-  told: string;
+  /** Ends when a channel has lasted. */
+  readonly outage: Outage;
 }
 
 async function stayOpen(hold: Hold): Promise<void> {
@@ -66,7 +67,7 @@ async function stayOpen(hold: Hold): Promise<void> {
     await openOnce(hold, model);
     const lasted = Date.now() - since > soundAfterMs;
     failures = lasted ? 0 : failures + 1;
-    if (lasted && hold.failure === null) hold.told = '';
+    if (lasted && hold.failure === null) hold.outage.over();
     await backOff(failures, hold.failure === null ? hold.backoffMs : refusedBackoff(hold.backoffMs), hold.signal);
   }
 }
@@ -75,10 +76,9 @@ async function stayOpen(hold: Hold): Promise<void> {
 const refusedBackoff = ({ first, longest }: Backoff): Backoff => ({ first, longest: longest * 3 });
 
 /** Says what is wrong with a channel, once. */
-function tell({ log, name, told }: Hold, error: unknown, what: string): string {
-  const message = error instanceof Error ? error.message : String(error);
-  if (message !== told) log.warn({ err: error, channel: name }, what);
-  return message;
+function tell({ log, name, outage }: Hold, error: unknown, what: string): string {
+  if (outage.isNew(error)) log.warn({ err: error, channel: name }, what);
+  return error instanceof Error ? error.message : String(error);
 }
 
 /** Opens a channel and returns when it is gone. */
@@ -88,15 +88,14 @@ async function openOnce(hold: Hold, model: ChannelModel): Promise<void> {
     channel = await model.createConfirmChannel();
     const closed = closing(channel, (error) => {
       // While it is set up, the setup rejects with the same.
-      if (hold.current) hold.told = tell(hold, error, 'broker channel failed');
+      if (hold.current) tell(hold, error, 'broker channel failed');
     });
     await within(setupTimeoutMs, hold.setup(channel), `setting up ${hold.name}`);
     hold.current = channel;
     hold.failure = null;
     await Promise.race([closed, hold.end]);
   } catch (error) {
-    hold.told = tell(hold, error, 'broker channel not set up; it is tried again');
-    hold.failure = hold.told;
+    hold.failure = tell(hold, error, 'broker channel not set up; it is tried again');
   }
   hold.current = null;
   if (channel) await quietly(channel.close());

@@ -3,6 +3,7 @@ import { caReader, splitCa } from '../server-trust.ts';
 import type { Logger } from '../telemetry/log.ts';
 import { type Backoff, backOff } from '../waiting.ts';
 import { type HeldChannel, holdChannel, onOwnChannel, quietly, soundAfterMs } from './held-channel.ts';
+import { openOutage } from './outage.ts';
 
 export interface LinkOptions {
   url: string;
@@ -105,6 +106,7 @@ export function openLink(options: LinkOptions): Link {
 async function stayConnected(state: LinkState): Promise<void> {
   const { options, stopped } = state;
   const { log, name: connection } = options;
+  const outage = openOutage();
   for (let failures = 0; !stopped.signal.aborted; ) {
     const since = Date.now();
     let model: ChannelModel | null = null;
@@ -114,11 +116,12 @@ async function stayConnected(state: LinkState): Promise<void> {
       const lost = watch(state, opened);
       await options.prelude({ withChannel: (work) => onOwnChannel(opened, work) });
       log.info({ connection }, 'broker connected');
+      outage.over();
       state.model = opened;
       state.arrival.resolve(opened);
       if (!stopped.signal.aborted) await lost;
     } catch (error) {
-      log.warn({ err: error, connection }, 'broker not reached');
+      if (outage.isNew(error)) log.warn({ err: error, connection }, 'broker not reached; it is tried again');
     }
     if (model) {
       forget(state, model);

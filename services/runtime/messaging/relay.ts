@@ -29,6 +29,7 @@ import { type Audience, openAudience } from './audience.ts';
 import type { Broker } from './connection.ts';
 import { type Lease, openLease } from './lease.ts';
 import { type RelayMetrics, relayMetrics } from './metrics.ts';
+import { openOutage } from './outage.ts';
 import { outboxGauges } from './outbox-gauges.ts';
 import { leaseName, markPublished, publishBatch, selectPending } from './relay-batch.ts';
 import type { ExpectedQueue } from './topology.ts';
@@ -131,20 +132,22 @@ function drain(on: RelayWork, wake: () => void, timeoutMs: number): Promise<bool
 
 async function keepRelaying(on: RelayWork): Promise<void> {
   let failures = 0;
+  const outage = openOutage();
   let pauseMs = shortestPollMs;
   while (!on.stopping.aborted) {
     const byCommit = on.woken;
     on.woken = false;
     try {
       const busy = await emptyOutbox(on);
+      if (failures > 0) on.log.info({ failures }, 'relay passes succeed again');
       failures = 0;
+      outage.over();
       // Rows found without a wake were written by another process of this service: look again soon.
       pauseMs = busy || byCommit ? shortestPollMs : Math.min(pauseMs * 2, on.pollMs);
       if (!on.woken) await rest(pauseMs * (0.75 + Math.random() / 2), on.interrupt.signal);
     } catch (error) {
       on.metrics.failed.inc();
-      // An outage is told at its beginning and then about twice a minute.
-      if (failures % 30 === 0) on.log.warn({ err: error, failures }, 'relay pass failed; it is tried again');
+      if (outage.isNew(error)) on.log.warn({ err: error, failures }, 'relay pass failed; it is tried again');
       const backoffMs = Math.min(longestBackoffMs, 25 * 2 ** Math.min(failures, 10));
       await rest(backoffMs * (0.5 + Math.random() / 2), on.stopping);
       failures += 1;

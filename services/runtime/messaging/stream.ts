@@ -22,6 +22,7 @@ export interface RunningStream {
 }
 
 const stopTimeoutMs = 2_000;
+const channelLost = 'its channel was lost';
 
 /** Consumes one queue: the events of one aggregate of one service. */
 export function openStream(parts: StreamParts): RunningStream {
@@ -31,10 +32,12 @@ export function openStream(parts: StreamParts): RunningStream {
   const lanes = lanesOf(on);
   const started = Promise.withResolvers<void>();
   let consuming: Session | null = null;
+  let refusal: string | null = null;
   const held = broker.subscribe(stream.consumer, async (channel) => {
     const session = await declareQueue(on, channel, lanes);
-    void consumeWhenOpen(on, session, lanes).then((consumes) => {
-      if (!consumes) return;
+    void consumeWhenOpen(on, session, lanes).then((refused) => {
+      refusal = refused;
+      if (refused !== null) return;
       consuming = session;
       started.resolve();
     });
@@ -53,7 +56,7 @@ export function openStream(parts: StreamParts): RunningStream {
     started: started.promise,
     fault() {
       if (consuming?.open) return null;
-      return held.failure() ?? gate.missing() ?? 'not consumed yet';
+      return held.failure() ?? gate.missing() ?? refusal ?? 'not consumed yet';
     },
     async giveUpOn(session, message) {
       const delivery = readDelivery(session, message, { source: parts.source, user: broker.user });
@@ -122,12 +125,12 @@ async function declareQueue(on: StreamWork, channel: ConfirmChannel, lanes: Lane
   });
 }
 
-/** Begins to take messages once events can be handled. False when the channel was lost before. */
-async function consumeWhenOpen(on: StreamWork, session: Session, lanes: Lanes<Delivery>): Promise<boolean> {
+/** Begins to take messages once events can be handled. Resolves to the reason why it does not; null when it does. */
+async function consumeWhenOpen(on: StreamWork, session: Session, lanes: Lanes<Delivery>): Promise<string | null> {
   const { source, stream, broker, log, gate } = on;
   const { channel } = session;
   await gate.whenOpen(on.stopping);
-  if (!session.open || on.stopping.aborted) return false;
+  if (!session.open || on.stopping.aborted) return channelLost;
   try {
     await channel.consume(stream.consumer, (message) => {
       if (!message) {
@@ -139,11 +142,12 @@ async function consumeWhenOpen(on: StreamWork, session: Session, lanes: Lanes<De
       if (delivery.fault === null) lanes.add(delivery);
       else void rejectForeign(on, delivery);
     });
-    return session.open;
+    return session.open ? null : channelLost;
   } catch (error) {
-    log.warn({ err: error, queue: stream.consumer }, 'queue not consumed; its channel is opened again');
+    // What the broker refuses ends the channel, and that is logged once.
+    log.debug({ err: error, queue: stream.consumer }, 'queue not consumed; its channel is opened again');
     await quietly(channel.close());
-    return false;
+    return error instanceof Error ? error.message : String(error);
   }
 }
 

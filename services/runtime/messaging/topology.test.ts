@@ -95,6 +95,54 @@ t.test('what is taken away is declared again, without a restart', async (t) => {
   });
 });
 
+/** A log whose warnings and errors a test can count. */
+function recordingLog(): { log: Logger; lines: string[] } {
+  const lines: string[] = [];
+  const note = (about: { err?: Error }, text: string) =>
+    void lines.push(`${text} ${JSON.stringify(about)} ${about.err?.message}`);
+  return { log: Object.assign(Object.create(createLogger('test', 'silent')), { warn: note, error: note }), lines };
+}
+
+t.test('what is refused again and again is logged once', async (t) => {
+  const bed = await openTestbed(t);
+  const { log, lines } = recordingLog();
+  const { api, name } = bed.vhost;
+  const rights = `/permissions/${name}/${service}`;
+  const { configure, write, read } = (await api.request('GET', rights)) as unknown as Record<string, string>;
+  const first = await bed.consumer({ consumers: [recorder] });
+  await first.running.stop();
+  await first.broker.close();
+  const events = eventsExchange.replace('.', '\\.');
+  const withoutQueue = `^(${events}|${service}\\.(return|retry|dead).*)$`;
+  await api.request('PUT', rights, { configure, write, read: withoutQueue });
+  const limits = { topologyCheckMs: 300 };
+  const consumer = await bed.consumer({ consumers: [recorder], log, limits, waits: false, on: first });
+  const producer = await bed.producer({ ...subscriptions, log });
+  const notReady = (what: string) =>
+    eventually(async () => consumer.running.faults().some((fault) => fault.includes(what)), `${what} shows`);
+  const attempts = () => new Promise((resolve) => setTimeout(resolve, 3_000));
+
+  await t.test('the right to consume is missing', async (t) => {
+    await notReady('ACCESS_REFUSED');
+    await attempts();
+    t.equal(lines.filter((line) => line.includes('ACCESS_REFUSED')).length, 1, lines.join('\n'));
+    await api.request('PUT', rights, { configure, write, read });
+    await ready(consumer);
+  });
+
+  await t.test('the exchange of events is missing', async (t) => {
+    lines.length = 0;
+    await remove(bed, 'exchanges', eventsExchange);
+    await notReady(eventsExchange);
+    await producer.emit('a', [1]);
+    await attempts();
+    t.ok(lines.length > 0);
+    for (const line of lines) t.equal(lines.filter((other) => other === line).length, 1, line);
+    await api.request('PUT', `/exchanges/${name}/${eventsExchange}`, { type: 'topic', durable: true });
+    t.same(await effectsOf(consumer, 'a', 1), [1]);
+  });
+});
+
 t.test('a queue with other arguments: not ready, and one line of log says why', async (t) => {
   const bed = await openTestbed(t);
   const connection = await connectBroker(bed.vhost.adminUrl);
@@ -102,11 +150,7 @@ t.test('a queue with other arguments: not ready, and one line of log says why', 
   const channel = await connection.createChannel();
   const name = `${service}.retry.50ms`;
   await channel.assertQueue(name, { durable: true, arguments: { 'x-queue-type': 'quorum', 'x-message-ttl': 77 } });
-  const lines: string[] = [];
-  const silent = createLogger('test', 'silent');
-  const warn = (about: { err?: Error }, text: string) =>
-    lines.push(`${text} ${JSON.stringify(about)} ${about.err?.message}`);
-  const log: Logger = Object.assign(Object.create(silent), { warn });
+  const { log, lines } = recordingLog();
   const consumer = await bed.consumer({
     consumers: [recorder],
     waits: false,
