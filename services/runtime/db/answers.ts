@@ -20,13 +20,18 @@ class DuplicateAnswer extends Error {
 
 export const isDuplicateAnswer = (error: unknown): boolean => error instanceof DuplicateAnswer;
 
-/** Stores an answer. Waits for a transaction that is storing one under the same key. */
+/**
+ * Stores an answer. Waits for a transaction that is storing one under the same key. One that a process of an earlier
+ * release has stored under the key as it came is a duplicate, too.
+ */
 export async function insertAnswer(
   sql: Sql,
   key: IdempotencyKey,
   answer: { code: number; body: Uint8Array },
   policyVersion: string,
 ): Promise<void> {
+  const { receivedKey } = key;
+  if (receivedKey && (await find(sql, key, receivedKey))) throw new DuplicateAnswer('the key was answered before');
   try {
     await sql.execute(
       `insert into idempotency (principal, method, request_key, request_hash, hash_version, hash_key, code, body,
@@ -51,10 +56,15 @@ export async function insertAnswer(
 }
 
 export async function loadAnswer(sql: Sql, key: IdempotencyKey): Promise<StoredAnswer | null> {
+  const { receivedKey } = key;
+  return (await find(sql, key, key.key)) ?? (receivedKey ? find(sql, key, receivedKey) : null);
+}
+
+async function find(sql: Sql, { principal, method }: IdempotencyKey, requestKey: string): Promise<StoredAnswer | null> {
   const [row] = await sql.query<HashColumns & { code: number; body: Buffer }>(
     `select request_hash, hash_version, hash_key, code, body from idempotency
      where principal = ? and method = ? and request_key = ?`,
-    [key.principal, key.method, key.key],
+    [principal, method, requestKey],
   );
   return row ? { hash: storedHash(row), code: row.code, body: row.body } : null;
 }

@@ -164,6 +164,22 @@ t.test('a repeat of a request that an earlier release has stored gets the stored
   await t.rejects(addOne(db, keyed(key, 'another')), { code: 'INVALID_ARGUMENT' });
 });
 
+t.test(
+  'a repeat of a request that an earlier release has stored under a key in upper case acts no second time',
+  async (t) => {
+    const receivedKey = randomUUID().toUpperCase();
+    const { attempts } = await addOne(db, keyed(receivedKey, 'same'));
+    const repeat = (body: string) => {
+      const call = keyed(receivedKey.toLowerCase(), body);
+      call.idempotency = { ...call.idempotency!, receivedKey };
+      return addOne(db, call);
+    };
+    t.equal((await repeat('same')).attempts, attempts);
+    await t.rejects(repeat('another'), { code: 'INVALID_ARGUMENT' });
+    t.equal(await count(1), attempts, 'one effect');
+  },
+);
+
 t.test('a database that is away is UNAVAILABLE, not an internal error', async (t) => {
   const away = await openDatabase({ url: 'mysql://nobody:x@127.0.0.1:1/none', log, registry: createRegistry('away') });
   await t.rejects(
