@@ -6,7 +6,7 @@ import { Registry } from '../telemetry/metrics.ts';
 import { type BrokerOptions, openBroker } from './connection.ts';
 import type { OutgoingMessage } from './publisher.ts';
 import { eventually } from './testbed.ts';
-import { declareEventQueue, declareService, eventsExchange } from './topology.ts';
+import { declareEventQueue, declareService, eventsExchange, formerMarker } from './topology.ts';
 
 t.setTimeout(60_000);
 const log = createLogger('test', 'silent');
@@ -104,11 +104,17 @@ t.test('a broker', async (t) => {
     const queue = 'notifications.orders.order';
     t.equal(await orders.queueBound(queue), false);
     const held = notifications.subscribe(queue, async (channel) => {
+      // As an earlier release has left it.
+      await channel.assertExchange(formerMarker(queue), 'fanout', { durable: true });
       await declareService(channel, 'notifications', [100]);
       await declareEventQueue(channel, 'notifications', 'orders', 'order');
     });
     await eventually(async () => held.current(), 'declared');
     t.equal(await orders.queueBound(queue), true);
+    const channel = held.current()!;
+    await channel.deleteQueue(queue);
+    await channel.assertQueue(queue, { durable: true });
+    t.equal(await orders.queueBound(queue), false, 'a queue that was made anew has no bindings');
   });
 });
 

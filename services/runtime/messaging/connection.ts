@@ -5,7 +5,7 @@ import type { Backoff } from '../waiting.ts';
 import type { HeldChannel } from './held-channel.ts';
 import { type Link, openLink } from './link.ts';
 import { type Confirmed, type OutgoingMessage, openPublisher } from './publisher.ts';
-import { boundMarker, declareEvents, eventsExchange } from './topology.ts';
+import { boundMarker, declareEvents, eventsExchange, formerMarker } from './topology.ts';
 
 export interface BrokerOptions {
   /** amqps://user:password@host:port/vhost?cacertfile=<file>, or amqp:// without TLS */
@@ -93,7 +93,8 @@ async function makeSureOfEvents(link: Pick<Link, 'withChannel'>): Promise<void> 
 }
 
 async function queueBound(link: Link, queue: string): Promise<boolean> {
-  if (!(await exists(link, (channel) => channel.checkExchange(boundMarker(queue))))) return false;
+  const marked = (marker: string) => exists(link, (channel) => channel.checkExchange(marker));
+  if (!(await marked(boundMarker(queue))) && !(await marked(formerMarker(queue)))) return false;
   return exists(link, (channel) => channel.checkQueue(queue));
 }
 

@@ -31,6 +31,8 @@ export interface RunningDeadQueue {
 
 /** Foreign messages that are kept; what comes beyond is counted and logged only. */
 const foreignMax = 1_000;
+/** At one return a second, ten minutes. */
+const returnsMax = 600;
 /** A larger body is kept by its digest: a publisher could otherwise fill the disk. */
 const foreignBytesMax = 64 * 1024;
 
@@ -51,7 +53,9 @@ export function consumeDead(parts: DeadQueueParts): RunningDeadQueue {
     await channel.consume(queue, (message) => {
       if (!message) return void quietly(channel.close());
       const stream = streams.get(diedIn(message));
-      void (stream ? stream.giveUpOn(session, message) : keepForeign(parts, session, message, stopping.signal));
+      if (stream) void stream.giveUpOn(session, message);
+      else if (isOfAnotherVersion(service, message)) void leaveToOthers(parts, session, message, stopping.signal);
+      else void keepForeign(parts, session, message, stopping.signal);
     });
     consuming = session;
   });
@@ -78,6 +82,27 @@ function diedIn(message: ConsumeMessage): string {
   const deaths: unknown = message.properties.headers?.['x-death'];
   if (!Array.isArray(deaths)) return '';
   return String(deaths.find((death) => death?.reason === 'delivery_limit')?.queue ?? '');
+}
+
+/**
+ * Whether the message died in a queue of this service that only another version of it consumes, as during a
+ * deployment. After ten minutes no version does.
+ */
+function isOfAnotherVersion(service: string, message: ConsumeMessage): boolean {
+  const returns = Number(message.properties.headers?.['x-delivery-count'] ?? 0);
+  return diedIn(message).startsWith(`${service}.`) && returns < returnsMax;
+}
+
+/** Gives the message back after a second, so that a process that knows its queue gets it. */
+async function leaveToOthers(
+  { service, retryDelaysMs, log }: DeadQueueParts,
+  session: Session,
+  message: ConsumeMessage,
+  stopping: AbortSignal,
+): Promise<void> {
+  log.debug({ queue: deadQueue(service), died_in: diedIn(message) }, 'left to another version of this service');
+  await rest(retryDelaysMs[0] ?? 0, stopping);
+  if (session.open) session.channel.nack(message, false, true);
 }
 
 /** Moves a foreign message to the dead letters, as soon as the database takes it. */

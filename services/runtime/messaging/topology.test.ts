@@ -5,7 +5,15 @@ import type { Tx } from '../db/tx.ts';
 import { createLogger, type Logger } from '../telemetry/log.ts';
 import { consume } from './consumer.ts';
 import { effects, effectsOf, letters, lettersOf, metric, record, recorder } from './observe.ts';
-import { eventually, openTestbed, type RunningConsumer, type Testbed, type Ticked, ticked } from './testbed.ts';
+import {
+  eventually,
+  openTestbed,
+  type RunningConsumer,
+  type Testbed,
+  type Ticked,
+  ticked,
+  unheard,
+} from './testbed.ts';
 import { deadQueue, eventQueue, eventsExchange, expectedQueues, retryExchange, returnExchange } from './topology.ts';
 
 t.setTimeout(180_000);
@@ -203,4 +211,18 @@ t.test('a foreign message in the dead-letter queue blocks nothing', async (t) =>
   t.match(own, { reason: /too many deliveries/, aggregate_id: 'poison' });
   t.same(await effectsOf(second, 'poison', 1), [2]);
   t.same(await effects(second), [2]);
+
+  await t.test('one of a queue that only a newer version of the service consumes is left to it', async (t) => {
+    const newQueue = eventQueue(service, unheard.source, unheard.aggregate);
+    const death = { 'x-death': [{ reason: 'delivery_limit', queue: newQueue }] };
+    channel.publish(deadQueue(service), '', Buffer.from('of a new queue'), { headers: death });
+    await channel.waitForConfirms();
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    t.equal((await letters(second)).length, 3, 'not taken by a version that does not know it');
+    const handle = (message: Ticked, _call: unknown, tx: Tx) => record(message, tx);
+    const newer = await bed.consumer({ consumers: [recorder, consume(unheard, handle)], on: first });
+    const found = await lettersOf(newer, 4);
+    t.match(found[3], { consumer: newQueue });
+    t.equal(await metric(second, 'armature_consumer_foreign_messages_total'), 0);
+  });
 });

@@ -26,8 +26,14 @@ export const deadQueue = (service: string): string => `${service}.dead`;
 export const eventQueue = (service: string, source: string, aggregate: string): string =>
   `${service}.${source}.${aggregate}`;
 
-/** Declared after the queue is bound: who finds it knows that no event passes the queue by. */
-export const boundMarker = (queue: string): string => `${queue}.bound`;
+/**
+ * Declared after the queue is bound: who finds it knows that no event passes the queue by. The queue is bound to it as
+ * well, so that the broker deletes it together with the queue and its bindings.
+ */
+export const boundMarker = (queue: string): string => `${queue}.live`;
+
+/** The marker of an earlier release, which stayed when the queue was deleted. */
+export const formerMarker = (queue: string): string => `${queue}.bound`;
 
 /** The way of a baseline to one consumer: no event's routing key has four parts, so that no other queue gets it. */
 export const baselineRoutingKey = (source: string, aggregate: string, consumer: string): string =>
@@ -136,5 +142,7 @@ export async function declareEventQueue(
   await channel.bindQueue(queue, returnExchange(service), `*.${queue}`);
   await channel.bindQueue(queue, eventsExchange, `${source}.${aggregate}.*`);
   await channel.bindQueue(queue, eventsExchange, baselineRoutingKey(source, aggregate, service));
-  await channel.assertExchange(boundMarker(queue), 'fanout', { durable: true });
+  await channel.assertExchange(boundMarker(queue), 'fanout', { durable: true, autoDelete: true });
+  await channel.bindQueue(queue, boundMarker(queue), '');
+  await channel.deleteExchange(formerMarker(queue));
 }
