@@ -1,6 +1,7 @@
 // Workers and customers that want the same order, in every order in which their statements can come.
-import { randomUUID } from 'node:crypto';
-import { inventoryClient, ordersClient } from '@armature/clients';
+import { randomBytes, randomUUID } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { inventoryClient, ordersClient, paymentsClient } from '@armature/clients';
 import { OrderEvent } from '@armature/proto/orders/v1/orders.ts';
 import { newId } from '@armature/runtime';
 import { background } from '@armature/runtime/background.ts';
@@ -8,6 +9,7 @@ import { openDatabase } from '@armature/runtime/db/database.ts';
 import { writeOutbox } from '@armature/runtime/messaging/outbox.ts';
 import { createLogger } from '@armature/runtime/telemetry/log.ts';
 import { Registry } from '@armature/runtime/telemetry/metrics.ts';
+import { traceparent } from '@armature/runtime/telemetry/trace.ts';
 import t from 'tap';
 import { connectMysql } from '../../scripts/servers/mysql.ts';
 import { historyInvariants } from '../../scripts/verify/history-invariants.ts';
@@ -16,7 +18,7 @@ import { openWorld } from '../../scripts/verify/world.ts';
 import { placed } from '../../services/orders/order.ts';
 import { orderStore } from '../../services/orders/store.ts';
 import { idleSagas } from '../../services/orders/testbed.ts';
-import { acquirerLog } from '../../services/payments/books.ts';
+import { acquirerLog, wrongInBooks } from '../../services/payments/books.ts';
 import { address } from '../e2e/shop.ts';
 import {
   developerCredentials,
@@ -27,7 +29,8 @@ import {
   token,
 } from '../support/service.ts';
 import { answerOf, exploreCase, full, judge, type RaceCase, under } from './case.ts';
-import { type Gatekeeper, openGatekeeper } from './gatekeeper.ts';
+import { type Gatekeeper, openGatekeeper, type Waiting } from './gatekeeper.ts';
+import { lockWaits } from './lock-waits.ts';
 import { type Actor, type BackgroundActor, type Points, startRaces } from './race.ts';
 
 t.setTimeout(300_000);
@@ -37,7 +40,7 @@ const watched = { ...quiet, ...gate.env, ARMATURE_SAGA_POLL_MS: '10' };
 /** Orders are accepted beside the service, so nobody asks for prices. */
 const peers = { catalog: '127.0.0.1:1' };
 const mesh = await startMesh(t, ['acquirer', 'inventory', 'payments', 'orders'], (name) =>
-  name === 'orders' ? { peers, env: watched } : { env: quiet },
+  name === 'orders' ? { peers, env: watched } : { env: name === 'payments' ? { ...quiet, ...gate.env } : quiet },
 );
 const service = (name: string): RunningService => mesh[name]!;
 const first = service('orders');
@@ -59,12 +62,13 @@ const world = openWorld({ connection, schemas, acquirerUrl, graceSeconds: 0 });
 const log = createLogger('test', 'silent');
 const registry = new Registry();
 const db = await openDatabase({ url: first.database!.url, log, registry, poolMax: 2, writeOutbox });
-const [ada, bo] = [await token('ada'), await token('bo')];
+const [ada, bo, admin] = [await token('ada'), await token('bo'), await token('admin')];
 const tls = await developerCredentials();
 const staff = inventoryClient({ addresses: [service('inventory').grpc], tls, token: () => bo });
 const customer = ordersClient({ addresses: [second.grpc], tls, token: () => ada });
+const till = paymentsClient({ addresses: [service('payments').grpc], tls, token: () => admin });
 t.teardown(async () => {
-  for (const client of [staff, customer]) client.close();
+  for (const client of [staff, customer, till]) client.close();
   await Promise.all([connection.end(), monitor.end(), db.close()]);
 });
 
@@ -129,6 +133,10 @@ const open = background('orders', log);
 async function accepted(): Promise<Sale> {
   await atRest();
   await Promise.all(workers.map(stands));
+  return accept();
+}
+
+async function accept(): Promise<Sale> {
   const sku = `R-${randomUUID().slice(0, 13).toUpperCase()}`;
   await staff.receiveStock({ locationId: 'main', lines: [{ sku, quantity: 3n }] });
   const now = new Date();
@@ -156,6 +164,13 @@ async function reserved(): Promise<Sale> {
   return sale;
 }
 
+/** An order that is complete. */
+async function completed(): Promise<Sale> {
+  const sale = await accepted();
+  await atRest();
+  return sale;
+}
+
 /** The same, and its worker has been away for longer than its lease. */
 async function overdue(): Promise<Sale> {
   const sale = await reserved();
@@ -163,8 +178,8 @@ async function overdue(): Promise<Sale> {
   return sale;
 }
 
-/** Order, history, shelf, payment, ledger, the acquirer's log and the lease; a wish to cancel may stand anywhere in the history. */
-async function standing({ sku, orderId, paymentId, answered }: Sale): Promise<string> {
+/** Order, history, shelf, payment, ledger and the acquirer's log; a wish to cancel may stand anywhere in the history. */
+async function ended({ sku, orderId, paymentId }: Sale): Promise<string> {
   await atRest();
   const [order] = await world.query<{ state: string; reason: string }>(
     'select state, reason from {orders}.orders where order_id = ?',
@@ -186,12 +201,7 @@ async function standing({ sku, orderId, paymentId, answered }: Sale): Promise<st
     'select kind from {payments}.ledger_entry where payment_id = ? order by sequence',
     [paymentId],
   );
-  const [saga] = await world.query<{ lease_token: number | string }>(
-    "select lease_token from {orders}.saga where subject_id = ? and name = 'checkout'",
-    [orderId],
-  );
   const done = (await acquirerLog(acquirerUrl)).filter((one) => one.order_reference === orderId);
-  const calls = [...Map.groupBy(asked, (method) => method)].map(([method, all]) => `${method} ${all.length}`);
   return [
     `${order?.state} ${order?.reason}`.trim(),
     facts.filter((fact) => fact !== 'cancelRequested').join('+'),
@@ -199,6 +209,20 @@ async function standing({ sku, orderId, paymentId, answered }: Sale): Promise<st
     `payment ${payment?.state}`,
     `ledger ${entries.map(({ kind }) => kind).join('+')}`,
     `acquirer ${done.map(({ kind }) => kind).join('+')}`,
+  ].join('; ');
+}
+
+/** The same, with what workers asked for, and the lease. */
+async function standing(sale: Sale): Promise<string> {
+  const end = await ended(sale);
+  const { orderId, answered } = sale;
+  const [saga] = await world.query<{ lease_token: number | string }>(
+    "select lease_token from {orders}.saga where subject_id = ? and name = 'checkout'",
+    [orderId],
+  );
+  const calls = [...Map.groupBy(asked, (method) => method)].map(([method, all]) => `${method} ${all.length}`);
+  return [
+    end,
     `asked ${calls.join(' ')}`,
     // A step that is asked for under a second key is answered once more.
     `taken ${saga?.lease_token} times; ${(await answeredRequests()) - answered} answers`,
@@ -214,11 +238,11 @@ async function wrong(): Promise<string[]> {
 }
 
 /** Sent to the process whose worker is not at work on the order, which therefore remembers another order than there is. */
-function cancel({ orderId }: Sale): Actor {
+function cancel({ orderId }: Sale, name = 'cancel'): Actor {
   const requestId = randomUUID();
   const ask = (options: object) => answerOf(customer.cancelOrder({ orderId, requestId }, options));
   return {
-    name: 'cancel',
+    name,
     send: (traceparent) => ask({ parent: under(traceparent), token: ada, timeoutMs: 10_000 }),
     again: () => ask({}),
   };
@@ -259,6 +283,14 @@ const cases: RaceCase<Sale>[] = [
     ...judgedBy,
   },
   {
+    name: 'a completed order that is cancelled twice at once',
+    alike: true,
+    points: orderPoints.filter(([, , call]) => call !== record),
+    prepare: completed,
+    actors: (sale) => [cancel(sale, 'a'), cancel(sale, 'b')],
+    ...{ effect: ended, wrong },
+  },
+  {
     name: 'two workers that look for one saga',
     alike: true,
     points: leasePoints.filter(([, , call]) => call !== record),
@@ -281,5 +313,103 @@ const cases: RaceCase<Sale>[] = [
 
 t.test('every interleaving', async (t) => {
   for (const one of cases) await t.test(one.name, async (t) => judge(t, await exploreCase(race, one)));
-  gate.open();
 });
+
+/** Where the two requests for one refund can be told apart by what they have done: locks, ends and the question. */
+const refundPlaces = /^(sql select .* for update|call acquirer|commit$)/;
+const partMinor = 400n;
+
+async function until(what: string, holds: () => Promise<boolean>): Promise<void> {
+  for (const end = Date.now() + 20_000; !(await holds()); await sleep(5)) {
+    if (Date.now() > end) throw new Error(`not within 20 s: ${what}: ${first.logs()}${second.logs()}`);
+  }
+}
+
+const cancellation = (orderId: string, where: string) =>
+  world.query(
+    `select 1 from {orders}.saga s join {orders}.saga_log l on l.saga_id = s.saga_id
+     where s.name = 'cancellation' and s.subject_id = ? and ${where} limit 1`,
+    [orderId],
+  );
+
+/**
+ * Holds one of the two at its n-th place in payments, and lets the other go on until it has ended, waits for a lock or
+ * was told to come back. False where there is no such place.
+ */
+async function heldAt(held: 'refund' | 'cancellation', n: number, { orderId, paymentId }: Sale): Promise<boolean> {
+  const traceId = randomBytes(16).toString('hex');
+  const stopped = Promise.withResolvers<Waiting | null>();
+  let passed = 0;
+  gate.watch((arrival) => {
+    const who = arrival.trace === traceId ? 'refund' : 'cancellation';
+    const counts = who === held && arrival.name.endsWith('/RefundPayment') && refundPlaces.test(arrival.point);
+    if (!counts || passed++ !== n) arrival.go();
+    else stopped.resolve(arrival);
+  });
+  const ends = {
+    async refund() {
+      const parent = under(traceparent({ traceId, spanId: traceId.slice(16), parentId: '', sampled: true }));
+      const amount = { currencyCode: 'EUR', amountMinor: partMinor };
+      await answerOf(till.refundPayment({ paymentId, amount }, { parent, token: admin, timeoutMs: 10_000 }));
+    },
+    async cancellation() {
+      await customer.cancelOrder({ orderId });
+      await until('the end of the cancellation', async () => {
+        const over = await cancellation(orderId, "(s.status = 'COMPLETED' or l.outcome = 'unknown')");
+        return over.length > 0;
+      });
+    },
+  };
+  const other = held === 'refund' ? 'cancellation' : 'refund';
+  const one = ends[held]();
+  const place = await Promise.race([stopped.promise, one.then(() => null)]);
+  const both = ends[other]();
+  let done = false;
+  void both.finally(() => {
+    done = true;
+  });
+  if (place) await until('the other', async () => done || (await lockWaits(monitor)).size > 0);
+  place?.go();
+  await Promise.all([one, both]);
+  await until('the cancellation', async () => (await cancellation(orderId, "s.status = 'COMPLETED'")).length > 0);
+  return place !== null;
+}
+
+for (const held of ['refund', 'cancellation'] as const) {
+  t.test(`a partial refund against a whole cancellation, with the ${held} held at each of its places`, async (t) => {
+    for (const actor of [...workers, asking]) letGo(actor);
+    gate.watch((arrival) => arrival.go());
+    let n = 0;
+    for (let more = true; more; n += 1) {
+      const sale = await accept();
+      const { orderId, paymentId } = sale;
+      const order = "select 1 from {orders}.orders where order_id = ? and state = 'COMPLETED'";
+      await until('the order is complete', async () => (await world.query(order, [orderId])).length > 0);
+      more = await heldAt(held, n, sale);
+      const refunds = await world.query<{ amount: number | string }>(
+        "select amount_minor as amount from {payments}.payment_operation where payment_id = ? and kind = 'refund' and state = 'DONE'",
+        [paymentId],
+      );
+      const amounts = refunds.map(({ amount }) => BigInt(amount)).filter((amount) => amount > 0n);
+      const part = amounts.includes(partMinor) ? partMinor : 0n;
+      const named = (await customer.listOrderEvents({ orderId })).events.at(-1)?.event;
+      t.match(
+        named,
+        {
+          $case: 'cancelled',
+          value: { refunded: { amountMinor: 1_000n - part }, refundedTotal: { amountMinor: 1_000n } },
+        },
+        `${held} held at place ${n}, ${part} refunded before`,
+      );
+      t.strictSame(
+        amounts.reduce((sum, amount) => sum + amount, 0n),
+        1_000n,
+      );
+    }
+    t.ok(n > 3, 'there were places');
+    const payments = (sql: string, params: readonly unknown[] = []) =>
+      connection.query({ sql, values: [...params], dateStrings: true }).then(([rows]) => rows as any[]);
+    await connection.query(`use ${schemas.payments}`);
+    t.strictSame(await wrongInBooks(payments, acquirerUrl), []);
+  });
+}
