@@ -10,19 +10,24 @@ import { connectMysql } from '../../scripts/servers/mysql.ts';
 import { refusal } from '../../test/support/refusal.ts';
 import { developerCredentials, startService, token, workloadCertificate } from '../../test/support/service.ts';
 import { acquirerLog } from './books.ts';
-import { booksInOrder, openBed, queryOf } from './testbed.ts';
+import { booksInOrder, openAcquirerProxy, openBed, queryOf } from './testbed.ts';
 
 t.setTimeout(180_000);
 const slowMs = 400;
 const acquirerDir = t.testdir();
 const acquirerEnv = { ARMATURE_ACQUIRER_DATA_DIR: acquirerDir, ARMATURE_ACQUIRER_SLOW_MS: String(slowMs) };
-let acquirer = await startService(t, 'acquirer', { env: acquirerEnv });
+/** Services that are started later run until the file ends. */
+const mesh = t;
+const acquirer = await startService(t, 'acquirer', { env: acquirerEnv });
 const acquirerUrl = `http://${acquirer.http}`;
 /** Without webhooks, and without periodic jobs: what is noticed here is noticed by requests. */
-const patient = { ARMATURE_ACQUIRER_TIMEOUT_MS: '1000', ARMATURE_PENDING_RESOLVE_MS: '600000' };
-let service = await startService(t, 'payments', { acquirerUrl, env: patient });
-const { database, vhost } = service;
-const connection = await connectMysql(database!.adminUrl);
+const patient = {
+  ...{ ARMATURE_ACQUIRER_TIMEOUT_MS: '1000', ARMATURE_PENDING_RESOLVE_MS: '600000', ARMATURE_RECONCILE_MS: '3600000' },
+  ARMATURE_ACQUIRER_SEND_AGAIN_MS: '60000',
+};
+const proxy = await openAcquirerProxy(t, acquirerUrl);
+const service = await startService(t, 'payments', { acquirerUrl: proxy.url, env: patient });
+const connection = await connectMysql(service.database!.adminUrl);
 const query = queryOf(connection);
 const bedOptions = {
   acquirer: acquirerUrl,
@@ -30,24 +35,31 @@ const bedOptions = {
   developerTls: await developerCredentials(),
   tokens: { bo: await token('bo'), ada: await token('ada'), admin: await token('admin') },
 };
-let bed = openBed({ grpc: service.grpc, ...bedOptions });
+const bed = openBed({ grpc: service.grpc, ...bedOptions });
+const admin = ledgerClient({
+  ...{ addresses: [service.grpc], tls: bedOptions.developerTls, token: () => bedOptions.tokens.admin },
+});
 t.teardown(async () => {
   bed.close();
+  admin.close();
   await connection.end();
 });
 t.afterEach(async () => booksInOrder(query, acquirerUrl, await bed.ledger.getTrialBalance({})));
 
-async function restart(env: Record<string, string>): Promise<void> {
-  bed.close();
-  await service.stop();
-  service = await startService(t, 'payments', { acquirerUrl, env, database, vhost });
-  bed = openBed({ grpc: service.grpc, ...bedOptions });
+/** The acquirer acts, and its response is lost, so that payments does not know the outcome. */
+async function loseResponse(ask: () => Promise<unknown>): Promise<void> {
+  proxy.lose('responses');
+  await t.rejects(ask(), unavailable, 'the response is lost');
+  proxy.pass();
 }
 
-const stopAcquirer = async () => void (await acquirer.kill());
-const startAcquirer = async (env: Record<string, string> = {}) => {
-  acquirer = await startService(t, 'acquirer', { env: { ...acquirerEnv, ...env }, http: acquirer.http });
-};
+/** The request is lost, so that the acquirer does not act. */
+async function loseRequest(ask: () => Promise<unknown>): Promise<void> {
+  proxy.lose('requests');
+  await t.rejects(ask(), unavailable, 'the request is lost');
+  proxy.pass();
+}
+const unavailable = refusal({ reason: 'ACQUIRER_UNAVAILABLE' });
 
 const post = async (path: string, body: object = {}, key: string = randomUUID()) => {
   const headers = { 'idempotency-key': key };
@@ -188,66 +200,54 @@ t.test('a payment method of another customer', async (t) => {
   t.match(await bed.orders.authorizePayment(own), { state: PaymentState.PAYMENT_STATE_AUTHORIZED });
 });
 
+t.test('reconciliation finds the end of a hold whose authorization had no outcome', async (t) => {
+  const wish = bed.wish();
+  const { paymentId, orderId } = wish;
+  await loseResponse(() => bed.orders.authorizePayment(wish));
+  const [charge] = await logOf(orderId);
+  await post(`/v1/charges/${charge!.charge_id}/expire`);
+  await compareBooks(admin, { apply: true, graceSeconds: 0 });
+  t.match(await bed.orders.getPayment({ paymentId }), { state: PAYMENT_STATE_HOLD_EXPIRED });
+});
+
 t.test('an operation whose key the acquirer has forgotten is not sent again', async (t) => {
-  const sendAgain = { ...patient, ARMATURE_ACQUIRER_SEND_AGAIN_MS: '60000' };
-  const forgetful = { ARMATURE_ACQUIRER_KEY_RETENTION_MS: '50' };
-  const age = (paymentId: string) =>
-    query('update payment_operation set created_at = created_at - interval 2 minute where payment_id = ?', [paymentId]);
+  const { paymentId, orderId } = await captured();
+  const refund = { paymentId, requestId: randomUUID(), amount: eur(400n) };
+  await loseResponse(() => bed.orders.refundPayment(refund));
+  const [asked, overtaken] = [bed.wish(), bed.wish()];
+  for (const wish of [asked, overtaken]) await loseResponse(() => bed.orders.authorizePayment(wish));
+  await acquirer.kill();
+  const forgetful = { ...acquirerEnv, ARMATURE_ACQUIRER_KEY_RETENTION_MS: '50' };
+  await startService(mesh, 'acquirer', { env: forgetful, http: acquirer.http });
+  /** Payments takes the keys for too old to be sent. */
+  const age = (...ids: string[]) =>
+    query('update payment_operation set created_at = created_at - interval 2 minute where payment_id in (?)', [ids]);
+  const metadata = { acquirer_code: 'key_too_old' };
+  const waits = refusal({ code: 'ABORTED', reason: 'OPERATION_NEEDS_OPERATOR', metadata });
+  await age(paymentId, asked.paymentId, overtaken.paymentId);
 
-  t.test('one that acted is found on its charge', async (t) => {
-    await restart({ ...sendAgain, ARMATURE_CRASH_POINTS: 'payments.after-acquirer:3' });
-    const { paymentId, orderId } = await captured();
-    const refund = { paymentId, requestId: randomUUID(), amount: eur(400n) };
-    await t.rejects(bed.orders.refundPayment(refund, { timeoutMs: 3_000 }), 'killed after the acquirer acted');
-    t.equal(await service.stop(), 'SIGKILL');
-    await stopAcquirer();
-    await startAcquirer(forgetful);
-    await restart(sendAgain);
-    await age(paymentId);
-    t.match(await bed.orders.refundPayment(refund), { refunded: eur(400n), moved: eur(400n) });
-    t.equal((await logOf(orderId)).filter((one) => one.kind === 'refund').length, 1, 'once');
-  });
-
-  for (const ask of ['its caller', 'a void'] as const) {
-    t.test(`an authorization that holds the amount is not cancelled by ${ask}`, async (t) => {
-      await stopAcquirer();
-      await startAcquirer();
-      await restart({ ...sendAgain, ARMATURE_CRASH_POINTS: 'payments.after-acquirer:1' });
-      const wish = bed.wish();
-      const { paymentId, orderId } = wish;
-      await t.rejects(bed.orders.authorizePayment(wish, { timeoutMs: 3_000 }), 'killed after the acquirer acted');
-      t.equal(await service.stop(), 'SIGKILL');
-      await stopAcquirer();
-      await startAcquirer(forgetful);
-      await restart(sendAgain);
-      await age(paymentId);
-      const waits = refusal({ reason: 'OPERATION_NEEDS_OPERATOR', metadata: { acquirer_code: 'key_too_old' } });
-      const request = { paymentId, orderId, requestId: randomUUID() };
-      await t.rejects(ask === 'a void' ? bed.orders.voidPayment(request) : bed.orders.authorizePayment(wish), waits);
-      t.match(await bed.orders.getPayment({ paymentId }), { state: PaymentState.PAYMENT_STATE_PENDING });
-      const admin = ledgerClient({
-        addresses: [service.grpc],
-        tls: bedOptions.developerTls,
-        token: () => bedOptions.tokens.admin,
-      });
-      await compareBooks(admin, { apply: true, graceSeconds: 0 });
-      admin.close();
-      const { PAYMENT_STATE_AUTHORIZED, PAYMENT_STATE_VOIDED } = PaymentState;
-      t.match(await bed.orders.getPayment({ paymentId }), { state: PAYMENT_STATE_AUTHORIZED }, 'found in the log');
-      if (ask === 'a void') t.match(await bed.orders.voidPayment(request), { state: PAYMENT_STATE_VOIDED });
-    });
-  }
+  const refunded = { refunded: eur(400n), moved: eur(400n) };
+  t.match(await bed.orders.refundPayment(refund), refunded, 'one that acted is found on its charge');
+  t.equal((await logOf(orderId)).filter((one) => one.kind === 'refund').length, 1, 'once');
+  await t.rejects(bed.orders.authorizePayment(asked), waits, 'an authorization that acted waits');
+  const { PAYMENT_STATE_PENDING, PAYMENT_STATE_AUTHORIZED, PAYMENT_STATE_VOIDED } = PaymentState;
+  const voids = { paymentId: overtaken.paymentId, orderId: overtaken.orderId, requestId: randomUUID() };
+  await t.rejects(bed.orders.voidPayment(voids), waits, 'a void does not cancel it');
+  const both = () =>
+    Promise.all([asked, overtaken].map((wish) => bed.orders.getPayment({ paymentId: wish.paymentId })));
+  t.match(await both(), [{ state: PAYMENT_STATE_PENDING }, { state: PAYMENT_STATE_PENDING }]);
+  await compareBooks(admin, { apply: true, graceSeconds: 0 });
+  t.match(await both(), [{ state: PAYMENT_STATE_AUTHORIZED }, { state: PAYMENT_STATE_AUTHORIZED }], 'found in the log');
+  t.match(await bed.orders.voidPayment(voids), { state: PAYMENT_STATE_VOIDED });
 
   t.test('an authorization that did not act is given up by an operator', async (t) => {
-    await stopAcquirer();
     const wish = bed.wish();
     const { paymentId } = wish;
-    await t.rejects(bed.orders.authorizePayment(wish), refusal({ reason: 'ACQUIRER_UNAVAILABLE' }));
+    await loseRequest(() => bed.orders.authorizePayment(wish));
     const olga = await token('olga');
     const options = { addresses: [service.grpc], tls: bedOptions.developerTls, token: () => olga };
     const operator = paymentOperationsClient(options);
     t.teardown(() => operator.close());
-    await startAcquirer(forgetful);
     const [{ operation_id: operationId }] = await query(
       'select operation_id from payment_operation where payment_id = ?',
       [paymentId],
@@ -263,10 +263,8 @@ t.test('an operation whose key the acquirer has forgotten is not sent again', as
 
   t.test('a capture that did not act before its hold expired is refused', async (t) => {
     const { paymentId, chargeId } = await held();
-    await stopAcquirer();
     const capture = { paymentId, requestId: randomUUID() };
-    await t.rejects(bed.orders.capturePayment(capture), refusal({ reason: 'ACQUIRER_UNAVAILABLE' }));
-    await startAcquirer(forgetful);
+    await loseRequest(() => bed.orders.capturePayment(capture));
     await post(`/v1/charges/${chargeId}/expire`);
     await age(paymentId);
     const metadata = { acquirer_code: 'charge_expired' };
@@ -276,16 +274,9 @@ t.test('an operation whose key the acquirer has forgotten is not sent again', as
 
   t.test('one that did not act needs an operator', async (t) => {
     const { paymentId, orderId } = await captured();
-    await stopAcquirer();
     const refund = { paymentId, requestId: randomUUID(), amount: eur(400n) };
-    await t.rejects(bed.orders.refundPayment(refund), refusal({ reason: 'ACQUIRER_UNAVAILABLE' }));
-    await startAcquirer(forgetful);
+    await loseRequest(() => bed.orders.refundPayment(refund));
     await age(paymentId);
-    const waits = refusal({
-      code: 'ABORTED',
-      reason: 'OPERATION_NEEDS_OPERATOR',
-      metadata: { acquirer_code: 'key_too_old' },
-    });
     await t.rejects(bed.orders.refundPayment(refund), waits);
     await t.rejects(bed.orders.refundPayment(refund), waits);
     await t.rejects(
@@ -295,25 +286,4 @@ t.test('an operation whose key the acquirer has forgotten is not sent again', as
     );
     t.equal((await logOf(orderId)).filter((one) => one.kind === 'refund').length, 0);
   });
-});
-
-t.test('reconciliation finds the end of a hold whose authorization had no outcome', async (t) => {
-  await stopAcquirer();
-  await startAcquirer();
-  await restart({ ...patient, ARMATURE_RECONCILE_MS: '3600000', ARMATURE_CRASH_POINTS: 'payments.after-acquirer:1' });
-  const wish = bed.wish();
-  const { paymentId, orderId } = wish;
-  await t.rejects(bed.orders.authorizePayment(wish, { timeoutMs: 3_000 }), 'killed after the acquirer acted');
-  t.equal(await service.stop(), 'SIGKILL');
-  const [charge] = await logOf(orderId);
-  await post(`/v1/charges/${charge!.charge_id}/expire`);
-  await restart({ ...patient, ARMATURE_RECONCILE_MS: '3600000' });
-  const admin = ledgerClient({
-    addresses: [service.grpc],
-    tls: bedOptions.developerTls,
-    token: () => bedOptions.tokens.admin,
-  });
-  t.teardown(() => admin.close());
-  await compareBooks(admin, { apply: true, graceSeconds: 0 });
-  t.match(await bed.orders.getPayment({ paymentId }), { state: PAYMENT_STATE_HOLD_EXPIRED });
 });

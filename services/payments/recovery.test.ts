@@ -1,14 +1,14 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { PaymentState } from '@armature/proto/payments/v1/payments.ts';
-import t from 'tap';
+import t, { type Test } from 'tap';
 import { connectMysql } from '../../scripts/servers/mysql.ts';
 import { refusal } from '../../test/support/refusal.ts';
 import { developerCredentials, startService, token, workloadCertificate } from '../../test/support/service.ts';
 import { acquirerLog } from './books.ts';
-import { type Bed, booksInOrder, openBed, queryOf } from './testbed.ts';
+import { type Bed, booksInOrder, openAcquirerProxy, openBed, queryOf } from './testbed.ts';
 
-// Dozens of starts of a service take longer than a test usually may.
+// A dozen starts of a service take longer than a test usually may.
 t.setTimeout(290_000);
 const acquirerDir = t.testdir();
 const acquirerEnv = { ARMATURE_ACQUIRER_SLOW_MS: '300', ARMATURE_ACQUIRER_DATA_DIR: acquirerDir };
@@ -17,6 +17,8 @@ const acquirerUrl = `http://${acquirer.http}`;
 const restartAcquirer = async () => {
   acquirer = await startService(t, 'acquirer', { env: acquirerEnv, http: acquirer.http });
 };
+
+const proxy = await openAcquirerProxy(t, acquirerUrl);
 
 /** Quick to look after what was left behind. */
 const impatient = {
@@ -28,7 +30,7 @@ const impatient = {
 /** Leaves everything to the callers. */
 const patient = { ...impatient, ARMATURE_PENDING_RESOLVE_MS: '600000' };
 
-let service = await startService(t, 'payments', { acquirerUrl, env: impatient });
+let service = await startService(t, 'payments', { acquirerUrl: proxy.url, env: patient });
 const { database, vhost } = service;
 const connection = await connectMysql(database!.adminUrl);
 const query = queryOf(connection);
@@ -52,7 +54,7 @@ async function connect(): Promise<Bed> {
 async function restart(env: Record<string, string>): Promise<void> {
   bed.close();
   await service.stop();
-  service = await startService(t, 'payments', { acquirerUrl, env, database, vhost });
+  service = await startService(t, 'payments', { acquirerUrl: proxy.url, env, database, vhost });
   bed = await connect();
 }
 
@@ -74,8 +76,8 @@ async function nothingUnderWay(): Promise<void> {
 }
 
 const kinds = ['authorize', 'capture', 'void', 'refund'] as const;
-/** How often a point is passed before the operation that is to be interrupted, that one included. */
-const passes = { authorize: 1, capture: 2, void: 2, refund: 3 };
+/** Operations that come before the one that is to be interrupted. */
+const before = { authorize: 0, capture: 1, void: 1, refund: 2 };
 const ends = {
   authorize: PAYMENT_STATE_AUTHORIZED,
   capture: PAYMENT_STATE_CAPTURED,
@@ -86,12 +88,11 @@ const ends = {
 type Kind = (typeof kinds)[number];
 type Wish = ReturnType<Bed['wish']>;
 
-/** Does what comes before the operation, then asks for it without waiting longer than a crash takes to show. */
-async function upTo(kind: Kind, wish: Wish, requestId: string): Promise<unknown> {
+/** Does what comes before an operation of this kind. */
+async function prepare(kind: Kind, wish: Wish): Promise<void> {
   const { paymentId } = wish;
   if (kind !== 'authorize') await bed.orders.authorizePayment(wish);
   if (kind === 'refund') await bed.orders.capturePayment({ paymentId });
-  return ask(kind, wish, requestId, 2_000);
 }
 
 function ask(kind: Kind, wish: Wish, requestId: string, timeoutMs: number): Promise<unknown> {
@@ -112,41 +113,81 @@ function ask(kind: Kind, wish: Wish, requestId: string, timeoutMs: number): Prom
   }
 }
 
-const inDoubt = ['before-acquirer', 'after-acquirer', 'before-ledger-commit'];
-for (const [title, env, points] of [
-  ['the sweeper finishes what kill -9 interrupted', impatient, inDoubt],
-  ['a caller that comes back finishes what kill -9 interrupted', patient, ['after-acquirer']],
-  ['a caller that comes back gets the answer it missed', patient, ['after-ledger-commit']],
+interface Interrupted {
+  kind: Kind;
+  wish: Wish;
+  requestId: string;
+}
+
+/** Arms a point of payments for a pass after those that come before these kinds. Nothing else ends an operation there. */
+const armed = (env: Record<string, string>, point: string, of: readonly Kind[], pass = 1) => ({
+  ...env,
+  ARMATURE_ACQUIRER_TIMEOUT_MS: '10000',
+  ARMATURE_PENDING_SWEEP_MS: '60000',
+  ARMATURE_CRASH_POINTS: `payments.${point}:${of.reduce((sum, kind) => sum + before[kind], pass)}`,
+});
+
+/** Has operations of these kinds interrupted together by a service that is armed for that. */
+async function interrupt(t: Test, of: readonly Kind[], point: string): Promise<Interrupted[]> {
+  const all = of.map((kind) => ({ kind, wish: bed.wish(), requestId: randomUUID() }));
+  for (const { kind, wish } of all) await prepare(kind, wish);
+  if (of.length > 1) proxy.gather(point === 'before-acquirer' ? 'requests' : 'responses', of.length);
+  const asked = await Promise.allSettled(all.map(({ kind, wish, requestId }) => ask(kind, wish, requestId, 10_000)));
+  t.ok(
+    asked.every(({ status }) => status === 'rejected'),
+    'no caller gets a response',
+  );
+  proxy.pass();
+  t.equal(await service.stop(), 'SIGKILL');
+  return all;
+}
+
+/** The caller asks again: what it gets, and that nothing was done twice. */
+async function comesBack(t: Test, { kind, wish, requestId }: Interrupted, calledOff = false): Promise<void> {
+  const answer = ask(kind, wish, requestId, 10_000);
+  // Without its caller nobody has the card: an authorization that never left is called off.
+  if (calledOff) await t.rejects(answer, refusal({ code: 'FAILED_PRECONDITION', reason: 'PAYMENT_VOIDED' }), kind);
+  else t.match(await answer, { state: ends[kind] }, kind);
+  const log = (await logOf(wish.orderId)).map((one) => one.kind);
+  t.equal(new Set(log).size, log.length, `${kind}: the acquirer did nothing twice`);
+  t.equal((await bed.ledger.listEntries({ paymentId: wish.paymentId })).entries.length, log.length);
+}
+
+for (const [title, env, point, of] of [
+  ['the sweeper finishes what kill -9 interrupted', impatient, 'before-acquirer', kinds],
+  ['the sweeper finishes what kill -9 interrupted', impatient, 'after-acquirer', kinds],
+  // Rolled back is as good as not yet begun, whatever was to be committed: one kind shows it.
+  ['the sweeper finishes what kill -9 interrupted', impatient, 'before-ledger-commit', ['capture']],
+  ['a caller that comes back finishes what kill -9 interrupted', patient, 'after-acquirer', kinds],
 ] as const) {
-  t.test(title, { timeout: 120_000 }, async (t) => {
-    // Rolled back is as good as not yet begun, whatever was to be committed: one kind shows it.
-    const told = (kind: Kind, point: string) => point !== 'before-ledger-commit' || kind === 'capture';
-    const cases = kinds.flatMap((kind) => points.map((point) => [kind, point] as const));
-    for (const [kind, point] of cases.filter((one) => told(...one))) {
-      t.test(`${kind} at payments.${point}`, async (t) => {
-        await restart({ ...env, ARMATURE_CRASH_POINTS: `payments.${point}:${passes[kind]}` });
-        const wish = bed.wish();
-        const requestId = randomUUID();
-        await t.rejects(upTo(kind, wish, requestId), 'the caller gets no answer');
-        t.equal(await service.stop(), 'SIGKILL');
-        await restart(env);
-        if (env === impatient) await nothingUnderWay();
-        const answer = ask(kind, wish, requestId, 10_000);
-        // Without its caller nobody has the card: an authorization that never left is called off.
-        const calledOff = env === impatient && kind === 'authorize' && point === 'before-acquirer';
-        if (calledOff) await t.rejects(answer, refusal({ code: 'FAILED_PRECONDITION', reason: 'PAYMENT_VOIDED' }));
-        else t.match(await answer, { state: ends[kind] });
-        await nothingUnderWay();
-        const log = (await logOf(wish.orderId)).map((one) => one.kind);
-        t.equal(new Set(log).size, log.length, 'the acquirer did nothing twice');
-        t.equal((await bed.ledger.listEntries({ paymentId: wish.paymentId })).entries.length, log.length);
-      });
+  t.test(`${title} at payments.${point}`, async (t) => {
+    // Before the acquirer the last of them kills, and the requests of the others never arrive there.
+    await restart(armed(env, point, of, point === 'before-acquirer' ? of.length : 1));
+    const interrupted = await interrupt(t, of, point);
+    await restart(env);
+    if (env === impatient) await nothingUnderWay();
+    for (const one of interrupted) {
+      const calledOff = env === impatient && one.kind === 'authorize' && point === 'before-acquirer';
+      await comesBack(t, one, calledOff);
     }
+    await nothingUnderWay();
   });
 }
 
+t.test('a caller that comes back gets the answer it missed', async (t) => {
+  await restart(armed(patient, 'after-ledger-commit', ['authorize']));
+  for (const [index, kind] of kinds.entries()) {
+    await t.test(kind, async (t) => {
+      const [one] = await interrupt(t, [kind], 'after-ledger-commit');
+      // The next process is armed for the next kind already; the repeat passes the point once before.
+      const next = kinds[index + 1];
+      await restart(next ? armed(patient, 'after-ledger-commit', [next], 2) : patient);
+      await comesBack(t, one!);
+    });
+  }
+});
+
 t.test('while the acquirer is away the outcome is unknown, and asking again continues', async (t) => {
-  await restart(patient);
   await acquirer.kill();
   const wish = bed.wish();
   await t.rejects(
@@ -178,7 +219,6 @@ t.test('while the acquirer is away the outcome is unknown, and asking again cont
 });
 
 t.test('a capture that is pending while the key of request hashes is replaced', async (t) => {
-  await restart(patient);
   const wish = bed.wish();
   await bed.orders.authorizePayment(wish);
   await acquirer.kill();
@@ -204,7 +244,6 @@ t.test('a capture that is pending while the key of request hashes is replaced', 
 });
 
 t.test('the rest is not known while another refund is pending', async (t) => {
-  await restart(patient);
   const eur = (amountMinor: bigint) => ({ currencyCode: 'EUR', amountMinor });
   const wish = bed.wish();
   const { paymentId } = wish;
@@ -241,7 +280,7 @@ t.test('an acquirer that dies after acting is believed when it is back', async (
 
 t.test('a caller that gives up leaves nothing undone', async (t) => {
   const wish = bed.wish({ card: 'card_slow' });
-  await t.rejects(bed.orders.authorizePayment(wish, { timeoutMs: 100 }), refusal({ code: 'DEADLINE_EXCEEDED' }));
+  await t.rejects(bed.orders.authorizePayment(wish, { timeoutMs: 250 }), refusal({ code: 'DEADLINE_EXCEEDED' }));
   await nothingUnderWay();
   t.match(await bed.orders.getPayment({ paymentId: wish.paymentId }), { state: PAYMENT_STATE_AUTHORIZED });
 });
