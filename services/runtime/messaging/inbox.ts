@@ -195,7 +195,7 @@ export interface Skipped {
 }
 
 /**
- * Steps the sequences of many aggregates past events that this service does not handle, in four
+ * Steps the sequences of many aggregates past events that this service does not handle, in a few
  * statements. Deliveries of one aggregate must come in the order of their sequence.
  */
 export async function skipMessages(

@@ -4,6 +4,7 @@
  *   armature.events (topic)                     every event of every service, by routing key
  *     └─ <service>.<source>.<aggregate>         one quorum queue per consumer, bound to <source>.<aggregate>.*
  *                                               and, for baselines, to <source>.<aggregate>.baseline.<service>
+ *          └─ <queue>.live (fanout)             tells relays that the queue is bound
  *   <service>.retry (topic) → <service>.retry.<delay>ms → <service>.return (topic) → back to the queue
  *   <service>.dead  (fanout) → <service>.dead   what a queue gave up on after too many deliveries
  *
