@@ -27,6 +27,9 @@ t.test('postings', async (t) => {
 });
 
 t.test('an entry that does not balance is not written', async (t) => {
+  const part = postingsOf('capture', 'EUR', 3n, 7n).map(({ account, amountMinor }) => `${account} ${amountMinor}`);
+  const whole = ['acquirer_holds -7', 'acquirer_receivable 3', 'customer_authorizations 7', 'sales -3'];
+  t.strictSame(part, whole, 'a capture of a part releases the whole hold');
   const [debit, credit] = postingsOf('authorize', 'EUR', 7n);
   if (!debit || !credit) return t.fail('two postings');
   const rows = [

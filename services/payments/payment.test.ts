@@ -7,6 +7,7 @@ import {
   type Outcome,
   type Payment,
   planExclusive,
+  planRecorded,
   planRefund,
   settle,
 } from './payment.ts';
@@ -111,6 +112,38 @@ t.test('refunds', async (t) => {
     const plan = planRefund(payment, { currencyCode, amountMinor: amount });
     if (act) t.match(plan, { payment: { refundingMinor: payment.refundingMinor + amount } }, name);
     else t.match(plan, { because }, name);
+  }
+});
+
+t.test('what another request did at the acquirer', async (t) => {
+  const { AUTHORIZED: held, CAPTURED: captured } = payments;
+  const waits = (kind: OperationKind) => ({ ...operation(kind), needsOperator: true });
+  const rows = [
+    { name: 'a refund of a part', payment: captured, kind: 'refund', amount: 40n, plan: 'act' },
+    { name: 'a refund of more than is left', payment: captured, kind: 'refund', amount: 101n, plan: 'exceeds' },
+    {
+      name: 'a refund of what a pending one has reserved',
+      ...{ payment: { ...captured, refundingMinor: 100n }, kind: 'refund', amount: 40n, plan: 'busy' },
+    },
+    { name: 'a refund before its capture', payment: held, kind: 'refund', amount: 40n, plan: 'state' },
+    { name: 'a capture while a void waits', payment: held, by: waits('void'), amount: 100n, plan: 'act' },
+    {
+      name: 'a capture of a part while a capture waits',
+      payment: held,
+      by: waits('capture'),
+      amount: 40n,
+      plan: 'act',
+    },
+    { name: 'the outcome of the capture that waits', payment: held, by: waits('capture'), amount: 100n, plan: 'state' },
+    { name: 'a capture while a void is sent', payment: held, by: operation('void'), amount: 100n, plan: 'state' },
+    { name: 'a capture that nothing waits for', payment: held, amount: 100n, plan: 'state' },
+  ] as const;
+  for (const { name, payment, amount, plan: expected, ...more } of rows) {
+    const { kind = 'capture', by = null } = more as { kind?: 'capture' | 'refund'; by?: Operation | null };
+    const plan = planRecorded(payment, kind, { currencyCode: 'EUR', amountMinor: amount }, by);
+    t.equal(plan.kind === 'refuse' ? plan.because : plan.kind, expected, name);
+    const dollars = planRecorded(payment, kind, { currencyCode: 'USD', amountMinor: amount }, by);
+    t.equal(dollars.kind, 'refuse', `${name}, in another currency`);
   }
 });
 
