@@ -149,4 +149,34 @@ export const moneyMutations: readonly Mutation[] = [
       says: /payment_method_not_owned/,
     },
   },
+  {
+    name: 'another card under one request id',
+    breaks: 'a payment by one card is reported as authorized by another',
+    edits: [
+      {
+        file: 'services/payments/operations.ts',
+        old: "methodHash.compare(method) === 'different'",
+        new: "methodHash.compare(method) === 'unknown'",
+      },
+    ],
+    caughtBy: {
+      detector: tests('services/payments/recovery.test.ts', 'while the acquirer is away'),
+      says: /another payment method is another request/,
+    },
+  },
+  {
+    name: 'refusals that are not recorded are final',
+    breaks: 'an amount is held for an order that was declined',
+    edits: [
+      {
+        file: 'services/payments/answer.ts',
+        old: 'unrecorded.has(answer.code)',
+        new: "answer.code === ''",
+      },
+    ],
+    caughtBy: {
+      detector: tests('services/payments/refusals.test.ts', 'although the key has acted'),
+      says: /"refused"/,
+    },
+  },
 ];

@@ -93,8 +93,8 @@ export const shopMutations: readonly Mutation[] = [
     edits: [
       {
         file: 'services/payments/operations.ts',
-        old: '{method}\\n${requestId}',
-        new: '{call.id}\\n${requestId}',
+        old: '{method}\\n',
+        new: '{call.id}\\n',
       },
     ],
     caughtBy: {
