@@ -5,7 +5,7 @@ import { ada, bea, browser, fetchOnce, field, startIdentity } from './testbed.ts
 
 t.setTimeout(300_000);
 
-const crowd = amount(150, 500);
+const crowd = amount(160, 500);
 
 const residentMegabytes = (pid: number): number =>
   Number(/^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? Number.NaN) / 1024;

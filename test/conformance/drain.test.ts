@@ -6,7 +6,7 @@ import { RpcError } from '@armature/runtime';
 import t, { type Test } from 'tap';
 import { connectMysql } from '../../scripts/servers/mysql.ts';
 import { refusal } from '../support/refusal.ts';
-import { developerCredentials, type RunningService, startService, token } from '../support/service.ts';
+import { developerCredentials, type RunningService, startService, token, untilReady } from '../support/service.ts';
 import { openWire } from './wire.ts';
 
 t.setTimeout(180_000);
@@ -166,6 +166,7 @@ t.test('health says so, and watching it holds nobody up', async (t) => {
   });
   const statusOf = (bytes: Buffer | undefined) => HealthCheckResponse.decode(bytes!).status;
   t.equal(statusOf(check.replies[0]), 1, 'SERVING');
+  await untilReady(leaving);
   t.equal((await fetch(`http://${leaving.admin}/readyz`)).status, 200);
   const { code, tookMs } = await drain(leaving);
   const { replies } = await watched;

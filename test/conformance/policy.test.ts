@@ -50,7 +50,7 @@ async function wireTo(t: Test, { grpc }: RunningService): Promise<Wire> {
 const ready = async ({ admin }: RunningService) => (await fetch(`http://${admin}/readyz`)).ok;
 
 t.test('with the real access', async (t) => {
-  const policyAgeMs = amount(4_000, 8_000);
+  const policyAgeMs = amount(5_000, 8_000);
   const copyDir = mkdtempSync(join(tmpdir(), 'armature-copies-'));
   t.teardown(() => rmSync(copyDir, { recursive: true, force: true }));
   const env = { ARMATURE_POLICY_AGE_MAX_MS: String(policyAgeMs) };

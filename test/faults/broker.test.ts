@@ -86,6 +86,14 @@ async function startOrdersAgain(t: Tap): Promise<void> {
   t.comment(`orders started within ${Math.round(performance.now() - since)} ms`);
   const { text } = await page(shop.service('orders'), '/readyz');
   t.match(text.trim(), /^(ready|waiting for broker)$/, 'orders starts and lacks nothing but the broker');
+  // Its clients try again after a pause of at most 2 s.
+  const reached = () => shop.customer.orders.listOrders({ customerId: 'ada', pageSize: 1 });
+  await eventually('the client reaches orders again', 10_000, () =>
+    reached().then(
+      () => true,
+      (error: { code?: string }) => error.code !== 'UNAVAILABLE' && Promise.reject(error),
+    ),
+  );
 }
 
 /** Waits until all is told, and holds the shop to its laws. */

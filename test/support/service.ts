@@ -336,7 +336,8 @@ async function migrateBy(program: string, env: NodeJS.ProcessEnv, log: string): 
 /** A service serves calls without the broker, and tests that take it away start services meanwhile. */
 const brokerWaitMs = 5_000;
 
-async function untilReady({ name, admin, logs }: RunningService): Promise<void> {
+/** Waits until /readyz answers 200, or lacks nothing but the broker for 5 s; a service starts before that. */
+export async function untilReady({ name, admin, logs }: RunningService): Promise<void> {
   const since = Date.now();
   for (;;) {
     const answer = await fetch(`http://${admin}/readyz`);
