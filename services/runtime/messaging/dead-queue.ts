@@ -31,14 +31,14 @@ export interface RunningDeadQueue {
 
 /** Foreign messages that are kept; what comes beyond is counted and logged only. */
 const foreignMax = 1_000;
-/** At one return a second, ten minutes. */
-const returnsMax = 600;
+/** How long a message is left to another version of the service, counted from its death. */
+const leftToOthersMs = 10 * 60_000;
 /** A larger body is kept by its digest: a publisher could otherwise fill the disk. */
 const foreignBytesMax = 64 * 1024;
 
 /**
- * Turns what the broker gave up on into dead letters of the stream it came from. A message from nowhere becomes a dead
- * letter of this queue, so that it does not keep those behind it waiting.
+ * Turns messages that exceeded the delivery limit into dead letters of the stream they came from. A message that came
+ * from no queue of this service becomes a dead letter of this queue, so that it does not block those behind it.
  */
 export function consumeDead(parts: DeadQueueParts): RunningDeadQueue {
   const { broker, service, streams } = parts;
@@ -52,7 +52,7 @@ export function consumeDead(parts: DeadQueueParts): RunningDeadQueue {
     const session = openSession(channel, () => clearInterval(check));
     await channel.consume(queue, (message) => {
       if (!message) return void quietly(channel.close());
-      const stream = streams.get(diedIn(message));
+      const stream = streams.get(deathOf(message).queue);
       if (stream) void stream.giveUpOn(session, message);
       else if (isOfAnotherVersion(service, message)) void leaveToOthers(parts, session, message, stopping.signal);
       else void keepForeign(parts, session, message, stopping.signal);
@@ -77,30 +77,31 @@ function checkTopology({ service, retryDelaysMs, topologyCheckMs, log }: DeadQue
   }, topologyCheckMs);
 }
 
-/** The queue whose delivery limit the message exceeded. */
-function diedIn(message: ConsumeMessage): string {
+/** The queue whose delivery limit the message exceeded, and when (0 without a time). */
+function deathOf(message: ConsumeMessage): { queue: string; atMs: number } {
   const deaths: unknown = message.properties.headers?.['x-death'];
-  if (!Array.isArray(deaths)) return '';
-  return String(deaths.find((death) => death?.reason === 'delivery_limit')?.queue ?? '');
+  const death = Array.isArray(deaths) ? deaths.find((one) => one?.reason === 'delivery_limit') : undefined;
+  return { queue: String(death?.queue ?? ''), atMs: Number(death?.time?.value ?? 0) * 1_000 };
 }
 
 /**
- * Whether the message died in a queue of this service that only another version of it consumes, as during a
- * deployment. After ten minutes no version does.
+ * Whether the message died lately in a queue of this service that only another version of it consumes, as during a
+ * deployment. The age of the death limits the wait, not the number of returns: a returned message goes to the head of
+ * the queue, so with a limit for each message the messages behind several of them would wait for each in turn.
  */
 function isOfAnotherVersion(service: string, message: ConsumeMessage): boolean {
-  const returns = Number(message.properties.headers?.['x-delivery-count'] ?? 0);
-  return diedIn(message).startsWith(`${service}.`) && returns < returnsMax;
+  const { queue, atMs } = deathOf(message);
+  return queue.startsWith(`${service}.`) && Math.abs(Date.now() - atMs) < leftToOthersMs;
 }
 
-/** Gives the message back after a second, so that a process that knows its queue gets it. */
+/** Returns the message after the first retry delay, so that a process that consumes its queue can receive it. */
 async function leaveToOthers(
   { service, retryDelaysMs, log }: DeadQueueParts,
   session: Session,
   message: ConsumeMessage,
   stopping: AbortSignal,
 ): Promise<void> {
-  log.debug({ queue: deadQueue(service), died_in: diedIn(message) }, 'left to another version of this service');
+  log.debug({ queue: deadQueue(service), died_in: deathOf(message).queue }, 'left to another version of this service');
   await rest(retryDelaysMs[0] ?? 0, stopping);
   if (session.open) session.channel.nack(message, false, true);
 }

@@ -212,11 +212,17 @@ t.test('a foreign message in the dead-letter queue blocks nothing', async (t) =>
   t.same(await effectsOf(second, 'poison', 1), [2]);
   t.same(await effects(second), [2]);
 
+  const newQueue = eventQueue(service, unheard.source, unheard.aggregate);
+  /** Publishes what the broker would: a message that exceeded the delivery limit of the newer version's queue. */
+  const dieInNewQueue = (body: string, minutesAgo: number) => {
+    const time = { '!': 'timestamp', value: Math.floor(Date.now() / 1_000) - minutesAgo * 60 };
+    const headers = { 'x-death': [{ reason: 'delivery_limit', queue: newQueue, time }] };
+    channel.publish(deadQueue(service), '', Buffer.from(body), { headers });
+    return channel.waitForConfirms();
+  };
+
   await t.test('one of a queue that only a newer version of the service consumes is left to it', async (t) => {
-    const newQueue = eventQueue(service, unheard.source, unheard.aggregate);
-    const death = { 'x-death': [{ reason: 'delivery_limit', queue: newQueue }] };
-    channel.publish(deadQueue(service), '', Buffer.from('of a new queue'), { headers: death });
-    await channel.waitForConfirms();
+    await dieInNewQueue('of a new queue', 0);
     await new Promise((resolve) => setTimeout(resolve, 500));
     t.equal((await letters(second)).length, 3, 'not taken by a version that does not know it');
     const handle = (message: Ticked, _call: unknown, tx: Tx) => record(message, tx);
@@ -224,5 +230,12 @@ t.test('a foreign message in the dead-letter queue blocks nothing', async (t) =>
     const found = await lettersOf(newer, 4);
     t.match(found[3], { consumer: newQueue });
     t.equal(await metric(second, 'armature_consumer_foreign_messages_total'), 0);
+    await newer.running.stop();
+  });
+
+  await t.test('one that died there more than ten minutes ago is foreign and blocks nothing', async (t) => {
+    for (const body of ['first', 'second']) await dieInNewQueue(body, 11);
+    const found = await lettersOf(second, 6);
+    t.match(found[5], { consumer: deadQueue(service), reason: /MESSAGE_FOREIGN/ });
   });
 });
