@@ -105,6 +105,26 @@ export const moneyMutations: readonly Mutation[] = [
     },
   },
   {
+    name: 'void of a charged payment has nothing to do',
+    breaks: 'an order is cancelled while its customer is charged',
+    edits: [
+      {
+        file: 'services/payments/operations.ts',
+        old: "  state === 'CAPTURED' ? { kind: 'refused', code: alreadyCaptured } : { kind: 'unneeded' };",
+        new: "  state === 'PENDING' ? { kind: 'refused', code: alreadyCaptured } : { kind: 'unneeded' };",
+      },
+      {
+        file: 'services/payments/payment.ts',
+        old: "(kind !== 'void' || rules.void[payment.state] !== 'same')",
+        new: "(kind !== 'void' || rules.void[payment.state] === 'busy')",
+      },
+    ],
+    caughtBy: {
+      detector: tests('services/payments/foreign-captures.test.ts', 'a void of a charge that another request captured'),
+      says: /the periodic job leaves it to the operator/,
+    },
+  },
+  {
     name: 'free order asks payments',
     breaks: 'an order that costs nothing is cancelled',
     edits: [

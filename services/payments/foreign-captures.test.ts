@@ -5,6 +5,7 @@ import { PaymentOperationState, PaymentResolution } from '@armature/proto/paymen
 import { PaymentState } from '@armature/proto/payments/v1/payments.ts';
 import t from 'tap';
 import { connectMysql } from '../../scripts/servers/mysql.ts';
+import { eventually } from '../../test/faults/shoppers.ts';
 import { refusal } from '../../test/support/refusal.ts';
 import { developerCredentials, startService, token, workloadCertificate } from '../../test/support/service.ts';
 import { wrongInBooks } from './books.ts';
@@ -36,7 +37,7 @@ const post = async (path: string, body: object) => {
   return (await response.json()) as { operation_id: string };
 };
 const reason = 'ticket 4711';
-const resolve = (operationId: string, name: 'ASK_AGAIN' | 'NOTHING_HELD' | 'GIVE_UP') =>
+const resolve = (operationId: string, name: 'ASK_AGAIN' | 'NOTHING_HELD' | 'TRY_AGAIN' | 'GIVE_UP') =>
   operator.resolvePaymentOperation({
     operationId,
     resolution: PaymentResolution[`PAYMENT_RESOLUTION_${name}`],
@@ -48,6 +49,14 @@ const needsOperator = refusal({ reason: 'OPERATION_NEEDS_OPERATOR' });
 const { PAYMENT_OPERATION_STATE_PENDING, PAYMENT_OPERATION_STATE_DONE } = PaymentOperationState;
 const listed = async (paymentId: string) =>
   (await operator.listPaymentOperations({ pageSize: 200 })).operations.filter((one) => one.paymentId === paymentId)[0]!;
+
+/** Waits until the periodic job has looked at an operation that waits for an operator. */
+async function swept(operationId: string): Promise<void> {
+  const where = 'where operation_id = ?';
+  await query(`update payment_operation set failure_code = '', resolve_at = created_at ${where}`, [operationId]);
+  const seen = `select 1 from payment_operation ${where} and (failure_code <> '' or state <> 'PENDING')`;
+  await eventually('the periodic job', 20_000, async () => (await query(seen, [operationId])).length > 0);
+}
 
 /** A payment whose charge was captured under a key that is none of ours. */
 async function capturedByOther(amountMinor: number) {
@@ -98,6 +107,7 @@ t.test('a void of a charge that another request captured', async (t) => {
   const request = { paymentId, orderId, requestId: randomUUID() };
   await t.rejects(bed.orders.voidPayment(request), needsOperator);
   const { operationId } = await listed(paymentId);
+  const waiting = { operationId, state: PAYMENT_OPERATION_STATE_PENDING, failureCode: 'charge_already_captured' };
   await t.rejects(
     resolve(operationId, 'NOTHING_HELD'),
     refusal({ reason: 'RESOLUTION_NOT_APPLICABLE', metadata: { acquirer: 'captured' } }),
@@ -107,9 +117,29 @@ t.test('a void of a charge that another request captured', async (t) => {
   const refund = await post(`/v1/charges/${chargeId}/refund`, { amount_minor: 400 });
   await t.rejects(record(refund.operation_id), refusal({ reason: 'PAYMENT_STATE' }), 'the capture comes first');
   await record(externalId);
+  await swept(operationId);
+  t.match(await listed(paymentId), waiting, 'the periodic job leaves it to the operator');
+  await resolve(operationId, 'TRY_AGAIN');
+  await t.rejects(bed.orders.voidPayment(request), needsOperator);
+  t.match(await listed(paymentId), waiting, 'as does another try');
   await record(refund.operation_id);
   t.match(await bed.people.admin.refundPayment({ paymentId }), { moved: eur(600n), refunded: eur(1_000n) });
   t.match(await resolve(operationId, 'NOTHING_HELD'), { state: PAYMENT_OPERATION_STATE_DONE }, 'after it was refunded');
   t.match(await bed.orders.voidPayment(request), { moved: eur(0n) });
   t.strictSame(await wrongInBooks(query, acquirerUrl), []);
+});
+
+t.test('a void that an earlier release ended on a charged payment is an error to its caller', async (t) => {
+  const { paymentId, orderId, externalId } = await capturedByOther(1_000);
+  const request = { paymentId, orderId, requestId: randomUUID() };
+  await t.rejects(bed.orders.voidPayment(request), needsOperator);
+  const { operationId } = await listed(paymentId);
+  await record(externalId);
+  await query("update payment_operation set state = 'DONE', needs_operator_at = null where operation_id = ?", [
+    operationId,
+  ]);
+  await query('update payment set exclusive_operation_id = null where payment_id = ?', [paymentId]);
+  await t.rejects(bed.orders.voidPayment(request), refusal({ reason: 'PAYMENT_STATE' }), 'the customer is charged');
+  await bed.people.admin.refundPayment({ paymentId });
+  t.match(await bed.orders.voidPayment({ paymentId, orderId }), { moved: eur(0n), refunded: eur(1_000n) });
 });

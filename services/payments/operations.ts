@@ -226,6 +226,8 @@ function rejection({ payment, operation }: Work, { key }: Operation): RpcError |
   if (operation.state === 'PENDING') return operationNeedsOperator(operation);
   if (operation.state === 'CANCELLED') return paymentVoided(payment.paymentId);
   if (operation.state === 'REFUSED') return paymentState(payment, operation.failureCode);
+  // An earlier release ended voids of charged payments as if nothing were held.
+  if (operation.kind === 'void' && payment.state === 'CAPTURED') return paymentState(payment);
   return null;
 }
 
@@ -259,11 +261,18 @@ export async function perform(parts: OperationParts, call: Call, { payment, oper
   const { kind } = operation;
   if (kind === 'authorize') throw new Error('only the caller of an authorization can ask for it: it has the card');
   const held = kind === 'void' ? await cancelIfPending(parts, call, payment) : payment;
-  // Nothing is held, because it was declined, or cancelled before it acted, or the hold has ended.
-  if (kind === 'void' && held.state !== 'AUTHORIZED') return { kind: 'unneeded' };
+  if (kind === 'void' && held.state !== 'AUTHORIZED') return outcomeWithoutHold(held);
   const outcome = await sendOrFind(parts, call, operation, held.chargeId);
   return explainRefusal(parts.acquirer, call, operation, held.chargeId, outcome);
 }
+
+/**
+ * The outcome of a void that finds no hold. It is refused while the customer is charged, because an operator recorded
+ * the capture of another request: an operator refunds that first. Otherwise the payment was declined, its authorization
+ * was cancelled before it acted, the hold has ended, or the charge was refunded, and nothing is left to void.
+ */
+const outcomeWithoutHold = ({ state }: Payment): Outcome =>
+  state === 'CAPTURED' ? { kind: 'refused', code: alreadyCaptured } : { kind: 'unneeded' };
 
 /**
  * Sends an operation while its key is surely remembered: sent again after that it could act twice. From then on, and

@@ -278,5 +278,7 @@ t.test('what must never happen is refused loudly', async (t) => {
   );
   t.throws(() => settle(payments.VOIDED, operation('capture'), acted), /cannot end on a payment that is VOIDED/);
   t.throws(() => settle(payments.CAPTURED, operation('void'), acted), /cannot end on a payment that is CAPTURED/);
+  for (const state of ['PENDING', 'AUTHORIZED', 'CAPTURED'] as const)
+    t.throws(() => settle(payments[state], operation('void'), { kind: 'unneeded' }), /cannot be unneeded/, state);
   t.throws(() => settle(start, { ...operation('authorize'), state: 'DONE' }, acted), /is DONE already/);
 });

@@ -289,6 +289,9 @@ export function settle(payment: Payment, operation: Operation, outcome: Outcome)
   if ((outcome.kind === 'acted' || kind === 'authorize') && payment.state !== actsIn[kind]) {
     throw new Error(`${kind} ${operationId} cannot end on a payment that is ${payment.state}`);
   }
+  if (outcome.kind === 'unneeded' && (kind !== 'void' || rules.void[payment.state] !== 'same')) {
+    throw new Error(`${kind} ${operationId} cannot be unneeded on a payment that is ${payment.state}`);
+  }
   const effect = effects[kind](payment, operation, outcome);
   const event = effect.event ?? null;
   const externalId = 'externalId' in outcome ? outcome.externalId : '';
