@@ -131,7 +131,8 @@ const refundedNow = (minor: bigint, total: Payment['refunded']): Refunded => ({
 /** What a finished refund-payment means: nothing where an earlier refund has left nothing. */
 function undone(orderId: string, data: CancellationData, refund: Refund): Fact[] {
   const { paymentId, currencyCode } = data;
-  if (data.uncharged) return [{ $case: 'paymentVoided', value: { orderId, paymentId } }];
+  const held = data.uncharged && refund.refundedTotalMinor === 0n;
+  if (held) return [{ $case: 'paymentVoided', value: { orderId, paymentId } }];
   if (refund.refundedMinor === 0n) return [];
   const amount = money(currencyCode, refund.refundedMinor);
   const refundedTotal = money(currencyCode, refund.refundedTotalMinor);

@@ -5,13 +5,14 @@ import {
   type Client,
   defineSaga,
   done,
+  type Json,
   type LocalStep,
   type RemoteStep,
   type SagaDefinition,
   type Step,
   type Tx,
 } from '@armature/runtime';
-import { cancelledBecause, confirmed, money, noRefund, type Order } from './order.ts';
+import { cancelledBecause, confirmed, money, noRefund, type Order, type Refund } from './order.ts';
 import {
   expiredAfterConfirmation,
   fromAuthorization,
@@ -51,7 +52,7 @@ export const paymentTimeoutMs = 8_000;
 
 const daysMs = 86_400_000;
 /** A service that is away for days makes orders late, not stuck; the longest pause bounds what is logged meanwhile. */
-export const retry = { initialBackoffMs: 50, maxBackoffMs: 15_000, maxElapsedMs: 7 * daysMs };
+export const retry = { initialBackoffMs: 50, maxBackoffMs: 5_000, maxElapsedMs: 7 * daysMs };
 
 /** An order whose total is 0 has no payment. */
 export const isFree = ({ paymentId }: Pick<CheckoutData, 'paymentId'>): boolean => paymentId === '';
@@ -149,12 +150,13 @@ function authorizePayment({ payments }: Dependencies, store: OrderStore): Remote
       payments.getPayment({ paymentId: data.paymentId }, { parent: call }).then(fromPayment, absentIfNotFound),
     async compensate({ call, data, key, subjectId }) {
       const request = { requestId: key, paymentId: data.paymentId, orderId: subjectId };
-      await payments.voidPayment(request, { parent: call });
+      const { refunded } = await payments.voidPayment(request, { parent: call });
+      return refunded?.amountMinor ? { refundedTotalMinor: String(refunded.amountMinor) } : undefined;
     },
-    async record(tx, { subjectId, data }, outcome) {
+    async record(tx, { subjectId, data, results }, outcome) {
       const value = { orderId: subjectId, paymentId: data.paymentId };
       if (outcome.kind === 'done') await store.change(tx, subjectId, () => [{ $case: 'paymentAuthorized', value }]);
-      if (outcome.kind === 'compensated' && outcome.acted)
+      if (outcome.kind === 'compensated' && outcome.acted && refundOf(results) === noRefund)
         await store.change(tx, subjectId, () => [{ $case: 'paymentVoided', value }]);
     },
   };
@@ -245,6 +247,16 @@ function completeOrder(store: OrderStore, startCancellation: StartCancellation):
   };
 }
 
+/**
+ * What came back to the customer of a checkout that went back. A charge can only have come from another request at the
+ * acquirer, which an operator recorded and an administrator refunded: the checkout itself refunds nothing.
+ */
+function refundOf(results: Readonly<Record<string, Json>>): Refund {
+  const compensated = results['authorize-payment'] as { refundedTotalMinor?: string } | null | undefined;
+  const minor = compensated?.refundedTotalMinor;
+  return minor === undefined ? noRefund : { refundedMinor: 0n, refundedTotalMinor: BigInt(minor) };
+}
+
 /** Ends the order of a checkout that went back: REJECTED where nothing was held, CANCELLED otherwise. */
 const endUnconfirmed =
   (store: OrderStore): NonNullable<SagaDefinition<CheckoutData>['finished']> =>
@@ -254,7 +266,7 @@ const endUnconfirmed =
     const held = 'reserve-stock' in results;
     await store.change(tx, orderId, (order) => [
       order.cancelRequested || held
-        ? cancelledBecause(order, why, noRefund)
+        ? cancelledBecause(order, why, refundOf(results))
         : { $case: 'rejected', value: { orderId, ...why } },
     ]);
   };

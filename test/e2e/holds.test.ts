@@ -7,6 +7,7 @@ import { PaymentState } from '@armature/proto/payments/v1/payments.ts';
 import t from 'tap';
 import { acquirerLog } from '../../services/payments/books.ts';
 import { eventually, shopServices } from '../faults/shoppers.ts';
+import { ageRows } from '../support/aging.ts';
 import { developerCredentials, token } from '../support/service.ts';
 import { lawsOf, worldOf } from './laws.ts';
 import { isStopped, restart } from './restart.ts';
@@ -141,4 +142,39 @@ t.test('a cancellation refunds what a recorded refund of the acquirer has left',
   const says = 'We have refunded EUR 149.90. With earlier refunds that makes EUR 154.90.';
   t.match(await mailAbout(shop, orderId, /cancelled/), says);
   t.strictSame((await operator.operations.listPaymentOperations({})).operations, [], 'no operation needs an operator');
+});
+
+t.test('an order that was charged by another request is cancelled once the charge is refunded', async (t) => {
+  const orders = await restart(mesh, shop, 'orders', { ARMATURE_CRASH_POINTS: 'saga.recorded:2' });
+  const sku = await shop.stock(3n);
+  const { orderId, paymentId, total } = await customer.orders.placeOrder(wish(sku));
+  await eventually('orders is killed', 20_000, async () => orders.process.signalCode === 'SIGKILL');
+  const path = `/v1/charges/${await chargeOf(orderId)}/capture`;
+  const { operation_id: externalId } = await atAcquirer(path, { amount_minor: Number(total!.amountMinor) });
+  // The order is not confirmed in time, and the lease of the killed process has ended.
+  await ageRows(world, 5 / 60);
+  await restart(mesh, shop, 'orders', {});
+  const operator = await operatorClients();
+  const refusedVoid = async () => {
+    const { operations } = await operator.operations.listPaymentOperations({ paymentId });
+    return operations.find(({ failureCode }) => failureCode === 'charge_already_captured');
+  };
+  await eventually('the void needs an operator', 40_000, async () => (await refusedVoid()) !== undefined);
+  const reason = 'captured by support, ticket 4711';
+  await operator.operations.recordAcquirerOperation({ externalId, reason });
+  await (await shop.as('admin')).payments.refundPayment({ paymentId });
+  const held = await refusedVoid();
+  const resolution = PaymentResolution.PAYMENT_RESOLUTION_NOTHING_HELD;
+  await operator.operations.resolvePaymentOperation({ operationId: held!.operationId, resolution, reason });
+  // The checkout asks again within a minute.
+  await ageRows(world, 2 / 60);
+
+  const events = await follow(customer, orderId);
+  t.notOk(
+    events.some(({ event }) => event?.$case === 'paymentVoided'),
+    'the history names no void',
+  );
+  const refunded = { refunded: { amountMinor: 0n }, refundedTotal: total };
+  t.match(events.at(-1)?.event, { $case: 'cancelled', value: refunded });
+  t.match(await mailAbout(shop, orderId, /cancelled/), 'EUR 12.50 of this order has been refunded in total.');
 });

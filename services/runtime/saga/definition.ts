@@ -29,7 +29,10 @@ export interface SagaFacts<Data> {
   readonly sagaId: string;
   readonly subjectId: string;
   readonly data: Data;
-  /** What the remote steps done so far have handed back, by the name of the step; null where that was nothing. */
+  /**
+   * What the remote steps done so far have returned, by the name of the step; null where that was nothing. A
+   * compensation that returns something replaces what its step has returned.
+   */
   readonly results: Readonly<Record<string, Json>>;
 }
 

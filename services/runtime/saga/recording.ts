@@ -211,7 +211,9 @@ async function takeEffect(tx: Tx, effect: Effect, { input, result = null }: Give
     return more;
   }
   if (input.kind === 'compensated') {
-    await record?.(tx, factsOf(saga, results), { kind: 'compensated', result, acted: !branch.absent });
+    const more = result === null ? results : { ...results, [name]: result };
+    await record?.(tx, factsOf(saga, more), { kind: 'compensated', result, acted: !branch.absent });
+    return more;
   }
   // A refusal after the pivot does not stand: an operator will have it tried again.
   if (input.kind === 'rejected' && !isPastPivot(definition.core, before)) {
