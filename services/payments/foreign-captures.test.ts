@@ -78,6 +78,23 @@ t.test('a capture of the full amount by another request is recorded as the captu
   t.strictSame(await wrongInBooks(query, acquirerUrl), []);
 });
 
+t.test(
+  'a capture of the full amount that the acquirer has refunded in part is resolved by its external id',
+  async (t) => {
+    const { paymentId, chargeId, externalId } = await capturedByOther(1_000);
+    const { operation_id: refundId } = await post(`/v1/charges/${chargeId}/refund`, { amount_minor: 300 });
+    await t.rejects(bed.orders.capturePayment({ paymentId, requestId: randomUUID() }), needsOperator);
+    await t.rejects(record(externalId), /DONE_AT_ACQUIRER and this external_id/, 'the refusal names the way out');
+    const { operationId } = await listed(paymentId);
+    const resolution = PaymentResolution.PAYMENT_RESOLUTION_DONE_AT_ACQUIRER;
+    const resolved = await operator.resolvePaymentOperation({ operationId, resolution, externalId, reason });
+    t.equal(resolved.state, PAYMENT_OPERATION_STATE_DONE);
+    t.match(await record(refundId), { amount: eur(300n) });
+    t.match(await bed.orders.refundPayment({ paymentId }), { moved: eur(700n), refunded: eur(1_000n) });
+    t.strictSame(await wrongInBooks(query, acquirerUrl), []);
+  },
+);
+
 t.test('a capture of a part by another request needs an operator, and is no refusal', async (t) => {
   const { paymentId, orderId, externalId } = await capturedByOther(600);
   const request = { paymentId, requestId: randomUUID() };

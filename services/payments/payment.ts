@@ -158,7 +158,7 @@ export function planRecorded(
   }
   if (currencyCode !== payment.currencyCode) return { kind: 'refuse', because: 'currency' };
   if (payment.state !== 'AUTHORIZED' || !exclusive?.needsOperator) return { kind: 'refuse', because: 'state' };
-  // A capture of the full amount is the outcome of the capture that waits: ASK_AGAIN records it.
+  // A capture of the full amount is the outcome of the capture that waits: DONE_AT_ACQUIRER records it.
   if (exclusive.kind === 'capture' && amountMinor >= payment.amountMinor) return { kind: 'refuse', because: 'state' };
   return { kind: 'act', payment, amountMinor };
 }

@@ -116,4 +116,5 @@ async function commitRecorded(
 
 const notRecordable =
   'a capture is recorded only while a void of its payment needs an operator, or a capture of another amount; ' +
-  'one of the full amount is the outcome of the capture that its order asks for, which ASK_AGAIN records';
+  'one of the full amount is the outcome of the capture that its order requests: resolve that one with ' +
+  'DONE_AT_ACQUIRER and this external_id';
