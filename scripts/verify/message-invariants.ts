@@ -96,7 +96,7 @@ export const messageInvariants: readonly Invariant[] = [
     'I21',
     'every consumer has applied each aggregate step by step',
     'an event was left out, or applied ahead of its turn',
-    // A baseline of the owner stands in for the events up to it, which a consumer that came late never got.
+    // A baseline of the owner covers the events up to it, which a consumer that came late never got.
     `select s.consumer, s.aggregate_id, s.applied, s.baseline, max(i.sequence) as newest, count(*) as events
      from {each}.inbox_sequence s join {each}.inbox i on i.consumer = s.consumer and i.aggregate_id = s.aggregate_id
      group by s.consumer, s.aggregate_id, s.applied, s.baseline

@@ -22,9 +22,8 @@ export type CancellationData = Pick<CheckoutData, 'currencyCode' | 'totalMinor' 
 };
 
 /**
- * What refund-payment hands on: what this cancellation's refunds gave back, those included that an operator brought to
- * their end, and what all refunds of the payment did. Null where nothing was charged, and in version 1 where the total
- * was refunded.
+ * What refund-payment returns: the sum that this cancellation refunded, with refunds that an operator completed, and the
+ * sum of all refunds of the payment. Null where nothing was charged, and in version 1 where the total was refunded.
  */
 type Refunded = { refundedMinor: string; refundedTotalMinor: string } | null;
 
@@ -65,7 +64,7 @@ export function cancellationVersions(
 
 type Run = RemoteStep<CancellationData>['run'];
 type Context = Parameters<Run>[0];
-/** Refunds a charge; its result says what the refunds of this cancellation have given back. */
+/** Refunds a charge; its result has the sum that this cancellation has refunded. */
 type RefundCharge = (ctx: Context) => Promise<Payment>;
 
 const toPayments = ({ call }: Context) => ({ parent: call, timeoutMs: paymentTimeoutMs });
@@ -109,7 +108,7 @@ function refundPayment(
       if (data.uncharged) {
         const request = { requestId: key, paymentId: data.paymentId, orderId };
         const { refunded } = await payments.voidPayment(request, toPayments(ctx));
-        // Another request captured it at the acquirer, and an operator gave it back.
+        // A request from outside payments captured it at the acquirer, and an administrator refunded it.
         return refunded?.amountMinor ? done(refundedNow(0n, refunded)) : done();
       }
       const { moved, refunded, refundedByCaller = moved } = await refundCharge(ctx);

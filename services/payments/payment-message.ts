@@ -3,7 +3,7 @@ import type { Payment } from './payment.ts';
 
 /**
  * A payment as callers see it. One that was voided before it existed has no amounts. `movedMinor` is what the request
- * moved that this message answers; `refundedByCaller` is what all refunds of its caller gave back.
+ * moved that this message answers; `refundedByCaller` is the sum of all refunds that its caller requested.
  */
 export function toMessage(payment: Payment, movedMinor?: bigint, refundedByCaller?: bigint): PaymentMessage {
   const { currencyCode } = payment;

@@ -87,7 +87,7 @@ const rules: Record<Exclude<OperationKind, 'authorize'>, Record<State, 'act' | '
     DECLINED: 'same',
     CAPTURED: 'state',
     VOIDED: 'same',
-    // It was captured by another request and given back, so neither a hold nor a charge is left.
+    // A request from outside payments captured it, and it was refunded: neither a hold nor a charge is left.
     REFUNDED: 'same',
     HOLD_EXPIRED: 'same',
     VOIDED_EXTERNALLY: 'same',

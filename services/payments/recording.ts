@@ -1,5 +1,5 @@
 /**
- * How an operator has a capture or refund recorded that the acquirer did by another request than one of this service.
+ * Records a capture or refund that the acquirer did without a request from this service, when an operator asks for it.
  * What it was is read from the acquirer's log. Operation, payment, ledger, event, the record of the decision and the
  * response commit together.
  */
@@ -39,7 +39,7 @@ export async function recordAcquirerOperation<R>(
 ): Promise<R> {
   const { db, acquirer } = parts;
   const { externalId } = request;
-  // One id for each operation of the acquirer: whoever records it again finds it.
+  // One id for each operation of the acquirer, so that a second request finds the first one's record.
   const asked: Asked = {
     ...(await askedBy(parts, call)),
     operationId: derivedId(`operation of the acquirer\n${externalId}`),

@@ -88,7 +88,7 @@ const decisions: Record<
   async NOTHING_HELD({ db, store, acquirer }, call, operation, { resolutionId }) {
     const { chargeId, paymentId, failureCode: code } = operation;
     const payment = await db.read(call, (sql) => store.payment(sql, paymentId));
-    // What was captured by another request is recorded and given back.
+    // The capture of a request from outside payments is recorded and refunded.
     if (payment?.state === 'REFUNDED') return { resolution: 'outcome', outcome: { kind: 'unneeded' } };
     const status = await acquirer.chargeStatus(call, chargeId);
     if (status === 'authorized' || status === 'pending') {

@@ -161,7 +161,7 @@ export function paymentStore({ pendingResolveMs }: { pendingResolveMs: number })
       return row?.digest ? { digest: row.digest, version: Number(row.version), keyId: row.keyId } : null;
     },
 
-    /** What the refunds of a payment that this caller asked for have given back, the given operation included. */
+    /** The sum of the refunds of a payment that this caller requested, the given operation included. */
     async refundedBy(tx: Tx, principal: string, { paymentId, operationId }: OperationRef): Promise<bigint> {
       const rows = await tx.query<{ total: string }>(
         `select cast(coalesce(sum(amount_minor), 0) as char) as total from payment_operation

@@ -42,8 +42,7 @@ export async function deadLetterInTurn(sql: Sql, stream: Stream, delivery: Deliv
 
 /**
  * Sets aside what is not an event of the stream's source, or not the event that its place in the sequence belongs to.
- * It leaves no trace in inbox or sequence: whoever forged it must not be able to make a real event look like a
- * duplicate.
+ * Inbox and sequence do not note it: a forged message must not make a real event look like a duplicate.
  */
 export const deadLetterForeign = insertOnce;
 
@@ -178,8 +177,8 @@ export interface RedriveOrder {
 
 /**
  * Refuses a dead letter that would break the order of its aggregate: throws EVENT_SUPERSEDED when the service has
- * applied a later event or a baseline stands in for it, and EARLIER_DEAD_LETTER_OPEN while an earlier one waits. In a transaction (`lock`) no later
- * event is applied before it ends.
+ * applied a later event or a baseline that covers it, and EARLIER_DEAD_LETTER_OPEN while an earlier one waits. In a
+ * transaction (`lock`) no later event is applied before it ends.
  */
 export async function assertInOrder(
   sql: Sql,
@@ -208,7 +207,7 @@ export async function assertInOrder(
   }
   const baseline = BigInt(place?.baseline ?? 0);
   if (baseline >= sequence) {
-    // Between the two are events that were not handled here; the baseline stands in for them as well.
+    // Between the two are events that were not handled here; the baseline covers them as well.
     throw rpcError(
       'FAILED_PRECONDITION',
       'EVENT_SUPERSEDED',

@@ -75,7 +75,7 @@ export function readDelivery(
     routingKey: (ours && text(headers[retryHeaders.routingKey])) || fields.routingKey,
     publisher,
     aggregateId: text(headers['aggregate-id']),
-    // A baseline stands in for events that are missing.
+    // A baseline has no sequence of its own: it replaces events that are missing.
     sequence:
       text(properties.type) !== baselineType && sequencePattern.test(text(headers.sequence))
         ? BigInt(text(headers.sequence))

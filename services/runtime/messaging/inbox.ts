@@ -144,7 +144,7 @@ async function noteMessages(
   return affectedRows;
 }
 
-/** Throws MESSAGE_ID_REUSED or SEQUENCE_REUSED when a message that was no news is not a second delivery of the same. */
+/** Throws MESSAGE_ID_REUSED or SEQUENCE_REUSED when a message whose id or sequence was used is not a second delivery of the same message. */
 export async function assertDuplicate(sql: Sql, stream: Stream, delivery: Delivery): Promise<void> {
   const noted = await notedOf(sql, stream.consumer, [delivery]);
   const conflict = conflictOf(delivery, noted.get(delivery.messageId));
@@ -153,7 +153,7 @@ export async function assertDuplicate(sql: Sql, stream: Stream, delivery: Delive
 
 /**
  * Moves an aggregate's sequence forward to a baseline. False when it is further already, or there and the baseline has
- * no state: it never moves back. `withState`: the baseline brings the effects of the events that it stands in for, so
+ * no state: it never moves back. `withState`: the baseline's state has the effects of the events that it covers, so
  * that none of them is redriven. `skipped`: they shall have none.
  */
 export async function moveToBaseline(

@@ -130,7 +130,7 @@ t.test('one batch at a time: the next grows while it waits, and others do not wa
   t.equal(order.length, 5);
 });
 
-t.test('a stand-in waits for the items before it, and goes ahead of early ones', async (t) => {
+t.test('a baseline waits for the items before it, and goes ahead of early ones', async (t) => {
   let [applied, baseline] = [0n, 0n];
   const order: bigint[] = [];
   const arrives = new Map<bigint, () => void>();

@@ -1,7 +1,7 @@
 /** What the scheduler knows of an item. */
 export interface LaneItem {
   readonly aggregateId: string;
-  /** 0: the item stands in for missing ones. It waits until the items before it are done, or the first of them is early. */
+  /** 0: a baseline, which replaces missing items. It waits until the items before it are done or the first one is early. */
   readonly sequence: bigint;
 }
 
@@ -37,7 +37,7 @@ export interface Lanes<T extends LaneItem> {
 }
 
 interface Lane<T> {
-  /** Ascending by sequence, except that stand-ins stay behind what came before them. */
+  /** Ascending by sequence, except that baselines stay behind what came before them. */
   items: T[];
   running: boolean;
   /** When its head was found to be early; null when it can be worked on. */
@@ -62,7 +62,7 @@ interface LanesState<T extends LaneItem> extends LanesOptions<T> {
 
 /**
  * Runs items of different aggregates side by side and those of one aggregate one after another, in the
- * order of their sequence. A lane whose head came too early stalls until a smaller sequence or a stand-in
+ * order of their sequence. A lane whose head came too early stalls until a smaller sequence or a baseline
  * arrives.
  */
 export function openLanes<T extends LaneItem>(options: LanesOptions<T>): Lanes<T> {
@@ -81,7 +81,7 @@ export function openLanes<T extends LaneItem>(options: LanesOptions<T>): Lanes<T
     add(item) {
       const lane = state.lanes.get(item.aggregateId) ?? { items: [], running: false, stalledAt: null };
       state.lanes.set(item.aggregateId, lane);
-      if (lane.stalledAt !== null && isStandIn(item)) lane.items.unshift(item);
+      if (lane.stalledAt !== null && isBaseline(item)) lane.items.unshift(item);
       else insert(lane.items, item);
       if (lane.items[0] === item) lane.stalledAt = null;
       place(state, item.aggregateId, lane);
@@ -117,22 +117,22 @@ export function openLanes<T extends LaneItem>(options: LanesOptions<T>): Lanes<T
 /** Keeps the order of sequences; an equal one goes behind. Nearly always the end is the right place. */
 function insert<T extends LaneItem>(items: T[], item: T): void {
   let index = items.length;
-  if (!isStandIn(item)) while (index > 0 && items[index - 1]!.sequence > item.sequence) index -= 1;
+  if (!isBaseline(item)) while (index > 0 && items[index - 1]!.sequence > item.sequence) index -= 1;
   items.splice(index, 0, item);
 }
 
 /** Puts an item back that was at the head: only smaller sequences that arrived meanwhile go before it. */
 function putBack<T extends LaneItem>(items: T[], item: T): void {
   let index = 0;
-  while (index < items.length && !isStandIn(items[index]!) && items[index]!.sequence < item.sequence) index += 1;
+  while (index < items.length && !isBaseline(items[index]!) && items[index]!.sequence < item.sequence) index += 1;
   items.splice(index, 0, item);
 }
 
-const isStandIn = ({ sequence }: LaneItem): boolean => sequence === 0n;
+const isBaseline = ({ sequence }: LaneItem): boolean => sequence === 0n;
 
-/** Moves the first stand-in to the head of a lane that cannot go on. False when there is none. */
-function moveStandInUp<T extends LaneItem>(items: T[]): boolean {
-  const index = items.findIndex(isStandIn);
+/** Moves the first baseline to the head of a lane that cannot go on. False when there is none. */
+function moveBaselineUp<T extends LaneItem>(items: T[]): boolean {
+  const index = items.findIndex(isBaseline);
   if (index < 0) return false;
   items.unshift(...items.splice(index, 1));
   return true;
@@ -193,7 +193,7 @@ async function run<T extends LaneItem>(state: LanesState<T>, taken: Map<string, 
     for (const item of back.reverse()) putBack(lane.items, item);
     // What arrived meanwhile may be the predecessor that was missing, or stand in for it.
     const [head] = lane.items;
-    const stalled = head !== undefined && early.has(head) && !moveStandInUp(lane.items);
+    const stalled = head !== undefined && early.has(head) && !moveBaselineUp(lane.items);
     lane.stalledAt = stalled ? Date.now() : null;
     place(state, key, lane);
   }
