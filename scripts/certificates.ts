@@ -1,4 +1,4 @@
-import { createPrivateKey, type X509Certificate as ReadCertificate, webcrypto } from 'node:crypto';
+import { createPrivateKey, webcrypto } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { certificatesIn } from '@armature/runtime/rpc/tls-files.ts';
@@ -134,7 +134,7 @@ export async function ensureCertificates(state: State, ids: Record<string, strin
   for (const [name, request] of requests) {
     const files = certificateFiles(state, name);
     const current = await readCertificate(files);
-    if (current && isFresh(current) && (await signedBy(current, ca))) continue;
+    if (current && isFresh(current.certificate.notAfter) && (await signedBy(current, ca))) continue;
     save(files, await issueCertificate({ ...request, keys: current?.keys }));
     written.push(name);
   }
@@ -148,14 +148,11 @@ function areFresh(state: State, ids: Record<string, string>): boolean {
     if (!existsSync(cert) || !existsSync(key)) return undefined;
     const privateKey = createPrivateKey(readFileSync(key));
     const found = certificatesIn(readFileSync(cert, 'utf8')).find((one) => one.checkPrivateKey(privateKey));
-    return found && endsLater(found) ? found : undefined;
+    return found && isFresh(new Date(found.validTo)) ? found : undefined;
   };
   const ca = read('ca');
   return ca !== undefined && [...Object.keys(ids), ...serverNames].every((name) => read(name)?.verify(ca.publicKey));
 }
-
-const endsLater = (certificate: ReadCertificate): boolean =>
-  Date.parse(certificate.validTo) - Date.now() > renewWithinDays * dayMs;
 
 /** The development CA with its key, for tests that need certificates of their own. */
 export async function readCa(state: State): Promise<Issued> {
@@ -167,7 +164,7 @@ export async function readCa(state: State): Promise<Issued> {
 async function developmentCa(state: State, written: string[]): Promise<Issued> {
   const files = certificateFiles(state, 'ca');
   const current = await readAuthority(state, 'ca');
-  if (current && isFresh(current)) return current;
+  if (current && isFresh(current.certificate.notAfter)) return current;
   const ca = await issueCa();
   save(files, ca);
   written.push('ca');
@@ -218,8 +215,8 @@ async function issued(pem: string, keyPem: string): Promise<Issued> {
   return { certificate, keys: { privateKey, publicKey }, pem, keyPem };
 }
 
-function isFresh({ certificate }: Issued): boolean {
-  return certificate.notAfter.getTime() - Date.now() > renewWithinDays * dayMs;
+function isFresh(end: Date): boolean {
+  return end.getTime() - Date.now() > renewWithinDays * dayMs;
 }
 
 export function signedBy({ certificate }: Issued, ca: Issued): Promise<boolean> {

@@ -303,14 +303,14 @@ t.test('the refund of the rest that an operator brought to its end counts as its
   const resumed = await bed.orders.refundPayment({ paymentId });
   t.match(resumed, { moved: eur(0n), refundedByCaller: eur(1_000n) });
   const byAdmin = await bed.people.admin.refundPayment({ paymentId });
-  t.match(byAdmin, { moved: eur(0n), refundedByCaller: eur(0n) }, 'and as nobody else’s');
+  t.match(byAdmin, { moved: eur(0n), refundedByCaller: eur(0n) }, 'and of no other caller');
 });
 
 t.test('a refund of the rest that is given up is still due', async (t) => {
   const { paymentId, operationId } = await refusedRefund();
   const resolve = { operationId, resolution: PAYMENT_RESOLUTION_GIVE_UP, reason };
   t.match(await operator.resolvePaymentOperation(resolve), { state: PAYMENT_OPERATION_STATE_REFUSED });
-  t.strictSame(await listed(paymentId), [], 'nobody waits for an operator');
+  t.strictSame(await listed(paymentId), [], 'no operation waits for an operator');
   t.match(await bed.orders.getPayment({ paymentId }), { refunded: eur(0n) }, 'nothing moved');
   await t.rejects(
     bed.orders.refundPayment({ paymentId }),

@@ -145,7 +145,7 @@ async function interrupt(t: Test, of: readonly Kind[], point: string): Promise<I
 /** The caller asks again: what it gets, and that nothing was done twice. */
 async function comesBack(t: Test, { kind, wish, requestId }: Interrupted, calledOff = false): Promise<void> {
   const answer = ask(kind, wish, requestId, 10_000);
-  // Without its caller nobody has the card: an authorization that never left is called off.
+  // Only the caller has the card: an authorization that payments never sent is cancelled.
   if (calledOff) await t.rejects(answer, refusal({ code: 'FAILED_PRECONDITION', reason: 'PAYMENT_VOIDED' }), kind);
   else t.match(await answer, { state: ends[kind] }, kind);
   const log = (await logOf(wish.orderId)).map((one) => one.kind);

@@ -168,7 +168,7 @@ export async function doRareWork({ mesh }: Shop): Promise<void> {
   call.close();
 }
 
-/** Calls one service's part: signing in needs a browser, webhooks and foreign messages somebody outside. */
+/** Calls one service's part: signing in needs a browser, webhooks and foreign messages a sender outside the mesh. */
 async function doRareWorkOf(mesh: Shop['mesh'], call: ReturnType<typeof open>): Promise<void> {
   const within = async (name: string, work: (tx: Tx) => Promise<unknown>) => {
     const { url } = mesh[name]!.database!;

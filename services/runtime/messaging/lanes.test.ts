@@ -75,16 +75,21 @@ t.test('random arrivals with duplicates and late predecessors', async (t) => {
   }
 });
 
+/** One item at a time. */
+const single = {
+  width: 1,
+  batchMax: 1,
+  batchable: () => false,
+  stallMs: 1_000,
+  stalledMax: 10,
+  giveUp: () => undefined,
+};
+
 t.test('what is removed is not worked on', async (t) => {
   const worked: bigint[] = [];
   const gate = Promise.withResolvers<void>();
   const lanes = openLanes<LaneItem>({
-    width: 1,
-    batchMax: 1,
-    batchable: () => false,
-    stallMs: 1_000,
-    stalledMax: 10,
-    giveUp: () => undefined,
+    ...single,
     async work(items) {
       worked.push(items[0]!.sequence);
       await gate.promise;
@@ -135,12 +140,7 @@ t.test('a baseline waits for the items before it, and goes ahead of early ones',
   const order: bigint[] = [];
   const arrives = new Map<bigint, () => void>();
   const lanes = openLanes<LaneItem>({
-    width: 1,
-    batchMax: 1,
-    batchable: () => false,
-    stallMs: 1_000,
-    stalledMax: 10,
-    giveUp: () => undefined,
+    ...single,
     async work([item]) {
       const { sequence } = item!;
       arrives.get(sequence)?.();

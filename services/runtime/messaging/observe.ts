@@ -3,6 +3,7 @@ import { randomUUID } from 'node:crypto';
 import type { EventContract } from '@armature/proto/contract.ts';
 import type { Options } from 'amqplib';
 import type { Tx } from '../db/tx.ts';
+import { rpcError } from '../rpc/errors.ts';
 import { consume } from './consumer.ts';
 import { eventually, type Producer, type RunningConsumer, type Ticked, ticked } from './testbed.ts';
 import { eventsExchange } from './topology.ts';
@@ -10,6 +11,12 @@ import { eventsExchange } from './topology.ts';
 export async function record(message: Ticked, tx: Tx): Promise<void> {
   await tx.execute('insert into effect (id, number, written_us) values (?, ?, 0)', [message.id, message.number]);
 }
+
+/** A handler that records messages, and refuses for good those whose number is in the set now. */
+export const recordUnless = (failing: ReadonlySet<number>) => (message: Ticked, _call: unknown, tx: Tx) =>
+  failing.has(message.number)
+    ? Promise.reject(rpcError('FAILED_PRECONDITION', 'NEVER', 'this cannot be'))
+    : record(message, tx);
 
 export const recorder = consume(ticked, (message, _call, tx) => record(message, tx));
 

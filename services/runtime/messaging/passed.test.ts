@@ -3,14 +3,12 @@ import t from 'tap';
 import { v7 as uuidv7 } from 'uuid';
 import { refusal } from '../../../test/support/refusal.ts';
 import { background } from '../background.ts';
-import type { Tx } from '../db/tx.ts';
-import { rpcError } from '../rpc/errors.ts';
 import { createLogger } from '../telemetry/log.ts';
 import { onBaseline } from './baseline.ts';
 import { baselinePublisher } from './baseline-publisher.ts';
 import { outboxBaselines } from './baseline-source.ts';
 import { consume } from './consumer.ts';
-import { effects, effectsOf, letters, metric, publish, record } from './observe.ts';
+import { effects, effectsOf, letters, metric, publish, recordUnless } from './observe.ts';
 import { event, eventually, ignored, openTestbed, type Ticked, ticked } from './testbed.ts';
 
 t.setTimeout(120_000);
@@ -20,10 +18,7 @@ const stateType = 'test.orders.v1.State';
 const bed = await openTestbed(t);
 const failing = new Set<number>();
 const states: number[] = [];
-const handle = (message: Ticked, _call: unknown, tx: Tx) =>
-  failing.has(message.number)
-    ? Promise.reject(rpcError('FAILED_PRECONDITION', 'NEVER', 'this cannot be'))
-    : record(message, tx);
+const handle = recordUnless(failing);
 const consumer = await bed.consumer({
   consumers: [consume(ticked, handle), consume(mailed, handle, { orderIndependent: true })],
   baselines: [

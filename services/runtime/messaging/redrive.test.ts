@@ -3,23 +3,18 @@ import { randomUUID } from 'node:crypto';
 import t from 'tap';
 import { refusal } from '../../../test/support/refusal.ts';
 import { background } from '../background.ts';
-import type { Tx } from '../db/tx.ts';
-import { rpcError } from '../rpc/errors.ts';
 import { createLogger } from '../telemetry/log.ts';
 import { baselinePublisher } from './baseline-publisher.ts';
 import { outboxBaselines } from './baseline-source.ts';
 import { consume } from './consumer.ts';
-import { effects, effectsOf, letters, lettersOf, publish, record } from './observe.ts';
-import { event, eventually, openTestbed, type Ticked, ticked } from './testbed.ts';
+import { effects, effectsOf, letters, lettersOf, publish, recordUnless } from './observe.ts';
+import { event, eventually, openTestbed, ticked } from './testbed.ts';
 
 t.setTimeout(120_000);
 const mailed = event('orders', 'order', 'Mailed');
 const bed = await openTestbed(t);
 const failing = new Set<number>();
-const handle = (message: Ticked, _call: unknown, tx: Tx) =>
-  failing.has(message.number)
-    ? Promise.reject(rpcError('FAILED_PRECONDITION', 'NEVER', 'this cannot be'))
-    : record(message, tx);
+const handle = recordUnless(failing);
 const consumer = await bed.consumer({
   consumers: [consume(ticked, handle), consume(mailed, handle, { orderIndependent: true })],
 });
