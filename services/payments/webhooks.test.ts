@@ -37,11 +37,9 @@ const startAcquirer = (env: Record<string, string> = {}) =>
 /** Nobody but webhooks brings an operation to its end here that its caller has left. */
 const patient = { ARMATURE_ACQUIRER_TIMEOUT_MS: '10000', ARMATURE_PENDING_RESOLVE_MS: '600000' };
 const impatient = { ...patient, ARMATURE_PENDING_RESOLVE_MS: '100', ARMATURE_PENDING_SWEEP_MS: '10' };
-/** The first webhook kills it, which the first test is about. */
-const armed = { ...patient, ARMATURE_CRASH_POINTS: 'payments.webhook-received' };
 let [acquirer, service] = await Promise.all([
   startAcquirer(),
-  startService(t, 'payments', { acquirerUrl, http: webhookAddress, env: armed }),
+  startService(t, 'payments', { acquirerUrl, http: webhookAddress, env: patient }),
 ]);
 const { database, vhost } = service;
 const connection = await connectMysql(database!.adminUrl);
@@ -142,6 +140,7 @@ async function abandoned(card: string) {
 }
 
 t.test('payments killed between receipt and commit hears of it again', async (t) => {
+  await restart({ ...patient, ARMATURE_CRASH_POINTS: 'payments.webhook-received' });
   const { paymentId } = await abandoned('card_timeout_after_auth');
   for (const next of ['payments.webhook-before-commit', '']) {
     await until('the crash', async () => (service.process.signalCode === 'SIGKILL' ? true : undefined));
