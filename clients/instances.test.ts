@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
-import { reservePorts } from '../scripts/ports.ts';
+import { reservePorts } from '../scripts/devmesh/ports.ts';
 import { testServers } from '../test/support/infra.ts';
 import { refusal } from '../test/support/refusal.ts';
 import { developerCredentials, startService, token } from '../test/support/service.ts';

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { basename, delimiter, join } from 'node:path';
 import { promisify } from 'node:util';
 import t from 'tap';
-import { repository } from '../scripts/state.ts';
+import { repository } from '../scripts/devmesh/state.ts';
 import { developerCredentials, type Mesh, startMesh, token } from '../test/support/service.ts';
 import { catalogClient, inventoryClient } from './index.ts';
 
@@ -154,7 +154,7 @@ function copyRepository(to: string): string {
     'clients',
     'proto',
     'services/runtime',
-    'scripts/node24.mjs',
+    'scripts/node/node24.mjs',
   ]) {
     cpSync(join(repository, part), join(to, part), {
       recursive: true,

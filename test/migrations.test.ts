@@ -1,6 +1,6 @@
 import { migrate } from '@armature/runtime/db/migrate.ts';
 import t from 'tap';
-import { storingServices } from '../scripts/services.ts';
+import { storingServices } from '../scripts/devmesh/services.ts';
 import { createDatabase } from './support/infra.ts';
 import { migrateProcess, migrationsOf, schemaSnapshot, statementCount } from './support/migrating.ts';
 

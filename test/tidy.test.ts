@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { repository } from '../scripts/state.ts';
+import { repository } from '../scripts/devmesh/state.ts';
 import { rules } from './support/tidy.ts';
 
 const lines = (count: number) => Array.from({ length: count }, (_, i) => `const line${i} = 0;`).join('\n');
@@ -122,7 +122,7 @@ const examples: { name: string; rule: keyof typeof rules; path: string; text: st
     name: 'production on scripts',
     rule: 'importsPointOneWay',
     path: 'clients/a.ts',
-    text: "import '../scripts/state.ts';",
+    text: "import '../scripts/devmesh/state.ts';",
     bad: true,
   },
   {

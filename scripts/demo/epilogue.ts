@@ -1,10 +1,10 @@
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Order } from '@armature/proto/orders/v1/orders.ts';
-import { formatMinor } from '@armature/runtime/money.ts';
-import { mailDirectory } from '../environment.ts';
-import { meshFile } from '../mesh.ts';
-import { repository, type State, writeAtomically } from '../state.ts';
+import { formatMinor } from '@armature/runtime/money/money.ts';
+import { mailDirectory } from '../devmesh/environment.ts';
+import { meshFile } from '../devmesh/mesh.ts';
+import { repository, type State, writeAtomically } from '../devmesh/state.ts';
 import type { CatalogueVariant } from './catalogue.ts';
 import type { Expectations } from './expectations.ts';
 import { address } from './ordering.ts';

@@ -8,10 +8,10 @@ import {
   ordersClient,
   paymentsClient,
 } from '@armature/clients';
-import { certificateOf } from '../call/principal.ts';
-import { addressOf } from '../call/running-mesh.ts';
-import { tokenFor } from '../call/tokens.ts';
-import type { Mesh } from '../mesh.ts';
+import { certificateOf } from '../cli/call/principal.ts';
+import { tokenFor } from '../cli/call/tokens.ts';
+import type { Mesh } from '../devmesh/mesh.ts';
+import { addressOf } from '../devmesh/running-mesh.ts';
 
 /** Every service of the running mesh by its typed client, with the developer's certificate. */
 export interface Shop extends ReturnType<typeof clientsOf> {

@@ -6,7 +6,7 @@ import * as loadBalancer from '@grpc/grpc-js/build/src/load-balancer.js';
 import * as grpcServiceConfig from '@grpc/grpc-js/build/src/service-config.js';
 import t from 'tap';
 import { violationLimit } from '../../proto/rules.ts';
-import { root } from '../buf.ts';
+import { root } from './buf.ts';
 import { samples, typesOfSamples } from './samples.ts';
 import { generateModule, makeModule } from './workbench.ts';
 

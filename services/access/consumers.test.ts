@@ -6,7 +6,7 @@ import { newId } from '@armature/runtime';
 import { retryExchange, retryRoutingKey } from '@armature/runtime/messaging/topology.ts';
 import type { ConfirmChannel } from 'amqplib';
 import t from 'tap';
-import { withConnection } from '../../scripts/provision.ts';
+import { withConnection } from '../../scripts/devmesh/provision.ts';
 import { connectBroker } from '../../test/support/infra.ts';
 import { startService, token, workloadCertificate } from '../../test/support/service.ts';
 import { clientOf, eventually } from './testbed.ts';

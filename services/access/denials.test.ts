@@ -2,7 +2,7 @@
 import { type Call, newId } from '@armature/runtime';
 import { stepsOf } from '@armature/runtime/db/schema-change.ts';
 import t from 'tap';
-import { withConnection } from '../../scripts/provision.ts';
+import { withConnection } from '../../scripts/devmesh/provision.ts';
 import { refusal } from '../../test/support/refusal.ts';
 import { Migration20261127400000_denial_ends } from './migrations/20261127400000-denial-ends.ts';
 import { openTables, seedText, seedWith } from './testbed.ts';

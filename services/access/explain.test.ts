@@ -1,6 +1,6 @@
 import { policyOf } from '@armature/runtime/authz/policy.ts';
 import { parsePolicy } from '@armature/runtime/authz/policy-text.ts';
-import type { User } from '@armature/runtime/rpc/call.ts';
+import type { User } from '@armature/runtime/context/call.ts';
 import t from 'tap';
 import { explain, type Question } from './explain.ts';
 

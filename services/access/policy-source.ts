@@ -3,7 +3,7 @@ import { type Policy, policyOf } from '@armature/runtime/authz/policy.ts';
 import type { PolicySource } from '@armature/runtime/authz/policy-source.ts';
 import type { PolicyRows } from '@armature/runtime/authz/policy-text.ts';
 import { parsePolicy } from '@armature/runtime/authz/policy-text.ts';
-import { policyUnavailable } from '@armature/runtime/rpc/errors.ts';
+import { policyUnavailable } from '@armature/runtime/errors/errors.ts';
 import type { Logger } from '@armature/runtime/telemetry/log.ts';
 import { type Head, policyKey, readHead, readPolicy } from './policy-store.ts';
 

@@ -1,5 +1,5 @@
 import t from 'tap';
-import { withConnection } from '../../scripts/provision.ts';
+import { withConnection } from '../../scripts/devmesh/provision.ts';
 import { purgeDecisions } from './history-store.ts';
 import { openTables } from './testbed.ts';
 

@@ -4,13 +4,13 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { accessClient } from '@armature/clients';
 import type { Rule } from '@armature/proto/access/v1/access.ts';
 import { Scope } from '@armature/proto/access/v1/access.ts';
-import { background } from '@armature/runtime/background.ts';
+import { background } from '@armature/runtime/context/background.ts';
 import { openDatabase } from '@armature/runtime/db/database.ts';
 import { migrate } from '@armature/runtime/db/migrate.ts';
-import { runtimeMigrations } from '@armature/runtime/migrations.ts';
+import { runtimeMigrations } from '@armature/runtime/service/migrations.ts';
+import { watchers } from '@armature/runtime/service/watchers.ts';
 import { createLogger } from '@armature/runtime/telemetry/log.ts';
 import { Registry } from '@armature/runtime/telemetry/metrics.ts';
-import { watchers } from '@armature/runtime/watchers.ts';
 import { createDatabase, type Teardown } from '../../test/support/infra.ts';
 import { type RunningService, token, workloadCertificate } from '../../test/support/service.ts';
 

@@ -9,7 +9,7 @@ import {
 import { CatalogServiceContract } from '@armature/proto/catalog/v1/contract.ts';
 import { credentials, Client as GrpcClient, Metadata } from '@grpc/grpc-js';
 import t from 'tap';
-import { connectMysql } from '../../scripts/servers/mysql.ts';
+import { connectMysql } from '../../scripts/devmesh/servers/mysql.ts';
 import { developerCredentials, startService, token, workloadCertificate } from '../../test/support/service.ts';
 
 const service = await startService(t, 'catalog');

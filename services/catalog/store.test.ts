@@ -1,12 +1,12 @@
 import { CatalogServiceContract } from '@armature/proto/catalog/v1/contract.ts';
 import type { MethodContract } from '@armature/proto/contract.ts';
 import { type Call, newId } from '@armature/runtime';
-import { background } from '@armature/runtime/background.ts';
+import { background } from '@armature/runtime/context/background.ts';
 import { openDatabase } from '@armature/runtime/db/database.ts';
 import { migrate } from '@armature/runtime/db/migrate.ts';
+import { noHashKeys, requestHasher } from '@armature/runtime/idempotency/request-hash.ts';
 import { writeOutbox } from '@armature/runtime/messaging/outbox.ts';
-import { runtimeMigrations } from '@armature/runtime/migrations.ts';
-import { noHashKeys, requestHasher } from '@armature/runtime/rpc/request-hash.ts';
+import { runtimeMigrations } from '@armature/runtime/service/migrations.ts';
 import { createLogger } from '@armature/runtime/telemetry/log.ts';
 import { Registry } from '@armature/runtime/telemetry/metrics.ts';
 import t from 'tap';

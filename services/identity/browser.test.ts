@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import * as oidc from 'openid-client';
 import { type Browser, chromium } from 'playwright-core';
 import t from 'tap';
-import { findChromium } from '../../scripts/servers/chromium.ts';
+import { findChromium } from '../../scripts/devmesh/servers/chromium.ts';
 import { testServers } from '../../test/support/infra.ts';
 import { ada, bea, startIdentity } from './testbed.ts';
 

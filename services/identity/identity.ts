@@ -9,8 +9,8 @@ import {
   RpcError,
   tableBaselines,
 } from '@armature/runtime';
-import { serveHttps } from '@armature/runtime/https-server.ts';
-import { mailTransport } from '@armature/runtime/mail.ts';
+import { serveHttps } from '@armature/runtime/http/https-server.ts';
+import { mailTransport } from '@armature/runtime/http/mail.ts';
 import { isVerified } from './account.ts';
 import { type Accounts, accounts as accountsOf } from './accounts.ts';
 import { artifactStore } from './artifact-store.ts';

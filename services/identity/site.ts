@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import type { Answer } from '@armature/runtime/https-server.ts';
+import type { Answer } from '@armature/runtime/http/https-server.ts';
 import type { KeyRing } from './key-ring.ts';
 import { publicPart, type SigningKey } from './key-store.ts';
 import { isAboutToken, withTokenId } from './signed-tokens.ts';

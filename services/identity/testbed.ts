@@ -6,7 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { identityClient } from '@armature/clients';
 import { exportJWK, generateKeyPair, SignJWT } from 'jose';
 import * as oidc from 'openid-client';
-import { reservePorts } from '../../scripts/ports.ts';
+import { reservePorts } from '../../scripts/devmesh/ports.ts';
 import { type Teardown, testServers } from '../../test/support/infra.ts';
 import {
   developerCredentials,

@@ -13,7 +13,7 @@ import {
   principalOf,
   type RpcError,
 } from '@armature/runtime';
-import { fieldsInvalid } from '@armature/runtime/rpc/errors.ts';
+import { fieldsInvalid } from '@armature/runtime/errors/errors.ts';
 import {
   orderClosed,
   orderNotFound,

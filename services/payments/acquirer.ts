@@ -1,5 +1,5 @@
 import type { Call } from '@armature/runtime';
-import { raceGate } from '@armature/runtime/race-gate.ts';
+import { raceGate } from '@armature/runtime/sync/race-gate.ts';
 import { Counter, Histogram, latencyBuckets, type Registry } from '@armature/runtime/telemetry/metrics.ts';
 import { type HttpAnswer, type HttpQuestion, httpClient } from './acquirer-http.ts';
 import { type LoggedOperation, type LoggedPage, readOperations, readPage } from './acquirer-page.ts';

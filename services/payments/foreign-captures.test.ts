@@ -4,10 +4,10 @@ import { paymentOperationsClient } from '@armature/clients';
 import { PaymentOperationState, PaymentResolution } from '@armature/proto/payments/v1/operations.ts';
 import { PaymentState } from '@armature/proto/payments/v1/payments.ts';
 import t from 'tap';
-import { connectMysql } from '../../scripts/servers/mysql.ts';
-import { eventually } from '../../test/faults/shoppers.ts';
+import { connectMysql } from '../../scripts/devmesh/servers/mysql.ts';
 import { refusal } from '../../test/support/refusal.ts';
 import { developerCredentials, startService, token, workloadCertificate } from '../../test/support/service.ts';
+import { eventually } from '../../test/verification/faults/shoppers.ts';
 import { wrongInBooks } from './books.ts';
 import { openBed, queryOf } from './testbed.ts';
 

@@ -6,10 +6,10 @@
  */
 import type { Payment as PaymentMessage } from '@armature/proto/payments/v1/payments.ts';
 import { type Call, type Database, isDuplicateKey, type RpcError, type Tx } from '@armature/runtime';
-import { crashPoint } from '@armature/runtime/crash-point.ts';
-import { derivedId } from '@armature/runtime/id.ts';
-import { requestIdReused } from '@armature/runtime/rpc/errors.ts';
-import type { RequestHash } from '@armature/runtime/rpc/request-hash.ts';
+import { requestIdReused } from '@armature/runtime/errors/errors.ts';
+import { derivedId } from '@armature/runtime/id/id.ts';
+import type { RequestHash } from '@armature/runtime/idempotency/request-hash.ts';
+import { crashPoint } from '@armature/runtime/sync/crash-point.ts';
 import type { Acquirer } from './acquirer.ts';
 import { holdEndedCodes } from './answer.ts';
 import { keyTooOld, type Work } from './change-store.ts';

@@ -2,7 +2,7 @@ import { randomInt, randomUUID } from 'node:crypto';
 import { PaymentState } from '@armature/proto/payments/v1/payments.ts';
 import { RpcError } from '@armature/runtime';
 import t from 'tap';
-import { connectMysql } from '../../scripts/servers/mysql.ts';
+import { connectMysql } from '../../scripts/devmesh/servers/mysql.ts';
 import { seeded } from '../../test/support/random.ts';
 import { refusal } from '../../test/support/refusal.ts';
 import { developerCredentials, startService, token, workloadCertificate } from '../../test/support/service.ts';

@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { DifferenceKind } from '@armature/proto/payments/v1/ledger.ts';
 import { PaymentState } from '@armature/proto/payments/v1/payments.ts';
 import t from 'tap';
-import { connectMysql } from '../../scripts/servers/mysql.ts';
+import { connectMysql } from '../../scripts/devmesh/servers/mysql.ts';
 import { developerCredentials, startService, token, workloadCertificate } from '../../test/support/service.ts';
 import { wrongInBooks } from './books.ts';
 import { openBed, queryOf } from './testbed.ts';

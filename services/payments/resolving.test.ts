@@ -4,7 +4,7 @@ import { paymentOperationsClient } from '@armature/clients';
 import { PaymentOperationState, PaymentResolution } from '@armature/proto/payments/v1/operations.ts';
 import type { Tx } from '@armature/runtime';
 import t from 'tap';
-import { connectMysql } from '../../scripts/servers/mysql.ts';
+import { connectMysql } from '../../scripts/devmesh/servers/mysql.ts';
 import { refusal } from '../../test/support/refusal.ts';
 import { developerCredentials, startService, token, workloadCertificate } from '../../test/support/service.ts';
 import { acquirerLog } from './books.ts';

@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import { PaymentState } from '@armature/proto/payments/v1/payments.ts';
-import { derivedId } from '@armature/runtime/id.ts';
+import { derivedId } from '@armature/runtime/id/id.ts';
 import t from 'tap';
-import { connectMysql } from '../../scripts/servers/mysql.ts';
+import { connectMysql } from '../../scripts/devmesh/servers/mysql.ts';
 import { createDatabase } from '../../test/support/infra.ts';
 import { refusal } from '../../test/support/refusal.ts';
 import { developerCredentials, startService, token, workloadCertificate } from '../../test/support/service.ts';

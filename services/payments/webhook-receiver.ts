@@ -1,7 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { type Background, type Call, RpcError } from '@armature/runtime';
-import { crashPoint } from '@armature/runtime/crash-point.ts';
-import type { Answer } from '@armature/runtime/https-server.ts';
+import type { Answer } from '@armature/runtime/http/https-server.ts';
+import { crashPoint } from '@armature/runtime/sync/crash-point.ts';
 import { Counter, type Registry } from '@armature/runtime/telemetry/metrics.ts';
 import type { Acquirer } from './acquirer.ts';
 import { explainRefusal } from './operations.ts';

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { MethodContract } from '@armature/proto/contract.ts';
 import t from 'tap';
-import { presentServices, serviceNames } from '../../scripts/services.ts';
+import { presentServices, serviceNames } from '../../scripts/devmesh/services.ts';
 import { everyContract } from './access/contracts.ts';
 import { type CallCode, claims, outsiders, persons, readMatrix, strangers } from './access/matrix.ts';
 import { openPrincipals, type Principals } from './access/principals.ts';

@@ -1,7 +1,7 @@
 import { existsSync, globSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import type { RowDataPacket } from 'mysql2/promise';
-import { withConnection } from '../../scripts/provision.ts';
+import { withConnection } from '../../scripts/devmesh/provision.ts';
 import type { RunningService } from '../support/service.ts';
 
 /** A secret that is planted somewhere, and the kind of secret that it stands for. */

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { Call } from '@armature/runtime/context/call.ts';
 import { openDatabase } from '@armature/runtime/db/database.ts';
-import type { Call } from '@armature/runtime/rpc/call.ts';
-import { RpcError, rpcError } from '@armature/runtime/rpc/errors.ts';
+import { RpcError, rpcError } from '@armature/runtime/errors/errors.ts';
 import { createRegistry } from '@armature/runtime/telemetry/metrics.ts';
 import { pino } from 'pino';
 import t from 'tap';

@@ -13,7 +13,7 @@ import {
   serverNames,
   trustDomain,
   workloadRequest,
-} from '../../scripts/certificates.ts';
+} from '../../scripts/devmesh/certificates.ts';
 import { testServers } from '../support/infra.ts';
 import { developerCredentials, startService, workloadCertificate } from '../support/service.ts';
 import { leaksOf } from './leaks.ts';

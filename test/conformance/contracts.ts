@@ -11,7 +11,7 @@ import {
   PaymentOperationServiceContract,
   PaymentServiceContract,
 } from '@armature/proto/payments/v1/contract.ts';
-import { storingServices } from '../../scripts/services.ts';
+import { storingServices } from '../../scripts/devmesh/services.ts';
 
 /** Every contract, with the name of the service that serves it. */
 export const contracts: { service: string; contract: ServiceContract }[] = [

@@ -4,7 +4,7 @@ import { HealthCheckRequest, HealthCheckResponse } from '@armature/proto/grpc/he
 import { InventoryServiceContract } from '@armature/proto/inventory/v1/contract.ts';
 import { RpcError } from '@armature/runtime';
 import t, { type Test } from 'tap';
-import { connectMysql } from '../../scripts/servers/mysql.ts';
+import { connectMysql } from '../../scripts/devmesh/servers/mysql.ts';
 import { refusal } from '../support/refusal.ts';
 import { developerCredentials, type RunningService, startService, token, untilReady } from '../support/service.ts';
 import { openWire } from './wire.ts';

@@ -1,12 +1,13 @@
 import type { Codec, MethodContract, MethodKind, ServiceContract } from '@armature/proto/contract.ts';
+import { decisionCounter } from '@armature/runtime/authz/authorize.ts';
 import { denials } from '@armature/runtime/authz/denials.ts';
-import { keyFile } from '@armature/runtime/authz/jwks.ts';
 import { policyOf } from '@armature/runtime/authz/policy.ts';
-import { tokenVerifier } from '@armature/runtime/authz/tokens.ts';
+import type { Interceptor } from '@armature/runtime/context/call.ts';
+import { keyFile } from '@armature/runtime/credentials/jwks.ts';
+import type { TlsFiles } from '@armature/runtime/credentials/tls-files.ts';
+import { tokenVerifier } from '@armature/runtime/credentials/tokens.ts';
 import type { Database } from '@armature/runtime/db/database.ts';
 import { admission } from '@armature/runtime/rpc/admission.ts';
-import { decisionCounter } from '@armature/runtime/rpc/authorize.ts';
-import type { Interceptor } from '@armature/runtime/rpc/call.ts';
 import { serverChain } from '@armature/runtime/rpc/chain.ts';
 import { type Client, createClient } from '@armature/runtime/rpc/client.ts';
 import { rpcMetrics } from '@armature/runtime/rpc/metrics.ts';
@@ -18,10 +19,9 @@ import {
   type RpcServer,
   startServer,
 } from '@armature/runtime/rpc/server.ts';
-import type { TlsFiles } from '@armature/runtime/rpc/tls-files.ts';
 import { createRegistry } from '@armature/runtime/telemetry/metrics.ts';
 import { pino } from 'pino';
-import { trustDomain } from '../../scripts/certificates.ts';
+import { trustDomain } from '../../scripts/devmesh/certificates.ts';
 import { type Teardown, testServers } from '../support/infra.ts';
 import { workloadCertificate } from '../support/service.ts';
 import { tokenFiles, tokenIssuer } from '../support/token.ts';

@@ -1,4 +1,4 @@
-import { repository } from '../../scripts/state.ts';
+import { repository } from '../../scripts/devmesh/state.ts';
 import type { RawAnswer } from './wire.ts';
 
 /** What must never reach a caller, each with the name that a failing test shows. */

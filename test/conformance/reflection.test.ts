@@ -3,7 +3,7 @@ import { ServerReflectionRequest, ServerReflectionResponse } from '@armature/pro
 import { fromBinary } from '@bufbuild/protobuf';
 import { FileDescriptorProtoSchema } from '@bufbuild/protobuf/wkt';
 import t from 'tap';
-import { buf, root } from '../../scripts/buf.ts';
+import { buf, root } from '../../scripts/protoc-gen-armature/buf.ts';
 import { developerCredentials, type RunningService, startMesh, token } from '../support/service.ts';
 import { contracts } from './contracts.ts';
 import { leaksOf } from './leaks.ts';

@@ -3,16 +3,16 @@ import { X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { connect as connectTls } from 'node:tls';
+import type { Call } from '@armature/runtime/context/call.ts';
+import type { TlsFiles } from '@armature/runtime/credentials/tls-files.ts';
 import { openDatabase } from '@armature/runtime/db/database.ts';
-import type { Call } from '@armature/runtime/rpc/call.ts';
-import { RpcError } from '@armature/runtime/rpc/errors.ts';
+import { RpcError } from '@armature/runtime/errors/errors.ts';
 import { splitAddress } from '@armature/runtime/rpc/listener.ts';
-import type { TlsFiles } from '@armature/runtime/rpc/tls-files.ts';
 import { createRegistry } from '@armature/runtime/telemetry/metrics.ts';
 import { getChannelzHandlers } from '@grpc/grpc-js/build/src/channelz.js';
 import { pino } from 'pino';
 import t from 'tap';
-import { retireAuthority, startRotation, switchAuthority } from '../../scripts/ca-rotation.ts';
+import { retireAuthority, startRotation, switchAuthority } from '../../scripts/devmesh/ca-rotation.ts';
 import {
   certificateFiles,
   ensureCertificates,
@@ -22,8 +22,8 @@ import {
   saveCertificate,
   workloadIds,
   workloadRequest,
-} from '../../scripts/certificates.ts';
-import { openState } from '../../scripts/state.ts';
+} from '../../scripts/devmesh/certificates.ts';
+import { openState } from '../../scripts/devmesh/state.ts';
 import { createDatabase } from '../support/infra.ts';
 import { HopContract, hopClient, type Note, startHop } from './hops.ts';
 import { openWire } from './wire.ts';

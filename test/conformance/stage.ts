@@ -2,7 +2,13 @@ import { randomUUID as uuid } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { inventoryClient, paymentsClient } from '@armature/clients';
 import type { MethodContract } from '@armature/proto/contract.ts';
-import { type Issued, issueCertificate, readCa, trustDomain, workloadRequest } from '../../scripts/certificates.ts';
+import {
+  type Issued,
+  issueCertificate,
+  readCa,
+  trustDomain,
+  workloadRequest,
+} from '../../scripts/devmesh/certificates.ts';
 import { buy, openShop, type Shop, stateName, wish } from '../e2e/shop.ts';
 import { type Teardown, testServers } from '../support/infra.ts';
 import { token, workloadCertificate } from '../support/service.ts';

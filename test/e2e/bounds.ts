@@ -1,6 +1,6 @@
 // What a service holds on to: a run may make it grow while it lasts, but not for good.
 import { setTimeout as sleep } from 'node:timers/promises';
-import { connectMysql } from '../../scripts/servers/mysql.ts';
+import { connectMysql } from '../../scripts/devmesh/servers/mysql.ts';
 import { readMetrics } from '../conformance/metrics-page.ts';
 import type { Shop } from './shop.ts';
 

@@ -1,9 +1,9 @@
 // Cancellations by the whole mesh: what they refund, what they tell customers, and that they always end.
 import { once } from 'node:events';
 import t from 'tap';
-import { connectMysql } from '../../scripts/servers/mysql.ts';
+import { connectMysql } from '../../scripts/devmesh/servers/mysql.ts';
 import { acquirerLog } from '../../services/payments/books.ts';
-import { shopServices } from '../faults/shoppers.ts';
+import { shopServices } from '../verification/faults/shoppers.ts';
 import { lawsOf } from './laws.ts';
 import { restart as restartService } from './restart.ts';
 import { buy, follow, mailAbout, openShop, stateName, wish } from './shop.ts';

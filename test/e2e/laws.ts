@@ -1,8 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { connectMysql } from '../../scripts/servers/mysql.ts';
-import { broken, verify } from '../../scripts/verify/invariants.ts';
-import { openWorld, type World } from '../../scripts/verify/world.ts';
+import { connectMysql } from '../../scripts/devmesh/servers/mysql.ts';
 import type { Teardown } from '../support/infra.ts';
+import { broken, verify } from '../verification/invariants/invariants.ts';
+import { openWorld, type World } from '../verification/invariants/world.ts';
 import type { Shop } from './shop.ts';
 
 /** Opens the schemas of a shop's own services, and its acquirer, to those who look for broken invariants. */

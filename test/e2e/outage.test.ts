@@ -2,8 +2,8 @@
 import { once } from 'node:events';
 import { RpcError } from '@armature/runtime';
 import t, { type Test as Tap } from 'tap';
-import { eventually, shopServices } from '../faults/shoppers.ts';
 import { ageRows } from '../support/aging.ts';
+import { eventually, shopServices } from '../verification/faults/shoppers.ts';
 import { lawsOf, worldOf } from './laws.ts';
 import { freeze, isStopped, startAgain } from './restart.ts';
 import { buy, follow, openShop, stateName, wish } from './shop.ts';

@@ -1,8 +1,8 @@
 // What PlaceOrder accepts and refuses, by the whole mesh: limits, currencies and the prices that a customer was shown.
 import { randomUUID } from 'node:crypto';
 import t from 'tap';
-import { shopServices } from '../faults/shoppers.ts';
 import { refusal } from '../support/refusal.ts';
+import { shopServices } from '../verification/faults/shoppers.ts';
 import { lawsOf } from './laws.ts';
 import { buy, mailAbout, openShop, stateName, wish } from './shop.ts';
 

@@ -1,7 +1,7 @@
 // The acquirer hangs for minutes: only what needs an answer of it waits. Time passes by making every row older.
 import t from 'tap';
-import { eventually, shopServices } from '../faults/shoppers.ts';
 import { ageRows } from '../support/aging.ts';
+import { eventually, shopServices } from '../verification/faults/shoppers.ts';
 import { lawsOf, worldOf } from './laws.ts';
 import { freeze, restart } from './restart.ts';
 import { buy, follow, openShop, stateName, wish } from './shop.ts';

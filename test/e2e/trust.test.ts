@@ -2,8 +2,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { accessClient, identityClient, inventoryClient, RpcError } from '@armature/clients';
 import t from 'tap';
-import { identityTrust } from '../../scripts/environment.ts';
-import { reservePorts } from '../../scripts/ports.ts';
+import { identityTrust } from '../../scripts/devmesh/environment.ts';
+import { reservePorts } from '../../scripts/devmesh/ports.ts';
 import { createVhost, testServers } from '../support/infra.ts';
 import { refusal } from '../support/refusal.ts';
 import { developerCredentials, startMesh, startService, token } from '../support/service.ts';

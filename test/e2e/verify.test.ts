@@ -1,9 +1,9 @@
 // A check that cannot fail proves nothing: every invariant is broken here on purpose, one after another, and must be
 // found. Each break is made inside a transaction that is rolled back afterwards.
 import t from 'tap';
-import { connectMysql } from '../../scripts/servers/mysql.ts';
-import { invariants } from '../../scripts/verify/invariants.ts';
-import { openWorld } from '../../scripts/verify/world.ts';
+import { connectMysql } from '../../scripts/devmesh/servers/mysql.ts';
+import { invariants } from '../verification/invariants/invariants.ts';
+import { openWorld } from '../verification/invariants/world.ts';
 import { worldOf, wrongAtRest } from './laws.ts';
 import { buy, follow, openShop, stateName, wish } from './shop.ts';
 

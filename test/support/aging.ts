@@ -1,5 +1,5 @@
 // Time that passes without waiting for it: every row becomes older, as a long outage leaves it behind.
-import type { World } from '../../scripts/verify/world.ts';
+import type { World } from '../verification/invariants/world.ts';
 
 /**
  * Moves every time in the schemas of all services back by so many hours: what was due then is overdue, leases have

@@ -1,6 +1,6 @@
 import type { ConfirmChannel } from 'amqplib';
 import t from 'tap';
-import { connectMysql } from '../../scripts/servers/mysql.ts';
+import { connectMysql } from '../../scripts/devmesh/servers/mysql.ts';
 import { connectBroker, createDatabase, createVhost } from './infra.ts';
 
 t.test('a database of a test', async (t) => {

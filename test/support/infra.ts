@@ -4,10 +4,10 @@ import { join } from 'node:path';
 import { brokerDialer } from '@armature/runtime/messaging/link.ts';
 import type { ChannelModel } from 'amqplib';
 import type { Connection, RowDataPacket } from 'mysql2/promise';
-import { ensureCertificates } from '../../scripts/certificates.ts';
-import { withLock } from '../../scripts/lock.ts';
-import { isAlive } from '../../scripts/processes.ts';
-import { type Progress, silent } from '../../scripts/progress.ts';
+import { ensureCertificates } from '../../scripts/devmesh/certificates.ts';
+import { withLock } from '../../scripts/devmesh/lock.ts';
+import { isAlive } from '../../scripts/devmesh/processes.ts';
+import { type Progress, silent } from '../../scripts/devmesh/progress.ts';
 import {
   brokerUrl,
   createBrokerUsers,
@@ -16,14 +16,14 @@ import {
   databaseUrl,
   grantChanges,
   withConnection,
-} from '../../scripts/provision.ts';
-import { BrokerApi } from '../../scripts/servers/broker-api.ts';
-import { mysqlInstance } from '../../scripts/servers/mysql.ts';
-import { rabbitmqInstance } from '../../scripts/servers/rabbitmq.ts';
-import { knownServers, type Servers, startServers } from '../../scripts/servers/servers.ts';
-import { serviceNames } from '../../scripts/services.ts';
-import { compileCacheOf, openState, openTestState, type State } from '../../scripts/state.ts';
-import { runsDirectory, stopEverything } from '../../scripts/stop.ts';
+} from '../../scripts/devmesh/provision.ts';
+import { BrokerApi } from '../../scripts/devmesh/servers/broker-api.ts';
+import { mysqlInstance } from '../../scripts/devmesh/servers/mysql.ts';
+import { rabbitmqInstance } from '../../scripts/devmesh/servers/rabbitmq.ts';
+import { knownServers, type Servers, startServers } from '../../scripts/devmesh/servers/servers.ts';
+import { serviceNames } from '../../scripts/devmesh/services.ts';
+import { compileCacheOf, openState, openTestState, type State } from '../../scripts/devmesh/state.ts';
+import { runsDirectory, stopEverything } from '../../scripts/devmesh/stop.ts';
 import { ensureTokenKey } from './token.ts';
 
 /** The part of a tap test that set-up needs: a place to say how to undo it. */

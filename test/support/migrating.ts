@@ -1,10 +1,10 @@
 import { spawn } from 'node:child_process';
+import { splitCa } from '@armature/runtime/credentials/server-trust.ts';
 import { type Migration, stepsOf } from '@armature/runtime/db/schema-change.ts';
-import { runtimeMigrations } from '@armature/runtime/migrations.ts';
-import { splitCa } from '@armature/runtime/server-trust.ts';
+import { runtimeMigrations } from '@armature/runtime/service/migrations.ts';
 import type { RowDataPacket } from 'mysql2/promise';
-import { withConnection } from '../../scripts/provision.ts';
-import { mainFile } from '../../scripts/services.ts';
+import { withConnection } from '../../scripts/devmesh/provision.ts';
+import { mainFile } from '../../scripts/devmesh/services.ts';
 import type { TestDatabase } from './infra.ts';
 
 /** All migrations of a service, in the order in which it runs them. */

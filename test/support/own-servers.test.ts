@@ -1,8 +1,8 @@
 import { existsSync } from 'node:fs';
 import t from 'tap';
-import { isAlive } from '../../scripts/processes.ts';
-import { BrokerApi } from '../../scripts/servers/broker-api.ts';
-import { connectMysql } from '../../scripts/servers/mysql.ts';
+import { isAlive } from '../../scripts/devmesh/processes.ts';
+import { BrokerApi } from '../../scripts/devmesh/servers/broker-api.ts';
+import { connectMysql } from '../../scripts/devmesh/servers/mysql.ts';
 import { ownServers, testServers } from './infra.ts';
 import { brokerServer, databaseServer } from './server-faults.ts';
 

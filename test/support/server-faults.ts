@@ -1,10 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { isFree } from '../../scripts/ports.ts';
-import { isAlive, type ProcessIdentity, stop } from '../../scripts/processes.ts';
-import { mysqlInstance, startMysql } from '../../scripts/servers/mysql.ts';
-import { findServerPrograms } from '../../scripts/servers/programs.ts';
-import { evaluateInBroker, rabbitmqInstance, startRabbitmq } from '../../scripts/servers/rabbitmq.ts';
-import type { State } from '../../scripts/state.ts';
+import { isFree } from '../../scripts/devmesh/ports.ts';
+import { isAlive, type ProcessIdentity, stop } from '../../scripts/devmesh/processes.ts';
+import { mysqlInstance, startMysql } from '../../scripts/devmesh/servers/mysql.ts';
+import { findServerPrograms } from '../../scripts/devmesh/servers/programs.ts';
+import { evaluateInBroker, rabbitmqInstance, startRabbitmq } from '../../scripts/devmesh/servers/rabbitmq.ts';
+import type { State } from '../../scripts/devmesh/state.ts';
 
 /** A private database or broker, as something to be killed and started again. */
 export interface PrivateServer {

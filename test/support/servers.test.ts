@@ -2,13 +2,13 @@
 import { readFileSync } from 'node:fs';
 import { connect as connectSocket } from 'node:net';
 import { connect as connectTls, type SecureVersion } from 'node:tls';
+import { splitCa, withCa } from '@armature/runtime/credentials/server-trust.ts';
 import { brokerDialer } from '@armature/runtime/messaging/link.ts';
-import { splitCa, withCa } from '@armature/runtime/server-trust.ts';
 import { createConnection } from 'mysql2/promise';
 import t from 'tap';
-import { issueCertificate, saveCertificate } from '../../scripts/certificates.ts';
-import { connectMysql, mysqlInstance, reloadCertificates } from '../../scripts/servers/mysql.ts';
-import { rabbitmqInstance } from '../../scripts/servers/rabbitmq.ts';
+import { issueCertificate, saveCertificate } from '../../scripts/devmesh/certificates.ts';
+import { connectMysql, mysqlInstance, reloadCertificates } from '../../scripts/devmesh/servers/mysql.ts';
+import { rabbitmqInstance } from '../../scripts/devmesh/servers/rabbitmq.ts';
 import { connectBroker, createDatabase, createVhost, testServers } from './infra.ts';
 
 const { state, servers } = await testServers();

@@ -1,8 +1,8 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { splitCa } from '@armature/runtime/server-trust.ts';
+import { splitCa } from '@armature/runtime/credentials/server-trust.ts';
 import t from 'tap';
-import { connectMysql } from '../../scripts/servers/mysql.ts';
+import { connectMysql } from '../../scripts/devmesh/servers/mysql.ts';
 import { developerCredentials, startMesh, startService, token } from './service.ts';
 import { tokenIssuer } from './token.ts';
 

@@ -4,13 +4,18 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { migrate } from '@armature/runtime/db/migrate.ts';
-import { certificateFiles } from '../../scripts/certificates.ts';
-import { identityTrust, type ServiceRun, serviceEnvironment, type TokenTrust } from '../../scripts/environment.ts';
-import { writeBootstrap } from '../../scripts/people.ts';
-import { reservePorts } from '../../scripts/ports.ts';
-import { allFinished } from '../../scripts/servers/servers.ts';
-import { mainFile, presentServices, type ServiceName, servicePlans } from '../../scripts/services.ts';
-import { readJson, type State, tail } from '../../scripts/state.ts';
+import { certificateFiles } from '../../scripts/devmesh/certificates.ts';
+import {
+  identityTrust,
+  type ServiceRun,
+  serviceEnvironment,
+  type TokenTrust,
+} from '../../scripts/devmesh/environment.ts';
+import { writeBootstrap } from '../../scripts/devmesh/people.ts';
+import { reservePorts } from '../../scripts/devmesh/ports.ts';
+import { allFinished } from '../../scripts/devmesh/servers/servers.ts';
+import { mainFile, presentServices, type ServiceName, servicePlans } from '../../scripts/devmesh/services.ts';
+import { readJson, type State, tail } from '../../scripts/devmesh/state.ts';
 import {
   createDatabase,
   createVhost,

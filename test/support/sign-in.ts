@@ -1,12 +1,12 @@
-import { certificateFiles } from '../../scripts/certificates.ts';
-import { identityTrust } from '../../scripts/environment.ts';
-import { commandLine, people, personPassword } from '../../scripts/people.ts';
-import { signInPerson } from '../../scripts/sign-in/flows.ts';
-import { httpsTo } from '../../scripts/sign-in/https.ts';
+import { certificateFiles } from '../../scripts/devmesh/certificates.ts';
+import { identityTrust } from '../../scripts/devmesh/environment.ts';
+import { commandLine, people, personPassword } from '../../scripts/devmesh/people.ts';
+import { signInPerson } from '../../scripts/devmesh/sign-in/flows.ts';
+import { httpsTo } from '../../scripts/devmesh/sign-in/https.ts';
 import { testServers } from './infra.ts';
 import type { Mesh } from './service.ts';
 
-/** Signs one of scripts/people.ts in to a mesh that was started with `realIdentity`, and answers their access token. */
+/** Signs one of scripts/devmesh/people.ts in to a mesh that was started with `realIdentity`, and answers their access token. */
 export async function signIn(mesh: Mesh, id: string): Promise<string> {
   const person = people.find((one) => one.id === id);
   if (!person || !mesh.identity) throw new Error(`${id} cannot sign in: no such person, or no identity in the mesh`);

@@ -14,8 +14,9 @@ const longestMain = 20;
 
 const isVendored = (path: string) => /^proto\/(buf|google|grpc)\//.test(path);
 const isCode = (path: string) => /\.(ts|mts|mjs|js)$/.test(path);
-/** Tests, benchmarks, and a `testbed.ts` that the tests of one folder share. */
-const isTest = (path: string) => /(\.test\.ts|\.bench\.ts|\/testbed\.ts)$/.test(path) || path.startsWith('test/');
+/** Tests, benchmarks, the processes that tests start, and testbeds: `testbed.ts` beside the code, and the runtime's `testing`. */
+const isTest = (path: string) =>
+  /(\.test\.ts|\.bench\.ts|\/testbed\.ts|-child\.ts)$/.test(path) || /^(test|services\/runtime\/testing)\//.test(path);
 const lineCount = (text: string) => text.trimEnd().split('\n').length;
 
 const vagueNames = ['util', 'utils', 'helper', 'helpers', 'common', 'manager', 'base', 'misc'];

@@ -1,7 +1,7 @@
 import { readFileSync, statSync } from 'node:fs';
 import { createLocalJWKSet, decodeJwt, jwtVerify } from 'jose';
 import t from 'tap';
-import { openState } from '../../scripts/state.ts';
+import { openState } from '../../scripts/devmesh/state.ts';
 import { ensureTokenKey, mintToken, tokenAudience, tokenFiles, tokenIssuer } from './token.ts';
 
 t.test('a token verifies by the published keys', async (t) => {

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { calculateJwkThumbprint, exportJWK, generateKeyPair, importJWK, type JWK, SignJWT } from 'jose';
-import { type State, writeAtomically } from '../../scripts/state.ts';
+import { type State, writeAtomically } from '../../scripts/devmesh/state.ts';
 
 export const tokenIssuer = 'https://identity.armature.local';
 export const tokenAudience = 'armature';

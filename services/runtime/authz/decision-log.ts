@@ -1,7 +1,10 @@
 import type { Decision } from '@armature/proto/access/v1/access.ts';
 import { v5 as uuidv5 } from 'uuid';
-import type { Sweeper } from '../background.ts';
+import type { Sweeper } from '../context/background.ts';
+import type { Call } from '../context/call.ts';
 import type { Database } from '../db/database.ts';
+import { RpcError } from '../errors/errors.ts';
+import { Counter, Gauge, type Registry } from '../telemetry/metrics.ts';
 import {
   countDecisions,
   countRefused,
@@ -12,10 +15,7 @@ import {
   type PendingDecision,
   pendingDecisions,
   refuseDecision,
-} from '../db/decisions.ts';
-import type { Call } from '../rpc/call.ts';
-import { RpcError } from '../rpc/errors.ts';
-import { Counter, Gauge, type Registry } from '../telemetry/metrics.ts';
+} from './decisions.ts';
 import type { Denials } from './denials.ts';
 
 /** Hands decisions to access. Doing it again with the same ones changes nothing. */

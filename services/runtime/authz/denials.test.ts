@@ -1,6 +1,6 @@
 import t from 'tap';
-import { type Caller, openCall, silentLog } from '../rpc/call.ts';
-import { childTrace } from '../telemetry/trace.ts';
+import { type Caller, openCall, silentLog } from '../context/call.ts';
+import { childTrace } from '../context/trace.ts';
 import { denials } from './denials.ts';
 
 const callOf = (caller: Caller, name = '/a.B/C') =>

@@ -1,6 +1,6 @@
 import type { Decision } from '@armature/proto/access/v1/access.ts';
-import { newId } from '../id.ts';
-import { type Call, subjectOf } from '../rpc/call.ts';
+import { type Call, subjectOf } from '../context/call.ts';
+import { newId } from '../id/id.ts';
 
 /** Remembers denials until they are taken; equal ones are one record with a count. */
 export interface Denials {

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { type access, inventoryClient, RpcError } from '@armature/clients';
 import t, { type Test } from 'tap';
 import { startService, token, workloadCertificate } from '../../../test/support/service.ts';
-import { network, type ScriptedAccess, scriptedAccess, until } from './testbed.ts';
+import { network, type ScriptedAccess, scriptedAccess, until } from '../testing/policy.ts';
 
 const policyText = readFileSync(join(import.meta.dirname, '../../../deploy/policy.csv'), 'utf8');
 const withoutBo = policyText.replace('g, user:bo, role:staff', '');

@@ -3,14 +3,14 @@ import { mkdirSync, readFileSync, statSync, utimesSync, writeFileSync } from 'no
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
-import type { Caller } from '../rpc/call.ts';
+import type { Caller } from '../context/call.ts';
+import { lastGoodCopy } from '../credentials/last-good-copy.ts';
 import { createLogger } from '../telemetry/log.ts';
 import { createRegistry, exposition, type Registry } from '../telemetry/metrics.ts';
-import { lastGoodCopy } from './last-good-copy.ts';
+import { accessClients, network, scriptedAccess, until } from '../testing/policy.ts';
 import { policyOf } from './policy.ts';
 import { type FollowerOptions, followPolicy } from './policy-follower.ts';
 import { reportVersion } from './policy-metrics.ts';
-import { accessClients, network, scriptedAccess, until } from './testbed.ts';
 
 const log = createLogger('test', 'fatal');
 const edge = 'p, workload:edge, orders.refund, on-behalf';

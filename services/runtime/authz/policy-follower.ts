@@ -1,9 +1,9 @@
 import type { AccessServiceContract } from '@armature/proto/access/v1/contract.ts';
-import { pause } from '../background.ts';
+import { pause } from '../context/background.ts';
+import type { LastGoodCopy } from '../credentials/last-good-copy.ts';
 import type { Client } from '../rpc/client.ts';
 import type { Logger } from '../telemetry/log.ts';
 import type { Registry } from '../telemetry/metrics.ts';
-import type { LastGoodCopy } from './last-good-copy.ts';
 import { type Policy, policyHolder, policyOf } from './policy.ts';
 import { type PolicyLabel, policyAssembly, type Received } from './policy-assembly.ts';
 import { followerMetrics, type UpdateOutcome } from './policy-metrics.ts';

@@ -1,4 +1,4 @@
-import type { Scope } from '../rpc/call.ts';
+import type { Scope } from '../context/call.ts';
 
 /** What a rule grants: everything, only own things (users), or only together with a user (workloads). */
 export type RuleScope = Scope | 'on-behalf';

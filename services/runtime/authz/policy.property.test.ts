@@ -4,7 +4,7 @@ import { randomInt } from 'node:crypto';
 import { type Enforcer, newEnforcer, newModelFromString, StringAdapter } from 'casbin';
 import t from 'tap';
 import { type Random, seeded } from '../../../test/support/random.ts';
-import { type Subject, subjectOf } from '../rpc/call.ts';
+import { type Subject, subjectOf } from '../context/call.ts';
 import { policyOf } from './policy.ts';
 
 // Written apart from enforcer.ts: it asks for each scope by name instead of reading it off the matched rule.

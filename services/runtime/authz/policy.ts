@@ -1,9 +1,9 @@
 import { hash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { basename } from 'node:path';
-import { type Caller, type Scope, type Subject, subjectOf } from '../rpc/call.ts';
+import { type Caller, type Scope, type Subject, subjectOf } from '../context/call.ts';
+import { lruMap } from '../credentials/lru.ts';
 import { askCasbin } from './enforcer.ts';
-import { lruMap } from './lru.ts';
 import {
   clientPattern,
   PolicyError,

@@ -4,13 +4,13 @@ import { Delivery } from '@armature/proto/notifications/v1/notifications.ts';
 import t from 'tap';
 import { createDatabase, type Teardown, type TestDatabase } from '../../../test/support/infra.ts';
 import { openWay } from '../../../test/support/way.ts';
-import { background } from '../background.ts';
-import { runtimeMigrations } from '../migrations.ts';
-import { type Call, openCall } from '../rpc/call.ts';
-import { noHashKeys, requestHasher } from '../rpc/request-hash.ts';
+import { background } from '../context/background.ts';
+import { type Call, openCall } from '../context/call.ts';
+import { childTrace } from '../context/trace.ts';
+import { noHashKeys, requestHasher } from '../idempotency/request-hash.ts';
+import { runtimeMigrations } from '../service/migrations.ts';
 import { createLogger } from '../telemetry/log.ts';
 import { createRegistry } from '../telemetry/metrics.ts';
-import { childTrace } from '../telemetry/trace.ts';
 import { type Database, openDatabase } from './database.ts';
 import { migrate } from './migrate.ts';
 

@@ -1,16 +1,22 @@
 import type { EventContract } from '@armature/proto/contract.ts';
 import { type EntitySchema, MikroORM, type SqlEntityManager } from '@mikro-orm/mysql';
 import { CompiledQuery, type DatabaseConnection } from 'kysely';
-import { crashPointOf } from '../crash-point.ts';
-import { raceGate } from '../race-gate.ts';
-import type { Call } from '../rpc/call.ts';
-import { contention, deadlineExceeded, dependencyUnavailable } from '../rpc/errors.ts';
-import { decodeStatus } from '../rpc/status.ts';
+import { insertDecisions } from '../authz/decisions.ts';
+import type { Call } from '../context/call.ts';
+import { contention, deadlineExceeded, dependencyUnavailable } from '../errors/errors.ts';
+import { decodeStatus } from '../errors/status.ts';
+import {
+  assertSameRequest,
+  insertAnswer,
+  isDuplicateAnswer,
+  loadAnswer,
+  type StoredAnswer,
+} from '../idempotency/answers.ts';
+import { crashPointOf } from '../sync/crash-point.ts';
+import { raceGate } from '../sync/race-gate.ts';
 import type { Logger } from '../telemetry/log.ts';
 import { Counter, Gauge, type Registry } from '../telemetry/metrics.ts';
-import { within as inTime } from '../waiting.ts';
-import { assertSameRequest, insertAnswer, isDuplicateAnswer, loadAnswer, type StoredAnswer } from './answers.ts';
-import { insertDecisions } from './decisions.ts';
+import { within as inTime } from '../time/waiting.ts';
 import { databaseErrno, RestartTransaction } from './errno.ts';
 import { poolGate } from './pool-gate.ts';
 import { idleConnections, sessionStatements } from './session.ts';

@@ -1,6 +1,6 @@
 import type { Connection, RowDataPacket } from 'mysql2/promise';
 import t from 'tap';
-import { withConnection } from '../../../scripts/provision.ts';
+import { withConnection } from '../../../scripts/devmesh/provision.ts';
 import { createDatabase } from '../../../test/support/infra.ts';
 import { migrate } from './migrate.ts';
 import { type Migration, type SchemaChange, stepsOf } from './schema-change.ts';

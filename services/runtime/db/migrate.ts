@@ -1,5 +1,5 @@
 import { MikroORM, type SqlEntityManager } from '@mikro-orm/mysql';
-import { crashPoint } from '../crash-point.ts';
+import { crashPoint } from '../sync/crash-point.ts';
 import { type Migration, type Step, stepsOf } from './schema-change.ts';
 import { sqlMode } from './session.ts';
 import { driverUrl } from './tls.ts';

@@ -1,4 +1,4 @@
-import { overloaded } from '../rpc/errors.ts';
+import { overloaded } from '../errors/errors.ts';
 
 export interface PoolGate {
   /**

@@ -1,6 +1,6 @@
 import type { RowDataPacket } from 'mysql2/promise';
 import t from 'tap';
-import { withConnection } from '../../../scripts/provision.ts';
+import { withConnection } from '../../../scripts/devmesh/provision.ts';
 import { createDatabase } from '../../../test/support/infra.ts';
 import { createLogger } from '../telemetry/log.ts';
 import { createRegistry } from '../telemetry/metrics.ts';

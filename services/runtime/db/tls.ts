@@ -1,4 +1,4 @@
-import { caReader, splitCa } from '../server-trust.ts';
+import { caReader, splitCa } from '../credentials/server-trust.ts';
 
 /**
  * TLS as the driver takes it: the server must show a certificate of these authorities, for the name that it is

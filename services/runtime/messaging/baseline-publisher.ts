@@ -4,11 +4,11 @@
  */
 import { Baseline } from '@armature/proto/runtime/v1/baseline.ts';
 import { v7 as uuidv7 } from 'uuid';
+import { type Call, principalOf } from '../context/call.ts';
+import { traceparent } from '../context/trace.ts';
 import type { Database } from '../db/database.ts';
 import type { Sql } from '../db/tx.ts';
-import { type Call, principalOf } from '../rpc/call.ts';
-import { rpcError } from '../rpc/errors.ts';
-import { traceparent } from '../telemetry/trace.ts';
+import { rpcError } from '../errors/errors.ts';
 import type { AggregatePlace, BaselineSource } from './baseline-source.ts';
 import type { Broker } from './connection.ts';
 import { baselineType } from './delivery.ts';

@@ -2,17 +2,24 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Baseline } from '@armature/proto/runtime/v1/baseline.ts';
 import t from 'tap';
-import { createVirtualHost } from '../../../scripts/provision.ts';
+import { createVirtualHost } from '../../../scripts/devmesh/provision.ts';
 import { connectBroker } from '../../../test/support/infra.ts';
 import { refusal } from '../../../test/support/refusal.ts';
-import { background } from '../background.ts';
+import { background } from '../context/background.ts';
 import { createLogger } from '../telemetry/log.ts';
+import {
+  eventually,
+  openTestbed,
+  type Producer,
+  type RunningConsumer,
+  type Ticked,
+  ticked,
+} from '../testing/messaging.ts';
 import { onBaseline } from './baseline.ts';
 import { type BaselineRequest, baselinePublisher } from './baseline-publisher.ts';
 import { type BaselineSource, outboxBaselines, placesOf, tableBaselines } from './baseline-source.ts';
 import { baselineType } from './delivery.ts';
 import { effects, effectsOf, letters, lettersOf, metric, recorder } from './observe.ts';
-import { eventually, openTestbed, type Producer, type RunningConsumer, type Ticked, ticked } from './testbed.ts';
 import {
   baselineRoutingKey,
   declareEventQueue,

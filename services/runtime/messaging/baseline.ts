@@ -4,9 +4,9 @@
  */
 import type { Codec, EventContract } from '@armature/proto/contract.ts';
 import { Baseline } from '@armature/proto/runtime/v1/baseline.ts';
+import type { Call } from '../context/call.ts';
 import type { Tx } from '../db/tx.ts';
-import type { Call } from '../rpc/call.ts';
-import { RpcError } from '../rpc/errors.ts';
+import { RpcError } from '../errors/errors.ts';
 import { baselineType } from './delivery.ts';
 import { moveToBaseline, type Step, type Stream } from './inbox.ts';
 

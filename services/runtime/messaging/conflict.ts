@@ -1,7 +1,7 @@
 import { hash } from 'node:crypto';
 import type { Sql } from '../db/tx.ts';
-import { oldestIdOf } from '../id.ts';
-import { RpcError } from '../rpc/errors.ts';
+import { RpcError } from '../errors/errors.ts';
+import { oldestIdOf } from '../id/id.ts';
 import type { Delivery } from './delivery.ts';
 
 /** How long the inbox knows a message: longer than the outbox, so that what can be published again is still known. */

@@ -3,9 +3,9 @@ import { createVhost } from '../../../test/support/infra.ts';
 import { openWay } from '../../../test/support/way.ts';
 import { createLogger } from '../telemetry/log.ts';
 import { Registry } from '../telemetry/metrics.ts';
+import { eventually } from '../testing/messaging.ts';
 import { type BrokerOptions, openBroker } from './connection.ts';
 import type { OutgoingMessage } from './publisher.ts';
-import { eventually } from './testbed.ts';
 import { declareEventQueue, declareService, eventsExchange, formerMarker } from './topology.ts';
 
 t.setTimeout(60_000);

@@ -1,7 +1,7 @@
 import type { ConfirmChannel } from 'amqplib';
 import type { Logger } from '../telemetry/log.ts';
 import { Gauge, type Registry } from '../telemetry/metrics.ts';
-import type { Backoff } from '../waiting.ts';
+import type { Backoff } from '../time/waiting.ts';
 import type { HeldChannel } from './held-channel.ts';
 import { type Link, openLink } from './link.ts';
 import { type Confirmed, type OutgoingMessage, openPublisher } from './publisher.ts';

@@ -1,8 +1,8 @@
 import type { EventContract, ServiceContract } from '@armature/proto/contract.ts';
 import { publishedEvents } from '@armature/proto/subscriptions.ts';
+import { type Call, compose, type Interceptor } from '../context/call.ts';
 import type { Database } from '../db/database.ts';
 import type { Tx } from '../db/tx.ts';
-import { type Call, compose, type Interceptor } from '../rpc/call.ts';
 import type { Logger } from '../telemetry/log.ts';
 import { Gauge, type Registry } from '../telemetry/metrics.ts';
 import { type BaselineHandler, baselineContract } from './baseline.ts';

@@ -2,15 +2,16 @@
  * A process for tests to kill: relays or consumes the tests' events until a crash point ends it. Its one
  * argument is JSON. It prints "ready" once it works.
  */
-import { armCrashPoints } from '../crash-point.ts';
+
 import { openDatabase } from '../db/database.ts';
+import { armCrashPoints } from '../sync/crash-point.ts';
 import { createLogger } from '../telemetry/log.ts';
 import { Registry } from '../telemetry/metrics.ts';
+import { contract, quick, ticked } from '../testing/messaging.ts';
 import { openBroker } from './connection.ts';
 import { consume, startConsumers } from './consumer.ts';
 import { writeOutbox } from './outbox.ts';
 import { startRelay } from './relay.ts';
-import { contract, quick, ticked } from './testbed.ts';
 
 export interface CrashChild {
   role: 'relay' | 'consumer';

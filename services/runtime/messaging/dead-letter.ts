@@ -1,7 +1,7 @@
 import { hash } from 'node:crypto';
 import { v7 as uuidv7 } from 'uuid';
 import type { Param, Sql, Tx } from '../db/tx.ts';
-import { rpcError } from '../rpc/errors.ts';
+import { rpcError } from '../errors/errors.ts';
 import { bodyDigest, conflictOf, notedOf } from './conflict.ts';
 import type { Delivery } from './delivery.ts';
 import { noteMessage, type Step, type Stream, stepSequence } from './inbox.ts';

@@ -2,7 +2,7 @@ import { hash } from 'node:crypto';
 import type { ConfirmChannel, ConsumeMessage } from 'amqplib';
 import type { Database } from '../db/database.ts';
 import type { Logger } from '../telemetry/log.ts';
-import { rest } from '../waiting.ts';
+import { rest } from '../time/waiting.ts';
 import type { Broker } from './connection.ts';
 import { countForeign, deadLetterForeign } from './dead-letter.ts';
 import { acknowledge, type Delivery, readDelivery, type Session } from './delivery.ts';

@@ -1,5 +1,5 @@
 import type { Tx } from '../db/tx.ts';
-import { rest } from '../waiting.ts';
+import { rest } from '../time/waiting.ts';
 import { deadLetterForeign, deadLetterInTurn } from './dead-letter.ts';
 import { acknowledge, type Delivery, isBaseline } from './delivery.ts';
 import type { Step } from './inbox.ts';

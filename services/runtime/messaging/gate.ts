@@ -1,8 +1,8 @@
 import type { Database } from '../db/database.ts';
-import { RpcError } from '../rpc/errors.ts';
+import { RpcError } from '../errors/errors.ts';
 import type { Logger } from '../telemetry/log.ts';
 import { Gauge, type Registry } from '../telemetry/metrics.ts';
-import { rest } from '../waiting.ts';
+import { rest } from '../time/waiting.ts';
 
 /**
  * Whether this service can handle events at all. While its policy or its database is away, nothing can be concluded

@@ -1,8 +1,8 @@
 import type { EventContract } from '@armature/proto/contract.ts';
 import type { Baseline } from '@armature/proto/runtime/v1/baseline.ts';
-import { crashPoint } from '../crash-point.ts';
-import { type Call, DeadlineError } from '../rpc/call.ts';
-import { deadlineExceeded, RpcError } from '../rpc/errors.ts';
+import { type Call, DeadlineError } from '../context/call.ts';
+import { deadlineExceeded, RpcError } from '../errors/errors.ts';
+import { crashPoint } from '../sync/crash-point.ts';
 import { applyBaseline } from './baseline.ts';
 import { deadLetterForeign, keepUnknown } from './dead-letter.ts';
 import { acknowledge, type Delivery } from './delivery.ts';

@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import type { ChannelModel, ConfirmChannel } from 'amqplib';
 import type { Logger } from '../telemetry/log.ts';
-import { type Backoff, backOff, within } from '../waiting.ts';
+import { type Backoff, backOff, within } from '../time/waiting.ts';
 import { type Outage, openOutage } from './outage.ts';
 
 /** A channel that is opened again, and set up again, whenever it is lost. */

@@ -1,6 +1,6 @@
 import type { Param, Sql } from '../db/tx.ts';
-import { oldestIdOf } from '../id.ts';
-import { RpcError } from '../rpc/errors.ts';
+import { RpcError } from '../errors/errors.ts';
+import { oldestIdOf } from '../id/id.ts';
 import { conflictOf, digestOf, notedOf } from './conflict.ts';
 import type { Delivery } from './delivery.ts';
 

@@ -1,7 +1,7 @@
 import { type ChannelModel, type ConfirmChannel, connect } from 'amqplib';
-import { caReader, splitCa } from '../server-trust.ts';
+import { caReader, splitCa } from '../credentials/server-trust.ts';
 import type { Logger } from '../telemetry/log.ts';
-import { type Backoff, backOff } from '../waiting.ts';
+import { type Backoff, backOff } from '../time/waiting.ts';
 import { type HeldChannel, holdChannel, onOwnChannel, quietly, soundAfterMs } from './held-channel.ts';
 import { openOutage } from './outage.ts';
 

@@ -2,8 +2,9 @@
  * How long it takes from a commit to the committed effect in another service, and how many events go
  * through, both sides and this bench in one process. Run: node services/runtime/messaging/messaging.bench.ts
  */
+
+import { eventually, ignored, openTestbed, ticked } from '../testing/messaging.ts';
 import { consume } from './consumer.ts';
-import { eventually, ignored, openTestbed, ticked } from './testbed.ts';
 
 const undos: (() => unknown)[] = [];
 const bed = await openTestbed({ teardown: (undo) => undos.push(undo) });

@@ -3,11 +3,9 @@ import type { Options } from 'amqplib';
 import t from 'tap';
 import { connectBroker } from '../../../test/support/infra.ts';
 import type { Tx } from '../db/tx.ts';
-import { permissionDenied, rpcError } from '../rpc/errors.ts';
+import { permissionDenied, rpcError } from '../errors/errors.ts';
 import { createLogger } from '../telemetry/log.ts';
 import { Registry } from '../telemetry/metrics.ts';
-import { consume } from './consumer.ts';
-import { startMessaging } from './messaging.ts';
 import {
   allowAll,
   contract,
@@ -19,7 +17,9 @@ import {
   type Testbed,
   type Ticked,
   ticked,
-} from './testbed.ts';
+} from '../testing/messaging.ts';
+import { consume } from './consumer.ts';
+import { startMessaging } from './messaging.ts';
 import { deadQueue, eventQueue, eventsExchange } from './topology.ts';
 
 t.setTimeout(120_000);

@@ -3,9 +3,9 @@ import { randomUUID } from 'node:crypto';
 import type { EventContract } from '@armature/proto/contract.ts';
 import type { Options } from 'amqplib';
 import type { Tx } from '../db/tx.ts';
-import { rpcError } from '../rpc/errors.ts';
+import { rpcError } from '../errors/errors.ts';
+import { eventually, type Producer, type RunningConsumer, type Ticked, ticked } from '../testing/messaging.ts';
 import { consume } from './consumer.ts';
-import { eventually, type Producer, type RunningConsumer, type Ticked, ticked } from './testbed.ts';
 import { eventsExchange } from './topology.ts';
 
 export async function record(message: Ticked, tx: Tx): Promise<void> {

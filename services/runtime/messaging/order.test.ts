@@ -4,15 +4,15 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import { refusal } from '../../../test/support/refusal.ts';
 import { openWay } from '../../../test/support/way.ts';
+import type { Interceptor } from '../context/call.ts';
 import { openDatabase } from '../db/database.ts';
 import type { Tx } from '../db/tx.ts';
-import type { Interceptor } from '../rpc/call.ts';
-import { policyUnavailable, rpcError } from '../rpc/errors.ts';
+import { policyUnavailable, rpcError } from '../errors/errors.ts';
 import { createLogger } from '../telemetry/log.ts';
 import { Registry } from '../telemetry/metrics.ts';
+import { event, eventually, ignored, openTestbed, type Ticked, ticked } from '../testing/messaging.ts';
 import { consume } from './consumer.ts';
 import { effects, effectsOf, letters, lettersOf, metric, publish, record, recorder } from './observe.ts';
-import { event, eventually, ignored, openTestbed, type Ticked, ticked } from './testbed.ts';
 
 t.setTimeout(180_000);
 

@@ -1,11 +1,11 @@
 import t from 'tap';
-import { background } from '../background.ts';
+import { background } from '../context/background.ts';
 import { createLogger, type Logger } from '../telemetry/log.ts';
 import { createRegistry, exposition } from '../telemetry/metrics.ts';
+import { eventually, openTestbed, ticked } from '../testing/messaging.ts';
 import { deadLetterGauges, gaugeStatements } from './dead-letter-gauges.ts';
 import { purgeInbox } from './inbox.ts';
 import { eventBytesMax, purgeOutbox, writeOutbox } from './outbox.ts';
-import { eventually, openTestbed, ticked } from './testbed.ts';
 import { unknownRetention } from './unknown-retention.ts';
 
 t.setTimeout(60_000);

@@ -1,8 +1,8 @@
 import type { EventContract } from '@armature/proto/contract.ts';
 import { v7 as uuidv7 } from 'uuid';
+import { type Call, principalOf } from '../context/call.ts';
+import { traceparent } from '../context/trace.ts';
 import type { Param, Sql } from '../db/tx.ts';
-import { type Call, principalOf } from '../rpc/call.ts';
-import { traceparent } from '../telemetry/trace.ts';
 
 /** An event that a transaction emitted. `sequence` is the aggregate's own count: from 1, without gaps. */
 export interface OutboxEvent {

@@ -2,14 +2,14 @@
 import t from 'tap';
 import { v7 as uuidv7 } from 'uuid';
 import { refusal } from '../../../test/support/refusal.ts';
-import { background } from '../background.ts';
+import { background } from '../context/background.ts';
 import { createLogger } from '../telemetry/log.ts';
+import { event, eventually, ignored, openTestbed, type Ticked, ticked } from '../testing/messaging.ts';
 import { onBaseline } from './baseline.ts';
 import { baselinePublisher } from './baseline-publisher.ts';
 import { outboxBaselines } from './baseline-source.ts';
 import { consume } from './consumer.ts';
 import { effects, effectsOf, letters, metric, publish, recordUnless } from './observe.ts';
-import { event, eventually, ignored, openTestbed, type Ticked, ticked } from './testbed.ts';
 
 t.setTimeout(120_000);
 const mailed = event('orders', 'order', 'Mailed');

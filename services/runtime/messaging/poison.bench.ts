@@ -4,9 +4,9 @@
  * set aside or when their p99 more than doubles, by the median of the rounds.
  * Run: node services/runtime/messaging/poison.bench.ts
  */
-import { RpcError } from '../rpc/errors.ts';
+import { RpcError } from '../errors/errors.ts';
+import { eventually, openTestbed, ticked } from '../testing/messaging.ts';
 import { consume } from './consumer.ts';
-import { eventually, openTestbed, ticked } from './testbed.ts';
 
 const rounds = 5;
 const perSecond = 50;

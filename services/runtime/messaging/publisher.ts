@@ -1,5 +1,5 @@
 import type { ConfirmChannel, Options } from 'amqplib';
-import { dependencyUnavailable, overloaded } from '../rpc/errors.ts';
+import { dependencyUnavailable, overloaded } from '../errors/errors.ts';
 import type { Link } from './link.ts';
 
 export interface OutgoingMessage {

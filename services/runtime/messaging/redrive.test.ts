@@ -2,13 +2,13 @@
 import { randomUUID } from 'node:crypto';
 import t from 'tap';
 import { refusal } from '../../../test/support/refusal.ts';
-import { background } from '../background.ts';
+import { background } from '../context/background.ts';
 import { createLogger } from '../telemetry/log.ts';
+import { event, eventually, openTestbed, ticked } from '../testing/messaging.ts';
 import { baselinePublisher } from './baseline-publisher.ts';
 import { outboxBaselines } from './baseline-source.ts';
 import { consume } from './consumer.ts';
 import { effects, effectsOf, letters, lettersOf, publish, recordUnless } from './observe.ts';
-import { event, eventually, openTestbed, ticked } from './testbed.ts';
 
 t.setTimeout(120_000);
 const mailed = event('orders', 'order', 'Mailed');

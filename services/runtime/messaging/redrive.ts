@@ -1,9 +1,9 @@
-import { crashPoint } from '../crash-point.ts';
+import { openCall } from '../context/call.ts';
+import { childTrace } from '../context/trace.ts';
 import type { Database } from '../db/database.ts';
-import { openCall } from '../rpc/call.ts';
-import { rpcError } from '../rpc/errors.ts';
+import { rpcError } from '../errors/errors.ts';
+import { crashPoint } from '../sync/crash-point.ts';
 import type { Logger } from '../telemetry/log.ts';
-import { childTrace } from '../telemetry/trace.ts';
 import {
   assertBodyKept,
   assertInOrder,

@@ -1,6 +1,6 @@
-import { crashPoint } from '../crash-point.ts';
 import type { Database } from '../db/database.ts';
 import type { Param, Sql } from '../db/tx.ts';
+import { crashPoint } from '../sync/crash-point.ts';
 import type { Broker } from './connection.ts';
 import type { RelayMetrics } from './metrics.ts';
 import type { OutgoingMessage } from './publisher.ts';

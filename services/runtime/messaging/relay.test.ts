@@ -3,12 +3,12 @@ import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
 import { openWay } from '../../../test/support/way.ts';
-import { dependencyUnavailable } from '../rpc/errors.ts';
+import { dependencyUnavailable } from '../errors/errors.ts';
+import { eventually, openTestbed, type Producer, type RunningConsumer, ticked, unheard } from '../testing/messaging.ts';
 import type { Broker } from './connection.ts';
 import { consume } from './consumer.ts';
 import type { CrashChild } from './crash-child.ts';
 import { openLease } from './lease.ts';
-import { eventually, openTestbed, type Producer, type RunningConsumer, ticked, unheard } from './testbed.ts';
 import { eventQueue, expectedQueues } from './topology.ts';
 
 t.setTimeout(120_000);

@@ -19,12 +19,12 @@
  * done: it is counted, and its row says `unrouted`.
  */
 
-import { crashPoint } from '../crash-point.ts';
 import type { Database } from '../db/database.ts';
-import { dependencyUnavailable } from '../rpc/errors.ts';
+import { dependencyUnavailable } from '../errors/errors.ts';
+import { crashPoint } from '../sync/crash-point.ts';
 import type { Logger } from '../telemetry/log.ts';
 import type { Registry } from '../telemetry/metrics.ts';
-import { rest, within } from '../waiting.ts';
+import { rest, within } from '../time/waiting.ts';
 import { type Audience, openAudience } from './audience.ts';
 import type { Broker } from './connection.ts';
 import { type Lease, openLease } from './lease.ts';

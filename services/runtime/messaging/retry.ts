@@ -1,4 +1,4 @@
-import { RpcError } from '../rpc/errors.ts';
+import { RpcError } from '../errors/errors.ts';
 import { type Delivery, retryHeaders } from './delivery.ts';
 import type { OutgoingMessage } from './publisher.ts';
 import { retryExchange, retryRoutingKey } from './topology.ts';

@@ -1,9 +1,9 @@
 import type { EventContract } from '@armature/proto/contract.ts';
+import { type Call, openCall } from '../context/call.ts';
+import { childTrace } from '../context/trace.ts';
 import type { Database } from '../db/database.ts';
 import type { Tx } from '../db/tx.ts';
-import { type Call, openCall } from '../rpc/call.ts';
 import type { Logger } from '../telemetry/log.ts';
-import { childTrace } from '../telemetry/trace.ts';
 import type { BaselineHandler } from './baseline.ts';
 import type { Broker } from './connection.ts';
 import { acknowledge, type Delivery } from './delivery.ts';

@@ -1,7 +1,7 @@
 import type { ConfirmChannel, ConsumeMessage } from 'amqplib';
-import type { Call } from '../rpc/call.ts';
-import { RpcError } from '../rpc/errors.ts';
-import { within } from '../waiting.ts';
+import type { Call } from '../context/call.ts';
+import { RpcError } from '../errors/errors.ts';
+import { within } from '../time/waiting.ts';
 import { baselineType, type Delivery, isBaseline, readDelivery, type Session } from './delivery.ts';
 import { deadLetter, fail, rejectForeign, wait } from './failure.ts';
 import { handleBaseline, handleEvent, skipEvents } from './handling.ts';

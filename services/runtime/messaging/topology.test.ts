@@ -3,8 +3,6 @@ import t from 'tap';
 import { connectBroker } from '../../../test/support/infra.ts';
 import type { Tx } from '../db/tx.ts';
 import { createLogger, type Logger } from '../telemetry/log.ts';
-import { consume } from './consumer.ts';
-import { effects, effectsOf, letters, lettersOf, metric, record, recorder } from './observe.ts';
 import {
   eventually,
   openTestbed,
@@ -13,7 +11,9 @@ import {
   type Ticked,
   ticked,
   unheard,
-} from './testbed.ts';
+} from '../testing/messaging.ts';
+import { consume } from './consumer.ts';
+import { effects, effectsOf, letters, lettersOf, metric, record, recorder } from './observe.ts';
 import { deadQueue, eventQueue, eventsExchange, expectedQueues, retryExchange, returnExchange } from './topology.ts';
 
 t.setTimeout(180_000);

@@ -1,8 +1,9 @@
 /** What operators did: written with the effect, or before it where there are several transactions. */
-import { assertSameRequest, type HashColumns, storedHash } from '../db/answers.ts';
+
+import { type Call, principalOf } from '../context/call.ts';
 import { isDuplicateKey } from '../db/errno.ts';
 import type { Sql, Tx } from '../db/tx.ts';
-import { type Call, principalOf } from '../rpc/call.ts';
+import { assertSameRequest, type HashColumns, storedHash } from '../idempotency/answers.ts';
 
 /** The ids that a request acts on, and whether there are more that it could have. */
 export interface Chosen {

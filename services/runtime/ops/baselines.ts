@@ -1,9 +1,9 @@
 import type { OpsServiceContract } from '@armature/proto/ops/v1/contract.ts';
+import type { Call } from '../context/call.ts';
 import type { Database } from '../db/database.ts';
 import type { BaselinePublisher } from '../messaging/baseline-publisher.ts';
 import { type BaselineSource, outboxBaselines, placesOf } from '../messaging/baseline-source.ts';
 import type { Subscription } from '../messaging/topology.ts';
-import type { Call } from '../rpc/call.ts';
 import { openPage } from '../rpc/paging.ts';
 import type { Implementation } from '../rpc/server.ts';
 import { type Chosen, chooseOnce } from './actions.ts';

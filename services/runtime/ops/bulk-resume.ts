@@ -1,14 +1,14 @@
 import type { OpsServiceContract } from '@armature/proto/ops/v1/contract.ts';
 import type { Saga } from '@armature/proto/ops/v1/ops.ts';
 import { ResumeOutcome, type ResumeResult, type StuckSagaFilter } from '@armature/proto/ops/v1/resume_sagas.ts';
-import { crashPoint } from '../crash-point.ts';
+import type { Call } from '../context/call.ts';
 import type { Database } from '../db/database.ts';
 import type { Sql } from '../db/tx.ts';
 import { reasonOf } from '../messaging/retry.ts';
-import type { Call } from '../rpc/call.ts';
 import type { Implementation } from '../rpc/server.ts';
 import type { SagaDefinition } from '../saga/definition.ts';
 import { resumeSaga } from '../saga/engine.ts';
+import { crashPoint } from '../sync/crash-point.ts';
 import { chooseOnce } from './actions.ts';
 import { sagaFilterMissing, sagaUndefined } from './errors.ts';
 import { chooseStuck, type SagaView, sagasById } from './saga-store.ts';

@@ -8,12 +8,12 @@ import {
   RedriveOutcome,
   type RedriveResult,
 } from '@armature/proto/ops/v1/ops.ts';
+import { type Call, principalOf } from '../context/call.ts';
 import type { Database } from '../db/database.ts';
 import { utcDate } from '../db/tx.ts';
+import { RpcError } from '../errors/errors.ts';
 import type { Redrive } from '../messaging/redrive.ts';
 import { reasonOf } from '../messaging/retry.ts';
-import { type Call, principalOf } from '../rpc/call.ts';
-import { RpcError } from '../rpc/errors.ts';
 import { closePage, openPage } from '../rpc/paging.ts';
 import type { Implementation } from '../rpc/server.ts';
 import { chooseOnce, noteAction } from './actions.ts';

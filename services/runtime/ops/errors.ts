@@ -1,5 +1,5 @@
 import { OpsErrorReason } from '@armature/proto/ops/v1/contract.ts';
-import { rpcError } from '../rpc/errors.ts';
+import { rpcError } from '../errors/errors.ts';
 
 const id = (deadLetterId: string) => ({ dead_letter_id: deadLetterId });
 

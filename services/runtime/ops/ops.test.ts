@@ -5,11 +5,11 @@ import { opsClient } from '@armature/clients';
 import { DeadLetterState, RedriveOutcome, SagaState } from '@armature/proto/ops/v1/ops.ts';
 import { OrderConfirmedEvent } from '@armature/proto/orders/v1/contract.ts';
 import t from 'tap';
-import { withConnection } from '../../../scripts/provision.ts';
+import { withConnection } from '../../../scripts/devmesh/provision.ts';
 import { connectBroker, createVhost } from '../../../test/support/infra.ts';
 import { refusal } from '../../../test/support/refusal.ts';
 import { type RunningService, startService, token, workloadCertificate } from '../../../test/support/service.ts';
-import { newId } from '../id.ts';
+import { newId } from '../id/id.ts';
 import { retryExchange, retryRoutingKey } from '../messaging/topology.ts';
 import type { StateOfFormat1 } from '../saga/state-format.ts';
 

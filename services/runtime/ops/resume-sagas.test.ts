@@ -4,11 +4,11 @@ import { opsClient } from '@armature/clients';
 import { SagaState } from '@armature/proto/ops/v1/ops.ts';
 import { ResumeOutcome } from '@armature/proto/ops/v1/resume_sagas.ts';
 import t from 'tap';
-import { withConnection } from '../../../scripts/provision.ts';
+import { withConnection } from '../../../scripts/devmesh/provision.ts';
 import { refusal } from '../../../test/support/refusal.ts';
 import { startService, token, workloadCertificate } from '../../../test/support/service.ts';
 import { sagaDefinitions } from '../../orders/testbed.ts';
-import { newId } from '../id.ts';
+import { newId } from '../id/id.ts';
 import { begin, type State } from '../saga/core.ts';
 
 t.setTimeout(120_000);

@@ -1,5 +1,5 @@
-import type { Call, Interceptor } from './call.ts';
-import { overloaded, RpcError, runtimeDomain } from './errors.ts';
+import type { Call, Interceptor } from '../context/call.ts';
+import { overloaded, RpcError, runtimeDomain } from '../errors/errors.ts';
 
 /** Bytes of request headers that a call may bring. */
 const metadataBytesMax = 8 * 1024;

@@ -1,16 +1,16 @@
 import type { MethodContract } from '@armature/proto/contract.ts';
 import type { Counter } from 'prom-client';
+import { type AuthenticateOptions, authenticate } from '../authz/authenticate.ts';
+import { authorize, type Decide } from '../authz/authorize.ts';
 import type { Denials } from '../authz/denials.ts';
+import type { Interceptor } from '../context/call.ts';
+import { deadline } from '../context/deadline.ts';
 import type { Database } from '../db/database.ts';
-import { type AuthenticateOptions, authenticate } from './authenticate.ts';
-import { authorize, type Decide } from './authorize.ts';
-import type { Interceptor } from './call.ts';
-import { deadline } from './deadline.ts';
+import { idempotency } from '../idempotency/idempotency.ts';
+import type { RequestHasher } from '../idempotency/request-hash.ts';
 import { decode } from './decode.ts';
 import { errorBoundary } from './error-boundary.ts';
-import { idempotency } from './idempotency.ts';
 import { logging } from './logging.ts';
-import type { RequestHasher } from './request-hash.ts';
 import { validate } from './validate.ts';
 
 export interface ServerChainParts {

@@ -1,8 +1,8 @@
 import { Server, ServerCredentials, type ServerUnaryCall, type sendUnaryData } from '@grpc/grpc-js';
 import t, { type Test } from 'tap';
-import { type Issued, issueCertificate, workloadRequest } from '../../../scripts/certificates.ts';
+import { type Issued, issueCertificate, workloadRequest } from '../../../scripts/devmesh/certificates.ts';
+import type { TlsMaterial, TlsWatch } from '../credentials/tls-files.ts';
 import { type Channels, openChannels } from './channel.ts';
-import type { TlsMaterial, TlsWatch } from './tls-files.ts';
 
 const ca = await issueCertificate({ isCa: true, commonName: 'one' });
 const id = (name: string) => `spiffe://armature.local/service/${name}`;

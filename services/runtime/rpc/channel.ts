@@ -1,6 +1,6 @@
 import { type ChannelCredentials, type ChannelOptions, credentials, Client as GrpcClient } from '@grpc/grpc-js';
-import { workloadOf } from '../authz/spiffe.ts';
-import type { TlsMaterial, TlsWatch } from './tls-files.ts';
+import { workloadOf } from '../credentials/spiffe.ts';
+import type { TlsMaterial, TlsWatch } from '../credentials/tls-files.ts';
 
 /** A channel with the certificates of one moment, and how many calls are on it. */
 export interface Generation {

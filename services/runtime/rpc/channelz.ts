@@ -5,9 +5,9 @@ import {
   status,
   type UntypedServiceImplementation,
 } from '@grpc/grpc-js';
-import type { VerifiedToken } from '../authz/tokens.ts';
-import type { Decide } from './authorize.ts';
-import { RpcError } from './errors.ts';
+import type { Decide } from '../authz/authorize.ts';
+import type { VerifiedToken } from '../credentials/tokens.ts';
+import { RpcError } from '../errors/errors.ts';
 
 type AnyHandler = (
   call: { getPeer(): string; metadata: { get(name: string): (string | Buffer)[] } },

@@ -1,10 +1,10 @@
 import type { ServiceContract } from '@armature/proto/contract.ts';
-import type { Config, runtimeVariables } from '../config.ts';
+import type { Config, runtimeVariables } from '../config/config.ts';
+import type { TlsWatch } from '../credentials/tls-files.ts';
 import type { Registry } from '../telemetry/metrics.ts';
 import type { Tracing } from '../telemetry/tracing.ts';
 import { type Client, createClient } from './client.ts';
 import { rpcMetrics } from './metrics.ts';
-import type { TlsWatch } from './tls-files.ts';
 
 type Connect = <K extends ServiceContract>(contract: K, service: string, addresses: readonly string[]) => Client<K>;
 

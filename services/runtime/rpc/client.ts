@@ -7,13 +7,21 @@ import {
   status,
 } from '@grpc/grpc-js';
 import { v7 as uuidv7 } from 'uuid';
-import { raceGate } from '../race-gate.ts';
-import { childTrace, traceparent } from '../telemetry/trace.ts';
-import { type Call, compose, DeadlineError, type Handler, type Interceptor, openCall, silentLog } from './call.ts';
+import {
+  type Call,
+  compose,
+  DeadlineError,
+  type Handler,
+  type Interceptor,
+  openCall,
+  silentLog,
+} from '../context/call.ts';
+import { childTrace, traceparent } from '../context/trace.ts';
+import { type TlsFiles, type TlsWatch, watchTls } from '../credentials/tls-files.ts';
+import { type Code, RpcError } from '../errors/errors.ts';
+import { decodeStatus } from '../errors/status.ts';
+import { raceGate } from '../sync/race-gate.ts';
 import { type Channels, openChannels } from './channel.ts';
-import { type Code, RpcError } from './errors.ts';
-import { decodeStatus } from './status.ts';
-import { type TlsFiles, type TlsWatch, watchTls } from './tls-files.ts';
 
 type Builtin = Date | Uint8Array | string | number | bigint | boolean | undefined;
 /** A message with what may be left out left out; ts-proto fills in the zero values. */

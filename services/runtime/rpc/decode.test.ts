@@ -2,10 +2,10 @@ import { createHash } from 'node:crypto';
 import { InventoryServiceContract } from '@armature/proto/inventory/v1/contract.ts';
 import { ReserveStockRequest } from '@armature/proto/inventory/v1/inventory.ts';
 import t from 'tap';
-import { childTrace } from '../telemetry/trace.ts';
-import { openCall, silentLog } from './call.ts';
+import { openCall, silentLog } from '../context/call.ts';
+import { childTrace } from '../context/trace.ts';
+import { type HashKeys, noHashKeys, requestHasher } from '../idempotency/request-hash.ts';
 import { decode } from './decode.ts';
-import { type HashKeys, noHashKeys, requestHasher } from './request-hash.ts';
 
 const method = InventoryServiceContract.methods.reserveStock;
 const bytesOf = (reservationId: string, requestId = '') =>

@@ -1,8 +1,8 @@
 import type { MethodContract } from '@armature/proto/contract.ts';
 import { configureTextEncoding, getTextEncoding } from '@bufbuild/protobuf/wire';
-import { type Interceptor, principalOf } from './call.ts';
-import { messageMalformed } from './errors.ts';
-import { noHashKeys, type RequestHasher, requestHasher } from './request-hash.ts';
+import { type Interceptor, principalOf } from '../context/call.ts';
+import { messageMalformed } from '../errors/errors.ts';
+import { noHashKeys, type RequestHasher, requestHasher } from '../idempotency/request-hash.ts';
 
 // Strings are held to UTF-8 in both directions, as proto3 demands; the library's default replaces what is
 // not text, and two different requests could then look the same.

@@ -1,6 +1,6 @@
-import type { Call, Interceptor } from './call.ts';
-import { DeadlineError } from './call.ts';
-import { cancelled, deadlineExceeded, dependencyUnavailable, internal, RpcError } from './errors.ts';
+import type { Call, Interceptor } from '../context/call.ts';
+import { DeadlineError } from '../context/call.ts';
+import { cancelled, deadlineExceeded, dependencyUnavailable, internal, RpcError } from '../errors/errors.ts';
 
 /** Codes that say the same about us when a service we depend on said them. */
 const passedOn = new Set(['DEADLINE_EXCEEDED', 'CANCELLED', 'UNAVAILABLE', 'RESOURCE_EXHAUSTED', 'ABORTED']);

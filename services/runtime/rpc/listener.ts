@@ -2,10 +2,10 @@ import { constants } from 'node:crypto';
 import type net from 'node:net';
 import tls from 'node:tls';
 import { type Server, ServerCredentials } from '@grpc/grpc-js';
-import { workloadOf } from '../authz/spiffe.ts';
+import { workloadOf } from '../credentials/spiffe.ts';
 import type { Logger } from '../telemetry/log.ts';
 import './request-headers.ts';
-import { type TlsFiles, type TlsMaterial, type TlsWatch, watchTls } from './tls-files.ts';
+import { type TlsFiles, type TlsMaterial, type TlsWatch, watchTls } from '../credentials/tls-files.ts';
 
 export interface Listener {
   /** host:port that is listened on. */

@@ -1,5 +1,5 @@
-import { type Interceptor, subjectOf } from './call.ts';
-import { RpcError } from './errors.ts';
+import { type Interceptor, subjectOf } from '../context/call.ts';
+import { RpcError } from '../errors/errors.ts';
 
 /** Codes that mean a fault on our side rather than the caller's. */
 const faults = new Set(['INTERNAL', 'UNKNOWN', 'DATA_LOSS', 'UNAVAILABLE']);

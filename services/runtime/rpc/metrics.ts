@@ -1,7 +1,7 @@
 import type { MethodContract } from '@armature/proto/contract.ts';
+import type { Interceptor, Reply } from '../context/call.ts';
+import { RpcError } from '../errors/errors.ts';
 import { Counter, Histogram, latencyBuckets, type Registry } from '../telemetry/metrics.ts';
-import type { Interceptor, Reply } from './call.ts';
-import { RpcError } from './errors.ts';
 
 const labelNames = ['grpc_service', 'grpc_method', 'grpc_type'] as const;
 

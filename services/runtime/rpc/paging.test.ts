@@ -1,5 +1,5 @@
 import t from 'tap';
-import { RpcError } from './errors.ts';
+import { RpcError } from '../errors/errors.ts';
 import { closePage, openPage } from './paging.ts';
 
 const rows = ['a', 'b', 'c', 'd', 'e'];

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { pageTokenInvalid } from './errors.ts';
+import { pageTokenInvalid } from '../errors/errors.ts';
 
 /**
  * Keyset pagination: a token holds the sort key of the last row of a page and a fingerprint of the query,

@@ -11,13 +11,13 @@ import {
   status,
   type UntypedServiceImplementation,
 } from '@grpc/grpc-js';
+import { type Call, compose, DeadlineError, type Handler, type Interceptor, openCall } from '../context/call.ts';
+import { childTrace } from '../context/trace.ts';
+import type { TlsFiles, TlsWatch } from '../credentials/tls-files.ts';
+import { cancelled, deadlineExceeded, draining, RpcError } from '../errors/errors.ts';
+import { encodeStatus, safeText } from '../errors/status.ts';
 import type { Logger } from '../telemetry/log.ts';
-import { childTrace } from '../telemetry/trace.ts';
-import { type Call, compose, DeadlineError, type Handler, type Interceptor, openCall } from './call.ts';
-import { cancelled, deadlineExceeded, draining, RpcError } from './errors.ts';
 import { listen } from './listener.ts';
-import { encodeStatus, safeText } from './status.ts';
-import type { TlsFiles, TlsWatch } from './tls-files.ts';
 
 /** What a service implements for a contract: one function per method, by local name. */
 export type Implementation<C extends ServiceContract> = {

@@ -1,6 +1,6 @@
 import type { FieldViolation, MethodContract } from '@armature/proto/contract.ts';
-import type { Interceptor } from './call.ts';
-import { fieldsInvalid } from './errors.ts';
+import type { Interceptor } from '../context/call.ts';
+import { fieldsInvalid } from '../errors/errors.ts';
 
 /** Holds the request to the contract's field rules; every broken one is named. */
 export function validate(method: MethodContract): Interceptor {

@@ -1,6 +1,6 @@
-import type { Background } from '../background.ts';
-import { crashPoint } from '../crash-point.ts';
-import type { Call } from '../rpc/call.ts';
+import type { Background } from '../context/background.ts';
+import type { Call } from '../context/call.ts';
+import { crashPoint } from '../sync/crash-point.ts';
 import type { Action, Branch } from './core.ts';
 import {
   defaultTimeoutMs,

@@ -1,13 +1,13 @@
 // Compensations, and the steps of a group, as the engine runs them: one that hangs or is refused keeps no other waiting.
 import t from 'tap';
 import { createDatabase } from '../../../test/support/infra.ts';
-import { newId } from '../id.ts';
+import { rpcError } from '../errors/errors.ts';
+import { newId } from '../id/id.ts';
 import { chooseStuck, type StuckWanted } from '../ops/saga-store.ts';
-import { rpcError } from '../rpc/errors.ts';
+import { hasty, open, openSchema } from '../testing/saga.ts';
 import type { State } from './core.ts';
 import { defineSaga, type RemoteStep, type SagaInit } from './definition.ts';
 import { requestCancel, resumeSaga } from './engine.ts';
-import { hasty, open, openSchema } from './testbed.ts';
 
 const schema = await openSchema(t, await createDatabase(t, 'orders'));
 const { db } = schema;

@@ -1,10 +1,11 @@
 /** A program that works on sagas until a crash point kills it: database URL, name of the saga, crash points. */
-import { armCrashPoints } from '../crash-point.ts';
+
 import { openDatabase } from '../db/database.ts';
+import { armCrashPoints } from '../sync/crash-point.ts';
 import { createLogger } from '../telemetry/log.ts';
 import { Registry } from '../telemetry/metrics.ts';
+import { checkout, hasty, open } from '../testing/saga.ts';
 import { startSagaWorker } from './engine.ts';
-import { checkout, hasty, open } from './testbed.ts';
 
 const [url = '', name = '', points = ''] = process.argv.slice(2);
 armCrashPoints(points);

@@ -1,6 +1,6 @@
+import type { Call } from '../context/call.ts';
 import type { Tx } from '../db/tx.ts';
-import { derivedId } from '../id.ts';
-import type { Call } from '../rpc/call.ts';
+import { derivedId } from '../id/id.ts';
 import type { CoreDefinition, CoreStep, Failure, Result, State } from './core.ts';
 
 /** What steps hand back and sagas start from: it is stored, so it must survive JSON. */

@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
 import { createDatabase } from '../../../test/support/infra.ts';
-import { checkout, openSchema } from './testbed.ts';
+import { checkout, openSchema } from '../testing/saga.ts';
 
 const schema = await openSchema(t, await createDatabase(t, 'orders'));
 t.setTimeout(120_000);

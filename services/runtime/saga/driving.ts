@@ -1,6 +1,6 @@
 /** Takes one leased saga from step to step: decides what is due, calls it, records what came of it. */
-import { pause } from '../background.ts';
-import { type Code, RpcError } from '../rpc/errors.ts';
+import { pause } from '../context/background.ts';
+import { type Code, RpcError } from '../errors/errors.ts';
 import type { Logger } from '../telemetry/log.ts';
 import { attempt } from './attempt.ts';
 import { type Branch, type Input, nextOf, type State } from './core.ts';

@@ -1,11 +1,11 @@
 // Every end of a saga: what must complete does, `finished` is told of every end, and secrets leave with it.
 import t from 'tap';
 import { createDatabase } from '../../../test/support/infra.ts';
-import { newId } from '../id.ts';
-import { RpcError } from '../rpc/errors.ts';
+import { RpcError } from '../errors/errors.ts';
+import { newId } from '../id/id.ts';
+import { open, openSchema } from '../testing/saga.ts';
 import { defineSaga, type SagaInit } from './definition.ts';
 import { forceCompensate, requestCancel } from './engine.ts';
-import { open, openSchema } from './testbed.ts';
 
 const schema = await openSchema(t, await createDatabase(t, 'orders'));
 const { db } = schema;

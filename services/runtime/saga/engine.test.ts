@@ -1,10 +1,10 @@
 import t from 'tap';
 import { createDatabase } from '../../../test/support/infra.ts';
 import { amount } from '../../../test/support/tier.ts';
-import { newId } from '../id.ts';
-import { rpcError } from '../rpc/errors.ts';
+import { rpcError } from '../errors/errors.ts';
+import { newId } from '../id/id.ts';
+import { type Behaviour, checkout, hasty, open, openSchema, type Script } from '../testing/saga.ts';
 import { forceCompensate, requestCancel, resumeSaga } from './engine.ts';
-import { type Behaviour, checkout, hasty, open, openSchema, type Script } from './testbed.ts';
 
 const schema = await openSchema(t, await createDatabase(t, 'orders'));
 const { db } = schema;

@@ -1,7 +1,7 @@
 import t from 'tap';
+import { type Answer, purchase as definition, done, lost, no, played, undone } from '../testing/purchase-saga.ts';
 import { begin, type CoreDefinition, type CoreStep } from './core.ts';
 import { describeDivergence, divergences, type History, recordingOf } from './history.ts';
-import { type Answer, purchase as definition, done, lost, no, played, undone } from './purchase-testbed.ts';
 
 const away: Answer = (epoch, at) => ({
   ...{ kind: 'uncompensated', epoch, at, permanent: false, reason: '' },

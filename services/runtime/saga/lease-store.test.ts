@@ -1,13 +1,13 @@
 // What happens to the row of a saga when its lease is given back.
 import t from 'tap';
 import { createDatabase } from '../../../test/support/infra.ts';
-import { newId } from '../id.ts';
+import { newId } from '../id/id.ts';
+import { open, openSchema } from '../testing/saga.ts';
 import { defineSaga, type LeasedSaga } from './definition.ts';
 import { requestCancel } from './engine.ts';
 import { laneOf } from './lanes.ts';
 import { fromRow, leaseLocked, lockLane, releaseLease } from './lease-store.ts';
 import { readState } from './state-format.ts';
-import { open, openSchema } from './testbed.ts';
 
 const schema = await openSchema(t, await createDatabase(t, 'orders'));
 const { db } = schema;

@@ -1,6 +1,6 @@
 import t from 'tap';
-import { DeadlineError } from '../rpc/call.ts';
-import { dependencyUnavailable, permissionDenied, RpcError, requestIdReused, rpcError } from '../rpc/errors.ts';
+import { DeadlineError } from '../context/call.ts';
+import { dependencyUnavailable, permissionDenied, RpcError, requestIdReused, rpcError } from '../errors/errors.ts';
 import { defineSaga, type SagaInit, stepKey } from './definition.ts';
 import { absentIfNotFound, thrown } from './outcome.ts';
 

@@ -1,4 +1,4 @@
-import { type Code, RpcError } from '../rpc/errors.ts';
+import { type Code, RpcError } from '../errors/errors.ts';
 import type { Input } from './core.ts';
 import type { Json, StatusAnswer, StepOutcome } from './definition.ts';
 

@@ -1,7 +1,7 @@
-import type { Background } from '../background.ts';
-import { crashPoint } from '../crash-point.ts';
+import type { Background } from '../context/background.ts';
 import type { Database } from '../db/database.ts';
 import type { Tx } from '../db/tx.ts';
+import { crashPoint } from '../sync/crash-point.ts';
 import { advance, type Branch, branchOf, type Input, isPastPivot, nextOf, type State } from './core.ts';
 import {
   elapsedMs,

@@ -1,9 +1,9 @@
 import t from 'tap';
 import { createDatabase } from '../../../test/support/infra.ts';
 import { idleSagas } from '../../orders/testbed.ts';
-import { newId, oldestIdOf } from '../id.ts';
+import { newId, oldestIdOf } from '../id/id.ts';
+import { open, openSchema } from '../testing/saga.ts';
 import { purgeSagas, removeSecrets } from './retention.ts';
-import { open, openSchema } from './testbed.ts';
 
 const schema = await openSchema(t, await createDatabase(t, 'orders'));
 const dayMs = 86_400_000;

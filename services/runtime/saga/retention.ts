@@ -1,7 +1,7 @@
+import type { Call } from '../context/call.ts';
 import type { Database } from '../db/database.ts';
 import type { Sql } from '../db/tx.ts';
-import { oldestIdOf } from '../id.ts';
-import type { Call } from '../rpc/call.ts';
+import { oldestIdOf } from '../id/id.ts';
 import type { SagaDefinition } from './definition.ts';
 
 /** Sagas that one run deletes. */

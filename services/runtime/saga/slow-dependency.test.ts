@@ -1,10 +1,10 @@
 // A dependency that hangs delays only the sagas that call it, and new sagas delay no urgent ones.
 import t from 'tap';
 import { createDatabase } from '../../../test/support/infra.ts';
-import { newId } from '../id.ts';
+import { newId } from '../id/id.ts';
+import { open, openSchema } from '../testing/saga.ts';
 import { defineSaga, type StepContext } from './definition.ts';
 import { requestCancel } from './engine.ts';
-import { open, openSchema } from './testbed.ts';
 
 const schema = await openSchema(t, await createDatabase(t, 'orders'));
 const { db } = schema;

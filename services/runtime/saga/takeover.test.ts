@@ -3,11 +3,11 @@ import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import type { RowDataPacket } from 'mysql2/promise';
 import t from 'tap';
-import { withConnection } from '../../../scripts/provision.ts';
+import { withConnection } from '../../../scripts/devmesh/provision.ts';
 import { createDatabase } from '../../../test/support/infra.ts';
 import { amount } from '../../../test/support/tier.ts';
-import { newId } from '../id.ts';
-import { type Behaviour, checkout, openSchema, type Script } from './testbed.ts';
+import { newId } from '../id/id.ts';
+import { type Behaviour, checkout, openSchema, type Script } from '../testing/saga.ts';
 
 const database = await createDatabase(t, 'orders');
 const schema = await openSchema(t, database);

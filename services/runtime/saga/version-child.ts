@@ -2,8 +2,8 @@
 import { openDatabase } from '../db/database.ts';
 import { createLogger } from '../telemetry/log.ts';
 import { Registry } from '../telemetry/metrics.ts';
+import { type Behaviour, checkout, open } from '../testing/saga.ts';
 import { startSagaWorker } from './engine.ts';
-import { type Behaviour, checkout, open } from './testbed.ts';
 
 const [url = '', name = '', versions = '', label = ''] = process.argv.slice(2);
 const timeoutMs = 1_500;

@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto';
-import { type Background, pause } from '../background.ts';
+import { type Background, pause } from '../context/background.ts';
 import type { Database } from '../db/database.ts';
 import type { Tx } from '../db/tx.ts';
-import { passLast } from '../race-gate.ts';
+import { passLast } from '../sync/race-gate.ts';
 import type { Logger } from '../telemetry/log.ts';
 import type { Registry } from '../telemetry/metrics.ts';
 import { begin } from './core.ts';

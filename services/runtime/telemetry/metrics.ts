@@ -1,5 +1,5 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
-import { within } from '../waiting.ts';
+import { within } from '../time/waiting.ts';
 
 export { Counter, Gauge, Histogram, Registry };
 

@@ -1,9 +1,9 @@
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import t from 'tap';
-import { compose, openCall, silentLog } from '../rpc/call.ts';
-import { rpcError } from '../rpc/errors.ts';
-import { childTrace, traceparent } from './trace.ts';
+import { compose, openCall, silentLog } from '../context/call.ts';
+import { childTrace, traceparent } from '../context/trace.ts';
+import { rpcError } from '../errors/errors.ts';
 import { startTracing } from './tracing.ts';
 
 t.test('trace context', async (t) => {

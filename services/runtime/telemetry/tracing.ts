@@ -1,7 +1,7 @@
 import type { HrTime } from '@opentelemetry/api';
 import type { BatchSpanProcessor, ReadableSpan } from '@opentelemetry/sdk-trace';
-import { type Call, type CallKind, type Interceptor, subjectOf } from '../rpc/call.ts';
-import { RpcError } from '../rpc/errors.ts';
+import { type Call, type CallKind, type Interceptor, subjectOf } from '../context/call.ts';
+import { RpcError } from '../errors/errors.ts';
 
 export interface Tracing {
   /** Reports each call as a span; does nothing when there is nowhere to report to. */

@@ -1,8 +1,8 @@
 import { globSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ServiceContract } from '@armature/proto/contract.ts';
-import { storingServices } from '../../../scripts/services.ts';
-import { repository } from '../../../scripts/state.ts';
+import { storingServices } from '../../../scripts/devmesh/services.ts';
+import { repository } from '../../../scripts/devmesh/state.ts';
 
 /** A contract, and the name of the service that serves it. */
 export interface Served {

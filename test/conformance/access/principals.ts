@@ -1,5 +1,5 @@
 import type { MethodContract } from '@armature/proto/contract.ts';
-import { readCa } from '../../../scripts/certificates.ts';
+import { readCa } from '../../../scripts/devmesh/certificates.ts';
 import { type Teardown, testServers } from '../../support/infra.ts';
 import { type RunningService, token, workloadCertificate } from '../../support/service.ts';
 import { foreignCertificate, pemOf } from '../stage.ts';

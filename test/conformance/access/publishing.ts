@@ -3,7 +3,7 @@ import type { EventContract } from '@armature/proto/contract.ts';
 import { newId } from '@armature/runtime';
 import type { ConfirmChannel } from 'amqplib';
 import type { RowDataPacket } from 'mysql2/promise';
-import { withConnection } from '../../../scripts/provision.ts';
+import { withConnection } from '../../../scripts/devmesh/provision.ts';
 import { connectBroker } from '../../support/infra.ts';
 import type { RunningService } from '../../support/service.ts';
 import type { Claim, EventCode } from './matrix.ts';

@@ -1,0 +1,390 @@
+// Runs make call's program against a real inventory service, as every kind of caller.
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { RpcError } from '@armature/runtime/errors/errors.ts';
+import { createFileRegistry, fromBinary } from '@bufbuild/protobuf';
+import { FileDescriptorSetSchema } from '@bufbuild/protobuf/wkt';
+import { decodeJwt } from 'jose';
+import t from 'tap';
+import { testServers } from '../../test/support/infra.ts';
+import { startService, token } from '../../test/support/service.ts';
+import { tokenIssuer } from '../../test/support/token.ts';
+import { inParallel } from '../demo/parallel.ts';
+import { certificateFiles, workloadIds } from '../devmesh/certificates.ts';
+import { policyFile } from '../devmesh/environment.ts';
+import { reservePorts } from '../devmesh/ports.ts';
+import { keepToken } from '../devmesh/sign-in/token-cache.ts';
+import { repository } from '../devmesh/state.ts';
+import { nearest } from './call/nearest.ts';
+import { renderRefusal } from './call/refusal.ts';
+import { parseRequest } from './call/request.ts';
+
+const inventory = 'armature.inventory.v1.InventoryService';
+const dir = mkdtempSync(join(tmpdir(), 'armature-call-'));
+t.teardown(() => rmSync(dir, { recursive: true, force: true }));
+
+const { state } = await testServers();
+const service = await startService(t, 'inventory');
+const [closedPort] = await reservePorts(state, 1);
+describeMesh('running', {
+  inventory: { name: 'inventory', state: 'ready', restarts: 0, grpc: service.grpc },
+  catalog: { name: 'catalog', state: 'ready', restarts: 0, grpc: `127.0.0.1:${closedPort}` },
+  orders: { name: 'orders', state: 'restarting', restarts: 3 },
+});
+// Tokens that were kept are used as they are, so nobody has to sign in here: the tests' key stands for identity.
+for (const id of ['ada', 'bo', 'admin', 'eve']) {
+  const issued = { token: await token(id), expiresAt: Date.now() + 3_600_000 };
+  keepToken(join(dir, 'running'), tokenIssuer, { kind: 'user', id }, issued);
+}
+// Another service's address in the place of inventory's must not be believed.
+describeMesh('confused', { catalog: { name: 'catalog', state: 'ready', restarts: 0, grpc: service.grpc } });
+
+function describeMesh(name: string, services: object): void {
+  const certificates = Object.keys(workloadIds()).map((one) => [one, certificateFiles(state, one)]);
+  mkdirSync(join(dir, name));
+  const mesh = {
+    services,
+    certificates: { ...Object.fromEntries(certificates), ca: certificateFiles(state, 'ca').cert },
+    tokens: { issuer: tokenIssuer, jwks: `${tokenIssuer}/jwks` },
+    policy: policyFile,
+  };
+  writeFileSync(join(dir, name, 'mesh.json'), JSON.stringify(mesh));
+}
+
+interface Asked {
+  RPC?: string;
+  DATA?: string;
+  AS?: string;
+  /** The mesh to ask. */
+  mesh?: string;
+  stdin?: string;
+  program?: string;
+}
+
+function start({ mesh = 'running', stdin = '', program = 'call.ts', RPC, DATA, AS }: Asked) {
+  const env: NodeJS.ProcessEnv = { ...process.env, ARMATURE_RUN_DIR: join(dir, mesh), RPC, DATA, AS };
+  const child = spawn(process.execPath, [join(repository, 'scripts', 'cli', program)], { env });
+  const output = { stdout: '', stderr: '' };
+  for (const stream of ['stdout', 'stderr'] as const) {
+    child[stream].setEncoding('utf8').on('data', (text: string) => {
+      output[stream] += text;
+    });
+  }
+  child.stdin.end(stdin);
+  const ended = once(child, 'close').then(([code]) => ({ code: code as number | null, ...output }));
+  return { child, output, ended };
+}
+
+const sku = 'CALL-1';
+const lines = [{ sku, quantity: 5 }];
+const receive = { request_id: '11111111-1111-4111-8111-111111111111', location_id: 'main', lines };
+const reserve = (quantity: number) =>
+  JSON.stringify({
+    reservation_id: '22222222-2222-4222-8222-222222222222',
+    order_id: '33333333-3333-4333-8333-333333333333',
+    lines: [{ sku, quantity }],
+  });
+const stock = JSON.stringify({ skus: [sku] });
+writeFileSync(join(dir, 'stock.json'), stock);
+
+t.test('receives stock as staff, naming fields as in the contract or in camel case', async (t) => {
+  const first = await start({ RPC: `${inventory}/ReceiveStock`, DATA: JSON.stringify(receive), AS: 'staff:bo' }).ended;
+  t.equal(first.code, 0, first.stderr);
+  t.match(JSON.parse(first.stdout), { levels: [{ sku, locationId: 'main', onHand: '5', available: '5' }] });
+  const { request_id: requestId, location_id: locationId } = receive;
+  const DATA = JSON.stringify({ requestId, locationId, lines });
+  const again = await start({ RPC: `/${inventory}.ReceiveStock`, DATA, AS: 'staff:bo' }).ended;
+  t.equal(again.stdout, first.stdout, 'and the request id makes it the same call');
+});
+
+const rows: (Asked & { name: string; code?: number; says: RegExp })[] = [
+  { name: 'a customer reads', RPC: `${inventory}/BatchGetStock`, DATA: stock, says: /"onHand": "5"/ },
+  {
+    name: 'a customer may not write',
+    RPC: `${inventory}/ReceiveStock`,
+    DATA: JSON.stringify(receive),
+    code: 1,
+    says: /^PERMISSION_DENIED: inventory\.receive is not allowed\n {2}reason {6}PERMISSION_DENIED \(runtime/m,
+  },
+  {
+    name: 'an administrator may',
+    AS: 'admin',
+    RPC: `${inventory}/ReceiveStock`,
+    DATA: JSON.stringify({ ...receive, request_id: undefined, location_id: 'other' }),
+    says: /note: request_id is filled in as [0-9a-f-]{36}/,
+  },
+  {
+    name: 'staff who are not are pointed out',
+    AS: 'staff:eve',
+    RPC: `${inventory}/ReceiveStock`,
+    DATA: JSON.stringify(receive),
+    code: 1,
+    says: /does not make eve staff, only bo and admin.*\nPERMISSION_DENIED/,
+  },
+  {
+    name: 'a service calls by itself',
+    AS: 'service:orders',
+    RPC: `${inventory}/ReserveStock`,
+    DATA: reserve(1_000),
+    code: 1,
+    says: /^FAILED_PRECONDITION: .*\n {2}reason {2,}STOCK_INSUFFICIENT \(inventory\.armature\.local\)\n {2}skus {2,}CALL-1/m,
+  },
+  {
+    name: 'another service may not',
+    AS: 'service:catalog',
+    RPC: `${inventory}/ReserveStock`,
+    DATA: reserve(1),
+    code: 1,
+    says: /PERMISSION_DENIED/,
+  },
+  {
+    name: 'nobody may nothing',
+    AS: 'nobody',
+    RPC: `${inventory}/BatchGetStock`,
+    DATA: stock,
+    code: 1,
+    says: /PERMISSION_DENIED/,
+  },
+  {
+    name: 'fields are named that break a rule',
+    AS: 'staff:bo',
+    RPC: `${inventory}/ReceiveStock`,
+    DATA: '{"location_id":"Main","lines":[{"sku":"x","quantity":0}]}',
+    code: 1,
+    says: /^INVALID_ARGUMENT: .*\n(.*\n)* {2}field {2,}location_id: .*\n {2}field {2,}lines\[0\]\.sku: /m,
+  },
+  {
+    name: 'DATA from a file',
+    RPC: `${inventory}/BatchGetStock`,
+    DATA: `@${join(dir, 'stock.json')}`,
+    says: /"onHand": "5"/,
+  },
+  {
+    name: 'DATA from standard input',
+    RPC: `${inventory}/BatchGetStock`,
+    DATA: '-',
+    stdin: stock,
+    says: /"onHand": "5"/,
+  },
+  {
+    name: 'a file that is not there',
+    RPC: `${inventory}/BatchGetStock`,
+    DATA: '@/nowhere.json',
+    code: 1,
+    says: /^DATA=@\/nowhere\.json: the file cannot be read\nbecause: ENOENT/,
+  },
+  {
+    name: 'DATA that is no JSON',
+    RPC: `${inventory}/BatchGetStock`,
+    DATA: '{skus',
+    code: 1,
+    says: /^DATA is not JSON: /,
+  },
+  {
+    name: 'DATA of the wrong shape',
+    RPC: `${inventory}/BatchGetStock`,
+    DATA: '{"skus":"x"}',
+    code: 1,
+    says: /^DATA: .*skus.* expected/,
+  },
+  {
+    name: 'an unknown field',
+    RPC: `${inventory}/BatchGetStock`,
+    DATA: '{"sku":["x"]}',
+    code: 1,
+    says: /^DATA: BatchGetStockRequest has no field "sku"; did you mean skus\? It has: skus\./,
+  },
+  {
+    name: 'an unknown field of a line',
+    AS: 'staff:bo',
+    RPC: `${inventory}/ReceiveStock`,
+    DATA: '{"lines":[{"skuu":"x"}]}',
+    code: 1,
+    says: /StockLine \(lines\[0\]\) has no field "skuu"; did you mean sku\?/,
+  },
+  {
+    name: 'an unknown method',
+    RPC: `${inventory}/BatchGetStok`,
+    code: 1,
+    says: /has no method BatchGetStok; did you mean BatchGetStock\? It has: ReceiveStock, /,
+  },
+  {
+    name: 'an unknown service',
+    RPC: 'armature.inventori.v1.InventoryService/BatchGetStock',
+    code: 1,
+    says: /did you mean armature\.inventory\.v1\.InventoryService\/BatchGetStock\?/,
+  },
+  {
+    name: 'a service without its package',
+    RPC: 'InventoryService/BatchGetStock',
+    code: 1,
+    says: /did you mean armature\.inventory\.v1\.InventoryService\/BatchGetStock\?/,
+  },
+  {
+    name: 'an unknown caller',
+    AS: 'custmer:ada',
+    RPC: `${inventory}/BatchGetStock`,
+    code: 1,
+    says: /^AS=custmer:ada is not understood; did you mean customer\?/,
+  },
+  {
+    name: 'somebody who has no account here',
+    AS: 'customer:adda',
+    RPC: `${inventory}/BatchGetStock`,
+    code: 1,
+    says: /^AS=customer:adda: nobody of that name has an account here; did you mean ada\? There are: ada, eve, /,
+  },
+  {
+    name: 'a program that has no account here',
+    AS: 'client:accounting',
+    RPC: `${inventory}/BatchGetStock`,
+    code: 1,
+    says: /^AS=client:accounting: nobody of that name has an account here\. There are: reports\./,
+  },
+  {
+    name: 'somebody who would have to sign in while identity does not run',
+    AS: 'customer:grace',
+    RPC: `${inventory}/BatchGetStock`,
+    DATA: stock,
+    code: 1,
+    says: /^identity is not running; make status tells more/,
+  },
+  {
+    name: 'an unknown service as the caller',
+    AS: 'service:order',
+    RPC: `${inventory}/BatchGetStock`,
+    code: 1,
+    says: /no such service; did you mean orders\?/,
+  },
+  {
+    name: 'a service that is being restarted',
+    RPC: 'armature.orders.v1.OrderService/GetOrder',
+    code: 1,
+    says: /^orders is restarting; make status/,
+  },
+  {
+    name: 'a service that does not answer',
+    RPC: 'armature.catalog.v1.CatalogService/GetProduct',
+    code: 1,
+    says: /^UNAVAILABLE: [\s\S]*make status tells whether/,
+  },
+  {
+    name: 'somebody else in its place',
+    mesh: 'confused',
+    RPC: 'armature.catalog.v1.CatalogService/GetProduct',
+    code: 1,
+    says: /expected service:catalog on the other end, found service:inventory/,
+  },
+  {
+    name: 'no mesh',
+    mesh: 'stopped',
+    RPC: `${inventory}/BatchGetStock`,
+    code: 1,
+    says: /^The mesh is not running \(there is no .*mesh\.json\); start it with: make up\n$/,
+  },
+  {
+    name: 'the methods of a service',
+    RPC: inventory,
+    says: /ReceiveStock {2}\(needs inventory\.receive, keyed by request_id\)\n {2}Adds delivered units\.\n {4}request_id {3}string\n {4}location_id {2}string\n {4}lines {8}repeated \{sku string, quantity int64\}/,
+  },
+  {
+    name: 'all services, as far as they answer',
+    code: 1,
+    says: /InventoryService {2}Stock per SKU.*\n {2}ReceiveStock {8}Adds delivered units\.[\s\S]*orders: orders is restarting/,
+  },
+];
+
+t.test('calls and what comes of them', async (t) => {
+  const results = new Map<string, Awaited<ReturnType<typeof start>['ended']>>();
+  await inParallel(3, rows, async (row) => results.set(row.name, await start(row).ended));
+  for (const { name, code = 0, says } of rows) {
+    const result = results.get(name)!;
+    const all = result.stdout + result.stderr;
+    t.test(name, async (t) => {
+      t.equal(result.code, code, all);
+      t.match(all, says);
+      t.notMatch(all, /\n {4}at /, 'no stack');
+    });
+  }
+});
+
+t.test('a stream shows messages as they come, until it is interrupted', async (t) => {
+  const received = { location_id: 'main', lines: [{ sku: 'CALL-2', quantity: 7 }] };
+  const more = () => start({ RPC: `${inventory}/ReceiveStock`, DATA: JSON.stringify(received), AS: 'staff:bo' }).ended;
+  t.equal((await more()).code, 0);
+  const watching = start({ RPC: `${inventory}/WatchStock`, DATA: '{"skus":["CALL-2"]}' });
+  const shown = async (units: number) => {
+    while (!watching.output.stdout.includes(`"onHand": "${units}"`)) {
+      const end = await Promise.race([once(watching.child.stdout, 'data').then(() => undefined), watching.ended]);
+      if (end) throw new Error(`it ended before it showed ${units}: ${end.stdout}${end.stderr}`);
+    }
+  };
+  await shown(7);
+  t.equal((await more()).code, 0);
+  await shown(14);
+  watching.child.kill('SIGINT');
+  const { code, stderr } = await watching.ended;
+  t.equal(code, 0);
+  t.equal(stderr, '');
+});
+
+t.test('a token for other programs', async (t) => {
+  const printed = await start({ program: 'print-token.ts', AS: 'staff:bo' }).ended;
+  t.match(decodeJwt(printed.stdout.trim()), { sub: 'bo', aud: 'armature' });
+  const refused = await start({ program: 'print-token.ts', AS: 'nobody' }).ended;
+  t.match(refused, { code: 1, stdout: '', stderr: /AS=nobody calls without a token; name somebody who signs in/ });
+});
+
+t.test('a refusal with everything that it can bring', async (t) => {
+  const error = new RpcError('RESOURCE_EXHAUSTED', 'OVERLOADED', 'too many calls', {
+    domain: 'runtime.armature.local',
+    metadata: { pool: 'database' },
+    details: {
+      fieldViolations: [{ field: 'lines', description: 'are too many', reason: 'max' }],
+      retryDelayMs: 200,
+      quota: { subject: 'calls', description: 'at most 5' },
+    },
+  });
+  t.same(renderRefusal(error), [
+    'RESOURCE_EXHAUSTED: too many calls',
+    '  reason  OVERLOADED (runtime.armature.local)',
+    '  field   lines: are too many',
+    '  pool    database',
+    '  limit   calls: at most 5',
+    '  retry   after 200 ms',
+  ]);
+});
+
+t.test('requests', async (t) => {
+  const bytes = readFileSync(fileURLToPath(import.meta.resolve('@armature/proto/descriptors.binpb')));
+  const registry = createFileRegistry(fromBinary(FileDescriptorSetSchema, bytes));
+  const parse = (text: string, type: string) => parseRequest(text, registry.getMessage(type)!, registry);
+  t.match(parse('{"amount_minor":9007199254740993}', 'armature.type.v1.Money'), { amountMinor: 9007199254740993n });
+  t.match(parse('', 'armature.type.v1.Money'), { amountMinor: 0n });
+  const list = 'armature.orders.v1.ListOrdersRequest';
+  t.match(parse('{"state":"ORDER_STATE_COMPLETED"}', list), { state: 3 });
+  t.match(parse('{"state":77}', list), { state: 77 }, 'an unknown number is for the service to refuse');
+  t.throws(() => parse('{"state":"COMPLETD"}', list), {
+    message: /no value "COMPLETD"; did you mean ORDER_STATE_COMPL/,
+  });
+  t.throws(() => parse('[]', list), {
+    message: 'DATA: the request must be an object, the fields of ListOrdersRequest',
+  });
+  const mask = parse('{"update_mask":"title,description"}', 'armature.catalog.v1.UpdateProductRequest');
+  t.match(mask, { updateMask: { paths: ['title', 'description'] } });
+});
+
+t.test('the nearest name', async (t) => {
+  for (const [word, wanted] of [
+    ['GetOdrer', 'GetOrder'],
+    ['getorder', 'GetOrder'],
+    ['ListOrder', 'ListOrders'],
+    ['Frobnicate', undefined],
+  ] as const) {
+    t.equal(nearest(word, ['GetOrder', 'ListOrders', 'CancelOrder']), wanted, word);
+  }
+});

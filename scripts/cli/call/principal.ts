@@ -1,0 +1,64 @@
+import { readFileSync } from 'node:fs';
+import type { CertificateFiles } from '../../devmesh/certificates.ts';
+import type { Mesh } from '../../devmesh/mesh.ts';
+import { people, programs } from '../../devmesh/people.ts';
+import type { TokenOwner } from '../../devmesh/sign-in/token-cache.ts';
+import { didYouMean } from './nearest.ts';
+
+/** Who a call is made as: the workload whose certificate is shown, and the owner of the token that goes along. */
+export interface Principal {
+  /** The name of a certificate of the mesh: "developer", or a service's name. */
+  workload: string;
+  owner?: TokenOwner;
+}
+
+const forms = 'customer:<user>, staff:<user>, admin, operator, client:<id>, service:<name> or nobody';
+
+/** Reads AS=…; throws with everything that it could have been. */
+export function parsePrincipal(as: string, mesh: Mesh): Principal {
+  if (as === 'nobody') return { workload: 'developer' };
+  if (as === 'admin') return { workload: 'developer', owner: { kind: 'user', id: 'admin' } };
+  if (as === 'operator') return { workload: 'developer', owner: { kind: 'user', id: 'olga' } };
+  const [kind = '', name = '', ...rest] = as.split(':');
+  if (!['customer', 'staff', 'client', 'service'].includes(kind) || name === '' || rest.length > 0) {
+    const near = didYouMean(kind, ['customer', 'staff', 'admin', 'operator', 'client', 'service', 'nobody']);
+    throw new Error(`AS=${as} is not understood${near || '.'} It is one of ${forms}.`);
+  }
+  if (kind === 'service') return { workload: serviceNamed(name, mesh) };
+  if (kind === 'client') return { workload: 'developer', owner: { kind: 'client', id: known(as, name, programs) } };
+  const ids = people.map(({ id }) => id);
+  return { workload: 'developer', owner: { kind: 'user', id: known(as, name, ids) } };
+}
+
+/** Only those whose passwords and keys were made here can sign in from here. */
+function known(as: string, name: string, all: readonly string[]): string {
+  if (all.includes(name)) return name;
+  throw new Error(
+    `AS=${as}: nobody of that name has an account here${didYouMean(name, all) || '.'} There are: ${all.join(', ')}.`,
+  );
+}
+
+function serviceNamed(name: string, mesh: Mesh): string {
+  const services = Object.keys(mesh.certificates).filter((one) => one !== 'ca' && one !== 'developer');
+  if (services.includes(name)) return name;
+  throw new Error(`AS=service:${name}: there is no such service${didYouMean(name, services)} (${services.join(', ')})`);
+}
+
+/**
+ * A warning for AS=staff:<user> where policy does not know that user as staff: being called so makes nobody staff,
+ * and the refusal that follows would not say why.
+ */
+export function doubtAbout(as: string, { owner }: Principal, mesh: Mesh): string | undefined {
+  if (!as.startsWith('staff:') || !owner) return undefined;
+  const grants = [...readFileSync(mesh.policy, 'utf8').matchAll(/^g,\s*user:(\S+),\s*role:(?:staff|admin)\s*$/gm)];
+  const staff = grants.map((grant) => grant[1]!);
+  if (staff.includes(owner.id)) return undefined;
+  const began = `${mesh.policy}, which policy began with, does not make ${owner.id} staff, only ${staff.join(' and ')}`;
+  return `${began}; unless access was told otherwise since, the call is a customer's`;
+}
+
+export function certificateOf(mesh: Mesh, name: string): CertificateFiles {
+  const files = mesh.certificates[name];
+  if (typeof files !== 'object') throw new Error(`mesh.json names no certificate of ${name}; run make up again`);
+  return files;
+}

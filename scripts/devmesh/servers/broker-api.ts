@@ -1,0 +1,57 @@
+import { request as httpRequest } from 'node:http';
+import { request as httpsRequest } from 'node:https';
+import { caReader, splitCa } from '@armature/runtime/credentials/server-trust.ts';
+
+const answerTimeoutMs = 15_000;
+
+/** The broker's management API, with the account in its URL and, for https, who vouches for it in `?cacertfile=`. */
+export class BrokerApi {
+  readonly #origin: string;
+  readonly #auth: string;
+  readonly #ca: (() => string) | undefined;
+
+  constructor(url: string) {
+    const bare = splitCa(url);
+    const { username, password: secret, origin } = new URL(bare.url);
+    this.#auth = `${decodeURIComponent(username)}:${decodeURIComponent(secret)}`;
+    this.#origin = origin;
+    this.#ca = bare.caFile ? caReader(bare.caFile) : undefined;
+  }
+
+  /** Answers the parsed body, or undefined for an answer without one. A refusal is an error that quotes the broker. */
+  async request(method: 'GET' | 'PUT' | 'POST' | 'DELETE', path: string, body?: unknown): Promise<unknown> {
+    const { status, text } = await this.#send(method, path, body === undefined ? undefined : JSON.stringify(body));
+    if (status < 200 || status > 299) {
+      throw new Error(`RabbitMQ answered ${status} to ${method} ${path}: ${text.slice(0, 300)}`);
+    }
+    return text ? JSON.parse(text) : undefined;
+  }
+
+  /** Not by fetch, which cannot be told whom to trust. */
+  #send(method: string, path: string, body: string | undefined): Promise<{ status: number; text: string }> {
+    const url = new URL(`${this.#origin}/api${path}`);
+    const options = {
+      method,
+      auth: this.#auth,
+      agent: false,
+      headers: { 'content-type': 'application/json' },
+      signal: AbortSignal.timeout(answerTimeoutMs),
+    };
+    return new Promise((resolve, reject) => {
+      const request =
+        url.protocol === 'https:'
+          ? httpsRequest(url, { ...options, ca: this.#ca?.(), minVersion: 'TLSv1.2' })
+          : httpRequest(url, options);
+      request.on('error', reject);
+      request.on('response', (response) => {
+        const chunks: Buffer[] = [];
+        response.on('data', (chunk: Buffer) => chunks.push(chunk));
+        response.on('error', reject);
+        response.on('end', () => {
+          resolve({ status: response.statusCode ?? 0, text: Buffer.concat(chunks).toString() });
+        });
+      });
+      request.end(body);
+    });
+  }
+}

@@ -1,0 +1,205 @@
+import { spawnSync } from 'node:child_process';
+import { closeSync, existsSync, mkdirSync, openSync, renameSync, rmSync } from 'node:fs';
+import { userInfo } from 'node:os';
+import { dirname, join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { withCa } from '@armature/runtime/credentials/server-trust.ts';
+import { driverUrl } from '@armature/runtime/db/tls.ts';
+import { type Connection, createConnection, type RowDataPacket } from 'mysql2/promise';
+import { certificateFiles } from '../certificates.ts';
+import { portFor } from '../ports.ts';
+import { isAlive, launch, type ProcessIdentity } from '../processes.ts';
+import { password, readJson, type State, tail, writeAtomically } from '../state.ts';
+import { findProgram } from './programs.ts';
+
+const startDeadlineMs = 60_000;
+const admin = 'armature_admin';
+
+/** Where an instance of ours stands: what `up` must know to find it again, and `down` to stop it. */
+export interface MysqlInstance {
+  port: number;
+  process: ProcessIdentity;
+}
+
+export const mysqlLog = (state: State) => join(state.dir, 'logs', 'mysql.log');
+const instanceFile = (state: State) => join(state.dir, 'mysql', 'instance.json');
+
+export function mysqlInstance(state: State): MysqlInstance | undefined {
+  return readJson<MysqlInstance>(instanceFile(state));
+}
+
+export function mysqlAdminUrl(state: State, port: number): string {
+  const url = `mysql://${admin}:${password(state, `mysql:${admin}`)}@127.0.0.1:${port}/`;
+  return withCa(url, certificateFiles(state, 'ca').cert);
+}
+
+/** Starts the private MariaDB or MySQL unless it runs already. Answers with the administrator's URL when it is ready. */
+export async function startMysql(state: State, program: string, preferredPort: number | undefined): Promise<string> {
+  const known = mysqlInstance(state);
+  const running = known !== undefined && isAlive(known.process);
+  const port = await portFor(state, 'mysql', preferredPort, running);
+  const url = mysqlAdminUrl(state, port);
+  let instance = known;
+  if (!running) {
+    initialize(state, program);
+    writeAtomically(join(state.dir, 'mysql', 'my.cnf'), settings(state, port), 0o600);
+    writeAtomically(join(state.dir, 'mysql', 'accounts.sql'), accounts(state), 0o600);
+    instance = { port, process: launchMysql(state, program) };
+    writeAtomically(instanceFile(state), JSON.stringify(instance, null, 2), 0o600);
+  }
+  await ready(state, url, instance!.process);
+  if (running) await reloadCertificates(url);
+  return url;
+}
+
+function launchMysql(state: State, program: string): ProcessIdentity {
+  return launch({
+    command: program,
+    args: [`--defaults-file=${join(state.dir, 'mysql', 'my.cnf')}`],
+    env: { PATH: process.env.PATH, HOME: join(state.dir, 'mysql') },
+    cwd: join(state.dir, 'mysql'),
+    log: mysqlLog(state),
+  });
+}
+
+/** Makes the data folder under another name first, so that one that was interrupted is never taken for a whole one. */
+function initialize(state: State, program: string): void {
+  const data = join(state.dir, 'mysql', 'data');
+  if (existsSync(data)) return;
+  const draft = `${data}.new`;
+  rmSync(draft, { recursive: true, force: true });
+  mkdirSync(draft, { recursive: true, mode: 0o700 });
+  mkdirSync(dirname(mysqlLog(state)), { recursive: true });
+  const [command, args] = initializer(program, draft);
+  const log = openSync(mysqlLog(state), 'a', 0o600);
+  const run = spawnSync(command, args, { stdio: ['ignore', log, log], cwd: draft });
+  closeSync(log);
+  if (run.status !== 0) {
+    throw new Error(
+      `${command} could not make the data folder ${draft}; the end of ${mysqlLog(state)}:\n${tail(mysqlLog(state))}`,
+    );
+  }
+  renameSync(draft, data);
+}
+
+function initializer(program: string, data: string): [string, string[]] {
+  const me = `--user=${userInfo().username}`;
+  const version = spawnSync(program, ['--no-defaults', '--version'], { encoding: 'utf8' }).stdout ?? '';
+  if (!/mariadb/i.test(version)) {
+    // Root has no password until the first start, which sets one from accounts.sql before it listens.
+    return [program, ['--no-defaults', '--initialize-insecure', `--datadir=${data}`, me]];
+  }
+  const install = findProgram(['mariadb-install-db', 'mysql_install_db']);
+  if (!install)
+    throw new Error(`${program} is here but mariadb-install-db is not; install the package mariadb-server-core`);
+  const options = ['--auth-root-authentication-method=socket', '--skip-test-db', '--skip-name-resolve'];
+  // Only root may, and must, name the user.
+  return [install, ['--no-defaults', ...options, `--datadir=${data}`, ...(process.getuid?.() === 0 ? [me] : [])]];
+}
+
+/** Understood by MariaDB 10.11 and MySQL 8.4 alike; `loose-` options are for one of them. */
+function settings(state: State, port: number): string {
+  const dir = join(state.dir, 'mysql');
+  const files = certificateFiles(state, 'mysql');
+  return `[mysqld]
+user = ${userInfo().username}
+datadir = ${join(dir, 'data')}
+socket = ${socketPath(state)}
+pid-file = ${join(dir, 'mysql.pid')}
+init-file = ${join(dir, 'accounts.sql')}
+bind-address = 127.0.0.1
+port = ${port}
+require-secure-transport = ON
+tls-version = TLSv1.2,TLSv1.3
+ssl-ca = ${certificateFiles(state, 'ca').cert}
+ssl-cert = ${files.cert}
+ssl-key = ${files.key}
+skip-name-resolve
+skip-log-bin
+local-infile = 0
+loose-mysqlx = 0
+loose-performance-schema = 0
+character-set-server = utf8mb4
+collation-server = utf8mb4_bin
+default-time-zone = '+00:00'
+transaction-isolation = READ-COMMITTED
+innodb-flush-log-at-trx-commit = 1
+innodb-buffer-pool-size = 256M
+max-connections = 400
+`;
+}
+
+/** A socket's path may have some hundred bytes; a checkout's path can be longer. We use TCP, so it may lie elsewhere. */
+function socketPath(state: State): string {
+  const inside = join(state.dir, 'mysql', 'mysql.sock');
+  return inside.length < 100 ? inside : `/tmp/armature-${password(state, state.dir).slice(0, 12)}.sock`;
+}
+
+/** Run by the server at each start, before it takes connections: nobody is ever without a password. */
+function accounts(state: State): string {
+  const secret = password(state, `mysql:${admin}`);
+  return [
+    `ALTER USER 'root'@'localhost' IDENTIFIED BY '${secret}';`,
+    `CREATE USER IF NOT EXISTS '${admin}'@'%' IDENTIFIED BY '${secret}' REQUIRE SSL;`,
+    `ALTER USER '${admin}'@'%' IDENTIFIED BY '${secret}' REQUIRE SSL;`,
+    `GRANT ALL PRIVILEGES ON *.* TO '${admin}'@'%' WITH GRANT OPTION;`,
+    '',
+  ].join('\n');
+}
+
+async function ready(state: State, url: string, process_: ProcessIdentity): Promise<void> {
+  const deadline = Date.now() + startDeadlineMs;
+  for (;;) {
+    const failure = await hardened(url).then(
+      () => undefined,
+      (error: Error) => error,
+    );
+    if (!failure) return;
+    if (!isAlive(process_) || Date.now() > deadline) {
+      const what = isAlive(process_)
+        ? `did not answer within ${startDeadlineMs / 1000} s (${failure.message})`
+        : 'ended while starting';
+      throw new Error(
+        `the private MySQL/MariaDB ${what}; the end of ${mysqlLog(state)}:\n${tail(mysqlLog(state))}\n` +
+          'If its data cannot be read any more, `make clean` starts over without it.',
+      );
+    }
+    await sleep(50);
+  }
+}
+
+/**
+ * Accounts that came with the installation and that nobody needs: those without a name, root from elsewhere, and
+ * MariaDB's second root, which needs no password where the system's user is called mysql.
+ */
+async function hardened(url: string): Promise<void> {
+  const connection = await connectMysql(url);
+  try {
+    const [rows] = await connection.query(
+      "SELECT User AS name, Host AS host FROM mysql.user WHERE User IN ('', 'mysql') OR (User = 'root' AND Host <> 'localhost')",
+    );
+    for (const row of rows as { name: string; host: string }[]) {
+      await connection.query('DROP USER IF EXISTS ?@?', [row.name, row.host]);
+    }
+  } finally {
+    await connection.end();
+  }
+}
+
+/** Connects by TLS, and verifies the server, where the URL says who vouches for it: `?ssl-ca=<file>`. */
+export function connectMysql(url: string): Promise<Connection> {
+  const { url: uri, driverOptions } = driverUrl(url);
+  return createConnection({ uri, ...driverOptions, connectTimeout: 5_000 });
+}
+
+/** Makes the server show the certificate that its files hold now. Connections that are open stay as they are. */
+export async function reloadCertificates(url: string): Promise<void> {
+  const connection = await connectMysql(url);
+  try {
+    const [rows] = await connection.query<RowDataPacket[]>('SELECT VERSION() AS version');
+    const isMariaDb = String(rows[0]?.version).includes('MariaDB');
+    await connection.query(isMariaDb ? 'FLUSH SSL' : 'ALTER INSTANCE RELOAD TLS');
+  } finally {
+    await connection.end();
+  }
+}

@@ -1,0 +1,207 @@
+import { execFile } from 'node:child_process';
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { promisify } from 'node:util';
+import { withCa } from '@armature/runtime/credentials/server-trust.ts';
+import { certificateFiles } from '../certificates.ts';
+import { portFor } from '../ports.ts';
+import { isAlive, launch, type ProcessIdentity } from '../processes.ts';
+import { password, readJson, type State, tail, writeAtomically } from '../state.ts';
+import { BrokerApi } from './broker-api.ts';
+
+const startDeadlineMs = 90_000;
+const admin = 'armature_admin';
+
+export interface RabbitmqInstance {
+  ports: BrokerPorts;
+  broker: ProcessIdentity;
+  epmd: ProcessIdentity;
+}
+
+export interface BrokerPorts {
+  amqp: number;
+  management: number;
+  distribution: number;
+  epmd: number;
+}
+
+/**
+ * Where the broker is reached: AMQP without an account, and the management API with the administrator's. Both name
+ * the file of those who vouch for it, where it is encrypted.
+ */
+export interface BrokerUrls {
+  url: string;
+  management: string;
+}
+
+export const rabbitmqLog = (state: State) => join(state.dir, 'logs', 'rabbitmq.log');
+const epmdLog = (state: State) => join(state.dir, 'logs', 'epmd.log');
+const instanceFile = (state: State) => join(state.dir, 'rabbitmq', 'instance.json');
+
+export function rabbitmqInstance(state: State): RabbitmqInstance | undefined {
+  return readJson<RabbitmqInstance>(instanceFile(state));
+}
+
+export function brokerUrls(state: State, ports: Pick<BrokerPorts, 'amqp' | 'management'>): BrokerUrls {
+  const secret = password(state, `rabbitmq:${admin}`);
+  const ca = certificateFiles(state, 'ca').cert;
+  return {
+    url: withCa(`amqps://127.0.0.1:${ports.amqp}`, ca),
+    management: withCa(`https://${admin}:${secret}@127.0.0.1:${ports.management}`, ca),
+  };
+}
+
+/** Starts the private RabbitMQ, and a port mapper for it, unless they run already. Answers when both APIs do. */
+export async function startRabbitmq(
+  state: State,
+  programs: { rabbitmq: string; epmd: string },
+  preferredPort: number | undefined,
+): Promise<BrokerUrls> {
+  const known = rabbitmqInstance(state);
+  const running = known !== undefined && isAlive(known.broker);
+  if (running) {
+    await ready(state, brokerUrls(state, known.ports), known.broker);
+    return brokerUrls(state, known.ports);
+  }
+  const beside = (offset: number) => (preferredPort === undefined ? undefined : preferredPort + offset);
+  const mapperRuns = known !== undefined && isAlive(known.epmd);
+  const ports: BrokerPorts = {
+    amqp: await portFor(state, 'rabbitmq', preferredPort),
+    management: await portFor(state, 'rabbitmq-management', beside(1)),
+    distribution: await portFor(state, 'rabbitmq-distribution', beside(2)),
+    epmd: await portFor(state, 'rabbitmq-epmd', beside(3), mapperRuns),
+  };
+  const env = environment(state, ports);
+  writeSettings(state, ports);
+  const epmd = mapperRuns
+    ? known.epmd
+    : launch({
+        command: programs.epmd,
+        args: ['-address', '127.0.0.1', '-port', String(ports.epmd)],
+        env,
+        cwd: state.dir,
+        log: epmdLog(state),
+      });
+  const broker = launch({
+    command: programs.rabbitmq,
+    args: [],
+    env,
+    cwd: join(state.dir, 'rabbitmq'),
+    log: rabbitmqLog(state),
+  });
+  writeAtomically(
+    instanceFile(state),
+    JSON.stringify({ ports, broker, epmd } satisfies RabbitmqInstance, null, 2),
+    0o600,
+  );
+  const urls = brokerUrls(state, ports);
+  await ready(state, urls, broker);
+  return urls;
+}
+
+/** Nothing of this is read from /etc/rabbitmq, nor written to /var: the packaged broker is somebody else's. */
+function environment(state: State, ports: BrokerPorts): NodeJS.ProcessEnv {
+  const dir = join(state.dir, 'rabbitmq');
+  return {
+    PATH: process.env.PATH,
+    LANG: 'C.UTF-8',
+    // The Erlang cookie lies in the home folder.
+    HOME: dir,
+    ERL_EPMD_PORT: String(ports.epmd),
+    ERL_EPMD_ADDRESS: '127.0.0.1',
+    RABBITMQ_NODENAME: `armature${ports.amqp}@localhost`,
+    RABBITMQ_DIST_PORT: String(ports.distribution),
+    RABBITMQ_MNESIA_BASE: join(dir, 'data'),
+    RABBITMQ_LOG_BASE: join(dir, 'logs'),
+    RABBITMQ_LOGS: '-',
+    RABBITMQ_CONF_ENV_FILE: join(dir, 'none'),
+    RABBITMQ_CONFIG_FILE: join(dir, 'rabbitmq.conf'),
+    RABBITMQ_ADVANCED_CONFIG_FILE: join(dir, 'none.config'),
+    RABBITMQ_ENABLED_PLUGINS_FILE: join(dir, 'enabled_plugins'),
+    RABBITMQ_PID_FILE: join(dir, 'broker.pid'),
+    RABBITMQ_GENERATED_CONFIG_DIR: join(dir, 'generated'),
+    RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS: '-kernel inet_dist_use_interface {127,0,0,1}',
+    // Makes the start script become the broker instead of waiting for it as a child, so that its pid is the broker's.
+    RUNNING_UNDER_SYSTEMD: '1',
+  };
+}
+
+function writeSettings(state: State, ports: BrokerPorts): void {
+  const dir = join(state.dir, 'rabbitmq');
+  mkdirSync(join(dir, 'data'), { recursive: true, mode: 0o700 });
+  writeAtomically(join(dir, 'enabled_plugins'), '[rabbitmq_management].\n', 0o600);
+  writeAtomically(join(dir, 'rabbitmq.conf'), brokerSettings(state, ports), 0o600);
+}
+
+/** Understood by RabbitMQ 3.10 and 4 alike. The broker of compose.yaml has the same in deploy/rabbitmq.conf. */
+export function brokerSettings(state: State, ports: Pick<BrokerPorts, 'amqp' | 'management'>): string {
+  const ca = certificateFiles(state, 'ca').cert;
+  const files = certificateFiles(state, 'rabbitmq');
+  return `# Nothing is said in the clear, neither by services nor by whoever holds the administrator's password. Who
+# somebody is, the account tells, so nobody is asked for a certificate. Files are read again for new connections.
+listeners.tcp = none
+listeners.ssl.default = 127.0.0.1:${ports.amqp}
+ssl_options.cacertfile = ${ca}
+ssl_options.certfile = ${files.cert}
+ssl_options.keyfile = ${files.key}
+ssl_options.versions.1 = tlsv1.3
+ssl_options.versions.2 = tlsv1.2
+ssl_options.verify = verify_none
+ssl_options.fail_if_no_peer_cert = false
+management.ssl.ip = 127.0.0.1
+management.ssl.port = ${ports.management}
+management.ssl.cacertfile = ${ca}
+management.ssl.certfile = ${files.cert}
+management.ssl.keyfile = ${files.key}
+management.ssl.versions.1 = tlsv1.3
+management.ssl.versions.2 = tlsv1.2
+# A broker whose data folder is new makes this account instead of guest.
+default_user = ${admin}
+default_pass = ${password(state, `rabbitmq:${admin}`)}
+default_user_tags.administrator = true
+default_vhost = armature
+`;
+}
+
+async function ready(state: State, urls: BrokerUrls, process_: ProcessIdentity): Promise<void> {
+  const deadline = Date.now() + startDeadlineMs;
+  for (;;) {
+    const failure = await answers(urls).then(
+      () => undefined,
+      (error: Error) => error,
+    );
+    if (!failure) return;
+    if (!isAlive(process_) || Date.now() > deadline) {
+      const what = isAlive(process_)
+        ? `did not answer within ${startDeadlineMs / 1000} s (${failure.message})`
+        : 'ended while starting';
+      throw new Error(
+        `the private RabbitMQ ${what}; the end of ${rabbitmqLog(state)}:\n${tail(rabbitmqLog(state))}\n` +
+          'If its data cannot be read any more, `make clean` starts over without it.',
+      );
+    }
+    await sleep(50);
+  }
+}
+
+/** The alarms check fails until the node is booted, listeners included. */
+async function answers(urls: BrokerUrls): Promise<void> {
+  const api = new BrokerApi(urls.management);
+  await api.request('GET', '/health/checks/local-alarms');
+  await api.request('GET', '/health/checks/protocol-listener/amqp%2Fssl');
+}
+
+/**
+ * Evaluates an Erlang expression in which N is the private broker's node, and answers its value as text. By a node of
+ * our own beside it: rabbitmqctl does the same, but takes seconds to start.
+ */
+export async function evaluateInBroker(state: State, expression: string): Promise<string> {
+  const instance = rabbitmqInstance(state);
+  if (!instance) throw new Error('the private broker has not been started');
+  const { ports } = instance;
+  const program = `N = 'armature${ports.amqp}@localhost', R = ${expression}, io:format("~p", [R]), halt().`;
+  const args = ['-noinput', '-hidden', '-sname', `beside${process.pid}@localhost`, '-eval', program];
+  const { stdout } = await promisify(execFile)('erl', args, { env: environment(state, ports), timeout: 20_000 });
+  return stdout;
+}

@@ -1,0 +1,104 @@
+// Signs people and programs in to a real identity, by make token's own program.
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { decodeJwt, decodeProtectedHeader } from 'jose';
+import t from 'tap';
+import { testServers } from '../../../test/support/infra.ts';
+import { startMesh } from '../../../test/support/service.ts';
+import { certificateFiles } from '../certificates.ts';
+import { identityTrust, policyFile } from '../environment.ts';
+import { commandLine, personPassword } from '../people.ts';
+import { repository } from '../state.ts';
+import { signInPerson } from './flows.ts';
+import { httpsTo } from './https.ts';
+import { keepToken, keptToken } from './token-cache.ts';
+
+const dir = mkdtempSync(join(tmpdir(), 'armature-sign-in-'));
+t.teardown(() => rmSync(dir, { recursive: true, force: true }));
+
+const { state } = await testServers();
+const { identity } = await startMesh(t, ['identity'], {}, { realIdentity: true });
+const tokens = identityTrust(identity!.http);
+const caFile = certificateFiles(state, 'ca').cert;
+const mesh = {
+  services: { identity: { name: 'identity', state: 'ready', restarts: 0, grpc: identity!.grpc, http: identity!.http } },
+  certificates: { developer: certificateFiles(state, 'developer'), ca: caFile },
+  tokens,
+  policy: policyFile,
+};
+writeFileSync(join(dir, 'mesh.json'), JSON.stringify(mesh));
+// Passwords follow from the secret, and identity was told those of the tests' state.
+writeFileSync(join(dir, 'secret'), state.secret, { mode: 0o600 });
+
+async function print(as: string): Promise<{ code: number | null; stdout: string; stderr: string }> {
+  const env = { ...process.env, ARMATURE_RUN_DIR: dir, AS: as };
+  const child = spawn(process.execPath, [join(repository, 'scripts', 'cli', 'print-token.ts')], { env });
+  const output = { stdout: '', stderr: '' };
+  for (const stream of ['stdout', 'stderr'] as const) {
+    child[stream].setEncoding('utf8').on('data', (text: string) => {
+      output[stream] += text;
+    });
+  }
+  const [code] = await once(child, 'close');
+  return { code, ...output };
+}
+
+t.test('a person signs in, and is not asked again while the token lives', async (t) => {
+  const first = await print('customer:ada');
+  t.equal(first.code, 0, first.stderr);
+  const token = first.stdout.trim();
+  t.match(decodeProtectedHeader(token), { alg: 'ES256', typ: 'at+jwt' });
+  t.match(decodeJwt(token), { sub: 'ada', iss: tokens.issuer, aud: 'armature', client_id: commandLine.clientId });
+  t.equal(statSync(join(dir, 'tokens', 'user-ada.json')).mode & 0o777, 0o600);
+  t.equal((await print('customer:ada')).stdout, first.stdout);
+});
+
+t.test('a program signs in with a key of its own, and gets its account when it has none', async (t) => {
+  const printed = await print('client:reports');
+  t.equal(printed.code, 0, printed.stderr);
+  t.match(decodeJwt(printed.stdout.trim()), { sub: 'reports', client_id: 'reports', aud: 'armature' });
+  t.equal(statSync(join(dir, 'identity', 'reports.key.json')).mode & 0o777, 0o600);
+  rmSync(join(dir, 'tokens', 'client-reports.json'));
+  const again = await print('client:reports');
+  t.match(decodeJwt(again.stdout.trim()), { sub: 'reports' }, 'the account stays');
+});
+
+const https = httpsTo('service:identity', caFile);
+const ada = { issuer: tokens.issuer, https, ...commandLine, email: 'ada@example.org' };
+
+t.test('a wrong password is said to be one', async (t) => {
+  await t.rejects(signInPerson({ ...ada, password: 'not hers' }), {
+    message: /does not let ada@example\.org in \(401\): That address and password do not belong together/,
+  });
+});
+
+t.test('an unknown program is told what identity says', async (t) => {
+  const signing = { ...ada, clientId: 'nobody', password: personPassword(state, 'ada') };
+  await t.rejects(signInPerson(signing), { message: /answers 400: .*not known here/ });
+});
+
+t.test('nothing is said to a server of another workload or authority', async (t) => {
+  const ask = (to: ReturnType<typeof httpsTo>) => to(`${tokens.issuer}/jwks`, { method: 'GET', headers: {} });
+  t.equal((await ask(https)).status, 200);
+  await t.rejects(ask(httpsTo('service:orders', caFile)), {
+    cause: { message: 'expected service:orders on the other end, found service:identity' },
+  });
+  const other = certificateFiles(state, 'developer').cert;
+  await t.rejects(ask(httpsTo('service:identity', other)), { message: /does not answer/ });
+});
+
+t.test('tokens are kept until a minute before they end', async (t) => {
+  const kept = t.testdir();
+  const owner = { kind: 'user', id: 'ada' } as const;
+  const now = Date.now();
+  t.equal(keptToken(kept, 'https://a', owner), undefined);
+  keepToken(kept, 'https://a', owner, { token: 'x', expiresAt: now + 120_000 });
+  t.equal(keptToken(kept, 'https://a', owner, now), 'x');
+  t.equal(keptToken(kept, 'https://a', owner, now + 59_000), 'x');
+  t.equal(keptToken(kept, 'https://a', owner, now + 60_000), undefined);
+  t.equal(keptToken(kept, 'https://b', owner, now), undefined, 'of another issuer');
+  t.equal(keptToken(kept, 'https://a', { kind: 'client', id: 'ada' }, now), undefined, 'of another owner');
+});

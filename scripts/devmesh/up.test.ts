@@ -1,0 +1,188 @@
+// Brings a whole mesh up and down, with small programs in the place of the services, on servers of its own.
+import { spawn, spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import t from 'tap';
+import { identityOf, type Mesh, meshServices, readMesh } from './mesh.ts';
+import { identify, isAlive } from './processes.ts';
+import { brokerUrl, databaseUrl, serviceAccounts, vhost } from './provision.ts';
+import { BrokerApi } from './servers/broker-api.ts';
+import { connectMysql, mysqlInstance } from './servers/mysql.ts';
+import { rabbitmqInstance } from './servers/rabbitmq.ts';
+import { openState, openTestState, repository } from './state.ts';
+import { runsDirectory, stopEverything } from './stop.ts';
+import { runningSupervisor } from './supervisor-process.ts';
+
+const program = `
+import { createServer } from 'node:http';
+import { renameSync, writeFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
+import { createConnection } from '${import.meta.resolve('mysql2/promise')}';
+const env = process.env;
+if (env.ARMATURE_DATABASE_URL) {
+  const db = await createConnection({ uri: env.ARMATURE_DATABASE_URL, ssl: { ca: readFileSync(env.ARMATURE_DATABASE_CA_FILE) } });
+  if (process.argv[2] === 'migrate') await db.query('CREATE TABLE IF NOT EXISTS thing (id INT PRIMARY KEY)');
+  else await db.query('SELECT * FROM thing');
+  await db.end();
+}
+if (process.argv[2] === 'migrate') process.exit(0);
+const [host, port] = (env.ARMATURE_ADMIN_ADDRESS ?? env.ARMATURE_ACQUIRER_ADDRESS).split(':');
+createServer((_, response) => response.end(JSON.stringify(env))).listen(Number(port), host, () => {
+  writeFileSync(env.ARMATURE_STATE_FILE + '.new', JSON.stringify({ pid: process.pid }));
+  renameSync(env.ARMATURE_STATE_FILE + '.new', env.ARMATURE_STATE_FILE);
+});
+process.on('SIGTERM', () => process.exit(0));
+`;
+
+const dir = join(runsDirectory(openTestState()), `up-${process.pid}`);
+const state = openState(dir);
+const services = join(dir, 'programs');
+const env = { ...process.env, ARMATURE_RUN_DIR: dir, ARMATURE_SERVICES_DIR: services };
+t.teardown(async () => {
+  await stopEverything(state);
+  rmSync(dir, { recursive: true, force: true });
+});
+
+function addService(name: string, text = program): void {
+  mkdirSync(join(services, name), { recursive: true });
+  writeFileSync(join(services, name, 'package.json'), '{"type":"module"}');
+  writeFileSync(join(services, name, 'main.ts'), text);
+}
+
+function script(name: string, ...args: string[]): { status: number | null; output: string } {
+  const run = spawnSync(process.execPath, [join(repository, 'scripts', name), ...args], { env, encoding: 'utf8' });
+  return { status: run.status, output: run.stdout + run.stderr };
+}
+
+const mesh = (): Mesh => readMesh(state)!;
+const pids = () => Object.fromEntries(meshServices(mesh()).map(({ name, pid }) => [name, pid]));
+
+async function until(what: string, condition: () => boolean): Promise<void> {
+  const deadline = Date.now() + 20_000;
+  while (!condition()) {
+    if (Date.now() > deadline) throw new Error(`waited in vain until ${what}`);
+    await sleep(25);
+  }
+}
+
+t.test('up starts everything', async (t) => {
+  for (const name of ['orders', 'payments', 'acquirer']) addService(name);
+  const { status, output } = script('devmesh/up.ts');
+  t.equal(status, 0, output);
+  t.match(output, /ok services: payments orders acquirer \([\d.]+ s\)\nArmature is up/);
+  t.same(Object.keys(mesh().services).sort(), ['orders', 'payments']);
+  t.match(mesh(), {
+    services: { orders: { name: 'orders', state: 'ready', restarts: 0, grpc: /^127\.0\.0\.1:\d+$/, admin: /:\d+$/ } },
+    acquirer: { state: 'ready', http: /^127\.0\.0\.1:\d+$/ },
+    mysql: { url: /^mysql:/ },
+    rabbitmq: { url: /^amqps:/, management: /^https:/ },
+    tokens: { issuer: /^https:\/\/localhost:\d+$/, jwks: /^https:\/\/localhost:\d+\/jwks$/ },
+    policy: /policy\.csv$/,
+  });
+  t.ok(existsSync(mesh().certificates.ca));
+  t.equal(statSync(join(dir, 'identity', 'bootstrap.json')).mode & 0o777, 0o600, 'so does what identity is told');
+  t.equal(statSync(join(dir, 'mesh.json')).mode & 0o777, 0o600, 'it holds passwords');
+});
+
+t.test('every service is told of the others', async (t) => {
+  const { orders, payments } = mesh().services;
+  const told = (await (await fetch(`http://${orders!.admin}`)).json()) as Record<string, string>;
+  t.equal(told.ARMATURE_PEER_PAYMENTS, payments!.grpc);
+  t.match(told.ARMATURE_PEER_CATALOG, /^127\.0\.0\.1:\d+$/, 'also of those that are not there yet');
+  t.equal(told.ARMATURE_PEER_ORDERS, undefined);
+  const { issuer, jwks } = mesh().tokens;
+  t.match(told, {
+    ARMATURE_TOKEN_ISSUER: issuer,
+    ARMATURE_TOKEN_JWKS: jwks,
+    ARMATURE_PEER_ACCESS: /^127\.0\.0\.1:\d+$/,
+    ARMATURE_COPY_DIR: join(dir, 'copies', 'orders'),
+    ARMATURE_REQUEST_HASH_KEY: /^[\w-]{32}$/,
+  });
+  t.equal(told.ARMATURE_POLICY_FILE, undefined, 'policy comes from access');
+});
+
+t.test('a service may touch only what is its own', async (t) => {
+  const { schema, user } = serviceAccounts('orders');
+  const connection = await connectMysql(databaseUrl(state, mesh().mysql.url, user, schema));
+  t.teardown(() => connection.end());
+  t.match(await connection.query('SELECT * FROM thing'), [[]]);
+  await t.rejects(connection.query('SELECT * FROM armature_payments.thing'), { message: /denied/ });
+  await t.rejects(connection.query('DROP TABLE thing'), { message: /denied/ });
+  const administrator = await connectMysql(mesh().mysql.url);
+  t.teardown(() => administrator.end());
+  const [accounts] = await administrator.query(
+    "SELECT User FROM mysql.user WHERE User = '' OR (User = 'root' AND Host <> 'localhost')",
+  );
+  t.same(accounts, [], 'no anonymous account, no root from elsewhere');
+  const api = new BrokerApi(mesh().rabbitmq.management);
+  const users = (await api.request('GET', '/users')) as { name: string }[];
+  t.notOk(users.some(({ name }) => name === 'guest'));
+  t.match(await api.request('GET', `/permissions/${vhost}/orders`), { write: '^(armature\\.events|orders\\..*)$' });
+  t.match(brokerUrl(state, mesh().rabbitmq.url, 'orders'), /^amqps:.*\/armature\?cacertfile=/);
+});
+
+t.test('up again changes nothing but starts what is new', async (t) => {
+  const before = pids();
+  addService('catalog');
+  const { status, output } = script('devmesh/up.ts');
+  t.equal(status, 0, output);
+  const { catalog, ...others } = pids();
+  t.same(others, before);
+  t.ok(catalog);
+});
+
+t.test('a crashed service comes back, and status says so', async (t) => {
+  const { pid } = mesh().services.orders!;
+  process.kill(pid!, 'SIGKILL');
+  await until('orders is back', () => mesh().services.orders?.state === 'ready' && mesh().services.orders?.pid !== pid);
+  const { status, output } = script('cli/status.ts');
+  t.equal(status, 0, output);
+  t.match(output, /^orders +ready +\d+ +1 /m);
+  t.match(readFileSync(join(dir, 'logs', 'supervisor.log'), 'utf8'), /orders ended \(ended by SIGKILL\); restart 1/);
+});
+
+t.test('services of a killed supervisor are found again', async (t) => {
+  const before = meshServices(mesh()).map((service) => identityOf(service)!);
+  const supervisor = runningSupervisor(state)!;
+  process.kill(supervisor.pid, 'SIGKILL');
+  await until('the supervisor is gone', () => !isAlive(supervisor));
+  t.equal(script('cli/status.ts').status, 1);
+  const { status, output } = script('devmesh/up.ts');
+  t.equal(status, 0, output);
+  t.notOk(before.some(isAlive), 'none runs twice');
+  t.equal(meshServices(mesh()).filter((service) => isAlive(identityOf(service))).length, before.length);
+});
+
+t.test('a service that cannot start fails the start, by name and with its log', async (t) => {
+  addService('inventory', "if (process.argv[2] !== 'migrate') throw new Error('broken on purpose')");
+  const { status, output } = script('devmesh/up.ts');
+  t.equal(status, 1);
+  t.match(output, /inventory: keeps ending \(exit code 1\)/);
+  t.match(output, /broken on purpose/);
+});
+
+t.test('down stops all that was started, and no stranger', async (t) => {
+  const stranger = spawn(process.execPath, ['-e', 'setInterval(() => {}, 1000)']);
+  t.teardown(() => stranger.kill('SIGKILL'));
+  const ours = [
+    ...meshServices(mesh()).map(identityOf),
+    runningSupervisor(state),
+    mysqlInstance(state)?.process,
+    rabbitmqInstance(state)?.broker,
+    rabbitmqInstance(state)?.epmd,
+  ].filter((identity) => identity !== undefined);
+  t.ok(ours.length >= 7 && ours.every((identity) => identity.pid === ours.at(-1)!.pid || identity.pid > 1));
+  // A pid that was ours once and is a stranger's now.
+  const file = join(dir, 'supervisor.json');
+  const supervisor = readFileSync(file, 'utf8');
+  writeFileSync(file, JSON.stringify({ pid: stranger.pid, started: 'once' }));
+  t.equal(runningSupervisor(state), undefined);
+  writeFileSync(file, supervisor);
+  const { status, output } = script('devmesh/down.ts');
+  t.equal(status, 0, output);
+  t.match(output, /^Stopped: .*orders.*RabbitMQ/);
+  t.same(ours.filter(isAlive), []);
+  t.ok(identify(stranger.pid!));
+  t.match(script('devmesh/down.ts'), { status: 0, output: /Nothing was running/ });
+});

@@ -1,0 +1,35 @@
+import type { Call, Interceptor } from '../context/call.ts';
+import type { VerifiedToken } from '../credentials/tokens.ts';
+import { credentialsInvalid } from '../errors/errors.ts';
+
+export interface AuthenticateOptions {
+  /** Casbin subject of the workload on the other end of the connection; null without a valid certificate. */
+  workloadOf(call: Call): string | null;
+  /** Answers at once for a token it knows. Throws UNAUTHENTICATED. */
+  verify(token: string): VerifiedToken | Promise<VerifiedToken>;
+}
+
+/** Fills in who is calling: the workload by its certificate and, where there is a token, the user. */
+export function authenticate({ workloadOf, verify }: AuthenticateOptions): Interceptor {
+  return (next) => (call) => {
+    const workload = workloadOf(call);
+    if (!workload) return Promise.reject(credentialsInvalid('no valid client certificate'));
+    const authorization = call.header('authorization');
+    if (authorization === undefined) {
+      call.caller = { workload, user: null };
+      return next(call);
+    }
+    const token = /^Bearer ([\w.~+/-]+=*)$/i.exec(authorization)?.[1];
+    if (!token) return Promise.reject(credentialsInvalid('authorization is not a bearer token'));
+    const proceed = (verified: VerifiedToken) => {
+      call.caller = { workload, user: { kind: verified.kind, subject: verified.subject, token } };
+      return next(call);
+    };
+    try {
+      const verified = verify(token);
+      return verified instanceof Promise ? verified.then(proceed) : proceed(verified);
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  };
+}

@@ -1,0 +1,220 @@
+import { randomUUID } from 'node:crypto';
+import type { Decision } from '@armature/proto/access/v1/access.ts';
+import type { EventContract, MethodContract } from '@armature/proto/contract.ts';
+import type { RequestHash } from '../idempotency/request-hash.ts';
+import type { TraceContext } from './trace.ts';
+
+/** What a call logs through; pino's loggers are such. */
+export interface CallLog {
+  child(bindings: Record<string, unknown>): CallLog;
+  debug(bindings: object, message: string): void;
+  info(bindings: object, message: string): void;
+  warn(bindings: object, message: string): void;
+  error(bindings: object, message: string): void;
+  isLevelEnabled(level: string): boolean;
+}
+
+/** For calls that nobody keeps logs of, such as those of a client outside the mesh. */
+export const silentLog: CallLog = {
+  child: () => silentLog,
+  debug() {},
+  info() {},
+  warn() {},
+  error() {},
+  isLevelEnabled: () => false,
+};
+
+/** Where a call stands: answering one, making one, handling an event, or working on its own account. */
+export type CallKind = 'server' | 'client' | 'consumer' | 'background';
+
+/** Who a token names: a person, or a program that signed in by itself. */
+export interface Subject {
+  readonly kind: 'user' | 'client';
+  /** The token's subject. */
+  readonly subject: string;
+}
+
+export interface User extends Subject {
+  /** The access token as it came; it is forwarded unchanged. */
+  readonly token: string;
+}
+
+/** Who stands behind a call. Nothing is trusted before the authenticate interceptor has filled it in. */
+export interface Caller {
+  /** Casbin subject of the workload: "service:orders", "workload:developer". Null: not authenticated. */
+  readonly workload: string | null;
+  readonly user: User | null;
+}
+
+export const anonymous: Caller = Object.freeze({ workload: null, user: null });
+
+/** What a decision allows: everything, or only the caller's own things. */
+export type Scope = 'any' | 'own';
+
+/** The identity of one keyed request: the same principal, method and key must mean the same effect. */
+export interface IdempotencyKey {
+  readonly principal: string;
+  readonly method: string;
+  readonly key: string;
+  /** The key as it came, where that was in another case: releases before this one kept it so. */
+  readonly receivedKey?: string;
+  readonly hash: RequestHash;
+}
+
+/** Everything that travels with one piece of work. It is an argument, never a global. */
+export interface Call<M = any> {
+  readonly kind: CallKind;
+  /** Method path, event type or job name: what logs and metrics call it. */
+  readonly name: string;
+  readonly method: MethodContract | null;
+  readonly event: EventContract | null;
+  message: M;
+  /** Names this piece of work in our logs; sent with internal errors. The trace id spans all hops. */
+  readonly id: string;
+  /** Epoch milliseconds; always finite. */
+  readonly deadline: number;
+  /** Aborted when the deadline passes or the caller goes away. */
+  readonly signal: AbortSignal;
+  readonly trace: TraceContext;
+  /** Names this call in every line. Made when first used, because that is not free. */
+  readonly log: CallLog;
+  /** Whether lines of this level are written at all; asking does not make the log. */
+  logs(level: string): boolean;
+  caller: Caller;
+  /** Set by authorize; null until then. */
+  scope: Scope | null;
+  /** The version of the policy that allowed this call; empty until then. */
+  policyVersion: string;
+  /**
+   * The decision that allowed this call, where every decision is recorded. The first transaction of the call writes it
+   * down, so that nothing the call does is ever without its record; null from then on.
+   */
+  audit: Decision | null;
+  /** Set once the owner of the loaded resource was compared with the caller. */
+  ownerChecked: boolean;
+  /** Set for keyed methods by the idempotency interceptor. */
+  idempotency: IdempotencyKey | null;
+  /** The encoded answer, once it is stored under the idempotency key. */
+  answer: Uint8Array | null;
+  /** True while a database transaction of this call is open; network calls are refused then. */
+  inTransaction: boolean;
+  /** A request header; undefined when absent. Binary headers are not offered. */
+  header(name: string): string | undefined;
+  /** Why the call was cancelled, if it was. */
+  readonly cancelReason: Error | null;
+  /** Aborts `signal`. */
+  cancel(reason: Error): void;
+  /** Runs when the call is over, whatever became of it; frees timers. */
+  close(): void;
+}
+
+/** What a handler hands back: the message for unary calls, nothing or an iterable for streams. */
+export type Reply = unknown;
+export type Handler = (call: Call) => Promise<Reply>;
+/** Wraps a handler. The first interceptor of an array is the outermost. */
+export type Interceptor = (next: Handler) => Handler;
+
+/** Wraps `handler` in `interceptors`; done once per method at start. */
+export function compose(interceptors: readonly Interceptor[], handler: Handler): Handler {
+  return interceptors.reduceRight((next, interceptor) => interceptor(next), handler);
+}
+
+export interface CallInit<M> {
+  kind: CallKind;
+  name: string;
+  method?: MethodContract | null;
+  event?: EventContract | null;
+  message: M;
+  id?: string;
+  deadline: number;
+  trace: TraceContext;
+  log: CallLog;
+  caller?: Caller;
+  header?: (name: string) => string | undefined;
+  /** A call that caused this one: its cancellation cascades. */
+  parent?: Call | null;
+}
+
+const noHeader = (): undefined => undefined;
+
+export class DeadlineError extends Error {
+  override name = 'DeadlineError';
+}
+
+/** Opens a call. The signal and its timer exist only once somebody asks for them. */
+export function openCall<M>(init: CallInit<M>): Call<M> {
+  let controller: AbortController | null = null;
+  let timer: NodeJS.Timeout | null = null;
+  let cancelled: Error | null = null;
+  let log: CallLog | null = null;
+  let unlink: (() => void) | null = null;
+  let closed = false;
+  const cancel = (reason: Error) => {
+    if (closed || cancelled) return;
+    cancelled = reason;
+    controller?.abort(reason);
+  };
+  const arm = (): AbortController => {
+    const made = new AbortController();
+    controller = made;
+    if (cancelled) made.abort(cancelled);
+    else if (!closed) {
+      const wait = Math.min(init.deadline - Date.now(), 2 ** 31 - 1);
+      timer = setTimeout(() => cancel(new DeadlineError('the deadline passed')), Math.max(wait, 0));
+      const parent = init.parent;
+      if (parent) {
+        const relay = () => cancel(parent.signal.reason);
+        if (parent.signal.aborted) relay();
+        else {
+          parent.signal.addEventListener('abort', relay, { once: true });
+          unlink = () => parent.signal.removeEventListener('abort', relay);
+        }
+      }
+    }
+    return made;
+  };
+  return {
+    kind: init.kind,
+    name: init.name,
+    method: init.method ?? null,
+    event: init.event ?? null,
+    message: init.message,
+    id: init.id ?? randomUUID(),
+    deadline: init.deadline,
+    get signal() {
+      return (controller ?? arm()).signal;
+    },
+    trace: init.trace,
+    get log() {
+      log ??= init.log.child({ call: this.id, trace: init.trace.traceId, at: init.name });
+      return log;
+    },
+    logs: (level) => init.log.isLevelEnabled(level),
+    caller: init.caller ?? anonymous,
+    scope: null,
+    policyVersion: '',
+    audit: null,
+    ownerChecked: false,
+    idempotency: null,
+    answer: null,
+    inTransaction: false,
+    header: init.header ?? noHeader,
+    get cancelReason() {
+      return cancelled;
+    },
+    cancel,
+    close() {
+      closed = true;
+      if (timer) clearTimeout(timer);
+      unlink?.();
+    },
+  };
+}
+
+/** Casbin subject of whom a token names: "user:ada", "client:reports". */
+export const subjectOf = ({ kind, subject }: Subject): string => `${kind}:${subject}`;
+
+/** The principal that idempotency keys belong to: whom the token names if there is one, else the workload. */
+export function principalOf(caller: Caller): string {
+  return caller.user ? subjectOf(caller.user) : (caller.workload ?? 'anonymous');
+}

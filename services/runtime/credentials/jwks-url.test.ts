@@ -1,0 +1,170 @@
+import { once } from 'node:events';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { createServer } from 'node:https';
+import type { AddressInfo } from 'node:net';
+import { join } from 'node:path';
+import { exportJWK, generateKeyPair, SignJWT } from 'jose';
+import t, { type Test } from 'tap';
+import { workloadCertificate } from '../../../test/support/service.ts';
+import { RpcError } from '../errors/errors.ts';
+import { createLogger } from '../telemetry/log.ts';
+import { until } from '../testing/policy.ts';
+import { keyUrl } from './jwks-url.ts';
+import { lastGoodCopy } from './last-good-copy.ts';
+import { tokenVerifier } from './tokens.ts';
+
+const log = createLogger('test', 'fatal');
+const issuer = 'https://localhost:7408';
+const [old, fresh] = [await generateKeyPair('ES256'), await generateKeyPair('ES256')];
+const jwkOf = async (kid: string, { publicKey }: typeof old) => ({
+  ...(await exportJWK(publicKey)),
+  kid,
+  alg: 'ES256',
+});
+const [oldJwk, freshJwk] = [await jwkOf('old', old), await jwkOf('fresh', fresh)];
+const setOf = (...keys: object[]) => JSON.stringify({ keys });
+
+const tokenBy = (kid: string, { privateKey }: typeof old = old) => {
+  const seconds = Math.floor(Date.now() / 1000);
+  const claims = { iss: issuer, aud: 'armature', sub: 'ada', client_id: 'web', iat: seconds, exp: seconds + 300 };
+  return new SignJWT(claims).setProtectedHeader({ alg: 'ES256', typ: 'at+jwt', kid }).sign(privateKey);
+};
+
+type Answer = (request: IncomingMessage, response: ServerResponse) => void;
+const sends =
+  (body: string): Answer =>
+  (_request, response) =>
+    response.end(body);
+
+async function setUp(
+  t: Test,
+  { answer = sends(setOf(oldJwk)), as = 'identity' }: { answer?: Answer; as?: string } = {},
+) {
+  const { cert, key, caFile } = await workloadCertificate(as);
+  const state = { answer, fetches: 0 };
+  const server = createServer({ cert, key }, (request, response) => {
+    state.fetches += 1;
+    state.answer(request, response);
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  t.teardown(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  const clock = { ms: 0 };
+  const file = join(t.testdir({}), 'keys');
+  const start = async () => {
+    const keys = await keyUrl({
+      url: `https://127.0.0.1:${(server.address() as AddressInfo).port}/jwks`,
+      caFile,
+      expectWorkload: 'service:identity',
+      trustDomain: 'armature.local',
+      copy: lastGoodCopy(file, log),
+      log,
+      now: () => clock.ms,
+    });
+    t.teardown(() => keys.stop());
+    return { keys, verifier: tokenVerifier({ issuer, audience: 'armature', keys }) };
+  };
+  return { state, clock, start };
+}
+
+/** The code of a refusal, and the reason; "ok" when the token was taken. */
+async function verdict(verifier: ReturnType<typeof tokenVerifier>, token: string): Promise<string> {
+  try {
+    await verifier.verify(token);
+    return 'ok';
+  } catch (error) {
+    if (!(error instanceof RpcError)) throw error;
+    if (error.code === 'UNAVAILABLE' && !error.details.retryDelayMs) return 'UNAVAILABLE without a time to come back';
+    return error.code;
+  }
+}
+
+t.test('verifies with the keys that were fetched', async (t) => {
+  const { state, start } = await setUp(t);
+  const { keys, verifier } = await start();
+  t.equal(await verdict(verifier, await tokenBy('old')), 'ok', 'the first one waits for the keys');
+  t.equal(keys.ready(), true);
+  t.equal(state.fetches, 1);
+});
+
+t.test('1,000 unknown keys are one fetch, and none within 30 s of the last', async (t) => {
+  const { state, clock, start } = await setUp(t);
+  const { verifier } = await start();
+  await verdict(verifier, await tokenBy('old'));
+  const unknown = await Promise.all(Array.from({ length: 1_000 }, (_, index) => tokenBy(`unknown-${index}`)));
+  const verdicts = async () => new Set(await Promise.all(unknown.map((token) => verdict(verifier, token))));
+  clock.ms += 29_999;
+  t.strictSame([...(await verdicts())], ['UNAUTHENTICATED']);
+  t.equal(state.fetches, 1, 'the keys are fresh, so these are of nobody');
+  clock.ms += 1;
+  t.strictSame([...(await verdicts())], ['UNAUTHENTICATED']);
+  t.equal(state.fetches, 2);
+});
+
+t.test('a new key is found, and one that was withdrawn is forgotten with what it vouched for', async (t) => {
+  const { state, clock, start } = await setUp(t);
+  const { verifier } = await start();
+  const token = await tokenBy('old');
+  t.equal(await verdict(verifier, token), 'ok');
+  state.answer = sends(setOf(freshJwk));
+  clock.ms += 30_000;
+  t.equal(await verdict(verifier, await tokenBy('fresh', fresh)), 'ok');
+  t.equal(await verdict(verifier, token), 'UNAUTHENTICATED');
+});
+
+t.test('without keys a token is not refused but put off, until there are some', async (t) => {
+  const { state, start } = await setUp(t, { answer: (_request, response) => response.writeHead(503).end() });
+  const { keys, verifier } = await start();
+  const token = await tokenBy('old');
+  t.equal(await verdict(verifier, token), 'UNAVAILABLE');
+  t.equal(keys.ready(), false);
+  state.answer = sends(setOf(oldJwk));
+  await until('keys are there', () => keys.ready());
+  t.equal(await verdict(verifier, token), 'ok');
+});
+
+t.test('when fetching fails, keys stay, and what they do not know is put off', async (t) => {
+  const { state, clock, start } = await setUp(t);
+  const { verifier } = await start();
+  await verdict(verifier, await tokenBy('old'));
+  state.answer = (request) => request.destroy();
+  clock.ms += 30_000;
+  t.equal(await verdict(verifier, await tokenBy('fresh', fresh)), 'UNAVAILABLE');
+  t.equal(await verdict(verifier, await tokenBy('old')), 'ok');
+  clock.ms += 24 * 3_600_000;
+  t.equal(await verdict(verifier, `${await tokenBy('old')}`), 'UNAVAILABLE', 'but not for ever');
+});
+
+t.test('takes no keys from', async (t) => {
+  const tooLong = ' '.repeat(256 * 1024);
+  for (const row of [
+    { name: 'a redirect', answer: (_, r) => r.writeHead(302, { location: '/elsewhere' }).end(setOf(oldJwk)) },
+    { name: 'an error', answer: (_, r) => r.writeHead(500).end(setOf(oldJwk)) },
+    { name: 'more than 256 KiB', answer: (_, r) => r.end(setOf(oldJwk) + tooLong) },
+    { name: 'an answer that is cut off', answer: (_, r) => r.writeHead(200, { 'content-length': 9_999 }).end('{"k') },
+    { name: 'no JSON', answer: sends('<html>') },
+    { name: 'a set without keys', answer: sends(setOf()) },
+    { name: 'a private key', answer: sends(setOf({ ...oldJwk, d: 'AAAA' })) },
+    { name: 'another service of the mesh', as: 'catalog' },
+  ] as { name: string; answer?: Answer; as?: string }[]) {
+    t.test(row.name, async (t) => {
+      const { start } = await setUp(t, row);
+      const { keys, verifier } = await start();
+      t.equal(await verdict(verifier, await tokenBy('old')), 'UNAVAILABLE');
+      t.equal(keys.ready(), false);
+    });
+  }
+});
+
+t.test('a restart goes on with the copy', async (t) => {
+  const { state, start } = await setUp(t);
+  const first = await start();
+  await verdict(first.verifier, await tokenBy('old'));
+  await first.keys.stop();
+  state.answer = (request) => request.destroy();
+  const { verifier } = await start();
+  t.equal(await verdict(verifier, await tokenBy('old')), 'ok');
+});

@@ -1,0 +1,108 @@
+import { createPrivateKey, X509Certificate } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { createSecureContext } from 'node:tls';
+import type { CallLog } from '../context/call.ts';
+
+export interface TlsFiles {
+  certFile: string;
+  keyFile: string;
+  caFile: string;
+}
+
+/** What the three files held when they were last good: a certificate, its own key, and whom to trust. */
+export interface TlsMaterial {
+  readonly cert: Buffer;
+  readonly key: Buffer;
+  readonly ca: Buffer;
+  readonly expiresAt: Date;
+}
+
+/** Certificate files that are looked at again and again, for whoever must use the newest. */
+export interface TlsWatch {
+  current(): TlsMaterial;
+  /** Calls `changed` with every new material. The answer ends that. */
+  follow(changed: (material: TlsMaterial) => void): () => void;
+  stop(): void;
+}
+
+const pollMs = 2_000;
+
+/**
+ * Reads the files now, and throws when they are not usable. Then looks at them every two seconds and takes
+ * what is new once it is whole: a file that is half written, or a pair of which only one half has been
+ * replaced, is left for the next look, and what was good before stays in use.
+ */
+export function watchTls(
+  files: TlsFiles,
+  options: { log?: Pick<CallLog, 'info' | 'warn'>; pollMs?: number } = {},
+): TlsWatch {
+  const followers = new Set<(material: TlsMaterial) => void>();
+  const paths = [files.certFile, files.keyFile, files.caFile] as const;
+  let current = material(...(paths.map((path) => readFileSync(path)) as Triple));
+  let complaint = '';
+  let stopped = false;
+  const look = async () => {
+    const [cert, key, ca] = (await Promise.all(paths.map((path) => readFile(path)))) as Triple;
+    if (stopped || (cert.equals(current.cert) && key.equals(current.key) && ca.equals(current.ca))) return;
+    current = material(cert, key, ca);
+    options.log?.info({ expiresAt: current.expiresAt }, 'certificates reloaded');
+    for (const changed of followers) changed(current);
+  };
+  let timer: NodeJS.Timeout;
+  const lookLater = () => {
+    timer = setTimeout(async () => {
+      try {
+        await look();
+        complaint = '';
+      } catch (error) {
+        // Said once, not every two seconds.
+        if (String(error) !== complaint) complain(options.log, error);
+        complaint = String(error);
+      }
+      if (!stopped) lookLater();
+    }, options.pollMs ?? pollMs).unref();
+  };
+  lookLater();
+  return {
+    current: () => current,
+    follow(changed) {
+      followers.add(changed);
+      return () => void followers.delete(changed);
+    },
+    stop() {
+      stopped = true;
+      clearTimeout(timer);
+      followers.clear();
+    },
+  };
+}
+
+function complain(log: Pick<CallLog, 'warn'> | undefined, error: unknown): void {
+  const what = 'certificates not reloaded; the old ones stay';
+  if (log) log.warn({ err: error }, what);
+  // A program without a log of ours hears of it as node's own warnings are heard of.
+  else process.emitWarning(`${what}: ${error}`, 'CertificateWarning');
+}
+
+type Triple = [Buffer, Buffer, Buffer];
+
+/** Throws unless everything parses, the key is the certificate's own, and OpenSSL would use the three together. */
+function material(cert: Buffer, key: Buffer, ca: Buffer): TlsMaterial {
+  const leaf = certificatesIn(cert.toString())[0]!;
+  certificatesIn(ca.toString());
+  if (!leaf.checkPrivateKey(createPrivateKey(key))) throw new Error('the private key is not that of the certificate');
+  createSecureContext({ cert, key, ca });
+  return { cert, key, ca, expiresAt: new Date(leaf.validTo) };
+}
+
+/**
+ * The certificates of a PEM text, at least one. Throws when any is cut off or garbled: OpenSSL would take the
+ * ones before it and say nothing, and half a bundle of authorities refuses good peers.
+ */
+export function certificatesIn(pem: string): X509Certificate[] {
+  const blocks = pem.match(/-----BEGIN CERTIFICATE-----[\s\S]*?-----END CERTIFICATE-----/g) ?? [];
+  const begun = pem.split('-----BEGIN').length - 1;
+  if (blocks.length === 0 || blocks.length !== begun) throw new Error('not whole certificates in PEM');
+  return blocks.map((block) => new X509Certificate(block));
+}

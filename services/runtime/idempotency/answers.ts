@@ -1,0 +1,108 @@
+import type { Call, IdempotencyKey } from '../context/call.ts';
+import { isDuplicateKey } from '../db/errno.ts';
+import type { Sql } from '../db/tx.ts';
+import { requestIdReused } from '../errors/errors.ts';
+import type { StoredHash } from './request-hash.ts';
+
+/** An answer as it was first given. Code 0 is OK and the body a reply; otherwise the body is a google.rpc.Status. */
+export interface StoredAnswer {
+  hash: StoredHash;
+  code: number;
+  body: Buffer;
+}
+
+const duplicate = Symbol('the key was answered meanwhile');
+
+/** Thrown through the transaction, so that everything the duplicate did is rolled back. */
+class DuplicateAnswer extends Error {
+  readonly mark = duplicate;
+}
+
+export const isDuplicateAnswer = (error: unknown): boolean => error instanceof DuplicateAnswer;
+
+/**
+ * Stores an answer. Waits for a transaction that is storing one under the same key. One that a process of an earlier
+ * release has stored under the key as it came is a duplicate, too.
+ */
+export async function insertAnswer(
+  sql: Sql,
+  key: IdempotencyKey,
+  answer: { code: number; body: Uint8Array },
+  policyVersion: string,
+): Promise<void> {
+  const { receivedKey } = key;
+  if (receivedKey && (await find(sql, key, receivedKey))) throw new DuplicateAnswer('the key was answered before');
+  try {
+    await sql.execute(
+      `insert into idempotency (principal, method, request_key, request_hash, hash_version, hash_key, code, body,
+         policy_version, created_at)
+       values (?, ?, ?, ?, ?, ?, ?, ?, ?, utc_timestamp(6))`,
+      [
+        key.principal,
+        key.method,
+        key.key,
+        key.hash.digest,
+        key.hash.version,
+        key.hash.keyId,
+        answer.code,
+        Buffer.from(answer.body),
+        policyVersion,
+      ],
+    );
+  } catch (error) {
+    if (isDuplicateKey(error)) throw new DuplicateAnswer('the key was answered meanwhile', { cause: undefined });
+    throw error;
+  }
+}
+
+export async function loadAnswer(sql: Sql, key: IdempotencyKey): Promise<StoredAnswer | null> {
+  const { receivedKey } = key;
+  return (await find(sql, key, key.key)) ?? (receivedKey ? find(sql, key, receivedKey) : null);
+}
+
+async function find(sql: Sql, { principal, method }: IdempotencyKey, requestKey: string): Promise<StoredAnswer | null> {
+  const [row] = await sql.query<HashColumns & { code: number; body: Buffer }>(
+    `select request_hash, hash_version, hash_key, code, body from idempotency
+     where principal = ? and method = ? and request_key = ?`,
+    [principal, method, requestKey],
+  );
+  return row ? { hash: storedHash(row), code: row.code, body: row.body } : null;
+}
+
+/** The columns in which a table keeps the hash of a request. */
+export interface HashColumns {
+  request_hash: Buffer;
+  hash_version: number;
+  hash_key: string;
+}
+
+export const storedHash = (row: HashColumns): StoredHash => ({
+  version: row.hash_version,
+  keyId: row.hash_key,
+  digest: row.request_hash,
+});
+
+/**
+ * Throws INVALID_ARGUMENT when a stored hash is of another request under the same idempotency key. A hash that cannot
+ * be compared, because its key is gone or a newer release made it, counts as the same: a retry after a rotation must
+ * get its response, and a second effect is impossible either way.
+ */
+export function assertSameRequest(call: Call, stored: StoredHash): void {
+  const comparison = call.idempotency?.hash.compare(stored);
+  if (comparison === 'different') throw requestIdReused(call.method?.idempotency?.field ?? 'request_id');
+  if (comparison === 'unknown') {
+    call.log.warn(
+      { hashVersion: stored.version, hashKey: stored.keyId },
+      'stored request cannot be compared: its hash key is not in ARMATURE_REQUEST_HASH_PREVIOUS_KEYS, or the release is newer',
+    );
+  }
+}
+
+/** Forgets answers older than the promised time, a bounded number at a time. Returns how many went. */
+export async function purgeAnswers(sql: Sql, keepHours: number): Promise<number> {
+  const { affectedRows } = await sql.execute(
+    'delete from idempotency where created_at < utc_timestamp(6) - interval ? hour limit 1000',
+    [keepHours],
+  );
+  return affectedRows;
+}

@@ -1,6 +1,0 @@
-import type { Interceptor } from './call.ts';
-import { deadlineExceeded } from './errors.ts';
-
-/** Does not start what can no longer be answered in time. The transport ends what runs over. */
-export const deadline: Interceptor = (next) => (call) =>
-  call.deadline <= Date.now() ? Promise.reject(deadlineExceeded()) : next(call);

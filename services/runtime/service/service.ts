@@ -1,0 +1,316 @@
+import type { Decision } from '@armature/proto/access/v1/access.ts';
+import type { ServiceContract } from '@armature/proto/contract.ts';
+import { subscriptions } from '@armature/proto/subscriptions.ts';
+import { authorize } from '../authz/authorize.ts';
+import type { PolicySource } from '../authz/policy-source.ts';
+import type { Config, ConfigSpec, runtimeVariables } from '../config/config.ts';
+import { type Background, background, pause, type Sweeper, startSweepers } from '../context/background.ts';
+import type { Call } from '../context/call.ts';
+import { certificateGauge } from '../credentials/certificate-gauge.ts';
+import { withCa } from '../credentials/server-trust.ts';
+import { type TlsWatch, watchTls } from '../credentials/tls-files.ts';
+import { tokenVerifier } from '../credentials/tokens.ts';
+import { type Database, openDatabase } from '../db/database.ts';
+import { purgeAnswers } from '../idempotency/answers.ts';
+import { requestHasher } from '../idempotency/request-hash.ts';
+import { purgeDeadLetters } from '../messaging/dead-letter-retention.ts';
+import {
+  type BaselineHandler,
+  type BaselineSource,
+  type Consumer,
+  type Messaging,
+  startMessaging,
+} from '../messaging/messaging.ts';
+import { opsService } from '../ops/service.ts';
+import { admission } from '../rpc/admission.ts';
+import { serverChain } from '../rpc/chain.ts';
+import { channelz } from '../rpc/channelz.ts';
+import type { Client } from '../rpc/client.ts';
+import { clientFactory } from '../rpc/client-factory.ts';
+import { errorBoundary } from '../rpc/error-boundary.ts';
+import { health } from '../rpc/health.ts';
+import { logging } from '../rpc/logging.ts';
+import { rpcMetrics } from '../rpc/metrics.ts';
+import { reflection } from '../rpc/reflection.ts';
+import { metadataBytesOf, peerOf, type Registration, startServer } from '../rpc/server.ts';
+import { type SagaDefinition, startSagaWorker } from '../saga/engine.ts';
+import { purgeSagas, removeSecrets } from '../saga/retention.ts';
+import { armCrashPoints } from '../sync/crash-point.ts';
+import { armRaceGate } from '../sync/race-gate.ts';
+import { startAdmin } from '../telemetry/admin.ts';
+import type { Logger } from '../telemetry/log.ts';
+import { createRegistry, Gauge, type Registry } from '../telemetry/metrics.ts';
+import { startTracing, type Tracing } from '../telemetry/tracing.ts';
+import { type Authority, openAuthority } from './authority.ts';
+import type { Definition } from './run.ts';
+
+/** What a service's `build` is given to put itself together from. */
+export interface Parts<C> {
+  config: C;
+  db: Database;
+  log: Logger;
+  registry: Registry;
+  background: Background;
+  /** This service's certificates, always the newest, for what it serves or asks beside gRPC. */
+  tls: TlsWatch;
+  /** A client for another service, with this service's certificate; closed when the service stops. */
+  connect<K extends ServiceContract>(contract: K, service: string, addresses: readonly string[]): Client<K>;
+}
+
+/** What a service consists of. */
+export interface Built {
+  services: readonly Registration<any>[];
+  consumers?: readonly Consumer[];
+  /** What it does with the state in baselines of other services. */
+  baselineHandlers?: readonly BaselineHandler[];
+  /** Where its own aggregates stand, for baselines; of others the outbox says it. */
+  baselineSources?: readonly BaselineSource[];
+  sagas?: readonly SagaDefinition<any>[];
+  sweepers?: readonly Sweeper[];
+  /** Where the policy comes from, in the service that keeps it. */
+  policy?: PolicySource;
+  /** A server of the service's own beside gRPC, listening already; closed with the calls, and named in the state file. */
+  http?: { address: string; close(): Promise<void> };
+  /** Keeps decisions, in the service that keeps everybody's; a decision that it has is left as it is. */
+  recordDecisions?: (call: Call, decisions: readonly Decision[]) => Promise<void>;
+  /** Runs after everything else has stopped. */
+  close?: () => Promise<void>;
+}
+
+type RuntimeConfig = Config<typeof runtimeVariables>;
+
+export interface RunningService {
+  readonly address: string;
+  readonly adminAddress: string;
+  readonly httpAddress?: string | undefined;
+  stop(): Promise<void>;
+}
+
+const answersKeptHours = 48;
+/** A start without policy or keys is held up so long, not for ever: some calls need neither. */
+const trustWaitMs = 5_000;
+const trustPollMs = 100;
+
+/** Puts a service together and starts it: every part once, in the order in which they need each other. */
+export async function startService<S extends ConfigSpec & typeof runtimeVariables>(
+  definition: Definition<S>,
+  config: Config<S> & RuntimeConfig,
+  log: Logger,
+): Promise<RunningService> {
+  armCrashPoints(config.crashPoints);
+  const { name } = definition;
+  await armRaceGate(config.raceGate, name);
+  const registry = createRegistry(name);
+  const open = background(name, log);
+  const tls = watchTls({ certFile: config.tlsCertFile, keyFile: config.tlsKeyFile, caFile: config.tlsCaFile }, { log });
+  certificateGauge(registry, tls);
+  const messaging = startMessaging({
+    service: name,
+    url: withCa(config.brokerUrl, config.brokerCaFile),
+    log,
+    registry,
+    subscriptions,
+    relayLeaseMs: config.relayLeaseMs,
+  });
+  const db = await openDatabase({
+    url: withCa(config.databaseUrl, config.databaseCaFile),
+    entities: definition.entities ?? [],
+    poolMax: config.databasePoolMax,
+    log,
+    registry,
+    writeOutbox: messaging.writeOutbox,
+    onEmitted: messaging.wake,
+  });
+  const tracing = await startTracing(name, config.otlpEndpoint);
+  const clients = clientFactory(config, tls, registry, tracing);
+  const built = await definition.build({ config, db, log, registry, background: open, tls, connect: clients.connect });
+  const authority = await openAuthority({
+    ...{ service: name, config, log, registry, db, background: open, clients },
+    own: built,
+  });
+  checkContracts(definition.contracts, built.services);
+  const { contracts } = definition;
+  const ops = opsService({
+    ...{ service: name, db, contracts, messaging, subscriptions },
+    sagas: built.sagas ?? [],
+    baselineSources: built.baselineSources ?? [],
+  });
+  const registrations = [...built.services, ops];
+  const statuses = health(registrations.map(({ contract }) => contract.name));
+  const server = await serve({ registrations, config, tls, log, registry, db, authority, statuses, tracing });
+  messaging.start(db, {
+    contracts: definition.contracts,
+    consumers: built.consumers ?? [],
+    baselines: built.baselineHandlers ?? [],
+    policyLoaded: () => authority.policy.current() !== null,
+    interceptors: [tracing.interceptor, logging, errorBoundary],
+    authorize: ({ permission }) => {
+      const { decide, decisions, denials } = authority;
+      return authorize({ permission, owner: null, audit: false }, decide, decisions, denials);
+    },
+  });
+  const sagas = startSagaWorker({
+    ...{ db, definitions: built.sagas ?? [], log, registry, background: open },
+    pollMs: config.sagaPollMs,
+  });
+  const sweepers = startSweepers(
+    [
+      ...(built.sweepers ?? []),
+      ...chores(db, messaging, built.sagas ?? [], config.sagaKeptDays),
+      ...authority.sweepers,
+    ],
+    open,
+    log,
+  );
+
+  let stopping = false;
+  const admin = await startAdmin({
+    address: config.adminAddress,
+    registry,
+    readiness: async () => {
+      const waiting: string[] = [];
+      if (stopping) waiting.push('drain');
+      if (!authority.policy.current()) waiting.push('policy');
+      await db.ping().catch(() => waiting.push('database'));
+      return [...waiting, ...messaging.waitingFor()];
+    },
+  });
+  const following = followPolicyHealth(statuses, authority.policy);
+  await holdUp(authority, following.signal);
+  return {
+    address: server.address,
+    adminAddress: admin.address,
+    httpAddress: built.http?.address,
+    async stop() {
+      stopping = true;
+      following.abort();
+      await Promise.all([server.drain(5_000), built.http?.close(), sweepers.stop(), sagas.stop()]);
+      await messaging.stop();
+      await authority.stop();
+      await built.close?.();
+      clients.close();
+      tls.stop();
+      await db.close();
+      await tracing.stop();
+      await admin.close();
+    },
+  };
+}
+
+/**
+ * Says that the service serves for as long as it has a policy: without one every call is refused. Aborting says that
+ * it does not, for good. The database is left out on purpose: it is the same for every instance, so that clients
+ * would be left with none to ask, where now they get an answer that says what is away.
+ */
+function followPolicyHealth(statuses: ReturnType<typeof health>, policy: PolicySource): AbortController {
+  const stopping = new AbortController();
+  const tell = () => statuses.set(!stopping.signal.aborted && policy.current() !== null);
+  const timer = setInterval(tell, trustPollMs);
+  timer.unref();
+  stopping.signal.addEventListener('abort', () => {
+    clearInterval(timer);
+    tell();
+  });
+  tell();
+  return stopping;
+}
+
+/** So that what waits for a service to be up does not find it refusing everything, unless it is to be so for longer. */
+async function holdUp(authority: Authority, stopping: AbortSignal): Promise<void> {
+  const end = performance.now() + trustWaitMs;
+  while (!authority.ready() && !stopping.aborted && performance.now() < end) await pause(trustPollMs, stopping);
+}
+
+function chores(
+  db: Database,
+  messaging: Pick<Messaging, 'purge'>,
+  sagas: readonly SagaDefinition<any>[],
+  sagaKeptDays: number,
+): Sweeper[] {
+  return [
+    {
+      name: 'old answers',
+      everyMs: 60_000,
+      sweep: (call) => db.read(call, (sql) => purgeAnswers(sql, answersKeptHours)),
+    },
+    { name: 'old events', everyMs: 60_000, sweep: () => messaging.purge(db) },
+    { name: 'ended sagas', everyMs: 600_000, sweep: (call) => purgeSagas(db, call, sagaKeptDays) },
+    { name: 'secrets of sagas', everyMs: 60_000, sweep: (call) => db.read(call, (sql) => removeSecrets(sql, sagas)) },
+    { name: 'resolved dead letters', everyMs: 600_000, sweep: (call) => db.read(call, purgeDeadLetters) },
+  ];
+}
+
+async function serve(parts: {
+  registrations: readonly Registration<any>[];
+  config: RuntimeConfig;
+  tls: TlsWatch;
+  log: Logger;
+  registry: Registry;
+  db: Database;
+  authority: Authority;
+  statuses: ReturnType<typeof health>;
+  tracing: Tracing;
+}) {
+  const { registrations, config, log, registry, authority } = parts;
+  const verifier = tokenVerifier({
+    issuer: config.tokenIssuer,
+    audience: 'armature',
+    keys: authority.keys,
+  });
+  let workloadAt = (_peer: string): string | null => null;
+  const chain = {
+    admission: admission(config.callsMax, metadataBytesOf),
+    metrics: rpcMetrics(registry, 'server'),
+    tracing: parts.tracing.interceptor,
+    authentication: {
+      workloadOf: (call: Parameters<typeof peerOf>[0]) => workloadAt(peerOf(call)),
+      verify: verifier.verify,
+    },
+    decide: authority.decide,
+    decisions: authority.decisions,
+    denials: authority.denials,
+    db: parts.db,
+    requestHash: requestHasher({ current: config.requestHashKey, previous: config.requestHashPreviousKeys }),
+  };
+  const contracts: ServiceContract[] = registrations.map(({ contract }) => contract);
+  const names = contracts.map(({ name }) => name);
+  const domains = new Map(contracts.map(({ name, domain }) => [name, domain]));
+  const server = await startServer({
+    address: config.grpcAddress,
+    tls: parts.tls,
+    trustDomain: config.trustDomain,
+    registrations,
+    standard: [
+      parts.statuses,
+      ...reflection(names, (peer) => workloadAt(peer) !== null),
+      channelz({ workloadAt: (peer) => workloadAt(peer), verify: verifier.verify, decide: authority.decide }),
+    ],
+    chain: (method) => serverChain({ ...chain, domain: domains.get(method.service) ?? '' }, method),
+    log,
+  });
+  workloadAt = server.workloadAt;
+  new Gauge({
+    name: 'armature_rpc_in_flight',
+    help: 'Calls being answered',
+    registers: [registry],
+    collect() {
+      this.set(server.inFlight());
+    },
+  });
+  return server;
+}
+
+/** Every contract is implemented, and nothing else. */
+function checkContracts(contracts: readonly ServiceContract[], registrations: readonly Registration[]): void {
+  const declared = contracts.map((contract) => contract.name).sort();
+  const implemented = registrations.map((registration) => registration.contract.name).sort();
+  if (declared.join() !== implemented.join()) {
+    throw new Error(`contracts ${declared.join(', ')} are declared, ${implemented.join(', ')} are implemented`);
+  }
+  // A record is written in the transaction of the effect, which only keyed methods are sure to have.
+  for (const method of contracts.flatMap((contract) => Object.values(contract.methods))) {
+    if (method.audit && (method.kind !== 'unary' || !method.idempotency)) {
+      throw new Error(`${method.path} says audit, so it must be unary and have an idempotency key`);
+    }
+  }
+}

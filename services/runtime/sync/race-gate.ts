@@ -1,0 +1,88 @@
+/**
+ * A place in front of every statement, commit, rollback and outgoing call where a test may hold a call back, to
+ * force an interleaving of several instead of hoping for it. Unarmed, passing costs one comparison. Armed, each
+ * passing is reported over a unix socket and waits for its line there; when the socket closes, everybody goes on.
+ */
+import { connect, type Socket } from 'node:net';
+import { createInterface } from 'node:readline';
+import type { Call } from '../context/call.ts';
+
+/** What a test is told of a call that waits, one line of JSON each. The answer is the id on a line of its own. */
+export interface Arrival {
+  readonly id: number;
+  /** The service, and which of its processes. */
+  readonly service: string;
+  readonly pid: number;
+  /** The call's own id, the trace that it belongs to, and its name. */
+  readonly call: string;
+  readonly trace: string;
+  readonly name: string;
+  /** "sql …", "commit", "rollback", "end", or "call …" with what is asked of somebody else. */
+  readonly point: string;
+  /** The database's id of the connection of an open transaction; 0 outside of one. */
+  readonly connection: number;
+}
+
+type Pass = (point: string, connection?: number) => Promise<void>;
+
+interface Gate {
+  service: string;
+  socket: Socket;
+  waiting: Map<number, () => void>;
+  arrivals: number;
+}
+
+let armed: Gate | null = null;
+
+/** Arms the gate with the unix socket of a test; an empty path leaves it open. Rejects when nobody listens there. */
+export async function armRaceGate(path: string, service: string): Promise<void> {
+  if (path === '') return;
+  const socket = connect(path);
+  await new Promise<void>((resolve, reject) => socket.once('connect', resolve).once('error', reject));
+  const gate: Gate = { service, socket, waiting: new Map(), arrivals: 0 };
+  armed = gate;
+  createInterface({ input: socket }).on('line', (line) => {
+    const id = Number(line);
+    gate.waiting.get(id)?.();
+    gate.waiting.delete(id);
+  });
+  const open = () => {
+    if (armed === gate) armed = null;
+    for (const go of gate.waiting.values()) go();
+    gate.waiting.clear();
+  };
+  socket.on('close', open);
+  socket.on('error', open);
+}
+
+/** Tells the test that work under this name is over, where no call of its own would show that. Nobody waits. */
+export function passLast(name: string): void {
+  if (armed === null) return;
+  void raceGate({ id: '', name, trace: { traceId: '', spanId: '', parentId: '', sampled: false } })?.('end');
+}
+
+/** How a call passes the gate; null while the gate is not armed. */
+export function raceGate(call: Pick<Call, 'id' | 'name' | 'trace'> | null): Pass | null {
+  if (armed === null || call === null) return null;
+  const gate = armed;
+  return (point, connection = 0) => {
+    if (gate !== armed) return Promise.resolve();
+    gate.arrivals += 1;
+    const { service, arrivals: id } = gate;
+    const { id: own, name, trace } = call;
+    const arrival: Arrival = {
+      id,
+      service,
+      pid: process.pid,
+      call: own,
+      trace: trace.traceId,
+      name,
+      point,
+      connection,
+    };
+    return new Promise((resolve) => {
+      gate.waiting.set(id, resolve);
+      gate.socket.write(`${JSON.stringify(arrival)}\n`);
+    });
+  };
+}

@@ -1,0 +1,35 @@
+import { advance, begin, type CoreDefinition, type CoreStep, type Input, type State } from '../saga/core.ts';
+import { about, type History, type HistoryEntry } from '../saga/history.ts';
+
+/** A remote step that can be asked and undone, unless told otherwise. */
+export const step = (name: string, more: Partial<CoreStep> = {}): CoreStep => ({
+  ...{ name, local: false, pivot: false, queryable: true, compensable: true, compensateAbsent: true },
+  ...more,
+});
+
+export const purchase: CoreDefinition = {
+  name: 'purchase',
+  steps: [step('reserve'), step('authorize'), step('confirm', { local: true, pivot: true, queryable: false })],
+  ...{ version: 1, mustComplete: false, compensation: 'in-order' },
+  retry: { initialBackoffMs: 50, maxBackoffMs: 400, maxElapsedMs: 2_400 },
+};
+
+/** An answer to whatever is due, once its epoch is known; the time is a second after the last one. */
+export type Answer = (epoch: number, at: number) => Input;
+
+/** Plays answers to a purchase as the engine does, and keeps what its log would. */
+export function played(name: string, answers: readonly Answer[]): History & { state: State } {
+  let state = begin(purchase);
+  const entries: HistoryEntry[] = answers.map((answer, index) => {
+    const input = answer(state.branches[0]!.epoch, index * 1_000);
+    const entry = { ...about(purchase, state, input), input };
+    state = advance(purchase, state, input);
+    return entry;
+  });
+  return { name, saga: purchase.name, entries, state };
+}
+
+export const done: Answer = (epoch) => ({ kind: 'done', epoch });
+export const lost: Answer = (epoch, at) => ({ kind: 'unknown', epoch, at, detail: 'ada@example.com hung up' });
+export const no: Answer = (epoch) => ({ kind: 'rejected', epoch, reason: 'DECLINED', detail: 'card_declined' });
+export const undone: Answer = (epoch) => ({ kind: 'compensated', epoch });

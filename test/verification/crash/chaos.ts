@@ -1,0 +1,194 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { pause } from '@armature/runtime/context/background.ts';
+import type { Random } from '../../support/random.ts';
+import type { CrashMesh, Victim, Witness } from './mesh.ts';
+import { pointsOf } from './points.ts';
+
+/** How a process ended: the name of a crash point, 'moment' for a signal at any time, 'gave up' for an end of its own. */
+export interface Kill {
+  readonly who: string;
+  readonly how: string;
+  /** Milliseconds until it was ready again; undefined while it is not. */
+  recoveredAfterMs?: number;
+}
+
+export interface ChaosOptions {
+  random: Random;
+  /** How long it is meant to last: what is killed seldom is killed a few times in that. */
+  durationMs: number;
+  /** The crash points to use, of those that there are. */
+  points: readonly string[];
+  /** How often a place may be passed before it kills, by the beginning of its name; those of `passesMax` by default. */
+  passes?: Readonly<Record<string, number>>;
+  /** The servers to kill, in turn; both by default. */
+  servers?: readonly ('database' | 'broker')[];
+  /**
+   * Variables of a service that each of its processes is given anew, a value of chance for each: a deployment, forward
+   * or back, at every restart.
+   */
+  deployments?: Readonly<Record<string, Readonly<Record<string, readonly string[]>>>>;
+  /** How much longer everything lives than it does by default, 1. */
+  calm?: number;
+}
+
+/**
+ * Kills services, the database and the broker until told to stop. Every process of a service that has crash points is
+ * armed with the one that was visited least, and killed from outside if it outlives its time. A service whose points
+ * have all been visited more often than those of others lives longer, so that these get the machine.
+ * The services without crash points are killed at random moments, now and then.
+ */
+export interface Chaos extends Witness {
+  readonly kills: readonly Kill[];
+  /** Kills until `over`; resolves when both servers run again. Services may still be on their way. */
+  rage(mesh: CrashMesh, over: AbortSignal): Promise<void>;
+  /** Kills every process at once, and has all of them started again, unarmed. Resolves when everything is ready. */
+  heal(mesh: CrashMesh): Promise<void>;
+}
+
+/** An armed process that has not come to its crash point by then will not; a place that few pass is waited for longer. */
+const armedLifeMs = { low: 12_000, high: 16_000 };
+const rareLifeMs = { low: 20_000, high: 25_000 };
+/** Every so often a process is not armed, and killed at any moment of its life. */
+const unarmedShare = 0.03;
+/** Some do not live to see that they are ready. */
+const stillbornShare = 0.02;
+const unarmedLifeMs = { low: 0, high: 4_000 };
+/** By how many visits a place may be ahead; for each of them it is then passed so many times as often before it kills. */
+const aheadMost = 1;
+const aheadPasses = 8;
+/** Places that are passed many times a second let some pass first. */
+const passesMax: Readonly<Record<string, number>> = {
+  'saga.': 4,
+  'relay.': 2,
+  // Only a webhook that comes before everybody else settles anything.
+  'payments.webhook': 1,
+  'payments.': 2,
+  'place-order.': 3,
+};
+
+export function chaos(options: ChaosOptions): Chaos {
+  const { random, durationMs, points, passes = passesMax, servers = ['database', 'broker'], calm = 1 } = options;
+  const { deployments = {} } = options;
+  const kills: Kill[] = [];
+  const open = new Map<string, { kill: Kill; since: number }>();
+  const visits = new Map<string, number>(points.map((point) => [point, 0]));
+  const lives = new Map<string, { low: number; high: number }>();
+  const pending = new Map<string, NodeJS.Timeout>();
+  let raging = false;
+
+  const usable = (name: string) => (pointsOf[name] ?? []).filter((point) => points.includes(point));
+  const later = (victim: Victim, afterMs: number, act: () => void) => {
+    clearTimeout(pending.get(victim.name));
+    pending.set(victim.name, setTimeout(act, afterMs));
+  };
+  const note = (who: string, how: string) => {
+    const kill: Kill = { who, how };
+    kills.push(kill);
+    open.set(who, { kill, since: performance.now() });
+  };
+  const recovered = (who: string) => {
+    const last = open.get(who);
+    if (last) last.kill.recoveredAfterMs = Math.round(performance.now() - last.since);
+    open.delete(who);
+  };
+  /** The point that was visited least, any of them when several were. */
+  const choose = (name: string): string | null => {
+    const mine = usable(name);
+    if (mine.length === 0) return null;
+    const least = Math.min(...mine.map((point) => visits.get(point)!));
+    return random.pick(mine.filter((point) => visits.get(point) === least));
+  };
+  const prepare = (victim: Victim): { low: number; high: number } => {
+    const point = choose(victim.name);
+    victim.arm('');
+    for (const [name, values] of Object.entries(deployments[victim.name] ?? {}))
+      victim.deploy({ [name]: random.pick(values) });
+    if (!point) return { low: durationMs / 6, high: durationMs / 2 };
+    if (random.next() < unarmedShare) return unarmedLifeMs;
+    const [, most = 1] = Object.entries(passes).find(([prefix]) => point.startsWith(prefix)) ?? [];
+    const lead = visits.get(point)! - Math.min(...visits.values());
+    const ahead = lead > aheadMost;
+    victim.arm(`${point}:${random.between(1, most) * (ahead ? aheadPasses * lead : 1)}`);
+    return ahead || /^(relay|sweep|payments\.webhook)/.test(point) ? rareLifeMs : armedLifeMs;
+  };
+  const live = (victim: Victim, life: { low: number; high: number }) =>
+    later(victim, calm * random.between(life.low, life.high), () => victim.kill());
+
+  return {
+    kills,
+    ended(victim, { signal, point }) {
+      note(victim.name, point ?? (signal ? 'moment' : 'gave up'));
+      if (point) visits.set(point, (visits.get(point) ?? 0) + 1);
+      if (!raging) return;
+      lives.set(victim.name, prepare(victim));
+      // Whoever gave up waits as long as the supervisor makes it wait: what it needs is not there yet.
+      if (!signal) return;
+      later(victim, random.between(0, 100), () => {
+        victim.revive();
+        if (random.next() < stillbornShare) later(victim, random.between(100, 1_500), () => victim.kill());
+      });
+    },
+    ready(victim) {
+      recovered(victim.name);
+      const life = lives.get(victim.name);
+      if (raging && life) live(victim, life);
+    },
+    async rage(mesh, over) {
+      raging = true;
+      for (const victim of mesh.victims) {
+        // What runs now is not armed: its first death comes from outside, sooner or later.
+        live(victim, usable(victim.name).length > 0 ? { low: 0, high: 2_000 } : prepare(victim));
+      }
+      await killServers(mesh, over);
+      raging = false;
+      for (const timer of pending.values()) clearTimeout(timer);
+    },
+    async heal(mesh) {
+      const { database, broker } = mesh.servers;
+      for (const victim of mesh.victims) {
+        victim.arm('');
+        victim.kill();
+      }
+      await Promise.all([database.kill(), broker.kill()]);
+      await Promise.all([
+        timed('database', 'everything at once', () => database.start()),
+        timed('broker', 'everything at once', () => broker.start()),
+      ]);
+      await reviveAll(mesh);
+    },
+  };
+
+  async function killServers(mesh: CrashMesh, over: AbortSignal): Promise<void> {
+    // A broker needs some ten seconds to come back, which nothing that needs it survives more often than this.
+    const everyMs = Math.max(7_000, Math.min(45_000, durationMs / 4));
+    for (let turn = 0; ; turn++) {
+      await pause(everyMs * (0.75 + random.next() / 2), over);
+      if (over.aborted) return;
+      const name = servers[turn % servers.length]!;
+      await mesh.servers[name].kill();
+      await timed(name, 'moment', async () => {
+        await sleep(random.between(0, 2_000));
+        await mesh.servers[name].start();
+      });
+    }
+  }
+
+  async function timed(who: string, how: string, start: () => Promise<void>): Promise<void> {
+    note(who, how);
+    await start();
+    recovered(who);
+  }
+}
+
+/** Does what somebody at `make up` would: whatever waits for its restart is started. */
+async function reviveAll(mesh: CrashMesh): Promise<void> {
+  const deadline = performance.now() + 120_000;
+  // A process that was just killed may still count as ready, so all must have been seen not to be.
+  await sleep(200);
+  while (mesh.victims.some((victim) => !victim.ready)) {
+    const waiting = mesh.victims.filter((victim) => !victim.ready).map(({ name }) => name);
+    if (performance.now() > deadline) throw new Error(`not ready within 120 s: ${waiting.join(', ')}`);
+    for (const victim of mesh.victims) victim.revive();
+    await sleep(1_000);
+  }
+}

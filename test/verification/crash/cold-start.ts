@@ -1,0 +1,164 @@
+// Everything is killed at one moment, again and again, and started in any order: it comes back by itself, and clean.
+import { setTimeout as sleep } from 'node:timers/promises';
+import { openCounters } from '../../e2e/shop.ts';
+import type { Teardown } from '../../support/infra.ts';
+import { type Random, seeded } from '../../support/random.ts';
+import { recordSagas, sagasDiverging } from './histories.ts';
+import { type CrashMesh, startCrashMesh, type Victim, type Witness } from './mesh.ts';
+import { allReady, settings, settle } from './run.ts';
+import { openWorkload, type Workload } from './workload.ts';
+
+export interface ColdStartOptions {
+  rounds: number;
+  seed: number;
+  customers?: number;
+  /** Whether what the sagas of each clean round show is added to what the repository has recorded. */
+  record?: boolean;
+  say?: (line: string) => void;
+}
+
+/** One kill of everything, and what came after. Times are milliseconds from the start of the last process. */
+export interface Round {
+  /** Orders that had not ended at the moment of the kill. */
+  readonly underWay: number;
+  /** In which order everything was started, with the pauses in between, milliseconds: 'broker +300 orders …'. */
+  readonly order: string;
+  readonly readyMs: number;
+  /** Until every invariant held and nothing contradicted what customers had been told; null: never. */
+  readonly cleanMs: number | null;
+  /** Processes that ended by themselves, with their last words. */
+  readonly exits: readonly string[];
+}
+
+/** What .run/cold-start.json holds. */
+export interface ColdStartReport {
+  seed: number;
+  rounds: Round[];
+  /** Orders by story and end. */
+  orders: Record<string, number>;
+  violations: string[];
+}
+
+/** Between two starts; with ten to start, the last may come fifteen seconds after the first. */
+const pauseMaxMs = 1_500;
+/** Long enough for orders to be at every step of their way. */
+const workingMs = { low: 2_000, high: 6_000 };
+
+/**
+ * Kills every service, the database and the broker at once while customers place orders, starts them in any order, and
+ * holds the shop to its invariants and to what its customers were told; `rounds` times.
+ *
+ * A process that ends by itself, however often, is a violation: whatever a service needs may be away for as long as it
+ * likes, and the service waits for it, ready as soon as it is there. Only so does the time to come back not depend on
+ * how long a supervisor makes crashing processes wait.
+ */
+export async function coldStarts(t: Teardown, options: ColdStartOptions): Promise<ColdStartReport> {
+  const { rounds: count, seed, customers = 12, record = false, say = () => undefined } = options;
+  const random = seeded(seed);
+  const exits = exitsSeen();
+  const mesh = await startCrashMesh(t, exits, (name) => ({ env: settings[name] }));
+  await allReady(mesh);
+  const workload = await openWorkload(t, await openCounters(t, mesh.grpcOf), mesh, random);
+  say(`everything runs; ${customers} customers, ${count} rounds, seed ${seed}`);
+  const rounds: Round[] = [];
+  const violations: string[] = [];
+  while (rounds.length < count && violations.length === 0) {
+    const { round, wrong } = await coldStart(mesh, workload, random, customers, exits);
+    rounds.push(round);
+    const name = `round ${rounds.length}`;
+    violations.push(
+      ...[...wrong, ...round.exits.map((exit) => `ended by itself: ${exit}`)].map((one) => `${name}: ${one}`),
+    );
+    const { underWay, order, readyMs, cleanMs } = round;
+    say(`${name}: ${underWay} orders under way, ready after ${readyMs} ms, clean after ${cleanMs ?? '-'} ms: ${order}`);
+    if (record && violations.length === 0) say(`recorded ${JSON.stringify(await mesh.world(recordSagas))}`);
+  }
+  const orders = await mesh.world((world) => workload.answers.outcomes(world));
+  await mesh.stop();
+  return { seed, rounds, orders, violations };
+}
+
+/** Keeps who ended by itself, until it is taken. */
+function exitsSeen(): Witness & { take(): string[] } {
+  let seen: string[] = [];
+  return {
+    ended({ name }, { signal, words }) {
+      if (!signal) seen.push(`${name} (${words})`);
+    },
+    ready: () => undefined,
+    take() {
+      const taken = seen;
+      seen = [];
+      return taken;
+    },
+  };
+}
+
+async function coldStart(
+  mesh: CrashMesh,
+  workload: Workload,
+  random: Random,
+  customers: number,
+  exits: ReturnType<typeof exitsSeen>,
+): Promise<{ round: Round; wrong: string[] }> {
+  const over = new AbortController();
+  const working = workload.run(customers, over.signal);
+  await sleep(random.between(workingMs.low, workingMs.high));
+  const underWay = await ordersUnderWay(mesh);
+  await killAll(mesh);
+  over.abort();
+  const { order, started } = await startAll(mesh, random);
+  const since = performance.now();
+  await started;
+  await allReady(mesh);
+  const readyMs = Math.round(performance.now() - since);
+  await working;
+  const { cleanAfterMs: cleanMs, violations: wrong } = await settle(mesh, since, async (world) => [
+    ...(await workload.answers.contradictions(world)),
+    ...(await sagasDiverging(world)),
+  ]);
+  return { round: { underWay, order, readyMs, cleanMs, exits: exits.take() }, wrong };
+}
+
+async function ordersUnderWay(mesh: CrashMesh): Promise<number> {
+  const [row] = await mesh.world((world) =>
+    world.query<{ n: number | string }>(
+      `select count(*) as n from {orders}.orders where state not in ('COMPLETED', 'REJECTED', 'CANCELLED')`,
+    ),
+  );
+  return Number(row?.n);
+}
+
+/** Sends every signal before anybody can notice that another has gone, and waits until all are. */
+async function killAll({ victims, servers }: CrashMesh): Promise<void> {
+  for (const victim of victims) {
+    victim.hold();
+    victim.kill();
+  }
+  await Promise.all([servers.database.kill(), servers.broker.kill()]);
+  while (victims.some((victim: Victim) => victim.pid !== undefined)) await sleep(10);
+}
+
+/** Begins to start everything, one after another, whether or not what it needs is there. `started`: the servers serve. */
+async function startAll(
+  { victims, servers }: CrashMesh,
+  random: Random,
+): Promise<{ order: string; started: Promise<unknown> }> {
+  const all: [string, () => unknown][] = [
+    ...Object.entries(servers).map(([name, server]): [string, () => unknown] => [name, () => server.start()]),
+    ...victims.map((victim): [string, () => unknown] => [victim.name, () => victim.revive()]),
+  ];
+  const words: string[] = [];
+  const starts: unknown[] = [];
+  while (all.length > 0) {
+    const [[name, start]] = all.splice(random.between(0, all.length - 1), 1) as [[string, () => unknown]];
+    if (words.length > 0) {
+      const pauseMs = random.between(0, pauseMaxMs);
+      words.push(`+${pauseMs}`);
+      await sleep(pauseMs);
+    }
+    words.push(name);
+    starts.push(start());
+  }
+  return { order: words.join(' '), started: Promise.all(starts) };
+}

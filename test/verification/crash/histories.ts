@@ -1,0 +1,58 @@
+// What sagas have gone through, from their log: held to the definitions of today, and recorded for those of tomorrow.
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Input, State } from '@armature/runtime/saga/core.ts';
+import { describeDivergence, divergences, type History } from '@armature/runtime/saga/history.ts';
+import { repository } from '../../../scripts/devmesh/state.ts';
+import { sagaDefinitions } from '../../../services/orders/testbed.ts';
+import type { World } from '../invariants/world.ts';
+import { readRecordings, representatives, writeRecordings } from '../saga/recordings.ts';
+
+/** Every saga of orders with its whole log, also of those under way. */
+export async function sagaHistories(world: Pick<World, 'query'>): Promise<History[]> {
+  const sagas = await world.query<{ saga_id: string; name: string; version: number; state: string }>(
+    'select saga_id, name, definition_version as version, state from {orders}.saga order by saga_id',
+  );
+  const log = await world.query<{ saga_id: string; step: string; kind: string; attempt: number; detail: string }>(
+    'select saga_id, step, kind, attempt, detail from {orders}.saga_log order by saga_id, position',
+  );
+  const entries = Map.groupBy(log, (row) => row.saga_id);
+  return sagas.map(({ saga_id, name, version, state }) => ({
+    name: saga_id,
+    saga: name,
+    version,
+    state: JSON.parse(state) as State,
+    entries: (entries.get(saga_id) ?? []).map(({ step, kind, attempt, detail }) => ({
+      ...{ step, kind, attempt },
+      input: JSON.parse(detail) as Input,
+    })),
+  }));
+}
+
+/** Sagas whose log does not lead to their state by the definitions of today; a sentence for each. */
+export async function sagasDiverging(world: Pick<World, 'query'>): Promise<string[]> {
+  return divergences(sagaDefinitions(), await sagaHistories(world)).map(describeDivergence);
+}
+
+/** Where the recordings of a version of a saga of orders are kept. */
+export const recordingsFile = ({ name, version }: { name: string; version: number }): string =>
+  join(repository, 'test', 'verification', 'saga', 'recordings', `${name}-${version}.recordings.json`);
+
+/**
+ * Adds to the recordings beside the definitions what the sagas of a shop have shown; answers how many there are of
+ * each. A recording that the definitions of today do not follow goes: whoever records has decided that it may.
+ */
+export async function recordSagas(world: Pick<World, 'query'>): Promise<Record<string, number>> {
+  const histories = await sagaHistories(world);
+  const written = sagaDefinitions().map((definition): [string, number] => {
+    const file = recordingsFile(definition);
+    const kept = existsSync(file) ? readRecordings(readFileSync(file, 'utf8')) : [];
+    const recordings = representatives(definition, [
+      ...kept.filter((recording) => divergences([definition], [recording]).length === 0),
+      ...histories.filter(({ saga, version }) => saga === definition.name && version === definition.version),
+    ]);
+    writeFileSync(file, writeRecordings(recordings));
+    return [`${definition.name} ${definition.version}`, recordings.length];
+  });
+  return Object.fromEntries(written);
+}

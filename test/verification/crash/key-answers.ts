@@ -1,0 +1,121 @@
+// What keys were answered, and whether the tables have just that to show.
+import { RpcError } from '@armature/runtime';
+import type { Random } from '../../support/random.ts';
+import type { World } from '../invariants/world.ts';
+import { callTimeoutMs, isUnclear, untilClear } from './asking.ts';
+import type { KeyRequest, Kind, Kinds } from './key-requests.ts';
+import type { CrashMesh } from './mesh.ts';
+
+/** The first answer of a key, and who has given it and those after it. */
+export interface Answered {
+  /** 'OK' and the bytes in hexadecimal, or all that a refusal says. */
+  readonly text: string;
+  /** Null: it was refused. */
+  readonly bytes: Buffer | null;
+  readonly processes: Set<number | undefined>;
+}
+
+/** Kept apart from everything that can be killed. */
+export interface AnswerBook {
+  readonly problems: string[];
+  /** Sends a request until its answer says what became of it, and holds that to the first one. */
+  send(request: KeyRequest): Promise<void>;
+  of(id: string): Answered | undefined;
+  answered(): number;
+  /** Sends by kind and answer, and by kind and code those that said nothing and were repeated. */
+  counts(): { answers: Record<string, number>; retries: Record<string, number> };
+}
+
+export function openAnswerBook(mesh: Pick<CrashMesh, 'victim'>, kinds: Kinds, random: Random): AnswerBook {
+  const first = new Map<string, Answered>();
+  const answers = new Map<string, number>();
+  const retries = new Map<string, number>();
+  const problems: string[] = [];
+  let answered = 0;
+  const count = (counts: Map<string, number>, name: string) => counts.set(name, (counts.get(name) ?? 0) + 1);
+
+  const keep = ({ id, kind }: KeyRequest, text: string, bytes: Buffer | null, what: string) => {
+    answered += 1;
+    count(answers, `${kind} ${what}`);
+    const before = first.get(id);
+    if (before && before.text !== text) problems.push(`${kind} ${id} was answered ${before.text}, then ${text}`);
+    const kept = before ?? { text, bytes, processes: new Set() };
+    kept.processes.add(mesh.victim(kinds[kind].service).pid);
+    first.set(id, kept);
+  };
+
+  return {
+    problems,
+    async send(request) {
+      const { id, kind, message } = request;
+      const again = ({ code }: RpcError) => count(retries, `${kind} ${code}`);
+      try {
+        const bytes = await untilClear(random, 50, () => kinds[kind].send(message, callTimeoutMs), again);
+        keep(request, `OK ${bytes.toString('hex')}`, bytes, 'OK');
+      } catch (error) {
+        if (!(error instanceof RpcError)) throw error;
+        if (!isUnclear(error)) return keep(request, refusalText(error), null, error.reason);
+        again(error);
+        problems.push(`${kind} ${id} has no answer: ${error.code}`);
+      }
+    },
+    of: (id) => first.get(id),
+    answered: () => answered,
+    counts: () => ({
+      answers: Object.fromEntries([...answers].sort()),
+      retries: Object.fromEntries([...retries].sort()),
+    }),
+  };
+}
+
+const refusalText = ({ code, reason, domain, message, metadata, details }: RpcError): string =>
+  JSON.stringify({ code, reason, domain, message, metadata, details });
+
+/** Keys whose rows are not those of one effect, or of none where they were refused; and rows of no key. */
+export async function effectsContradicting(
+  world: Pick<World, 'query'>,
+  kinds: Kinds,
+  requests: readonly KeyRequest[],
+  book: AnswerBook,
+): Promise<string[]> {
+  const found: string[] = [];
+  for (const [name, kind] of Object.entries(kinds)) {
+    const mine = requests.filter((request) => request.kind === name);
+    found.push(...(await answersContradicting(world, kind, mine, book)));
+    for (const { what, sql } of kind.effects) {
+      const rows = await world.query<{ handle: string; n: number | string }>(sql);
+      const there = new Map(rows.map(({ handle, n }) => [handle, Number(n)]));
+      for (const { id, handle } of mine) {
+        const bytes = book.of(id)?.bytes ?? null;
+        if (!bytes && typeof handle !== 'string') continue;
+        const at = typeof handle === 'string' ? handle : handle(bytes!);
+        const [is, should] = [there.get(at) ?? 0, bytes ? 1 : 0];
+        if (is !== should) found.push(`${name} ${id}: ${is} times ${what}, which should be ${should}`);
+        there.delete(at);
+      }
+      for (const [handle, n] of there) found.push(`${name}: ${n} times ${what} ${handle} that no key has asked for`);
+    }
+  }
+  return found;
+}
+
+/** Each key is stored once, with the very bytes that were answered. */
+async function answersContradicting(
+  world: Pick<World, 'query'>,
+  { service, method }: Kind,
+  requests: readonly KeyRequest[],
+  book: AnswerBook,
+): Promise<string[]> {
+  const rows = await world.query<{ request_key: string; code: number; body: Buffer }>(
+    `select request_key, code, body from {${service}}.idempotency where method = ?`,
+    [method],
+  );
+  const stored = Map.groupBy(rows, (row) => row.request_key);
+  return requests.flatMap(({ id, kind }) => {
+    const [row, ...more] = stored.get(id) ?? [];
+    if (!row || more.length > 0) return [`${kind} ${id}: ${more.length + (row ? 1 : 0)} stored answers`];
+    const told = book.of(id);
+    const same = told?.bytes ? row.code === 0 && row.body.equals(told.bytes) : row.code !== 0;
+    return same ? [] : [`${kind} ${id}: what is stored is not what was answered`];
+  });
+}

@@ -1,0 +1,131 @@
+// Every request is sent several times while those who answer are killed: it has one effect, and one answer.
+import { randomUUID } from 'node:crypto';
+import type { Teardown } from '../../support/infra.ts';
+import { type Random, seeded } from '../../support/random.ts';
+import { chaos } from './chaos.ts';
+import { type AnswerBook, effectsContradicting, openAnswerBook } from './key-answers.ts';
+import { type KeyRequest, type Kinds, openKinds, shares } from './key-requests.ts';
+import { startCrashMesh } from './mesh.ts';
+import { allReady, type CrashReport, settings, settle, sums } from './run.ts';
+
+export interface KeysOptions {
+  keys: number;
+  /** How often each is sent. */
+  sends: number;
+  seed: number;
+  /** Requests under way at once at each service. */
+  senders?: number;
+  /** For how long processes are killed at most; the sends that are left then are made afterwards. */
+  stormMs: number;
+  /** How much longer processes live than under `make crash`. */
+  calm?: number;
+  say?: (line: string) => void;
+}
+
+/** What .run/keys.json holds. */
+export interface KeysReport extends Pick<CrashReport, 'kills' | 'recoveryMs' | 'cleanAfterMs' | 'violations'> {
+  seed: number;
+  keys: number;
+  sends: number;
+  /** Sends by kind and answer, as 'reserve what is scarce STOCK_INSUFFICIENT'. */
+  answers: Record<string, number>;
+  /** Sends that said nothing about the outcome and were repeated, by kind and code. */
+  retries: Record<string, number>;
+  /** Keys that more than one process of a service has answered. */
+  acrossKills: number;
+  /** From the first send to the last answer. */
+  seconds: number;
+  sendsPerSecond: number;
+}
+
+/** Where processes die: around commits, and wherever money is on its way; elsewhere at any moment. */
+const points = [
+  ...['reserve-stock', 'place-order'].flatMap((work) => [`${work}.before-commit`, `${work}.committed`]),
+  ...['before-acquirer', 'after-acquirer', 'before-ledger-commit', 'after-ledger-commit'].map((at) => `payments.${at}`),
+  ...['before-publish', 'published', 'confirmed', 'marked'].map((at) => `relay.${at}`),
+];
+/** How often places may be passed before they kill: processes answer some before they die. */
+const passes = { 'reserve-stock.': 400, 'payments.': 150, 'place-order.': 40, 'relay.': 200 };
+
+/** Sends that are left for the time after everything was killed at once and started again. */
+const afterwardsShare = 0.03;
+/** The sends of a key that follow its first two come within so many of all sends. */
+const nearShare = 0.2;
+
+/** Sends keys again and again under fire, heals the shop, and counts what each has had for an effect. */
+export async function keysUnderFire(t: Teardown, options: KeysOptions): Promise<KeysReport> {
+  const { keys, sends, seed, senders = 48, calm = 1, stormMs, say = () => undefined } = options;
+  const random = seeded(seed);
+  // No answer needs the broker, and its start takes both cores for ten seconds: it dies only with everything else.
+  const storm = chaos({ random, durationMs: 100_000, points, passes, servers: ['database'], calm });
+  const mesh = await startCrashMesh(t, storm, (name) => ({ env: settings[name] }));
+  await allReady(mesh);
+  const kinds = await openKinds(t, mesh, random, keys);
+  const requests = Array.from({ length: keys }, () => newRequest(kinds, random));
+  const book = openAnswerBook(mesh, kinds, random);
+  const plan = order(keys, sends, random).map((index) => requests[index]!);
+  const underFire = Math.ceil(plan.length * (1 - afterwardsShare));
+  say(`everything runs; ${keys} keys, ${sends} times each, ${senders} at once to each service, seed ${seed}`);
+  const progress = setInterval(() => say(`${book.answered()} answers, ${storm.kills.length} kills`), 10_000);
+  const start = performance.now();
+  const sent = new AbortController();
+  const fire = async () => {
+    await storm.rage(mesh, AbortSignal.any([sent.signal, AbortSignal.timeout(stormMs)]));
+    say('healing: everything is killed at once, and started');
+    await storm.heal(mesh);
+  };
+  await Promise.all([fire(), sendAll(plan.slice(0, underFire), senders, kinds, book).finally(() => sent.abort())]);
+  await sendAll(plan.slice(underFire), senders, kinds, book);
+  const answeredAt = performance.now();
+  const seconds = (answeredAt - start) / 1_000;
+  clearInterval(progress);
+  const { cleanAfterMs, violations } = await settle(mesh, answeredAt, async (world) => [
+    ...book.problems,
+    ...(await effectsContradicting(world, kinds, requests, book)),
+  ]);
+  await mesh.stop();
+  const { kills, recoveryMs } = sums(storm.kills, points);
+  const { answers, retries } = book.counts();
+  const sendsPerSecond = Math.round(plan.length / seconds);
+  const acrossKills = requests.filter(({ id }) => (book.of(id)?.processes.size ?? 0) > 1).length;
+  return {
+    ...{ seed, keys, sends, answers, retries, acrossKills, seconds: Math.round(seconds), sendsPerSecond },
+    ...{ kills, recoveryMs, cleanAfterMs, violations },
+  };
+}
+
+function newRequest(kinds: Kinds, random: Random): KeyRequest {
+  const id = randomUUID();
+  const kind = random.weighted(shares);
+  return { id, kind, ...kinds[kind].make(id) };
+}
+
+/**
+ * In which order keys are sent, each `sends` times: the first two sends of a key at once, the others soon, but for the
+ * last, which may come at any time up to the end.
+ */
+export function order(keys: number, sends: number, random: Random): number[] {
+  const all = keys * sends;
+  const due = Array.from({ length: keys }, (_, key) => {
+    const first = key * sends;
+    return Array.from({ length: sends }, (_, send) => {
+      const within = send === sends - 1 ? all - first : all * nearShare;
+      return { key, at: send < 2 ? first : first + random.next() * Math.min(within, all - first) };
+    });
+  });
+  return due
+    .flat()
+    .sort((one, other) => one.at - other.at)
+    .map(({ key }) => key);
+}
+
+/** So many at once to each service: those that one keeps waiting must not hold up what another could answer. */
+async function sendAll(plan: readonly KeyRequest[], senders: number, kinds: Kinds, book: AnswerBook): Promise<void> {
+  const sender = async (requests: KeyRequest[]) => {
+    for (let request = requests.pop(); request; request = requests.pop()) await book.send(request);
+  };
+  const services = Map.groupBy(plan.toReversed(), ({ kind }) => kinds[kind].service);
+  await Promise.all(
+    [...services.values()].flatMap((requests) => Array.from({ length: senders }, () => sender(requests))),
+  );
+}

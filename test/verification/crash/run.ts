@@ -1,0 +1,177 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { openCounters } from '../../e2e/shop.ts';
+import type { Teardown } from '../../support/infra.ts';
+import { seeded } from '../../support/random.ts';
+import { broken, verify } from '../invariants/invariants.ts';
+import type { World } from '../invariants/world.ts';
+import { chaos, type Kill } from './chaos.ts';
+import { recordSagas, sagasDiverging } from './histories.ts';
+import { type CrashMesh, startCrashMesh } from './mesh.ts';
+import { allPoints } from './points.ts';
+import { openWorkload, type Workload } from './workload.ts';
+
+export interface CrashOptions {
+  seconds: number;
+  seed: number;
+  /** Crash points to use; all of them by default. */
+  points?: readonly string[];
+  customers?: number;
+  /** Whether what the sagas of this run show is added to what the repository has recorded, if it ends clean. */
+  record?: boolean;
+  say?: (line: string) => void;
+}
+
+/** What .run/crash.json holds. */
+export interface CrashReport {
+  seed: number;
+  seconds: number;
+  /** Orders by story and end. */
+  orders: Record<string, number>;
+  /** Calls by method and code. */
+  answers: Record<string, number>;
+  kills: { total: number; byPoint: Record<string, number>; byProcess: Record<string, Record<string, number>> };
+  /** Milliseconds from a kill until the process was ready again. */
+  recoveryMs: Record<string, { count: number; median: number; max: number }>;
+  /** Crash points that nothing died at. */
+  unvisited: string[];
+  /** From the moment that everything ran again until every invariant held; null when that never came. */
+  cleanAfterMs: number | null;
+  violations: string[];
+}
+
+/** Whatever happened: so long after everything was started, nothing may be wrong any more. */
+export const cleanWithinMs = 60_000;
+/**
+ * A relay that died keeps its successor from publishing for so long, which is most of what there is to visit. Opening
+ * connections to the database is a good part of a start.
+ */
+const victim = { ARMATURE_RELAY_LEASE_MS: '1500', ARMATURE_DATABASE_POOL_MAX: '6' };
+/** An order may take so long to be confirmed; stock is held longer, so that a confirmed order can have it. */
+export const settings: Partial<Record<string, Record<string, string>>> = {
+  orders: { ...victim, ARMATURE_CHECKOUT_LIMIT_MS: '30000' },
+  inventory: { ...victim, ARMATURE_RESERVATION_TTL_MS: '60000', ARMATURE_EXPIRY_SWEEP_MS: '250' },
+  payments: victim,
+  notifications: { ...victim, ARMATURE_MAIL_RETRY_BASE_MS: '100' },
+  // What is late still comes while its order waits, and what was not taken comes again soon.
+  acquirer: { ARMATURE_ACQUIRER_WEBHOOK_LATE_MS: '5000', ARMATURE_ACQUIRER_WEBHOOK_RETRY_MOST_MS: '2000' },
+};
+
+/** New sagas begin with the version that the process was started with; those of the other one are under way beside. */
+const deployments = {
+  orders: { ARMATURE_CHECKOUT_VERSION: ['1', '2'], ARMATURE_CANCELLATION_VERSION: ['1', '2'] },
+};
+
+/** Runs the shop under fire, heals it, and holds it to its invariants and to what its customers were told. */
+export async function crash(t: Teardown, options: CrashOptions): Promise<CrashReport> {
+  const { seconds, seed, points = allPoints, customers = 30, record = false, say = () => undefined } = options;
+  const unknown = points.filter((point) => !allPoints.includes(point));
+  if (unknown.length > 0) throw new Error(`no crash point is called ${unknown.join(', ')}`);
+  const random = seeded(seed);
+  const storm = chaos({ random, durationMs: seconds * 1_000, points, deployments });
+  const mesh = await startCrashMesh(t, storm, (name) => ({ env: settings[name] }));
+  await allReady(mesh);
+  const workload = await openWorkload(t, await openCounters(t, mesh.grpcOf), mesh, random);
+  say(`everything runs; ${customers} customers for ${seconds} s, seed ${seed}`);
+  const over = new AbortController();
+  const progress = setInterval(() => say(standing(workload, storm.kills)), 10_000);
+  const working = workload.run(customers, over.signal);
+  await storm.rage(mesh, AbortSignal.timeout(seconds * 1_000));
+  over.abort();
+  say('healing: everything is killed at once, and started');
+  await storm.heal(mesh);
+  const healedAt = performance.now();
+  await working;
+  clearInterval(progress);
+  const contradictions = async (world: World) => [
+    ...(await workload.answers.contradictions(world)),
+    ...(await sagasDiverging(world)),
+  ];
+  const { cleanAfterMs, violations } = await settle(mesh, healedAt, contradictions, say);
+  if (record && violations.length === 0) say(`recorded ${JSON.stringify(await mesh.world(recordSagas))}`);
+  const { orders, answers } = await mesh.world(async (world) => ({
+    orders: await workload.answers.outcomes(world),
+    answers: Object.fromEntries([...workload.answers.answers].sort()),
+  }));
+  await mesh.stop();
+  return { seed, seconds, orders, answers, ...sums(storm.kills, points), cleanAfterMs, violations };
+}
+
+function standing({ answers }: Workload, kills: readonly Kill[]): string {
+  const ended = answers.notes.filter((note) => note.end).length;
+  return `${answers.notes.length} orders accepted, ${ended} seen to end, ${kills.length} kills`;
+}
+
+/** Waits until every service is ready, or throws after 90 s. */
+export async function allReady(mesh: CrashMesh): Promise<void> {
+  const deadline = performance.now() + 90_000;
+  while (mesh.victims.some((victim) => !victim.ready)) {
+    if (performance.now() > deadline) throw new Error('the mesh did not become ready');
+    await sleep(50);
+  }
+}
+
+/**
+ * Waits until every invariant holds and nothing contradicts what was answered; what is still wrong 60 s after `since`,
+ * by the monotonic clock, is a violation.
+ */
+export async function settle(
+  mesh: CrashMesh,
+  since: number,
+  contradictions: (world: World) => Promise<string[]>,
+  say: (line: string) => void = () => undefined,
+): Promise<Pick<CrashReport, 'cleanAfterMs' | 'violations'>> {
+  for (let told = ''; ; ) {
+    const violations = await mesh.world(async (world) => [
+      ...broken(await verify(world)),
+      ...(await contradictions(world)),
+    ]);
+    const sinceMs = Math.round(performance.now() - since);
+    if (violations.length === 0) return { cleanAfterMs: sinceMs, violations };
+    if (sinceMs > cleanWithinMs)
+      return { cleanAfterMs: null, violations: [...violations, ...(await unfinished(mesh))] };
+    // What holds it up is worth knowing even where it comes right in time.
+    const first = violations[0]!.slice(0, 300);
+    if (first !== told) say(`not clean yet, ${violations.length} violations, first ${first}`);
+    told = first;
+    await sleep(500);
+  }
+}
+
+/** The last steps of sagas that have not ended: whoever looks into a violation begins there. */
+async function unfinished(mesh: CrashMesh): Promise<string[]> {
+  const steps = await mesh.world((world) =>
+    world.query(
+      `select s.subject_id, s.name, s.status, s.due_at, s.lease_holder, l.position, l.step, l.kind, l.outcome, l.attempt,
+         l.detail, l.at, utc_timestamp(6) as now
+       from {orders}.saga s left join {orders}.saga_log l on l.saga_id = s.saga_id
+       where s.status not in ('COMPLETED', 'FAILED') order by s.saga_id, l.position desc limit 20`,
+    ),
+  );
+  return steps.map((step) => `unfinished: ${JSON.stringify(step)}`);
+}
+
+/** Kills by place and process, and how long each process took to come back. */
+export function sums(
+  kills: readonly Kill[],
+  points: readonly string[],
+): Pick<CrashReport, 'kills' | 'recoveryMs' | 'unvisited'> {
+  const byPoint = Object.fromEntries(points.map((point) => [point, 0]));
+  const byProcess: Record<string, Record<string, number>> = {};
+  const times: Record<string, number[]> = {};
+  for (const { who, how, recoveredAfterMs } of kills) {
+    if (how in byPoint) byPoint[how] = byPoint[how]! + 1;
+    byProcess[who] ??= {};
+    byProcess[who][how] = (byProcess[who][how] ?? 0) + 1;
+    if (recoveredAfterMs === undefined) continue;
+    times[who] ??= [];
+    times[who].push(recoveredAfterMs);
+  }
+  const recoveryMs = Object.fromEntries(
+    Object.entries(times).map(([who, all]) => {
+      const sorted = all.toSorted((a, b) => a - b);
+      return [who, { count: all.length, median: sorted[all.length >> 1]!, max: sorted.at(-1)! }];
+    }),
+  );
+  const unvisited = points.filter((point) => byPoint[point] === 0);
+  return { kills: { total: kills.length, byPoint, byProcess }, recoveryMs, unvisited };
+}

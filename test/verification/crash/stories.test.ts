@@ -1,0 +1,48 @@
+// Every story of the crash run, told a few times while nothing is killed: what the run expects of each is what happens.
+import t from 'tap';
+import { worldOf, wrongAtRest } from '../../e2e/laws.ts';
+import { openShop } from '../../e2e/shop.ts';
+import { seeded } from '../../support/random.ts';
+import { amount } from '../../support/tier.ts';
+import { shopServices } from '../faults/shoppers.ts';
+import type { Story } from './answers.ts';
+import { plots } from './stories.ts';
+import { openWorkload } from './workload.ts';
+
+t.setTimeout(280_000);
+const timesEach = amount(1, 2);
+const settings = {
+  payments: { ARMATURE_ACQUIRER_TIMEOUT_MS: '400' },
+  acquirer: { ARMATURE_ACQUIRER_SLOW_MS: '600', ARMATURE_ACQUIRER_WEBHOOK_LATE_MS: '1000' },
+  inventory: { ARMATURE_RESERVATION_TTL_MS: '20000', ARMATURE_EXPIRY_SWEEP_MS: '250' },
+};
+const shop = await openShop(t, settings, shopServices);
+const world = await worldOf(t, shop);
+const mesh = {
+  grpcOf: (name: string) => shop.service(name).grpc,
+  acquirerUrl: `http://${shop.service('acquirer').http}`,
+};
+
+t.test('every story ends as the run expects', async (t) => {
+  const workload = await openWorkload(t, shop, mesh, seeded(1));
+  const over = new AbortController();
+  const stories = Object.keys(plots) as Story[];
+  for (let time = 0; time < timesEach; time += 1) {
+    const told = await Promise.allSettled(stories.map((story) => workload.tell(story, over.signal)));
+    for (const [index, { status, ...why }] of told.entries()) {
+      if (status === 'rejected') t.fail(`${stories[index]}: ${String('reason' in why && why.reason)}`);
+    }
+  }
+  over.abort();
+  await workload.run(0, over.signal);
+  t.strictSame(await wrongAtRest(world), [], 'every invariant holds');
+  t.strictSame(await workload.answers.contradictions(world), [], 'and nothing contradicts what customers were told');
+  const outcomes = await workload.answers.outcomes(world);
+  t.comment(JSON.stringify(outcomes, null, 1));
+  const told = new Set(Object.keys(outcomes).map((end) => end.split(':')[0]!));
+  t.strictSame(
+    stories.filter((story) => !told.has(story)),
+    [],
+    'each was told',
+  );
+});

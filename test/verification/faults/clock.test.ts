@@ -1,0 +1,114 @@
+// A mesh in which nobody agrees what time it is: the wall clocks of some processes are an hour ahead, of others an
+// hour behind. Leases, expiry and limits go by the clock of the database or by monotonic ones, so nothing comes of it.
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { ordersClient } from '@armature/clients';
+import t from 'tap';
+import { withConnection } from '../../../scripts/devmesh/provision.ts';
+import { lawsOf } from '../../e2e/laws.ts';
+import { buy, follow, openShop, stateName, wish } from '../../e2e/shop.ts';
+import { refusal } from '../../support/refusal.ts';
+import { developerCredentials, peersOf, startService, token } from '../../support/service.ts';
+
+t.setTimeout(180_000);
+const hourMs = 3_600_000;
+const ahead = wrongBy(hourMs);
+const behind = wrongBy(-hourMs);
+/** Good from two hours ago until two hours from now: whatever the time is, for everybody here. */
+const lasting = () => ({ issuedAt: new Date(Date.now() - 2 * hourMs), expiresInSeconds: 4 * 3_600 });
+
+/** The file goes in front of the service's own modules. */
+function wrongBy(ms: number): Record<string, string> {
+  const file = pathToFileURL(join(import.meta.dirname, 'clock-shift.mjs'));
+  return { NODE_OPTIONS: `--max-semi-space-size=4 --import=${file.href}?ms=${ms}` };
+}
+
+t.test('an hour ahead and an hour behind', async (t) => {
+  const settings = { orders: ahead, inventory: behind, payments: ahead, notifications: behind };
+  const shop = await openShop(t, settings, undefined, lasting());
+  const lawsHold = await lawsOf(t, shop);
+  const { customer } = shop;
+  const sku = await shop.stock(50n);
+  const tls = await developerCredentials();
+  const ordersAt = (address: string, bearer: string) => {
+    const client = ordersClient({ addresses: [address], tls, token: () => bearer });
+    t.teardown(() => client.close());
+    return client;
+  };
+
+  await t.test('the clocks are wrong', async (t) => {
+    const { createTime } = await customer.orders.placeOrder(wish(sku));
+    const offMs = (createTime?.getTime() ?? 0) - Date.now();
+    t.ok(Math.abs(offMs - hourMs) < 60_000, `an order is ${Math.round(offMs / 1000)} s off`);
+  });
+
+  await t.test('a token of a quarter of an hour is refused where that has passed, and only there', async (t) => {
+    const bearer = await token('ada', { expiresInSeconds: 900 });
+    const orders = ordersAt(shop.service('orders').grpc, bearer);
+    await t.rejects(orders.listOrders({ customerId: 'ada' }), refusal({ code: 'UNAUTHENTICATED' }));
+  });
+
+  // Beside it, on the same schema, one with the right time: it sees what the first wrote as of the future.
+  const first = shop.service('orders');
+  const peers = peersOf(shop.mesh);
+  const second = await startService(t, 'orders', { database: first.database!, vhost: first.vhost!, peers });
+  const right = { orders: ordersAt(second.grpc, await token('ada')) };
+  const placed: string[] = [];
+
+  await t.test('orders end as they should, by either process', async (t) => {
+    for (let round = 0; round < 4; round += 1) {
+      for (const who of [customer, right]) {
+        const rows = [
+          ['card_ok', 'COMPLETED'],
+          ['card_declined', 'CANCELLED'],
+        ] as const;
+        for (const [paymentMethod, state] of rows) {
+          const order = await buy(who, wish(sku, { paymentMethod }));
+          placed.push(order.orderId);
+          if (stateName(order) !== state) t.fail(`${paymentMethod}: ${stateName(order)} ${order.reason}`);
+          const { events } = await who.orders.listOrderEvents({ orderId: order.orderId });
+          const gaps = events.filter(({ sequence }, index) => sequence !== BigInt(index + 1));
+          t.strictSame(gaps, [], 'its events are in order, whatever times they bear');
+        }
+      }
+    }
+  });
+
+  await t.test('a reservation is held for its time and no longer, by the clock of the database', async (t) => {
+    const { orderId } = await customer.orders.placeOrder(wish(sku, { paymentMethod: 'card_slow' }));
+    for await (const { event } of customer.orders.watchOrder({ orderId })) if (event?.$case === 'stockReserved') break;
+    const { database } = shop.service('inventory');
+    const left = await withConnection(database!.adminUrl, async (connection) => {
+      const [rows] = await connection.query(
+        'select timestampdiff(second, utc_timestamp(6), expires_at) as seconds from reservation where order_id = ?',
+        [orderId],
+      );
+      return (rows as { seconds: number }[])[0]!.seconds;
+    });
+    t.ok(left > 800 && left <= 900, `${left} s are left of a quarter of an hour`);
+    await follow(customer, orderId);
+    t.equal(stateName(await customer.orders.getOrder({ orderId })), 'COMPLETED', 'nothing was taken early');
+  });
+
+  await t.test('paging shows every order once', async (t) => {
+    const seen: string[] = [];
+    let pageToken = '';
+    do {
+      const page = await right.orders.listOrders({ customerId: 'ada', pageSize: 3, pageToken });
+      seen.push(...page.orders.map(({ orderId }) => orderId));
+      pageToken = page.nextPageToken;
+    } while (pageToken !== '');
+    t.equal(new Set(seen).size, seen.length, 'none twice');
+    t.strictSame(
+      placed.filter((id) => !seen.includes(id)),
+      [],
+      'none is missing',
+    );
+    t.equal(seen.length, placed.length + 2);
+  });
+
+  await t.test('every invariant holds', async (t) => {
+    await lawsHold();
+    t.pass();
+  });
+});

@@ -1,0 +1,96 @@
+// The database of a shop is stopped, killed, write-protected, slowed down, crowded and silenced while people buy.
+import type { Connection } from 'mysql2/promise';
+import t from 'tap';
+import { withConnection } from '../../../scripts/devmesh/provision.ts';
+import { connectMysql } from '../../../scripts/devmesh/servers/mysql.ts';
+import { openShop } from '../../e2e/shop.ts';
+import { ownServers, testServers } from '../../support/infra.ts';
+import { seeded } from '../../support/random.ts';
+import { databaseServer } from '../../support/server-faults.ts';
+import { mysqlTlsRequestBytes, openWay } from '../../support/way.ts';
+import { type Outage, shopThrough, stockSkus } from './outage.ts';
+import { shopServices } from './shoppers.ts';
+
+t.setTimeout(340_000);
+/** Part of the name of the only outage to be run. */
+const only = process.env.ARMATURE_TEST_FAULT ?? '';
+const state = ownServers(t, 'faults-database');
+const database = databaseServer(state);
+const adminUrl = (await testServers()).servers.mysql.url;
+const way = await openWay(t, adminUrl);
+const shop = await openShop(t, {}, shopServices, {}, { databaseAddress: way.address });
+const skus = await stockSkus(shop);
+const seed = Number(process.env.SEED ?? Date.now() % 100_000);
+const random = seeded(seed);
+const administer = (sql: string) => withConnection(adminUrl, (connection) => connection.query(sql));
+
+/** Connections of the test's own, which leave none to the services. */
+const crowd: Connection[] = [];
+
+/** The server takes no more than ten at a time, and we are most of them. */
+async function crowdOut(): Promise<void> {
+  const administrator = await connectMysql(adminUrl);
+  crowd.push(administrator);
+  await administrator.query('set global max_connections = 10');
+  const deadline = performance.now() + 20_000;
+  while (crowd.length < 8 && performance.now() < deadline) {
+    const [rows] = await administrator.query("select id from information_schema.processlist where user like 't\\_%'");
+    // One that has ended by itself meanwhile makes room just as well.
+    for (const { id } of rows as { id: number }[]) await administrator.query('kill ?', [id]).catch(isGone);
+    await connectMysql(adminUrl).then((connection) => crowd.push(connection), isCrowded);
+  }
+  if (crowd.length < 8) throw new Error('the services were faster than the crowd');
+}
+
+const isGone = (error: { errno?: number }) => expectErrno(error, 1094);
+const isCrowded = (error: { errno?: number }) => expectErrno(error, 1040);
+function expectErrno(error: { errno?: number }, errno: number): void {
+  if (error.errno !== errno) throw error;
+}
+
+async function letIn(): Promise<void> {
+  await crowd[0]!.query('set global max_connections = 400');
+  for (const connection of crowd.splice(0)) await connection.end();
+}
+
+/** Nobody can ask it, so nobody is served. */
+const unreachable = { readiness: 503, refuses: true } as const;
+const gone = { ...unreachable, lastsMs: 4_000, heal: () => database.start() };
+const silent = { ...unreachable, lastsMs: 8_000, heal: () => way.open() };
+
+const outages: Record<string, Outage> = {
+  'is stopped and started again': { ...gone, begin: () => database.stop() },
+  'is killed in the middle of commits': { ...gone, begin: () => database.kill() },
+  'can only be read': {
+    begin: () => administer('set global read_only = 1'),
+    lastsMs: 4_000,
+    heal: () => administer('set global read_only = 0'),
+    readiness: 200,
+    refuses: true,
+  },
+  'takes 100 to 500 ms for every statement': {
+    begin: () => {
+      way.delayMs = () => random.between(100, 500);
+    },
+    lastsMs: 8_000,
+    heal: () => {
+      way.delayMs = () => 0;
+    },
+    readiness: undefined,
+  },
+  'has no connection left': { begin: crowdOut, lastsMs: 5_000, heal: letIn, readiness: undefined },
+  'takes connections and says nothing': { ...silent, begin: () => way.hold() },
+  'falls silent in the middle of TLS handshakes': {
+    ...silent,
+    begin: () => {
+      way.hold(mysqlTlsRequestBytes);
+      // So that everybody must connect anew.
+      way.cut();
+    },
+  },
+};
+
+t.comment(`SEED=${seed}`);
+for (const [name, outage] of Object.entries(outages)) {
+  if (name.includes(only)) t.test(`the database ${name}`, (t) => shopThrough(t, shop, skus, outage));
+}

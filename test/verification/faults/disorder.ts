@@ -1,0 +1,150 @@
+/** Stands between the exchange of all events and the queues of their consumers, and deals out what it takes there. */
+
+import { randomBytes } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { ConfirmChannel, ConsumeMessage } from 'amqplib';
+import { connectBroker, type Teardown, type TestVirtualHost } from '../../support/infra.ts';
+import { seeded } from '../../support/random.ts';
+
+const exchange = 'armature.events';
+/** With less than a full window, what lies there is dealt out after so long a quiet. */
+const quietMs = 100;
+
+export interface Disorder {
+  readonly seed: number;
+  /** Keeps the events of an aggregate that have not been taken yet, each for so long. */
+  delay(aggregateId: string, ms: number): void;
+  /** Resolves once everything taken has been published, and nothing came for a while. */
+  idle(): Promise<void>;
+  taken(): number;
+  published(): number;
+  /** How many messages had a later one published before them. */
+  displaced(): number;
+  delayed(): number;
+}
+
+interface Binding {
+  source: string;
+  destination: string;
+  destination_type: string;
+  routing_key: string;
+  properties_key: string;
+}
+
+/**
+ * Takes every queue of the virtual host off the exchange, and puts itself there instead. Each message is published
+ * to its queue `copies` times, shuffled with those of the same window, as the user who had published it first: by an
+ * account that may impersonate others, which no service has.
+ */
+export async function disorder(
+  t: Teardown,
+  vhost: TestVirtualHost,
+  options: { copies: number; within: number; seed: number },
+): Promise<Disorder> {
+  const random = seeded(options.seed).next;
+  const channel = await impersonator(t, vhost);
+  const bindings = (await vhost.api.request(
+    'GET',
+    `/exchanges/${vhost.name}/${exchange}/bindings/source`,
+  )) as Binding[];
+  const queues = bindings.filter(({ destination_type }) => destination_type === 'queue');
+  if (queues.length === 0) throw new Error('nobody consumes anything');
+  const counts = { taken: 0, published: 0, displaced: 0, delayed: 0, waiting: 0 };
+  const delays = new Map<string, number>();
+  let lastAt = Date.now();
+  const late: NodeJS.Timeout[] = [];
+  t.teardown(() => {
+    for (const timer of late) clearTimeout(timer);
+  });
+
+  const publish = (queue: string, message: ConsumeMessage) => {
+    const { headers, ...properties } = message.properties;
+    // To the queue itself: the exchange would give it to us again.
+    channel.publish('', queue, message.content, { ...properties, headers, persistent: true, mandatory: true });
+    counts.published += 1;
+  };
+
+  const tap = async (queue: string, keys: readonly string[]) => {
+    const own = `disorder-${randomBytes(6).toString('hex')}`;
+    await channel.assertQueue(own, { exclusive: true });
+    // Bound before the other is unbound, so that nothing is lost; duplicates are what this is about anyway.
+    for (const key of keys) await channel.bindQueue(own, exchange, key);
+    for (const key of keys) await channel.unbindQueue(queue, exchange, key);
+    let window: { message: ConsumeMessage; place: number }[] = [];
+    const deal = () => {
+      const cards = window.flatMap((card) => Array.from({ length: options.copies }, () => card));
+      window = [];
+      shuffle(cards, random);
+      let furthest = -1;
+      for (const { message, place } of cards) {
+        if (place < furthest) counts.displaced += 1;
+        furthest = Math.max(furthest, place);
+        publish(queue, message);
+      }
+      counts.waiting -= cards.length / options.copies;
+    };
+    let quiet: NodeJS.Timeout | undefined;
+    t.teardown(() => clearTimeout(quiet));
+    const take = (message: ConsumeMessage) => {
+      lastAt = Date.now();
+      window.push({ message, place: window.length });
+      clearTimeout(quiet);
+      if (window.length >= options.within) deal();
+      else quiet = setTimeout(deal, quietMs);
+    };
+    await channel.consume(
+      own,
+      (message) => {
+        if (!message) return;
+        lastAt = Date.now();
+        counts.taken += 1;
+        counts.waiting += 1;
+        const waitMs = delays.get(String(message.properties.headers?.['aggregate-id'])) ?? 0;
+        if (waitMs === 0) return take(message);
+        counts.delayed += 1;
+        late.push(setTimeout(() => take(message), waitMs));
+      },
+      { noAck: true },
+    );
+  };
+  for (const [queue, of] of Map.groupBy(queues, ({ destination }) => destination)) {
+    await tap(
+      queue,
+      of.map(({ routing_key }) => routing_key),
+    );
+  }
+  return {
+    seed: options.seed,
+    delay: (aggregateId, ms) => void delays.set(aggregateId, ms),
+    async idle() {
+      while (counts.waiting > 0 || Date.now() - lastAt < 3 * quietMs) await sleep(20);
+      await channel.waitForConfirms();
+    },
+    taken: () => counts.taken,
+    published: () => counts.published,
+    displaced: () => counts.displaced,
+    delayed: () => counts.delayed,
+  };
+}
+
+async function impersonator(t: Teardown, { api, name, adminUrl }: TestVirtualHost): Promise<ConfirmChannel> {
+  const user = `disorder-${randomBytes(6).toString('hex')}`;
+  const password = randomBytes(16).toString('hex');
+  await api.request('PUT', `/users/${user}`, { password, tags: 'administrator,impersonator' });
+  t.teardown(() => api.request('DELETE', `/users/${user}`));
+  await api.request('PUT', `/permissions/${name}/${user}`, { configure: '.*', write: '.*', read: '.*' });
+  const url = new URL(adminUrl);
+  url.username = user;
+  url.password = password;
+  const connection = await connectBroker(url.href);
+  t.teardown(() => connection.close());
+  return connection.createConfirmChannel();
+}
+
+/** Fisher and Yates. */
+function shuffle<T>(items: T[], random: () => number): void {
+  for (let last = items.length - 1; last > 0; last -= 1) {
+    const other = Math.floor(random() * (last + 1));
+    [items[last], items[other]] = [items[other]!, items[last]!];
+  }
+}

@@ -1,0 +1,29 @@
+import { migrate } from '@armature/runtime/db/migrate.ts';
+import { runtimeMigrations } from '@armature/runtime/service/migrations.ts';
+import t from 'tap';
+import { storingServices } from '../../../scripts/devmesh/services.ts';
+import { createDatabase } from '../../support/infra.ts';
+import { migrateProcess, migrationsOf, schemaSnapshot, statementCount } from '../../support/migrating.ts';
+
+// Two processes for each statement, one after another.
+t.setTimeout(1_800_000);
+
+for (const [index, service] of storingServices.entries()) {
+  t.test(
+    `${service}: a process killed after any statement of its migrations is followed by one that finishes`,
+    async (t) => {
+      const migrations = await migrationsOf(service);
+      const whole = await createDatabase(t, service);
+      await migrate(whole.migratorUrl, migrations);
+      const expected = await schemaSnapshot(whole);
+      // The runtime's own migrations are the same for all, so the first service stands for them.
+      const first = index === 0 ? 1 : statementCount(runtimeMigrations);
+      for (let pass = first; pass <= statementCount(migrations); pass += 1) {
+        const broken = await createDatabase(t, service);
+        t.equal(await migrateProcess(service, broken, pass), null, `killed after statement ${pass}`);
+        await migrateProcess(service, broken);
+        t.strictSame(await schemaSnapshot(broken), expected, `whole after ${pass}`);
+      }
+    },
+  );
+}

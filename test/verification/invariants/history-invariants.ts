@@ -1,0 +1,128 @@
+// What no query can say: histories that are played again, answers that are read, chains of hashes.
+import { OrderEvent, Order as OrderMessage } from '@armature/proto/orders/v1/orders.ts';
+import { apply, type Fact, type Order } from '../../../services/orders/order.ts';
+import { acquirerDifferences, brokenChains } from '../../../services/payments/books.ts';
+import { invariants as bookInvariants } from '../../../services/payments/invariants.ts';
+import type { Invariant } from './invariant.ts';
+import type { World } from './world.ts';
+
+const inPayments = (world: World) => (sql: string, params?: readonly unknown[]) =>
+  world.within('payments', sql, params);
+
+/** Rows that are read at a time, so that a shop of any size fits into memory. */
+const batch = 1_000;
+
+interface OrderRow {
+  order_id: string;
+  state: Order['state'];
+  reason: string;
+  cancel_requested: number;
+  sequence: string | number;
+}
+
+/** Orders whose history does not add up to their row. */
+async function unlikeTheirHistory(world: World): Promise<unknown[]> {
+  const found: unknown[] = [];
+  for (let after = ''; ; ) {
+    const orders = await world.query<OrderRow>(
+      `select order_id, state, reason, cancel_requested, sequence from {orders}.orders
+       where order_id > ? order by order_id limit ${batch}`,
+      [after],
+    );
+    if (orders.length === 0) return found;
+    const events = await world.query<{ order_id: string; body: Buffer }>(
+      'select order_id, body from {orders}.order_event where order_id in (?) order by order_id, sequence',
+      [orders.map((order) => order.order_id)],
+    );
+    const histories = Map.groupBy(events, (event) => event.order_id);
+    for (const row of orders) {
+      const told = fold(histories.get(row.order_id) ?? []);
+      const kept = [row.state, row.reason, row.cancel_requested === 1, String(row.sequence)].join(' ');
+      if (told !== kept) found.push({ order_id: row.order_id, history: told, row: kept });
+    }
+    after = orders.at(-1)?.order_id ?? '';
+  }
+}
+
+/** State, reason, wish to cancel and sequence that a history adds up to. */
+function fold(history: readonly { body: Buffer }[]): string {
+  let order: Pick<Order, 'state' | 'reason' | 'cancelRequested' | 'sequence'> = {
+    state: 'PENDING',
+    reason: '',
+    cancelRequested: false,
+    sequence: 0n,
+  };
+  for (const { body } of history) {
+    const { event, occurTime, sequence } = OrderEvent.decode(body);
+    if (!event || sequence !== order.sequence + 1n) return `breaks at ${sequence}`;
+    order = apply(order as Order, event as Fact, occurTime ?? new Date(0));
+  }
+  return [order.state, order.reason, order.cancelRequested, String(order.sequence)].join(' ');
+}
+
+/** Answers to PlaceOrder whose order is not there, or is the order of another answer too. */
+async function answersWithoutAnOrder(world: World): Promise<unknown[]> {
+  const found: unknown[] = [];
+  const answered = new Map<string, string>();
+  let after: readonly [string, string] = ['', ''];
+  for (;;) {
+    const rows = await world.query<{ principal: string; request_key: string; body: Buffer }>(
+      `select principal, request_key, body from {orders}.idempotency
+       where method = '/armature.orders.v1.OrderService/PlaceOrder' and code = 0 and (principal, request_key) > (?, ?)
+       order by principal, request_key limit ${batch}`,
+      after,
+    );
+    const last = rows.at(-1);
+    if (!last) return found;
+    const ids = rows.map(({ body }) => OrderMessage.decode(body).orderId);
+    const there = await world.query<{ order_id: string }>(
+      'select order_id from {orders}.orders where order_id in (?)',
+      [ids],
+    );
+    const known = new Set(there.map((row) => row.order_id));
+    for (const [index, order_id] of ids.entries()) {
+      const { principal, request_key } = rows[index]!;
+      const key = `${principal} ${request_key}`;
+      if (!known.has(order_id)) found.push({ key, order_id, problem: 'there is no such order' });
+      if (answered.has(order_id))
+        found.push({ key, order_id, problem: `is the answer to ${answered.get(order_id)} too` });
+      answered.set(order_id, key);
+    }
+    after = [last.principal, last.request_key];
+  }
+}
+
+export const historyInvariants: readonly Invariant[] = [
+  ...Object.entries(bookInvariants).map(
+    ([title, sql]): Invariant => ({
+      id: /^I\d+/.exec(title)?.[0] ?? 'I7',
+      name: title.replace(/^I\d+ /, ''),
+      meaning: 'the books are wrong',
+      find: (world) => world.within('payments', sql),
+    }),
+  ),
+  {
+    id: 'I5',
+    name: 'the chain of every payment is whole',
+    meaning: 'the ledger was changed after the fact',
+    find: (world) => brokenChains(inPayments(world)),
+  },
+  {
+    id: 'I8',
+    name: 'every answered order exists, and answers one request only',
+    meaning: 'an order was lost or placed twice',
+    find: answersWithoutAnOrder,
+  },
+  {
+    id: 'I9',
+    name: 'the ledger equals the log of the acquirer, both ways',
+    meaning: 'a card was charged that we know nothing of, or the other way round',
+    find: (world) => acquirerDifferences(inPayments(world), world.acquirerUrl),
+  },
+  {
+    id: 'I18',
+    name: 'the history of every order adds up to what it shows',
+    meaning: 'an order shows what never happened',
+    find: unlikeTheirHistory,
+  },
+];

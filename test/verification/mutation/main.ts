@@ -1,0 +1,97 @@
+// Proves that the proofs can fail: makes one classic mistake after the other in a copy of the repository, and sees each
+// noticed. ONLY= chooses some by words of their names. Status 1 where a mistake survives, or says nothing.
+import { mkdirSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { writeTable } from '../../../scripts/cli/table.ts';
+import { fail, terminalProgress } from '../../../scripts/devmesh/progress.ts';
+import { openTestState, runDirectory } from '../../../scripts/devmesh/state.ts';
+import { stopEverything, stopInner } from '../../../scripts/devmesh/stop.ts';
+import { testServers } from '../../support/infra.ts';
+import type { Mutation } from './mutation.ts';
+import { harmless, mutations } from './mutations.ts';
+import { makeScratch } from './scratch.ts';
+import { detectorsOf, mustHold, type Trial, tryMutation, type Verdict } from './trial.ts';
+
+const stopping = new AbortController();
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+  process.on(signal, () => stopping.abort(new Error(`${signal}: stopped`)));
+}
+
+/** Those whose names contain one of the words; all where there are none. Throws when that leaves nothing. */
+function chosen(words: string): readonly Mutation[] {
+  const wanted = words.split(',').filter((word) => word !== '');
+  const found = mutations.filter(({ name }) => wanted.length === 0 || wanted.some((word) => name.includes(word)));
+  if (found.length === 0) throw new Error(`no mutation is called so; there are: ${mutations.map(({ name }) => name)}`);
+  return found;
+}
+
+async function main(): Promise<void> {
+  const since = performance.now();
+  const all = chosen(process.env.ONLY ?? '');
+  const runDir = join(runDirectory(), 'mutants');
+  // The servers are this folder's from here on, also for every proof that is run.
+  process.env.ARMATURE_RUN_DIR = runDir;
+  const state = openTestState();
+  const stop = async () => {
+    await stopInner(state);
+    await stopEverything(state, true);
+  };
+  // Of a run that was killed.
+  await stop();
+  rmSync(runDir, { recursive: true, force: true });
+  const progress = terminalProgress();
+  try {
+    mkdirSync(join(runDir, 'tmp'), { recursive: true });
+    const scratch = makeScratch(join(runDir, 'copy'));
+    const place = { copy: scratch.dir, runDir, stopping: stopping.signal };
+    await testServers(progress);
+    const verdicts = await judge({ scratch, place, progress }, all);
+    for (const line of table(verdicts)) console.log(line);
+    const caught = verdicts.filter(({ kind }) => kind === 'caught').length;
+    const seconds = ((performance.now() - since) / 1000).toFixed(0);
+    console.log(`\n${caught} of ${verdicts.length} mutations caught, ${seconds} s in all`);
+    process.exitCode = caught === verdicts.length ? 0 : 1;
+  } finally {
+    await stop();
+    rmSync(runDir, { recursive: true, force: true });
+  }
+}
+
+async function judge(trial: Trial, all: readonly Mutation[]): Promise<Verdict[]> {
+  console.log('\nWithout a mistake every proof holds:');
+  await mustHold(trial, detectorsOf(all));
+  for (const one of harmless) {
+    console.log(`\n${one.name}, and every proof holds:`);
+    trial.scratch.mutate(one);
+    await mustHold(trial, detectorsOf([one]));
+    trial.scratch.restore();
+  }
+  console.log('\nWith a mistake one fails:');
+  const verdicts: Verdict[] = [];
+  for (const mutation of all) {
+    const verdict = await tryMutation(trial, mutation);
+    verdicts.push(verdict);
+    const { kind, by, evidence, seconds } = verdict;
+    console.log(`  ${kind === 'caught' ? 'ok' : '!!'} ${mutation.name}: ${kind} (${seconds.toFixed(1)} s)`);
+    console.log(`${by}\n${evidence.trim()}`.replace(/^/gm, '       '));
+  }
+  return verdicts;
+}
+
+const table = (verdicts: readonly Verdict[]): string[] => [
+  '',
+  ...writeTable(
+    [
+      ['mutation', 'what it breaks', 'caught by', 'seconds'],
+      ...verdicts.map(({ mutation: { name, breaks }, kind, by, seconds }) => [
+        name,
+        breaks,
+        kind === 'caught' ? by : kind.toUpperCase(),
+        seconds.toFixed(1),
+      ]),
+    ],
+    'text',
+  ),
+];
+
+await main().catch(fail);

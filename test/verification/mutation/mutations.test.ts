@@ -1,0 +1,41 @@
+// A mutation whose place is gone proves nothing any more; what it makes of the product must still be a program.
+import { existsSync, readFileSync } from 'node:fs';
+import { stripTypeScriptTypes } from 'node:module';
+import { join } from 'node:path';
+import t from 'tap';
+import { repository } from '../../../scripts/devmesh/state.ts';
+import { edited, mutated, nameOf } from './mutation.ts';
+import { harmless, mutations } from './mutations.ts';
+import { detectorsOf } from './trial.ts';
+
+const read = (file: string) => readFileSync(join(repository, file), 'utf8');
+
+t.test('an edit changes one place', async (t) => {
+  const rows: [string, string, string, RegExp | string][] = [
+    ['one', 'one two three', 'two', 'one 2 three'],
+    ['none', 'one three', 'two', /occurs 0 times/],
+    ['several', 'two and two', 'two', /occurs 2 times/],
+  ];
+  for (const [name, text, old, expected] of rows) {
+    const edit = () => edited(text, { file: 'a.ts', old, new: '2' });
+    if (typeof expected === 'string') t.equal(edit(), expected, name);
+    else t.throws(edit, { message: expected }, name);
+  }
+  t.throws(() => edited('two', { file: 'a.ts', old: 'two', new: 'two' }), { message: /nothing is changed/ });
+});
+
+t.test('every mutation finds its places, and leaves a program', async (t) => {
+  for (const mutation of [...mutations, ...harmless]) {
+    const files = mutated(mutation, read);
+    t.ok(files.size > 0, `${mutation.name}: changes something`);
+    for (const [file, text] of files) t.ok(stripTypeScriptTypes(text), `${mutation.name}: ${file} can be read`);
+  }
+});
+
+t.test('every mutation has a proof that exists, and a name of its own', async (t) => {
+  const all = [...mutations, ...harmless];
+  t.equal(new Set(all.map(({ name }) => name)).size, all.length);
+  for (const detector of detectorsOf(all)) {
+    t.ok(existsSync(join(repository, detector.file)), nameOf(detector));
+  }
+});

@@ -1,0 +1,232 @@
+// Mistakes about units and money: rows that are not locked, keys that are not kept, books that do not balance.
+import { type Mutation, tests, underFire } from './mutation.ts';
+
+const stock = (race: string) => tests('test/verification/races/stock.test.ts', 'every interleaving', race);
+const wrongInterleaving = /every interleaving is right/;
+const store = 'services/inventory/store.ts';
+
+export const shopMutations: readonly Mutation[] = [
+  {
+    name: 'lock order swapped',
+    breaks: 'orders of the same two things end each other',
+    edits: [
+      {
+        file: 'services/inventory/reservation.ts',
+        old: '  return [...sums].map(([sku, quantity]) => ({ sku, quantity })).sort((a, b) => (a.sku < b.sku ? -1 : 1));',
+        new: '  return [...sums].map(([sku, quantity]) => ({ sku, quantity }));',
+      },
+      {
+        file: store,
+        old: `      const levels = await readLevels(
+        tx,
+        wish.lines.map((line) => line.sku),
+        'for update',
+      );`,
+        new: `      const levels: Level[] = [];
+      for (const line of wish.lines) levels.push(...(await readLevels(tx, [line.sku], 'for update')));`,
+      },
+    ],
+    caughtBy: { detector: stock('two orders of the same two SKUs'), says: /nobody deadlocks/ },
+  },
+  {
+    name: 'reserve without a lock',
+    breaks: 'the last unit is promised to two customers',
+    edits: [
+      {
+        file: store,
+        old: `        wish.lines.map((line) => line.sku),
+        'for update',`,
+        new: `        wish.lines.map((line) => line.sku),
+        '',`,
+      },
+    ],
+    // What keeps units from being promised twice then is a rule of the table, which answers nobody's question.
+    caughtBy: { detector: stock('the last unit, two want it'), says: /internal error/ },
+  },
+  {
+    name: 'correction without a lock',
+    breaks: 'one of two corrections of a shelf is lost',
+    edits: [
+      {
+        file: store,
+        old: `(await readLevels(tx, [sku], 'for update'))`,
+        new: `(await readLevels(tx, [sku], ''))`,
+      },
+    ],
+    caughtBy: { detector: stock('two corrections of one shelf'), says: wrongInterleaving },
+  },
+  {
+    name: 'expiry does not look again',
+    breaks: 'units that a customer has paid for are sold to the next one',
+    edits: [
+      {
+        file: store,
+        old: ' for update skip locked`',
+        new: '`',
+      },
+      {
+        file: store,
+        old: `if (reservation) await move(tx, reservation, 'expire');`,
+        new: `if (reservation) await move(tx, { ...reservation, state: 'HELD' }, 'expire');`,
+      },
+    ],
+    caughtBy: { detector: stock('expiry against commit'), says: wrongInterleaving },
+  },
+  {
+    name: 'release without a tombstone',
+    breaks: 'a reservation that comes late holds units for an order that is over',
+    edits: [
+      {
+        file: store,
+        old: `      if (!(await insertReservation(tx, reservationId, orderId, 'RELEASED', reservationTtlMs))) {`,
+        new: `      if (reservationTtlMs < 0) {`,
+      },
+    ],
+    caughtBy: {
+      detector: tests('services/inventory/service.test.ts', 'releasing', 'overtakes the reservation it undoes'),
+      says: /RESERVATION_NOT_FOUND|no reservation/i,
+    },
+  },
+  {
+    name: 'new operation for each request',
+    breaks: 'a customer is paid back twice',
+    edits: [
+      {
+        file: 'services/payments/operations.ts',
+        old: '{method}\\n',
+        new: '{call.id}\\n',
+      },
+    ],
+    caughtBy: {
+      detector: tests(
+        'test/verification/races/payments.test.ts',
+        'every interleaving',
+        'one refund sent twice at once',
+      ),
+      says: wrongInterleaving,
+    },
+  },
+  {
+    name: 'new key at the acquirer',
+    breaks: 'a card is charged twice when an answer is lost',
+    edits: [
+      {
+        file: 'services/payments/acquirer.ts',
+        old: '    let answer = await ask(call, kind, kind, { ...question, key, timeoutMs });',
+        new: '    let answer = await ask(call, kind, kind, { ...question, key: [key, call.id].join(), timeoutMs });',
+      },
+    ],
+    caughtBy: { detector: underFire, says: /I9 / },
+  },
+  {
+    name: 'one-sided entry',
+    breaks: 'the books do not balance by what was rounded away',
+    edits: [
+      {
+        file: 'services/payments/ledger.ts',
+        old: '{ account: credit, currencyCode, amountMinor: -minor, pending },',
+        new: '{ account: credit, currencyCode, amountMinor: -(minor / 1_000n) * 1_000n, pending },',
+      },
+      {
+        file: 'services/payments/ledger.ts',
+        old: `  assertBalanced(postings);
+  return postings;`,
+        new: '  return postings;',
+      },
+    ],
+    caughtBy: { detector: underFire, says: /I1 / },
+  },
+  {
+    name: 'sweeper settles nothing',
+    breaks: 'money that was moved while a process died is never booked',
+    edits: [
+      {
+        file: 'services/payments/sweeper.ts',
+        old: '            await resolve(parts, own, one, abandonMs);',
+        new: '            own.log.debug({ abandonMs }, one.operation.operationId);',
+      },
+    ],
+    caughtBy: {
+      detector: tests(
+        'services/payments/recovery.test.ts',
+        'the sweeper finishes what kill -9 interrupted',
+        'capture at payments.after-acquirer',
+      ),
+      says: /still under way/,
+    },
+  },
+  {
+    name: 'settled twice',
+    breaks: 'a webhook that arrives with the answer books a payment once more',
+    edits: [
+      {
+        file: 'services/payments/store.ts',
+        old: `        !outcome || operation.state !== 'PENDING' || operation.key !== intent.key
+          ? null`,
+        new: `        !outcome
+          ? null`,
+      },
+    ],
+    caughtBy: {
+      detector: tests(
+        'test/verification/races/payments.test.ts',
+        'every interleaving',
+        'a webhook against the request that',
+      ),
+      says: /answered 500/,
+    },
+  },
+  {
+    name: 'webhook believed',
+    breaks: 'whoever can send a webhook can pay without money',
+    edits: [
+      {
+        file: 'services/payments/webhook-receiver.ts',
+        old: '  const outcome = await unlessUnavailable(outcomeOf(store, acquirer, call, operation));',
+        new: `  const said = { kind: 'acted', externalId: event.eventId, chargeId: event.eventId } as const;
+  const outcome = event.eventId ? said : await unlessUnavailable(outcomeOf(store, acquirer, call, operation));`,
+      },
+    ],
+    caughtBy: {
+      detector: tests('services/payments/webhooks.test.ts', 'a webhook is not believed: the acquirer is asked'),
+      says: /the acquirer is away/,
+    },
+  },
+];
+
+/** Changes that are none: proofs that fail for these fail for anything. */
+export const harmless: readonly Mutation[] = [
+  {
+    name: 'harmless: other words in a log',
+    breaks: 'nothing',
+    edits: [
+      {
+        file: 'services/runtime/messaging/relay.ts',
+        old: `'relay pass failed; it is tried again'`,
+        new: `'relay pass came to nothing; it is tried again'`,
+      },
+    ],
+    caughtBy: {
+      detector: tests(
+        'services/runtime/messaging/relay.test.ts',
+        'what the broker has not confirmed stays pending, and is published again',
+      ),
+      says: /./,
+    },
+  },
+  {
+    name: 'harmless: another name of a local',
+    breaks: 'nothing',
+    edits: [
+      {
+        file: store,
+        old: `      const onHand = level.onHand + delta;
+      if (onHand < level.reserved) throw stockReserved(sku, level.reserved);`,
+        new: `      const units = level.onHand + delta;
+      const onHand = units;
+      if (units < level.reserved) throw stockReserved(sku, level.reserved);`,
+      },
+    ],
+    caughtBy: { detector: stock('two corrections of one shelf'), says: /./ },
+  },
+];

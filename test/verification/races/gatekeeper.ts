@@ -1,0 +1,57 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { createServer, type Socket } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import type { Arrival } from '@armature/runtime/sync/race-gate.ts';
+import type { Teardown } from '../../support/infra.ts';
+
+/** A call that stands before the gate until `go` is called. */
+export interface Waiting extends Arrival {
+  go(): void;
+}
+
+export interface Gatekeeper {
+  /** What services are given to be held back here. */
+  readonly env: Record<string, string>;
+  /** Who decides about arrivals from now on; before anybody does, everybody goes on. */
+  watch(watcher: (arrival: Waiting) => void): void;
+  /** Lets everybody go on for good, so that services can be stopped. */
+  open(): void;
+}
+
+/** The other end of the gates of all services that are started with its `env`. */
+export async function openGatekeeper(t: Teardown): Promise<Gatekeeper> {
+  const dir = mkdtempSync(join(tmpdir(), 'armature-gate-'));
+  const path = join(dir, 'gate.sock');
+  const sockets = new Set<Socket>();
+  let watcher: ((arrival: Waiting) => void) | null = null;
+  const server = createServer((socket) => {
+    sockets.add(socket);
+    socket.on('close', () => sockets.delete(socket));
+    // A service that ends takes its connection along, which is no fault here.
+    socket.on('error', () => socket.destroy());
+    createInterface({ input: socket }).on('line', (line) => {
+      const arrival = JSON.parse(line) as Arrival;
+      const go = () => socket.write(`${arrival.id}\n`);
+      if (watcher) watcher({ ...arrival, go });
+      else go();
+    });
+  });
+  await new Promise<void>((resolve) => server.listen(path, resolve));
+  const open = () => {
+    server.close();
+    for (const socket of sockets) socket.destroy();
+  };
+  t.teardown(() => {
+    open();
+    rmSync(dir, { recursive: true, force: true });
+  });
+  return {
+    env: { ARMATURE_RACE_GATE: path },
+    watch: (next) => {
+      watcher = next;
+    },
+    open,
+  };
+}

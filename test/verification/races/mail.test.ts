@@ -1,0 +1,87 @@
+// Senders that want the same mail, in every order in which their statements can come.
+import { randomUUID } from 'node:crypto';
+import { newId } from '@armature/runtime';
+import { background } from '@armature/runtime/context/background.ts';
+import { openDatabase } from '@armature/runtime/db/database.ts';
+import { createLogger } from '@armature/runtime/telemetry/log.ts';
+import { Registry } from '@armature/runtime/telemetry/metrics.ts';
+import type { RowDataPacket } from 'mysql2/promise';
+import t from 'tap';
+import { connectMysql } from '../../../scripts/devmesh/servers/mysql.ts';
+import { deliveryStore } from '../../../services/notifications/store.ts';
+import { type RunningService, startService } from '../../support/service.ts';
+import { exploreCase, judge, type RaceCase } from './case.ts';
+import { openGatekeeper } from './gatekeeper.ts';
+import { type BackgroundActor, startRaces } from './race.ts';
+
+const gate = await openGatekeeper(t);
+const env = { ...gate.env, ARMATURE_LOG_LEVEL: 'warn' };
+const first = await startService(t, 'notifications', { env });
+const second = await startService(t, 'notifications', { env, database: first.database!, vhost: first.vhost! });
+t.teardown(() => gate.open());
+const connection = await connectMysql(first.database!.adminUrl);
+const monitor = await connectMysql(first.database!.adminUrl);
+const log = createLogger('test', 'silent');
+const db = await openDatabase({ url: first.database!.url, log, registry: new Registry(), poolMax: 2 });
+t.teardown(() => Promise.all([connection.end(), monitor.end(), db.close()]));
+
+const sender = (name: string, { pid }: RunningService): BackgroundActor => ({
+  ...{ name, root: 'sweep deliveries', service: 'notifications', pid },
+  calls: /^send mail$/,
+});
+const senders = [sender('first', first), sender('second', second)];
+const { race, stands, letGo } = startRaces({ gate, monitor, held: senders });
+
+async function query(sql: string, params: unknown[] = []): Promise<any[]> {
+  const [rows] = await connection.query<RowDataPacket[]>(sql, params);
+  return rows;
+}
+
+const store = deliveryStore();
+const open = background('notifications', log);
+
+/** Queues a mail while no sender looks. */
+async function queued(): Promise<string> {
+  const end = Date.now() + 10_000;
+  await Promise.all(senders.map(stands));
+  while ((await query("select 1 from delivery where state = 'QUEUED'")).length > 0) {
+    for (const sender of senders) letGo(sender);
+    if (Date.now() > end) throw new Error(`a mail is never sent: ${first.logs()}${second.logs()}`);
+    await Promise.all(senders.map(stands));
+  }
+  const orderId = newId();
+  const data = { orderId, currencyCode: 'EUR', totalMinor: '0', lines: [], reason: '', refundedMinor: '0' };
+  const call = open('queue a mail', 10_000);
+  const mail = { orderId, customerId: 'ada', recipient: `${randomUUID()}@example.com`, data } as const;
+  await db.transaction(call, (tx) => store.queue(tx, { ...mail, template: 'order_cancelled' }));
+  call.close();
+  return orderId;
+}
+
+const leaseOrRecord = /^(sweep deliveries|send mail)$/;
+const cases: RaceCase<string>[] = [
+  {
+    name: 'two senders that look for one mail',
+    alike: true,
+    points: [
+      ['record', /^sql update delivery set state/, /^send mail$/],
+      ['rollback', /^rollback$/, leaseOrRecord],
+      ['commit', /^commit$/, leaseOrRecord],
+    ],
+    prepare: queued,
+    actors: () => senders,
+    async effect(orderId) {
+      const [row] = await query('select state, attempts, lease_token from delivery where order_id = ?', [orderId]);
+      return `${row.state} at attempt ${row.attempts}, taken ${row.lease_token} times`;
+    },
+    async wrong() {
+      const rows = await query("select delivery_id from delivery where state <> 'SENT' or attempts <> 1");
+      return rows.map((row) => `not sent once: ${row.delivery_id}`);
+    },
+  },
+];
+
+t.test('every interleaving', async (t) => {
+  for (const one of cases) await t.test(one.name, async (t) => judge(t, await exploreCase(race, one)));
+  gate.open();
+});

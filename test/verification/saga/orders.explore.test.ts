@@ -1,0 +1,53 @@
+// The exploration of the saga engine, over the definitions that orders really runs.
+
+import t from 'tap';
+import { sagaDefinitions } from '../../../services/orders/testbed.ts';
+import { explore } from './exploration.ts';
+
+/** The definitions try for days; three tries show all there is to see, since the rule is the same for any time. */
+const retry = { initialBackoffMs: 1, maxBackoffMs: 4, maxElapsedMs: 12 };
+
+/** What happens to every step that calls somebody, whatever the step is. */
+const toEveryCall = [
+  'answered',
+  'answered twice',
+  'refused',
+  'refused, answer lost',
+  'timed out after acting',
+  'timed out before acting',
+  'timed out on the way',
+  'crash before the call',
+  'crash after sending',
+  'crash after the answer',
+];
+const toEveryQuery = ['status known', 'status unknown', 'crash while asking'];
+const toEveryCompensation = [
+  'compensated',
+  'compensated twice',
+  'compensated, answer lost',
+  'compensation fails',
+  'compensation refused',
+  'crash after compensating',
+];
+const toEveryLocalStep = ['local step done', 'local step fails', 'local step refuses'];
+
+for (const definition of sagaDefinitions()) {
+  t.test(`everything that can happen to version ${definition.version} of a ${definition.name}`, async (t) => {
+    const { states, transitions, ends, depth, longestWayOut, happened } = explore({ ...definition, retry });
+    t.comment(
+      `${definition.name}: ${states} states, ${transitions} transitions, ${depth} moves deep, at most ` +
+        `${longestWayOut} moves to an end, ends ${JSON.stringify(ends)}`,
+    );
+    const missing = definition.steps.flatMap(({ name, local, queryable, compensable }) =>
+      [
+        ...(local ? toEveryLocalStep : toEveryCall),
+        ...(queryable ? toEveryQuery : []),
+        ...(compensable ? toEveryCompensation : []),
+      ]
+        .map((event) => `${name}: ${event}`)
+        .filter((event) => !happened[event]),
+    );
+    t.strictSame(missing, [], 'every step met everything');
+    t.ok((ends.completed ?? 0) > 0);
+  });
+}

@@ -1,0 +1,51 @@
+import t from 'tap';
+import { divergences } from '../../../services/runtime/saga/history.ts';
+import {
+  type Answer,
+  purchase as definition,
+  done,
+  lost,
+  played,
+  undone,
+} from '../../../services/runtime/testing/purchase-saga.ts';
+import { readRecordings, representatives, writeRecordings } from './recordings.ts';
+
+const no: Answer = (epoch) => ({ kind: 'rejected', epoch, reason: 'NO', detail: 'ada' });
+const histories = [
+  played('a', [done, lost, lost, lost, done, done]),
+  played('b', [done, done, done]),
+  played('c', [done, lost, done, done]),
+  played('d', [done, no, undone]),
+  played('e', [done, done, done]),
+  played('f', [done, lost, lost, done, done]),
+  played('under way', [lost]),
+];
+
+t.test('the shortest of those that show something is kept, and named after what it shows', async (t) => {
+  const kept = representatives(definition, histories);
+  t.strictSame(
+    kept.map(({ name, entries }) => [name, entries.length]),
+    [
+      ['completed', 3],
+      ['failed, authorize rejected NO', 3],
+      ['completed, authorize unknown, query authorize done', 4],
+      ['completed, authorize unknown, query authorize unknown, query authorize done', 5],
+    ],
+  );
+  t.strictSame(kept, representatives(definition, histories.toReversed()), 'in whatever order they come');
+  t.notMatch(JSON.stringify(kept), /ada/);
+});
+
+t.test('a file has a line for each entry, and is read as it was written', async (t) => {
+  const kept = representatives(definition, histories);
+  const text = writeRecordings(kept);
+  t.strictSame(readRecordings(text), kept);
+  t.strictSame(divergences([definition], readRecordings(text)), []);
+  t.equal(text.split('\n').length, 2 + kept.reduce((sum, { entries }) => sum + entries.length + 2, 0) + 1);
+});
+
+t.test('a history that its definition does not lead to is not kept', async (t) => {
+  const [, completed] = histories;
+  const torn = { ...completed!, entries: completed!.entries.slice(1) };
+  t.throws(() => representatives(definition, [torn]), /diverges at entry 1/);
+});
