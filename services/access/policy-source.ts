@@ -1,4 +1,4 @@
-import { type Background, type Call, type Database, pause, type Watchers } from '@armature/runtime';
+import { type Background, type Call, type Database, sleep, type Watchers } from '@armature/runtime';
 import { type Policy, policyOf } from '@armature/runtime/authz/policy.ts';
 import type { PolicySource } from '@armature/runtime/authz/policy-source.ts';
 import type { PolicyRows } from '@armature/runtime/authz/policy-text.ts';
@@ -137,7 +137,7 @@ async function follow(watching: Watchers, gapMs: number, look: () => Promise<voi
   try {
     for await (const _ of watching.changes([policyKey], stopping)) {
       await look();
-      await pause(gapMs, stopping);
+      await sleep(gapMs, stopping);
     }
   } catch (error) {
     if (!stopping.aborted) throw error;

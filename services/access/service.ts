@@ -1,5 +1,5 @@
 import { AccessServiceContract } from '@armature/proto/access/v1/contract.ts';
-import { type Call, closePage, type Database, implement, openPage } from '@armature/runtime';
+import { type Call, closePage, type Database, implement, openPage, runIdempotent } from '@armature/runtime';
 import { permissionUnknown, ruleConflict } from './errors.ts';
 import { explain } from './explain.ts';
 import { insertDecisions, listDecisions, listVersions } from './history-store.ts';
@@ -32,11 +32,11 @@ export function accessService(db: Database, store: AccessStore, own: OwnPolicy) 
       const twice = givenTwice(name, rules);
       if (twice.length > 0) throw ruleConflict(twice);
       const wish = { name, rules: fromRules(rules), expected: expectedVersion };
-      return db.answer(call, async (tx) => toRole(await store.putRole(tx, call, wish)));
+      return runIdempotent(db, call, async (tx) => toRole(await store.putRole(tx, call, wish)));
     },
 
     async deleteRole({ name }, call) {
-      return db.answer(call, async (tx) => ({ policyVersion: await store.deleteRole(tx, call, name) }));
+      return runIdempotent(db, call, async (tx) => ({ policyVersion: await store.deleteRole(tx, call, name) }));
     },
 
     async listGrants(message, call) {
@@ -49,11 +49,11 @@ export function accessService(db: Database, store: AccessStore, own: OwnPolicy) 
 
     async grantRole({ member, role, startTime, endTime }, call) {
       const wish = { member, role, startAt: startTime ?? null, endAt: endTime ?? null };
-      return db.answer(call, async (tx) => toGrant(await store.grant(tx, call, wish)));
+      return runIdempotent(db, call, async (tx) => toGrant(await store.grant(tx, call, wish)));
     },
 
     async revokeRole({ grantId }, call) {
-      return db.answer(call, async (tx) => toGrant(await store.revoke(tx, call, grantId)));
+      return runIdempotent(db, call, async (tx) => toGrant(await store.revoke(tx, call, grantId)));
     },
 
     async checkAccess(message, call) {
@@ -94,7 +94,7 @@ export function accessService(db: Database, store: AccessStore, own: OwnPolicy) 
     async recordDecisions({ decisions }, call) {
       const { workload } = call.caller;
       if (!workload) throw new Error('a call without a workload was authorized');
-      return db.answer(call, async (tx) => {
+      return runIdempotent(db, call, async (tx) => {
         await insertDecisions(tx, workload, decisions);
         return {};
       });

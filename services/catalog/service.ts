@@ -1,5 +1,5 @@
 import { CatalogServiceContract } from '@armature/proto/catalog/v1/contract.ts';
-import { closePage, type Database, implement, openPage } from '@armature/runtime';
+import { closePage, type Database, implement, openPage, runIdempotent } from '@armature/runtime';
 import { fieldsInvalid } from '@armature/runtime/errors/errors.ts';
 import { toCategory, toProduct, toVariant } from './messages.ts';
 import { changeOf, checkProduct, titleViolations } from './product.ts';
@@ -14,7 +14,7 @@ export const catalogService = (db: Database) =>
     async createCategory(message, call) {
       const violations = titleViolations(message.title, 'title');
       if (violations.length > 0) throw fieldsInvalid(violations);
-      return db.answer(call, async (tx) => toCategory(await store.createCategory(tx, message)));
+      return runIdempotent(db, call, async (tx) => toCategory(await store.createCategory(tx, message)));
     },
 
     async listCategories(message, call) {
@@ -26,14 +26,16 @@ export const catalogService = (db: Database) =>
 
     async createProduct(message, call) {
       checkProduct(message);
-      return db.answer(call, async (tx) => toProduct(await store.createProduct(tx, message)));
+      return runIdempotent(db, call, async (tx) => toProduct(await store.createProduct(tx, message)));
     },
 
     async updateProduct(message, call) {
       const { productId, updateMask, version } = message;
       const change = changeOf(message, updateMask ?? []);
       checkProduct(change);
-      return db.answer(call, async (tx) => toProduct(await store.updateProduct(tx, productId, change, version)));
+      return runIdempotent(db, call, async (tx) =>
+        toProduct(await store.updateProduct(tx, productId, change, version)),
+      );
     },
 
     async getProduct({ productId }, call) {
@@ -58,6 +60,6 @@ export const catalogService = (db: Database) =>
     },
 
     async archiveProduct({ productId }, call) {
-      return db.answer(call, async (tx) => toProduct(await store.archiveProduct(tx, productId)));
+      return runIdempotent(db, call, async (tx) => toProduct(await store.archiveProduct(tx, productId)));
     },
   });

@@ -4,8 +4,9 @@ import { type Call, newId } from '@armature/runtime';
 import { background } from '@armature/runtime/context/background.ts';
 import { openDatabase } from '@armature/runtime/db/database.ts';
 import { migrate } from '@armature/runtime/db/migrate.ts';
+import { setIdempotencyKey } from '@armature/runtime/idempotency/key.ts';
 import { noHashKeys, requestHasher } from '@armature/runtime/idempotency/request-hash.ts';
-import { writeOutbox } from '@armature/runtime/messaging/outbox.ts';
+import { outbox } from '@armature/runtime/messaging/outbox.ts';
 import { runtimeMigrations } from '@armature/runtime/service/migrations.ts';
 import { createLogger } from '@armature/runtime/telemetry/log.ts';
 import { Registry } from '@armature/runtime/telemetry/metrics.ts';
@@ -20,20 +21,22 @@ const log = createLogger('catalog', 'error');
 const open = background('catalog', log);
 const database = await createDatabase(t, 'catalog');
 await migrate(database.migratorUrl, [...runtimeMigrations, ...migrations]);
-const db = await openDatabase({ url: database.url, entities, log, registry: new Registry(), writeOutbox });
+const db = await openDatabase({ url: database.url, entities, log, registry: new Registry(), participants: [outbox()] });
 t.teardown(() => db.close());
 const { implementation } = catalogService(db);
 const { methods } = CatalogServiceContract;
 
 /** A call as it arrives after the chain, which has checked all there is to check. */
 function call<M>(method: MethodContract, message: M): Call<M> {
-  const idempotency = {
+  const key = {
     principal: 'user:bo',
     method: method.path,
     key: newId(),
     hash: requestHasher(noHashKeys)(Buffer.alloc(0), Buffer.alloc(0)),
   };
-  return { ...open(method.path, 10_000), method, message, idempotency: method.idempotency ? idempotency : null };
+  const opened = { ...open(method.path, 10_000), method, message };
+  if (method.idempotency) setIdempotencyKey(opened, key);
+  return opened;
 }
 
 async function statementsOf(work: () => Promise<unknown>): Promise<number> {

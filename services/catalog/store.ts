@@ -1,5 +1,5 @@
 import { ProductArchivedEvent, ProductCreatedEvent, ProductUpdatedEvent } from '@armature/proto/catalog/v1/contract.ts';
-import { isDuplicateKey, newId, type Page, type Sql, type Tx } from '@armature/runtime';
+import { emit, isDuplicateKey, newId, type Page, type Sql, type Tx } from '@armature/runtime';
 import { LockMode } from '@mikro-orm/mysql';
 import type { CategoryRow, ProductRow, VariantRow } from './entities.ts';
 import * as entities from './entities.ts';
@@ -57,7 +57,7 @@ export async function createProduct(tx: Tx, draft: ProductDraft): Promise<Produc
   setVariants(tx, row, draft.variants);
   await flush(tx, row);
   const product = productOf(row);
-  tx.emit(ProductCreatedEvent, { productId: product.productId, product: toProduct(product) }, product.version);
+  emit(tx, ProductCreatedEvent, { productId: product.productId, product: toProduct(product) }, product.version);
   return product;
 }
 
@@ -82,7 +82,7 @@ export async function updateProduct(
   touch(row);
   await flush(tx, row);
   const product = productOf(row);
-  tx.emit(ProductUpdatedEvent, { productId: product.productId, product: toProduct(product) }, product.version);
+  emit(tx, ProductUpdatedEvent, { productId: product.productId, product: toProduct(product) }, product.version);
   return product;
 }
 
@@ -93,7 +93,7 @@ export async function archiveProduct(tx: Tx, productId: string): Promise<Product
   if (row.state === 'ARCHIVED') return productOf(row);
   row.state = 'ARCHIVED';
   touch(row);
-  tx.emit(ProductArchivedEvent, { productId: row.productId }, row.version);
+  emit(tx, ProductArchivedEvent, { productId: row.productId }, row.version);
   return productOf(row);
 }
 

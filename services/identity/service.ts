@@ -4,7 +4,7 @@ import {
   type User,
   UserState,
 } from '@armature/proto/identity/v1/identity.ts';
-import { closePage, type Database, implement, newId, openPage, principalOf } from '@armature/runtime';
+import { closePage, type Database, implement, newId, openPage, principalOf, runIdempotent } from '@armature/runtime';
 import { type Account, type AccountState, addressKey, changeOf, isVerified } from './account.ts';
 import type { Accounts } from './accounts.ts';
 import type { ArtifactStore } from './artifact-store.ts';
@@ -34,18 +34,18 @@ export const identityService = (parts: ServiceParts) => {
     async registerUser({ email, displayName, password }, call) {
       const passwordHash = await hashOf(passwords, password, 'password');
       const userId = newId();
-      return db.answer(call, async (tx) => {
+      return runIdempotent(db, call, async (tx) => {
         await accounts.register(tx, { userId, email, displayName, passwordHash });
         return { userId };
       });
     },
 
     async verifyEmail({ token }, call) {
-      return db.answer(call, async (tx) => ({ userId: await accounts.verifyEmail(tx, token) }));
+      return runIdempotent(db, call, async (tx) => ({ userId: await accounts.verifyEmail(tx, token) }));
     },
 
     async requestPasswordReset({ email }, call) {
-      return db.answer(call, async (tx) => {
+      return runIdempotent(db, call, async (tx) => {
         await accounts.requestReset(tx, email);
         return {};
       });
@@ -53,7 +53,7 @@ export const identityService = (parts: ServiceParts) => {
 
     async resetPassword({ token, newPassword }, call) {
       const passwordHash = await hashOf(passwords, newPassword, 'new_password');
-      return db.answer(call, async (tx) => {
+      return runIdempotent(db, call, async (tx) => {
         await accounts.resetPassword(tx, token, passwordHash);
         return {};
       });
@@ -67,7 +67,7 @@ export const identityService = (parts: ServiceParts) => {
       await attempt.delay(call.signal);
       if (!(await passwords.check(currentPassword, known.passwordHash)).right) throw passwordWrong();
       await attempt.succeeded();
-      return db.answer(call, async (tx) => {
+      return runIdempotent(db, call, async (tx) => {
         const account = await store.lock(tx, userId);
         if (account.passwordHash !== known.passwordHash) throw passwordWrong();
         await accounts.replacePassword(tx, account, passwordHash);
@@ -92,15 +92,15 @@ export const identityService = (parts: ServiceParts) => {
 
     async updateUser(message, call) {
       const change = changeOf(message, message.updateMask ?? []);
-      return db.answer(call, async (tx) => toUser(await accounts.update(tx, message.userId, change)));
+      return runIdempotent(db, call, async (tx) => toUser(await accounts.update(tx, message.userId, change)));
     },
 
     async deactivateUser({ userId }, call) {
-      return db.answer(call, async (tx) => toUser(await accounts.deactivate(tx, userId)));
+      return runIdempotent(db, call, async (tx) => toUser(await accounts.deactivate(tx, userId)));
     },
 
     async reactivateUser({ userId }, call) {
-      return db.answer(call, async (tx) => toUser(await accounts.reactivate(tx, userId)));
+      return runIdempotent(db, call, async (tx) => toUser(await accounts.reactivate(tx, userId)));
     },
 
     async exportUserData({ userId }, call) {
@@ -108,13 +108,13 @@ export const identityService = (parts: ServiceParts) => {
     },
 
     async eraseUser({ userId }, call) {
-      return db.answer(call, async (tx) => toUser(await accounts.erase(tx, userId)));
+      return runIdempotent(db, call, async (tx) => toUser(await accounts.erase(tx, userId)));
     },
 
     async createServiceAccount({ accountId, displayName, publicJwk }, call) {
       const key = parsePublicKey(publicJwk);
       const createdBy = principalOf(call.caller);
-      return db.answer(call, async (tx) =>
+      return runIdempotent(db, call, async (tx) =>
         toServiceAccount(await clients.addServiceAccount(tx, { accountId, displayName, publicJwk: key, createdBy })),
       );
     },
@@ -127,7 +127,7 @@ export const identityService = (parts: ServiceParts) => {
     },
 
     async disableServiceAccount({ accountId }, call) {
-      return db.answer(call, async (tx) => {
+      return runIdempotent(db, call, async (tx) => {
         const account = await clients.disable(tx, accountId);
         await parts.artifacts.revokeClient(tx, accountId);
         return toServiceAccount(account);

@@ -2,7 +2,7 @@ import { newId } from '@armature/runtime';
 import { background } from '@armature/runtime/context/background.ts';
 import { openDatabase } from '@armature/runtime/db/database.ts';
 import { migrate } from '@armature/runtime/db/migrate.ts';
-import { writeOutbox } from '@armature/runtime/messaging/outbox.ts';
+import { outbox } from '@armature/runtime/messaging/outbox.ts';
 import { runtimeMigrations } from '@armature/runtime/service/migrations.ts';
 import { createLogger } from '@armature/runtime/telemetry/log.ts';
 import { Registry } from '@armature/runtime/telemetry/metrics.ts';
@@ -23,7 +23,7 @@ const log = createLogger('identity', 'error');
 const open = background('identity', log);
 const database = await createDatabase(t, 'identity');
 await migrate(database.migratorUrl, [...runtimeMigrations, ...migrations]);
-const db = await openDatabase({ url: database.url, log, registry: new Registry(), writeOutbox });
+const db = await openDatabase({ url: database.url, log, registry: new Registry(), participants: [outbox()] });
 t.teardown(() => db.close());
 
 const sealing = sealingOf('a secret of thirty-two characters');

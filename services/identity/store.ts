@@ -6,7 +6,7 @@ import {
   UserRegisteredEvent,
   UserUpdatedEvent,
 } from '@armature/proto/identity/v1/contract.ts';
-import { isDuplicateKey, type Page, type Sql, type Tx, utcDate } from '@armature/runtime';
+import { emit, isDuplicateKey, type Page, type Sql, type Tx, utcDate } from '@armature/runtime';
 import { type Account, type AccountState, addressKey } from './account.ts';
 import { userNotFound } from './errors.ts';
 
@@ -57,9 +57,9 @@ export function accountStore() {
       },
     ): Promise<void> {
       await insertRow(tx, account);
-      tx.emit(events.registered, { userId: account.userId }, 1n);
+      emit(tx, events.registered, { userId: account.userId }, 1n);
       if (account.state === 'ACTIVE') {
-        tx.emit(events.verified, { userId: account.userId }, 2n);
+        emit(tx, events.verified, { userId: account.userId }, 2n);
         await tx.execute('update account set sequence = 2 where user_id = ?', [account.userId]);
       }
     },
@@ -91,7 +91,7 @@ export function accountStore() {
         if (isDuplicateKey(error)) return null;
         throw error;
       }
-      tx.emit(events[event], { userId: account.userId }, changed.sequence);
+      emit(tx, events[event], { userId: account.userId }, changed.sequence);
       return changed;
     },
 

@@ -1,17 +1,16 @@
-import { type Database, pause, type Sql } from '@armature/runtime';
+import { type Database, exponentialBackoffMs, type Sql, sleep } from '@armature/runtime';
 import { subjectHash } from './account.ts';
 
 /** Failures that cost nothing: people mistype. A source is shared by many, so it gets more. */
 const free = { account: 3, source: 20 };
-const firstDelayMs = 250;
-const delayMaxMs = 8_000;
+const growth = { initialBackoffMs: 250, maxBackoffMs: 8_000 };
 /** Who has not tried for so long begins anew. */
 const forgottenAfterS = 15 * 60;
 
 /** How long an attempt must wait when this many came before it without success. It doubles, and never grows past 8 s. */
 export function delayAfter(failures: number, kind: keyof typeof free): number {
   const over = failures - free[kind];
-  return over <= 0 ? 0 : Math.min(firstDelayMs * 2 ** Math.min(over - 1, 10), delayMaxMs);
+  return over <= 0 ? 0 : exponentialBackoffMs(over, growth);
 }
 
 /** One attempt to sign in, which counts as failed until it is known to have succeeded. */
@@ -42,7 +41,7 @@ export function throttle(db: Database) {
       const delayMs = Math.max(delayAfter(counts.account - 1, 'account'), delayAfter(counts.source - 1, 'source'));
       return {
         delayMs,
-        delay: (signal) => (delayMs > 0 ? pause(delayMs, signal) : Promise.resolve()),
+        delay: (signal) => (delayMs > 0 ? sleep(delayMs, signal) : Promise.resolve()),
         async succeeded() {
           await db.read(null, async (sql) => {
             await sql.execute('delete from attempt where subject_hash = ?', [account]);

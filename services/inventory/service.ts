@@ -4,7 +4,7 @@ import {
   ReservationState,
   type StockLevel,
 } from '@armature/proto/inventory/v1/inventory.ts';
-import { type Database, implement } from '@armature/runtime';
+import { type Database, implement, runIdempotent } from '@armature/runtime';
 import { skuUnknown } from './errors.ts';
 import { type Level, mergeLines, type Reservation } from './reservation.ts';
 import type { InventoryStore } from './store.ts';
@@ -13,14 +13,14 @@ export const inventoryService = (db: Database, store: InventoryStore) =>
   implement(InventoryServiceContract, {
     async receiveStock(message, call) {
       const lines = mergeLines(message.lines);
-      return db.answer(call, async (tx) => {
+      return runIdempotent(db, call, async (tx) => {
         const levels = await store.receive(tx, message.locationId, lines);
         return { levels: levels.map(toStockLevel) };
       });
     },
 
     async adjustStock(message, call) {
-      return db.answer(call, async (tx) => toStockLevel(await store.adjust(tx, message)));
+      return runIdempotent(db, call, async (tx) => toStockLevel(await store.adjust(tx, message)));
     },
 
     async batchGetStock({ skus }, call) {
@@ -30,7 +30,7 @@ export const inventoryService = (db: Database, store: InventoryStore) =>
 
     async reserveStock({ reservationId, orderId, lines }, call) {
       const merged = mergeLines(lines);
-      return db.answer(call, async (tx) =>
+      return runIdempotent(db, call, async (tx) =>
         toReservation(await store.reserve(tx, { reservationId, orderId, lines: merged })),
       );
     },
@@ -40,11 +40,11 @@ export const inventoryService = (db: Database, store: InventoryStore) =>
     },
 
     async commitReservation({ reservationId }, call) {
-      return db.answer(call, async (tx) => toReservation(await store.commit(tx, reservationId)));
+      return runIdempotent(db, call, async (tx) => toReservation(await store.commit(tx, reservationId)));
     },
 
     async releaseReservation({ reservationId, orderId }, call) {
-      return db.answer(call, async (tx) => toReservation(await store.release(tx, reservationId, orderId)));
+      return runIdempotent(db, call, async (tx) => toReservation(await store.release(tx, reservationId, orderId)));
     },
 
     async *watchStock({ skus }, call) {

@@ -8,6 +8,7 @@ import {
 import {
   type Call,
   type Database,
+  emit,
   isDuplicateKey,
   RestartTransaction,
   type Sql,
@@ -145,7 +146,7 @@ export function inventoryStore({ reservationTtlMs }: { reservationTtlMs: number 
         allocations.map((allocation) => allocation.sku),
       );
       const now = new Date();
-      tx.emit(StockReservedEvent, { reservationId, orderId, allocations }, 1n);
+      emit(tx, StockReservedEvent, { reservationId, orderId, allocations }, 1n);
       const expiresAt = new Date(now.getTime() + reservationTtlMs);
       return {
         reservationId,
@@ -327,5 +328,5 @@ const changeEvents = {
 } as const;
 
 function emitChange(tx: Tx, { reservationId, orderId, state, version }: Reservation): void {
-  if (state !== 'HELD') tx.emit(changeEvents[state], { reservationId, orderId }, version);
+  if (state !== 'HELD') emit(tx, changeEvents[state], { reservationId, orderId }, version);
 }

@@ -1,6 +1,6 @@
 import { NotificationServiceContract } from '@armature/proto/notifications/v1/contract.ts';
 import { type Delivery as DeliveryMessage, DeliveryState } from '@armature/proto/notifications/v1/notifications.ts';
-import { closePage, type Database, implement, openPage } from '@armature/runtime';
+import { closePage, type Database, implement, openPage, runIdempotent } from '@armature/runtime';
 import type { Delivery, State } from './delivery.ts';
 import type { DeliveryStore } from './store.ts';
 
@@ -19,7 +19,7 @@ export const notificationService = (db: Database, store: DeliveryStore) =>
     },
 
     async resendDelivery({ deliveryId }, call) {
-      return db.answer(call, async (tx) => toMessage(await store.resend(tx, deliveryId)));
+      return runIdempotent(db, call, async (tx) => toMessage(await store.resend(tx, deliveryId)));
     },
   });
 

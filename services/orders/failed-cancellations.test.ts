@@ -2,6 +2,7 @@ import { background } from '@armature/runtime/context/background.ts';
 import { openDatabase } from '@armature/runtime/db/database.ts';
 import { migrate } from '@armature/runtime/db/migrate.ts';
 import { newId } from '@armature/runtime/id/id.ts';
+import { outbox } from '@armature/runtime/messaging/outbox.ts';
 import { divergences } from '@armature/runtime/saga/history.ts';
 import { startSagaWorker } from '@armature/runtime/saga/worker.ts';
 import { runtimeMigrations } from '@armature/runtime/service/migrations.ts';
@@ -24,7 +25,12 @@ await database.migrated();
 const log = createLogger('orders', 'silent');
 const registry = new Registry();
 const open = background('orders', log);
-const db = await openDatabase({ url: database.url, log, registry, writeOutbox: async () => {} });
+const db = await openDatabase({
+  url: database.url,
+  log,
+  registry,
+  participants: [{ ...outbox(), beforeCommit: async () => {} }],
+});
 t.teardown(() => db.close());
 
 const sent: string[] = [];

@@ -12,6 +12,7 @@ import {
   openPage,
   principalOf,
   type RpcError,
+  runIdempotent,
 } from '@armature/runtime';
 import { fieldsInvalid } from '@armature/runtime/errors/errors.ts';
 import {
@@ -45,7 +46,7 @@ export function orderService(parts: {
   return implement(OrderServiceContract, {
     async placeOrder(message, call) {
       const order = await priced(catalog, message, call);
-      return db.answer(call, async (tx) => {
+      return runIdempotent(db, call, async (tx) => {
         const accepted = await store.append(tx, order, [placed(order)]);
         await sagas.startCheckout(tx, accepted, message.paymentMethod);
         return toMessage(accepted);
@@ -65,7 +66,7 @@ export function orderService(parts: {
     },
 
     async cancelOrder({ orderId }, call) {
-      return db.answer(call, async (tx) => {
+      return runIdempotent(db, call, async (tx) => {
         const order = await store.find(tx, orderId, 'for update');
         if (!mayTouch(call, order.customerId)) throw orderNotFound(orderId);
         const what = cancellation(order);

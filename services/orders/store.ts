@@ -15,7 +15,7 @@ import {
   OrderStockReservedEvent,
 } from '@armature/proto/orders/v1/contract.ts';
 import { OrderEvent } from '@armature/proto/orders/v1/orders.ts';
-import { type Page, type Sql, type Tx, tableBaselines, utcDate, watchers } from '@armature/runtime';
+import { emit, type Page, type Sql, type Tx, tableBaselines, utcDate, watchers } from '@armature/runtime';
 import { orderNotFound } from './errors.ts';
 import { type Address, apply, type Fact, hasEnded, type Order, type OrderLine, type State } from './order.ts';
 
@@ -81,7 +81,7 @@ export function orderStore() {
       rows.flat(),
     );
     for (const [index, fact] of facts.entries()) {
-      tx.emit(eventOf[fact.$case], fact.value, order.sequence + BigInt(index + 1));
+      emit(tx, eventOf[fact.$case], fact.value, order.sequence + BigInt(index + 1));
     }
     remember(tx, next);
     watching.wakeAfter(tx, [order.orderId]);

@@ -1,4 +1,4 @@
-import type { Call } from '@armature/runtime';
+import { type Call, inTransaction } from '@armature/runtime';
 import { raceGate } from '@armature/runtime/sync/race-gate.ts';
 import { Counter, Histogram, latencyBuckets, type Registry } from '@armature/runtime/telemetry/metrics.ts';
 import { type HttpAnswer, type HttpQuestion, httpClient } from './acquirer-http.ts';
@@ -77,7 +77,7 @@ export function acquirer(options: AcquirerOptions): Acquirer {
 
   /** One request under a deadline; everything that is not a whole answer is "unknown". */
   const ask = async (call: Call, kind: OperationKind, what: string, question: Question): Promise<Answer> => {
-    if (call.inTransaction) throw new Error(`${what}: the acquirer must not be asked inside a transaction`);
+    if (inTransaction(call)) throw new Error(`${what}: the acquirer must not be asked inside a transaction`);
     const pass = raceGate(call);
     if (pass) await pass(`call acquirer ${what}`);
     const timeoutMs = Math.min(question.timeoutMs, call.deadline - Date.now());

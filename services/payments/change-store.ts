@@ -7,7 +7,7 @@ import {
   PaymentVoidedEvent,
 } from '@armature/proto/payments/v1/contract.ts';
 import { VoidReason } from '@armature/proto/payments/v1/events.ts';
-import { type Tx, utcDate } from '@armature/runtime';
+import { emit, type Tx, utcDate } from '@armature/runtime';
 import { chainEntry } from './ledger.ts';
 import { writeEntry } from './ledger-store.ts';
 import type { Change, EventKind, Operation, Payment, Settlement } from './payment.ts';
@@ -128,17 +128,22 @@ const voidReasons = {
 /** `payment.events` counts the event that is emitted here, so it is its sequence. */
 const emitters: Record<EventKind, (tx: Tx, change: Change) => void> = {
   authorized: (tx, { payment: { paymentId, orderId, currencyCode, amountMinor, events } }) =>
-    tx.emit(PaymentAuthorizedEvent, { paymentId, orderId, amount: { currencyCode, amountMinor } }, events),
+    emit(tx, PaymentAuthorizedEvent, { paymentId, orderId, amount: { currencyCode, amountMinor } }, events),
   declined: (tx, { payment: { paymentId, orderId, declineCode, events } }) =>
-    tx.emit(PaymentDeclinedEvent, { paymentId, orderId, declineCode }, events),
+    emit(tx, PaymentDeclinedEvent, { paymentId, orderId, declineCode }, events),
   captured: (tx, { payment: { paymentId, orderId, currencyCode, capturedMinor, events } }) =>
-    tx.emit(PaymentCapturedEvent, { paymentId, orderId, amount: { currencyCode, amountMinor: capturedMinor } }, events),
+    emit(
+      tx,
+      PaymentCapturedEvent,
+      { paymentId, orderId, amount: { currencyCode, amountMinor: capturedMinor } },
+      events,
+    ),
   voided: (tx, { payment: { paymentId, orderId, events }, voidReason = 'requested' }) =>
-    tx.emit(PaymentVoidedEvent, { paymentId, orderId, reason: voidReasons[voidReason] }, events),
+    emit(tx, PaymentVoidedEvent, { paymentId, orderId, reason: voidReasons[voidReason] }, events),
   refunded: (tx, { payment: { paymentId, orderId, currencyCode, refundedMinor, events }, moved }) => {
     const money = (amountMinor: bigint) => ({ currencyCode, amountMinor });
     const sums = { amount: money(moved?.amountMinor ?? 0n), refunded: money(refundedMinor) };
     const outsideAcquirer = moved?.kind === 'refund_outside';
-    tx.emit(PaymentRefundedEvent, { paymentId, orderId, ...sums, outsideAcquirer }, events);
+    emit(tx, PaymentRefundedEvent, { paymentId, orderId, ...sums, outsideAcquirer }, events);
   },
 };

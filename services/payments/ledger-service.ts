@@ -1,6 +1,6 @@
 import { LedgerServiceContract } from '@armature/proto/payments/v1/contract.ts';
 import type { TrialBalance_Total } from '@armature/proto/payments/v1/ledger.ts';
-import { closePage, type Database, implement, openPage, utcDate } from '@armature/runtime';
+import { closePage, type Database, implement, openPage, runIdempotent, utcDate } from '@armature/runtime';
 import { accountNotFound } from './errors.ts';
 import { type Account, accounts } from './ledger.ts';
 import { type Balance, readBalances, readEntries } from './ledger-store.ts';
@@ -34,7 +34,7 @@ export const ledgerService = (db: Database, reconcile: Reconcile) =>
 
     async reconcileLedger({ pageToken, apply, graceSeconds }, call) {
       const page = await reconcile(call, { pageToken, apply, graceSeconds });
-      return db.answer(call, async () => page);
+      return runIdempotent(db, call, async () => page);
     },
 
     async listDifferences(request, call) {

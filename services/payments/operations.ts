@@ -5,7 +5,15 @@
  * or the sweeper) asks under the same id and so gets the same outcome, however often the middle part ran.
  */
 import type { Payment as PaymentMessage } from '@armature/proto/payments/v1/payments.ts';
-import { type Call, type Database, isDuplicateKey, type RpcError, type Tx } from '@armature/runtime';
+import {
+  type Call,
+  type Database,
+  idempotencyKeyOf,
+  isDuplicateKey,
+  type RpcError,
+  runIdempotent,
+  type Tx,
+} from '@armature/runtime';
 import { requestIdReused } from '@armature/runtime/errors/errors.ts';
 import { derivedId } from '@armature/runtime/id/id.ts';
 import type { RequestHash } from '@armature/runtime/idempotency/request-hash.ts';
@@ -97,7 +105,7 @@ export function operations(parts: OperationParts) {
  * this one derived its id from the request id in the case that the client sent; an operation of theirs stays the same.
  */
 export async function askedBy({ db }: OperationParts, call: Call): Promise<Asked> {
-  const asked = call.idempotency;
+  const asked = idempotencyKeyOf(call);
   if (!asked) throw new Error(`${call.name} moves money without an idempotency key`);
   const { principal, method, key, receivedKey } = asked;
   const idOf = (requestId: string) => derivedId(`${principal}\n${method}\n${requestId}`);
@@ -201,12 +209,12 @@ async function finish(
       outcome = null;
     }
   }
-  const reply = await db.answer(call, async (tx) => {
+  const reply = await runIdempotent(db, call, async (tx) => {
     const settled = await store.settle(tx, operation, outcome);
     const error = rejection(settled, operation);
     if (error) throw error;
     crashPoint('payments.before-ledger-commit');
-    const principal = call.idempotency?.principal ?? '';
+    const principal = idempotencyKeyOf(call)?.principal ?? '';
     const refunded = operation.kind === 'refund' ? await store.refundedBy(tx, principal, operation) : undefined;
     return toMessage(settled.payment, movedBy(settled.payment, settled.operation), refunded);
   });

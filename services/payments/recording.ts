@@ -3,7 +3,7 @@
  * What it was is read from the acquirer's log. Operation, payment, ledger, event, the record of the decision and the
  * response commit together.
  */
-import { type Call, principalOf, type Tx } from '@armature/runtime';
+import { type Call, principalOf, runIdempotent, type Tx } from '@armature/runtime';
 import { derivedId } from '@armature/runtime/id/id.ts';
 import type { LoggedOperation } from './acquirer-page.ts';
 import { acquirerNames } from './answer.ts';
@@ -45,10 +45,12 @@ export async function recordAcquirerOperation<R>(
     operationId: derivedId(`operation of the acquirer\n${externalId}`),
   };
   const recorded = await db.read(call, (sql) => shownOperation(sql, asked.operationId));
-  if (recorded) return db.answer(call, () => Promise.resolve(respond(recorded)));
+  if (recorded) return runIdempotent(db, call, () => Promise.resolve(respond(recorded)));
   const [logged] = await acquirer.lookUp(call, [externalId]);
   const found = await recordable(parts, call, externalId, logged);
-  return db.answer(call, async (tx) => respond(await commitRecorded(parts, tx, call, { ...request, asked, found })));
+  return runIdempotent(db, call, async (tx) =>
+    respond(await commitRecorded(parts, tx, call, { ...request, asked, found })),
+  );
 }
 
 /** Throws unless the acquirer's log has a capture or refund of a payment, and no operation of ours asked for it. */

@@ -2,7 +2,7 @@
  * How an operator's decision is carried out: the acquirer is asked for what the decision depends on, then operation,
  * payment, ledger, event, the record of the decision and the response commit together.
  */
-import { type Call, newId, principalOf, type Tx } from '@armature/runtime';
+import { type Call, idempotencyKeyOf, newId, principalOf, runIdempotent, type Tx } from '@armature/runtime';
 import { derivedId } from '@armature/runtime/id/id.ts';
 import { acquirerNames } from './answer.ts';
 import { decide } from './change-store.ts';
@@ -44,7 +44,7 @@ export async function resolveOperation<R>(
   }));
   if (!operation) throw operationNotFound(operationId);
   // A repeat must not reach the acquirer: the key of today may be the one that this very request brought into use.
-  if (before) return db.answer(call, () => Promise.resolve(respond(operation)));
+  if (before) return runIdempotent(db, call, () => Promise.resolve(respond(operation)));
   if (!isApplicable(resolution, operation)) {
     throw resolutionNotApplicable(operation, `${resolution} cannot end a ${operation.kind} that is ${operation.state}`);
   }
@@ -52,15 +52,16 @@ export async function resolveOperation<R>(
     throw externalOperationInvalid(request.externalId, 'external_id is required for DONE_AT_ACQUIRER, and only there');
   }
   const decided = await decisions[resolution](parts, call, operation, { ...request, resolutionId });
-  return db.answer(call, async (tx) =>
+  return runIdempotent(db, call, async (tx) =>
     respond(await commitDecision(tx, call, operation, { ...request, resolutionId }, decided)),
   );
 }
 
 /** The same for each repeat of a request. */
-export function resolutionIdOf({ name, idempotency }: Call, operationId: string): string {
-  if (!idempotency) throw new Error(`${name} decides about money without an idempotency key`);
-  return derivedId(`${idempotency.principal}\n${idempotency.method}\n${idempotency.key}\n${operationId}`);
+export function resolutionIdOf(call: Call, operationId: string): string {
+  const asked = idempotencyKeyOf(call);
+  if (!asked) throw new Error(`${call.name} decides about money without an idempotency key`);
+  return derivedId(`${asked.principal}\n${asked.method}\n${asked.key}\n${operationId}`);
 }
 
 type Identified = ResolveRequest & { resolutionId: string };

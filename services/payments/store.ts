@@ -1,6 +1,6 @@
 import { PaymentVoidedEvent } from '@armature/proto/payments/v1/contract.ts';
 import { VoidReason } from '@armature/proto/payments/v1/events.ts';
-import type { Sql, Tx } from '@armature/runtime';
+import { emit, type Sql, type Tx } from '@armature/runtime';
 import { requestIdReused } from '@armature/runtime/errors/errors.ts';
 import type { RequestHash, StoredHash } from '@armature/runtime/idempotency/request-hash.ts';
 import { askedRarely, decide, keyTooOld, writeChange } from './change-store.ts';
@@ -196,7 +196,7 @@ export function paymentStore({ pendingResolveMs }: { pendingResolveMs: number })
          values (?, ?, '', 'VOIDED', '', 0, 1, ?, utc_timestamp(6), utc_timestamp(6))`,
         [paymentId, orderId, chainStart],
       );
-      tx.emit(PaymentVoidedEvent, { paymentId, orderId, reason: VoidReason.VOID_REASON_REQUESTED }, 1n);
+      emit(tx, PaymentVoidedEvent, { paymentId, orderId, reason: VoidReason.VOID_REASON_REQUESTED }, 1n);
     },
 
     /** A caller has come back for its operation: the sweeper leaves it alone for a while again. */

@@ -1,12 +1,14 @@
 export { mayTouch } from './authz/authorize.ts';
 export * from './config/config.ts';
-export { type Background, pause, type Sweeper } from './context/background.ts';
+export type { Background, Sweeper } from './context/background.ts';
 export { type Call, type Caller, principalOf, type Subject, subjectOf, type User } from './context/call.ts';
-export type { Database } from './db/database.ts';
+export { type Database, inTransaction } from './db/database.ts';
 export { isDuplicateKey, RestartTransaction } from './db/errno.ts';
 export { type Param, type Sql, type Tx, utcDate } from './db/tx.ts';
 export { fieldMaskInvalid, RpcError, rpcError } from './errors/errors.ts';
 export { newId } from './id/id.ts';
+export { idempotencyKeyOf } from './idempotency/key.ts';
+export { runIdempotent } from './idempotency/run-idempotent.ts';
 export {
   type BaselineHandler,
   type BaselineSource,
@@ -15,6 +17,7 @@ export {
   onBaseline,
   tableBaselines,
 } from './messaging/messaging.ts';
+export { emit } from './messaging/outbox.ts';
 export type { Client } from './rpc/client.ts';
 export { closePage, openPage, type Page } from './rpc/paging.ts';
 export { type Implementation, implement } from './rpc/server.ts';
@@ -23,3 +26,4 @@ export { run } from './service/run.ts';
 export type { Built, Parts } from './service/service.ts';
 export { type Watchers, watchers } from './service/watchers.ts';
 export { Counter, Gauge, Histogram, type Registry } from './telemetry/metrics.ts';
+export * from './time/index.ts';

@@ -1,6 +1,7 @@
 import { type Call, type Caller, type Interceptor, subjectOf } from '../context/call.ts';
 import { permissionDenied, policyUnavailable } from '../errors/errors.ts';
 import { Counter, type Registry } from '../telemetry/metrics.ts';
+import { lacksOwnerCheck, recordInTransaction, scopeOf, setAllowed, setOwnerChecked } from './authorization.ts';
 import { type Denials, decisionOf } from './denials.ts';
 import type { Decision } from './policy.ts';
 
@@ -57,12 +58,11 @@ export function authorize(
       }
     }
     allowed.inc();
-    call.scope = decision.scope;
-    call.policyVersion = decision.policyVersion;
-    if (audit) call.audit = decisionOf(call, { permission, policyVersion: decision.policyVersion });
+    setAllowed(call, decision);
+    if (audit) recordInTransaction(call, decisionOf(call, { permission, policyVersion: decision.policyVersion }));
     if (owner?.kind !== 'loaded' || decision.scope !== 'own') return next(call);
     return next(call).then((reply) => {
-      if (!call.ownerChecked) throw new Error(`${call.name} answered without checking the owner`);
+      if (lacksOwnerCheck(call)) throw new Error(`${call.name} answered without checking the owner`);
       return reply;
     });
   };
@@ -73,6 +73,7 @@ export function authorize(
  * `owner: {loaded: true}` asks before it answers, and answers a stranger as if nothing were there.
  */
 export function mayTouch(call: Call, ownerId: string): boolean {
-  call.ownerChecked = true;
-  return call.scope === 'any' || (call.scope === 'own' && call.caller.user?.subject === ownerId);
+  setOwnerChecked(call);
+  const scope = scopeOf(call);
+  return scope === 'any' || (scope === 'own' && call.caller.user?.subject === ownerId);
 }

@@ -11,11 +11,14 @@ import { openDatabase } from '../db/database.ts';
 import { migrate } from '../db/migrate.ts';
 import { rpcError } from '../errors/errors.ts';
 import { idempotency } from '../idempotency/idempotency.ts';
+import { setIdempotencyKey } from '../idempotency/key.ts';
 import { noHashKeys, requestHasher } from '../idempotency/request-hash.ts';
+import { runIdempotent } from '../idempotency/run-idempotent.ts';
 import { runtimeMigrations } from '../service/migrations.ts';
 import { createLogger } from '../telemetry/log.ts';
 import { createRegistry, exposition } from '../telemetry/metrics.ts';
 import { accessClients, scriptedAccess } from '../testing/policy.ts';
+import { decisionRecorder, decisionToRecord, recordInTransaction, setAllowed } from './authorization.ts';
 import { decisionLog } from './decision-log.ts';
 import { countDecisions, insertDecisions, pendingDecisions } from './decisions.ts';
 import { decisionOf, denials } from './denials.ts';
@@ -24,7 +27,10 @@ const schema = await createDatabase(t, 'payments');
 await migrate(schema.migratorUrl, runtimeMigrations);
 await schema.migrated();
 const log = createLogger('test', 'fatal');
-const db = await openDatabase({ url: schema.migratorUrl, log, registry: createRegistry('test') });
+const db = await openDatabase({
+  ...{ url: schema.migratorUrl, log, registry: createRegistry('test') },
+  participants: [decisionRecorder],
+});
 t.teardown(() => db.close());
 const open = background('test', log);
 const method = PaymentServiceContract.methods.refundPayment;
@@ -41,18 +47,18 @@ function allowedCall(key: string = randomUUID()): Call<any> {
     deadline: Date.now() + 10_000,
     trace: childTrace(undefined),
   });
-  call.policyVersion = 'v1';
-  call.audit = decisionOf(call, { permission: method.permission, policyVersion: 'v1' });
-  call.idempotency = {
+  setAllowed(call, { allowed: true, scope: 'any', policyVersion: 'v1' });
+  recordInTransaction(call, decisionOf(call, { permission: method.permission, policyVersion: 'v1' }));
+  setIdempotencyKey(call, {
     principal: 'service:orders',
     method: method.path,
     key,
     hash: requestHasher(noHashKeys)(Buffer.alloc(0), Buffer.alloc(0)),
-  };
+  });
   return call;
 }
 const act = (call: Call) =>
-  db.answer(call, async (tx) => {
+  runIdempotent(db, call, async (tx) => {
     await tx.execute('insert into effect (id) values (?)', [call.id]);
     return Payment.fromPartial({});
   });
@@ -64,7 +70,7 @@ const effects = async () => {
 
 t.test('what was allowed is recorded with its effect', async (t) => {
   const call = allowedCall();
-  const { decisionId } = call.audit!;
+  const { decisionId } = decisionToRecord(call)!;
   await act(call);
   const records = await pending();
   t.equal(records.length, 1);

@@ -1,17 +1,26 @@
-import type { AccessServiceContract } from '@armature/proto/access/v1/contract.ts';
-import { pause } from '../context/background.ts';
+import type { WatchPolicyRequest, WatchPolicyResponse } from '@armature/proto/access/v1/access.ts';
 import type { LastGoodCopy } from '../credentials/last-good-copy.ts';
-import type { Client } from '../rpc/client.ts';
 import type { Logger } from '../telemetry/log.ts';
 import type { Registry } from '../telemetry/metrics.ts';
+import { backOff } from '../time/backoff.ts';
+import { sleep } from '../time/sleep.ts';
 import { type Policy, policyHolder, policyOf } from './policy.ts';
 import { type PolicyLabel, policyAssembly, type Received } from './policy-assembly.ts';
 import { followerMetrics, type UpdateOutcome } from './policy-metrics.ts';
 import type { PolicySource } from './policy-source.ts';
 
+/** The part of a client of access that the follower needs. */
+export interface PolicyClient {
+  watchPolicy(
+    request: Partial<WatchPolicyRequest>,
+    options: { signal: AbortSignal },
+  ): AsyncIterable<WatchPolicyResponse>;
+  close(): void;
+}
+
 export interface FollowerOptions {
   /** A client with connections of its own: each stream gets a new one, and closes it when it ends. */
-  connect(): Pick<Client<typeof AccessServiceContract>, 'watchPolicy' | 'close'>;
+  connect(): PolicyClient;
   copy: LastGoodCopy;
   /** How long a policy is trusted that access has not confirmed. */
   ageMaxMs: number;
@@ -27,7 +36,7 @@ const maxTextBytes = 16 * 1024 * 1024;
 /** Reading a large policy keeps calls waiting, so after one this service rests: it is busy with it a fifth of its time. */
 const largeMs = 20;
 const restMaxMs = 1_000;
-const backoffMs = { first: 50, most: 2_000 };
+const backoff = { initialBackoffMs: 50, maxBackoffMs: 2_000 };
 
 /**
  * Follows the policy of access. What it holds is replaced as a whole, between two decisions, as soon as a newer one
@@ -176,7 +185,7 @@ async function follow(on: Following, stopping: AbortSignal): Promise<void> {
       if (failures === 1) on.log.warn({ err: error }, 'the policy is not followed now; it is tried again');
     }
     // Full jitter: services that lost access together must not come back together.
-    await pause(Math.random() * Math.min(backoffMs.first * 2 ** failures, backoffMs.most), stopping);
+    await backOff(failures + 1, backoff, stopping, { jitter: 'full' });
   }
 }
 
@@ -196,7 +205,7 @@ async function watch(on: Following, stopping: AbortSignal, onConfirmed: () => vo
       if (received && on.receive(received)) onConfirmed();
       const took = performance.now() - since;
       // Access is held back meanwhile, and then sends the newest alone.
-      if (took > largeMs) await pause(Math.min(took * 4, restMaxMs), signal);
+      if (took > largeMs) await sleep(Math.min(took * 4, restMaxMs), signal);
       timer.refresh();
     }
   } catch (error) {

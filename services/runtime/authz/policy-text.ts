@@ -1,4 +1,5 @@
-import type { Scope } from '../context/call.ts';
+/** What a decision allows: everything, or only the caller's own things. */
+export type Scope = 'any' | 'own';
 
 /** What a rule grants: everything, only own things (users), or only together with a user (workloads). */
 export type RuleScope = Scope | 'on-behalf';

@@ -1,7 +1,7 @@
 import { hash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { basename } from 'node:path';
-import { type Caller, type Scope, type Subject, subjectOf } from '../context/call.ts';
+import { type Caller, type Subject, subjectOf } from '../context/call.ts';
 import { lruMap } from '../credentials/lru.ts';
 import { askCasbin } from './enforcer.ts';
 import {
@@ -12,14 +12,21 @@ import {
   type Rule,
   type RuleScope,
   refuse,
+  type Scope,
   splitDenials,
   userPattern,
   workloadPattern,
 } from './policy-text.ts';
 import { type RoleGraph, roleGraph, roleManager } from './roles.ts';
 
+export interface Allowed {
+  readonly allowed: true;
+  readonly scope: Scope;
+  readonly policyVersion: string;
+}
+
 export type Decision =
-  | { readonly allowed: true; readonly scope: Scope; readonly policyVersion: string }
+  | Allowed
   /** The reason is for logs; it never goes to the caller. */
   | { readonly allowed: false; readonly reason: string; readonly policyVersion: string };
 

@@ -1,7 +1,6 @@
 import { randomUUID } from 'node:crypto';
-import type { Decision } from '@armature/proto/access/v1/access.ts';
 import type { EventContract, MethodContract } from '@armature/proto/contract.ts';
-import type { RequestHash } from '../idempotency/request-hash.ts';
+import { type Attachments, attachments } from './keys.ts';
 import type { TraceContext } from './trace.ts';
 
 /** What a call logs through; pino's loggers are such. */
@@ -48,21 +47,11 @@ export interface Caller {
 
 export const anonymous: Caller = Object.freeze({ workload: null, user: null });
 
-/** What a decision allows: everything, or only the caller's own things. */
-export type Scope = 'any' | 'own';
-
-/** The identity of one keyed request: the same principal, method and key must mean the same effect. */
-export interface IdempotencyKey {
-  readonly principal: string;
-  readonly method: string;
-  readonly key: string;
-  /** The key as it came, where that was in another case: releases before this one kept it so. */
-  readonly receivedKey?: string;
-  readonly hash: RequestHash;
-}
-
-/** Everything that travels with one piece of work. It is an argument, never a global. */
-export interface Call<M = any> {
+/**
+ * Everything that travels with one piece of work. It is an argument, never a global. Other folders attach what only
+ * they and the folders below them need, by keys of their own.
+ */
+export interface Call<M = any> extends Attachments {
   readonly kind: CallKind;
   /** Method path, event type or job name: what logs and metrics call it. */
   readonly name: string;
@@ -80,24 +69,8 @@ export interface Call<M = any> {
   readonly log: CallLog;
   /** Whether lines of this level are written at all; asking does not make the log. */
   logs(level: string): boolean;
+  /** Set by the authenticate interceptor. */
   caller: Caller;
-  /** Set by authorize; null until then. */
-  scope: Scope | null;
-  /** The version of the policy that allowed this call; empty until then. */
-  policyVersion: string;
-  /**
-   * The decision that allowed this call, where every decision is recorded. The first transaction of the call writes it
-   * down, so that nothing the call does is ever without its record; null from then on.
-   */
-  audit: Decision | null;
-  /** Set once the owner of the loaded resource was compared with the caller. */
-  ownerChecked: boolean;
-  /** Set for keyed methods by the idempotency interceptor. */
-  idempotency: IdempotencyKey | null;
-  /** The encoded answer, once it is stored under the idempotency key. */
-  answer: Uint8Array | null;
-  /** True while a database transaction of this call is open; network calls are refused then. */
-  inTransaction: boolean;
   /** A request header; undefined when absent. Binary headers are not offered. */
   header(name: string): string | undefined;
   /** Why the call was cancelled, if it was. */
@@ -191,13 +164,7 @@ export function openCall<M>(init: CallInit<M>): Call<M> {
     },
     logs: (level) => init.log.isLevelEnabled(level),
     caller: init.caller ?? anonymous,
-    scope: null,
-    policyVersion: '',
-    audit: null,
-    ownerChecked: false,
-    idempotency: null,
-    answer: null,
-    inTransaction: false,
+    ...attachments(),
     header: init.header ?? noHeader,
     get cancelReason() {
       return cancelled;

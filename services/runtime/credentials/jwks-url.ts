@@ -1,9 +1,10 @@
 import type { KeyObject } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { request } from 'node:https';
-import { pause } from '../context/background.ts';
 import { keysUnavailable } from '../errors/errors.ts';
 import type { Logger } from '../telemetry/log.ts';
+import { backoffMs } from '../time/backoff.ts';
+import { sleep } from '../time/sleep.ts';
 import { type KeySource, maxKeySetBytes, minLookIntervalMs, parseKeys } from './jwks.ts';
 import type { LastGoodCopy } from './last-good-copy.ts';
 import { workloadOf } from './spiffe.ts';
@@ -91,8 +92,11 @@ export async function keyUrl(options: KeyUrlOptions): Promise<KeyUrl> {
   const loop = (async () => {
     while (!stopping.signal.aborted) {
       await look();
-      const wait = failures === 0 ? refreshMs : Math.min(firstRetryMs * 2 ** (failures - 1), minLookIntervalMs);
-      await pause(wait * (0.8 + Math.random() * 0.2), stopping.signal);
+      const retry = { initialBackoffMs: firstRetryMs, maxBackoffMs: minLookIntervalMs };
+      await sleep(
+        failures === 0 ? refreshMs * (0.8 + Math.random() * 0.2) : backoffMs(failures, retry),
+        stopping.signal,
+      );
     }
   })();
   return {

@@ -92,13 +92,13 @@ t.test('the broker', { skip }, async (t) => {
   const lines: string[] = [];
   const loud = createLogger('test', 'silent');
   loud.warn = ((fields: { err?: Error }) => lines.push(fields.err?.message ?? '')) as typeof loud.warn;
-  const backoffMs = { first: 20, longest: 200 };
+  const backoff = { initialBackoffMs: 20, maxBackoffMs: 200 };
   const broker = openBroker({
     url: withCa(url, file),
     service: 'orders',
     log: loud,
     registry: createRegistry('test'),
-    backoffMs,
+    backoff,
   });
   t.teardown(() => broker.close());
   await eventually(async () => lines.some((line) => /self-signed|unable to/.test(line)), 'it is not believed');

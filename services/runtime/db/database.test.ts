@@ -7,7 +7,9 @@ import { openWay } from '../../../test/support/way.ts';
 import { background } from '../context/background.ts';
 import { type Call, openCall } from '../context/call.ts';
 import { childTrace } from '../context/trace.ts';
+import { idempotencyKeyOf, setIdempotencyKey, storedResponseOf } from '../idempotency/key.ts';
 import { noHashKeys, requestHasher } from '../idempotency/request-hash.ts';
+import { runIdempotent } from '../idempotency/run-idempotent.ts';
 import { runtimeMigrations } from '../service/migrations.ts';
 import { createLogger } from '../telemetry/log.ts';
 import { createRegistry } from '../telemetry/metrics.ts';
@@ -105,16 +107,16 @@ function keyed(key: string, body: string, hash = requestHasher(noHashKeys)): Cal
     trace: childTrace(undefined),
     log,
   });
-  call.idempotency = {
+  setIdempotencyKey(call, {
     principal: 'user:ada',
     method: method.path,
     key,
     hash: hash(Buffer.from(body), Buffer.from(body)),
-  };
+  });
   return call;
 }
 const addOne = (db: Database, call: Call) =>
-  db.answer(call, async (tx) => {
+  runIdempotent(db, call, async (tx) => {
     await tx.execute('update counter set n = n + 1 where id = 1');
     const rows = await tx.query<{ n: number }>('select n from counter where id = 1');
     return Delivery.fromPartial({ attempts: Number(rows[0]?.n) });
@@ -127,7 +129,7 @@ t.test('twenty at once under one key: one effect, and the same answer for all', 
   const answers = await Promise.all(calls.map((call) => addOne(db, call)));
   t.equal(await count(1), before + 1);
   for (const answer of answers) t.equal(answer.attempts, before + 1);
-  const bytes = new Set(calls.map((call) => Buffer.from(call.answer ?? []).toString('hex')));
+  const bytes = new Set(calls.map((call) => Buffer.from(storedResponseOf(call) ?? []).toString('hex')));
   t.equal(bytes.size, 1, 'byte for byte');
 });
 
@@ -171,7 +173,7 @@ t.test(
     const { attempts } = await addOne(db, keyed(receivedKey, 'same'));
     const repeat = (body: string) => {
       const call = keyed(receivedKey.toLowerCase(), body);
-      call.idempotency = { ...call.idempotency!, receivedKey };
+      setIdempotencyKey(call, { ...idempotencyKeyOf(call)!, receivedKey });
       return addOne(db, call);
     };
     t.equal((await repeat('same')).attempts, attempts);

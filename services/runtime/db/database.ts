@@ -1,38 +1,22 @@
-import type { EventContract } from '@armature/proto/contract.ts';
 import { type EntitySchema, MikroORM, type SqlEntityManager } from '@mikro-orm/mysql';
 import { CompiledQuery, type DatabaseConnection } from 'kysely';
-import { insertDecisions } from '../authz/decisions.ts';
 import type { Call } from '../context/call.ts';
+import { attachments, contextKey } from '../context/keys.ts';
 import { contention, deadlineExceeded, dependencyUnavailable } from '../errors/errors.ts';
-import { decodeStatus } from '../errors/status.ts';
-import {
-  assertSameRequest,
-  insertAnswer,
-  isDuplicateAnswer,
-  loadAnswer,
-  type StoredAnswer,
-} from '../idempotency/answers.ts';
-import { crashPointOf } from '../sync/crash-point.ts';
 import { raceGate } from '../sync/race-gate.ts';
 import type { Logger } from '../telemetry/log.ts';
 import { Counter, Gauge, type Registry } from '../telemetry/metrics.ts';
-import { within as inTime } from '../time/waiting.ts';
+import { backOff } from '../time/backoff.ts';
+import { withTimeout } from '../time/timeout.ts';
 import { databaseErrno, RestartTransaction } from './errno.ts';
 import { poolGate } from './pool-gate.ts';
 import { idleConnections, sessionStatements } from './session.ts';
 import { dropConnection, limited, limitStatements } from './statement-limit.ts';
 import { driverUrl } from './tls.ts';
-import type { Sql, Tx } from './tx.ts';
+import type { CommitParticipant, Sql, Tx } from './tx.ts';
 
 /** A table that the ORM maps, made by `defineEntity`. */
 export type Entity = EntitySchema;
-
-/** An event on its way into the outbox. */
-export interface EmittedEvent {
-  event: EventContract;
-  message: unknown;
-  sequence: bigint;
-}
 
 export interface DatabaseOptions {
   /** mysql://user:password@host:port/schema, with ?ssl-ca=<file> for verified TLS */
@@ -47,10 +31,8 @@ export interface DatabaseOptions {
   waitTimeoutMs?: number;
   /** The server gives up a statement after this; when it does not, we give up the connection two seconds later. */
   statementTimeoutMs?: number;
-  /** Writes the events of a transaction just before it commits. */
-  writeOutbox?: (sql: Sql, call: Call, events: readonly EmittedEvent[]) => Promise<void>;
-  /** Called after a commit that wrote events. */
-  onEmitted?: () => void;
+  /** What adds rows of its own to transactions, in this order. */
+  participants?: readonly CommitParticipant[];
 }
 
 export interface Database {
@@ -61,12 +43,6 @@ export interface Database {
    * RESOURCE_EXHAUSTED when there is no connection in time, DEADLINE_EXCEEDED.
    */
   transaction<T>(call: Call, work: (tx: Tx) => Promise<T>): Promise<T>;
-  /**
-   * Like `transaction`, for keyed methods: what `work` returns is the reply, and is stored under the
-   * idempotency key in the same transaction. When the key was answered meanwhile by a duplicate, nothing
-   * of `work` remains and the first answer is returned.
-   */
-  answer<R>(call: Call, work: (tx: Tx) => Promise<R>): Promise<R>;
   /** Runs reads outside a transaction. */
   read<T>(call: Call | null, work: (sql: Sql) => Promise<T>): Promise<T>;
   /** Throws when the database does not answer within two seconds. However many ask, it is asked once at a time. */
@@ -82,7 +58,13 @@ const retryable = new Map<number, string>([
   [1205, 'lock_wait'],
   [1020, 'snapshot'],
 ]);
+const openTransaction = contextKey('a database transaction is open', false);
+
+/** Whether a database transaction of this call is open. Network calls are refused meanwhile. */
+export const inTransaction = (call: Call): boolean => call.get(openTransaction);
+
 const attemptsMax = 5;
+const contentionBackoff = { initialBackoffMs: 10, maxBackoffMs: 80 };
 
 /** What the client says when there is no connection, or no longer one. */
 const lostCodes = new Set([
@@ -160,13 +142,12 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
   let pinging: Promise<unknown> | null = null;
   return {
     transaction: (call, work) => transaction(backend, call, work),
-    answer: (call, work) => answer(backend, call, work),
     read: (call, work) => read(backend, call, work),
     async ping() {
       pinging ??= limited(Date.now() + pingTimeoutMs, () => orm.em.fork().execute('select 1')).finally(() => {
         pinging = null;
       });
-      await inTime(pingTimeoutMs, pinging, 'the database');
+      await withTimeout(pingTimeoutMs, pinging, 'the database');
     },
     async close() {
       await orm.close(true);
@@ -260,10 +241,10 @@ async function read<T>(backend: Backend, call: Call | null, work: (sql: Sql) => 
 }
 
 async function transaction<T>(backend: Backend, call: Call, work: (tx: Tx) => Promise<T>): Promise<T> {
-  if (call.inTransaction) throw new Error(`${call.name}: a transaction inside a transaction`);
+  if (inTransaction(call)) throw new Error(`${call.name}: a transaction inside a transaction`);
   for (let attempt = 1; ; attempt += 1) {
     const release = await backend.gate.enter(() => call.signal);
-    call.inTransaction = true;
+    call.set(openTransaction, true);
     try {
       return await limited(call.deadline, () => attemptOnce(backend, call, work));
     } catch (error) {
@@ -272,11 +253,10 @@ async function transaction<T>(backend: Backend, call: Call, work: (tx: Tx) => Pr
       backend.metrics.retries.inc({ reason: again });
       if (attempt >= attemptsMax) throw contention(error);
     } finally {
-      call.inTransaction = false;
+      call.set(openTransaction, false);
       release();
     }
-    // Full jitter: contenders that failed together must not come back together.
-    await new Promise((resolve) => setTimeout(resolve, Math.random() * 5 * 2 ** attempt));
+    await backOff(attempt, contentionBackoff, call.signal, { jitter: 'full' });
     call.signal.throwIfAborted();
     if (call.deadline <= Date.now()) throw deadlineExceeded();
   }
@@ -290,31 +270,21 @@ async function attemptOnce<T>(backend: Backend, call: Call, work: (tx: Tx) => Pr
     throw error;
   });
   let pass: ((point: string) => Promise<void>) | null = null;
-  const events: EmittedEvent[] = [];
   const after: (() => void)[] = [];
   const scope = { over: false };
+  const participants = options.participants ?? [];
+  let tx: Tx;
   let result: T;
   try {
     pass = await gateOf(call, em);
-    const tx: Tx = Object.assign(within(scope, call, sqlOf(em, sqlPoint(pass))), {
-      emit: (event: EventContract, message: unknown, sequence: bigint) => events.push({ event, message, sequence }),
+    tx = Object.assign(within(scope, call, sqlOf(em, sqlPoint(pass))), attachments(), {
       afterCommit: (action: () => void) => after.push(action),
     });
+    for (const participant of participants) participant.begin?.(tx);
     result = await work(tx);
-    if (events.length > 0) {
-      if (!options.writeOutbox) throw new Error(`${call.name}: events, but this service has no outbox`);
-      await em.flush();
-      await options.writeOutbox(tx, call, events);
-    }
-    if (call.audit) {
-      await em.flush();
-      await insertDecisions(tx, [call.audit]);
-    }
+    for (const participant of participants) await participant.beforeCommit(tx, call);
     if (pass) await pass('commit');
-    if (events.length > 0) crashPointOf(call.name, 'before-commit');
     await em.commit();
-    if (events.length > 0) crashPointOf(call.name, 'committed');
-    call.audit = null;
   } catch (error) {
     if (pass) await pass('rollback');
     scope.over = true;
@@ -326,42 +296,9 @@ async function attemptOnce<T>(backend: Backend, call: Call, work: (tx: Tx) => Pr
     scope.over = true;
   }
   metrics.transactions.inc({ outcome: 'committed' });
+  for (const participant of participants) participant.committed?.(tx, call);
   for (const action of after) action();
-  if (events.length > 0) options.onEmitted?.();
   return result;
-}
-
-async function answer<R>(backend: Backend, call: Call, work: (tx: Tx) => Promise<R>): Promise<R> {
-  const { idempotency, method } = call;
-  if (!method || !idempotency) throw new Error(`${call.name}: answer() is for keyed methods`);
-  let bytes: Uint8Array = new Uint8Array();
-  try {
-    const reply = await transaction(backend, call, async (tx) => {
-      const made = await work(tx);
-      bytes = method.response.encode(made).finish();
-      await tx.em.flush();
-      await insertAnswer(tx, idempotency, { code: 0, body: bytes }, call.policyVersion);
-      return made;
-    });
-    call.answer = bytes;
-    return reply;
-  } catch (error) {
-    if (!isDuplicateAnswer(error)) throw error;
-    const stored = await read(backend, call, (sql) => loadAnswer(sql, idempotency));
-    if (!stored) throw contention(error);
-    return replay(call, stored) as R;
-  }
-}
-
-/** The stored answer as if it were given now: a reply, or the same error again. */
-export function replay(call: Call, stored: StoredAnswer): unknown {
-  const { idempotency, method } = call;
-  if (!idempotency || !method) throw new Error(`${call.name}: replay() is for keyed methods`);
-  assertSameRequest(call, stored.hash);
-  call.ownerChecked = true;
-  if (stored.code !== 0) throw decodeStatus(stored.body);
-  call.answer = stored.body;
-  return method.response.decode(stored.body);
 }
 
 function databaseMetrics(registry: Registry, gate: ReturnType<typeof poolGate>) {

@@ -1,5 +1,6 @@
-import type { EventContract } from '@armature/proto/contract.ts';
 import type { SqlEntityManager } from '@mikro-orm/mysql';
+import type { Call } from '../context/call.ts';
+import type { Attachments } from '../context/keys.ts';
 
 export type Param = string | number | bigint | boolean | Date | Buffer | null;
 
@@ -14,14 +15,22 @@ export interface Sql {
 }
 
 /** One open transaction. Everything done through it commits together or not at all. */
-export interface Tx extends Sql {
-  /**
-   * Writes an event to the outbox. `sequence` is the aggregate's own count: from 1, without gaps. All
-   * events of a transaction are inserted together, just before it commits.
-   */
-  emit<E>(event: EventContract<E>, message: E, sequence: bigint): void;
+export interface Tx extends Sql, Attachments {
   /** Runs once the transaction has committed; not when it rolls back. For waking things up, not for effects. */
   afterCommit(action: () => void): void;
+}
+
+/**
+ * Adds its own rows to the transactions of a database, such as outbox rows. It keeps what it needs in attachments of
+ * the transaction or the call.
+ */
+export interface CommitParticipant {
+  /** Prepares a transaction, before any work of it. */
+  begin?(tx: Tx): void;
+  /** Sends its statements, after the work and before the commit. Called again when the transaction is run again. */
+  beforeCommit(tx: Tx, call: Call): Promise<void>;
+  /** Called after the commit. Must not throw. */
+  committed?(tx: Tx, call: Call): void;
 }
 
 /** The time in a datetime(6) column as a Date: the driver hands it over as text, without a zone, in UTC. */

@@ -1,8 +1,8 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
+import { splitAddress } from '../config/address.ts';
 import type { TlsMaterial, TlsWatch } from '../credentials/tls-files.ts';
-import { splitAddress } from '../rpc/listener.ts';
 import type { Logger } from '../telemetry/log.ts';
 
 const defaults = {

@@ -1,66 +1,71 @@
 import { status } from '@grpc/grpc-js';
+import { policyVersionOf } from '../authz/authorization.ts';
 import type { Call, Interceptor } from '../context/call.ts';
-import { type Database, replay } from '../db/database.ts';
+import type { Database } from '../db/database.ts';
 import { type Code, RpcError } from '../errors/errors.ts';
 import { encodeStatus } from '../errors/status.ts';
-import { insertAnswer, isDuplicateAnswer, loadAnswer } from './answers.ts';
+import { idempotencyKeyOf, storedResponseOf } from './key.ts';
+import { replay } from './run-idempotent.ts';
+import { insertStoredResponse, isDuplicateResponse, loadStoredResponse } from './stored-responses.ts';
 
-/** Answers of the business: the same question gets them again. Everything else may be tried anew. */
+/** Codes of business refusals, which are stored: a repeated request gets the same one. Other failures may be retried. */
 const sticky = new Set<Code>(['NOT_FOUND', 'ALREADY_EXISTS', 'FAILED_PRECONDITION', 'OUT_OF_RANGE']);
 
-/** There is no time or no room to look for an earlier answer. */
-const hopeless = new Set<Code>(['DEADLINE_EXCEEDED', 'CANCELLED', 'RESOURCE_EXHAUSTED']);
+/** After these there is no time or no room to look for a stored response. */
+const withoutLookup = new Set<Code>(['DEADLINE_EXCEEDED', 'CANCELLED', 'RESOURCE_EXHAUSTED']);
 
 /**
- * Gives a repeated request its first answer. The answer itself is stored by `Database.answer`, in the
- * transaction of its effect; a rejection, which has no effect, is stored here.
+ * Gives a repeated request the response of the first one. `runIdempotent` stores the response in the transaction of
+ * its effect. A refusal, which has no effect, is stored here.
  *
- * Nothing is looked up before the handler runs: requests are rarely repeated, and a repetition runs into
- * the stored answer whichever way it ends, at the end of its transaction or here.
+ * Nothing is looked up before the handler runs: requests are rarely repeated, and a repeated request finds the stored
+ * response in any case, at the end of its transaction or here.
  */
 export function idempotency(db: Database, domain: string): Interceptor {
   return (next) => async (call) => {
-    const key = call.idempotency;
+    const key = idempotencyKeyOf(call);
     if (!key) return next(call);
     try {
       const reply = await next(call);
-      if (!call.answer) throw new Error(`${call.name} changed something without Database.answer()`);
+      if (!storedResponseOf(call)) throw new Error(`${call.name} responded without runIdempotent()`);
       return reply;
     } catch (error) {
-      if (error instanceof RpcError && sticky.has(error.code)) return rejectForGood(db, call, error, domain);
-      return earlierAnswer(db, call, error);
+      if (error instanceof RpcError && sticky.has(error.code)) return refuseForGood(db, call, error, domain);
+      return earlierResponse(db, call, error);
     }
   };
 }
 
-/** What failed now may have been answered before, when the world looked different. */
-async function earlierAnswer(db: Database, call: Call, error: unknown): Promise<unknown> {
-  const key = call.idempotency;
-  if (!key || (error instanceof RpcError && hopeless.has(error.code))) throw error;
+/** A request that fails now may have succeeded before, when the data were others. */
+async function earlierResponse(db: Database, call: Call, error: unknown): Promise<unknown> {
+  const key = idempotencyKeyOf(call);
+  if (!key || (error instanceof RpcError && withoutLookup.has(error.code))) throw error;
   const stored = await db
-    .read(call, (sql) => loadAnswer(sql, key))
+    .read(call, (sql) => loadStoredResponse(sql, key))
     .catch((failure: unknown) => {
-      call.log.warn({ err: failure }, 'no look for an earlier answer');
+      call.log.warn({ err: failure }, 'stored response not looked up');
       return null;
     });
   if (!stored) throw error;
   replay(call, stored);
-  return call.answer;
+  return storedResponseOf(call);
 }
 
-/** Stores the rejection, unless a duplicate was answered meanwhile: then that answer counts. */
-async function rejectForGood(db: Database, call: Call, error: RpcError, domain: string): Promise<unknown> {
-  const key = call.idempotency;
+/** Stores the refusal. When a duplicate request stored its response meanwhile, that one is returned. */
+async function refuseForGood(db: Database, call: Call, error: RpcError, domain: string): Promise<unknown> {
+  const key = idempotencyKeyOf(call);
   if (!key) throw error;
   try {
     const body = encodeStatus(error, domain);
-    await db.transaction(call, (tx) => insertAnswer(tx, key, { code: status[error.code], body }, call.policyVersion));
+    await db.transaction(call, (tx) =>
+      insertStoredResponse(tx, key, { code: status[error.code], body }, policyVersionOf(call)),
+    );
   } catch (failure) {
-    if (!isDuplicateAnswer(failure)) throw failure;
-    const stored = await db.read(call, (sql) => loadAnswer(sql, key));
+    if (!isDuplicateResponse(failure)) throw failure;
+    const stored = await db.read(call, (sql) => loadStoredResponse(sql, key));
     if (!stored) throw error;
     replay(call, stored);
-    return call.answer;
+    return storedResponseOf(call);
   }
   throw error;
 }

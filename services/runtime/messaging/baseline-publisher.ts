@@ -2,8 +2,10 @@
  * Baselines, as the owner of an aggregate publishes them: where each aggregate stands, then the events that the outbox
  * still holds of it, to the queue of one consumer. See docs/adr/0040.
  */
+
 import { Baseline } from '@armature/proto/runtime/v1/baseline.ts';
 import { v7 as uuidv7 } from 'uuid';
+import { policyVersionOf } from '../authz/authorization.ts';
 import { type Call, principalOf } from '../context/call.ts';
 import { traceparent } from '../context/trace.ts';
 import type { Database } from '../db/database.ts';
@@ -142,7 +144,7 @@ async function publishBaseline(
           'created-at-ms': Date.now(),
           'created-by': principalOf(call.caller),
           traceparent: traceparent(call.trace),
-          'policy-version': call.policyVersion,
+          'policy-version': policyVersionOf(call),
         },
       },
     },

@@ -15,11 +15,11 @@ import {
   type Ticked,
   ticked,
 } from '../testing/messaging.ts';
+import { effects, effectsOf, letters, lettersOf, metric, recorder } from '../testing/observe.ts';
 import { onBaseline } from './baseline.ts';
 import { type BaselineRequest, baselinePublisher } from './baseline-publisher.ts';
 import { type BaselineSource, outboxBaselines, placesOf, tableBaselines } from './baseline-source.ts';
 import { baselineType } from './delivery.ts';
-import { effects, effectsOf, letters, lettersOf, metric, recorder } from './observe.ts';
 import {
   baselineRoutingKey,
   declareEventQueue,

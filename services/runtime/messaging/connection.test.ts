@@ -20,8 +20,8 @@ const message = (id: string, more: Partial<OutgoingMessage> = {}): OutgoingMessa
 });
 
 function open(t: { teardown(undo: () => unknown): unknown }, url: string, more: Partial<BrokerOptions> = {}) {
-  const backoffMs = { first: 20, longest: 200 };
-  const broker = openBroker({ url, service: 'orders', log, registry: new Registry(), backoffMs, ...more });
+  const backoff = { initialBackoffMs: 20, maxBackoffMs: 200 };
+  const broker = openBroker({ url, service: 'orders', log, registry: new Registry(), backoff, ...more });
   t.teardown(() => broker.close());
   return broker;
 }

@@ -1,7 +1,7 @@
 import type { ConfirmChannel } from 'amqplib';
 import type { Logger } from '../telemetry/log.ts';
 import { Gauge, type Registry } from '../telemetry/metrics.ts';
-import type { Backoff } from '../time/waiting.ts';
+import type { BackoffPolicy } from '../time/backoff.ts';
 import type { HeldChannel } from './held-channel.ts';
 import { type Link, openLink } from './link.ts';
 import { type Confirmed, type OutgoingMessage, openPublisher } from './publisher.ts';
@@ -15,7 +15,7 @@ export interface BrokerOptions {
   registry: Registry;
   unconfirmedMax?: number;
   confirmTimeoutMs?: number;
-  backoffMs?: Backoff;
+  backoff?: BackoffPolicy;
 }
 
 /**
@@ -47,7 +47,7 @@ export interface Broker {
 export function openBroker(options: BrokerOptions): Broker {
   const { service, log, registry, unconfirmedMax = 2_000, confirmTimeoutMs = 10_000 } = options;
   const user = decodeURIComponent(new URL(options.url).username) || 'guest';
-  const common = { url: options.url, log, backoffMs: options.backoffMs, prelude: makeSureOfEvents };
+  const common = { url: options.url, log, backoff: options.backoff, prelude: makeSureOfEvents };
   let generation = 0;
   const prelude: typeof makeSureOfEvents = async (link) => {
     await makeSureOfEvents(link);

@@ -10,7 +10,7 @@ import { Registry } from '../telemetry/metrics.ts';
 import { contract, quick, ticked } from '../testing/messaging.ts';
 import { openBroker } from './connection.ts';
 import { consume, startConsumers } from './consumer.ts';
-import { writeOutbox } from './outbox.ts';
+import { outbox } from './outbox.ts';
 import { startRelay } from './relay.ts';
 
 export interface CrashChild {
@@ -27,7 +27,7 @@ const log = createLogger('child', 'silent');
 const registry = new Registry();
 armCrashPoints(options.crash);
 const service = options.role === 'relay' ? 'orders' : 'notifications';
-const db = await openDatabase({ url: options.databaseUrl, log, registry, writeOutbox });
+const db = await openDatabase({ url: options.databaseUrl, log, registry, participants: [outbox()] });
 const broker = openBroker({ url: options.brokerUrl, service, log, registry });
 if (options.role === 'relay') {
   startRelay({ db, broker, service, log, registry, pollMs: 50, batchMax: 10, leaseMs: options.leaseMs });

@@ -2,7 +2,8 @@ import { hash } from 'node:crypto';
 import type { ConfirmChannel, ConsumeMessage } from 'amqplib';
 import type { Database } from '../db/database.ts';
 import type { Logger } from '../telemetry/log.ts';
-import { rest } from '../time/waiting.ts';
+import { backOff } from '../time/backoff.ts';
+import { sleep } from '../time/sleep.ts';
 import type { Broker } from './connection.ts';
 import { countForeign, deadLetterForeign } from './dead-letter.ts';
 import { acknowledge, type Delivery, readDelivery, type Session } from './delivery.ts';
@@ -35,6 +36,7 @@ const foreignMax = 1_000;
 const leftToOthersMs = 10 * 60_000;
 /** A larger body is kept by its digest: a publisher could otherwise fill the disk. */
 const foreignBytesMax = 64 * 1024;
+const keepBackoff = { initialBackoffMs: 100, maxBackoffMs: 5_000 };
 
 /**
  * Turns messages that exceeded the delivery limit into dead letters of the stream they came from. A message that came
@@ -102,7 +104,7 @@ async function leaveToOthers(
   stopping: AbortSignal,
 ): Promise<void> {
   log.debug({ queue: deadQueue(service), died_in: deathOf(message).queue }, 'left to another version of this service');
-  await rest(retryDelaysMs[0] ?? 0, stopping);
+  await sleep(retryDelaysMs[0] ?? 0, stopping);
   if (session.open) session.channel.nack(message, false, true);
 }
 
@@ -129,7 +131,7 @@ async function keepForeign(
       return acknowledge(delivery, log);
     } catch (error) {
       if (failures === 0) log.warn({ err: error, queue }, 'foreign message not kept yet');
-      await rest(Math.min(5_000, 100 * 2 ** failures), stopping);
+      await backOff(failures + 1, keepBackoff, stopping);
     }
   }
 }

@@ -1,5 +1,5 @@
 import type { Tx } from '../db/tx.ts';
-import { rest } from '../time/waiting.ts';
+import { backOff } from '../time/backoff.ts';
 import { deadLetterForeign, deadLetterInTurn } from './dead-letter.ts';
 import { acknowledge, type Delivery, isBaseline } from './delivery.ts';
 import type { Step } from './inbox.ts';
@@ -7,6 +7,8 @@ import type { LaneAnswer } from './lanes.ts';
 import { isPermanent, postponed, reasonOf } from './retry.ts';
 import { ackDelivery, asCall, facts, labelOf, type StreamWork } from './stream-work.ts';
 import { declareService } from './topology.ts';
+
+const retryBackoff = { initialBackoffMs: 50, maxBackoffMs: 5_000 };
 
 /** Decides what becomes of a delivery whose handling threw: it waits here, another attempt, or a dead letter. */
 export async function fail(on: StreamWork, delivery: Delivery, error: unknown): Promise<LaneAnswer> {
@@ -97,7 +99,7 @@ export async function scheduleRetry(
       if (failures === 0) log.warn({ err: error, ...facts(delivery) }, 'event not handed to its retry queue yet');
     }
     await declareRetries(on, delivery);
-    await rest(Math.min(5_000, 50 * 2 ** failures) * (0.5 + Math.random() / 2), on.stopping);
+    await backOff(failures + 1, retryBackoff, on.stopping);
   }
 }
 

@@ -2,7 +2,7 @@ import type { Database } from '../db/database.ts';
 import { RpcError } from '../errors/errors.ts';
 import type { Logger } from '../telemetry/log.ts';
 import { Gauge, type Registry } from '../telemetry/metrics.ts';
-import { rest } from '../time/waiting.ts';
+import { backOff } from '../time/backoff.ts';
 
 /**
  * Whether this service can handle events at all. While its policy or its database is away, nothing can be concluded
@@ -28,7 +28,7 @@ export interface GateOptions {
   registry: Registry;
 }
 
-const lookMs = { first: 100, longest: 2_000 } as const;
+const lookBackoff = { initialBackoffMs: 100, maxBackoffMs: 2_000 };
 const kinds = ['policy', 'database'] as const;
 type Kind = (typeof kinds)[number];
 
@@ -53,7 +53,7 @@ export function openGate(options: GateOptions): Gate {
       const found = await look(options);
       if (stopping.signal.aborted) return;
       set(found);
-      if (found !== null) await rest(Math.min(lookMs.longest, lookMs.first * 2 ** looks), stopping.signal);
+      if (found !== null) await backOff(looks + 1, lookBackoff, stopping.signal);
     }
   };
   void follow();

@@ -1,7 +1,8 @@
 import { once } from 'node:events';
 import type { ChannelModel, ConfirmChannel } from 'amqplib';
 import type { Logger } from '../telemetry/log.ts';
-import { type Backoff, backOff, within } from '../time/waiting.ts';
+import { type BackoffPolicy, backOff } from '../time/backoff.ts';
+import { withTimeout } from '../time/timeout.ts';
 import { type Outage, openOutage } from './outage.ts';
 
 /** A channel that is opened again, and set up again, whenever it is lost. */
@@ -17,7 +18,7 @@ export interface HeldChannel {
 export interface ChannelHold {
   name: string;
   log: Logger;
-  backoffMs: Backoff;
+  backoff: BackoffPolicy;
   /** Runs on each new channel, within 15 s or the channel is given up. */
   setup: (channel: ConfirmChannel) => Promise<void>;
   /** The connection, as soon as there is one. */
@@ -68,12 +69,15 @@ async function stayOpen(hold: Hold): Promise<void> {
     const lasted = Date.now() - since > soundAfterMs;
     failures = lasted ? 0 : failures + 1;
     if (lasted && hold.failure === null) hold.outage.over();
-    await backOff(failures, hold.failure === null ? hold.backoffMs : refusedBackoff(hold.backoffMs), hold.signal);
+    await backOff(failures, hold.failure === null ? hold.backoff : refusedBackoff(hold.backoff), hold.signal);
   }
 }
 
 /** What the broker refuses stays refused until the fault is repaired, so it is asked less often. */
-const refusedBackoff = ({ first, longest }: Backoff): Backoff => ({ first, longest: longest * 3 });
+const refusedBackoff = (backoff: BackoffPolicy): BackoffPolicy => ({
+  ...backoff,
+  maxBackoffMs: backoff.maxBackoffMs * 3,
+});
 
 /** Says what is wrong with a channel, once. */
 function tell({ log, name, outage }: Hold, error: unknown, what: string): string {
@@ -90,7 +94,7 @@ async function openOnce(hold: Hold, model: ChannelModel): Promise<void> {
       // While it is set up, the setup rejects with the same.
       if (hold.current) tell(hold, error, 'broker channel failed');
     });
-    await within(setupTimeoutMs, hold.setup(channel), `setting up ${hold.name}`);
+    await withTimeout(setupTimeoutMs, hold.setup(channel), `setting up ${hold.name}`);
     hold.current = channel;
     hold.failure = null;
     await Promise.race([closed, hold.end]);
@@ -115,7 +119,7 @@ export async function onOwnChannel<T>(model: ChannelModel, work: (channel: Confi
   // What the broker refuses rejects `work` too.
   void closing(channel, () => undefined);
   try {
-    return await within(setupTimeoutMs, work(channel), 'a broker operation');
+    return await withTimeout(setupTimeoutMs, work(channel), 'a broker operation');
   } finally {
     await quietly(channel.close());
   }
@@ -123,5 +127,5 @@ export async function onOwnChannel<T>(model: ChannelModel, work: (channel: Confi
 
 /** For closing what may be closed already: amqplib throws then, and there is nothing left to do. */
 export async function quietly(closing: Promise<unknown>): Promise<void> {
-  await within(closeTimeoutMs, closing, 'closing').catch(() => undefined);
+  await withTimeout(closeTimeoutMs, closing, 'closing').catch(() => undefined);
 }

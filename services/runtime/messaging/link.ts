@@ -1,7 +1,7 @@
 import { type ChannelModel, type ConfirmChannel, connect } from 'amqplib';
 import { caReader, splitCa } from '../credentials/server-trust.ts';
 import type { Logger } from '../telemetry/log.ts';
-import { type Backoff, backOff } from '../time/waiting.ts';
+import { type BackoffPolicy, backOff } from '../time/backoff.ts';
 import { type HeldChannel, holdChannel, onOwnChannel, quietly, soundAfterMs } from './held-channel.ts';
 import { openOutage } from './outage.ts';
 
@@ -12,7 +12,7 @@ export interface LinkOptions {
   log: Logger;
   /** Runs on every new connection before anything uses it. */
   prelude: (link: Pick<Link, 'withChannel'>) => Promise<void>;
-  backoffMs?: Backoff;
+  backoff?: BackoffPolicy;
 }
 
 export interface Link {
@@ -32,7 +32,7 @@ export interface Link {
 
 interface LinkState {
   readonly options: LinkOptions;
-  readonly backoffMs: Backoff;
+  readonly backoff: BackoffPolicy;
   readonly stopped: AbortController;
   readonly held: Set<HeldChannel>;
   readonly dial: () => Promise<ChannelModel>;
@@ -64,7 +64,7 @@ interface DialOptions {
 export function openLink(options: LinkOptions): Link {
   const state: LinkState = {
     options,
-    backoffMs: options.backoffMs ?? { first: 100, longest: 3_000 },
+    backoff: options.backoff ?? { initialBackoffMs: 200, maxBackoffMs: 3_000 },
     stopped: new AbortController(),
     held: new Set(),
     dial: dialer(options),
@@ -81,7 +81,7 @@ export function openLink(options: LinkOptions): Link {
     onBlocked: (act) => void state.whenBlocked.add(act),
     hold(channelName, setup) {
       const connection = () => state.arrival.promise;
-      const held = holdChannel({ name: channelName, log, backoffMs: state.backoffMs, setup, connection });
+      const held = holdChannel({ name: channelName, log, backoff: state.backoff, setup, connection });
       state.held.add(held);
       return held;
     },
@@ -129,7 +129,7 @@ async function stayConnected(state: LinkState): Promise<void> {
     }
     if (stopped.signal.aborted) return;
     failures = Date.now() - since > soundAfterMs ? 0 : failures + 1;
-    await backOff(failures, state.backoffMs, stopped.signal);
+    await backOff(failures, state.backoff, stopped.signal);
   }
 }
 

@@ -1,4 +1,5 @@
 import type { Database } from '../db/database.ts';
+import type { CommitParticipant } from '../db/tx.ts';
 import type { Logger } from '../telemetry/log.ts';
 import type { Registry } from '../telemetry/metrics.ts';
 import { type BaselinePublisher, baselinePublisher } from './baseline-publisher.ts';
@@ -6,7 +7,7 @@ import { inboxKeptHours } from './conflict.ts';
 import { openBroker } from './connection.ts';
 import { type ConsumerOptions, type RunningConsumers, startConsumers } from './consumer.ts';
 import { purgeInbox } from './inbox.ts';
-import { purgeOutbox, writeOutbox } from './outbox.ts';
+import { outbox, purgeOutbox } from './outbox.ts';
 import { type Relay, startRelay } from './relay.ts';
 import { expectedQueues, type Subscription } from './topology.ts';
 import { unknownRetention } from './unknown-retention.ts';
@@ -35,7 +36,8 @@ export type MessagingStart = Pick<
 /** Everything of a service that has to do with events. */
 export interface Messaging {
   /** For the database: writes what a transaction emitted. */
-  writeOutbox: typeof writeOutbox;
+  /** Writes the events of transactions, and wakes the relay after the commit. */
+  outbox: CommitParticipant;
   /** For the database: a transaction that emitted has committed. */
   wake(): void;
   start(db: Database, parts: MessagingStart): void;
@@ -68,7 +70,7 @@ export function startMessaging(options: MessagingOptions): Messaging {
     return consumers;
   };
   return {
-    writeOutbox,
+    outbox: outbox(() => relay?.wake()),
     wake: () => relay?.wake(),
     start(db, parts) {
       if (relay) throw new Error(`messaging of ${service} has started before`);

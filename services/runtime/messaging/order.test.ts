@@ -11,8 +11,8 @@ import { policyUnavailable, rpcError } from '../errors/errors.ts';
 import { createLogger } from '../telemetry/log.ts';
 import { Registry } from '../telemetry/metrics.ts';
 import { event, eventually, ignored, openTestbed, type Ticked, ticked } from '../testing/messaging.ts';
+import { effects, effectsOf, letters, lettersOf, metric, publish, record, recorder } from '../testing/observe.ts';
 import { consume } from './consumer.ts';
-import { effects, effectsOf, letters, lettersOf, metric, publish, record, recorder } from './observe.ts';
 
 t.setTimeout(180_000);
 

@@ -1,8 +1,11 @@
 import type { EventContract } from '@armature/proto/contract.ts';
 import { v7 as uuidv7 } from 'uuid';
+import { policyVersionOf } from '../authz/authorization.ts';
 import { type Call, principalOf } from '../context/call.ts';
+import { contextKey } from '../context/keys.ts';
 import { traceparent } from '../context/trace.ts';
-import type { Param, Sql } from '../db/tx.ts';
+import type { CommitParticipant, Param, Sql, Tx } from '../db/tx.ts';
+import { crashPointOf } from '../sync/crash-point.ts';
 
 /** An event that a transaction emitted. `sequence` is the aggregate's own count: from 1, without gaps. */
 export interface OutboxEvent {
@@ -10,6 +13,35 @@ export interface OutboxEvent {
   readonly message: unknown;
   readonly sequence: bigint;
 }
+
+const emitted = contextKey<OutboxEvent[] | null>('emitted events', null);
+
+/**
+ * Adds an event to the transaction. `sequence` is the aggregate's own count: from 1, without gaps. All events of a
+ * transaction are inserted together, just before it commits.
+ */
+export function emit<E>(tx: Tx, event: EventContract<E>, message: E, sequence: bigint): void {
+  const events = tx.get(emitted);
+  if (!events) throw new Error(`${event.type}: this database has no outbox`);
+  events.push({ event, message, sequence });
+}
+
+/** Writes the events that a transaction emitted. `onCommitted` is called after a commit that wrote events. */
+export const outbox = (onCommitted: () => void = () => {}): CommitParticipant => ({
+  begin: (tx) => tx.set(emitted, []),
+  async beforeCommit(tx, call) {
+    const events = tx.get(emitted) ?? [];
+    if (events.length === 0) return;
+    await tx.em.flush();
+    await writeOutbox(tx, call, events);
+    crashPointOf(call.name, 'before-commit');
+  },
+  committed(tx, call) {
+    if (!tx.get(emitted)?.length) return;
+    crashPointOf(call.name, 'committed');
+    onCommitted();
+  },
+});
 
 /** Events are facts, not files: what does not fit belongs behind an id. */
 export const eventBytesMax = 1024 * 1024;
@@ -42,7 +74,7 @@ export async function writeOutbox(sql: Sql, call: Call, events: readonly OutboxE
       throw new Error(`${event.type}: the id of its ${event.aggregate} must be 1 to 64 visible ASCII characters`);
     }
     params.push(uuidv7(), event.type, event.routingKey, event.aggregate, aggregateId, sequence, payload);
-    params.push(parent, call.policyVersion, author);
+    params.push(parent, policyVersionOf(call), author);
   }
   await sql.execute(
     `insert into outbox (message_id, type, routing_key, aggregate, aggregate_id, sequence, payload,

@@ -5,10 +5,10 @@ import { refusal } from '../../../test/support/refusal.ts';
 import type { Database } from '../db/database.ts';
 import type { Tx } from '../db/tx.ts';
 import { event, openTestbed, type Ticked } from '../testing/messaging.ts';
+import { effectsOf, letters, lettersOf, publish, record, recorder } from '../testing/observe.ts';
 import { consume } from './consumer.ts';
 import { keepUnknown, keptBodyMax } from './dead-letter.ts';
 import type { Delivery } from './delivery.ts';
-import { effectsOf, letters, lettersOf, publish, record, recorder } from './observe.ts';
 
 t.setTimeout(120_000);
 const tocked = event('orders', 'order', 'Tocked');

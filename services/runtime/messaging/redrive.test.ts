@@ -5,10 +5,10 @@ import { refusal } from '../../../test/support/refusal.ts';
 import { background } from '../context/background.ts';
 import { createLogger } from '../telemetry/log.ts';
 import { event, eventually, openTestbed, ticked } from '../testing/messaging.ts';
+import { effects, effectsOf, letters, lettersOf, publish, recordUnless } from '../testing/observe.ts';
 import { baselinePublisher } from './baseline-publisher.ts';
 import { outboxBaselines } from './baseline-source.ts';
 import { consume } from './consumer.ts';
-import { effects, effectsOf, letters, lettersOf, publish, recordUnless } from './observe.ts';
 
 t.setTimeout(120_000);
 const mailed = event('orders', 'order', 'Mailed');

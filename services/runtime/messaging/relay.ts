@@ -24,7 +24,9 @@ import { dependencyUnavailable } from '../errors/errors.ts';
 import { crashPoint } from '../sync/crash-point.ts';
 import type { Logger } from '../telemetry/log.ts';
 import type { Registry } from '../telemetry/metrics.ts';
-import { rest, within } from '../time/waiting.ts';
+import { backOff } from '../time/backoff.ts';
+import { sleep } from '../time/sleep.ts';
+import { withTimeout } from '../time/timeout.ts';
 import { type Audience, openAudience } from './audience.ts';
 import type { Broker } from './connection.ts';
 import { type Lease, openLease } from './lease.ts';
@@ -74,7 +76,7 @@ interface RelayWork extends Required<Omit<RelayOptions, 'expected' | 'registry'>
 }
 
 const shortestPollMs = 20;
-const longestBackoffMs = 1_000;
+const failureBackoff = { initialBackoffMs: 25, maxBackoffMs: 1_000 };
 /** Short, because a service that stops waits for the pass. */
 const repairTimeoutMs = 2_000;
 
@@ -144,13 +146,12 @@ async function keepRelaying(on: RelayWork): Promise<void> {
       outage.over();
       // Rows found without a wake were written by another process of this service: look again soon.
       pauseMs = busy || byCommit ? shortestPollMs : Math.min(pauseMs * 2, on.pollMs);
-      if (!on.woken) await rest(pauseMs * (0.75 + Math.random() / 2), on.interrupt.signal);
+      if (!on.woken) await sleep(pauseMs * (0.75 + Math.random() / 2), on.interrupt.signal);
     } catch (error) {
       on.metrics.failed.inc();
       if (outage.isNew(error)) on.log.warn({ err: error, failures }, 'relay pass failed; it is tried again');
-      const backoffMs = Math.min(longestBackoffMs, 25 * 2 ** Math.min(failures, 10));
-      await rest(backoffMs * (0.5 + Math.random() / 2), on.stopping);
       failures += 1;
+      await backOff(failures, failureBackoff, on.stopping);
     }
     if (on.interrupt.signal.aborted) on.interrupt = new AbortController();
   }
@@ -206,7 +207,7 @@ async function relayBatch(on: RelayWork, token: bigint): Promise<boolean> {
   if (failure) {
     // A missing exchange shows as a lost channel, without a word of which it was. Where this service may not declare
     // it, that is what has to be told.
-    throw await within(repairTimeoutMs, broker.declareEvents(), 'declaring the exchange of events').then(
+    throw await withTimeout(repairTimeoutMs, broker.declareEvents(), 'declaring the exchange of events').then(
       () => failure,
       (refused: unknown) => refused,
     );

@@ -1,7 +1,7 @@
 import type { ConfirmChannel, ConsumeMessage } from 'amqplib';
 import type { Call } from '../context/call.ts';
 import { RpcError } from '../errors/errors.ts';
-import { within } from '../time/waiting.ts';
+import { withTimeout } from '../time/timeout.ts';
 import { baselineType, type Delivery, isBaseline, readDelivery, type Session } from './delivery.ts';
 import { deadLetter, fail, rejectForeign, wait } from './failure.ts';
 import { handleBaseline, handleEvent, skipEvents } from './handling.ts';
@@ -71,10 +71,12 @@ export function openStream(parts: StreamParts): RunningStream {
     async stop() {
       stopping.abort();
       clearTimeout(release);
-      await within(stopTimeoutMs, lanes.stop(), `handling events of ${stream.consumer}`).catch((error: unknown) => {
-        log.warn({ err: error, queue: stream.consumer }, 'events in progress are given up');
-        for (const call of on.calls) call.cancel(new RpcError('CANCELLED', 'DRAINING', 'the service is stopping'));
-      });
+      await withTimeout(stopTimeoutMs, lanes.stop(), `handling events of ${stream.consumer}`).catch(
+        (error: unknown) => {
+          log.warn({ err: error, queue: stream.consumer }, 'events in progress are given up');
+          for (const call of on.calls) call.cancel(new RpcError('CANCELLED', 'DRAINING', 'the service is stopping'));
+        },
+      );
       await held.release();
     },
   };

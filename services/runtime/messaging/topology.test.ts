@@ -12,8 +12,8 @@ import {
   ticked,
   unheard,
 } from '../testing/messaging.ts';
+import { effects, effectsOf, letters, lettersOf, metric, record, recorder } from '../testing/observe.ts';
 import { consume } from './consumer.ts';
-import { effects, effectsOf, letters, lettersOf, metric, record, recorder } from './observe.ts';
 import { deadQueue, eventQueue, eventsExchange, expectedQueues, retryExchange, returnExchange } from './topology.ts';
 
 t.setTimeout(180_000);

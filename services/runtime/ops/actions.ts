@@ -3,7 +3,8 @@
 import { type Call, principalOf } from '../context/call.ts';
 import { isDuplicateKey } from '../db/errno.ts';
 import type { Sql, Tx } from '../db/tx.ts';
-import { assertSameRequest, type HashColumns, storedHash } from '../idempotency/answers.ts';
+import { idempotencyKeyOf } from '../idempotency/key.ts';
+import { assertSameRequest, type HashColumns, storedHash } from '../idempotency/stored-responses.ts';
 
 /** The ids that a request acts on, and whether there are more that it could have. */
 export interface Chosen {
@@ -64,6 +65,7 @@ async function load(sql: Sql, call: Call): Promise<Chosen | null> {
 }
 
 function keyOf(call: Call) {
-  if (!call.idempotency) throw new Error(`${call.name} has no idempotency key`);
-  return call.idempotency;
+  const key = idempotencyKeyOf(call);
+  if (!key) throw new Error(`${call.name} has no idempotency key`);
+  return key;
 }

@@ -1,6 +1,7 @@
 import type { OpsServiceContract } from '@armature/proto/ops/v1/contract.ts';
 import type { Call } from '../context/call.ts';
 import type { Database } from '../db/database.ts';
+import { runIdempotent } from '../idempotency/run-idempotent.ts';
 import type { BaselinePublisher } from '../messaging/baseline-publisher.ts';
 import { type BaselineSource, outboxBaselines, placesOf } from '../messaging/baseline-source.ts';
 import type { Subscription } from '../messaging/topology.ts';
@@ -49,7 +50,7 @@ export function baselines(parts: BaselineParts): Pick<Implementation<typeof OpsS
       });
       const last = places[done - 1];
       const more = last !== undefined && last !== found.at(-1);
-      return db.answer(call, async () => {
+      return runIdempotent(db, call, async () => {
         return { aggregates: done, baselines, events, nextPageToken: more ? page.tokenAfter([last.id]) : '' };
       });
     },

@@ -4,6 +4,7 @@ import { ResumeOutcome, type ResumeResult, type StuckSagaFilter } from '@armatur
 import type { Call } from '../context/call.ts';
 import type { Database } from '../db/database.ts';
 import type { Sql } from '../db/tx.ts';
+import { runIdempotent } from '../idempotency/run-idempotent.ts';
 import { reasonOf } from '../messaging/retry.ts';
 import type { Implementation } from '../rpc/server.ts';
 import type { SagaDefinition } from '../saga/definition.ts';
@@ -35,7 +36,7 @@ export function bulkResume(parts: BulkResumeParts): Pick<Implementation<typeof O
       const wanted = { known: definitions, name, reason, olderThanSeconds, steps };
       const choose = (sql: Sql) => chooseStuck(sql, wanted, limit || resumeLimit);
       if (!apply) {
-        return db.answer(call, async (tx) => {
+        return runIdempotent(db, call, async (tx) => {
           const { ids, more } = await choose(tx);
           const sagas = await sagasById(tx, ids);
           return {
@@ -46,7 +47,7 @@ export function bulkResume(parts: BulkResumeParts): Pick<Implementation<typeof O
       }
       const { ids, more } = await db.transaction(call, (tx) => chooseOnce(tx, call, () => choose(tx)));
       const results = await resumeAll(parts, call, ids);
-      return db.answer(call, async () => ({ results, more }));
+      return runIdempotent(db, call, async () => ({ results, more }));
     },
   };
 }

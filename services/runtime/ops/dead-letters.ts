@@ -12,6 +12,7 @@ import { type Call, principalOf } from '../context/call.ts';
 import type { Database } from '../db/database.ts';
 import { utcDate } from '../db/tx.ts';
 import { RpcError } from '../errors/errors.ts';
+import { runIdempotent } from '../idempotency/run-idempotent.ts';
 import type { Redrive } from '../messaging/redrive.ts';
 import { reasonOf } from '../messaging/retry.ts';
 import { closePage, openPage } from '../rpc/paging.ts';
@@ -87,15 +88,15 @@ export function deadLetters(parts: LetterParts): Letters {
         });
         const results: RedriveResult[] = [];
         for (const row of rows) results.push(await wouldBe(parts, row, results));
-        return db.answer(call, async () => ({ results, more }));
+        return runIdempotent(db, call, async () => ({ results, more }));
       }
       const { ids, more } = await db.transaction(call, (tx) => chooseOnce(tx, call, () => choose(tx)));
       const results = await redriveAll(parts, call, ids);
-      return db.answer(call, async () => ({ results, more }));
+      return runIdempotent(db, call, async () => ({ results, more }));
     },
 
     async dropDeadLetter({ deadLetterId, why }, call) {
-      return db.answer(call, async (tx) => {
+      return runIdempotent(db, call, async (tx) => {
         const dropped = await dropLetter(tx, deadLetterId, principalOf(call.caller), why);
         const row = await findLetter(tx, deadLetterId);
         if (!row) throw deadLetterNotFound(deadLetterId);

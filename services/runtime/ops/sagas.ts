@@ -2,6 +2,7 @@ import type { OpsServiceContract } from '@armature/proto/ops/v1/contract.ts';
 import { type Saga, type SagaLogEntry, SagaState } from '@armature/proto/ops/v1/ops.ts';
 import type { Database } from '../db/database.ts';
 import { type Sql, type Tx, utcDate } from '../db/tx.ts';
+import { runIdempotent } from '../idempotency/run-idempotent.ts';
 import { closePage, openPage } from '../rpc/paging.ts';
 import type { Implementation } from '../rpc/server.ts';
 import { isPastPivot, type State } from '../saga/core.ts';
@@ -67,7 +68,7 @@ export function sagaOperations(db: Database, definitions: readonly SagaDefinitio
     },
 
     async resumeSaga({ sagaId }, call) {
-      return db.answer(call, async (tx) => {
+      return runIdempotent(db, call, async (tx) => {
         const answer = await resumeSaga(tx, await defined(tx, sagaId), sagaId);
         const saga = await find(tx, sagaId);
         if (answer !== 'accepted') throw sagaNotStuck(sagaId, saga.status);
@@ -79,7 +80,7 @@ export function sagaOperations(db: Database, definitions: readonly SagaDefinitio
     ...bulkResume({ db, definitions, definitionOf, shownOf: toMessage }),
 
     async forceCompensateSaga({ sagaId, why }, call) {
-      return db.answer(call, async (tx) => {
+      return runIdempotent(db, call, async (tx) => {
         const definition = await defined(tx, sagaId);
         const answer = await forceCompensate(tx, definition, sagaId, why);
         const saga = await find(tx, sagaId);

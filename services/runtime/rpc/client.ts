@@ -18,6 +18,7 @@ import {
 } from '../context/call.ts';
 import { childTrace, traceparent } from '../context/trace.ts';
 import { type TlsFiles, type TlsWatch, watchTls } from '../credentials/tls-files.ts';
+import { inTransaction } from '../db/database.ts';
 import { type Code, RpcError } from '../errors/errors.ts';
 import { decodeStatus } from '../errors/status.ts';
 import { raceGate } from '../sync/race-gate.ts';
@@ -123,7 +124,8 @@ function targetOf(addresses: readonly string[]): string {
 
 function open(method: MethodContract, message: unknown, options: ClientOptions, callOptions: CallOptions): Call {
   const { parent, timeoutMs } = callOptions;
-  if (parent?.inTransaction) throw new Error(`${method.path} was called inside a transaction of ${parent.name}`);
+  if (parent && inTransaction(parent))
+    throw new Error(`${method.path} was called inside a transaction of ${parent.name}`);
   const timeout = Math.min(timeoutMs ?? method.deadline.defaultMs, method.deadline.maxMs);
   const call = openCall<any>({
     kind: 'client',

@@ -4,6 +4,7 @@ import { ReserveStockRequest } from '@armature/proto/inventory/v1/inventory.ts';
 import t from 'tap';
 import { openCall, silentLog } from '../context/call.ts';
 import { childTrace } from '../context/trace.ts';
+import { idempotencyKeyOf } from '../idempotency/key.ts';
 import { type HashKeys, noHashKeys, requestHasher } from '../idempotency/request-hash.ts';
 import { decode } from './decode.ts';
 
@@ -23,7 +24,7 @@ async function decoded(bytes: Buffer, keys: HashKeys = noHashKeys) {
   return call;
 }
 
-const keyOf = async (bytes: Buffer, keys?: HashKeys) => (await decoded(bytes, keys)).idempotency!;
+const keyOf = async (bytes: Buffer, keys?: HashKeys) => idempotencyKeyOf(await decoded(bytes, keys))!;
 const keyed = (current: string, ...previous: string[]): HashKeys => ({ current, previous });
 
 t.test('a keyed request gets its identity', async (t) => {
@@ -75,7 +76,7 @@ for (const [encoding, bytes] of [
 
 t.test('a request id is handed on in lower case', async (t) => {
   const call = await decoded(bytesOf('r1', id.toUpperCase()));
-  t.match(call.idempotency, { key: id, receivedKey: id.toUpperCase() });
+  t.match(idempotencyKeyOf(call), { key: id, receivedKey: id.toUpperCase() });
   t.notOk('receivedKey' in (await keyOf(canonical)), 'nothing is added to one that came so');
   t.equal(call.message.requestId, id);
 });

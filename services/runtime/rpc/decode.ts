@@ -2,6 +2,7 @@ import type { MethodContract } from '@armature/proto/contract.ts';
 import { configureTextEncoding, getTextEncoding } from '@bufbuild/protobuf/wire';
 import { type Interceptor, principalOf } from '../context/call.ts';
 import { messageMalformed } from '../errors/errors.ts';
+import { setIdempotencyKey } from '../idempotency/key.ts';
 import { noHashKeys, type RequestHasher, requestHasher } from '../idempotency/request-hash.ts';
 
 // Strings are held to UTF-8 in both directions, as proto3 demands; the library's default replaces what is
@@ -26,13 +27,13 @@ export function decode(method: MethodContract, hash: RequestHasher = requestHash
       const receivedKey = idempotency.read(call.message);
       idempotency.normalize?.(call.message);
       const key = idempotency.read(call.message);
-      call.idempotency = {
+      setIdempotencyKey(call, {
         principal: principalOf(call.caller),
         method: method.path,
         key,
         ...(receivedKey === key ? {} : { receivedKey }),
         hash: hash(bytes, request.encode(call.message).finish()),
-      };
+      });
     }
     return next(call);
   };

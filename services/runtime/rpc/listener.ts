@@ -2,6 +2,7 @@ import { constants } from 'node:crypto';
 import type net from 'node:net';
 import tls from 'node:tls';
 import { type Server, ServerCredentials } from '@grpc/grpc-js';
+import { splitAddress } from '../config/address.ts';
 import { workloadOf } from '../credentials/spiffe.ts';
 import type { Logger } from '../telemetry/log.ts';
 import './request-headers.ts';
@@ -83,11 +84,4 @@ function identify(socket: tls.TLSSocket, trustDomain: string): string | null {
  */
 function contextOf({ cert, key, ca }: TlsMaterial): tls.SecureContextOptions {
   return { cert, key, ca, minVersion: 'TLSv1.2', secureOptions: constants.SSL_OP_NO_TICKET };
-}
-
-/** Splits "host:port"; throws on anything else. */
-export function splitAddress(address: string): { host: string; port: number } {
-  const match = /^(.+):(\d{1,5})$/.exec(address);
-  if (!match?.[1] || Number(match[2]) > 65_535) throw new Error(`not a host:port address: ${address}`);
-  return { host: match[1], port: Number(match[2]) };
 }

@@ -11,11 +11,13 @@ import {
   status,
   type UntypedServiceImplementation,
 } from '@grpc/grpc-js';
+import { lacksOwnerCheck } from '../authz/authorization.ts';
 import { type Call, compose, DeadlineError, type Handler, type Interceptor, openCall } from '../context/call.ts';
 import { childTrace } from '../context/trace.ts';
 import type { TlsFiles, TlsWatch } from '../credentials/tls-files.ts';
 import { cancelled, deadlineExceeded, draining, RpcError } from '../errors/errors.ts';
 import { encodeStatus, safeText } from '../errors/status.ts';
+import { storedResponseOf } from '../idempotency/key.ts';
 import type { Logger } from '../telemetry/log.ts';
 import { listen } from './listener.ts';
 
@@ -154,7 +156,7 @@ type AnyServerCall = ServerUnaryCall<Buffer, Buffer> | ServerWritableStream<Buff
 function bindUnary({ method, act, chain, domain, options, open }: Binding) {
   const handler = compose(chain, async (call) => {
     const reply = await act(call.message, call);
-    return call.answer ?? method.response.encode(reply).finish();
+    return storedResponseOf(call) ?? method.response.encode(reply).finish();
   });
   return (grpcCall: ServerUnaryCall<Buffer, Buffer>, callback: sendUnaryData<Buffer>) => {
     let answered = false;
@@ -179,7 +181,7 @@ function bindStream({ method, act, chain, domain, options, open }: Binding) {
     const stream = senders.get(call);
     if (!stream) throw new Error('a stream call without its stream');
     for await (const message of untilAborted<unknown>(act(call.message, call), call.signal)) {
-      if (call.method?.owner?.kind === 'loaded' && call.scope === 'own' && !call.ownerChecked) {
+      if (call.method?.owner?.kind === 'loaded' && lacksOwnerCheck(call)) {
         throw new Error(`${method.path} sent a message before it checked the owner`);
       }
       if (!stream.write(asBuffer(method.response.encode(message).finish()))) await drained(stream, call.signal);

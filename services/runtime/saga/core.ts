@@ -1,3 +1,5 @@
+import { exponentialBackoffMs } from '../time/backoff.ts';
+
 /**
  * What a saga does next, as a pure function: (definition, state, input) -> state, and state -> commands that are due.
  *
@@ -150,7 +152,7 @@ const retryAfterMaxMs = 60_000;
 /** The pause after so many tries: doubles up to the longest. The worker adds the jitter. */
 export function backoffMs({ retry }: CoreDefinition, attempt: number): number {
   if (attempt === 0) return 0;
-  return Math.min(retry.initialBackoffMs * 2 ** Math.min(attempt - 1, 30), retry.maxBackoffMs);
+  return exponentialBackoffMs(attempt, retry);
 }
 
 /** Applies one input. An input that does not fit, being late or a duplicate, returns the very same state. */

@@ -1,7 +1,9 @@
 /** Takes one leased saga from step to step: decides what is due, calls it, records what came of it. */
-import { pause } from '../context/background.ts';
+
 import { type Code, RpcError } from '../errors/errors.ts';
 import type { Logger } from '../telemetry/log.ts';
+import { backoffMs } from '../time/backoff.ts';
+import { sleep } from '../time/sleep.ts';
 import { attempt } from './attempt.ts';
 import { type Branch, type Input, nextOf, type State } from './core.ts';
 import { defaultTimeoutMs, elapsedMs, isLocal, type LeasedSaga, type SagaDefinition } from './definition.ts';
@@ -25,6 +27,7 @@ import { statusOf } from './store.ts';
 export const slackMs = 1_000;
 /** How long a saga with several dependencies waits in the database when none of them has a slot. */
 const noSlotPauseMs = 1_000;
+const recordingBackoff = { initialBackoffMs: 50, maxBackoffMs: 1_000 };
 
 export interface Worker {
   recorder: Recorder;
@@ -252,12 +255,13 @@ async function persist(
 ): Promise<RecordingResult> {
   const { definition, saga } = running;
   const item = { definition, saga, ...planned, keep: (state: State) => keepsLease(worker, running, state) };
-  for (let delayMs = 50; ; delayMs = Math.min(delayMs * 2, 1_000)) {
+  for (let failures = 1; ; failures += 1) {
     const [result] = await record(worker.recorder, [item]);
     if (!result) throw new Error('a recording has no result for its only item');
     if (result.kind !== 'failed' || !isPassing(result.error)) return result;
+    const delayMs = backoffMs(failures, recordingBackoff, { random: worker.random });
     if (performance.now() + delayMs >= saga.leasedUntil || worker.stopping.aborted) return result;
-    await pause(delayMs * (0.5 + 0.5 * worker.random()), worker.stopping);
+    await sleep(delayMs, worker.stopping);
   }
 }
 

@@ -1,10 +1,11 @@
 import { randomUUID } from 'node:crypto';
-import { type Background, pause } from '../context/background.ts';
+import type { Background } from '../context/background.ts';
 import type { Database } from '../db/database.ts';
 import type { Tx } from '../db/tx.ts';
 import { passLast } from '../sync/race-gate.ts';
 import type { Logger } from '../telemetry/log.ts';
 import type { Registry } from '../telemetry/metrics.ts';
+import { sleep } from '../time/sleep.ts';
 import { begin } from './core.ts';
 import { defaultTimeoutMs, type Handover, isLocal, type SagaDefinition } from './definition.ts';
 import { drive, giveBack, type Running, slackMs, type Worker } from './driving.ts';
@@ -138,7 +139,7 @@ function wakeUps({ pollMs, random }: { pollMs: number; random: () => number }, s
         woken = false;
         interrupt = new AbortController();
         await look();
-        if (!woken) await pause(pauseMs(), AbortSignal.any([interrupt.signal, stopping]));
+        if (!woken) await sleep(pauseMs(), AbortSignal.any([interrupt.signal, stopping]));
       }
     },
   };

@@ -1,18 +1,19 @@
 import type { Decision } from '@armature/proto/access/v1/access.ts';
 import type { ServiceContract } from '@armature/proto/contract.ts';
 import { subscriptions } from '@armature/proto/subscriptions.ts';
+import { decisionRecorder } from '../authz/authorization.ts';
 import { authorize } from '../authz/authorize.ts';
 import type { PolicySource } from '../authz/policy-source.ts';
 import type { Config, ConfigSpec, runtimeVariables } from '../config/config.ts';
-import { type Background, background, pause, type Sweeper, startSweepers } from '../context/background.ts';
+import { type Background, background, type Sweeper } from '../context/background.ts';
 import type { Call } from '../context/call.ts';
 import { certificateGauge } from '../credentials/certificate-gauge.ts';
 import { withCa } from '../credentials/server-trust.ts';
 import { type TlsWatch, watchTls } from '../credentials/tls-files.ts';
 import { tokenVerifier } from '../credentials/tokens.ts';
 import { type Database, openDatabase } from '../db/database.ts';
-import { purgeAnswers } from '../idempotency/answers.ts';
 import { requestHasher } from '../idempotency/request-hash.ts';
+import { purgeStoredResponses } from '../idempotency/stored-responses.ts';
 import { purgeDeadLetters } from '../messaging/dead-letter-retention.ts';
 import {
   type BaselineHandler,
@@ -41,8 +42,10 @@ import { startAdmin } from '../telemetry/admin.ts';
 import type { Logger } from '../telemetry/log.ts';
 import { createRegistry, Gauge, type Registry } from '../telemetry/metrics.ts';
 import { startTracing, type Tracing } from '../telemetry/tracing.ts';
+import { sleep } from '../time/sleep.ts';
 import { type Authority, openAuthority } from './authority.ts';
 import type { Definition } from './run.ts';
+import { startSweepers } from './sweepers.ts';
 
 /** What a service's `build` is given to put itself together from. */
 export interface Parts<C> {
@@ -118,8 +121,7 @@ export async function startService<S extends ConfigSpec & typeof runtimeVariable
     poolMax: config.databasePoolMax,
     log,
     registry,
-    writeOutbox: messaging.writeOutbox,
-    onEmitted: messaging.wake,
+    participants: [messaging.outbox, decisionRecorder],
   });
   const tracing = await startTracing(name, config.otlpEndpoint);
   const clients = clientFactory(config, tls, registry, tracing);
@@ -218,7 +220,7 @@ function followPolicyHealth(statuses: ReturnType<typeof health>, policy: PolicyS
 /** So that what waits for a service to be up does not find it refusing everything, unless it is to be so for longer. */
 async function holdUp(authority: Authority, stopping: AbortSignal): Promise<void> {
   const end = performance.now() + trustWaitMs;
-  while (!authority.ready() && !stopping.aborted && performance.now() < end) await pause(trustPollMs, stopping);
+  while (!authority.ready() && !stopping.aborted && performance.now() < end) await sleep(trustPollMs, stopping);
 }
 
 function chores(
@@ -231,7 +233,7 @@ function chores(
     {
       name: 'old answers',
       everyMs: 60_000,
-      sweep: (call) => db.read(call, (sql) => purgeAnswers(sql, answersKeptHours)),
+      sweep: (call) => db.read(call, (sql) => purgeStoredResponses(sql, answersKeptHours)),
     },
     { name: 'old events', everyMs: 60_000, sweep: () => messaging.purge(db) },
     { name: 'ended sagas', everyMs: 600_000, sweep: (call) => purgeSagas(db, call, sagaKeptDays) },

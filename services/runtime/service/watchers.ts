@@ -1,5 +1,5 @@
-import { pause } from '../context/background.ts';
 import type { Tx } from '../db/tx.ts';
+import { sleep } from '../time/sleep.ts';
 
 /** Wakes streams that watch rows, by keys such as an order's id. */
 export interface Watchers {
@@ -49,7 +49,7 @@ export function watchers(pollMs: number): Watchers {
           // A wake between here and the pause is not lost: the pause finds it aborted already.
           woken = new AbortController();
           yield;
-          await pause(pollMs, AbortSignal.any([woken.signal, signal]));
+          await sleep(pollMs, AbortSignal.any([woken.signal, signal]));
         }
       } finally {
         leave(watcher);

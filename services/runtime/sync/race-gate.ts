@@ -5,7 +5,6 @@
  */
 import { connect, type Socket } from 'node:net';
 import { createInterface } from 'node:readline';
-import type { Call } from '../context/call.ts';
 
 /** What a test is told of a call that waits, one line of JSON each. The answer is the id on a line of its own. */
 export interface Arrival {
@@ -21,6 +20,13 @@ export interface Arrival {
   readonly point: string;
   /** The database's id of the connection of an open transaction; 0 outside of one. */
   readonly connection: number;
+}
+
+/** What a test is told of a call. */
+interface Waiting {
+  readonly id: string;
+  readonly name: string;
+  readonly trace: { readonly traceId: string };
 }
 
 type Pass = (point: string, connection?: number) => Promise<void>;
@@ -58,11 +64,11 @@ export async function armRaceGate(path: string, service: string): Promise<void> 
 /** Tells the test that work under this name is over, where no call of its own would show that. Nobody waits. */
 export function passLast(name: string): void {
   if (armed === null) return;
-  void raceGate({ id: '', name, trace: { traceId: '', spanId: '', parentId: '', sampled: false } })?.('end');
+  void raceGate({ id: '', name, trace: { traceId: '' } })?.('end');
 }
 
 /** How a call passes the gate; null while the gate is not armed. */
-export function raceGate(call: Pick<Call, 'id' | 'name' | 'trace'> | null): Pass | null {
+export function raceGate(call: Waiting | null): Pass | null {
   if (armed === null || call === null) return null;
   const gate = armed;
   return (point, connection = 0) => {

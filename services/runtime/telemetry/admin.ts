@@ -1,6 +1,6 @@
 import { createServer, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { splitAddress } from '../rpc/listener.ts';
+import { splitAddress } from '../config/address.ts';
 import { exposition, type Registry } from './metrics.ts';
 
 export interface AdminServer {

@@ -1,5 +1,5 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
-import { within } from '../time/waiting.ts';
+import { withTimeout } from '../time/timeout.ts';
 
 export { Counter, Gauge, Histogram, Registry };
 
@@ -24,7 +24,7 @@ const readWithinMs = 2_000;
 export async function exposition(registry: Registry): Promise<string> {
   const names = registry.getMetricsAsArray().map((metric) => metric.name);
   const texts = await Promise.allSettled(
-    names.map((name) => within(readWithinMs, registry.getSingleMetricAsString(name), name)),
+    names.map((name) => withTimeout(readWithinMs, registry.getSingleMetricAsString(name), name)),
   );
   const readable = texts.flatMap((text) => (text.status === 'fulfilled' ? [text.value] : []));
   const unreadable = names.length - readable.length;

@@ -12,7 +12,7 @@ import { type Broker, openBroker } from '../messaging/connection.ts';
 import { type Consumer, type RunningConsumers, startConsumers } from '../messaging/consumer.ts';
 import { Migration20261101000001_messaging } from '../messaging/migration.ts';
 import { Migration20261127100000_event_order } from '../messaging/order-migration.ts';
-import { writeOutbox } from '../messaging/outbox.ts';
+import { emit, outbox } from '../messaging/outbox.ts';
 import { type Relay, type RelayOptions, startRelay } from '../messaging/relay.ts';
 import type { StreamLimits } from '../messaging/stream-work.ts';
 import { Migration20261124000000_operators } from '../ops/operator-migration.ts';
@@ -125,7 +125,7 @@ export async function openTestbed(t: Teardown): Promise<Testbed> {
             let sequence = next.get(`${of.aggregate}/${id}`) ?? 0n;
             for (const number of numbers) {
               sequence += 1n;
-              tx.emit(of, { id, number, atMs: Date.now() }, sequence);
+              emit(tx, of, { id, number, atMs: Date.now() }, sequence);
             }
             next.set(`${of.aggregate}/${id}`, sequence);
           });
@@ -204,7 +204,7 @@ async function schema(
     ),
   );
   await admin.close();
-  const db = await openDatabase({ url: database.url, log, registry, writeOutbox, onEmitted, poolMax: 12 });
+  const db = await openDatabase({ url: database.url, log, registry, participants: [outbox(onEmitted)], poolMax: 12 });
   t.teardown(() => db.close());
   return { db, databaseUrl: database.url };
 }

@@ -1,19 +1,18 @@
 // A scripted access service on a real server, and a network in front of it that can be made to go dead.
 import { once } from 'node:events';
 import net, { type AddressInfo } from 'node:net';
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { Decision, WatchPolicyResponse } from '@armature/proto/access/v1/access.ts';
 import { AccessServiceContract } from '@armature/proto/access/v1/contract.ts';
 import type { Teardown } from '../../../test/support/infra.ts';
 import { workloadCertificate } from '../../../test/support/service.ts';
 import { authenticate } from '../authz/authenticate.ts';
 import { policyOf } from '../authz/policy.ts';
-import { pause } from '../context/background.ts';
 import { rpcError } from '../errors/errors.ts';
 import { createClient } from '../rpc/client.ts';
 import { decode } from '../rpc/decode.ts';
 import { implement, peerOf, startServer } from '../rpc/server.ts';
 import { createLogger } from '../telemetry/log.ts';
+import { sleep } from '../time/sleep.ts';
 
 type AccessMethod = keyof (typeof AccessServiceContract)['methods'];
 type Message = Partial<WatchPolicyResponse>;
@@ -99,7 +98,7 @@ export async function scriptedAccess(t: Teardown, address = '127.0.0.1:0'): Prom
           else yield* parts(bytes, label, script.chunkBytes);
           sent = label.digest;
         }
-        await pause(signEveryMs, AbortSignal.any([wakes, call.signal]));
+        await sleep(signEveryMs, AbortSignal.any([wakes, call.signal]));
       }
     },
   });

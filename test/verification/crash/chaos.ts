@@ -1,5 +1,4 @@
-import { setTimeout as sleep } from 'node:timers/promises';
-import { pause } from '@armature/runtime/context/background.ts';
+import { sleep } from '@armature/runtime/time/sleep.ts';
 import type { Random } from '../../support/random.ts';
 import type { CrashMesh, Victim, Witness } from './mesh.ts';
 import { pointsOf } from './points.ts';
@@ -162,7 +161,7 @@ export function chaos(options: ChaosOptions): Chaos {
     // A broker needs some ten seconds to come back, which nothing that needs it survives more often than this.
     const everyMs = Math.max(7_000, Math.min(45_000, durationMs / 4));
     for (let turn = 0; ; turn++) {
-      await pause(everyMs * (0.75 + random.next() / 2), over);
+      await sleep(everyMs * (0.75 + random.next() / 2), over);
       if (over.aborted) return;
       const name = servers[turn % servers.length]!;
       await mesh.servers[name].kill();

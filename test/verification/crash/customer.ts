@@ -1,10 +1,9 @@
 // What customers and administrators do to orders while processes are killed: each asks until there is a clear answer.
 import { randomUUID } from 'node:crypto';
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { inventoryClient } from '@armature/clients';
 import type { Order } from '@armature/proto/orders/v1/orders.ts';
 import { RpcError } from '@armature/runtime';
-import { pause } from '@armature/runtime/context/background.ts';
+import { sleep } from '@armature/runtime/time/sleep.ts';
 import { type Counter, stateName } from '../../e2e/shop.ts';
 import type { Random } from '../../support/random.ts';
 import type { AnswerLog, OrderNote } from './answers.ts';
@@ -93,7 +92,7 @@ export function openCustomer(parts: CustomerParts) {
 
     /** Cancels after a long time, or at the end of the run; the customer does other things meanwhile. */
     cancelLate(note: OrderNote, until: AbortSignal): void {
-      later.push(pause(random.between(lateMs.low, lateMs.high), until).then(() => cancel(note)));
+      later.push(sleep(random.between(lateMs.low, lateMs.high), until).then(() => cancel(note)));
     },
 
     /** Resolves when everybody has come back for what was to be done later. */

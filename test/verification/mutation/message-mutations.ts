@@ -10,19 +10,21 @@ export const messageMutations: readonly Mutation[] = [
     breaks: 'what has happened is never told, where a process dies in between',
     edits: [
       {
-        file: 'services/runtime/db/database.ts',
-        old: `      await em.flush();
-      await options.writeOutbox(tx, call, events);
-    }`,
-        new: '    }',
+        file: 'services/runtime/messaging/outbox.ts',
+        old: `    await writeOutbox(tx, call, events);
+    crashPointOf(call.name, 'before-commit');`,
+        new: `    crashPointOf(call.name, 'before-commit');
+    await writeOutbox(tx, call, events);`,
       },
       {
         file: 'services/runtime/db/database.ts',
-        old: `    if (events.length > 0) crashPointOf(call.name, 'committed');`,
-        new: `    if (events.length > 0) {
-      crashPointOf(call.name, 'committed');
-      await options.writeOutbox?.(sqlOf(backend.orm.em.fork(), null), call, events);
-    }`,
+        old: `    for (const participant of participants) await participant.beforeCommit(tx, call);
+    if (pass) await pass('commit');
+    await em.commit();`,
+        new: `    if (pass) await pass('commit');
+    await em.commit();
+    for (const participant of participants)
+      await participant.beforeCommit({ ...tx, ...sqlOf(backend.orm.em.fork(), null) }, call);`,
       },
     ],
     caughtBy: { detector: underFire, says: /I17 |I19 |I21 / },

@@ -85,15 +85,15 @@ export const sagaMutations: readonly Mutation[] = [
     breaks: 'a request that is sent again has a second effect',
     edits: [
       {
-        file: 'services/runtime/db/database.ts',
+        file: 'services/runtime/idempotency/run-idempotent.ts',
         old: `      await tx.em.flush();
-      await insertAnswer(tx, idempotency, { code: 0, body: bytes }, call.policyVersion);
+      await insertStoredResponse(tx, key, { code: 0, body: bytes }, policyVersionOf(call));
       return made;
     });`,
         new: `      return made;
     });
-    await read(backend, call, (sql) =>
-      insertAnswer(sql, idempotency, { code: 0, body: bytes }, call.policyVersion),
+    await db.read(call, (sql) =>
+      insertStoredResponse(sql, key, { code: 0, body: bytes }, policyVersionOf(call)),
     );`,
       },
     ],

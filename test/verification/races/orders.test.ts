@@ -7,7 +7,7 @@ import { newId } from '@armature/runtime';
 import { background } from '@armature/runtime/context/background.ts';
 import { traceparent } from '@armature/runtime/context/trace.ts';
 import { openDatabase } from '@armature/runtime/db/database.ts';
-import { writeOutbox } from '@armature/runtime/messaging/outbox.ts';
+import { outbox } from '@armature/runtime/messaging/outbox.ts';
 import { createLogger } from '@armature/runtime/telemetry/log.ts';
 import { Registry } from '@armature/runtime/telemetry/metrics.ts';
 import t from 'tap';
@@ -62,7 +62,7 @@ const schemas = Object.fromEntries(
 const world = openWorld({ connection, schemas, acquirerUrl, graceSeconds: 0 });
 const log = createLogger('test', 'silent');
 const registry = new Registry();
-const db = await openDatabase({ url: first.database!.url, log, registry, poolMax: 2, writeOutbox });
+const db = await openDatabase({ url: first.database!.url, log, registry, poolMax: 2, participants: [outbox()] });
 const [ada, bo, admin] = [await token('ada'), await token('bo'), await token('admin')];
 const tls = await developerCredentials();
 const staff = inventoryClient({ addresses: [service('inventory').grpc], tls, token: () => bo });

@@ -3,7 +3,7 @@
 import { randomBytes } from 'node:crypto';
 import { traceparent } from '@armature/runtime/context/trace.ts';
 import type { Arrival } from '@armature/runtime/sync/race-gate.ts';
-import { within } from '@armature/runtime/time/waiting.ts';
+import { withTimeout } from '@armature/runtime/time/timeout.ts';
 import type { Connection } from 'mysql2/promise';
 import type { Choose, Step } from './explorer.ts';
 import type { Gatekeeper, Waiting } from './gatekeeper.ts';
@@ -270,7 +270,7 @@ export function startRaces({ gate, monitor, held }: RaceParts): Races {
       if (standing.has(roundKey(actor))) return;
       const { promise, resolve } = Promise.withResolvers<void>();
       awaited.set(roundKey(actor), resolve);
-      await within(standsWithinMs, promise, `${actor.name}, to stand at the gate,`);
+      await withTimeout(standsWithinMs, promise, `${actor.name}, to stand at the gate,`);
     },
     letGo(actor) {
       const arrival = takeStanding(actor);

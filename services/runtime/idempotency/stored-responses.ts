@@ -1,37 +1,39 @@
-import type { Call, IdempotencyKey } from '../context/call.ts';
+import type { Call } from '../context/call.ts';
 import { isDuplicateKey } from '../db/errno.ts';
 import type { Sql } from '../db/tx.ts';
 import { requestIdReused } from '../errors/errors.ts';
+import { type IdempotencyKey, idempotencyKeyOf } from './key.ts';
 import type { StoredHash } from './request-hash.ts';
 
-/** An answer as it was first given. Code 0 is OK and the body a reply; otherwise the body is a google.rpc.Status. */
-export interface StoredAnswer {
+/** A response as it was first sent. Code 0 is OK and the body a reply; otherwise the body is a google.rpc.Status. */
+export interface StoredResponse {
   hash: StoredHash;
   code: number;
   body: Buffer;
 }
 
-const duplicate = Symbol('the key was answered meanwhile');
+const duplicate = Symbol('a response is stored under the key');
 
 /** Thrown through the transaction, so that everything the duplicate did is rolled back. */
-class DuplicateAnswer extends Error {
+class DuplicateResponse extends Error {
   readonly mark = duplicate;
 }
 
-export const isDuplicateAnswer = (error: unknown): boolean => error instanceof DuplicateAnswer;
+export const isDuplicateResponse = (error: unknown): boolean => error instanceof DuplicateResponse;
 
 /**
- * Stores an answer. Waits for a transaction that is storing one under the same key. One that a process of an earlier
- * release has stored under the key as it came is a duplicate, too.
+ * Stores a response. Waits for a transaction that is storing one under the same key. A response that a process of an
+ * earlier release stored under the key as it came is a duplicate, too.
  */
-export async function insertAnswer(
+export async function insertStoredResponse(
   sql: Sql,
   key: IdempotencyKey,
-  answer: { code: number; body: Uint8Array },
+  response: { code: number; body: Uint8Array },
   policyVersion: string,
 ): Promise<void> {
   const { receivedKey } = key;
-  if (receivedKey && (await find(sql, key, receivedKey))) throw new DuplicateAnswer('the key was answered before');
+  if (receivedKey && (await find(sql, key, receivedKey)))
+    throw new DuplicateResponse('a response is stored under the key as it came');
   try {
     await sql.execute(
       `insert into idempotency (principal, method, request_key, request_hash, hash_version, hash_key, code, body,
@@ -44,23 +46,28 @@ export async function insertAnswer(
         key.hash.digest,
         key.hash.version,
         key.hash.keyId,
-        answer.code,
-        Buffer.from(answer.body),
+        response.code,
+        Buffer.from(response.body),
         policyVersion,
       ],
     );
   } catch (error) {
-    if (isDuplicateKey(error)) throw new DuplicateAnswer('the key was answered meanwhile', { cause: undefined });
+    if (isDuplicateKey(error))
+      throw new DuplicateResponse('a response was stored under the key meanwhile', { cause: undefined });
     throw error;
   }
 }
 
-export async function loadAnswer(sql: Sql, key: IdempotencyKey): Promise<StoredAnswer | null> {
+export async function loadStoredResponse(sql: Sql, key: IdempotencyKey): Promise<StoredResponse | null> {
   const { receivedKey } = key;
   return (await find(sql, key, key.key)) ?? (receivedKey ? find(sql, key, receivedKey) : null);
 }
 
-async function find(sql: Sql, { principal, method }: IdempotencyKey, requestKey: string): Promise<StoredAnswer | null> {
+async function find(
+  sql: Sql,
+  { principal, method }: IdempotencyKey,
+  requestKey: string,
+): Promise<StoredResponse | null> {
   const [row] = await sql.query<HashColumns & { code: number; body: Buffer }>(
     `select request_hash, hash_version, hash_key, code, body from idempotency
      where principal = ? and method = ? and request_key = ?`,
@@ -88,7 +95,7 @@ export const storedHash = (row: HashColumns): StoredHash => ({
  * get its response, and a second effect is impossible either way.
  */
 export function assertSameRequest(call: Call, stored: StoredHash): void {
-  const comparison = call.idempotency?.hash.compare(stored);
+  const comparison = idempotencyKeyOf(call)?.hash.compare(stored);
   if (comparison === 'different') throw requestIdReused(call.method?.idempotency?.field ?? 'request_id');
   if (comparison === 'unknown') {
     call.log.warn(
@@ -98,8 +105,8 @@ export function assertSameRequest(call: Call, stored: StoredHash): void {
   }
 }
 
-/** Forgets answers older than the promised time, a bounded number at a time. Returns how many went. */
-export async function purgeAnswers(sql: Sql, keepHours: number): Promise<number> {
+/** Deletes stored responses older than `keepHours`, at most 1,000. Returns how many. */
+export async function purgeStoredResponses(sql: Sql, keepHours: number): Promise<number> {
   const { affectedRows } = await sql.execute(
     'delete from idempotency where created_at < utc_timestamp(6) - interval ? hour limit 1000',
     [keepHours],

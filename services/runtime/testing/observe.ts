@@ -4,9 +4,9 @@ import type { EventContract } from '@armature/proto/contract.ts';
 import type { Options } from 'amqplib';
 import type { Tx } from '../db/tx.ts';
 import { rpcError } from '../errors/errors.ts';
-import { eventually, type Producer, type RunningConsumer, type Ticked, ticked } from '../testing/messaging.ts';
-import { consume } from './consumer.ts';
-import { eventsExchange } from './topology.ts';
+import { consume } from '../messaging/consumer.ts';
+import { eventsExchange } from '../messaging/topology.ts';
+import { eventually, type Producer, type RunningConsumer, type Ticked, ticked } from './messaging.ts';
 
 export async function record(message: Ticked, tx: Tx): Promise<void> {
   await tx.execute('insert into effect (id, number, written_us) values (?, ?, 0)', [message.id, message.number]);

@@ -1,0 +1,43 @@
+import type { Decision as RecordedDecision } from '@armature/proto/access/v1/access.ts';
+import type { Call } from '../context/call.ts';
+import { contextKey } from '../context/keys.ts';
+import type { CommitParticipant } from '../db/tx.ts';
+import { insertDecisions } from './decisions.ts';
+import type { Allowed } from './policy.ts';
+import type { Scope } from './policy-text.ts';
+
+const allowedBy = contextKey<Allowed | null>('decision that allowed the call', null);
+const ownerChecked = contextKey('owner of the loaded resource compared with the caller', false);
+const toRecord = contextKey<RecordedDecision | null>('decision that the first transaction records', null);
+
+/** What the decision allows: everything, or only the caller's own resources. Null until the call is authorized. */
+export const scopeOf = (call: Call): Scope | null => call.get(allowedBy)?.scope ?? null;
+
+/** The version of the policy that allowed this call; empty until the call is authorized. */
+export const policyVersionOf = (call: Call): string => call.get(allowedBy)?.policyVersion ?? '';
+
+/** Attaches the decision that allows a call. */
+export const setAllowed = (call: Call, decision: Allowed): void => call.set(allowedBy, decision);
+
+/** Notes that the owner of the loaded resource was compared with the caller, now or when a stored response was made. */
+export const setOwnerChecked = (call: Call): void => call.set(ownerChecked, true);
+
+/** Whether a call with scope `own` has not compared the owner of its loaded resource with the caller yet. */
+export const lacksOwnerCheck = (call: Call): boolean => scopeOf(call) === 'own' && !call.get(ownerChecked);
+
+/** Has the first transaction of the call write down this decision, so that no effect is without its record. */
+export const recordInTransaction = (call: Call, decision: RecordedDecision): void => call.set(toRecord, decision);
+
+/** The decision that the first transaction of the call is to record; null once it has. */
+export const decisionToRecord = (call: Call): RecordedDecision | null => call.get(toRecord);
+
+/** Writes the decision that allowed a call in the first transaction of the call that commits. */
+export const decisionRecorder: CommitParticipant = {
+  async beforeCommit(tx, call) {
+    const decision = call.get(toRecord);
+    if (!decision) return;
+    await tx.em.flush();
+    await insertDecisions(tx, [decision]);
+  },
+  committed: (_tx, call) => call.set(toRecord, null),
+};

@@ -1,0 +1,26 @@
+import type { Call } from '../context/call.ts';
+import { contextKey } from '../context/keys.ts';
+import type { RequestHash } from './request-hash.ts';
+
+/** The identity of one keyed request: the same principal, method and key must mean the same effect. */
+export interface IdempotencyKey {
+  readonly principal: string;
+  readonly method: string;
+  readonly key: string;
+  /** The key as it came, where that was in another case: releases before this one kept it so. */
+  readonly receivedKey?: string;
+  readonly hash: RequestHash;
+}
+
+const attachedKey = contextKey<IdempotencyKey | null>('idempotency key', null);
+const attachedResponse = contextKey<Uint8Array | null>('stored response', null);
+
+/** The idempotency key of a call to a keyed method, once its message is decoded; null for other calls. */
+export const idempotencyKeyOf = (call: Call): IdempotencyKey | null => call.get(attachedKey);
+
+export const setIdempotencyKey = (call: Call, key: IdempotencyKey): void => call.set(attachedKey, key);
+
+/** The encoded response, once it is stored under the idempotency key. */
+export const storedResponseOf = (call: Call): Uint8Array | null => call.get(attachedResponse);
+
+export const setStoredResponse = (call: Call, response: Uint8Array): void => call.set(attachedResponse, response);

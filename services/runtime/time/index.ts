@@ -1,0 +1,3 @@
+export { type BackoffPolicy, backOff, backoffMs, exponentialBackoffMs, type Jitter } from './backoff.ts';
+export { sleep } from './sleep.ts';
+export { withTimeout } from './timeout.ts';
