@@ -1,6 +1,6 @@
 import { type EntitySchema, MikroORM, type SqlEntityManager } from '@mikro-orm/mysql';
 import { CompiledQuery, type DatabaseConnection } from 'kysely';
-import type { Call } from '../context/call.ts';
+import { type Call, DeadlineError } from '../context/call.ts';
 import { attachments, contextKey } from '../context/keys.ts';
 import { contention, deadlineExceeded, dependencyUnavailable } from '../errors/errors.ts';
 import { raceGate } from '../sync/race-gate.ts';
@@ -257,8 +257,8 @@ async function transaction<T>(backend: Backend, call: Call, work: (tx: Tx) => Pr
       release();
     }
     await backOff(attempt, contentionBackoff, call.signal, { jitter: 'full' });
+    if (call.cancelReason instanceof DeadlineError || call.deadline <= Date.now()) throw deadlineExceeded();
     call.signal.throwIfAborted();
-    if (call.deadline <= Date.now()) throw deadlineExceeded();
   }
 }
 
