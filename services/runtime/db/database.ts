@@ -13,7 +13,7 @@ import { poolGate } from './pool-gate.ts';
 import { idleConnections, sessionStatements } from './session.ts';
 import { dropConnection, limited, limitStatements } from './statement-limit.ts';
 import { driverUrl } from './tls.ts';
-import type { CommitParticipant, Sql, Tx } from './tx.ts';
+import type { CommitParticipant, Sql, SqlReader, Tx } from './tx.ts';
 
 /** A table that the ORM maps, made by `defineEntity`. */
 export type Entity = EntitySchema;
@@ -44,7 +44,12 @@ export interface Database {
    */
   transaction<T>(call: Call, work: (tx: Tx) => Promise<T>): Promise<T>;
   /** Runs reads outside a transaction. */
-  read<T>(call: Call | null, work: (sql: Sql) => Promise<T>): Promise<T>;
+  read<T>(call: Call | null, work: (sql: SqlReader) => Promise<T>): Promise<T>;
+  /**
+   * Runs one statement that writes, committed by itself. Reads may come before it; a second write in `work` throws, since
+   * it needs a transaction.
+   */
+  write<T>(call: Call | null, work: (sql: Sql) => Promise<T>): Promise<T>;
   /** Throws when the database does not answer within two seconds. However many ask, it is asked once at a time. */
   ping(): Promise<void>;
   close(): Promise<void>;
@@ -142,7 +147,8 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
   let pinging: Promise<unknown> | null = null;
   return {
     transaction: (call, work) => transaction(backend, call, work),
-    read: (call, work) => read(backend, call, work),
+    read: (call, work) => outsideTransaction(backend, call, work),
+    write: (call, work) => outsideTransaction(backend, call, (sql) => work(singleWrite(sql))),
     async ping() {
       pinging ??= limited(Date.now() + pingTimeoutMs, () => orm.em.fork().execute('select 1')).finally(() => {
         pinging = null;
@@ -227,7 +233,24 @@ function within(scope: { over: boolean }, call: Call, sql: Sql): Sql {
   };
 }
 
-async function read<T>(backend: Backend, call: Call | null, work: (sql: Sql) => Promise<T>): Promise<T> {
+/** SQL that writes once. */
+function singleWrite(sql: Sql): Sql {
+  let written = false;
+  return {
+    ...sql,
+    execute(text, params) {
+      if (written) throw new Error('a second write outside a transaction');
+      written = true;
+      return sql.execute(text, params);
+    },
+  };
+}
+
+async function outsideTransaction<T>(
+  backend: Backend,
+  call: Call | null,
+  work: (sql: Sql) => Promise<T>,
+): Promise<T> {
   const release = await backend.gate.enter(call ? () => call.signal : undefined);
   try {
     return await limited(call?.deadline ?? Number.POSITIVE_INFINITY, () =>

@@ -4,14 +4,18 @@ import type { Attachments } from '../context/keys.ts';
 
 export type Param = string | number | bigint | boolean | Date | Buffer | null;
 
-/** Runs SQL; `?` stands for a parameter. Only stores and the runtime use it. */
-export interface Sql {
+/** Reads by SQL; `?` stands for a parameter. Only stores and the runtime use it. */
+export interface SqlReader {
   /** Rows as plain objects: 64-bit integers may come as number or string (`BigInt()` takes both), times as strings. */
   query<Row>(sql: string, params?: readonly (Param | readonly Param[])[]): Promise<Row[]>;
-  /** A statement without rows. */
-  execute(sql: string, params?: readonly (Param | readonly Param[])[]): Promise<{ affectedRows: number }>;
   /** MikroORM's entity manager, forked for this piece of work and, in a transaction, inside it. */
   readonly em: SqlEntityManager;
+}
+
+/** Reads and writes by SQL. */
+export interface Sql extends SqlReader {
+  /** A statement without rows. */
+  execute(sql: string, params?: readonly (Param | readonly Param[])[]): Promise<{ affectedRows: number }>;
 }
 
 /** One open transaction. Everything done through it commits together or not at all. */
