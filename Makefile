@@ -10,123 +10,131 @@ export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 # npm writes this file as the last step of an installation.
 packages := node_modules/.package-lock.json
 generated := proto/gen/descriptors.binpb
-# tap is put together from the plugins that .taprc chooses, which only tests need.
-runner := node_modules/.tap-built
 contracts := $(shell find proto -name '*.proto' -not -path 'proto/gen/*') buf.gen.yaml scripts/protoc-gen-armature/generate.ts \
   $(wildcard scripts/protoc-gen-armature/*.ts)
 
-.PHONY: help install gen up down clean status logs demo seed token call verify reconcile crash keys cold-start test prove races faults mutants check fmt \
-  certs access-matrix access-diff dead-letters dead-letter redrive drop baseline sagas saga resume compensate
+.PHONY: help install gen up down clean status logs demo seed token call verify reconcile crash keys cold-start test prove races \
+  faults mutants check fmt certs access-matrix access-diff dead-letters dead-letter redrive drop baseline sagas \
+  saga resume compensate
+
+# Each target but install, gen, fmt and help is the armature command of the same name: `npx armature --help`. A variable
+# of a target becomes a flag: $(call flag,DATA,data) is --data "$DATA" where DATA is set, $(call switch,APPLY,apply) is
+# --apply where APPLY is 1. The shell reads their values from the environment, so that quotes in them stay as they are.
+flag = $${$(1):+--$(2) "$$$(1)"}
+switch = $(if $(filter 1,$($(1))),--$(2))
+armature := scripts/cli/armature
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 install: $(packages) ## Install the packages that package-lock.json pins
 
 gen: $(packages) ## Generate code from the contracts
 	@node scripts/protoc-gen-armature/generate.ts
 
-up: ready ## Start servers and services; running it again starts what is missing
-	@node scripts/devmesh/up.ts
-
-down: ready ## Stop everything that was started here, and nothing else
-	@node scripts/devmesh/down.ts
-
-clean: ready ## Stop everything and remove its data (.run)
-	@node scripts/devmesh/down.ts --clean
-
-status: ready ## Show what runs
-	@node scripts/cli/status.ts
-
-logs: ready ## Show a log: make logs S=orders
-	@node scripts/cli/logs.ts $(S)
-
-demo: up ## Start everything, place orders, and show what happens
-	@node scripts/demo/main.ts
-
-token: ready ## Print an access token: make token AS=customer:ada
-	@node scripts/cli/print-token.ts
-
-seed: up ## Load the demonstration catalogue
-	@node scripts/demo/seed.ts
-
-call: ready ## Call a method: make call RPC=<package.Service/Method> DATA='{...}' AS=customer:ada
-	@node scripts/cli/call.ts
-
-verify: ready ## Hold the running mesh to every invariant, and say what breaks them
-	@node scripts/cli/verify.ts
-
-reconcile: ready ## Compare the ledger with the acquirer's log; APPLY=1 resolves what can be
-	@node scripts/cli/reconcile.ts
-
-crash: ready ## Kill everything at every point under load, heal, verify: DURATION=60 SEED= POINTS=a,b RECORD=1
-	@node test/verification/crash/main.ts
-
-keys: ready ## Send keys again and again while everything is killed: KEYS=10000 SENDS=5 SEED=
-	@node test/verification/crash/keys-main.ts
-
-cold-start: ready ## Kill everything at once and start it in any order: ROUNDS=20 SEED= RECORD=1
-	@node test/verification/crash/cold-start-main.ts
-
-test: ready $(runner) ## Run the tests; FILES="a.test.ts b.test.ts" chooses some
-	@node scripts/checks/test.ts $(FILES)
-
-prove: ready $(runner) ## Run the long variants of all tests, every fault, race and mutation, and crash runs; takes hours
-	@ARMATURE_TEST_TIER=long ARMATURE_STATEMENT_ROWS=1000000 node scripts/checks/test.ts
-	@for seed in 1 2 3; do DURATION=600 SEED=$$seed node test/verification/crash/main.ts || exit 1; done
-	@ARMATURE_TEST_TIER=long node test/verification/mutation/main.ts
-
-faults: ready $(runner) ## Take the database, the broker, the network and the clock away from a running shop, one after another
-	@node scripts/checks/test.ts test/verification/faults/*.test.ts
-
-races: ready $(runner) ## Run every interleaving of racing requests; DEPTH=full leaves out none that comes to the same
-	@ARMATURE_TEST_TIER=long ARMATURE_RACES_DEPTH=$(DEPTH) node scripts/checks/test.ts test/verification/races/*.test.ts
-
-mutants: ready $(runner) ## Make classic mistakes in a copy, one after another, and see each noticed: ONLY=words
-	@ARMATURE_TEST_TIER=long node test/verification/mutation/main.ts
-
-check: ready ## Check types, style, contracts and house rules
-	@node scripts/checks/check.ts
-
-dead-letters: ready ## List what services could not handle: S=service TYPE=event REASON=text
-	@node scripts/cli/ops/dead-letters-command.ts
-
-dead-letter: ready ## Show one, without personal data: make dead-letter S=notifications ID=…
-	@node scripts/cli/ops/dead-letter-command.ts
-
-redrive: ready ## Handle dead letters again: make redrive S=notifications ID=… or TYPE=… [APPLY=1]
-	@node scripts/cli/ops/redrive-command.ts
-
-drop: ready ## Give a dead letter up for good: make drop S=notifications ID=… WHY='…'
-	@node scripts/cli/ops/drop-command.ts
-
-baseline: ready ## Bring a consumer up to date: make baseline FROM=orders TO=notifications AGGREGATE=order [IDS=a,b SKIP_HISTORY=1] [APPLY=1]
-	@node scripts/cli/ops/baseline-command.ts
-
-sagas: ready ## List sagas that have not ended: S=service STATE=stuck
-	@node scripts/cli/ops/sagas-command.ts
-
-saga: ready ## Show one and its history: make saga S=orders ID=…
-	@node scripts/cli/ops/saga-command.ts
-
-resume: ready ## Let stuck sagas go on: make resume S=orders ID=… or SAGA=… STEP=… REASON=… OLDER=seconds [APPLY=1]
-	@node scripts/cli/ops/resume-command.ts
-
-compensate: ready ## Turn a saga back before its pivot: make compensate S=orders ID=… WHY='…'
-	@node scripts/cli/ops/compensate-command.ts
-
-access-matrix: ready ## Show who may call and publish what; FILE=another.csv FORMAT=csv|md
-	@node scripts/cli/access-matrix.ts
-
-access-diff: ready ## Show what policy and contracts open and close since a commit: make access-diff BASE=main
-	@node scripts/cli/access-diff.ts $(BASE)
-
 fmt: $(packages) ## Format the code
 	@biome check --write .
 	@buf format --write --exclude-path proto/buf --exclude-path proto/google --exclude-path proto/grpc
 
+up: ready ## Start servers and services; running it again starts what is missing
+	@$(armature) up
+
+down: ready ## Stop everything that was started here, and nothing else
+	@$(armature) down
+
+clean: ready ## Stop everything and remove its data (.run)
+	@$(armature) down --clean
+
+status: ready ## Show what runs
+	@$(armature) status
+
+logs: ready ## Show a log: make logs S=orders
+	@$(armature) logs $(S)
+
+demo: ready ## Start everything, place orders, and show what happens
+	@$(armature) demo
+
+seed: ready ## Start everything and load the demonstration catalogue
+	@$(armature) seed
+
 certs: ready ## Renew certificates that are about to end; STEP=start, switch, retire changes the authority
-	@node scripts/cli/certs.ts $(STEP)
+	@$(armature) certs $(STEP)
+
+token: ready ## Print an access token: make token AS=customer:ada
+	@$(armature) token $(call flag,AS,as)
+
+call: ready ## Call a method: make call RPC=<Service/Method> DATA='{...}' AS=customer:ada [S=service]
+	@$(armature) call $${RPC:+"$$RPC"} $(call flag,DATA,data) $(call flag,AS,as) $(call flag,S,service)
+
+dead-letters: ready ## List what services could not handle: S=service TYPE=event REASON=text
+	@$(armature) dead-letters list $(call flag,S,service) $(call flag,TYPE,type) $(call flag,REASON,reason) $(call flag,AS,as)
+
+dead-letter: ready ## Show one, without personal data: make dead-letter S=notifications ID=…
+	@$(armature) dead-letters show $${ID:+"$$ID"} $(call flag,S,service) $(call flag,AS,as)
+
+redrive: ready ## Handle dead letters again: make redrive S=notifications ID=… or TYPE=… [APPLY=1]
+	@$(armature) dead-letters redrive $${ID:+"$$ID"} $(call flag,S,service) $(call flag,TYPE,type) $(call flag,REASON,reason) \
+	  $(call switch,APPLY,apply) $(call flag,AS,as)
+
+drop: ready ## Give a dead letter up for good: make drop S=notifications ID=… WHY='…'
+	@$(armature) dead-letters drop $${ID:+"$$ID"} $(call flag,S,service) $(call flag,WHY,why) $(call flag,AS,as)
+
+baseline: ready ## Bring a consumer up to date: make baseline FROM=orders TO=notifications AGGREGATE=order [IDS=a,b SKIP_HISTORY=1] [APPLY=1]
+	@$(armature) baseline $(call flag,FROM,from) $(call flag,TO,to) $(call flag,AGGREGATE,aggregate) $(call flag,IDS,ids) \
+	  $(call switch,SKIP_HISTORY,skip-history) $(call switch,APPLY,apply) $(call flag,AS,as)
+
+sagas: ready ## List sagas that have not ended: S=service STATE=stuck
+	@$(armature) sagas list $(call flag,S,service) $(call flag,STATE,state) $(call flag,AS,as)
+
+saga: ready ## Show one and its history: make saga S=orders ID=…
+	@$(armature) sagas show $${ID:+"$$ID"} $(call flag,S,service) $(call flag,AS,as)
+
+resume: ready ## Resume stuck sagas: make resume S=orders ID=… or SAGA=… STEP=… REASON=… OLDER=seconds [APPLY=1]
+	@$(armature) sagas resume $${ID:+"$$ID"} $(call flag,S,service) $(call flag,SAGA,saga) $(call flag,STEP,step) \
+	  $(call flag,REASON,reason) $(call flag,OLDER,older-than) $(call switch,APPLY,apply) $(call flag,AS,as)
+
+compensate: ready ## Turn a saga back before its pivot: make compensate S=orders ID=… WHY='…'
+	@$(armature) sagas compensate $${ID:+"$$ID"} $(call flag,S,service) $(call flag,WHY,why) $(call flag,AS,as)
+
+access-matrix: ready ## Show who may call and publish what; FILE=another.csv FORMAT=csv|md
+	@$(armature) access matrix $(call flag,FILE,file) $(call flag,FORMAT,format)
+
+access-diff: ready ## Show what policy and contracts open and close since a commit: make access-diff BASE=main
+	@$(armature) access diff $(BASE)
+
+verify: ready ## Check every invariant of the running mesh
+	@$(armature) verify
+
+reconcile: ready ## Compare the ledger with the acquirer's log; APPLY=1 records outcomes that the ledger lacks
+	@$(armature) reconcile $(call switch,APPLY,apply)
+
+check: ready ## Check types, style, contracts and house rules
+	@$(armature) check
+
+test: ready ## Run the tests; FILES="a.test.ts b.test.ts" chooses some
+	@$(armature) test $(FILES)
+
+crash: ready ## Crash test: kill processes at named points under load, restart, verify: DURATION=60 SEED= POINTS=a,b RECORD=1
+	@$(armature) crash $(call flag,DURATION,duration) $(call flag,SEED,seed) $(call flag,POINTS,points) $(call switch,RECORD,record)
+
+keys: ready ## Idempotency test: repeat requests while processes are killed: KEYS=10000 SENDS=5 SEED=
+	@$(armature) keys $(call flag,KEYS,keys) $(call flag,SENDS,sends) $(call flag,SENDERS,senders) $(call flag,STORM,storm) \
+	  $(call flag,SEED,seed)
+
+cold-start: ready ## Kill everything at once and start it in any order: ROUNDS=20 SEED= RECORD=1
+	@$(armature) cold-start $(call flag,ROUNDS,rounds) $(call flag,SEED,seed) $(call switch,RECORD,record)
+
+races: ready ## Run every interleaving of racing requests; DEPTH=full leaves out none that is equivalent to another
+	@$(armature) races $(call flag,DEPTH,depth)
+
+faults: ready ## Fault injection for database, broker, network and clock
+	@$(armature) faults
+
+mutants: ready ## Mutation test: apply known bugs to a copy, and check that a test catches each: ONLY=words
+	@$(armature) mutants $(call flag,ONLY,only)
+
+prove: ready ## Run the long variants of everything, write .run/prove.json and a table; takes hours: ONLY=tests,crash,mutants
+	@$(armature) prove $(call flag,ONLY,only)
 
 .PHONY: ready
 ready: $(packages) $(generated)
@@ -134,10 +142,6 @@ ready: $(packages) $(generated)
 $(packages): package-lock.json
 	@scripts/node/require-node.sh
 	npm ci --prefer-offline --no-fund --no-audit --loglevel=error
-	@touch $@
-
-$(runner): .taprc | $(packages)
-	@tap build > /dev/null
 	@touch $@
 
 $(generated): $(contracts) | $(packages)

@@ -40,7 +40,7 @@ const summary = ({ balanced, totals }: { balanced: boolean; totals: { currencyCo
   currencies: ['EUR', 'USD'].filter((currency) => totals.some(({ currencyCode }) => currencyCode === currency)),
 });
 
-const orders = 'armature.orders.v1.OrderService';
+const orders = 'OrderService';
 
 /** Commands to go on with, which work as they are printed. */
 export function suggestions(
@@ -53,20 +53,21 @@ export function suggestions(
   writeAtomically(file, `${JSON.stringify(anotherOrder(variant), null, 2)}\n`);
   const id = JSON.stringify({ order_id: orderId });
   const skus = JSON.stringify({ skus: [variant.sku] });
-  const call = (rpc: string, data: string, as: string) => `make call RPC=${rpc}${data && ` DATA=${data}`} AS=${as}`;
+  const call = (rpc: string, data: string, as: string) =>
+    `npx armature call ${rpc}${data && ` --data ${data}`} --as ${as}`;
   return [
-    ['everything that can be called', 'make call'],
+    ['everything that can be called', 'npx armature call'],
     ["an order's way, again", call(`${orders}/WatchOrder`, `'${id}'`, 'customer:ada')],
     ['another order', call(`${orders}/PlaceOrder`, `@${fromHere(file)}`, 'customer:ada')],
     ["all of ada's orders", call(`${orders}/ListOrders`, `'{"customer_id":"ada"}'`, 'customer:ada')],
-    ['the mails that were sent', call('armature.notifications.v1.NotificationService/ListDeliveries', '', 'staff:bo')],
-    ['the books', call('armature.payments.v1.LedgerService/GetTrialBalance', '', 'staff:bo')],
-    ['who may what', 'make access-matrix'],
-    ['a shelf', call('armature.inventory.v1.InventoryService/BatchGetStock', `'${skus}'`, 'customer:ada')],
+    ['the mails that were sent', call('NotificationService/ListDeliveries', '', 'staff:bo')],
+    ['the books', call('LedgerService/GetTrialBalance', '', 'staff:bo')],
+    ['who may what', 'npx armature access matrix'],
+    ['a shelf', call('InventoryService/BatchGetStock', `'${skus}'`, 'customer:ada')],
   ];
 }
 
-/** Paths in the checkout are shown from its root, which is where make runs. */
+/** Paths in the checkout are shown from its root, which is where npx finds the command. */
 const fromHere = (path: string) => (path.startsWith(`${repository}/`) ? path.slice(repository.length + 1) : path);
 
 function anotherOrder({ sku }: CatalogueVariant) {
@@ -90,8 +91,8 @@ function anotherOrder({ sku }: CatalogueVariant) {
 export function places(shop: Shop, state: State): string[][] {
   const services = Object.values(shop.mesh.services);
   return [
-    ['logs', 'make logs S=orders'],
-    ['state', 'make status'],
+    ['logs', 'npx armature logs orders'],
+    ['state', 'npx armature status'],
     ['mail', fromHere(join(mailDirectory(state), 'new'))],
     ['addresses', fromHere(meshFile(state))],
     ['signing in', `${shop.mesh.tokens.issuer}/.well-known/openid-configuration`],

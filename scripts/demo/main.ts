@@ -1,7 +1,6 @@
 // Places orders in the running mesh, shows what becomes of each, and checks that it is what should.
 import type { Order } from '@armature/proto/orders/v1/orders.ts';
 import { mailDirectory } from '../devmesh/environment.ts';
-import { fail } from '../devmesh/progress.ts';
 import { runningMesh } from '../devmesh/running-mesh.ts';
 import { openState } from '../devmesh/state.ts';
 import { openAcquirerLog } from './acquirer-log.ts';
@@ -17,7 +16,8 @@ const limitMs = 60_000;
 /** More than all stories of one run take of one SKU. */
 const plentyUnits = 20n;
 
-async function main(): Promise<void> {
+/** Runs the demonstration. The exit code is 1 where something is not as expected. */
+export async function runDemo(): Promise<void> {
   const shop = openShop(runningMesh(), AbortSignal.timeout(limitMs));
   const screen = terminal();
   const expect = expectations(screen);
@@ -46,7 +46,7 @@ async function perform(shop: Shop, screen: Screen, expect: Expectations): Promis
   screen.line(`stock at 2 locations: ${products > 0 ? 'loaded' : 'there already'} (${seconds} s)`);
 
   const { acquirer: acquirerService } = shop.mesh;
-  if (!acquirerService?.http) throw new Error('the acquirer is not running; make status tells more');
+  if (!acquirerService?.http) throw new Error('the acquirer is not running; armature status tells more');
   const plenty = await wellStocked(shop, variants);
   const stage: Stage = {
     shop,
@@ -87,7 +87,7 @@ async function wellStocked(shop: Shop, variants: ReturnType<typeof variantsOf>):
     const here = available.get(sku) ?? [];
     return here.reduce((sum, level) => sum + level.available, 0n) >= plentyUnits;
   });
-  if (enough.length < 6) throw new Error('too little is left on the shelves; make clean starts anew');
+  if (enough.length < 6) throw new Error('too little is left on the shelves; armature down --clean starts anew');
   return enough.slice(0, 6);
 }
 
@@ -98,5 +98,3 @@ function verdict(screen: Screen, expect: Expectations): void {
   for (const one of broken) screen.failed(one);
   if (broken.length > 0) process.exitCode = 1;
 }
-
-await main().catch(fail);

@@ -1,4 +1,4 @@
-import { styleText } from 'node:util';
+import { paint } from '../cli/terminal.ts';
 
 /** What the demo shows, in short aligned lines. Colour only where a terminal shows it. */
 export interface Screen {
@@ -16,11 +16,6 @@ export interface Screen {
   passed(text: string): void;
   failed(text: string): void;
 }
-
-type Colour = Parameters<typeof styleText>[0];
-
-/** styleText leaves the colour out by itself where standard output is no terminal, or NO_COLOR asks for none. */
-const paint = (colour: Colour, text: string) => styleText(colour, text, { stream: process.stdout });
 
 export function terminal(write: (line: string) => void = (line) => console.log(line)): Screen {
   return {

@@ -1,6 +1,5 @@
 // Loads the catalogue of the demo into the running mesh. Running it again adds what is missing and changes nothing.
 
-import { fail } from '../devmesh/progress.ts';
 import { runningMesh } from '../devmesh/running-mesh.ts';
 import { catalogue, variantsOf } from './catalogue.ts';
 import { loadCatalogue } from './load.ts';
@@ -8,7 +7,8 @@ import { openShop } from './shop.ts';
 
 const limitMs = 60_000;
 
-async function main(): Promise<void> {
+/** Loads the catalogue of the demonstration and says what was added. */
+export async function loadDemoCatalogue(): Promise<void> {
   const shop = openShop(runningMesh(), AbortSignal.timeout(limitMs));
   const start = performance.now();
   try {
@@ -21,5 +21,3 @@ async function main(): Promise<void> {
     shop.close();
   }
 }
-
-await main().catch(fail);

@@ -1,7 +1,6 @@
-// Stops exactly what `make up` and the tests have started from this state folder. With --clean its data goes too.
+// Stops exactly what `armature up` and the tests have started from this state folder.
 import { existsSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { fail } from './progress.ts';
 import { openState, openTestState, runDirectory, type State } from './state.ts';
 import { innerStates, stopEverything } from './stop.ts';
 
@@ -12,19 +11,20 @@ function states(dir: string): State[] {
   return [openState(dir), tests, ...innerStates(tests)];
 }
 
-async function main(): Promise<void> {
-  const clean = process.argv.includes('--clean');
-  const dir = runDirectory();
-  if (!existsSync(join(dir, 'secret'))) {
-    console.log(`Nothing was started from ${dir}.`);
-    return;
-  }
-  const stopped = (await Promise.all(states(dir).map((state) => stopEverything(state, clean)))).flat();
-  console.log(stopped.length > 0 ? `Stopped: ${[...new Set(stopped)].join(', ')}.` : 'Nothing was running.');
-  if (clean) {
-    rmSync(dir, { recursive: true, force: true });
-    console.log(`Removed ${dir}.`);
-  }
+/** What `down` has stopped, and the folder whose data it has removed. */
+export interface Stopped {
+  dir: string;
+  /** Whether anything was ever started from the folder. */
+  known: boolean;
+  stopped: string[];
+  removed: boolean;
 }
 
-await main().catch(fail);
+/** Stops everything that was started from the state folder; with `clean` its data goes too. */
+export async function down(clean: boolean): Promise<Stopped> {
+  const dir = runDirectory();
+  if (!existsSync(join(dir, 'secret'))) return { dir, known: false, stopped: [], removed: false };
+  const stopped = (await Promise.all(states(dir).map((state) => stopEverything(state, clean)))).flat();
+  if (clean) rmSync(dir, { recursive: true, force: true });
+  return { dir, known: true, stopped: [...new Set(stopped)], removed: clean };
+}

@@ -5,9 +5,9 @@ export interface Progress {
 }
 
 /** A step that lasts longer than this is named while it is still under way. */
-const longStepMs = 4_000;
+const longStepMs = 2_000;
 
-export function terminalProgress(write: (line: string) => void = (line) => console.log(line)): Progress {
+export function terminalProgress(write: (line: string) => void = (line) => console.error(line)): Progress {
   return {
     say: write,
     async step(name, work, describe) {

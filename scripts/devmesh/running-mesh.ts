@@ -6,7 +6,7 @@ import { readJson, runDirectory } from './state.ts';
 export function runningMesh(): Mesh {
   const path = join(runDirectory(), 'mesh.json');
   const mesh = readJson<Mesh>(path);
-  if (!mesh) throw new Error(`The mesh is not running (there is no ${path}); start it with: make up`);
+  if (!mesh) throw new Error(`The mesh is not running (there is no ${path}); start it with: armature up`);
   return mesh;
 }
 
@@ -14,5 +14,7 @@ export function runningMesh(): Mesh {
 export function addressOf(mesh: Mesh, service: string): string {
   const { state, grpc } = mesh.services[service] ?? {};
   if (state === 'ready' && grpc) return grpc;
-  throw new Error(`${service} is ${state ?? 'not running'}; make status tells more, make up starts what is missing`);
+  throw new Error(
+    `${service} is ${state ?? 'not running'}; armature status tells more, armature up starts what is missing`,
+  );
 }

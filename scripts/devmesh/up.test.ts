@@ -50,8 +50,9 @@ function addService(name: string, text = program): void {
   writeFileSync(join(services, name, 'main.ts'), text);
 }
 
-function script(name: string, ...args: string[]): { status: number | null; output: string } {
-  const run = spawnSync(process.execPath, [join(repository, 'scripts', name), ...args], { env, encoding: 'utf8' });
+function armature(...args: string[]): { status: number | null; output: string } {
+  const main = join(repository, 'scripts', 'cli', 'main.ts');
+  const run = spawnSync(process.execPath, [main, ...args], { env, encoding: 'utf8' });
   return { status: run.status, output: run.stdout + run.stderr };
 }
 
@@ -68,7 +69,7 @@ async function until(what: string, condition: () => boolean): Promise<void> {
 
 t.test('up starts everything', async (t) => {
   for (const name of ['orders', 'payments', 'acquirer']) addService(name);
-  const { status, output } = script('devmesh/up.ts');
+  const { status, output } = armature('up');
   t.equal(status, 0, output);
   t.match(output, /ok services: payments orders acquirer \([\d.]+ s\)\nArmature is up/);
   t.same(Object.keys(mesh().services).sort(), ['orders', 'payments']);
@@ -125,7 +126,7 @@ t.test('a service may touch only what is its own', async (t) => {
 t.test('up again changes nothing but starts what is new', async (t) => {
   const before = pids();
   addService('catalog');
-  const { status, output } = script('devmesh/up.ts');
+  const { status, output } = armature('up');
   t.equal(status, 0, output);
   const { catalog, ...others } = pids();
   t.same(others, before);
@@ -136,7 +137,7 @@ t.test('a crashed service comes back, and status says so', async (t) => {
   const { pid } = mesh().services.orders!;
   process.kill(pid!, 'SIGKILL');
   await until('orders is back', () => mesh().services.orders?.state === 'ready' && mesh().services.orders?.pid !== pid);
-  const { status, output } = script('cli/status.ts');
+  const { status, output } = armature('status');
   t.equal(status, 0, output);
   t.match(output, /^orders +ready +\d+ +1 /m);
   t.match(readFileSync(join(dir, 'logs', 'supervisor.log'), 'utf8'), /orders ended \(ended by SIGKILL\); restart 1/);
@@ -147,8 +148,8 @@ t.test('services of a killed supervisor are found again', async (t) => {
   const supervisor = runningSupervisor(state)!;
   process.kill(supervisor.pid, 'SIGKILL');
   await until('the supervisor is gone', () => !isAlive(supervisor));
-  t.equal(script('cli/status.ts').status, 1);
-  const { status, output } = script('devmesh/up.ts');
+  t.equal(armature('status').status, 1);
+  const { status, output } = armature('up');
   t.equal(status, 0, output);
   t.notOk(before.some(isAlive), 'none runs twice');
   t.equal(meshServices(mesh()).filter((service) => isAlive(identityOf(service))).length, before.length);
@@ -156,7 +157,7 @@ t.test('services of a killed supervisor are found again', async (t) => {
 
 t.test('a service that cannot start fails the start, by name and with its log', async (t) => {
   addService('inventory', "if (process.argv[2] !== 'migrate') throw new Error('broken on purpose')");
-  const { status, output } = script('devmesh/up.ts');
+  const { status, output } = armature('up');
   t.equal(status, 1);
   t.match(output, /inventory: keeps ending \(exit code 1\)/);
   t.match(output, /broken on purpose/);
@@ -179,10 +180,10 @@ t.test('down stops all that was started, and no stranger', async (t) => {
   writeFileSync(file, JSON.stringify({ pid: stranger.pid, started: 'once' }));
   t.equal(runningSupervisor(state), undefined);
   writeFileSync(file, supervisor);
-  const { status, output } = script('devmesh/down.ts');
+  const { status, output } = armature('down');
   t.equal(status, 0, output);
   t.match(output, /^Stopped: .*orders.*RabbitMQ/);
   t.same(ours.filter(isAlive), []);
   t.ok(identify(stranger.pid!));
-  t.match(script('devmesh/down.ts'), { status: 0, output: /Nothing was running/ });
+  t.match(armature('down'), { status: 0, output: /Nothing was running/ });
 });

@@ -1,5 +1,4 @@
-// Brings up everything: servers, keys, schemas, services. Running it again starts what is missing and leaves the
-// rest alone.
+// Brings up everything: servers, keys, schemas, services.
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ensureCertificates } from './certificates.ts';
@@ -7,11 +6,11 @@ import { withLock } from './lock.ts';
 import { type MeshService, meshFile, meshServices, readMesh } from './mesh.ts';
 import { migrateAll } from './migrate.ts';
 import { writeBootstrap } from './people.ts';
-import { fail, type Progress, terminalProgress } from './progress.ts';
+import type { Progress } from './progress.ts';
 import { provisionBroker, provisionDatabase } from './provision.ts';
 import { allFinished, findSources, rememberServers, startBroker, startDatabase } from './servers/servers.ts';
 import { presentServices, servicePlans } from './services.ts';
-import { openState, type State, tail } from './state.ts';
+import { type State, tail } from './state.ts';
 import { ensureSupervisor, supervisorLog } from './supervisor-process.ts';
 
 const preferredPorts = { mysql: 7306, rabbitmq: 7672 };
@@ -19,8 +18,13 @@ const readyDeadlineMs = 120_000;
 /** A service that ends so often before it is ready will not get there by itself. */
 const hopelessRestarts = 3;
 
-async function up(state: State, progress: Progress): Promise<void> {
-  const start = performance.now();
+/** Brings up everything. Running it again starts what is missing and leaves the rest alone. */
+export function up(state: State, progress: Progress): Promise<void> {
+  return withLock(join(state.dir, 'up.lock'), () => start(state, progress));
+}
+
+async function start(state: State, progress: Progress): Promise<void> {
+  const began = performance.now();
   const sources = await findSources(state, progress, preferredPorts);
   const keys = progress.step('certificates and accounts', () => makeKeys(state), describeKeys);
   const database = async () => {
@@ -53,7 +57,7 @@ async function up(state: State, progress: Progress): Promise<void> {
       () => names.join(' '),
     );
   progress.say(
-    `Armature is up (${((performance.now() - start) / 1000).toFixed(1)} s): ${meshFile(state)} says where everything is.`,
+    `Armature is up (${((performance.now() - began) / 1000).toFixed(1)} s): ${meshFile(state)} says where everything is.`,
   );
 }
 
@@ -89,8 +93,5 @@ function services(state: State): MeshService[] {
 function explain(state: State, names: readonly string[], what: string): string {
   const logs = names.map((name) => join(state.dir, 'logs', `${name}.log`));
   const ends = logs.map((log) => `the end of ${log}:\n${tail(log, 15)}`);
-  return `${names.join(', ')}: ${what}\n${ends.join('\n')}\nSee also ${supervisorLog(state)}; make status tells how things stand, make down stops the rest.`;
+  return `${names.join(', ')}: ${what}\n${ends.join('\n')}\nSee also ${supervisorLog(state)}; armature status tells how things stand, armature down stops the rest.`;
 }
-
-const state = openState();
-await withLock(join(state.dir, 'up.lock'), () => up(state, terminalProgress())).catch(fail);

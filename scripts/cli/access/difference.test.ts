@@ -187,10 +187,10 @@ t.test('as lines, grouped by what made the change', async (t) => {
     'CLOSED  role:customer  - p, role:customer, shop.buy, own (line 1)',
     '  shop.v1.Shop/Buy  shop.buy  own → deny',
     '',
-    'access-diff: since main somebody may more than before, so a person has to look: ' +
+    'access diff: since main a principal may do more than before, so a person has to review this: ' +
       '2 opened, 1 widened, 0 narrowed, 1 closed, 1 new, 1 removed',
   ]);
   t.same(renderDifference(difference(before, before), 'main'), [
-    'access-diff: nobody may more than at main: 0 opened, 0 widened, 0 narrowed, 0 closed, 0 new, 0 removed',
+    'access diff: no principal may do more than at main: 0 opened, 0 widened, 0 narrowed, 0 closed, 0 new, 0 removed',
   ]);
 });

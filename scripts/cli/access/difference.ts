@@ -50,7 +50,7 @@ export function difference(before: Side, after: Side): Difference {
   };
 }
 
-/** Whether a review should look: somebody may what they might not. */
+/** Whether a person has to review it: a principal may do what it might not do before. */
 export function opens({ changes }: Difference): boolean {
   return changes.some(({ verdict }) => verdict === 'OPENED' || verdict === 'WIDENED');
 }
@@ -171,6 +171,6 @@ function conclusion(found: Difference, base: string): string {
     `${removed.length} removed`,
   ].join(', ');
   return opens(found)
-    ? `access-diff: since ${base} somebody may more than before, so a person has to look: ${counts}`
-    : `access-diff: nobody may more than at ${base}: ${counts}`;
+    ? `access diff: since ${base} a principal may do more than before, so a person has to review this: ${counts}`
+    : `access diff: no principal may do more than at ${base}: ${counts}`;
 }

@@ -84,30 +84,26 @@ t.test('as Markdown', async (t) => {
 });
 
 t.test('the program', async (t) => {
-  const rows: { name: string; env: Record<string, string>; status: number; says: RegExp }[] = [
+  const rows: { name: string; args: string[]; status: number; says: RegExp }[] = [
     {
       name: 'the deployed policy',
-      env: {},
+      args: [],
       status: 0,
       says: /^ {2}PlaceOrder +orders\.place +customer_id +own +own +own /m,
     },
-    { name: 'as CSV', env: { FORMAT: 'csv' }, status: 0, says: /^kind,name,permission,owner,audit,role:customer,/ },
-    { name: 'another format', env: { FORMAT: 'cvs' }, status: 1, says: /FORMAT=cvs is not known; did you mean csv\?/ },
+    { name: 'as CSV', args: ['--format', 'csv'], status: 0, says: /^kind,name,permission,owner,audit,role:customer,/ },
+    { name: 'another format', args: ['--format', 'cvs'], status: 2, says: /'cvs' is invalid.*; did you mean csv\?/ },
     {
       name: 'a policy that is not there',
-      env: { FILE: 'gone.csv' },
+      args: ['--file', 'gone.csv'],
       status: 1,
-      says: /FILE=gone\.csv: the policy cannot/,
+      says: /--file gone\.csv: the policy cannot/,
     },
-    { name: 'a policy that is none', env: { FILE: 'README.md' }, status: 1, says: /README\.md:\d+: begins with/ },
+    { name: 'a policy that is none', args: ['--file', 'README.md'], status: 1, says: /README\.md:\d+: begins with/ },
   ];
-  for (const { name, env, status, says } of rows) {
-    const program = join(repository, 'scripts', 'cli', 'access-matrix.ts');
-    const run = spawnSync(process.execPath, [program], {
-      env: { ...process.env, ...env },
-      cwd: repository,
-      encoding: 'utf8',
-    });
+  for (const { name, args, status, says } of rows) {
+    const main = join(repository, 'scripts', 'cli', 'main.ts');
+    const run = spawnSync(process.execPath, [main, 'access', 'matrix', ...args], { cwd: repository, encoding: 'utf8' });
     t.match({ status: run.status, output: run.stdout + run.stderr }, { status, output: says }, name);
   }
 });

@@ -50,7 +50,12 @@ export function folded(matrix: Matrix, standing: Standing): Folded {
 }
 
 /** The lines of both matrices. CSV holds every column and no prose, since programs read it. */
-export function renderMatrices(doors: readonly Door[], standing: Standing, format: Format): string[] {
+export function renderMatrices(
+  doors: readonly Door[],
+  standing: Standing,
+  format: Format,
+  width = Number.POSITIVE_INFINITY,
+): string[] {
   const [methods, events] = (['method', 'event'] as const).map((kind) => matrixOf(doors, standing, kind));
   if (format === 'csv') {
     const head = ['kind', 'name', 'permission', 'owner', 'audit', ...methods!.principals];
@@ -67,9 +72,9 @@ export function renderMatrices(doors: readonly Door[], standing: Standing, forma
   return [
     ...legend,
     '',
-    ...section(folded(methods!, standing), format, 'called'),
+    ...section(folded(methods!, standing), { format, width, verb: 'called' }),
     '',
-    ...section(folded(events!, standing), format, 'published'),
+    ...section(folded(events!, standing), { format, width, verb: 'published' }),
   ];
 }
 
@@ -79,7 +84,14 @@ const legend = [
   `Roles of people are shown with what everybody who has signed in may (${everyUser}).`,
 ];
 
-function section(matrix: Folded, format: Format, verb: string): string[] {
+interface Layout {
+  format: Format;
+  width: number;
+  /** What principals do there. */
+  verb: string;
+}
+
+function section(matrix: Folded, { format, width, verb }: Layout): string[] {
   const what = matrix.kind;
   const head = [`${what} (* every decision is recorded)`, 'permission', 'owner', ...matrix.principals];
   const columns = what === 'method' ? head : [what, ...head.slice(1).filter((name) => name !== 'owner')];
@@ -97,7 +109,7 @@ function section(matrix: Folded, format: Format, verb: string): string[] {
     ...(matrix.idle.length > 0 ? [`Nothing: ${matrix.idle.join(', ')}.`] : []),
   ];
   // Markdown joins lines into a paragraph unless an empty one stands between them and a table.
-  return [format === 'md' ? `## ${title}` : title, '', ...writeTable([columns, ...rows], format), '', ...notes];
+  return [format === 'md' ? `## ${title}` : title, '', ...writeTable([columns, ...rows], format, width), '', ...notes];
 }
 
 /** Methods under the service and events under the package that they stand in: the whole names are too long for a line. */

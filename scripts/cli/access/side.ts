@@ -7,6 +7,8 @@ import type { Side } from './difference.ts';
 import { doorsOf } from './doors.ts';
 import { standingOf } from './standing.ts';
 
+export type { Side };
+
 const policyPath = join('deploy', 'policy.csv');
 
 /** Contracts and policy as they lie in a folder, compiled anew. Throws with what buf or the policy's reader say. */

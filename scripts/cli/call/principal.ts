@@ -14,7 +14,7 @@ export interface Principal {
 
 const forms = 'customer:<user>, staff:<user>, admin, operator, client:<id>, service:<name> or nobody';
 
-/** Reads AS=…; throws with everything that it could have been. */
+/** Reads --as. Throws with all that it could have been. */
 export function parsePrincipal(as: string, mesh: Mesh): Principal {
   if (as === 'nobody') return { workload: 'developer' };
   if (as === 'admin') return { workload: 'developer', owner: { kind: 'user', id: 'admin' } };
@@ -22,7 +22,7 @@ export function parsePrincipal(as: string, mesh: Mesh): Principal {
   const [kind = '', name = '', ...rest] = as.split(':');
   if (!['customer', 'staff', 'client', 'service'].includes(kind) || name === '' || rest.length > 0) {
     const near = didYouMean(kind, ['customer', 'staff', 'admin', 'operator', 'client', 'service', 'nobody']);
-    throw new Error(`AS=${as} is not understood${near || '.'} It is one of ${forms}.`);
+    throw new Error(`--as ${as} is not understood${near || '.'} It is one of ${forms}.`);
   }
   if (kind === 'service') return { workload: serviceNamed(name, mesh) };
   if (kind === 'client') return { workload: 'developer', owner: { kind: 'client', id: known(as, name, programs) } };
@@ -34,18 +34,20 @@ export function parsePrincipal(as: string, mesh: Mesh): Principal {
 function known(as: string, name: string, all: readonly string[]): string {
   if (all.includes(name)) return name;
   throw new Error(
-    `AS=${as}: nobody of that name has an account here${didYouMean(name, all) || '.'} There are: ${all.join(', ')}.`,
+    `--as ${as}: no account of that name exists here${didYouMean(name, all) || '.'} There are: ${all.join(', ')}.`,
   );
 }
 
 function serviceNamed(name: string, mesh: Mesh): string {
   const services = Object.keys(mesh.certificates).filter((one) => one !== 'ca' && one !== 'developer');
   if (services.includes(name)) return name;
-  throw new Error(`AS=service:${name}: there is no such service${didYouMean(name, services)} (${services.join(', ')})`);
+  throw new Error(
+    `--as service:${name}: there is no such service${didYouMean(name, services)} (${services.join(', ')})`,
+  );
 }
 
 /**
- * A warning for AS=staff:<user> where policy does not know that user as staff: being called so makes nobody staff,
+ * A warning for --as staff:<user> where policy does not know that user as staff: being called so makes nobody staff,
  * and the refusal that follows would not say why.
  */
 export function doubtAbout(as: string, { owner }: Principal, mesh: Mesh): string | undefined {
@@ -59,6 +61,6 @@ export function doubtAbout(as: string, { owner }: Principal, mesh: Mesh): string
 
 export function certificateOf(mesh: Mesh, name: string): CertificateFiles {
   const files = mesh.certificates[name];
-  if (typeof files !== 'object') throw new Error(`mesh.json names no certificate of ${name}; run make up again`);
+  if (typeof files !== 'object') throw new Error(`mesh.json names no certificate of ${name}; run armature up again`);
   return files;
 }

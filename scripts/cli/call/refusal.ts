@@ -17,5 +17,5 @@ export function renderRefusal(error: RpcError): string[] {
 
 /** For statuses that come from the connection rather than from a service. */
 const hints: Partial<Record<RpcError['code'], string>> = {
-  UNAVAILABLE: 'make status tells whether the service runs; make up starts what is missing',
+  UNAVAILABLE: 'armature status tells whether the service runs; armature up starts what is missing',
 };

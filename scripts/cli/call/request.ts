@@ -10,14 +10,14 @@ import {
 } from '@bufbuild/protobuf';
 import { didYouMean } from './nearest.ts';
 
-/** The text of DATA: itself, the content of a file (@path), or standard input (-). */
+/** The text of --data: itself, the content of a file (@path), or standard input (-). */
 export function readData(data: string): string {
   if (data === '-') return readFileSync(0, 'utf8');
   if (!data.startsWith('@')) return data;
   try {
     return readFileSync(data.slice(1), 'utf8');
   } catch (error) {
-    throw new Error(`DATA=${data}: the file cannot be read`, { cause: error });
+    throw new Error(`--data ${data}: the file cannot be read`, { cause: error });
   }
 }
 
@@ -28,7 +28,7 @@ export function parseRequest(text: string, type: DescMessage, registry: FileRegi
   try {
     return fromJson(type, json, { registry });
   } catch (error) {
-    throw new Error(`DATA: ${error instanceof Error ? error.message : String(error)}`);
+    throw new Error(`--data: ${error instanceof Error ? error.message : String(error)}`);
   }
 }
 
@@ -41,7 +41,7 @@ function parseJson(text: string): JsonValue {
   try {
     return JSON.parse(text, keepDigits);
   } catch (error) {
-    throw new Error(`DATA is not JSON: ${(error as Error).message}`);
+    throw new Error(`--data is not JSON: ${(error as Error).message}`);
   }
 }
 
@@ -51,7 +51,7 @@ const hasOwnForm = (type: DescMessage) => type.typeName.startsWith('google.proto
 function checkMessage(json: JsonValue, type: DescMessage, at: string): void {
   if (hasOwnForm(type) || json === null) return;
   if (typeof json !== 'object' || Array.isArray(json)) {
-    throw new Error(`DATA: ${at || 'the request'} must be an object, the fields of ${type.name}`);
+    throw new Error(`--data: ${at || 'the request'} must be an object, the fields of ${type.name}`);
   }
   for (const [name, value] of Object.entries(json)) {
     const field = type.fields.find((one) => one.name === name || one.jsonName === name);
@@ -64,7 +64,7 @@ function unknownField(name: string, type: DescMessage, at: string): string {
   const names = type.fields.map((field) => field.name);
   const near = didYouMean(snakeCase(name), names);
   const all = names.length > 0 ? `It has: ${names.join(', ')}` : 'It has no fields';
-  return `DATA: ${type.name}${at ? ` (${at})` : ''} has no field ${JSON.stringify(name)}${near || '.'} ${all}.`;
+  return `--data: ${type.name}${at ? ` (${at})` : ''} has no field ${JSON.stringify(name)}${near || '.'} ${all}.`;
 }
 
 function checkField(value: JsonValue, field: DescField, at: string): void {
@@ -87,7 +87,7 @@ function checkEnum(value: JsonValue, type: DescEnum, at: string): void {
   // People leave out the prefix that contracts repeat in every value.
   const prefix = `${type.sharedPrefix ?? ''}`.toUpperCase();
   const near = didYouMean(value.startsWith(prefix) ? value : prefix + value, names);
-  throw new Error(`DATA: ${at} has no value ${JSON.stringify(value)}${near || '.'} There are: ${names.join(', ')}.`);
+  throw new Error(`--data: ${at} has no value ${JSON.stringify(value)}${near || '.'} There are: ${names.join(', ')}.`);
 }
 
 const snakeCase = (name: string) => name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);

@@ -5,7 +5,7 @@ import { didYouMean, nearest } from './nearest.ts';
 import type { Principal } from './principal.ts';
 import { describe, listServices } from './reflection.ts';
 
-/** What RPC=… names, found on the service that has it. */
+/** What a call names, found on the service that has it. */
 export interface Target {
   connection: Connection;
   registry: FileRegistry;
@@ -14,36 +14,94 @@ export interface Target {
   method?: DescMethod;
 }
 
-/** Finds the method, or throws with the nearest name that exists. Whoever gets a target closes its connection. */
-export async function findTarget(rpc: string, mesh: Mesh, principal: Principal): Promise<Target> {
-  const home = /^\/?armature\.([a-z0-9_]+)\.v\d+\./.exec(rpc)?.[1] ?? '';
-  if (!(home in mesh.services)) throw new Error(await unknownService(rpc, mesh, principal));
+/** A gRPC service that a service of the mesh offers. */
+interface Offer {
+  /** The service of the mesh, such as "orders". */
+  home: string;
+  /** The full name of the gRPC service. */
+  typeName: string;
+}
+
+/**
+ * Finds the method, or throws with the nearest name that exists. A name without its package is looked for in all
+ * services of the mesh, or only in `home`. The caller closes the target's connection.
+ */
+export async function findTarget(rpc: string, mesh: Mesh, principal: Principal, home?: string): Promise<Target> {
+  const name = rpc.replace(/^\//, '');
+  if (home !== undefined) checkHome(home, mesh);
+  const owner = home ?? /^armature\.([a-z0-9_]+)\.v\d+\./.exec(name)?.[1];
+  if (owner !== undefined && owner in mesh.services) {
+    const target = await withConnection(mesh, owner, principal, async (connection) => {
+      const offered = await listServices(connection);
+      const { serviceName, methodName } = split(name, offered);
+      const found = offered.filter((one) => matches(one, serviceName));
+      return found.length === 1 ? targetOf(connection, found[0]!, methodName) : undefined;
+    });
+    if (target) return target;
+  }
+  const { offers, silent } = await allOffers(mesh, principal, home);
+  const { serviceName, methodName } = split(
+    name,
+    offers.map(({ typeName }) => typeName),
+  );
+  const found = offers.filter(({ typeName }) => matches(typeName, serviceName));
+  if (found.length === 1) {
+    const [{ home, typeName }] = found as [Offer];
+    return (await withConnection(mesh, home, principal, (connection) => targetOf(connection, typeName, methodName)))!;
+  }
+  throw new Error(
+    found.length === 0
+      ? unknownService({ rpc, serviceName, methodName }, offers, silent)
+      : ambiguous(serviceName, found),
+  );
+}
+
+function checkHome(home: string, mesh: Mesh): void {
+  const names = Object.keys(mesh.services);
+  if (names.includes(home)) return;
+  throw new Error(
+    `--service ${home}: no such service${didYouMean(home, names) || '.'} There are: ${names.join(', ')}.`,
+  );
+}
+
+/** Connects, and closes the connection again unless the work makes a target of it. */
+async function withConnection(
+  mesh: Mesh,
+  home: string,
+  principal: Principal,
+  work: (connection: Connection) => Promise<Target | undefined>,
+): Promise<Target | undefined> {
   const connection = connect(mesh, home, principal);
+  let target: Target | undefined;
   try {
-    const offered = await listServices(connection);
-    const { serviceName, methodName } = split(rpc, offered);
-    if (!offered.includes(serviceName)) throw new Error(await unknownService(rpc, mesh, principal));
-    const registry = await describe(connection, [serviceName]);
-    const service = registry.getService(serviceName)!;
-    if (methodName === '') return { connection, registry, service };
-    const method = service.methods.find((one) => one.name === methodName);
-    if (!method) throw new Error(unknownMethod(service, methodName));
-    return { connection, registry, service, method };
-  } catch (error) {
-    connection.close();
-    throw error;
+    target = await work(connection);
+    return target;
+  } finally {
+    if (!target) connection.close();
   }
 }
 
-/** "package.Service/Method", the same with a dot, or only the service. */
-function split(rpc: string, offered: readonly string[]): { serviceName: string; methodName: string } {
-  const name = rpc.replace(/^\//, '');
-  if (offered.includes(name)) return { serviceName: name, methodName: '' };
+async function targetOf(connection: Connection, typeName: string, methodName: string): Promise<Target> {
+  const registry = await describe(connection, [typeName]);
+  const service = registry.getService(typeName)!;
+  if (methodName === '') return { connection, registry, service };
+  const method = service.methods.find((one) => one.name === methodName);
+  if (!method) throw new Error(unknownMethod(service, methodName));
+  return { connection, registry, service, method };
+}
+
+/** Whether a full name is meant by `name`: itself, or without its package. */
+const matches = (typeName: string, name: string) => typeName === name || typeName.endsWith(`.${name}`);
+
+/** "package.Service/Method", the same with a dot, or only the service; each also without the package. */
+function split(name: string, offered: readonly string[]): { serviceName: string; methodName: string } {
+  const known = (service: string) => service !== '' && offered.some((one) => matches(one, service));
+  if (known(name)) return { serviceName: name, methodName: '' };
   const slash = name.lastIndexOf('/');
   const end = slash >= 0 ? slash : name.lastIndexOf('.');
-  const serviceName = name.slice(0, end);
+  const serviceName = name.slice(0, Math.max(end, 0));
   // Without a slash the last part is a method only if what is before it is a service.
-  if (slash < 0 && !offered.includes(serviceName)) return { serviceName: name, methodName: '' };
+  if (slash < 0 && !known(serviceName)) return { serviceName: name, methodName: '' };
   return { serviceName, methodName: name.slice(end + 1) };
 }
 
@@ -53,38 +111,68 @@ function unknownMethod(service: DescService, methodName: string): string {
   return `${service.typeName} has no method ${methodName}${near || '.'} It has: ${names.join(', ')}.`;
 }
 
-async function unknownService(rpc: string, mesh: Mesh, principal: Principal): Promise<string> {
-  const offered = (await Promise.allSettled(everyService(mesh, principal))).flatMap((one) =>
-    one.status === 'fulfilled' ? one.value : [],
-  );
-  const asked = rpc.replace(/^\//, '');
-  const [serviceName = '', methodName] = asked.split('/');
-  const meant = nearest(serviceName, offered) ?? offered.find((name) => name.endsWith(`.${serviceName}`));
+interface Asked {
+  rpc: string;
+  serviceName: string;
+  methodName: string;
+}
+
+function unknownService({ rpc, serviceName, methodName }: Asked, offers: readonly Offer[], silent: string[]): string {
+  const full = [...new Set(offers.map(({ typeName }) => typeName))].sort();
+  const short = new Map(full.map((name) => [shortName(name), name]));
+  const meant = nearest(serviceName, full) ?? short.get(nearest(serviceName, short.keys()) ?? '');
   const suggestion = meant ? `; did you mean ${methodName ? `${meant}/${methodName}` : meant}?` : '.';
-  return `RPC=${rpc}: there is no service ${serviceName}${suggestion} There are: ${offered.sort().join(', ')}.`;
+  const missing = silent.length > 0 ? ` These did not respond: ${silent.join('; ')}.` : '';
+  return `${rpc}: there is no service ${serviceName}${suggestion} There are: ${full.join(', ')}.${missing}`;
 }
 
-function everyService(mesh: Mesh, principal: Principal): Promise<string[]>[] {
-  return Object.keys(mesh.services).map(async (name) => {
-    const connection = connect(mesh, name, principal);
-    try {
-      return await listServices(connection);
-    } finally {
-      connection.close();
-    }
+const shortName = (typeName: string) => typeName.slice(typeName.lastIndexOf('.') + 1);
+
+function ambiguous(serviceName: string, found: readonly Offer[]): string {
+  const types = [...new Set(found.map(({ typeName }) => typeName))];
+  if (types.length > 1) return `${serviceName} may be ${types.join(' or ')}; write it with its package`;
+  const homes = found.map(({ home }) => home);
+  return `${types[0]} is offered by ${homes.join(', ')}; choose one by --service, such as --service ${homes[0]}`;
+}
+
+/** What all services of the mesh offer; those that do not respond are named instead. */
+async function allOffers(
+  mesh: Mesh,
+  principal: Principal,
+  home?: string,
+): Promise<{ offers: Offer[]; silent: string[] }> {
+  const { results, silent } = await eachService(mesh, principal, home, (connection) => listServices(connection));
+  return { offers: results.flatMap(({ home, result }) => result.map((typeName) => ({ home, typeName }))), silent };
+}
+
+/** Everything that the mesh offers, described; services that do not respond are named instead. */
+export async function findAll(
+  mesh: Mesh,
+  principal: Principal,
+  home?: string,
+): Promise<{ found: { home: string; service: DescService }[]; silent: string[] }> {
+  if (home !== undefined) checkHome(home, mesh);
+  const { results, silent } = await eachService(mesh, principal, home, async (connection) => {
+    const names = await listServices(connection);
+    const registry = await describe(connection, names);
+    return names.map((one) => registry.getService(one)!);
   });
+  return { found: results.flatMap(({ home, result }) => result.map((service) => ({ home, service }))), silent };
 }
 
-/** Everything that the mesh offers; services that do not answer are reported instead. */
-export async function findAll(mesh: Mesh, principal: Principal): Promise<{ found: DescService[]; silent: string[] }> {
+async function eachService<T>(
+  mesh: Mesh,
+  principal: Principal,
+  home: string | undefined,
+  work: (connection: Connection) => Promise<T>,
+): Promise<{ results: { home: string; result: T }[]; silent: string[] }> {
   const silent: string[] = [];
-  const asked = Object.keys(mesh.services).map(async (name) => {
+  const homes = home === undefined ? Object.keys(mesh.services) : [home];
+  const all = homes.map(async (name) => {
     let connection: Connection | undefined;
     try {
       connection = connect(mesh, name, principal);
-      const names = await listServices(connection);
-      const registry = await describe(connection, names);
-      return names.map((one) => registry.getService(one)!);
+      return [{ home: name, result: await work(connection) }];
     } catch (error) {
       silent.push(`${name}: ${error instanceof Error ? error.message : String(error)}`);
       return [];
@@ -92,5 +180,5 @@ export async function findAll(mesh: Mesh, principal: Principal): Promise<{ found
       connection?.close();
     }
   });
-  return { found: (await Promise.all(asked)).flat(), silent };
+  return { results: (await Promise.all(all)).flat(), silent };
 }

@@ -1,30 +1,38 @@
-import { asked, needed, say, servicesOf } from './asking.ts';
+import { printJson } from '../json.ts';
+import { type Caller, callOps, note, serviceNamed } from './ops-client.ts';
 
-const { IDS = '', SKIP_HISTORY = '', APPLY = '' } = process.env;
-const example = 'make baseline FROM=orders TO=notifications AGGREGATE=order';
+export interface BaselineOptions {
+  from: string;
+  to: string;
+  aggregate: string;
+  ids?: readonly string[];
+  skipHistory?: boolean;
+  apply?: boolean;
+}
 
-/** Brings one consumer up to date with the aggregates of one service, page by page; only counts unless APPLY=1. */
-export async function publishBaselines(): Promise<void> {
-  const [from] = servicesOf(needed('FROM', example));
-  const consumer = needed('TO', example);
-  const aggregate = needed('AGGREGATE', example);
-  const dryRun = APPLY !== '1';
-  const aggregateIds = IDS.split(',').filter((id) => id !== '');
-  const request = { aggregate, consumer, aggregateIds, skipHistory: SKIP_HISTORY === '1', dryRun };
+/** Brings one consumer up to date with the aggregates of one service, page by page. Only counts without `apply`. */
+export async function publishBaselines(options: BaselineOptions, caller: Caller): Promise<void> {
+  const { aggregate, to: consumer, ids = [], skipHistory = false, apply = false } = options;
+  const from = serviceNamed(options.from);
+  const request = { aggregate, consumer, aggregateIds: [...ids], skipHistory, dryRun: !apply };
   const total = { aggregates: 0, baselines: 0, events: 0n };
   for (let pageToken = ''; ; ) {
-    const page = await asked(from!, (ops) => ops.publishBaseline({ ...request, pageToken }));
+    const page = await callOps(from, caller, (client) => client.publishBaseline({ ...request, pageToken }));
     total.aggregates += page.aggregates;
     total.baselines += page.baselines;
     total.events += page.events;
     pageToken = page.nextPageToken;
     if (pageToken === '') break;
-    say(`${total.aggregates} aggregates so far`);
+    note(`${total.aggregates} aggregates so far`);
   }
-  const verb = dryRun ? 'would publish' : 'published';
+  if (caller.invocation.json) {
+    printJson({ applied: apply, from, consumer, aggregate, ...total });
+    return;
+  }
+  const verb = apply ? 'published' : 'would publish';
   console.log(
     `${aggregate} of ${from} for ${consumer}: ${total.aggregates} aggregates; ${verb} ${total.baselines} baselines ` +
       `and ${total.events} past events`,
   );
-  if (dryRun) say('nothing was done; APPLY=1 does it');
+  if (!apply) note('nothing was done; --apply does it');
 }

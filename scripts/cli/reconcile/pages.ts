@@ -38,7 +38,7 @@ const kindNames: Readonly<Record<number, string>> = {
 };
 
 /** Lines of a table, with a line of headings. */
-export function tableOf(differences: readonly Difference[]): string[] {
+export function tableOf(differences: readonly Difference[], width = Number.POSITIVE_INFINITY): string[] {
   const rows = [
     ['kind', 'external id', 'operation', 'ours', 'theirs', 'result'],
     ...differences.map((one) => [
@@ -50,5 +50,5 @@ export function tableOf(differences: readonly Difference[]): string[] {
       one.result || '-',
     ]),
   ];
-  return writeTable(rows, 'text');
+  return writeTable(rows, 'text', width);
 }

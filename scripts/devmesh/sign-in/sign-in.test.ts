@@ -1,4 +1,4 @@
-// Signs people and programs in to a real identity, by make token's own program.
+// Signs people and programs in to a real identity, by armature token.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
@@ -34,8 +34,8 @@ writeFileSync(join(dir, 'mesh.json'), JSON.stringify(mesh));
 writeFileSync(join(dir, 'secret'), state.secret, { mode: 0o600 });
 
 async function print(as: string): Promise<{ code: number | null; stdout: string; stderr: string }> {
-  const env = { ...process.env, ARMATURE_RUN_DIR: dir, AS: as };
-  const child = spawn(process.execPath, [join(repository, 'scripts', 'cli', 'print-token.ts')], { env });
+  const env = { ...process.env, ARMATURE_RUN_DIR: dir };
+  const child = spawn(process.execPath, [join(repository, 'scripts', 'cli', 'main.ts'), 'token', '--as', as], { env });
   const output = { stdout: '', stderr: '' };
   for (const stream of ['stdout', 'stderr'] as const) {
     child[stream].setEncoding('utf8').on('data', (text: string) => {

@@ -1,4 +1,4 @@
-// Runs make call's program against a real inventory service, as every kind of caller.
+// Runs armature call against a real inventory service, as every kind of caller.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -10,18 +10,18 @@ import { createFileRegistry, fromBinary } from '@bufbuild/protobuf';
 import { FileDescriptorSetSchema } from '@bufbuild/protobuf/wkt';
 import { decodeJwt } from 'jose';
 import t from 'tap';
-import { testServers } from '../../test/support/infra.ts';
-import { startService, token } from '../../test/support/service.ts';
-import { tokenIssuer } from '../../test/support/token.ts';
-import { inParallel } from '../demo/parallel.ts';
-import { certificateFiles, workloadIds } from '../devmesh/certificates.ts';
-import { policyFile } from '../devmesh/environment.ts';
-import { reservePorts } from '../devmesh/ports.ts';
-import { keepToken } from '../devmesh/sign-in/token-cache.ts';
-import { repository } from '../devmesh/state.ts';
-import { nearest } from './call/nearest.ts';
-import { renderRefusal } from './call/refusal.ts';
-import { parseRequest } from './call/request.ts';
+import { testServers } from '../../../test/support/infra.ts';
+import { startService, token } from '../../../test/support/service.ts';
+import { tokenIssuer } from '../../../test/support/token.ts';
+import { inParallel } from '../../demo/parallel.ts';
+import { certificateFiles, workloadIds } from '../../devmesh/certificates.ts';
+import { policyFile } from '../../devmesh/environment.ts';
+import { reservePorts } from '../../devmesh/ports.ts';
+import { keepToken } from '../../devmesh/sign-in/token-cache.ts';
+import { repository } from '../../devmesh/state.ts';
+import { nearest } from './nearest.ts';
+import { renderRefusal } from './refusal.ts';
+import { parseRequest } from './request.ts';
 
 const inventory = 'armature.inventory.v1.InventoryService';
 const dir = mkdtempSync(join(tmpdir(), 'armature-call-'));
@@ -35,8 +35,8 @@ describeMesh('running', {
   catalog: { name: 'catalog', state: 'ready', restarts: 0, grpc: `127.0.0.1:${closedPort}` },
   orders: { name: 'orders', state: 'restarting', restarts: 3 },
 });
-// Tokens that were kept are used as they are, so nobody has to sign in here: the tests' key stands for identity.
-for (const id of ['ada', 'bo', 'admin', 'eve']) {
+// Tokens that were kept are used as they are, so no person signs in here: the tests' key stands for identity.
+for (const id of ['ada', 'bo', 'admin', 'eve', 'olga']) {
   const issued = { token: await token(id), expiresAt: Date.now() + 3_600_000 };
   keepToken(join(dir, 'running'), tokenIssuer, { kind: 'user', id }, issued);
 }
@@ -56,18 +56,24 @@ function describeMesh(name: string, services: object): void {
 }
 
 interface Asked {
-  RPC?: string;
-  DATA?: string;
-  AS?: string;
+  rpc?: string;
+  data?: string;
+  as?: string;
+  service?: string;
+  more?: readonly string[];
   /** The mesh to ask. */
   mesh?: string;
   stdin?: string;
-  program?: string;
+  command?: string;
 }
 
-function start({ mesh = 'running', stdin = '', program = 'call.ts', RPC, DATA, AS }: Asked) {
-  const env: NodeJS.ProcessEnv = { ...process.env, ARMATURE_RUN_DIR: join(dir, mesh), RPC, DATA, AS };
-  const child = spawn(process.execPath, [join(repository, 'scripts', 'cli', program)], { env });
+const flag = (name: string, value: string | undefined) => (value === undefined ? [] : [`--${name}`, value]);
+
+function start({ mesh = 'running', stdin = '', command = 'call', more = [], rpc, data, as, service }: Asked) {
+  const env: NodeJS.ProcessEnv = { ...process.env, ARMATURE_RUN_DIR: join(dir, mesh) };
+  const flags = [...flag('data', data), ...flag('as', as), ...flag('service', service), ...more];
+  const args = [join(repository, 'scripts', 'cli', 'main.ts'), command, ...(rpc === undefined ? [] : [rpc]), ...flags];
+  const child = spawn(process.execPath, args, { env });
   const output = { stdout: '', stderr: '' };
   for (const stream of ['stdout', 'stderr'] as const) {
     child[stream].setEncoding('utf8').on('data', (text: string) => {
@@ -92,203 +98,252 @@ const stock = JSON.stringify({ skus: [sku] });
 writeFileSync(join(dir, 'stock.json'), stock);
 
 t.test('receives stock as staff, naming fields as in the contract or in camel case', async (t) => {
-  const first = await start({ RPC: `${inventory}/ReceiveStock`, DATA: JSON.stringify(receive), AS: 'staff:bo' }).ended;
+  const first = await start({ rpc: `${inventory}/ReceiveStock`, data: JSON.stringify(receive), as: 'staff:bo' }).ended;
   t.equal(first.code, 0, first.stderr);
   t.match(JSON.parse(first.stdout), { levels: [{ sku, locationId: 'main', onHand: '5', available: '5' }] });
   const { request_id: requestId, location_id: locationId } = receive;
-  const DATA = JSON.stringify({ requestId, locationId, lines });
-  const again = await start({ RPC: `/${inventory}.ReceiveStock`, DATA, AS: 'staff:bo' }).ended;
+  const data = JSON.stringify({ requestId, locationId, lines });
+  const again = await start({ rpc: `/${inventory}.ReceiveStock`, data, as: 'staff:bo' }).ended;
   t.equal(again.stdout, first.stdout, 'and the request id makes it the same call');
 });
 
 const rows: (Asked & { name: string; code?: number; says: RegExp })[] = [
-  { name: 'a customer reads', RPC: `${inventory}/BatchGetStock`, DATA: stock, says: /"onHand": "5"/ },
+  { name: 'a customer reads', rpc: `${inventory}/BatchGetStock`, data: stock, says: /"onHand": "5"/ },
   {
     name: 'a customer may not write',
-    RPC: `${inventory}/ReceiveStock`,
-    DATA: JSON.stringify(receive),
+    rpc: `${inventory}/ReceiveStock`,
+    data: JSON.stringify(receive),
     code: 1,
     says: /^PERMISSION_DENIED: inventory\.receive is not allowed\n {2}reason {6}PERMISSION_DENIED \(runtime/m,
   },
   {
     name: 'an administrator may',
-    AS: 'admin',
-    RPC: `${inventory}/ReceiveStock`,
-    DATA: JSON.stringify({ ...receive, request_id: undefined, location_id: 'other' }),
+    as: 'admin',
+    rpc: `${inventory}/ReceiveStock`,
+    data: JSON.stringify({ ...receive, request_id: undefined, location_id: 'other' }),
     says: /note: request_id is filled in as [0-9a-f-]{36}/,
   },
   {
     name: 'staff who are not are pointed out',
-    AS: 'staff:eve',
-    RPC: `${inventory}/ReceiveStock`,
-    DATA: JSON.stringify(receive),
+    as: 'staff:eve',
+    rpc: `${inventory}/ReceiveStock`,
+    data: JSON.stringify(receive),
     code: 1,
     says: /does not make eve staff, only bo and admin.*\nPERMISSION_DENIED/,
   },
   {
     name: 'a service calls by itself',
-    AS: 'service:orders',
-    RPC: `${inventory}/ReserveStock`,
-    DATA: reserve(1_000),
+    as: 'service:orders',
+    rpc: `${inventory}/ReserveStock`,
+    data: reserve(1_000),
     code: 1,
     says: /^FAILED_PRECONDITION: .*\n {2}reason {2,}STOCK_INSUFFICIENT \(inventory\.armature\.local\)\n {2}skus {2,}CALL-1/m,
   },
   {
     name: 'another service may not',
-    AS: 'service:catalog',
-    RPC: `${inventory}/ReserveStock`,
-    DATA: reserve(1),
+    as: 'service:catalog',
+    rpc: `${inventory}/ReserveStock`,
+    data: reserve(1),
     code: 1,
     says: /PERMISSION_DENIED/,
   },
   {
     name: 'nobody may nothing',
-    AS: 'nobody',
-    RPC: `${inventory}/BatchGetStock`,
-    DATA: stock,
+    as: 'nobody',
+    rpc: `${inventory}/BatchGetStock`,
+    data: stock,
     code: 1,
     says: /PERMISSION_DENIED/,
   },
   {
     name: 'fields are named that break a rule',
-    AS: 'staff:bo',
-    RPC: `${inventory}/ReceiveStock`,
-    DATA: '{"location_id":"Main","lines":[{"sku":"x","quantity":0}]}',
+    as: 'staff:bo',
+    rpc: `${inventory}/ReceiveStock`,
+    data: '{"location_id":"Main","lines":[{"sku":"x","quantity":0}]}',
     code: 1,
     says: /^INVALID_ARGUMENT: .*\n(.*\n)* {2}field {2,}location_id: .*\n {2}field {2,}lines\[0\]\.sku: /m,
   },
   {
     name: 'DATA from a file',
-    RPC: `${inventory}/BatchGetStock`,
-    DATA: `@${join(dir, 'stock.json')}`,
+    rpc: `${inventory}/BatchGetStock`,
+    data: `@${join(dir, 'stock.json')}`,
     says: /"onHand": "5"/,
   },
   {
     name: 'DATA from standard input',
-    RPC: `${inventory}/BatchGetStock`,
-    DATA: '-',
+    rpc: `${inventory}/BatchGetStock`,
+    data: '-',
     stdin: stock,
     says: /"onHand": "5"/,
   },
   {
     name: 'a file that is not there',
-    RPC: `${inventory}/BatchGetStock`,
-    DATA: '@/nowhere.json',
+    rpc: `${inventory}/BatchGetStock`,
+    data: '@/nowhere.json',
     code: 1,
-    says: /^DATA=@\/nowhere\.json: the file cannot be read\nbecause: ENOENT/,
+    says: /^--data @\/nowhere\.json: the file cannot be read\nbecause: ENOENT/,
   },
   {
     name: 'DATA that is no JSON',
-    RPC: `${inventory}/BatchGetStock`,
-    DATA: '{skus',
+    rpc: `${inventory}/BatchGetStock`,
+    data: '{skus',
     code: 1,
-    says: /^DATA is not JSON: /,
+    says: /^--data is not JSON: /,
   },
   {
     name: 'DATA of the wrong shape',
-    RPC: `${inventory}/BatchGetStock`,
-    DATA: '{"skus":"x"}',
+    rpc: `${inventory}/BatchGetStock`,
+    data: '{"skus":"x"}',
     code: 1,
-    says: /^DATA: .*skus.* expected/,
+    says: /^--data: .*skus.* expected/,
   },
   {
     name: 'an unknown field',
-    RPC: `${inventory}/BatchGetStock`,
-    DATA: '{"sku":["x"]}',
+    rpc: `${inventory}/BatchGetStock`,
+    data: '{"sku":["x"]}',
     code: 1,
-    says: /^DATA: BatchGetStockRequest has no field "sku"; did you mean skus\? It has: skus\./,
+    says: /^--data: BatchGetStockRequest has no field "sku"; did you mean skus\? It has: skus\./,
   },
   {
     name: 'an unknown field of a line',
-    AS: 'staff:bo',
-    RPC: `${inventory}/ReceiveStock`,
-    DATA: '{"lines":[{"skuu":"x"}]}',
+    as: 'staff:bo',
+    rpc: `${inventory}/ReceiveStock`,
+    data: '{"lines":[{"skuu":"x"}]}',
     code: 1,
     says: /StockLine \(lines\[0\]\) has no field "skuu"; did you mean sku\?/,
   },
   {
     name: 'an unknown method',
-    RPC: `${inventory}/BatchGetStok`,
+    rpc: `${inventory}/BatchGetStok`,
     code: 1,
     says: /has no method BatchGetStok; did you mean BatchGetStock\? It has: ReceiveStock, /,
   },
   {
     name: 'an unknown service',
-    RPC: 'armature.inventori.v1.InventoryService/BatchGetStock',
+    rpc: 'armature.inventori.v1.InventoryService/BatchGetStock',
     code: 1,
     says: /did you mean armature\.inventory\.v1\.InventoryService\/BatchGetStock\?/,
   },
+  { name: 'a service without its package', rpc: 'InventoryService/BatchGetStock', data: stock, says: /"onHand": "5"/ },
   {
-    name: 'a service without its package',
-    RPC: 'InventoryService/BatchGetStock',
+    name: 'a service without its package, misspelt',
+    rpc: 'InventorService/BatchGetStock',
     code: 1,
-    says: /did you mean armature\.inventory\.v1\.InventoryService\/BatchGetStock\?/,
+    says: /did you mean armature\.inventory\.v1\.InventoryService\/BatchGetStock\?.* These did not respond: .*orders is restarting/,
+  },
+  {
+    name: 'a method without its package, misspelt',
+    rpc: 'InventoryService.BatchGetStok',
+    code: 1,
+    says: /has no method BatchGetStok; did you mean BatchGetStock\?/,
+  },
+  {
+    name: 'OpsService of one service',
+    rpc: 'OpsService/ListSagas',
+    as: 'operator',
+    service: 'inventory',
+    says: /^\{\}\n$/,
+  },
+  {
+    name: 'OpsService of a service that does not exist',
+    rpc: 'OpsService/ListSagas',
+    service: 'inventori',
+    code: 1,
+    says: /^--service inventori: no such service; did you mean inventory\?/,
+  },
+  {
+    name: 'OpsService of one that is not reached',
+    rpc: 'armature.ops.v1.OpsService/ListSagas',
+    service: 'orders',
+    code: 1,
+    says: /^orders is restarting; armature status/,
+  },
+  {
+    name: 'a refusal for programs',
+    rpc: `${inventory}/ReceiveStock`,
+    data: JSON.stringify(receive),
+    more: ['--json'],
+    code: 1,
+    says: /^\{"error":\{"code":"PERMISSION_DENIED","reason":"PERMISSION_DENIED","domain":"runtime\.armature\.local"/,
+  },
+  {
+    name: 'a response for programs, on one line',
+    rpc: `${inventory}/BatchGetStock`,
+    data: stock,
+    more: ['--json'],
+    says: /^\{"levels":\[.*\]\}\n$/,
+  },
+  {
+    name: 'methods for programs',
+    rpc: 'InventoryService',
+    more: ['--json'],
+    says: /"service": "armature\.inventory\.v1\.InventoryService",\n {2}"methods": \[\n {4}"ReceiveStock"/,
   },
   {
     name: 'an unknown caller',
-    AS: 'custmer:ada',
-    RPC: `${inventory}/BatchGetStock`,
+    as: 'custmer:ada',
+    rpc: `${inventory}/BatchGetStock`,
     code: 1,
-    says: /^AS=custmer:ada is not understood; did you mean customer\?/,
+    says: /^--as custmer:ada is not understood; did you mean customer\?/,
   },
   {
     name: 'somebody who has no account here',
-    AS: 'customer:adda',
-    RPC: `${inventory}/BatchGetStock`,
+    as: 'customer:adda',
+    rpc: `${inventory}/BatchGetStock`,
     code: 1,
-    says: /^AS=customer:adda: nobody of that name has an account here; did you mean ada\? There are: ada, eve, /,
+    says: /^--as customer:adda: no account of that name exists here; did you mean ada\? There are: ada, eve, /,
   },
   {
     name: 'a program that has no account here',
-    AS: 'client:accounting',
-    RPC: `${inventory}/BatchGetStock`,
+    as: 'client:accounting',
+    rpc: `${inventory}/BatchGetStock`,
     code: 1,
-    says: /^AS=client:accounting: nobody of that name has an account here\. There are: reports\./,
+    says: /^--as client:accounting: no account of that name exists here\. There are: reports\./,
   },
   {
     name: 'somebody who would have to sign in while identity does not run',
-    AS: 'customer:grace',
-    RPC: `${inventory}/BatchGetStock`,
-    DATA: stock,
+    as: 'customer:grace',
+    rpc: `${inventory}/BatchGetStock`,
+    data: stock,
     code: 1,
-    says: /^identity is not running; make status tells more/,
+    says: /^identity is not running; armature status tells more/,
   },
   {
     name: 'an unknown service as the caller',
-    AS: 'service:order',
-    RPC: `${inventory}/BatchGetStock`,
+    as: 'service:order',
+    rpc: `${inventory}/BatchGetStock`,
     code: 1,
     says: /no such service; did you mean orders\?/,
   },
   {
     name: 'a service that is being restarted',
-    RPC: 'armature.orders.v1.OrderService/GetOrder',
+    rpc: 'armature.orders.v1.OrderService/GetOrder',
     code: 1,
-    says: /^orders is restarting; make status/,
+    says: /^orders is restarting; armature status/,
   },
   {
     name: 'a service that does not answer',
-    RPC: 'armature.catalog.v1.CatalogService/GetProduct',
+    rpc: 'armature.catalog.v1.CatalogService/GetProduct',
     code: 1,
-    says: /^UNAVAILABLE: [\s\S]*make status tells whether/,
+    says: /^UNAVAILABLE: [\s\S]*armature status tells whether/,
   },
   {
     name: 'somebody else in its place',
     mesh: 'confused',
-    RPC: 'armature.catalog.v1.CatalogService/GetProduct',
+    rpc: 'armature.catalog.v1.CatalogService/GetProduct',
     code: 1,
     says: /expected service:catalog on the other end, found service:inventory/,
   },
   {
     name: 'no mesh',
     mesh: 'stopped',
-    RPC: `${inventory}/BatchGetStock`,
+    rpc: `${inventory}/BatchGetStock`,
     code: 1,
-    says: /^The mesh is not running \(there is no .*mesh\.json\); start it with: make up\n$/,
+    says: /^The mesh is not running \(there is no .*mesh\.json\); start it with: armature up\n$/,
   },
   {
     name: 'the methods of a service',
-    RPC: inventory,
+    rpc: inventory,
     says: /ReceiveStock {2}\(needs inventory\.receive, keyed by request_id\)\n {2}Adds delivered units\.\n {4}request_id {3}string\n {4}location_id {2}string\n {4}lines {8}repeated \{sku string, quantity int64\}/,
   },
   {
@@ -314,9 +369,9 @@ t.test('calls and what comes of them', async (t) => {
 
 t.test('a stream shows messages as they come, until it is interrupted', async (t) => {
   const received = { location_id: 'main', lines: [{ sku: 'CALL-2', quantity: 7 }] };
-  const more = () => start({ RPC: `${inventory}/ReceiveStock`, DATA: JSON.stringify(received), AS: 'staff:bo' }).ended;
+  const more = () => start({ rpc: `${inventory}/ReceiveStock`, data: JSON.stringify(received), as: 'staff:bo' }).ended;
   t.equal((await more()).code, 0);
-  const watching = start({ RPC: `${inventory}/WatchStock`, DATA: '{"skus":["CALL-2"]}' });
+  const watching = start({ rpc: `${inventory}/WatchStock`, data: '{"skus":["CALL-2"]}' });
   const shown = async (units: number) => {
     while (!watching.output.stdout.includes(`"onHand": "${units}"`)) {
       const end = await Promise.race([once(watching.child.stdout, 'data').then(() => undefined), watching.ended]);
@@ -333,10 +388,14 @@ t.test('a stream shows messages as they come, until it is interrupted', async (t
 });
 
 t.test('a token for other programs', async (t) => {
-  const printed = await start({ program: 'print-token.ts', AS: 'staff:bo' }).ended;
+  const printed = await start({ command: 'token', as: 'staff:bo' }).ended;
   t.match(decodeJwt(printed.stdout.trim()), { sub: 'bo', aud: 'armature' });
-  const refused = await start({ program: 'print-token.ts', AS: 'nobody' }).ended;
-  t.match(refused, { code: 1, stdout: '', stderr: /AS=nobody calls without a token; name somebody who signs in/ });
+  const refused = await start({ command: 'token', as: 'nobody' }).ended;
+  t.match(refused, {
+    code: 1,
+    stdout: '',
+    stderr: /--as nobody calls without a token; name a person or a program that signs in/,
+  });
 });
 
 t.test('a refusal with everything that it can bring', async (t) => {
@@ -372,7 +431,7 @@ t.test('requests', async (t) => {
     message: /no value "COMPLETD"; did you mean ORDER_STATE_COMPL/,
   });
   t.throws(() => parse('[]', list), {
-    message: 'DATA: the request must be an object, the fields of ListOrdersRequest',
+    message: 'data: the request must be an object, the fields of ListOrdersRequest',
   });
   const mask = parse('{"update_mask":"title,description"}', 'armature.catalog.v1.UpdateProductRequest');
   t.match(mask, { updateMask: { paths: ['title', 'description'] } });

@@ -1,10 +1,10 @@
-// Runs make access-diff's program on a small repository of its own, contracts, policy, commits and all.
+// Runs the comparison of armature access diff on a small repository of its own, contracts, policy, commits and all.
 import { spawnSync } from 'node:child_process';
 import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
-import { repository } from '../devmesh/state.ts';
+import { repository } from '../../devmesh/state.ts';
 
 const checkout = mkdtempSync(join(tmpdir(), 'armature-access-'));
 t.teardown(() => rmSync(checkout, { recursive: true, force: true }));
@@ -21,7 +21,7 @@ function git(...args: string[]): void {
 }
 
 const diff = (base: string) =>
-  run(process.execPath, join(repository, 'scripts', 'cli', 'access-diff.ts'), base, checkout);
+  run(join(repository, 'scripts', 'cli', 'armature'), 'access', 'diff', base, '--checkout', checkout);
 
 function writePolicy(...rows: string[]): void {
   writeFileSync(join(checkout, 'deploy', 'policy.csv'), `${rows.join('\n')}\n`);
@@ -64,7 +64,7 @@ git('commit', '--quiet', '--message=gifts');
 t.test('nothing has changed', async (t) => {
   const { status, output } = diff('main');
   t.equal(status, 0, output);
-  t.match(output, /^access-diff: nobody may more than at main: 0 opened/);
+  t.match(output, /^access diff: no principal may do more than at main: 0 opened/);
 });
 
 t.test('what the working tree opens ends with 1', async (t) => {
@@ -75,7 +75,10 @@ t.test('what the working tree opens ends with 1', async (t) => {
   t.match(output, /^NEW {2}method {2}armature\.gifts\.v1\.GiftService\/List {2}gifts\.list$/m);
   t.match(output, /^OPENED {2}role:admin {2}new method; p, role:admin, gifts\.list, any$/m);
   t.match(output, /^OPENED {2}user:eve {2}new method; \+ g, user:eve, role:admin \(line 5\)$/m);
-  t.match(output.trimEnd().split('\n').at(-1), /^access-diff: since HEAD somebody may more .* 2 opened, .* 1 new/);
+  t.match(
+    output.trimEnd().split('\n').at(-1),
+    /^access diff: since HEAD a principal may do more .* 2 opened, .* 1 new/,
+  );
 });
 
 t.test('what it closes ends with 0', async (t) => {
@@ -87,10 +90,10 @@ t.test('what it closes ends with 0', async (t) => {
 });
 
 t.test('where nothing can be compared it ends with 2 and says why', async (t) => {
-  t.match(diff('nowhere'), { status: 2, output: 'access-diff: there is no commit nowhere\n' });
+  t.match(diff('nowhere'), { status: 2, output: 'access diff: there is no commit nowhere\n' });
   writePolicy('p, role:customer, gifts.wrap, some');
-  t.match(diff('HEAD'), { status: 2, output: /^access-diff: deploy\/policy\.csv:1: scope "some" is not any/ });
+  t.match(diff('HEAD'), { status: 2, output: /^access diff: deploy\/policy\.csv:1: scope "some" is not any/ });
   writePolicy(...rows);
   writeContract(wrap, 'rpc');
-  t.match(diff('HEAD'), { status: 2, output: /^access-diff: buf build failed:\n.*gifts\.proto:\d/ });
+  t.match(diff('HEAD'), { status: 2, output: /^access diff: buf build failed:\n.*gifts\.proto:\d/ });
 });

@@ -1,0 +1,31 @@
+import { runningMesh } from '../../devmesh/running-mesh.ts';
+import type { Invocation } from '../command.ts';
+import { printJson } from '../json.ts';
+import { withNotice } from '../terminal.ts';
+import { doubtAbout, parsePrincipal } from './principal.ts';
+import { tokenFor } from './tokens.ts';
+
+/**
+ * Prints an access token of a person or a program, for buf curl, grpcurl and other programs. Its owner signs in to
+ * identity for it. A token lives for ten minutes and is used again while it has a minute left.
+ */
+export async function printToken(as: string, { json, deadline }: Invocation): Promise<void> {
+  const mesh = runningMesh();
+  const principal = parsePrincipal(as, mesh);
+  const { owner } = principal;
+  if (!owner) {
+    throw new Error(`--as ${as} calls without a token; name a person or a program that signs in, such as customer:ada`);
+  }
+  const doubt = doubtAbout(as, principal, mesh);
+  if (doubt) console.error(`note: ${doubt}`);
+  deadline.waitingFor = 'identity';
+  const token = await withNotice('identity', () => tokenFor(owner, mesh));
+  if (json) printJson({ token, expiresAt: expiryOf(token) });
+  else console.log(token);
+}
+
+/** The time until which a token is valid, from its payload. */
+function expiryOf(token: string): string {
+  const { exp } = JSON.parse(Buffer.from(token.split('.')[1] ?? '', 'base64url').toString()) as { exp: number };
+  return new Date(exp * 1000).toISOString();
+}

@@ -1,0 +1,86 @@
+import { Argument, type Command, Option } from 'commander';
+import { addCommand } from '../command.ts';
+import { wholeNumber } from './options.ts';
+
+const serviceList = 'catalog, inventory, payments, orders, notifications, identity, access, acquirer';
+
+/** Adds what starts, stops and shows the mesh of this checkout. */
+export function addMeshCommands(program: Command): void {
+  addStarting(program);
+  addLooking(program);
+  addDemonstration(program);
+}
+
+function addStarting(program: Command): void {
+  addCommand(program, {
+    usage: 'up',
+    summary: 'Start servers and services; start what is missing when run again',
+    examples: ['armature up'],
+    timeout: '10m',
+    json: true,
+    run: async (_, _options, invocation) => (await import('../mesh/lifecycle.ts')).startMesh(invocation),
+  });
+  addCommand<{ clean?: boolean }>(program, {
+    usage: 'down',
+    summary: 'Stop everything that was started here, and nothing else',
+    examples: ['armature down', 'armature down --clean'],
+    timeout: '3m',
+    json: true,
+    options: [new Option('--clean', 'remove the data too (.run)')],
+    run: async (_, options, invocation) => (await import('../mesh/lifecycle.ts')).stopMesh(options, invocation),
+  });
+}
+
+function addLooking(program: Command): void {
+  addCommand(program, {
+    usage: 'status',
+    summary: 'Show what runs; the exit code is 1 unless all of it is ready',
+    examples: ['armature status', 'armature status --json'],
+    timeout: '30s',
+    json: true,
+    run: async (_, _options, invocation) => (await import('../mesh/status.ts')).showStatus(invocation),
+  });
+  addCommand<{ lines: number; follow?: boolean }>(program, {
+    usage: 'logs [name]',
+    summary: 'Show the log of a service or server',
+    description: `Shows the end of a log. Services: ${serviceList}; also mysql, rabbitmq and supervisor.`,
+    examples: ['armature logs orders', 'armature logs orders --lines 1000 --no-follow | grep error'],
+    timeout: '24h',
+    options: [
+      new Option('--lines <number>', 'how many lines of the end').argParser(wholeNumber(0, 1_000_000)).default(100),
+      new Option('--follow', 'go on with what is added; the default on a terminal'),
+      new Option('--no-follow', 'end after what there is'),
+    ],
+    run: async ([name], { lines, follow = process.stdout.isTTY === true }, { deadline }) =>
+      (await import('../mesh/logs.ts')).showLog(name, { lines, follow }, deadline),
+  });
+  const certs = addCommand(program, {
+    usage: 'certs',
+    summary: 'Renew certificates that are about to end, or change their authority',
+    description:
+      'Renews certificates that end within a week. start, switch and retire replace the authority in three steps while everything runs.',
+    examples: ['armature certs', 'armature certs start'],
+    timeout: '2m',
+    json: true,
+    run: async ([step], _, invocation) => (await import('../mesh/certs.ts')).renewCertificates(step!, invocation),
+  });
+  const steps = ['renew', 'start', 'switch', 'retire'];
+  certs.addArgument(new Argument('[step]', 'what to do').choices(steps).default('renew'));
+}
+
+function addDemonstration(program: Command): void {
+  addCommand(program, {
+    usage: 'demo',
+    summary: 'Start everything, place orders, and show what happens',
+    examples: ['armature demo'],
+    timeout: '15m',
+    run: async (_, _options, invocation) => (await import('../mesh/lifecycle.ts')).demonstrate(invocation),
+  });
+  addCommand(program, {
+    usage: 'seed',
+    summary: 'Start everything and load the catalogue of the demonstration',
+    examples: ['armature seed'],
+    timeout: '15m',
+    run: async (_, _options, invocation) => (await import('../mesh/lifecycle.ts')).seed(invocation),
+  });
+}

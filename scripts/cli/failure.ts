@@ -1,0 +1,40 @@
+import { RpcError } from '@armature/runtime/errors/errors.ts';
+import { renderRefusal } from './call/refusal.ts';
+import { DeadlineError, exitCodes, UsageError } from './exit-codes.ts';
+import { jsonOf } from './json.ts';
+
+/** The exit code that an error ends the command with. */
+export function exitCodeOf(error: unknown): number {
+  if (error instanceof UsageError) return exitCodes.usage;
+  return error instanceof DeadlineError ? exitCodes.deadline : exitCodes.failed;
+}
+
+/** The lines that tell a person what failed: the refusal of a service with its details, or a message and its causes. */
+export function errorLines(error: unknown): string[] {
+  if (error instanceof RpcError) return renderRefusal(error);
+  if (!(error instanceof Error)) return [String(error)];
+  const lines = [error.message];
+  for (let cause = error.cause; cause instanceof Error; cause = cause.cause) lines.push(`because: ${cause.message}`);
+  return lines;
+}
+
+/** The same for programs: what `--json` writes to standard error. */
+export function errorJson(error: unknown): object {
+  if (error instanceof RpcError) {
+    const { code, reason, domain, message, metadata, details } = error;
+    return { error: { code, reason, domain, message, metadata, details } };
+  }
+  const [message, ...causes] = errorLines(error);
+  return { error: { message, ...(causes.length > 0 ? { causes } : {}) } };
+}
+
+/**
+ * Writes an error and sets the exit code that belongs to it. There is no stack trace unless DEBUG is set: most errors
+ * are refusals, which the message explains.
+ */
+export function reportError(error: unknown, { json = false, prefix = '' } = {}): void {
+  if (process.env.DEBUG) console.error(error);
+  else if (json) console.error(jsonOf(errorJson(error), { compact: true }));
+  else for (const line of errorLines(error)) console.error(`${prefix}${line}`);
+  process.exitCode = exitCodeOf(error);
+}

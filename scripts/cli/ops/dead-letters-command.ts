@@ -1,4 +1,0 @@
-import { refused } from './asking.ts';
-import { listLetters } from './letters.ts';
-
-await listLetters().catch(refused);

@@ -1,4 +1,0 @@
-import { refused } from './asking.ts';
-import { dropLetter } from './letters.ts';
-
-await dropLetter().catch(refused);

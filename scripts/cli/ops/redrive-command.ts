@@ -1,4 +1,0 @@
-import { refused } from './asking.ts';
-import { redriveLetters } from './letters.ts';
-
-await redriveLetters().catch(refused);

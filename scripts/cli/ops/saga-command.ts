@@ -1,4 +1,0 @@
-import { refused } from './asking.ts';
-import { showSaga } from './sagas.ts';
-
-await showSaga().catch(refused);

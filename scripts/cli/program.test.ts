@@ -1,0 +1,309 @@
+// The armature command as its callers see it: arguments, exit codes, help, suggestions, and the make targets.
+import { spawnSync } from 'node:child_process';
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Command } from 'commander';
+import t from 'tap';
+import { repository } from '../devmesh/state.ts';
+import { exitCodes } from './exit-codes.ts';
+import { buildProgram } from './program.ts';
+
+const launcher = join(repository, 'scripts', 'cli', 'armature');
+
+interface Ended {
+  status: number | null;
+  stdout: string;
+  stderr: string;
+}
+
+/** Runs the command in a run directory that has nothing in it. */
+function armature(args: readonly string[], env: NodeJS.ProcessEnv = {}, cwd = repository): Ended {
+  const { status, stdout, stderr } = spawnSync(launcher, args, {
+    env: { ...process.env, ARMATURE_RUN_DIR: runDir, ...env },
+    cwd,
+    encoding: 'utf8',
+  });
+  return { status, stdout, stderr };
+}
+
+const runDir = t.testdir({ logs: { 'orders.log': 'one\ntwo\nthree\n' } });
+
+/** Every command that does something, with its words: "dead-letters list". */
+function leaves(command: Command, path: readonly string[] = []): { path: string[]; command: Command }[] {
+  if (command.commands.length === 0) return [{ path: [...path], command }];
+  return command.commands.flatMap((one) => leaves(one, [...path, one.name()]));
+}
+
+const commands = leaves(buildProgram());
+
+t.test('every command has a summary, a deadline with a default, and examples that can be parsed', async (t) => {
+  t.ok(commands.length > 25, 'the commands are found');
+  for (const { path, command } of commands) {
+    const name = path.join(' ');
+    const help = helpOf(command);
+    t.ok(command.summary(), `${name} has a summary`);
+    t.match(help, /--timeout <duration>.*\(default:\s/s, `${name} says its deadline`);
+    const examples = help.slice(help.indexOf('\nExamples:\n')).split('\n').slice(2).filter(Boolean);
+    const own = examples.filter((line) => line.includes(`armature ${name}`));
+    t.ok(help.includes('\nExamples:\n') && own.length > 0, `${name} has an example of itself`);
+    for (const line of own) t.equal(problemOf(line), undefined, line);
+  }
+});
+
+/** The help of a command, without running it. */
+function helpOf(command: Command): string {
+  let text = '';
+  command.configureOutput({ writeOut: (part) => (text += part) });
+  command.outputHelp();
+  return text;
+}
+
+/** What commander says against an example. */
+function problemOf(line: string): string | undefined {
+  // Up to the next program of a pipeline, or the end of a command substitution.
+  const text = /armature ((?:'[^']*'|[^|)])*)/.exec(line)![1]!.trim();
+  return parseProblem([...text.matchAll(/'([^']*)'|(\S+)/g)].map(([, quoted, plain]) => quoted ?? plain!));
+}
+
+/** What commander says against a command line, or undefined where it would run a command. */
+function parseProblem(words: readonly string[]): string | undefined {
+  const program = buildProgram();
+  let ran = false;
+  for (const { command } of leaves(program)) {
+    command.action(() => {
+      ran = true;
+    });
+    command.configureOutput({ writeErr: () => undefined });
+  }
+  try {
+    program.parse([...words], { from: 'user' });
+    return ran ? undefined : 'nothing ran';
+  } catch (error) {
+    return (error as Error).message;
+  }
+}
+
+const rows: { name: string; args: string[]; code: number; stdout?: RegExp; stderr?: RegExp }[] = [
+  { name: 'help', args: ['--help'], code: exitCodes.ok, stdout: /^Usage: armature <command>/ },
+  {
+    name: 'help of a command',
+    args: ['call', '--help'],
+    code: exitCodes.ok,
+    stdout: /\nExamples:\n {2}\$ armature call/,
+  },
+  { name: 'help of a group', args: ['sagas', '--help'], code: exitCodes.ok, stdout: /resume \[options\] \[id\]/ },
+  { name: 'nothing', args: [], code: exitCodes.usage, stderr: /^Usage: armature/ },
+  { name: 'a group alone', args: ['sagas'], code: exitCodes.usage, stderr: /^Usage: armature sagas/ },
+  {
+    name: 'an unknown command',
+    args: ['statsu'],
+    code: exitCodes.usage,
+    stderr: /^error: unknown command 'statsu'\n\(Did you mean status\?\)/,
+  },
+  {
+    name: 'an unknown command of a group',
+    args: ['dead-letters', 'redrve'],
+    code: exitCodes.usage,
+    stderr: /unknown command 'redrve'\n\(Did you mean redrive\?\)/,
+  },
+  {
+    name: 'an unknown option',
+    args: ['verify', '--jsn'],
+    code: exitCodes.usage,
+    stderr: /unknown option '--jsn'\n\(Did you mean --json\?\)/,
+  },
+  { name: 'too many arguments', args: ['verify', 'me'], code: exitCodes.usage, stderr: /too many arguments/ },
+  {
+    name: 'a missing argument',
+    args: ['sagas', 'show', '--service', 'orders'],
+    code: exitCodes.usage,
+    stderr: /missing required argument 'id'/,
+  },
+  {
+    name: 'a missing option',
+    args: ['sagas', 'show', 'x'],
+    code: exitCodes.usage,
+    stderr: /required option '--service <name>' not specified/,
+  },
+  {
+    name: 'a choice that is not one',
+    args: ['sagas', 'list', '--state', 'stuk'],
+    code: exitCodes.usage,
+    stderr: /It is one of running, stuck, completed, failed; did you mean stuck\?/,
+  },
+  {
+    name: 'a number out of bounds',
+    args: ['crash', '--duration', '4'],
+    code: exitCodes.usage,
+    stderr: /It is a whole number from 5 to 86400/,
+  },
+  {
+    name: 'a duration that is none',
+    args: ['verify', '--timeout', 'soon'],
+    code: exitCodes.usage,
+    stderr: /It is a duration such as/,
+  },
+  {
+    name: 'a filter that is missing',
+    args: ['sagas', 'resume', '--service', 'orders'],
+    code: exitCodes.usage,
+    stderr: /^name a saga by its id, or choose some by --saga/,
+  },
+  {
+    name: 'a service that does not exist',
+    args: ['sagas', 'list', '--service', 'order'],
+    code: exitCodes.failed,
+    stderr: /^--service order: no such service; did you mean orders\?/,
+  },
+  {
+    name: 'no mesh',
+    args: ['verify'],
+    code: exitCodes.failed,
+    stderr: /^The mesh is not running \(there is no .*mesh\.json\); start it with: armature up\n$/,
+  },
+  {
+    name: 'no mesh, for programs',
+    args: ['verify', '--json'],
+    code: exitCodes.failed,
+    stderr: /^\{"error":\{"message":"The mesh is not running .*"\}\}\n$/,
+  },
+  {
+    name: 'status of nothing',
+    args: ['status'],
+    code: exitCodes.ok,
+    stdout: /^Nothing runs\. armature up starts it\.\n$/,
+  },
+  {
+    name: 'status of nothing, for programs',
+    args: ['status', '--json'],
+    code: exitCodes.ok,
+    stdout: /^\{\n {2}"running": false\n\}\n$/,
+  },
+  { name: 'the end of a log', args: ['logs', 'orders', '--lines', '2'], code: exitCodes.ok, stdout: /^two\nthree\n$/ },
+  {
+    name: 'a log that is not there',
+    args: ['logs', 'order'],
+    code: exitCodes.usage,
+    stderr: /^there is no log order; did you mean orders\?: armature logs <name>, where name is one of: orders\n$/,
+  },
+  { name: 'down of nothing', args: ['down', '--json'], code: exitCodes.ok, stdout: /^\{\n {2}"stopped": \[\],/ },
+  {
+    name: 'a part that is not one',
+    args: ['prove', '--only', 'crsh'],
+    code: exitCodes.usage,
+    stderr:
+      /^--only crsh: no such part; did you mean crash\? There are: tests, crash, crash-1, crash-2, crash-3, mutants\.\n$/,
+  },
+  {
+    name: 'a deadline that passes',
+    args: ['logs', 'orders', '--follow', '--timeout', '300ms'],
+    code: exitCodes.deadline,
+    stdout: /^one\n/,
+    stderr: /^the deadline of 300 ms passed; --timeout sets another\n$/,
+  },
+];
+
+t.test('arguments, exit codes and messages', async (t) => {
+  for (const { name, args, code, stdout = /^$/, stderr = /^$/ } of rows) {
+    const ended = armature(args);
+    t.equal(ended.status, code, `${name}: ${ended.stderr}`);
+    t.match(ended.stdout, stdout, name);
+    t.match(ended.stderr, stderr, name);
+    t.notMatch(ended.stderr, /\n {4}at /, `${name}: no stack`);
+  }
+});
+
+t.test('is found from any folder, by the link that npm makes', async (t) => {
+  const link = join(repository, 'node_modules', '.bin', 'armature');
+  t.ok(existsSync(link), 'npm ci links the bin of the workspace');
+  const run = spawnSync(link, ['status'], {
+    cwd: runDir,
+    env: { ...process.env, ARMATURE_RUN_DIR: runDir },
+    encoding: 'utf8',
+  });
+  t.match(run, { status: 0, stdout: /^Nothing runs/ });
+});
+
+t.test('starts within half a second of processor time', async (t) => {
+  armature(['--help']);
+  const run = spawnSync('bash', ['-c', `"${launcher}" --help > /dev/null; times`], { encoding: 'utf8' });
+  // The second line is what the children have used: user and system time.
+  const used = run.stdout.split('\n')[1]!;
+  const [user, system] = [...used.matchAll(/(\d+)m([\d.]+)s/g)].map(
+    ([, minutes, rest]) => 60 * Number(minutes) + Number(rest),
+  );
+  t.ok(user! + system! > 0, used);
+  t.ok(user! + system! < 0.5, used);
+});
+
+/** The variables of make targets that have some, each with a value that stays recognizable. */
+const variables: Record<string, Record<string, string>> = {
+  call: { RPC: 'a.B/C', DATA: `{"a":"it's"}`, AS: 'admin', S: 'orders' },
+  token: { AS: 'admin' },
+  'dead-letters': { S: 'orders', TYPE: 'some type', REASON: 'some reason', AS: 'admin' },
+  'dead-letter': { S: 'orders', ID: 'some-id', AS: 'admin' },
+  redrive: { S: 'orders', ID: 'some-id', TYPE: 'some type', REASON: 'some reason', APPLY: '1', AS: 'admin' },
+  drop: { S: 'orders', ID: 'some-id', WHY: `it's "gone"`, AS: 'admin' },
+  baseline: {
+    FROM: 'orders',
+    TO: 'access',
+    AGGREGATE: 'order',
+    IDS: 'a,b',
+    SKIP_HISTORY: '1',
+    APPLY: '1',
+    AS: 'admin',
+  },
+  sagas: { S: 'orders', STATE: 'stuck', AS: 'admin' },
+  saga: { S: 'orders', ID: 'some-id', AS: 'admin' },
+  resume: { S: 'orders', ID: 'some-id', SAGA: 'a', STEP: 'b', REASON: 'c d', OLDER: '5', APPLY: '1', AS: 'admin' },
+  compensate: { S: 'orders', ID: 'some-id', WHY: 'ticket 1', AS: 'admin' },
+  'access-matrix': { FILE: 'x y.csv', FORMAT: 'csv' },
+  'access-diff': { BASE: 'main' },
+  certs: { STEP: 'start' },
+  logs: { S: 'orders' },
+  reconcile: { APPLY: '1' },
+  test: { FILES: 'a.test.ts b.test.ts' },
+  crash: { DURATION: '60', SEED: '4711', POINTS: 'a,b', RECORD: '1' },
+  keys: { KEYS: '11', SENDS: '12', SENDERS: '13', STORM: '14', SEED: '4711' },
+  'cold-start': { ROUNDS: '11', SEED: '4711', RECORD: '1' },
+  races: { DEPTH: 'full' },
+  mutants: { ONLY: 'lock,ledger' },
+  prove: { ONLY: 'tests' },
+};
+/** The flags of variables that are switched on by 1. */
+const switches: Record<string, string> = { APPLY: '--apply', RECORD: '--record', SKIP_HISTORY: '--skip-history' };
+
+t.test('every make target runs the command that it names', async (t) => {
+  const makefile = readFileSync(join(repository, 'Makefile'), 'utf8');
+  // These work before the packages are installed, or are other programs alone.
+  const own = ['help', 'install', 'gen', 'fmt'];
+  const targets = [...makefile.matchAll(/^([a-z][a-z-]*):.*## /gm)].map(([, name]) => name!);
+  t.same(
+    Object.keys(variables).filter((name) => !targets.includes(name)),
+    [],
+    'these targets exist',
+  );
+  for (const target of targets.filter((name) => !own.includes(name))) {
+    const set = variables[target] ?? {};
+    for (const values of [{}, set]) {
+      const given = Object.entries(values).map(([name, value]) => `${name}=${value}`);
+      const args = ['--no-print-directory', '-n', '-o', 'ready', target, ...given];
+      const dry = spawnSync('make', args, { cwd: repository, encoding: 'utf8' });
+      // The shell expands the recipe as it does for make, with a function in the place of the command.
+      const shell = `print_words() { printf '%s\\n' "$@"; }\n${dry.stdout.replaceAll('scripts/cli/armature', 'print_words')}`;
+      const run = spawnSync('bash', ['-c', shell], { env: { ...process.env, ...values }, encoding: 'utf8' });
+      const words = run.stdout.split('\n').slice(0, -1);
+      const problem = parseProblem(words);
+      const complete = Object.keys(values).length > 0 || !/missing required|not specified/.test(problem ?? '');
+      if (complete) t.equal(problem, undefined, `make ${target} ${given.join(' ')}: armature ${words.join(' ')}`);
+      for (const [name, value] of Object.entries(values)) {
+        const wanted = switches[name] ? [switches[name]] : name === 'FILES' ? value.split(' ') : [value];
+        t.same(
+          wanted.filter((word) => !words.includes(word)),
+          [],
+          `make ${target} passes ${name} on`,
+        );
+      }
+    }
+  }
+});

@@ -1,0 +1,46 @@
+import { Command, CommanderError } from 'commander';
+import { addAccessCommands } from './commands/access.ts';
+import { addCallCommands } from './commands/call.ts';
+import { addDeadLetterCommands } from './commands/dead-letters.ts';
+import { addMeshCommands } from './commands/mesh.ts';
+import { addSagaCommands } from './commands/sagas.ts';
+import { addVerificationCommands } from './commands/verification.ts';
+import { DeadlineError, exitCodes } from './exit-codes.ts';
+
+/** Builds the whole program. Each command loads what it does only when it runs. */
+export function buildProgram(): Command {
+  const program = new Command('armature')
+    .description('Runs, calls and inspects the mesh of this repository.')
+    .usage('<command> [options]')
+    // Has commander throw where it would end the process. Subcommands take both settings over.
+    .exitOverride()
+    .showHelpAfterError('(armature --help lists the commands; every command has --help)')
+    .addHelpText('after', '\nEvery command has --help with examples. docs/cli.md lists exit codes and completion.');
+  program.helpCommand(false).commandsGroup('Mesh:');
+  addMeshCommands(program);
+  program.commandsGroup('Calls and operations:');
+  addCallCommands(program);
+  addDeadLetterCommands(program);
+  addSagaCommands(program);
+  addAccessCommands(program);
+  program.commandsGroup('Verification:');
+  addVerificationCommands(program);
+  return program;
+}
+
+/** Runs one command line and sets the exit code. */
+export async function runArmature(args: readonly string[]): Promise<void> {
+  try {
+    await buildProgram().parseAsync([...args], { from: 'user' });
+  } catch (error) {
+    if (error instanceof CommanderError) {
+      // Commander has written its message already. Help was asked for where the code is 0.
+      process.exitCode = error.exitCode === 0 ? exitCodes.ok : exitCodes.usage;
+      return;
+    }
+    const { reportError } = await import('./failure.ts');
+    reportError(error, { json: args.includes('--json') });
+    // What the command waited for may go on for ever.
+    if (error instanceof DeadlineError) process.exit();
+  }
+}
