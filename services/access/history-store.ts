@@ -1,5 +1,5 @@
 import type { Decision } from '@armature/proto/access/v1/access.ts';
-import { type Page, type Param, type Sql, utcDate } from '@armature/runtime';
+import { type Page, type Param, type Sql, type SqlReader, utcDate } from '@armature/runtime';
 
 export interface VersionRow {
   version: bigint;
@@ -10,7 +10,7 @@ export interface VersionRow {
 }
 
 /** One version more than the page holds, newest first. */
-export async function listVersions(sql: Sql, { size, after }: Page<readonly [string]>): Promise<VersionRow[]> {
+export async function listVersions(sql: SqlReader, { size, after }: Page<readonly [string]>): Promise<VersionRow[]> {
   const rows = await sql.query<{
     version: string;
     digest: string;
@@ -90,7 +90,7 @@ interface DecisionRow {
 
 /** One decision more than the page holds, those recorded last first. */
 export async function listDecisions(
-  sql: Sql,
+  sql: SqlReader,
   { service, subject, permission, deniedOnly }: DecisionFilter,
   { size, after }: Page<readonly [string]>,
 ): Promise<(Decision & { position: string })[]> {

@@ -36,7 +36,7 @@ export async function buildAccess({ config, db, background, log }: Parts<Config<
   const retention = {
     name: 'old decisions',
     everyMs: 600_000,
-    sweep: (call: Call) => db.read(call, (sql) => purgeDecisions(sql, config.decisionKeptDays)),
+    sweep: (call: Call) => db.write(call, (sql) => purgeDecisions(sql, config.decisionKeptDays)),
   };
   return {
     services: [accessService(db, store, policy)],

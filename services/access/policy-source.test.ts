@@ -59,7 +59,7 @@ t.test('what is damaged leaves the last good one, until it is too old', async (t
   const good = own.current();
   t.ok(good);
   const put = (text: string) =>
-    instance.db.read(null, (sql) =>
+    instance.db.write(null, (sql) =>
       sql.execute('update policy_head set version = version + 1, digest = ?, text = ?', [text, text]),
     );
   await put('nonsense');

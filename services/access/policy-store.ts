@@ -4,6 +4,7 @@ import {
   type Param,
   principalOf,
   type Sql,
+  type SqlReader,
   type Tx,
   utcDate,
   type Watchers,
@@ -122,7 +123,7 @@ type ContentsRow =
   | { kind: 'd'; a: string };
 
 /** In one statement, because the head is locked meanwhile. */
-async function readContents(sql: Sql): Promise<Contents> {
+async function readContents(sql: SqlReader): Promise<Contents> {
   const rows = await sql.query<ContentsRow>(
     `select 'p' as kind, subject as a, permission as b, scope as c, 1 as lasting from policy_rule
      union all select 'g', member, role, state, end_at is null from role_grant where state in ('LIVE', 'WAITING')
@@ -138,7 +139,7 @@ async function readContents(sql: Sql): Promise<Contents> {
 }
 
 /** Which policy is in force, without its text. */
-export async function readHead(sql: Sql): Promise<Head> {
+export async function readHead(sql: SqlReader): Promise<Head> {
   const [row] = await sql.query<{ version: string; digest: string }>(
     'select version, digest from policy_head where id = 1',
   );
@@ -146,7 +147,7 @@ export async function readHead(sql: Sql): Promise<Head> {
 }
 
 /** Which policy is in force, and its text: one version of both. */
-export async function readPolicy(sql: Sql): Promise<Head & { text: string }> {
+export async function readPolicy(sql: SqlReader): Promise<Head & { text: string }> {
   const [row] = await sql.query<{ version: string; digest: string; text: string }>(
     'select version, digest, text from policy_head where id = 1',
   );

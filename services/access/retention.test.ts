@@ -7,7 +7,7 @@ t.test('old decisions are deleted by a procedure, and the service itself can cha
   const { database, instance } = await openTables(t);
   const { db } = await instance();
   const insert = (decisionId: string, ageDays: number) =>
-    db.read(null, (sql) =>
+    db.write(null, (sql) =>
       sql.execute(
         `insert into decision (decision_id, service, workload, subject, permission, target, allowed, reason,
            policy_version, call_id, count, decided_at, recorded_at)
@@ -25,7 +25,7 @@ t.test('old decisions are deleted by a procedure, and the service itself can cha
   ] as const) {
     await insert(id, ageDays);
   }
-  const purge = (keptDays: number) => db.read(null, (sql) => purgeDecisions(sql, keptDays));
+  const purge = (keptDays: number) => db.write(null, (sql) => purgeDecisions(sql, keptDays));
   const left = () =>
     db.read(null, async (sql) =>
       (await sql.query<{ id: string }>('select decision_id as id from decision order by position')).map(({ id }) =>
@@ -39,7 +39,7 @@ t.test('old decisions are deleted by a procedure, and the service itself can cha
   t.strictSame(await left(), ['0089']);
   for (const change of ['delete from decision', `update decision set reason = 'x'`]) {
     await t.rejects(
-      db.read(null, (sql) => sql.execute(change)),
+      db.write(null, (sql) => sql.execute(change)),
       /denied/,
     );
   }

@@ -1,4 +1,13 @@
-import { type Call, type Database, newId, type Page, principalOf, type Sql, type Tx } from '@armature/runtime';
+import {
+  type Call,
+  type Database,
+  newId,
+  type Page,
+  principalOf,
+  type Sql,
+  type SqlReader,
+  type Tx,
+} from '@armature/runtime';
 import { everyUser } from '@armature/runtime/authz/roles.ts';
 import { contention } from '@armature/runtime/errors/errors.ts';
 import type { PolicyRuleRow, RoleGrantRow } from './entities.ts';
@@ -234,7 +243,7 @@ const due = {
   allowed: `ended_at is null and end_at <= utc_timestamp(6) and ${withoutGrants}`,
 };
 
-async function dueCounts(sql: Sql): Promise<{ grants: number; denials: number }> {
+async function dueCounts(sql: SqlReader): Promise<{ grants: number; denials: number }> {
   const [row] = await sql.query<{ grants: number | string; denials: number | string }>(
     `select (select count(*) from role_grant where ${due.ended}) + (select count(*) from role_grant where ${due.begun})
        as grants, (select count(*) from denied_subject where ${due.allowed}) as denials`,
@@ -293,7 +302,7 @@ const sorted = <R extends { permission: string }>(rules: readonly R[]): R[] =>
   rules.toSorted((a, b) => (a.permission < b.permission ? -1 : 1));
 
 /** One role more than the page holds, by name, in two queries. */
-export async function listRoles(sql: Sql, { size, after }: Page<readonly [string]>): Promise<Role[]> {
+export async function listRoles(sql: SqlReader, { size, after }: Page<readonly [string]>): Promise<Role[]> {
   const where = after ? { name: { $gt: String(after[0]) } } : {};
   const roles = await sql.em.find(entities.PolicyRole, where, { orderBy: { name: 'asc' }, limit: size + 1 });
   const rules = await sql.em.find(entities.PolicyRule, { subject: { $in: roles.map(({ name }) => name) } });
@@ -310,7 +319,7 @@ export interface GrantFilter {
 
 /** One grant more than the page holds, newest first. */
 export function listGrants(
-  sql: Sql,
+  sql: SqlReader,
   { member, role, liveOnly }: GrantFilter,
   { size, after }: Page<readonly [string]>,
 ): Promise<RoleGrantRow[]> {
@@ -324,6 +333,6 @@ export function listGrants(
 }
 
 /** The live grants of these members, by which a decision is explained. */
-export function liveGrantsOf(sql: Sql, members: readonly string[]): Promise<RoleGrantRow[]> {
+export function liveGrantsOf(sql: SqlReader, members: readonly string[]): Promise<RoleGrantRow[]> {
   return sql.em.find(entities.RoleGrant, { member: { $in: [...members] }, state: 'LIVE' });
 }

@@ -1,5 +1,5 @@
 import { ProductArchivedEvent, ProductCreatedEvent, ProductUpdatedEvent } from '@armature/proto/catalog/v1/contract.ts';
-import { emit, isDuplicateKey, newId, type Page, type Sql, type Tx } from '@armature/runtime';
+import { emit, isDuplicateKey, newId, type Page, type Sql, type SqlReader, type Tx } from '@armature/runtime';
 import { LockMode } from '@mikro-orm/mysql';
 import type { CategoryRow, ProductRow, VariantRow } from './entities.ts';
 import * as entities from './entities.ts';
@@ -36,7 +36,7 @@ export async function createCategory(tx: Tx, { slug, title }: { slug: string; ti
 }
 
 /** One row more than the page holds, by slug. */
-export function listCategories(sql: Sql, { size, after }: Page<readonly [string]>): Promise<CategoryRow[]> {
+export function listCategories(sql: SqlReader, { size, after }: Page<readonly [string]>): Promise<CategoryRow[]> {
   const where = after ? { slug: { $gt: String(after[0]) } } : {};
   return sql.em.find(entities.Category, where, { orderBy: { slug: 'asc' }, limit: size + 1 });
 }
@@ -98,7 +98,7 @@ export async function archiveProduct(tx: Tx, productId: string): Promise<Product
 }
 
 /** Reads a product with its variants. Throws PRODUCT_NOT_FOUND. */
-export async function getProduct(sql: Sql, productId: string): Promise<Product> {
+export async function getProduct(sql: SqlReader, productId: string): Promise<Product> {
   const rows = await sql.em.find(entities.Product, { productId });
   const [product] = await withPrices(sql, await withVariants(sql, rows));
   if (!product) throw productNotFound(productId);
@@ -116,7 +116,7 @@ export interface ProductFilter {
  * queries; `more` says whether others follow.
  */
 export async function listProducts(
-  sql: Sql,
+  sql: SqlReader,
   filter: ProductFilter,
   { size, after }: Page<readonly [string]>,
   bytesMax: number,
@@ -149,7 +149,7 @@ interface VariantPriceRow {
  * Reads variants by SKU in one query on the indexes of their keys, retired ones too; every order asks for
  * this, so the rows are not made into entities.
  */
-export async function variantsBySku(sql: Sql, skus: readonly string[]): Promise<Map<string, VariantOfProduct>> {
+export async function variantsBySku(sql: SqlReader, skus: readonly string[]): Promise<Map<string, VariantOfProduct>> {
   const variants = new Map<string, VariantOfProduct & { prices: Price[] }>();
   const possible = skus.filter(isSku);
   if (possible.length === 0) return variants;
@@ -180,7 +180,7 @@ type Loading = Omit<Product, 'variants'> & { variants: (Variant & { prices: Pric
  * Product rows are read before, so what changes in between makes a product newer than its version says,
  * never older, and an update that is based on it is refused.
  */
-async function withVariants(sql: Sql, rows: readonly ProductRow[]): Promise<Loading[]> {
+async function withVariants(sql: SqlReader, rows: readonly ProductRow[]): Promise<Loading[]> {
   if (rows.length === 0) return [];
   const found = await sql.query<{ product_id: string; sku: string; title: string }>(
     'select product_id, sku, title from variant where product_id in (?) and retired = 0 order by product_id, ordinal',
@@ -194,7 +194,7 @@ async function withVariants(sql: Sql, rows: readonly ProductRow[]): Promise<Load
 }
 
 /** Adds the prices of all their variants, in one query. */
-async function withPrices(sql: Sql, products: Loading[]): Promise<Product[]> {
+async function withPrices(sql: SqlReader, products: Loading[]): Promise<Product[]> {
   const variants = new Map(products.flatMap((product) => product.variants.map((variant) => [variant.sku, variant])));
   if (variants.size === 0) return products;
   // Asked for by SKU, so that a variant that has been retired since it was read does not lose its prices here.

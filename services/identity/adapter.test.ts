@@ -41,7 +41,7 @@ t.test('what is put in comes out, until it is destroyed or has expired', async (
   while ((await codes.find(brief)) && Date.now() < deadline) await new Promise((resolve) => setTimeout(resolve, 50));
   t.equal(await codes.find(brief), undefined, 'expired by the clock of the database');
   await t.rejects(codes.consume(brief), 'and of no use to anybody');
-  t.ok((await db.read(null, (sql) => store.purge(sql))) >= 1, 'it is swept');
+  t.ok((await db.write(null, (sql) => store.purge(sql))) >= 1, 'it is swept');
 });
 
 t.test('sessions are found by their uid', async (t) => {
@@ -106,7 +106,7 @@ t.test('the table opens nothing', async (t) => {
     .join('\n');
   t.ok(rows.length > 0);
   t.notMatch(text, 'canary', 'neither identifiers nor payloads can be read');
-  await db.read(null, (sql) =>
+  await db.write(null, (sql) =>
     sql.execute(
       "update artifact set payload = (select payload from (select payload from artifact where user_id = 'bea') other) where model = 'Session'",
     ),

@@ -19,13 +19,13 @@ export function adapters(db: Database, store: ArtifactStore, findClient: FindCli
       // An assertion may be seen once. The provider looks first and stores then; the key decides.
       if (model === 'ReplayDetection') {
         await db
-          .read(null, (sql) => store.insert(sql, model, id, payload, expiresInS))
+          .write(null, (sql) => store.insert(sql, model, id, payload, expiresInS))
           .catch((error: unknown) => {
             throw isDuplicateKey(error) ? new errors.InvalidClientAuth('the assertion was used before') : error;
           });
         return;
       }
-      await db.read(null, (sql) => store.upsert(sql, model, id, payload, expiresInS));
+      await db.write(null, (sql) => store.upsert(sql, model, id, payload, expiresInS));
     },
 
     async find(id) {
@@ -42,20 +42,20 @@ export function adapters(db: Database, store: ArtifactStore, findClient: FindCli
     findByUserCode: async () => undefined,
 
     async consume(id) {
-      const first = await db.read(null, (sql) => store.consume(sql, model, id));
+      const first = await db.write(null, (sql) => store.consume(sql, model, id));
       if (first) return;
       const found = await db.read(null, (sql) => store.find(sql, model, id));
       const grantId = found?.payload.grantId;
-      if (grantId) await db.read(null, (sql) => store.revokeGrant(sql, grantId, null));
+      if (grantId) await db.write(null, (sql) => store.revokeGrant(sql, grantId, null));
       throw new errors.InvalidGrant('used before');
     },
 
     async destroy(id) {
-      await db.read(null, (sql) => store.destroy(sql, model, id));
+      await db.write(null, (sql) => store.destroy(sql, model, id));
     },
 
     async revokeByGrantId(grantId) {
-      await db.read(null, (sql) => store.revokeGrant(sql, grantId, model));
+      await db.write(null, (sql) => store.revokeGrant(sql, grantId, model));
     },
   });
 }

@@ -1,4 +1,4 @@
-import type { Sql, Tx } from '@armature/runtime';
+import type { Sql, SqlReader, Tx } from '@armature/runtime';
 import type { Payload } from 'oidc-provider';
 import { fingerprint, type Sealing } from './sealing.ts';
 
@@ -46,7 +46,7 @@ export function artifactStore(sealing: Sealing) {
       );
     },
 
-    async find(sql: Sql, model: string, id: string): Promise<Artifact | null> {
+    async find(sql: SqlReader, model: string, id: string): Promise<Artifact | null> {
       const rows = await sql.query<ArtifactRow>(
         `select id_hash, payload, consumed_at from artifact
          where model = ? and id_hash = ? and expires_at > utc_timestamp(6)`,
@@ -55,7 +55,7 @@ export function artifactStore(sealing: Sealing) {
       return opened(model, rows[0]);
     },
 
-    async findByUid(sql: Sql, model: string, uid: string): Promise<Artifact | null> {
+    async findByUid(sql: SqlReader, model: string, uid: string): Promise<Artifact | null> {
       const rows = await sql.query<ArtifactRow>(
         `select id_hash, payload, consumed_at from artifact
          where uid_hash = ? and model = ? and expires_at > utc_timestamp(6)`,
@@ -94,7 +94,7 @@ export function artifactStore(sealing: Sealing) {
     },
 
     /** What there is of a person, for the export. */
-    async ofUser(sql: Sql, userId: string): Promise<{ model: string; clientId: string | null; since: string }[]> {
+    async ofUser(sql: SqlReader, userId: string): Promise<{ model: string; clientId: string | null; since: string }[]> {
       return sql.query(
         `select model, client_id as clientId, created_at as since from artifact
          where user_id = ? and model in ('Session', 'Grant') and expires_at > utc_timestamp(6)

@@ -1,4 +1,4 @@
-import { isDuplicateKey, type Page, type Sql, type Tx, utcDate } from '@armature/runtime';
+import { isDuplicateKey, type Page, type Sql, type SqlReader, type Tx, utcDate } from '@armature/runtime';
 import type { JWK } from 'jose';
 import type { Payload } from 'oidc-provider';
 import { serviceAccountExists, serviceAccountNotFound } from './errors.ts';
@@ -27,7 +27,7 @@ export type ClientStore = ReturnType<typeof clientStore>;
 export function clientStore() {
   return {
     /** What the provider knows of a client; undefined for one that is unknown or disabled. */
-    async metadata(sql: Sql, clientId: string): Promise<Payload | undefined> {
+    async metadata(sql: SqlReader, clientId: string): Promise<Payload | undefined> {
       const rows = await sql.query<{ metadata_json: string }>(
         'select metadata_json from oidc_client where client_id = ? and disabled = false',
         [clientId],
@@ -52,14 +52,14 @@ export function clientStore() {
       return this.serviceAccount(tx, accountId);
     },
 
-    async serviceAccount(sql: Sql, accountId: string): Promise<ServiceAccount> {
+    async serviceAccount(sql: SqlReader, accountId: string): Promise<ServiceAccount> {
       const [row] = await select(sql, 'client_id = ?', [accountId]);
       if (!row) throw serviceAccountNotFound(accountId);
       return row;
     },
 
     /** By id; one row more than the page, when there is one. */
-    listServiceAccounts: (sql: Sql, page: Page<[string]>): Promise<ServiceAccount[]> =>
+    listServiceAccounts: (sql: SqlReader, page: Page<[string]>): Promise<ServiceAccount[]> =>
       select(sql, 'client_id > ? order by client_id limit ?', [page.after?.[0] ?? '', page.size + 1]),
 
     async disable(tx: Tx, accountId: string): Promise<ServiceAccount> {
@@ -68,7 +68,7 @@ export function clientStore() {
     },
 
     /** Whether a client has this id, of whatever kind. */
-    async exists(sql: Sql, clientId: string): Promise<boolean> {
+    async exists(sql: SqlReader, clientId: string): Promise<boolean> {
       return (await sql.query('select client_id from oidc_client where client_id = ?', [clientId])).length > 0;
     },
   };
@@ -104,7 +104,7 @@ interface ClientRow {
   created_at: string;
 }
 
-async function select(sql: Sql, where: string, params: (string | number)[]): Promise<ServiceAccount[]> {
+async function select(sql: SqlReader, where: string, params: (string | number)[]): Promise<ServiceAccount[]> {
   const rows = await sql.query<ClientRow>(
     `select client_id, display_name, metadata_json, disabled, created_by, cast(created_at as char) as created_at
      from oidc_client where kind = 'service' and ${where}`,

@@ -1,11 +1,11 @@
-import type { Sql } from '@armature/runtime';
+import type { Sql, SqlReader } from '@armature/runtime';
 import { isVerified } from './account.ts';
 import type { ArtifactStore } from './artifact-store.ts';
 import type { AccountStore } from './store.ts';
 
 /** Everything that is kept about a person here, as one JSON object; secrets are not about anybody. Throws USER_NOT_FOUND. */
 export async function exportOf(
-  sql: Sql,
+  sql: SqlReader,
   { store, artifacts }: { store: AccountStore; artifacts: ArtifactStore },
   userId: string,
 ): Promise<string> {

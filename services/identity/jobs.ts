@@ -63,7 +63,7 @@ async function sendOne(post: Post, letter: LeasedLetter): Promise<'sent' | 'fail
   const state = failure === null ? 'SENT' : attempts >= attemptsMax ? 'DEAD' : 'QUEUED';
   const waitMs = failure === null ? 0 : backoffMs(attempts);
   const result = { state, attempts, lastError: failure ?? '', waitMs } as const;
-  const held = await post.db.read(null, (sql) => post.letters.record(sql, letter, result));
+  const held = await post.db.write(null, (sql) => post.letters.record(sql, letter, result));
   if (!held) return 'lease_lost';
   return state === 'SENT' ? 'sent' : state === 'DEAD' ? 'dead' : 'failed';
 }

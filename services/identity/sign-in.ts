@@ -42,10 +42,8 @@ export function signIn(parts: {
       if (!right || !account || account.state !== 'ACTIVE') return { kind: 'refused' };
       await attempt.succeeded();
       const fresh = stale && stored ? await passwords.hash(password) : null;
-      await db.read(null, async (sql) => {
-        if (fresh && stored) await store.rehash(sql, account.userId, stored, fresh);
-        await store.recordSignIn(sql, { userId: account.userId, clientId, source });
-      });
+      if (fresh && stored) await db.write(null, (sql) => store.rehash(sql, account.userId, stored, fresh));
+      await db.write(null, (sql) => store.recordSignIn(sql, { userId: account.userId, clientId, source }));
       return { kind: 'signed_in', userId: account.userId };
     } finally {
       waiting -= 1;

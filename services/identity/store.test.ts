@@ -116,7 +116,7 @@ t.test('registrations that nobody verifies are forgotten', async (t) => {
   await inTransaction((tx) => accounts.register(tx, wanted));
   const forgotten = () => db.transaction(open('test', 10_000), (tx) => store.neverVerified(tx));
   t.notOk((await forgotten()).includes(userId));
-  await db.read(null, (sql) =>
+  await db.write(null, (sql) =>
     sql.execute('update account set created_at = created_at - interval 8 day where user_id = ?', [userId]),
   );
   t.ok((await forgotten()).includes(userId));

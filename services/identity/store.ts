@@ -6,7 +6,7 @@ import {
   UserRegisteredEvent,
   UserUpdatedEvent,
 } from '@armature/proto/identity/v1/contract.ts';
-import { emit, isDuplicateKey, type Page, type Sql, type Tx, utcDate } from '@armature/runtime';
+import { emit, isDuplicateKey, type Page, type Sql, type SqlReader, type Tx, utcDate } from '@armature/runtime';
 import { type Account, type AccountState, addressKey } from './account.ts';
 import { userNotFound } from './errors.ts';
 
@@ -31,7 +31,7 @@ export type AccountStore = ReturnType<typeof accountStore>;
 export function accountStore() {
   return {
     /** Reads an account. Throws USER_NOT_FOUND. */
-    async find(sql: Sql, userId: string): Promise<Account> {
+    async find(sql: SqlReader, userId: string): Promise<Account> {
       return found(await select(sql, 'user_id = ?', [userId]), userId);
     },
 
@@ -40,12 +40,12 @@ export function accountStore() {
       return found(await select(tx, 'user_id = ? for update', [userId]), userId);
     },
 
-    async findOptional(sql: Sql, userId: string): Promise<Account | null> {
+    async findOptional(sql: SqlReader, userId: string): Promise<Account | null> {
       return (await select(sql, 'user_id = ?', [userId]))[0] ?? null;
     },
 
     /** The account whose verified address this is. */
-    async byAddress(sql: Sql, email: string): Promise<Account | null> {
+    async byAddress(sql: SqlReader, email: string): Promise<Account | null> {
       return (await select(sql, 'verified_email = ?', [addressKey(email)]))[0] ?? null;
     },
 
@@ -113,7 +113,7 @@ export function accountStore() {
     },
 
     /** Newest first; one row more than the page, when there is one. */
-    list(sql: Sql, filter: { state: AccountState | null; email: string }, page: Page<[string, string]>) {
+    list(sql: SqlReader, filter: { state: AccountState | null; email: string }, page: Page<[string, string]>) {
       const conditions = ["state <> 'DECOY'"];
       const params: (string | number)[] = [];
       if (filter.state) conditions.push('state = ?') && params.push(filter.state);
@@ -135,7 +135,7 @@ export function accountStore() {
       );
     },
 
-    signIns(sql: Sql, userId: string): Promise<{ clientId: string; source: string; at: string }[]> {
+    signIns(sql: SqlReader, userId: string): Promise<{ clientId: string; source: string; at: string }[]> {
       return sql.query(
         `select client_id as clientId, source, cast(created_at as char) as at from sign_in
          where user_id = ? order by position desc limit 1000`,
@@ -183,7 +183,7 @@ interface AccountRow {
   updated_at: string;
 }
 
-async function select(sql: Sql, where: string, params: (string | number)[]): Promise<Account[]> {
+async function select(sql: SqlReader, where: string, params: (string | number)[]): Promise<Account[]> {
   // To order by the alias would sort texts, without an index: name the columns with their table.
   const rows = await sql.query<AccountRow>(
     `select user_id, email, verified_email, display_name, password_hash, state, sequence,

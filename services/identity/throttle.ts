@@ -1,4 +1,4 @@
-import { type Database, exponentialBackoffMs, type Sql, sleep } from '@armature/runtime';
+import { type Database, exponentialBackoffMs, type Sql, type SqlReader, sleep } from '@armature/runtime';
 import { subjectHash } from './account.ts';
 
 /** Failures that cost nothing: people mistype. A source is shared by many, so it gets more. */
@@ -34,19 +34,19 @@ export function throttle(db: Database) {
     async begin(address: string, source: string): Promise<Attempt> {
       const account = subjectHash('address', address);
       const from = subjectHash('source', source);
-      const counts = await db.read(null, async (sql) => ({
-        account: await count(sql, account),
-        source: await count(sql, from),
-      }));
+      const counts = {
+        account: await db.write(null, (sql) => count(sql, account)),
+        source: await db.write(null, (sql) => count(sql, from)),
+      };
       const delayMs = Math.max(delayAfter(counts.account - 1, 'account'), delayAfter(counts.source - 1, 'source'));
       return {
         delayMs,
         delay: (signal) => (delayMs > 0 ? sleep(delayMs, signal) : Promise.resolve()),
         async succeeded() {
-          await db.read(null, async (sql) => {
-            await sql.execute('delete from attempt where subject_hash = ?', [account]);
-            await sql.execute('update attempt set failures = greatest(failures - 1, 0) where subject_hash = ?', [from]);
-          });
+          await db.write(null, (sql) => sql.execute('delete from attempt where subject_hash = ?', [account]));
+          await db.write(null, (sql) =>
+            sql.execute('update attempt set failures = greatest(failures - 1, 0) where subject_hash = ?', [from]),
+          );
         },
       };
     },

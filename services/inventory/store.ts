@@ -12,6 +12,7 @@ import {
   isDuplicateKey,
   RestartTransaction,
   type Sql,
+  type SqlReader,
   type Tx,
   utcDate,
   watchers,
@@ -67,7 +68,7 @@ export function inventoryStore({ reservationTtlMs }: { reservationTtlMs: number 
   };
 
   return {
-    levels: (sql: Sql, skus: readonly string[]) => readLevels(sql, skus, ''),
+    levels: (sql: SqlReader, skus: readonly string[]) => readLevels(sql, skus, ''),
 
     /** Adds units; what was not known before becomes known. */
     async receive(tx: Tx, locationId: string, lines: readonly Line[]): Promise<Level[]> {
@@ -160,7 +161,7 @@ export function inventoryStore({ reservationTtlMs }: { reservationTtlMs: number 
       };
     },
 
-    async reservation(sql: Sql, reservationId: string): Promise<Reservation> {
+    async reservation(sql: SqlReader, reservationId: string): Promise<Reservation> {
       const reservation = await readReservation(sql, reservationId, '');
       if (!reservation) throw reservationNotFound(reservationId);
       return reservation;
@@ -214,7 +215,7 @@ interface LevelRow {
   version: string | number;
 }
 
-async function readLevels(sql: Sql, skus: readonly string[], lock: '' | 'for update'): Promise<Level[]> {
+async function readLevels(sql: SqlReader, skus: readonly string[], lock: '' | 'for update'): Promise<Level[]> {
   const rows = await sql.query<LevelRow>(
     `select sku, location_id, on_hand, reserved, version from stock where sku in (?) order by sku, location_id ${lock}`,
     [skus],
@@ -241,7 +242,11 @@ interface ReservationRow {
   quantity: string | number | null;
 }
 
-async function readReservation(sql: Sql, reservationId: string, lock: '' | 'for update'): Promise<Reservation | null> {
+async function readReservation(
+  sql: SqlReader,
+  reservationId: string,
+  lock: '' | 'for update',
+): Promise<Reservation | null> {
   const rows = await sql.query<ReservationRow>(
     `select r.reservation_id, r.order_id, r.state, r.expires_at, r.created_at, r.updated_at, r.version,
             l.sku, l.location_id, l.quantity

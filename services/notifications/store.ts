@@ -1,4 +1,13 @@
-import { type Database, newId, type Page, type Sql, type Sweeper, type Tx, utcDate } from '@armature/runtime';
+import {
+  type Database,
+  newId,
+  type Page,
+  type Sql,
+  type SqlReader,
+  type Sweeper,
+  type Tx,
+  utcDate,
+} from '@armature/runtime';
 import type { Delivery, MailData, State, Template } from './delivery.ts';
 import { deliveryInProgress, deliveryNotFound } from './errors.ts';
 
@@ -20,7 +29,7 @@ export function deliveryStore() {
       name: 'deliveries past',
       everyMs: 600_000,
       async sweep(call) {
-        const { affectedRows } = await db.read(call, (sql) =>
+        const { affectedRows } = await db.write(call, (sql) =>
           sql.execute(
             `delete from delivery where state = 'SENT' and created_at < utc_timestamp(6) - interval ? day
              order by created_at limit 500`,
@@ -93,14 +102,18 @@ export function deliveryStore() {
       return affectedRows === 1;
     },
 
-    async find(sql: Sql, deliveryId: string): Promise<Delivery> {
+    async find(sql: SqlReader, deliveryId: string): Promise<Delivery> {
       const rows = await sql.query<DeliveryRow>('select * from delivery where delivery_id = ?', [deliveryId]);
       if (!rows[0]) throw deliveryNotFound(deliveryId);
       return toDelivery(rows[0]);
     },
 
     /** Newest first; one row more than the page, when there is one. */
-    async list(sql: Sql, filter: { orderId: string; state: State | null }, page: Page<[string]>): Promise<Delivery[]> {
+    async list(
+      sql: SqlReader,
+      filter: { orderId: string; state: State | null },
+      page: Page<[string]>,
+    ): Promise<Delivery[]> {
       const conditions = ['delivery_id < ?'];
       const params: (string | number)[] = [page.after?.[0] ?? 'g'];
       if (filter.orderId) {

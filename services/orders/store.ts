@@ -15,7 +15,16 @@ import {
   OrderStockReservedEvent,
 } from '@armature/proto/orders/v1/contract.ts';
 import { OrderEvent } from '@armature/proto/orders/v1/orders.ts';
-import { emit, type Page, type Sql, type Tx, tableBaselines, utcDate, watchers } from '@armature/runtime';
+import {
+  emit,
+  type Page,
+  type Sql,
+  type SqlReader,
+  type Tx,
+  tableBaselines,
+  utcDate,
+  watchers,
+} from '@armature/runtime';
 import { orderNotFound } from './errors.ts';
 import { type Address, apply, type Fact, hasEnded, type Order, type OrderLine, type State } from './order.ts';
 
@@ -88,7 +97,7 @@ export function orderStore() {
     return next;
   };
 
-  const find = async (sql: Sql, orderId: string, lock: '' | 'for update' = ''): Promise<Order> => {
+  const find = async (sql: SqlReader, orderId: string, lock: '' | 'for update' = ''): Promise<Order> => {
     const rows = await sql.query<OrderRow>(`select * from orders where order_id = ? ${lock}`, [orderId]);
     if (!rows[0]) throw orderNotFound(orderId);
     return toOrder(rows[0]);
@@ -117,7 +126,11 @@ export function orderStore() {
     },
 
     /** Newest first: ids are made in the order of time. One row more than the page, when there is one. */
-    async list(sql: Sql, filter: { customerId: string; state: State | null }, page: Page<[string]>): Promise<Order[]> {
+    async list(
+      sql: SqlReader,
+      filter: { customerId: string; state: State | null },
+      page: Page<[string]>,
+    ): Promise<Order[]> {
       const conditions = ['order_id < ?'];
       const params: (string | number)[] = [page.after?.[0] ?? 'g'];
       if (filter.customerId) {
@@ -135,7 +148,7 @@ export function orderStore() {
       return rows.map(toOrder);
     },
 
-    async events(sql: Sql, orderId: string, afterSequence: bigint, limit: number): Promise<OrderEvent[]> {
+    async events(sql: SqlReader, orderId: string, afterSequence: bigint, limit: number): Promise<OrderEvent[]> {
       const rows = await sql.query<{ body: Buffer }>(
         'select body from order_event where order_id = ? and sequence > ? order by sequence limit ?',
         [orderId, afterSequence, limit],

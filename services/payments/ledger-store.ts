@@ -1,4 +1,4 @@
-import { type Sql, type Tx, utcDate } from '@armature/runtime';
+import { type Sql, type SqlReader, type Tx, utcDate } from '@armature/runtime';
 import { type Account, type ChainedEntry, type Posting, shardOf } from './ledger.ts';
 import type { EntryKind } from './payment.ts';
 
@@ -49,7 +49,10 @@ export interface Balance {
 }
 
 /** The balances of one account in one currency, or of all; accounts that nothing was posted to are left out. */
-export async function readBalances(sql: Sql, only?: { account: Account; currencyCode: string }): Promise<Balance[]> {
+export async function readBalances(
+  sql: SqlReader,
+  only?: { account: Account; currencyCode: string },
+): Promise<Balance[]> {
   const rows = await sql.query<{ account: string; currency_code: string; posted: string; pending: string }>(
     `select account, currency_code, cast(sum(posted_minor) as char) as posted, cast(sum(pending_minor) as char) as pending
      from account_balance ${only ? 'where account = ? and currency_code = ?' : ''}

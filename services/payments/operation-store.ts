@@ -1,5 +1,5 @@
 /** Operations as operators look for them, and their resolutions. */
-import type { Sql, Tx } from '@armature/runtime';
+import type { Sql, SqlReader, Tx } from '@armature/runtime';
 import type { Operation, OperationState } from './payment.ts';
 import type { Resolution } from './resolution.ts';
 import { type OperationRow, operationColumns, toOperation } from './rows.ts';
@@ -41,7 +41,7 @@ export type Listing = { by: 'needs_operator_at' } | { by: 'created_at'; paymentI
 
 /** Oldest first, after a time and an id; one more than `limit` says that there are more. */
 export async function listOperations(
-  sql: Sql,
+  sql: SqlReader,
   listing: Listing,
   after: readonly [time: string, operationId: string] | null,
   limit: number,
@@ -61,13 +61,13 @@ export async function listOperations(
   return rows.map(toShown);
 }
 
-export async function shownOperation(sql: Sql, operationId: string): Promise<ShownOperation | null> {
+export async function shownOperation(sql: SqlReader, operationId: string): Promise<ShownOperation | null> {
   const rows = await sql.query<ShownRow>(`${select} where o.operation_id = ?`, [operationId]);
   return rows[0] ? toShown(rows[0]) : null;
 }
 
 /** How many operations need an operator, and for how many seconds the oldest has. */
-export async function operatorBacklog(sql: Sql): Promise<{ count: number; oldestSeconds: number }> {
+export async function operatorBacklog(sql: SqlReader): Promise<{ count: number; oldestSeconds: number }> {
   const rows = await sql.query<{ count: number | string; age: number | string | null }>(
     `select count(*) as count, timestampdiff(microsecond, min(needs_operator_at), utc_timestamp(6)) as age
      from payment_operation where needs_operator_at >= '1970-01-01'`,
@@ -107,13 +107,13 @@ export async function recordDecision(tx: Tx, decision: Omit<RecordedResolution, 
 }
 
 /** Whether a decision of this id was recorded. */
-export async function isDecided(sql: Sql, resolutionId: string): Promise<boolean> {
+export async function isDecided(sql: SqlReader, resolutionId: string): Promise<boolean> {
   const rows = await sql.query('select 1 from operation_resolution where resolution_id = ?', [resolutionId]);
   return rows.length > 0;
 }
 
 /** The first 100 resolutions of an operation, oldest first. */
-export function resolutionsOf(sql: Sql, operationId: string): Promise<RecordedResolution[]> {
+export function resolutionsOf(sql: SqlReader, operationId: string): Promise<RecordedResolution[]> {
   return sql.query<RecordedResolution>(
     `select resolution_id as resolutionId, operation_id as operationId, resolution, reason,
        resolved_by as resolvedBy, state_before as stateBefore, state_after as stateAfter, external_id as externalId,
@@ -124,7 +124,7 @@ export function resolutionsOf(sql: Sql, operationId: string): Promise<RecordedRe
 }
 
 /** Whether the ledger has an entry of this external id. */
-export async function inLedger(sql: Sql, externalId: string): Promise<boolean> {
+export async function inLedger(sql: SqlReader, externalId: string): Promise<boolean> {
   const rows = await sql.query('select 1 from ledger_entry where external_id = ?', [externalId]);
   return rows.length > 0;
 }

@@ -60,7 +60,7 @@ export async function payments(all: Parts<Config<typeof config>>): Promise<Built
         abandonMs: settings.pendingAbandonMs,
       }),
       reconciling.sweeper,
-      { name: 'old webhook events', everyMs: 60_000, sweep: (call) => db.read(call, events.purge) },
+      { name: 'old webhook events', everyMs: 60_000, sweep: (call) => db.write(call, events.purge) },
     ],
     http: webhooks,
     async close() {

@@ -59,12 +59,12 @@ export function reconciliationJob(
   /** Compares the next page of a pass. Returns how much of it is left to do at once. */
   const step = async (call: Call, pass: PassName): Promise<number> => {
     const direction: Direction = pass.startsWith('acquirer') ? 'acquirer' : 'ledger';
-    const from = await db.read(call, (sql) => passPosition(sql, pass, fullEverySeconds));
+    const from = await db.transaction(call, (tx) => passPosition(tx, pass, fullEverySeconds));
     const compare = direction === 'acquirer' ? acquirerPage : ledgerPage;
     const page = await compare(parts, call, from, graceSeconds);
     const left = await resolveAndKeep(parts, call, direction, page);
     count(direction, page, left);
-    await db.read(call, (sql) => advancePass(sql, pass, { from, to: page.last, caughtUp: !page.more }));
+    await db.write(call, (sql) => advancePass(sql, pass, { from, to: page.last, caughtUp: !page.more }));
     return page.more ? page.compared : 0;
   };
 
@@ -95,7 +95,7 @@ async function resolveAndKeep(
   const resolved = await resolveAll(parts, call, differences);
   const left = differences.filter((one) => !resolved.get(one)?.resolved);
   for (const one of left) {
-    const fresh = await parts.db.read(call, (sql) => keepDifference(sql, direction, one));
+    const fresh = await parts.db.write(call, (sql) => keepDifference(sql, direction, one));
     if (fresh) call.log.error({ ...one, direction }, 'ledger and acquirer differ');
   }
   return left;
@@ -110,7 +110,7 @@ async function recheck(parts: OperationParts, call: Call): Promise<void> {
     const left = await resolveAndKeep(parts, call, direction, comparison);
     const stand = new Set(left.map(({ externalId }) => externalId));
     const gone = ids.filter((id) => !stand.has(id));
-    await parts.db.read(call, (sql) => dropDifferences(sql, direction, gone));
+    await parts.db.write(call, (sql) => dropDifferences(sql, direction, gone));
   }
 }
 

@@ -1,4 +1,4 @@
-import type { Sql, Tx } from '@armature/runtime';
+import type { Sql, SqlReader, Tx } from '@armature/runtime';
 import { type DifferenceName, differenceKinds, type Found } from './comparison.ts';
 import type { EntryKind, Operation, Payment } from './payment.ts';
 import {
@@ -51,7 +51,7 @@ const toLine = (row: LedgerLineRow): LedgerLine => ({
 
 /** Entries after a position that are older than `graceSeconds`: younger ones may have neighbours that commit late. */
 export async function linesAfter(
-  sql: Sql,
+  sql: SqlReader,
   position: string,
   { limit, graceSeconds }: { limit: number; graceSeconds: number },
 ): Promise<LedgerLine[]> {
@@ -66,14 +66,14 @@ export async function linesAfter(
   return (await sql.query<LedgerLineRow>(`${select} where e.position in (?) ${groups}`, [positions])).map(toLine);
 }
 
-export async function linesOf(sql: Sql, externalIds: readonly string[]): Promise<Map<string, LedgerLine>> {
+export async function linesOf(sql: SqlReader, externalIds: readonly string[]): Promise<Map<string, LedgerLine>> {
   if (externalIds.length === 0) return new Map();
   const rows = await sql.query<LedgerLineRow>(`${select} where e.external_id in (?) ${groups}`, [externalIds]);
   return new Map(rows.map((row) => [row.external_id, toLine(row)]));
 }
 
 /** Operations by the key that the acquirer saw. */
-export async function operationsOf(sql: Sql, keys: readonly string[]): Promise<Map<string, Operation>> {
+export async function operationsOf(sql: SqlReader, keys: readonly string[]): Promise<Map<string, Operation>> {
   const found = new Map<string, Operation>();
   if (keys.length === 0) return found;
   for (const column of ['operation_id', 'acquirer_key']) {
@@ -86,7 +86,7 @@ export async function operationsOf(sql: Sql, keys: readonly string[]): Promise<M
   return found;
 }
 
-export async function paymentsOf(sql: Sql, chargeIds: readonly string[]): Promise<Map<string, Payment>> {
+export async function paymentsOf(sql: SqlReader, chargeIds: readonly string[]): Promise<Map<string, Payment>> {
   if (chargeIds.length === 0) return new Map();
   const rows = await sql.query<PaymentRow>(`select ${paymentColumns} from payment p where p.charge_id in (?)`, [
     chargeIds,
@@ -151,7 +151,7 @@ export async function advancePass(
 }
 
 /** Seconds since the incremental passes had nothing left to compare; null before they ever had. */
-export async function secondsSinceCaughtUp(sql: Sql): Promise<number | null> {
+export async function secondsSinceCaughtUp(sql: SqlReader): Promise<number | null> {
   const rows = await sql.query<{ age: string | number | null; n: string | number }>(
     `select max(timestampdiff(microsecond, caught_up_at, utc_timestamp(6))) as age, count(caught_up_at) as n
      from reconciliation_position where pass in ('acquirer', 'ledger')`,
@@ -188,7 +188,7 @@ export async function dropDifferences(sql: Sql, direction: Direction, externalId
 }
 
 /** The external ids of the differences that were looked at longest ago. */
-export async function stalestDifferences(sql: Sql, direction: Direction, limit: number): Promise<string[]> {
+export async function stalestDifferences(sql: SqlReader, direction: Direction, limit: number): Promise<string[]> {
   const rows = await sql.query<{ external_id: string }>(
     'select external_id from reconciliation_difference where direction = ? order by last_seen_at limit ?',
     [direction, limit],
@@ -204,7 +204,7 @@ export interface KeptDifference extends Found {
 
 /** Differences that stand, oldest first. */
 export async function listDifferences(
-  sql: Sql,
+  sql: SqlReader,
   after: readonly [firstSeen: string, cursor: string] | null,
   limit: number,
 ): Promise<KeptDifference[]> {
@@ -220,7 +220,7 @@ export async function listDifferences(
 }
 
 /** How many differences of each kind stand. */
-export async function countDifferences(sql: Sql): Promise<Map<DifferenceName, number>> {
+export async function countDifferences(sql: SqlReader): Promise<Map<DifferenceName, number>> {
   const rows = await sql.query<{ kind: DifferenceName; n: string | number }>(
     'select kind, count(*) as n from reconciliation_difference group by kind',
   );

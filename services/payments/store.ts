@@ -1,6 +1,6 @@
 import { PaymentVoidedEvent } from '@armature/proto/payments/v1/contract.ts';
 import { VoidReason } from '@armature/proto/payments/v1/events.ts';
-import { emit, type Sql, type Tx } from '@armature/runtime';
+import { emit, type Sql, type SqlReader, type Tx } from '@armature/runtime';
 import { requestIdReused } from '@armature/runtime/errors/errors.ts';
 import type { RequestHash, StoredHash } from '@armature/runtime/idempotency/request-hash.ts';
 import { askedRarely, decide, keyTooOld, writeChange } from './change-store.ts';
@@ -98,7 +98,7 @@ export function paymentStore({ pendingResolveMs }: { pendingResolveMs: number })
   };
 
   return {
-    async payment(sql: Sql, paymentId: string): Promise<Payment | null> {
+    async payment(sql: SqlReader, paymentId: string): Promise<Payment | null> {
       const rows = await sql.query<PaymentRow>(`select ${paymentColumns} from payment p where p.payment_id = ?`, [
         paymentId,
       ]);
@@ -238,7 +238,7 @@ export function paymentStore({ pendingResolveMs }: { pendingResolveMs: number })
     },
 
     /** The payment of a charge of the acquirer. */
-    async paymentOfCharge(sql: Sql, chargeId: string): Promise<Payment | null> {
+    async paymentOfCharge(sql: SqlReader, chargeId: string): Promise<Payment | null> {
       const rows = await sql.query<PaymentRow>(
         `select ${paymentColumns} from payment p where p.charge_id = ? limit 1`,
         [chargeId],
@@ -284,7 +284,7 @@ export function paymentStore({ pendingResolveMs }: { pendingResolveMs: number })
     },
 
     /** How many operations have no outcome yet, and the age of the oldest in seconds. */
-    async pendingOperations(sql: Sql): Promise<{ count: number; oldestSeconds: number }> {
+    async pendingOperations(sql: SqlReader): Promise<{ count: number; oldestSeconds: number }> {
       const rows = await sql.query<{ count: number | string; age: number | string | null }>(
         `select count(*) as count, timestampdiff(microsecond, min(created_at), utc_timestamp(6)) as age
          from payment_operation where state = 'PENDING'`,
@@ -296,7 +296,7 @@ export function paymentStore({ pendingResolveMs }: { pendingResolveMs: number })
 
 export type PaymentStore = ReturnType<typeof paymentStore>;
 
-export async function findOperation(sql: Sql, operationId: string): Promise<Operation | null> {
+export async function findOperation(sql: SqlReader, operationId: string): Promise<Operation | null> {
   const rows = await sql.query<OperationRow>(
     `select ${operationColumns} from payment_operation o where o.operation_id = ?`,
     [operationId],
@@ -305,7 +305,7 @@ export async function findOperation(sql: Sql, operationId: string): Promise<Oper
 }
 
 /** Finds the operation behind a key that the acquirer knows. */
-export async function findByKey(sql: Sql, key: string): Promise<Operation | null> {
+export async function findByKey(sql: SqlReader, key: string): Promise<Operation | null> {
   const known = await findOperation(sql, key);
   if (known) return known;
   const rows = await sql.query<OperationRow>(

@@ -4,7 +4,7 @@ export type { Background, Sweeper } from './context/background.ts';
 export { type Call, type Caller, principalOf, type Subject, subjectOf, type User } from './context/call.ts';
 export { type Database, inTransaction } from './db/database.ts';
 export { isDuplicateKey, RestartTransaction } from './db/errno.ts';
-export { type Param, type Sql, type Tx, utcDate } from './db/tx.ts';
+export { type Param, type Sql, type SqlReader, type Tx, utcDate } from './db/tx.ts';
 export { fieldMaskInvalid, RpcError, rpcError } from './errors/errors.ts';
 export { newId } from './id/id.ts';
 export { idempotencyKeyOf } from './idempotency/key.ts';

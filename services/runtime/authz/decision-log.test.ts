@@ -34,9 +34,9 @@ const db = await openDatabase({
 t.teardown(() => db.close());
 const open = background('test', log);
 const method = PaymentServiceContract.methods.refundPayment;
-await db.read(null, (sql) => sql.execute('create table effect (id char(36) primary key)'));
+await db.write(null, (sql) => sql.execute('create table effect (id char(36) primary key)'));
 t.beforeEach(async () => {
-  await db.read(null, (sql) => sql.execute('delete from decision_outbox'));
+  await db.write(null, (sql) => sql.execute('delete from decision_outbox'));
 });
 
 function allowedCall(key: string = randomUUID()): Call<any> {
@@ -128,8 +128,8 @@ t.test('a refusal of the business is an allowed call too', async (t) => {
 
 t.test('without its record nothing happens', async (t) => {
   const before = await effects();
-  await db.read(null, (sql) => sql.execute('rename table decision_outbox to gone'));
-  t.teardown(() => db.read(null, (sql) => sql.execute('rename table gone to decision_outbox')));
+  await db.write(null, (sql) => sql.execute('rename table decision_outbox to gone'));
+  t.teardown(() => db.write(null, (sql) => sql.execute('rename table gone to decision_outbox')));
   await t.rejects(act(allowedCall()), { message: /decision_outbox/ });
   t.equal(await effects(), before);
 });
@@ -186,13 +186,13 @@ t.test('the way to access', async (t) => {
   t.equal(access.recorded.length, 1);
 
   const again = access.recorded[0]!.decisions;
-  await db.read(null, (sql) => insertDecisions(sql, again));
+  await db.write(null, (sql) => insertDecisions(sql, again));
   await sweep('decisions');
   t.equal(access.recorded[1]!.requestId, access.recorded[0]!.requestId, 'the same batch is the same request');
 
   t.test('many at once', async (t) => {
     const many = Array.from({ length: 1_200 }, () => decisionOf(stranger, { permission: 'a.b', policyVersion: 'v' }));
-    await db.read(null, (sql) => insertDecisions(sql, many));
+    await db.write(null, (sql) => insertDecisions(sql, many));
     const before = access.recorded.length;
     t.strictSame([await sweep('decisions'), await sweep('decisions'), await sweep('decisions')], [500, 500, 0]);
     const sent = access.recorded.slice(before).flatMap(({ decisions }) => decisions.map((one) => one.decisionId));
@@ -215,7 +215,7 @@ t.test('the way to access', async (t) => {
         taken.push(...decisions.map((one) => one.decisionId));
       },
     });
-    await db.read(null, (sql) => insertDecisions(sql, many));
+    await db.write(null, (sql) => insertDecisions(sql, many));
     const call = open('decisions', 20_000);
     const sweeper = refusing.sweepers.find((one) => one.name === 'decisions')!;
     await sweeper.sweep(call);
@@ -238,20 +238,20 @@ t.test('the way to access', async (t) => {
     bad.delete(first!);
     const runbook = await readFile(new URL('../../../docs/runbooks/policy-stale.md', import.meta.url), 'utf8');
     const [putBack] = runbook.match(/update decision_outbox [^;]+/) ?? [];
-    await db.read(null, (sql) => sql.execute(putBack!));
+    await db.write(null, (sql) => sql.execute(putBack!));
     await sweeper.sweep(call);
     t.strictSame(taken.slice(58), [first], 'after the statement of the runbook they are tried again');
     t.equal(await metric('armature_decisions_refused'), others.length);
-    await db.read(null, (sql) => sql.execute('update decision_outbox set refused_at = refused_at - interval 8 day'));
+    await db.write(null, (sql) => sql.execute('update decision_outbox set refused_at = refused_at - interval 8 day'));
     t.equal(await sweep('old decisions'), 1, 'they go after a week');
     call.close();
   });
 
   t.test('denials outlive a database that fails', async (t) => {
-    await db.read(null, (sql) => sql.execute('rename table decision_outbox to gone'));
+    await db.write(null, (sql) => sql.execute('rename table decision_outbox to gone'));
     held.denied(stranger, 'a.b', 'no', 'v1');
     await t.rejects(sweep('denials'));
-    await db.read(null, (sql) => sql.execute('rename table gone to decision_outbox'));
+    await db.write(null, (sql) => sql.execute('rename table gone to decision_outbox'));
     await sweep('denials');
     t.match(await pending(), [{ decision: { permission: 'a.b', allowed: false } }]);
   });
@@ -262,9 +262,9 @@ t.test('the way to access', async (t) => {
       ...decisionOf(stranger, { permission: 'a.b', policyVersion: 'v' }),
       decideTime,
     });
-    await db.read(null, (sql) => insertDecisions(sql, [made(old), made(old), made(new Date())]));
+    await db.write(null, (sql) => insertDecisions(sql, [made(old), made(old), made(new Date())]));
     t.equal(await sweep('old decisions'), 0);
-    await db.read(null, (sql) =>
+    await db.write(null, (sql) =>
       sql.execute('update decision_outbox set position = position + 200000 order by position desc limit 1'),
     );
     t.equal(await sweep('old decisions'), 2);

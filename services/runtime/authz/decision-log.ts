@@ -97,8 +97,8 @@ export function decisionLog({ service, db, denials, send, registry }: DecisionLo
       name: 'old decisions',
       everyMs: 60_000,
       async sweep(call) {
-        const refused = await db.read(call, (sql) => dropRefused(sql, keptDays));
-        const gone = refused + (await db.read(call, (sql) => dropDecisions(sql, keptDays, keptRows)));
+        const refused = await db.write(call, (sql) => dropRefused(sql, keptDays));
+        const gone = refused + (await db.write(call, (sql) => dropDecisions(sql, keptDays, keptRows)));
         if (gone > 0)
           call.log.error({ gone, refused }, 'recorded decisions dropped: access has not taken them for days');
         dropped.inc(gone);
@@ -147,7 +147,7 @@ async function handBatch(
     try {
       const decisions = batch.map(({ decision }) => ({ ...decision, service: `service:${service}` }));
       await send(call, requestIdOf(batch), decisions);
-      await db.read(call, (sql) => deleteDecisions(sql, positionsOf(batch)));
+      await db.write(call, (sql) => deleteDecisions(sql, positionsOf(batch)));
     } catch (error) {
       if (!(error instanceof RpcError) || !rowFaults.has(error.code)) throw error;
       const half = Math.ceil(batch.length / 2);
@@ -160,7 +160,7 @@ async function handBatch(
 
 async function refuse(db: Database, call: Call, { position, decision }: PendingDecision, error: RpcError) {
   const refusal = `${error.code} ${error.reason}: ${error.message}`;
-  await db.read(call, (sql) => refuseDecision(sql, position, refusal));
+  await db.write(call, (sql) => refuseDecision(sql, position, refusal));
   call.log.error({ decision: decision.decisionId, refusal }, 'access refuses a recorded decision; it is kept aside');
 }
 

@@ -1,5 +1,5 @@
 import type { Decision } from '@armature/proto/access/v1/access.ts';
-import { type Param, type Sql, utcDate } from '../db/tx.ts';
+import { type Param, type Sql, type SqlReader, utcDate } from '../db/tx.ts';
 
 /** A decision that waits to be handed to access. */
 export interface PendingDecision {
@@ -47,7 +47,7 @@ interface Row {
 }
 
 /** The oldest, at most `limit`. */
-export async function pendingDecisions(sql: Sql, limit: number): Promise<PendingDecision[]> {
+export async function pendingDecisions(sql: SqlReader, limit: number): Promise<PendingDecision[]> {
   const rows = await sql.query<Row>(
     `select position, ${columns} from decision_outbox where refused_at is null order by position limit ?`,
     [limit],
@@ -84,7 +84,7 @@ export async function refuseDecision(sql: Sql, position: string, refusal: string
 }
 
 /** How many were refused, counted up to `limit`. */
-export async function countRefused(sql: Sql, limit: number): Promise<number> {
+export async function countRefused(sql: SqlReader, limit: number): Promise<number> {
   const rows = await sql.query<{ refused: number | string }>(
     'select count(*) as refused from (select 1 from decision_outbox where refused_at > 0 limit ?) as found',
     [limit],
@@ -102,7 +102,7 @@ export async function dropRefused(sql: Sql, days: number): Promise<number> {
 }
 
 /** How many wait, counted up to `limit`: more than that is more than enough to know. */
-export async function countDecisions(sql: Sql, limit: number): Promise<number> {
+export async function countDecisions(sql: SqlReader, limit: number): Promise<number> {
   const rows = await sql.query<{ pending: number | string }>(
     'select count(*) as pending from (select 1 from decision_outbox where refused_at is null limit ?) as waiting',
     [limit],

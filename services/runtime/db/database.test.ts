@@ -28,8 +28,8 @@ const db = await openDatabase({
 });
 t.teardown(() => db.close());
 const open = background('test', log);
-await db.read(null, (sql) => sql.execute('create table counter (id int primary key, n bigint not null)'));
-await db.read(null, (sql) => sql.execute('insert into counter values (1, 0), (2, 0)'));
+await db.write(null, (sql) => sql.execute('create table counter (id int primary key, n bigint not null)'));
+await db.write(null, (sql) => sql.execute('insert into counter values (1, 0), (2, 0)'));
 const count = async (id: number) => {
   const rows = await db.read(null, (sql) => sql.query<{ n: number }>('select n from counter where id = ?', [id]));
   return rows[0]?.n;
@@ -51,7 +51,7 @@ t.test('a transaction commits, or nothing of it remains', async (t) => {
 });
 
 t.test('transactions that deadlock each other both succeed', async (t) => {
-  await db.read(null, (sql) => sql.execute('update counter set n = 0'));
+  await db.write(null, (sql) => sql.execute('update counter set n = 0'));
   let runs = 0;
   let bothHoldOne: () => void = () => {};
   const barrier = new Promise<void>((resolve) => {
@@ -159,7 +159,7 @@ t.test('a repeat of a request that an earlier release has stored gets the stored
   const key = randomUUID();
   const { attempts } = await addOne(db, keyed(key, 'same'));
   // As before hashes had a version: over the bytes as they came, under a key that is not recorded.
-  await db.read(null, (sql) =>
+  await db.write(null, (sql) =>
     sql.execute(`update idempotency set hash_version = 1, hash_key = '' where request_key = ?`, [key]),
   );
   t.equal((await addOne(db, keyed(key, 'same'))).attempts, attempts);
@@ -293,3 +293,13 @@ async function eventuallyReads(read: () => Promise<unknown>): Promise<void> {
     if (performance.now() > deadline) throw answer[0].reason;
   }
 }
+
+t.test('a second write outside a transaction is refused', async (t) => {
+  const twice = db.write(null, async (sql) => {
+    await sql.execute('update counter set n = n where id = 1');
+    await sql.execute('update counter set n = n + 1 where id = 1');
+  });
+  const before = await count(1);
+  await t.rejects(twice, { message: 'a second write outside a transaction' });
+  t.equal(await count(1), before);
+});

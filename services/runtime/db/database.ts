@@ -246,11 +246,7 @@ function singleWrite(sql: Sql): Sql {
   };
 }
 
-async function outsideTransaction<T>(
-  backend: Backend,
-  call: Call | null,
-  work: (sql: Sql) => Promise<T>,
-): Promise<T> {
+async function outsideTransaction<T>(backend: Backend, call: Call | null, work: (sql: Sql) => Promise<T>): Promise<T> {
   const release = await backend.gate.enter(call ? () => call.signal : undefined);
   try {
     return await limited(call?.deadline ?? Number.POSITIVE_INFINITY, () =>

@@ -51,8 +51,8 @@ t.test('a session', async (t) => {
     const [row] = await ask<{ mode: string }>('select @@session.sql_mode as mode');
     // MariaDB lists its own order.
     t.strictSame(row?.mode.split(',').sort(), sqlMode.split(',').sort());
-    await db.read(null, (run) => run.execute('create table short (word varchar(3) not null, n int not null)'));
-    const long = db.read(null, (run) => run.execute(`insert into short values ('long', 1)`));
+    await db.write(null, (run) => run.execute('create table short (word varchar(3) not null, n int not null)'));
+    const long = db.write(null, (run) => run.execute(`insert into short values ('long', 1)`));
     await t.rejects(long, /too long/, 'what does not fit is refused, not cut');
     await t.rejects(ask('select word, n from short group by n'), /GROUP BY/, 'no row is picked out of a group');
   });

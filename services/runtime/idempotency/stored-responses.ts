@@ -1,6 +1,6 @@
 import type { Call } from '../context/call.ts';
 import { isDuplicateKey } from '../db/errno.ts';
-import type { Sql } from '../db/tx.ts';
+import type { Sql, SqlReader } from '../db/tx.ts';
 import { requestIdReused } from '../errors/errors.ts';
 import { type IdempotencyKey, idempotencyKeyOf } from './key.ts';
 import type { StoredHash } from './request-hash.ts';
@@ -58,13 +58,13 @@ export async function insertStoredResponse(
   }
 }
 
-export async function loadStoredResponse(sql: Sql, key: IdempotencyKey): Promise<StoredResponse | null> {
+export async function loadStoredResponse(sql: SqlReader, key: IdempotencyKey): Promise<StoredResponse | null> {
   const { receivedKey } = key;
   return (await find(sql, key, key.key)) ?? (receivedKey ? find(sql, key, receivedKey) : null);
 }
 
 async function find(
-  sql: Sql,
+  sql: SqlReader,
   { principal, method }: IdempotencyKey,
   requestKey: string,
 ): Promise<StoredResponse | null> {

@@ -9,7 +9,7 @@ import { policyVersionOf } from '../authz/authorization.ts';
 import { type Call, principalOf } from '../context/call.ts';
 import { traceparent } from '../context/trace.ts';
 import type { Database } from '../db/database.ts';
-import type { Sql } from '../db/tx.ts';
+import type { Sql, SqlReader } from '../db/tx.ts';
 import { rpcError } from '../errors/errors.ts';
 import type { AggregatePlace, BaselineSource } from './baseline-source.ts';
 import type { Broker } from './connection.ts';
@@ -75,7 +75,7 @@ interface History {
   rows: bigint;
 }
 
-async function historiesOf(sql: Sql, aggregate: string, ids: readonly string[]): Promise<Map<string, History>> {
+async function historiesOf(sql: SqlReader, aggregate: string, ids: readonly string[]): Promise<Map<string, History>> {
   if (ids.length === 0) return new Map();
   const rows = await sql.query<Record<'id' | 'first' | 'last' | 'many', string> & { pending: string | null }>(
     `select aggregate_id as id, min(sequence) as first, max(sequence) as last, count(*) as many,

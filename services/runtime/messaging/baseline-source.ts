@@ -1,4 +1,4 @@
-import type { Sql } from '../db/tx.ts';
+import type { Sql, SqlReader } from '../db/tx.ts';
 
 /** An aggregate, and the sequence of its last event. */
 export interface AggregatePlace {
@@ -10,14 +10,14 @@ export interface AggregatePlace {
 export interface BaselineSource {
   readonly aggregate: string;
   /** The next aggregates in the order of their ids, at most `limit`; `ids`, when given, are the only ones. */
-  page(sql: Sql, of: { after: string; limit: number; ids: readonly string[] }): Promise<AggregatePlace[]>;
+  page(sql: SqlReader, of: { after: string; limit: number; ids: readonly string[] }): Promise<AggregatePlace[]>;
   /** Full name of the message that `state` gives; needed with it. */
   readonly stateType?: string;
   /**
    * The aggregate's state and the sequence of the last event that it includes, both of one moment: read them by one
    * statement. Null when there is no such aggregate any more.
    */
-  readonly state?: (sql: Sql, id: string) => Promise<{ sequence: bigint; state: Uint8Array } | null>;
+  readonly state?: (sql: SqlReader, id: string) => Promise<{ sequence: bigint; state: Uint8Array } | null>;
 }
 
 /** Reads places from a table that has a row for each aggregate, with its id (unique) and the sequence of its last event. */
@@ -54,7 +54,7 @@ export function outboxBaselines(aggregate: string): BaselineSource {
 
 /** Places from several sources in the order of their ids; of one id the furthest. */
 export async function placesOf(
-  sql: Sql,
+  sql: SqlReader,
   sources: readonly BaselineSource[],
   of: { after: string; limit: number; ids: readonly string[] },
 ): Promise<AggregatePlace[]> {

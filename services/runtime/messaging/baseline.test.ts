@@ -64,7 +64,7 @@ t.test('a consumer that came late', async (t) => {
   const producer = await bed.producer();
   for (const id of ['kept', 'gone', 'skipped']) await producer.emit(id, [1, 2, 3]);
   await published(producer);
-  await producer.db.read(null, (sql) => sql.execute(`delete from outbox where aggregate_id = 'gone'`));
+  await producer.db.write(null, (sql) => sql.execute(`delete from outbox where aggregate_id = 'gone'`));
   const consumer = await bed.consumer({ consumers: [recorder], limits: { earlyShownMs: 300 } });
   for (const id of ['kept', 'gone', 'skipped']) await producer.emit(id, [4]);
   await early(consumer, 3);
@@ -144,10 +144,8 @@ t.test('what was lost while events go on', async (t) => {
 
   await t.test('with the newest part of the database', async () => {
     // As after a backup was restored: what it did since the fourth event is not known any more.
-    await consumer.db.read(null, async (sql) => {
-      await sql.execute('update inbox_sequence set applied = 4, handled = 4');
-      await sql.execute('delete from inbox where sequence > 4');
-    });
+    await consumer.db.write(null, (sql) => sql.execute('update inbox_sequence set applied = 4, handled = 4'));
+    await consumer.db.write(null, (sql) => sql.execute('delete from inbox where sequence > 4'));
     const before = numbers();
     await emitAll();
     await publishBaselines(producer);
@@ -202,10 +200,10 @@ t.test('a broker that comes back empty', async (t) => {
     // Confirmed, and in no queue any more when the consumer comes back.
     await producer.emit('b', [1]);
     t.same(await effectsOf(consumer, 'b', 1), [1]);
-    await consumer.db.read(null, async (sql) => {
-      await sql.execute(`delete from inbox where aggregate_id = 'b'`);
-      await sql.execute(`update inbox_sequence set applied = 0 where aggregate_id = 'b'`);
-    });
+    await consumer.db.write(null, (sql) => sql.execute(`delete from inbox where aggregate_id = 'b'`));
+    await consumer.db.write(null, (sql) =>
+      sql.execute(`update inbox_sequence set applied = 0 where aggregate_id = 'b'`),
+    );
     await publishBaselines(producer);
     t.same(await effectsOf(consumer, 'b', 2), [1, 1]);
     t.same(await effects(consumer, 'a'), [1, 2, 3]);

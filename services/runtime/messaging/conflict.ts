@@ -1,5 +1,5 @@
 import { hash } from 'node:crypto';
-import type { Sql } from '../db/tx.ts';
+import type { Sql, SqlReader } from '../db/tx.ts';
 import { RpcError } from '../errors/errors.ts';
 import { oldestIdOf } from '../id/id.ts';
 import type { Delivery } from './delivery.ts';
@@ -24,7 +24,7 @@ interface Noted {
 
 /** The inbox rows of these messages, by message id. */
 export async function notedOf(
-  sql: Sql,
+  sql: SqlReader,
   consumer: string,
   deliveries: readonly Delivery[],
 ): Promise<ReadonlyMap<string, Noted>> {

@@ -51,7 +51,7 @@ export interface ConsumerOptions {
   consumers: readonly Consumer[];
   /** The service's contracts; what they say it consumes must be exactly what `consumers` handle. */
   contracts: readonly ServiceContract[];
-  db: Pick<Database, 'transaction' | 'read'>;
+  db: Pick<Database, 'transaction' | 'read' | 'write'>;
   broker: Broker;
   log: Logger;
   registry: Registry;

@@ -1,6 +1,6 @@
 import { hash } from 'node:crypto';
 import { v7 as uuidv7 } from 'uuid';
-import type { Param, Sql, Tx } from '../db/tx.ts';
+import type { Param, Sql, SqlReader, Tx } from '../db/tx.ts';
 import { rpcError } from '../errors/errors.ts';
 import { bodyDigest, conflictOf, notedOf } from './conflict.ts';
 import type { Delivery } from './delivery.ts';
@@ -149,7 +149,7 @@ async function insertBatch(
 }
 
 /** Open letters of a queue that came from nowhere, counted up to `max`. */
-export async function countForeign(sql: Sql, queue: string, max: number): Promise<number> {
+export async function countForeign(sql: SqlReader, queue: string, max: number): Promise<number> {
   const [row] = await sql.query<{ letters: number | string }>(
     `select count(*) as letters from
        (select 1 from dead_letter where consumer = ? and redriven_at is null and dropped_at is null limit ?) as capped`,
@@ -158,7 +158,7 @@ export async function countForeign(sql: Sql, queue: string, max: number): Promis
   return Number(row?.letters ?? 0);
 }
 
-export async function loadDeadLetter(sql: Sql, id: string): Promise<DeadLetter | null> {
+export async function loadDeadLetter(sql: SqlReader, id: string): Promise<DeadLetter | null> {
   const rows = await sql.query<DeadLetter>(
     `select id, consumer, message_id as messageId, publisher, type, aggregate_id as aggregateId, sequence, body,
        headers, reason, attempts, redriven_at as redrivenAt
@@ -181,7 +181,7 @@ export interface RedriveOrder {
  * transaction (`lock`) no later event is applied before it ends.
  */
 export async function assertInOrder(
-  sql: Sql,
+  sql: SqlReader,
   letter: Pick<DeadLetter, 'id' | 'consumer' | 'type' | 'aggregateId' | 'sequence'>,
   { aggregate, orderedTypes }: RedriveOrder,
   lock: boolean,
@@ -234,7 +234,7 @@ export async function assertInOrder(
  * Refuses a dead letter whose message id and sequence belong to another event: throws MESSAGE_ID_REUSED. To handle it
  * would take that event's place in the inbox.
  */
-export async function assertOwnMessageId(sql: Sql, letter: DeadLetter): Promise<void> {
+export async function assertOwnMessageId(sql: SqlReader, letter: DeadLetter): Promise<void> {
   const [noted] = await sql.query<{ type: string; aggregateId: string; digest: Buffer | null }>(
     `select type, aggregate_id as aggregateId, body_digest as digest from inbox
      where consumer = ? and message_id = ? and sequence = ?`,

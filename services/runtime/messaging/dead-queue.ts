@@ -14,7 +14,7 @@ import { deadQueue, declareService } from './topology.ts';
 
 export interface DeadQueueParts {
   service: string;
-  db: Pick<Database, 'read'>;
+  db: Pick<Database, 'read' | 'write'>;
   broker: Broker;
   log: Logger;
   metrics: ConsumerMetrics;
@@ -125,7 +125,7 @@ async function keepForeign(
     try {
       const kept = (await db.read(null, (sql) => countForeign(sql, queue, foreignMax))) < foreignMax;
       const reason = `INVALID_ARGUMENT MESSAGE_FOREIGN: in the dead-letter queue, ${delivery.fault}`;
-      if (kept) await db.read(null, (sql) => deadLetterForeign(sql, queue, delivery, reason));
+      if (kept) await db.write(null, (sql) => deadLetterForeign(sql, queue, delivery, reason));
       metrics.foreign.inc({ outcome: kept ? 'kept' : 'dropped' });
       log.error({ queue, message_id: delivery.messageId, publisher: delivery.publisher, kept }, 'foreign message');
       return acknowledge(delivery, log);

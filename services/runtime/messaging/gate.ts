@@ -21,7 +21,7 @@ export interface Gate {
 }
 
 export interface GateOptions {
-  db: Pick<Database, 'read'>;
+  db: Pick<Database, 'read' | 'write'>;
   /** Whether there is a policy that can be trusted. */
   policyLoaded: () => boolean;
   log: Logger;
@@ -111,7 +111,7 @@ function isCondition(error: unknown): boolean {
 async function look({ db, policyLoaded }: GateOptions): Promise<Kind | null> {
   if (!policyLoaded()) return 'policy';
   try {
-    await db.read(null, (sql) =>
+    await db.write(null, (sql) =>
       sql.execute(
         `insert into lease (name, holder, token, expires_at) values ('consumption', '', 0, utc_timestamp(6))
          on duplicate key update token = token + 1, expires_at = values(expires_at)`,

@@ -1,4 +1,4 @@
-import type { Param, Sql } from '../db/tx.ts';
+import type { Param, Sql, SqlReader } from '../db/tx.ts';
 import { RpcError } from '../errors/errors.ts';
 import { oldestIdOf } from '../id/id.ts';
 import { conflictOf, digestOf, notedOf } from './conflict.ts';
@@ -145,7 +145,7 @@ async function noteMessages(
 }
 
 /** Throws MESSAGE_ID_REUSED or SEQUENCE_REUSED when a message whose id or sequence was used is not a second delivery of the same message. */
-export async function assertDuplicate(sql: Sql, stream: Stream, delivery: Delivery): Promise<void> {
+export async function assertDuplicate(sql: SqlReader, stream: Stream, delivery: Delivery): Promise<void> {
   const noted = await notedOf(sql, stream.consumer, [delivery]);
   const conflict = conflictOf(delivery, noted.get(delivery.messageId));
   if (conflict) throw conflict;

@@ -20,7 +20,7 @@ const vacantAskMs = 500;
  * The token grows with every change of holder. A statement that only the holder may run must compare it
  * in its own condition: a process that was paused past the expiry still believes in its lease.
  */
-export function openLease(db: Pick<Database, 'read'>, name: string, durationMs: number): Lease {
+export function openLease(db: Pick<Database, 'read' | 'write'>, name: string, durationMs: number): Lease {
   const holder = randomUUID();
   let token: bigint | null = null;
   // By our own monotonic clock, counted from before the statement: we stop believing before the database does.
@@ -35,7 +35,7 @@ export function openLease(db: Pick<Database, 'read'>, name: string, durationMs: 
   }
 
   async function seize(): Promise<boolean> {
-    const { affectedRows } = await db.read(null, (sql) =>
+    const { affectedRows } = await db.write(null, (sql) =>
       sql.execute(
         `update lease set holder = ?, token = token + 1, expires_at = utc_timestamp(6) + interval ? microsecond
          where name = ? and expires_at <= utc_timestamp(6)`,
@@ -46,7 +46,7 @@ export function openLease(db: Pick<Database, 'read'>, name: string, durationMs: 
   }
 
   async function create(): Promise<boolean> {
-    const { affectedRows } = await db.read(null, (sql) =>
+    const { affectedRows } = await db.write(null, (sql) =>
       sql.execute('insert ignore into lease (name, holder, token, expires_at) values (?, ?, 0, utc_timestamp(6))', [
         name,
         holder,
@@ -56,7 +56,7 @@ export function openLease(db: Pick<Database, 'read'>, name: string, durationMs: 
   }
 
   async function renew(held: bigint): Promise<void> {
-    const { affectedRows } = await db.read(null, (sql) =>
+    const { affectedRows } = await db.write(null, (sql) =>
       sql.execute(
         `update lease set expires_at = utc_timestamp(6) + interval ? microsecond
          where name = ? and token = ? and expires_at > utc_timestamp(6)`,
@@ -83,7 +83,7 @@ export function openLease(db: Pick<Database, 'read'>, name: string, durationMs: 
       if (token === null) return;
       const held = token;
       token = null;
-      await db.read(null, (sql) =>
+      await db.write(null, (sql) =>
         sql.execute('update lease set expires_at = utc_timestamp(6) where name = ? and token = ?', [name, held]),
       );
     },

@@ -128,7 +128,7 @@ t.test('events of an aggregate', async (t) => {
   });
 
   await t.test('published again have no second effect', async (t) => {
-    await producer.db.read(null, (sql) => sql.execute('update outbox set pending = 1'));
+    await producer.db.write(null, (sql) => sql.execute('update outbox set pending = 1'));
     producer.relay.wake();
     await eventually(async () => (await metric(consumer, 'armature_consumer_duplicates_total')) >= 600, 'duplicates');
     t.equal((await effects(consumer)).length, 200);

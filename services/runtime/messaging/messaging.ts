@@ -85,9 +85,9 @@ export function startMessaging(options: MessagingOptions): Messaging {
     checkRedrive: (id) => running().checkRedrive(id),
     publishBaselines: baselinePublisher({ service, broker }).publish,
     async purge(db) {
-      const outbox = await db.read(null, (sql) => purgeOutbox(sql, outboxKeptHours));
-      const inbox = await db.read(null, (sql) => purgeInbox(sql, inboxKeptHours, new Date()));
-      return outbox + inbox + (await db.read(null, forgetUnknown));
+      const outbox = await db.write(null, (sql) => purgeOutbox(sql, outboxKeptHours));
+      const inbox = await db.write(null, (sql) => purgeInbox(sql, inboxKeptHours, new Date()));
+      return outbox + inbox + (await db.write(null, forgetUnknown));
     },
     async stop() {
       await consumers?.stop();

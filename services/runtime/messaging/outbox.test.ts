@@ -55,9 +55,9 @@ t.test('an outbox', async (t) => {
   await t.test('forgets what was published long ago, a bounded number at a time', async (t) => {
     producer.startRelay();
     await eventually(async () => (await count('pending is null')) === 2, 'published');
-    const purge = (hours: number, most: number) => producer.db.read(null, (sql) => purgeOutbox(sql, hours, most));
+    const purge = (hours: number, most: number) => producer.db.write(null, (sql) => purgeOutbox(sql, hours, most));
     t.equal(await purge(1, 10), 0);
-    await producer.db.read(null, (sql) =>
+    await producer.db.write(null, (sql) =>
       sql.execute('update outbox set published_at = published_at - interval 2 hour'),
     );
     await write('a', [3n]);
@@ -75,14 +75,14 @@ t.test('an inbox forgets messages by the time in their ids', async (t) => {
     return `${hex.slice(0, 8)}-${hex.slice(8)}-7000-8000-000000000000`;
   };
   for (const [index, hours] of [30, 25, 23, 1].entries()) {
-    await db.read(null, (sql) =>
+    await db.write(null, (sql) =>
       sql.execute(
         `insert into inbox (consumer, message_id, type, aggregate_id, sequence, outcome, created_at) values ('c', ?, 'T', 'a', ?, 'applied', utc_timestamp(6))`,
         [idAt(now.getTime() - hours * 3_600_000), index + 1],
       ),
     );
   }
-  const purge = (most: number) => db.read(null, (sql) => purgeInbox(sql, 24, now, most));
+  const purge = (most: number) => db.write(null, (sql) => purgeInbox(sql, 24, now, most));
   t.same([await purge(1), await purge(10), await purge(10)], [1, 1, 0]);
 });
 
@@ -101,7 +101,7 @@ t.test('events of unknown types are forgotten by age and by number, counted and 
   const days = { unknown: [40, 5, 4, 3, 2, 1], failed: [50, 1] };
   for (const [type, ages] of Object.entries(days))
     for (const age of ages)
-      await db.read(null, (sql) =>
+      await db.write(null, (sql) =>
         sql.execute(
           `insert into dead_letter (id, consumer, message_id, publisher, type, routing_key, body, headers, reason, attempts,
              unknown_type, dead_at)
@@ -109,7 +109,7 @@ t.test('events of unknown types are forgotten by age and by number, counted and 
           [type === 'unknown' ? 1 : 0, age],
         ),
       );
-  const round = () => db.read(null, forget);
+  const round = () => db.write(null, forget);
   t.same([await round(), await round()], [3, 0], 'one is too old, two are too many');
   t.same(lines, [{ dropped: 3, days: 30, rows: 3 }]);
   t.equal(await metric('armature_unknown_events_dropped_total'), 3);

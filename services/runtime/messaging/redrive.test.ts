@@ -27,7 +27,7 @@ t.test('an event that a baseline without state stood in for is refused, unless i
   await producer.emit('a', [2], mailed);
   const [first, second] = await lettersOf(consumer, 2);
   failing.clear();
-  await producer.db.read(null, (sql) => sql.execute(`delete from outbox where aggregate_id = 'a'`));
+  await producer.db.write(null, (sql) => sql.execute(`delete from outbox where aggregate_id = 'a'`));
   const call = background('orders', createLogger('test', 'silent'))('baseline', 20_000);
   await baselinePublisher({ service: 'orders', broker: producer.broker }).publish(call, {
     ...{ db: producer.db, aggregate: 'order', consumer: 'notifications', skipHistory: false, dryRun: false },

@@ -1,5 +1,5 @@
 import type { Database } from '../db/database.ts';
-import type { Param, Sql } from '../db/tx.ts';
+import type { Param, Sql, SqlReader } from '../db/tx.ts';
 import { crashPoint } from '../sync/crash-point.ts';
 import type { Broker } from './connection.ts';
 import type { RelayMetrics } from './metrics.ts';
@@ -38,7 +38,7 @@ export const outboxColumns = `position, message_id as messageId, type, routing_k
 
 /** The oldest pending rows, except of aggregates whose consumers are not there yet. */
 export function selectPending(
-  db: Pick<Database, 'read'>,
+  db: Pick<Database, 'read' | 'write'>,
   rowsMax: number,
   without: readonly string[],
 ): Promise<OutboxRow[]> {
@@ -60,7 +60,7 @@ export function selectPending(
 }
 
 /** Which aggregates have pending rows: one look into the index for each of the few there are. */
-async function pendingAggregates(sql: Sql): Promise<string[]> {
+async function pendingAggregates(sql: SqlReader): Promise<string[]> {
   const found: string[] = [];
   for (let last = ''; ; ) {
     const [row] = await sql.query<{ aggregate: string }>(
@@ -75,14 +75,14 @@ async function pendingAggregates(sql: Sql): Promise<string[]> {
 
 /** Marks rows as published, unless the lease has another holder by now. Returns how many were marked. */
 export async function markPublished(
-  db: Pick<Database, 'read'>,
+  db: Pick<Database, 'read' | 'write'>,
   token: bigint,
   positions: readonly (string | number)[],
   unrouted: 0 | 1,
 ): Promise<number> {
   if (positions.length === 0) return 0;
   const params: Param[] = [unrouted, ...positions, leaseName, token];
-  const { affectedRows } = await db.read(null, (sql) =>
+  const { affectedRows } = await db.write(null, (sql) =>
     sql.execute(
       `update outbox set pending = null, published_at = utc_timestamp(6), unrouted = ?
        where position in (${positions.map(() => '?').join(', ')})

@@ -103,7 +103,7 @@ t.test('a relay that lost its lease marks nothing', async (t) => {
   const producer = await bed.producer({ leaseMs: 60_000 });
   await eventually(async () => producer.relay.leading(), 'leads');
   // As after a long pause: another process has taken the lease meanwhile.
-  await producer.db.read(null, (sql) => sql.execute('update lease set token = token + 1'));
+  await producer.db.write(null, (sql) => sql.execute('update lease set token = token + 1'));
   await producer.emit('a', [1]);
   await eventually(async () => !producer.relay.leading(), 'notices');
   t.equal(await pending(producer), 1);

@@ -37,7 +37,7 @@ import { leaseName, markPublished, publishBatch, selectPending } from './relay-b
 import type { ExpectedQueue } from './topology.ts';
 
 export interface RelayOptions {
-  db: Pick<Database, 'read'>;
+  db: Pick<Database, 'read' | 'write'>;
   broker: Broker;
   service: string;
   log: Logger;

@@ -2,7 +2,7 @@
 
 import { type Call, principalOf } from '../context/call.ts';
 import { isDuplicateKey } from '../db/errno.ts';
-import type { Sql, Tx } from '../db/tx.ts';
+import type { Sql, SqlReader, Tx } from '../db/tx.ts';
 import { idempotencyKeyOf } from '../idempotency/key.ts';
 import { assertSameRequest, type HashColumns, storedHash } from '../idempotency/stored-responses.ts';
 
@@ -52,7 +52,7 @@ export async function chooseOnce(tx: Tx, call: Call, choose: () => Promise<Chose
   }
 }
 
-async function load(sql: Sql, call: Call): Promise<Chosen | null> {
+async function load(sql: SqlReader, call: Call): Promise<Chosen | null> {
   const { key } = keyOf(call);
   const [row] = await sql.query<HashColumns & { targets: string; more: number }>(
     `select request_hash, hash_version, hash_key, targets, more from operator_action

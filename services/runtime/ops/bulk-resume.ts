@@ -3,7 +3,7 @@ import type { Saga } from '@armature/proto/ops/v1/ops.ts';
 import { ResumeOutcome, type ResumeResult, type StuckSagaFilter } from '@armature/proto/ops/v1/resume_sagas.ts';
 import type { Call } from '../context/call.ts';
 import type { Database } from '../db/database.ts';
-import type { Sql } from '../db/tx.ts';
+import type { Sql, SqlReader } from '../db/tx.ts';
 import { runIdempotent } from '../idempotency/run-idempotent.ts';
 import { reasonOf } from '../messaging/retry.ts';
 import type { Implementation } from '../rpc/server.ts';
@@ -34,7 +34,7 @@ export function bulkResume(parts: BulkResumeParts): Pick<Implementation<typeof O
       const { name, reason, olderThanSeconds } = filter;
       const steps = placesOf(definitions, filter.step);
       const wanted = { known: definitions, name, reason, olderThanSeconds, steps };
-      const choose = (sql: Sql) => chooseStuck(sql, wanted, limit || resumeLimit);
+      const choose = (sql: SqlReader) => chooseStuck(sql, wanted, limit || resumeLimit);
       if (!apply) {
         return runIdempotent(db, call, async (tx) => {
           const { ids, more } = await choose(tx);

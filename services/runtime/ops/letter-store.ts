@@ -1,6 +1,6 @@
 /** Dead letters as operators look for them. */
 import type { DeadLetterFilter } from '@armature/proto/ops/v1/ops.ts';
-import type { Param, Sql, Tx } from '../db/tx.ts';
+import type { Param, Sql, SqlReader, Tx } from '../db/tx.ts';
 import type { Page } from '../rpc/paging.ts';
 import type { Chosen } from './actions.ts';
 
@@ -59,7 +59,7 @@ function where(state: LetterState, filter: DeadLetterFilter | undefined): { cond
 
 /** Newest first; one row more than the page, when there is one. Ids are in the order of time. */
 export function listLetters(
-  sql: Sql,
+  sql: SqlReader,
   state: LetterState,
   filter: DeadLetterFilter | undefined,
   page: Page<[string]>,
@@ -71,12 +71,12 @@ export function listLetters(
   );
 }
 
-export async function findLetter(sql: Sql, id: string): Promise<LetterRow | null> {
+export async function findLetter(sql: SqlReader, id: string): Promise<LetterRow | null> {
   const [row] = await sql.query<LetterRow>(`select ${columns} from dead_letter where id = ?`, [id]);
   return row ?? null;
 }
 
-export async function bodyOf(sql: Sql, id: string): Promise<Buffer> {
+export async function bodyOf(sql: SqlReader, id: string): Promise<Buffer> {
   const [row] = await sql.query<{ body: Buffer }>('select body from dead_letter where id = ?', [id]);
   return row?.body ?? Buffer.alloc(0);
 }
@@ -86,7 +86,7 @@ export async function bodyOf(sql: Sql, id: string): Promise<Buffer> {
  * unknown types that are among `types` by now.
  */
 export async function chooseLetters(
-  sql: Sql,
+  sql: SqlReader,
   filter: DeadLetterFilter,
   types: readonly string[],
   limit: number,
@@ -104,7 +104,7 @@ export async function chooseLetters(
 }
 
 /** Those of these ids that there are, oldest first. */
-export async function lettersById(sql: Sql, ids: readonly string[]): Promise<LetterRow[]> {
+export async function lettersById(sql: SqlReader, ids: readonly string[]): Promise<LetterRow[]> {
   if (ids.length === 0) return [];
   return sql.query<LetterRow>(`select ${columns} from dead_letter where id in (?) order by id`, [ids]);
 }

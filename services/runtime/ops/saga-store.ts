@@ -1,5 +1,5 @@
 /** Sagas as operators look for them. */
-import type { Sql } from '../db/tx.ts';
+import type { Sql, SqlReader } from '../db/tx.ts';
 import type { Page } from '../rpc/paging.ts';
 import type { Input } from '../saga/core.ts';
 import type { Status } from '../saga/store.ts';
@@ -36,7 +36,7 @@ const toView = (row: Row): SagaView => ({
  * there is little; without being told the server might walk through everything that has ended instead.
  */
 export async function listSagas(
-  sql: Sql,
+  sql: SqlReader,
   wanted: { statuses: readonly Status[]; name: string; olderThanSeconds: bigint },
   page: Page<[string]>,
 ): Promise<SagaView[]> {
@@ -59,7 +59,7 @@ export async function listSagas(
   return rows.map(toView);
 }
 
-export async function findSaga(sql: Sql, sagaId: string): Promise<SagaView | null> {
+export async function findSaga(sql: SqlReader, sagaId: string): Promise<SagaView | null> {
   const [row] = await sql.query<Row>(`select ${columns} from saga where saga_id = ?`, [sagaId]);
   return row ? toView(row) : null;
 }
@@ -75,7 +75,7 @@ export interface StuckWanted {
 }
 
 /** The oldest stuck sagas that fit and whose version this process knows: others would fill every page in vain. */
-export async function chooseStuck(sql: Sql, wanted: StuckWanted, limit: number): Promise<Chosen> {
+export async function chooseStuck(sql: SqlReader, wanted: StuckWanted, limit: number): Promise<Chosen> {
   const conditions = ["status = 'STUCK'"];
   const params: (string | number | bigint)[] = [];
   const add = (condition: string, ...values: (string | number | bigint)[]) => {
@@ -110,7 +110,7 @@ const branches = `json_table(coalesce(json_extract(state, '$.branches'), concat(
   columns (step int path '$.step', why varchar(500) path '$.stuck.reason')) branch`;
 
 /** Those of these sagas that there are, oldest first. */
-export async function sagasById(sql: Sql, ids: readonly string[]): Promise<SagaView[]> {
+export async function sagasById(sql: SqlReader, ids: readonly string[]): Promise<SagaView[]> {
   if (ids.length === 0) return [];
   const rows = await sql.query<Row>(`select ${columns} from saga where saga_id in (?) order by saga_id`, [ids]);
   return rows.map(toView);
@@ -127,7 +127,7 @@ export interface LogView {
 }
 
 /** The newest entries of a saga's history, oldest first. */
-export async function sagaHistory(sql: Sql, sagaId: string, limit: number): Promise<LogView[]> {
+export async function sagaHistory(sql: SqlReader, sagaId: string, limit: number): Promise<LogView[]> {
   const rows = await sql.query<Omit<LogView, 'input'> & { detail: string }>(
     `select position, step, kind, outcome, attempt, detail, at from saga_log where saga_id = ?
      order by position desc limit ?`,

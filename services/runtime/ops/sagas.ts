@@ -1,7 +1,7 @@
 import type { OpsServiceContract } from '@armature/proto/ops/v1/contract.ts';
 import { type Saga, type SagaLogEntry, SagaState } from '@armature/proto/ops/v1/ops.ts';
 import type { Database } from '../db/database.ts';
-import { type Sql, type Tx, utcDate } from '../db/tx.ts';
+import { type Sql, type SqlReader, type Tx, utcDate } from '../db/tx.ts';
 import { runIdempotent } from '../idempotency/run-idempotent.ts';
 import { closePage, openPage } from '../rpc/paging.ts';
 import type { Implementation } from '../rpc/server.ts';
@@ -37,7 +37,7 @@ export function sagaOperations(db: Database, definitions: readonly SagaDefinitio
   const definitionOf = (saga: Pick<SagaView, 'name' | 'definitionVersion'>) =>
     definitions.find(({ name, version }) => name === saga.name && version === saga.definitionVersion);
   const toMessage = (saga: SagaView) => messageOf(saga, definitionOf(saga));
-  const find = async (sql: Sql, sagaId: string) => {
+  const find = async (sql: SqlReader, sagaId: string) => {
     const saga = await findSaga(sql, sagaId);
     if (!saga) throw sagaNotFound(sagaId);
     return saga;

@@ -69,7 +69,7 @@ export async function giveBack(
   { definition, saga }: Pick<Running, 'definition' | 'saga'>,
   afterMs: number,
 ): Promise<void> {
-  await recorder.db.read(null, (sql) => releaseLease(sql, saga, afterMs, laneOf(definition, saga.state)));
+  await recorder.db.write(null, (sql) => releaseLease(sql, saga, afterMs, laneOf(definition, saga.state)));
 }
 
 async function driveOn(worker: Worker, running: Running): Promise<void> {
@@ -79,7 +79,7 @@ async function driveOn(worker: Worker, running: Running): Promise<void> {
     running.seat.urgent = isUrgent(definition, saga.state);
     const given = await nextOutcome(worker, running);
     if (given === 'rests')
-      return worker.recorder.db.read(null, (sql) => endLease(sql, saga, statusOf(saga.state, false)));
+      return worker.recorder.db.write(null, (sql) => endLease(sql, saga, statusOf(saga.state, false)));
     if (given === 'lost') return lost(worker, saga);
     if (given === 'no slot') {
       const mixed = laneOf(definition, saga.state).dependency === '';
@@ -177,7 +177,7 @@ async function coverCall(worker: Worker, saga: LeasedSaga, ms: number): Promise<
   const { db, leaseMs } = worker.recorder;
   if (saga.leasedUntil - performance.now() >= ms) return true;
   const since = performance.now();
-  if (!(await db.read(null, (sql) => renewLease(sql, saga, leaseMs)))) return false;
+  if (!(await db.write(null, (sql) => renewLease(sql, saga, leaseMs)))) return false;
   saga.leasedUntil = since + leaseMs;
   return true;
 }

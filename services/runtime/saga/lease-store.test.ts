@@ -43,7 +43,7 @@ const rowOf = async (sagaId: string) =>
 t.test('a lease given back puts the saga into the lane of its state', async (t) => {
   const sagaId = await schema.start(definition);
   const saga = await lease(sagaId);
-  await db.read(null, (sql) => releaseLease(sql, saga, 30_000, { ...laneOf(definition, saga.state), dependency: '' }));
+  await db.write(null, (sql) => releaseLease(sql, saga, 30_000, { ...laneOf(definition, saga.state), dependency: '' }));
   t.match(await rowOf(sagaId), { status: 'WAITING', dependency: '', urgent: 0, lease_holder: null, due: 0 });
 });
 
@@ -54,6 +54,6 @@ t.test('a lease given back after a cancel request leaves the saga urgent and due
   const call = open('cancel', 10_000);
   t.equal(await db.transaction(call, (tx) => requestCancel(tx, definition, subject)), 'accepted');
   call.close();
-  await db.read(null, (sql) => releaseLease(sql, saga, 30_000, laneOf(definition, saga.state)));
+  await db.write(null, (sql) => releaseLease(sql, saga, 30_000, laneOf(definition, saga.state)));
   t.match(await rowOf(sagaId), { status: 'RUNNING', dependency: 'payments', urgent: 1, lease_holder: null, due: 1 });
 });

@@ -1,5 +1,5 @@
 /** Leases of sagas, by the clock of the database. */
-import type { Sql, Tx } from '../db/tx.ts';
+import type { Sql, SqlReader, Tx } from '../db/tx.ts';
 import type { Json, LeasedSaga } from './definition.ts';
 import type { Lane } from './lanes.ts';
 import type { Status } from './store.ts';
@@ -10,7 +10,7 @@ const inLane = 'name = ? and definition_version = ? and dependency = ? and urgen
 const laneParams = ({ name, version, dependency, urgent }: Lane) => [name, version, dependency, urgent ? 1 : 0];
 
 /** Those of the lanes in which something is due: urgent ones first, then by how long it has been. */
-export async function dueLanes(sql: Sql, lanes: readonly Lane[]): Promise<Lane[]> {
+export async function dueLanes(sql: SqlReader, lanes: readonly Lane[]): Promise<Lane[]> {
   const earliest = lanes.map(
     (_, index) =>
       `(select ${index} as lane, due_at from saga force index (saga_lane) where ${inLane} order by due_at limit 1)`,

@@ -49,10 +49,10 @@ t.test('sagas that ended long ago are deleted with their history, all others are
 t.test('the service can neither change a history nor delete that of a saga that is there', async (t) => {
   const id = await saga('STUCK', 900, 900);
   await t.rejects(
-    schema.db.read(null, (sql) => sql.execute('delete from saga_log')),
+    schema.db.write(null, (sql) => sql.execute('delete from saga_log')),
     /denied/,
   );
-  await schema.db.read(null, (sql) => sql.execute('call purge_saga_log(?)', [id]));
+  await schema.db.write(null, (sql) => sql.execute('call purge_saga_log(?)', [id]));
   t.ok((await left('saga_log')).includes(id));
 });
 
@@ -73,7 +73,7 @@ t.test('secrets leave sagas that another release has ended, some at a time, and 
     const id = await saga(status, 1, 1);
     await schema.sql('update saga set name = ?, data = ? where saga_id = ?', [name, data, id]);
   }
-  const run = () => schema.db.read(null, (sql) => removeSecrets(sql, definitions, 3));
+  const run = () => schema.db.write(null, (sql) => removeSecrets(sql, definitions, 3));
   t.equal(await run(), 4, 'three of one name, one of another');
   t.equal(await run(), 1);
   t.equal(await run(), 0, 'none is looked at again');

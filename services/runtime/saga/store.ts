@@ -1,6 +1,6 @@
 /** The tables of the saga engine. All times are the database's own. */
 
-import type { Sql, Tx } from '../db/tx.ts';
+import type { Sql, SqlReader, Tx } from '../db/tx.ts';
 import type { Input, State } from './core.ts';
 import type { Json, LeasedSaga } from './definition.ts';
 import type { Lane } from './lanes.ts';
@@ -150,7 +150,7 @@ export async function appendLog(tx: Tx, sagaId: string, after: number, entries: 
 
 /** Reads what has changed while the saga was leased. Null when the lease is lost. */
 export async function reload(
-  sql: Sql,
+  sql: SqlReader,
   saga: LeasedSaga,
 ): Promise<{ state: string; results: Record<string, Json>; version: number; leased: boolean } | null> {
   const rows = await sql.query<{ state: string; results: string; version: number; lease_holder: string | null }>(
@@ -246,7 +246,7 @@ export interface Tally {
 }
 
 /** Counts what has not ended; what has is never looked at, however much there is. */
-export async function tally(sql: Sql): Promise<Tally[]> {
+export async function tally(sql: SqlReader): Promise<Tally[]> {
   interface Row extends Omit<Tally, 'count' | 'oldestSeconds'> {
     count: string | number;
     age: string | number;

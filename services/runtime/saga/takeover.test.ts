@@ -60,7 +60,7 @@ t.test('killed on the way back', async (t) => {
   const subject = newId();
   const id = await schema.start(definition, subject);
   // The time is up before anybody begins, so the first call is a status query and the second a compensation.
-  await schema.db.read(null, (sql) =>
+  await schema.db.write(null, (sql) =>
     sql.execute('update saga set deadline_at = utc_timestamp(6) where saga_id = ?', [id]),
   );
   t.equal(await crash(name, 'saga.answered:2'), 'SIGKILL');
@@ -131,7 +131,7 @@ t.test('a lease is lost while a step hangs: its outcome changes nothing', async 
   const id = await schema.start(slow);
   await reached;
   // As if the first worker had been paused past its lease.
-  await db.read(null, (sql) => sql.execute('update saga set due_at = utc_timestamp(6) where saga_id = ?', [id]));
+  await db.write(null, (sql) => sql.execute('update saga set due_at = utc_timestamp(6) where saga_id = ?', [id]));
   const second = schema.worker([checkout(db, { name: 'stale' })]);
   t.strictSame(await schema.rest([id]), ['COMPLETED']);
   const before = await schema.sql('select * from saga where saga_id = ?', [id]);
@@ -152,7 +152,7 @@ t.test('a lease is lost and its next holder has recorded nothing yet: the late o
   const id = await schema.start(definition);
   first.wake();
   await late.reached;
-  await db.read(null, (sql) => sql.execute('update saga set due_at = utc_timestamp(6) where saga_id = ?', [id]));
+  await db.write(null, (sql) => sql.execute('update saga set due_at = utc_timestamp(6) where saga_id = ?', [id]));
   const second = schema.worker([definition]);
   await next.reached;
   const row = () => schema.sql('select * from saga where saga_id = ?', [id]);

@@ -15,7 +15,7 @@ const definitions = versions.split(',').map((version) =>
     ...{ name, version: Number(version), timeoutMs },
     async script(_, { sagaId }): Promise<Behaviour> {
       const values = [sagaId, `version ${version} by ${label}`];
-      await db.read(null, (sql) => sql.execute('insert into fact (saga_id, what) values (?, ?)', values));
+      await db.write(null, (sql) => sql.execute('insert into fact (saga_id, what) values (?, ?)', values));
       return 'work';
     },
   }),

@@ -233,12 +233,12 @@ function chores(
     {
       name: 'old answers',
       everyMs: 60_000,
-      sweep: (call) => db.read(call, (sql) => purgeStoredResponses(sql, answersKeptHours)),
+      sweep: (call) => db.write(call, (sql) => purgeStoredResponses(sql, answersKeptHours)),
     },
     { name: 'old events', everyMs: 60_000, sweep: () => messaging.purge(db) },
     { name: 'ended sagas', everyMs: 600_000, sweep: (call) => purgeSagas(db, call, sagaKeptDays) },
-    { name: 'secrets of sagas', everyMs: 60_000, sweep: (call) => db.read(call, (sql) => removeSecrets(sql, sagas)) },
-    { name: 'resolved dead letters', everyMs: 600_000, sweep: (call) => db.read(call, purgeDeadLetters) },
+    { name: 'secrets of sagas', everyMs: 60_000, sweep: (call) => db.write(call, (sql) => removeSecrets(sql, sagas)) },
+    { name: 'resolved dead letters', everyMs: 600_000, sweep: (call) => db.write(call, purgeDeadLetters) },
   ];
 }
 

@@ -197,7 +197,7 @@ async function schema(
   ]);
   await database.migrated();
   const admin = await openDatabase({ url: database.adminUrl, log, registry: new Registry() });
-  await admin.read(null, (sql) =>
+  await admin.write(null, (sql) =>
     sql.execute(
       `create table effect (position bigint auto_increment primary key, id varchar(64) not null, number int not null,
          written_us bigint not null)`,

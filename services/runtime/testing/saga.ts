@@ -67,7 +67,7 @@ function outside(db: Database, script: Script) {
     return answer;
   };
   const act = async (ctx: StepContext<unknown>, kind: string, step: string, refuse: boolean): Promise<StatusAnswer> =>
-    db.read(null, async (sql) => {
+    db.write(null, async (sql) => {
       const { sagaId, key } = ctx;
       await sql.execute(
         `insert into effect (effect_key, saga_id, step, kind, outcome, calls)
@@ -191,13 +191,15 @@ export async function openSchema(t: Teardown, database: EmptySchema): Promise<Sa
     Migration20261127320000_saga_secrets,
   ]);
   const admin = await openDatabase({ url: database.adminUrl, log, registry: new Registry() });
-  await admin.read(null, async (sql) => {
-    await sql.execute(`create table effect (position bigint auto_increment primary key, effect_key char(36) unique,
-      saga_id char(36), step varchar(32), kind varchar(16), outcome varchar(16), calls int, key (saga_id, step))`);
-    await sql.execute(
+  await admin.write(null, (sql) =>
+    sql.execute(`create table effect (position bigint auto_increment primary key, effect_key char(36) unique,
+      saga_id char(36), step varchar(32), kind varchar(16), outcome varchar(16), calls int, key (saga_id, step))`),
+  );
+  await admin.write(null, (sql) =>
+    sql.execute(
       'create table fact (position bigint auto_increment primary key, saga_id char(36), what varchar(64), key (saga_id))',
-    );
-  });
+    ),
+  );
   await admin.close();
   await database.migrated();
   const registry = new Registry();

@@ -147,7 +147,7 @@ export async function doRareWork({ mesh }: Shop): Promise<void> {
     await lockOverdue(tx, lane, 10);
     await leaseLocked(tx, [sagaId], { holder: randomUUID(), leaseMs: 1_000 });
   });
-  await db.read(call, async (sql) => {
+  await db.transaction(call, async (sql) => {
     await reload(sql, leased);
     await renewLease(sql, leased, 1_000);
     await releaseLease(sql, leased, 0, lane);
@@ -157,7 +157,7 @@ export async function doRareWork({ mesh }: Shop): Promise<void> {
   const undo = new Error('undo');
   const waiting = db.transaction(call, async (tx) => {
     await tx.execute('update outbox set pending = 1, published_at = null order by position desc limit 1');
-    await selectPending({ read: (_, work) => work(tx) }, 10, ['none']);
+    await selectPending({ read: (_, work) => work(tx), write: (_, work) => work(tx) }, 10, ['none']);
     throw undo;
   });
   await waiting.catch((error: unknown) => {
