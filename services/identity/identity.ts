@@ -140,7 +140,7 @@ export async function identity({
       ...[artifacts, letters, store, throttle].map((kept, index) => ({
         name: ['artifacts', 'letters past', 'accounts past', 'attempts past'][index] ?? '',
         everyMs: 60_000,
-        sweep: (call) => db.transaction(call, (tx) => kept.purge(tx)),
+        sweep: (call: Call) => db.transaction(call, (tx) => kept.purge(tx)),
       })),
     ],
     http: {

@@ -295,11 +295,11 @@ async function eventuallyReads(read: () => Promise<unknown>): Promise<void> {
 }
 
 t.test('a second write outside a transaction is refused', async (t) => {
+  const before = await count(1);
   const twice = db.write(null, async (sql) => {
     await sql.execute('update counter set n = n where id = 1');
     await sql.execute('update counter set n = n + 1 where id = 1');
   });
-  const before = await count(1);
   await t.rejects(twice, { message: 'a second write outside a transaction' });
   t.equal(await count(1), before);
 });
