@@ -3,7 +3,6 @@ import {
   newId,
   type Param,
   principalOf,
-  type Sql,
   type SqlReader,
   type Tx,
   utcDate,

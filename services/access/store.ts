@@ -1,13 +1,4 @@
-import {
-  type Call,
-  type Database,
-  newId,
-  type Page,
-  principalOf,
-  type Sql,
-  type SqlReader,
-  type Tx,
-} from '@armature/runtime';
+import { type Call, type Database, newId, type Page, principalOf, type SqlReader, type Tx } from '@armature/runtime';
 import { everyUser } from '@armature/runtime/authz/roles.ts';
 import { contention } from '@armature/runtime/errors/errors.ts';
 import type { PolicyRuleRow, RoleGrantRow } from './entities.ts';

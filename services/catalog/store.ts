@@ -1,5 +1,5 @@
 import { ProductArchivedEvent, ProductCreatedEvent, ProductUpdatedEvent } from '@armature/proto/catalog/v1/contract.ts';
-import { emit, isDuplicateKey, newId, type Page, type Sql, type SqlReader, type Tx } from '@armature/runtime';
+import { emit, isDuplicateKey, newId, type Page, type SqlReader, type Tx } from '@armature/runtime';
 import { LockMode } from '@mikro-orm/mysql';
 import type { CategoryRow, ProductRow, VariantRow } from './entities.ts';
 import * as entities from './entities.ts';

@@ -1,4 +1,4 @@
-import { isDuplicateKey, type Page, type Sql, type SqlReader, type Tx, utcDate } from '@armature/runtime';
+import { isDuplicateKey, type Page, type SqlReader, type Tx, utcDate } from '@armature/runtime';
 import type { JWK } from 'jose';
 import type { Payload } from 'oidc-provider';
 import { serviceAccountExists, serviceAccountNotFound } from './errors.ts';

@@ -1,4 +1,4 @@
-import type { Sql, SqlReader } from '@armature/runtime';
+import type { SqlReader } from '@armature/runtime';
 import { isVerified } from './account.ts';
 import type { ArtifactStore } from './artifact-store.ts';
 import type { AccountStore } from './store.ts';

@@ -1,4 +1,4 @@
-import { newId, type Sql, type SqlReader, type Tx } from '@armature/runtime';
+import { newId, type Sql, type Tx } from '@armature/runtime';
 import { addressKey } from './account.ts';
 import type { Letter, LetterKind, LetterState } from './letter.ts';
 import type { MailPurpose } from './mail-token.ts';

@@ -1,4 +1,4 @@
-import { type Database, exponentialBackoffMs, type Sql, type SqlReader, sleep } from '@armature/runtime';
+import { type Database, exponentialBackoffMs, type Sql, sleep } from '@armature/runtime';
 import { subjectHash } from './account.ts';
 
 /** Failures that cost nothing: people mistype. A source is shared by many, so it gets more. */

@@ -11,7 +11,6 @@ import {
   emit,
   isDuplicateKey,
   RestartTransaction,
-  type Sql,
   type SqlReader,
   type Tx,
   utcDate,

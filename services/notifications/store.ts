@@ -1,13 +1,4 @@
-import {
-  type Database,
-  newId,
-  type Page,
-  type Sql,
-  type SqlReader,
-  type Sweeper,
-  type Tx,
-  utcDate,
-} from '@armature/runtime';
+import { type Database, newId, type Page, type SqlReader, type Sweeper, type Tx, utcDate } from '@armature/runtime';
 import type { Delivery, MailData, State, Template } from './delivery.ts';
 import { deliveryInProgress, deliveryNotFound } from './errors.ts';
 

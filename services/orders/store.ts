@@ -15,16 +15,7 @@ import {
   OrderStockReservedEvent,
 } from '@armature/proto/orders/v1/contract.ts';
 import { OrderEvent } from '@armature/proto/orders/v1/orders.ts';
-import {
-  emit,
-  type Page,
-  type Sql,
-  type SqlReader,
-  type Tx,
-  tableBaselines,
-  utcDate,
-  watchers,
-} from '@armature/runtime';
+import { emit, type Page, type SqlReader, type Tx, tableBaselines, utcDate, watchers } from '@armature/runtime';
 import { orderNotFound } from './errors.ts';
 import { type Address, apply, type Fact, hasEnded, type Order, type OrderLine, type State } from './order.ts';
 

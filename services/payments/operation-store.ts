@@ -1,5 +1,5 @@
 /** Operations as operators look for them, and their resolutions. */
-import type { Sql, SqlReader, Tx } from '@armature/runtime';
+import type { SqlReader, Tx } from '@armature/runtime';
 import type { Operation, OperationState } from './payment.ts';
 import type { Resolution } from './resolution.ts';
 import { type OperationRow, operationColumns, toOperation } from './rows.ts';

@@ -1,4 +1,4 @@
-import { type Call, type Database, isDuplicateKey, type Sql, type SqlReader, type Tx } from '@armature/runtime';
+import { type Call, type Database, isDuplicateKey, type Sql, type Tx } from '@armature/runtime';
 import { crashPoint } from '@armature/runtime/sync/crash-point.ts';
 import type { HoldEnd, Operation, Outcome, Payment } from './payment.ts';
 import { findByKey, type PaymentStore } from './store.ts';

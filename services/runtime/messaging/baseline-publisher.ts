@@ -9,7 +9,7 @@ import { policyVersionOf } from '../authz/authorization.ts';
 import { type Call, principalOf } from '../context/call.ts';
 import { traceparent } from '../context/trace.ts';
 import type { Database } from '../db/database.ts';
-import type { Sql, SqlReader } from '../db/tx.ts';
+import type { SqlReader } from '../db/tx.ts';
 import { rpcError } from '../errors/errors.ts';
 import type { AggregatePlace, BaselineSource } from './baseline-source.ts';
 import type { Broker } from './connection.ts';

@@ -1,4 +1,4 @@
-import type { Sql, SqlReader } from '../db/tx.ts';
+import type { SqlReader } from '../db/tx.ts';
 
 /** An aggregate, and the sequence of its last event. */
 export interface AggregatePlace {

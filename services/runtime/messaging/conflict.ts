@@ -1,5 +1,5 @@
 import { hash } from 'node:crypto';
-import type { Sql, SqlReader } from '../db/tx.ts';
+import type { SqlReader } from '../db/tx.ts';
 import { RpcError } from '../errors/errors.ts';
 import { oldestIdOf } from '../id/id.ts';
 import type { Delivery } from './delivery.ts';

@@ -1,4 +1,4 @@
-import type { Sql, SqlReader } from '../db/tx.ts';
+import type { Sql } from '../db/tx.ts';
 
 /** How long a dead letter is kept after an operator has redriven or dropped it. Open ones are kept until then. */
 const resolvedDays = 90;

@@ -4,7 +4,7 @@ import { policyVersionOf } from '../authz/authorization.ts';
 import { type Call, principalOf } from '../context/call.ts';
 import { contextKey } from '../context/keys.ts';
 import { traceparent } from '../context/trace.ts';
-import type { CommitParticipant, Param, Sql, SqlReader, Tx } from '../db/tx.ts';
+import type { CommitParticipant, Param, Sql, Tx } from '../db/tx.ts';
 import { crashPointOf } from '../sync/crash-point.ts';
 
 /** An event that a transaction emitted. `sequence` is the aggregate's own count: from 1, without gaps. */

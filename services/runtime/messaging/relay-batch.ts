@@ -1,5 +1,5 @@
 import type { Database } from '../db/database.ts';
-import type { Param, Sql, SqlReader } from '../db/tx.ts';
+import type { Param, SqlReader } from '../db/tx.ts';
 import { crashPoint } from '../sync/crash-point.ts';
 import type { Broker } from './connection.ts';
 import type { RelayMetrics } from './metrics.ts';

@@ -1,4 +1,4 @@
-import type { Param, Sql, SqlReader } from '../db/tx.ts';
+import type { Param, Sql } from '../db/tx.ts';
 import type { Logger } from '../telemetry/log.ts';
 import { Counter, type Registry } from '../telemetry/metrics.ts';
 

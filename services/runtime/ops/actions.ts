@@ -2,7 +2,7 @@
 
 import { type Call, principalOf } from '../context/call.ts';
 import { isDuplicateKey } from '../db/errno.ts';
-import type { Sql, SqlReader, Tx } from '../db/tx.ts';
+import type { SqlReader, Tx } from '../db/tx.ts';
 import { idempotencyKeyOf } from '../idempotency/key.ts';
 import { assertSameRequest, type HashColumns, storedHash } from '../idempotency/stored-responses.ts';
 

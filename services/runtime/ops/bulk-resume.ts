@@ -3,7 +3,7 @@ import type { Saga } from '@armature/proto/ops/v1/ops.ts';
 import { ResumeOutcome, type ResumeResult, type StuckSagaFilter } from '@armature/proto/ops/v1/resume_sagas.ts';
 import type { Call } from '../context/call.ts';
 import type { Database } from '../db/database.ts';
-import type { Sql, SqlReader } from '../db/tx.ts';
+import type { SqlReader } from '../db/tx.ts';
 import { runIdempotent } from '../idempotency/run-idempotent.ts';
 import { reasonOf } from '../messaging/retry.ts';
 import type { Implementation } from '../rpc/server.ts';

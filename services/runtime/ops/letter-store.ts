@@ -1,6 +1,6 @@
 /** Dead letters as operators look for them. */
 import type { DeadLetterFilter } from '@armature/proto/ops/v1/ops.ts';
-import type { Param, Sql, SqlReader, Tx } from '../db/tx.ts';
+import type { Param, SqlReader, Tx } from '../db/tx.ts';
 import type { Page } from '../rpc/paging.ts';
 import type { Chosen } from './actions.ts';
 

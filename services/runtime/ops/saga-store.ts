@@ -1,5 +1,5 @@
 /** Sagas as operators look for them. */
-import type { Sql, SqlReader } from '../db/tx.ts';
+import type { SqlReader } from '../db/tx.ts';
 import type { Page } from '../rpc/paging.ts';
 import type { Input } from '../saga/core.ts';
 import type { Status } from '../saga/store.ts';

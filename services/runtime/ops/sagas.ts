@@ -1,7 +1,7 @@
 import type { OpsServiceContract } from '@armature/proto/ops/v1/contract.ts';
 import { type Saga, type SagaLogEntry, SagaState } from '@armature/proto/ops/v1/ops.ts';
 import type { Database } from '../db/database.ts';
-import { type Sql, type SqlReader, type Tx, utcDate } from '../db/tx.ts';
+import { type SqlReader, type Tx, utcDate } from '../db/tx.ts';
 import { runIdempotent } from '../idempotency/run-idempotent.ts';
 import { closePage, openPage } from '../rpc/paging.ts';
 import type { Implementation } from '../rpc/server.ts';

@@ -1,6 +1,6 @@
 import type { Call } from '../context/call.ts';
 import type { Database } from '../db/database.ts';
-import type { Sql, SqlReader } from '../db/tx.ts';
+import type { Sql } from '../db/tx.ts';
 import { oldestIdOf } from '../id/id.ts';
 import type { SagaDefinition } from './definition.ts';
 

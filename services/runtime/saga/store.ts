@@ -1,6 +1,6 @@
 /** The tables of the saga engine. All times are the database's own. */
 
-import type { Sql, SqlReader, Tx } from '../db/tx.ts';
+import type { SqlReader, Tx } from '../db/tx.ts';
 import type { Input, State } from './core.ts';
 import type { Json, LeasedSaga } from './definition.ts';
 import type { Lane } from './lanes.ts';
