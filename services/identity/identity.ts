@@ -26,7 +26,7 @@ import { sealing as sealingOf } from './sealing.ts';
 import { identityService } from './service.ts';
 import { signIn as signInOf } from './sign-in.ts';
 import { payloadOf } from './signed-tokens.ts';
-import { site } from './site.ts';
+import { type Page, site } from './site.ts';
 import { type AccountStore, accountStore } from './store.ts';
 import { throttle as throttleOf } from './throttle.ts';
 
@@ -107,20 +107,21 @@ export async function identity({
   });
 
   const signIn = signInOf({ db, store, passwords, throttle, stopping: stopping.signal });
+  const interactions = async () =>
+    (await import('./openid.ts')).interactions({ provider: ring.present().provider, signIn, sealing });
+  const interaction: Page = {
+    GET: async (request, reply) => (await interactions()).GET(request, reply),
+    POST: async (request, reply) => (await interactions()).POST(request, reply),
+  };
   const http = await serveHttps({
     address: config.identityAddress,
     tls,
-    answer: site({
+    log,
+    ...site({
       ring,
       issuer: config.tokenIssuer,
-      async interaction(exchange) {
-        const { interactions } = await import('./openid.ts');
-        return interactions({ provider: ring.present().provider, signIn, sealing })(exchange);
-      },
-      pages: landing({ db, accounts, passwords, sealing, background }),
-      failed,
+      pages: { '/interaction/*': interaction, ...landing({ db, accounts, passwords, sealing, background }) },
     }),
-    log,
   });
   return {
     services: [identityService({ db, store, accounts, clients, artifacts, passwords, throttle })],

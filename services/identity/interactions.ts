@@ -1,12 +1,15 @@
 import { timingSafeEqual } from 'node:crypto';
+import { HttpError } from '@armature/runtime/http/http-error.ts';
+import type { HttpReply, HttpRequest } from '@armature/runtime/http/https-server.ts';
 import { errors, type Interaction, type Provider } from 'oidc-provider';
 import { consentPage, loginPage } from './pages.ts';
 import { allow } from './provider.ts';
 import type { Sealing } from './sealing.ts';
 import type { SignIn } from './sign-in.ts';
-import { type Exchange, fromOurPages, type Page, PageError, readForm, redirect, secure, sendPage } from './web.ts';
+import type { Page } from './site.ts';
+import { formOf, formsLeadTo, fromOurPages, sendPage } from './web.ts';
 
-const route = /^\/interaction\/([\w-]{1,64})(\/abort)?$/;
+const path = /^\/interaction\/([\w-]{1,64})(\/abort)?$/;
 const wrong = 'That address and password do not belong together, or the account is closed or not verified yet.';
 
 /** The pages between an authorization request and its answer: signing in, and letting a program in. */
@@ -15,12 +18,11 @@ export function interactions(parts: { provider: () => Promise<Provider>; signIn:
   const csrfOf = (uid: string) => sealing.sign(`interaction\0${uid}`);
 
   async function show(
-    exchange: Exchange,
+    reply: HttpReply,
     provider: Provider,
     interaction: Interaction,
     again?: { problem: string; email: string },
   ) {
-    const { response } = exchange;
     const client = await provider.Client.find(String(interaction.params.client_id));
     const form = {
       action: `/interaction/${interaction.uid}`,
@@ -29,19 +31,22 @@ export function interactions(parts: { provider: () => Promise<Provider>; signIn:
     };
     const name = client?.clientName ?? client?.clientId ?? '';
     // Browsers hold the redirect that follows a form against the policy of its page.
-    secure(response, `'self' ${originOf(interaction.params.redirect_uri)}`);
+    formsLeadTo("'self'", ...originOf(interaction.params.redirect_uri))(reply);
     const known = again?.email ?? interaction.params.login_hint;
     const text =
       interaction.prompt.name === 'login'
         ? loginPage({ ...form, client: name, email: typeof known === 'string' ? known : '' })
         : consentPage({ ...form, client: name, scopes: String(interaction.params.scope ?? '').split(' ') });
-    sendPage(response, again ? 401 : 200, text);
+    return sendPage(reply, again ? 401 : 200, text);
   }
 
-  async function submit(exchange: Exchange, provider: Provider, interaction: Interaction, abort: boolean) {
-    const { request, response, source } = exchange;
-    const form = await readForm(exchange);
-    if (!same(form.get('csrf') ?? '', csrfOf(interaction.uid))) throw new PageError(403, 'form_invalid');
+  async function submit(
+    request: HttpRequest,
+    reply: HttpReply,
+    { provider, interaction, abort }: { provider: Provider; interaction: Interaction; abort: boolean },
+  ) {
+    const form = formOf(request);
+    if (!same(form.get('csrf') ?? '', csrfOf(interaction.uid))) throw new HttpError(403, 'form_invalid');
     let result: Record<string, unknown>;
     if (abort) {
       result = { error: 'access_denied', error_description: 'the person said no' };
@@ -49,31 +54,41 @@ export function interactions(parts: { provider: () => Promise<Provider>; signIn:
       const [email, password] = [form.get('email') ?? '', form.get('password') ?? ''];
       const possible = email.length <= 254 && [...password].length <= 128;
       const clientId = String(interaction.params.client_id);
-      const outcome = possible ? await signIn({ email, password, source, clientId }) : { kind: 'refused' as const };
+      const outcome = possible
+        ? await signIn({ email, password, source: request.ip, clientId })
+        : { kind: 'refused' as const };
       if (outcome.kind === 'refused')
-        return show(exchange, provider, interaction, { problem: wrong, email: email.slice(0, 254) });
+        return show(reply, provider, interaction, { problem: wrong, email: email.slice(0, 254) });
       result = { login: { accountId: outcome.userId, amr: ['pwd'] } };
     } else {
       result = { consent: { grantId: await grantOf(provider, interaction) } };
     }
     const merge = { mergeWithLastSubmission: interaction.prompt.name !== 'login' };
-    redirect(response, await provider.interactionResult(request, response, result, merge));
+    return reply.redirect(await provider.interactionResult(request.raw, reply.raw, result, merge), 303);
   }
 
-  return async (exchange) => {
-    const [, uid, abort] = route.exec(exchange.url.pathname) ?? [];
-    if (!uid) throw new PageError(404, 'not_found');
-    // A request keeps the provider that it began with, also while keys change.
+  /** The sign-in that a request belongs to. A request keeps the provider that it began with, also while keys change. */
+  async function begun(request: HttpRequest, reply: HttpReply) {
+    const [, uid, abort] = path.exec(request.url.split('?')[0] ?? '') ?? [];
+    if (!uid) throw new HttpError(404, 'not_found');
     const provider = await parts.provider();
-    const interaction = await provider.interactionDetails(exchange.request, exchange.response).catch((error) => {
-      throw error instanceof errors.SessionNotFound ? new PageError(400, 'session_expired') : error;
+    const interaction = await provider.interactionDetails(request.raw, reply.raw).catch((error) => {
+      throw error instanceof errors.SessionNotFound ? new HttpError(400, 'session_expired') : error;
     });
-    if (interaction.uid !== uid) throw new PageError(400, 'session_expired');
-    if (exchange.request.method === 'POST') {
-      fromOurPages(exchange);
-      return submit(exchange, provider, interaction, abort !== undefined);
-    }
-    return show(exchange, provider, interaction);
+    if (interaction.uid !== uid) throw new HttpError(400, 'session_expired');
+    return { provider, interaction, abort: abort !== undefined };
+  }
+
+  return {
+    async GET(request, reply) {
+      const { provider, interaction } = await begun(request, reply);
+      return show(reply, provider, interaction);
+    },
+    async POST(request, reply) {
+      const sent = await begun(request, reply);
+      fromOurPages(request);
+      return submit(request, reply, sent);
+    },
   };
 }
 
@@ -81,7 +96,7 @@ export function interactions(parts: { provider: () => Promise<Provider>; signIn:
 async function grantOf(provider: Provider, interaction: Interaction): Promise<string> {
   const clientId = String(interaction.params.client_id);
   const accountId = interaction.session?.accountId;
-  if (!accountId) throw new PageError(400, 'session_expired');
+  if (!accountId) throw new HttpError(400, 'session_expired');
   const existing = interaction.grantId ? await provider.Grant.find(interaction.grantId) : undefined;
   const grant = existing ?? new provider.Grant({ accountId, clientId });
   allow(grant, String(interaction.params.scope ?? ''));
@@ -89,10 +104,10 @@ async function grantOf(provider: Provider, interaction: Interaction): Promise<st
 }
 
 /** As a source for a policy: the origin of a web address, else the scheme of a program on somebody's machine. */
-function originOf(redirectUri: unknown): string {
+function originOf(redirectUri: unknown): string[] {
   const url = URL.parse(String(redirectUri));
-  if (!url) return '';
-  return url.protocol === 'https:' || url.protocol === 'http:' ? url.origin : url.protocol;
+  if (!url) return [];
+  return [url.protocol === 'https:' || url.protocol === 'http:' ? url.origin : url.protocol];
 }
 
 function same(given: string, expected: string): boolean {

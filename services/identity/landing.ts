@@ -1,10 +1,13 @@
 import { randomBytes } from 'node:crypto';
 import { type Background, type Call, type Database, RpcError } from '@armature/runtime';
+import { HttpError } from '@armature/runtime/http/http-error.ts';
+import type { HttpReply, HttpRequest } from '@armature/runtime/http/https-server.ts';
 import type { Accounts } from './accounts.ts';
 import { donePage, forgotPasswordPage, resetPasswordPage, verifyEmailPage } from './pages.ts';
 import { isCommon, type Passwords } from './passwords.ts';
 import type { Sealing } from './sealing.ts';
-import { type Exchange, fromOurPages, type Page, PageError, readForm, sendPage } from './web.ts';
+import type { Page } from './site.ts';
+import { formOf, fromOurPages, sendPage } from './web.ts';
 
 const cookie = '__Host-form';
 const timeoutMs = 15_000;
@@ -27,18 +30,18 @@ export function landing(parts: {
   const csrfOf = (value: string) => sealing.sign(`form\0${value}`);
 
   /** Ties a form to the browser that it is shown in. */
-  function issue({ request, response }: Exchange): string {
+  function issue(request: HttpRequest, reply: HttpReply): string {
     const known = cookieOf(request.headers.cookie);
     const value = known ?? randomBytes(24).toString('base64url');
-    if (!known) response.setHeader('Set-Cookie', `${cookie}=${value}; Path=/; Secure; HttpOnly; SameSite=Strict`);
+    if (!known) reply.header('Set-Cookie', `${cookie}=${value}; Path=/; Secure; HttpOnly; SameSite=Strict`);
     return csrfOf(value);
   }
 
-  async function received(exchange: Exchange): Promise<URLSearchParams> {
-    fromOurPages(exchange);
-    const form = await readForm(exchange);
-    const value = cookieOf(exchange.request.headers.cookie);
-    if (!value || form.get('csrf') !== csrfOf(value)) throw new PageError(403, 'form_invalid');
+  function received(request: HttpRequest): URLSearchParams {
+    fromOurPages(request);
+    const form = formOf(request);
+    const value = cookieOf(request.headers.cookie);
+    if (!value || form.get('csrf') !== csrfOf(value)) throw new HttpError(403, 'form_invalid');
     return form;
   }
 
@@ -51,32 +54,41 @@ export function landing(parts: {
     }
   }
 
-  return {
-    async '/verify-email'(exchange) {
-      const { request, response, url } = exchange;
-      const form = { action: '/verify-email', csrf: issue(exchange), problem: null };
-      if (request.method !== 'POST') {
-        return sendPage(response, 200, verifyEmailPage({ ...form, token: url.searchParams.get('token') ?? '' }));
-      }
-      const token = (await received(exchange)).get('token') ?? '';
+  const blank = (action: string, request: HttpRequest, reply: HttpReply) => ({
+    action,
+    csrf: issue(request, reply),
+    problem: null,
+  });
+  const tokenOf = ({ query }: HttpRequest): string => String((query as Record<string, unknown>).token ?? '');
+
+  const verifyEmail: Page = {
+    async GET(request, reply) {
+      const form = blank('/verify-email', request, reply);
+      return sendPage(reply, 200, verifyEmailPage({ ...form, token: tokenOf(request) }));
+    },
+    async POST(request, reply) {
+      const form = blank('/verify-email', request, reply);
+      const token = received(request).get('token') ?? '';
       try {
         await within('verify email', (call) => db.transaction(call, (tx) => accounts.verifyEmail(tx, token)));
       } catch (error) {
         if (!isUseless(error)) throw error;
-        return sendPage(response, 400, verifyEmailPage({ ...form, problem: useless, token }));
+        return sendPage(reply, 400, verifyEmailPage({ ...form, problem: useless, token }));
       }
-      sendPage(response, 200, donePage('Verified', 'This address is yours. You may sign in with it now.'));
+      return sendPage(reply, 200, donePage('Verified', 'This address is yours. You may sign in with it now.'));
     },
+  };
 
-    async '/reset-password'(exchange) {
-      const { request, response, url } = exchange;
-      const form = { action: '/reset-password', csrf: issue(exchange), problem: null };
-      if (request.method !== 'POST') {
-        return sendPage(response, 200, resetPasswordPage({ ...form, token: url.searchParams.get('token') ?? '' }));
-      }
-      const sent = await received(exchange);
+  const resetPassword: Page = {
+    async GET(request, reply) {
+      const form = blank('/reset-password', request, reply);
+      return sendPage(reply, 200, resetPasswordPage({ ...form, token: tokenOf(request) }));
+    },
+    async POST(request, reply) {
+      const form = blank('/reset-password', request, reply);
+      const sent = received(request);
       const [token, password] = [sent.get('token') ?? '', sent.get('password') ?? ''];
-      const again = (problem: string) => sendPage(response, 400, resetPasswordPage({ ...form, problem, token }));
+      const again = (problem: string) => sendPage(reply, 400, resetPasswordPage({ ...form, problem, token }));
       const length = [...password].length;
       if (length < 8 || length > 128) return again('A password has 8 to 128 characters.');
       if (isCommon(password)) return again('Everybody tries this password first. Choose another one.');
@@ -89,21 +101,30 @@ export function landing(parts: {
         if (!isUseless(error)) throw error;
         return again(useless);
       }
-      sendPage(response, 200, donePage('Your password is set', 'You may sign in with it now.'));
+      return sendPage(reply, 200, donePage('Your password is set', 'You may sign in with it now.'));
     },
+  };
 
-    async '/forgot-password'(exchange) {
-      const { request, response } = exchange;
-      const form = { action: '/forgot-password', csrf: issue(exchange), problem: null };
-      if (request.method !== 'POST') return sendPage(response, 200, forgotPasswordPage(form));
-      const email = (await received(exchange)).get('email') ?? '';
+  const forgotPassword: Page = {
+    async GET(request, reply) {
+      return sendPage(reply, 200, forgotPasswordPage(blank('/forgot-password', request, reply)));
+    },
+    async POST(request, reply) {
+      const form = blank('/forgot-password', request, reply);
+      const email = received(request).get('email') ?? '';
       if (email.length > 254 || !address.test(email)) {
-        return sendPage(response, 400, forgotPasswordPage({ ...form, problem: 'That is not a mail address.' }));
+        return sendPage(reply, 400, forgotPasswordPage({ ...form, problem: 'That is not a mail address.' }));
       }
       await within('forgot password', (call) => db.transaction(call, (tx) => accounts.requestReset(tx, email)));
       const message = 'If there is an account with this address, a link is on its way to it.';
-      sendPage(response, 200, donePage('Look into your mail', message));
+      return sendPage(reply, 200, donePage('Look into your mail', message));
     },
+  };
+
+  return {
+    '/verify-email': verifyEmail,
+    '/reset-password': resetPassword,
+    '/forgot-password': forgotPassword,
   };
 }
 

@@ -16,8 +16,8 @@ export function payloadOf(token: Token, { iat, exp }: { iat: number; exp: number
 }
 
 /** Whether a request asks about a token or takes one back. */
-export const isAboutToken = (request: IncomingMessage, pathname: string): boolean =>
-  request.method === 'POST' && paths.has(pathname);
+export const isAboutToken = ({ method, url = '' }: IncomingMessage): boolean =>
+  method === 'POST' && paths.has(url.split('?')[0] ?? '');
 
 /**
  * The request with the id of the token in place of a signed token. The provider keeps track of ids only and refuses

@@ -12,7 +12,7 @@ import { reconciliationJob } from './reconciliation-job.ts';
 import { paymentService } from './service.ts';
 import { paymentStore } from './store.ts';
 import { pendingSweeper } from './sweeper.ts';
-import { webhookLimits, webhookReceiver } from './webhook-receiver.ts';
+import { webhookReceiver } from './webhook-receiver.ts';
 import { webhookStore } from './webhook-store.ts';
 
 /** What the service consists of, and who is given what. */
@@ -43,9 +43,8 @@ export async function payments(all: Parts<Config<typeof config>>): Promise<Built
   const webhooks = await serveHttps({
     address: webhookAddress,
     tls,
-    answer: webhookReceiver({ store: events, acquirer, background, registry, secrets, inFlightMax }),
     log,
-    limits: webhookLimits,
+    ...webhookReceiver({ store: events, acquirer, background, registry, secrets, inFlightMax }),
   });
   return {
     services: [

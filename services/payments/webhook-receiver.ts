@@ -1,6 +1,12 @@
-import type { IncomingMessage, ServerResponse } from 'node:http';
 import { type Background, type Call, RpcError } from '@armature/runtime';
-import type { Answer } from '@armature/runtime/http/https-server.ts';
+import { HttpError, httpErrorOf } from '@armature/runtime/http/http-error.ts';
+import {
+  type HttpApp,
+  type HttpReply,
+  type HttpRequest,
+  type HttpsServerOptions,
+  route,
+} from '@armature/runtime/http/https-server.ts';
 import { crashPoint } from '@armature/runtime/sync/crash-point.ts';
 import { Counter, type Registry } from '@armature/runtime/telemetry/metrics.ts';
 import type { Acquirer } from './acquirer.ts';
@@ -10,11 +16,11 @@ import { isOperationId, judge, readEvent, type Verdict, type WebhookEvent } from
 import type { WebhookStore } from './webhook-store.ts';
 
 export const webhookPath = '/v1/acquirer/events';
-export const webhookLimits = {
+const limits = {
   connectionsMax: 256,
   headersTimeoutMs: 3_000,
   requestTimeoutMs: 5_000,
-  answerTimeoutMs: 10_000,
+  responseTimeoutMs: 10_000,
   headerBytesMax: 8 * 1024,
   headersMax: 50,
   bodyBytesMax: 16 * 1024,
@@ -22,7 +28,7 @@ export const webhookLimits = {
 const settleTimeoutMs = 4_000;
 
 /** What became of a request, as it is counted, and the status that says so. Anything but 2xx is delivered again. */
-const answers = {
+const statuses = {
   settled: 200,
   /** Its event had its effect before. */
   repeated: 200,
@@ -47,7 +53,19 @@ const answers = {
   unconfirmed: 503,
 } as const;
 
-type Outcome = keyof typeof answers;
+type Outcome = keyof typeof statuses;
+
+/** Outcomes of requests that are refused before anything is known of an event, by the code of the refusal. */
+const refusals: Readonly<Record<string, Outcome>> = {
+  not_found: 'lost',
+  method_not_allowed: 'wrong_method',
+  body_too_large: 'too_large',
+  media_type_unsupported: 'wrong_type',
+  request_invalid: 'malformed',
+  busy: 'busy',
+};
+const refusalOf = ({ code }: HttpError): Outcome => refusals[code] ?? 'failed';
+const retryAfter = { 'Retry-After': '1' };
 
 export interface ReceiverOptions {
   store: WebhookStore;
@@ -63,7 +81,7 @@ export interface ReceiverOptions {
  * Receives the acquirer's webhooks. One is a hint: it makes us ask the acquirer what became of an operation, as the
  * sweeper would some seconds later, and settle that. Bodies are not logged, and not believed about money.
  */
-export function webhookReceiver(options: ReceiverOptions): Answer {
+export function webhookReceiver(options: ReceiverOptions): Pick<HttpsServerOptions, 'routes' | 'errorBody' | 'limits'> {
   const { background, secrets, inFlightMax } = options;
   const received = new Counter({
     name: 'armature_webhooks_received_total',
@@ -74,13 +92,18 @@ export function webhookReceiver(options: ReceiverOptions): Answer {
   let inFlight = 0;
   const settling = shared((event: WebhookEvent, call) => settle(options, call, event));
 
-  const outcomeOf = async (request: IncomingMessage, call: Call): Promise<Outcome> => {
-    const misdirected = readRequestLine(request);
-    if (misdirected) return misdirected;
-    if (inFlight > inFlightMax) return 'busy';
-    const body = await readBody(request);
-    if (!body) return 'too_large';
-    const verdict: Verdict = judge(request.headers['acquirer-signature'], body, secrets, Date.now());
+  const admit = async (_request: HttpRequest, { raw }: HttpReply): Promise<void> => {
+    if (inFlight >= inFlightMax) throw new HttpError(503, 'busy', { headers: retryAfter });
+    inFlight += 1;
+    // Also where the sender hangs up, when there is no response that could end.
+    raw.once('close', () => {
+      inFlight -= 1;
+    });
+  };
+
+  const outcomeOf = async ({ headers, body }: HttpRequest, call: Call): Promise<Outcome> => {
+    if (!Buffer.isBuffer(body)) return 'wrong_type';
+    const verdict: Verdict = judge(headers['acquirer-signature'], body, secrets, Date.now());
     if (verdict !== 'genuine') return verdict;
     const event = readEvent(body);
     if (!event) return 'malformed';
@@ -88,53 +111,39 @@ export function webhookReceiver(options: ReceiverOptions): Answer {
     return settling(event, call);
   };
 
-  return async (request, response) => {
-    inFlight += 1;
+  const receive = async (request: HttpRequest, reply: HttpReply) => {
     const call = background('acquirer webhook', settleTimeoutMs);
     try {
-      const outcome = await outcomeOf(request, call).catch((error: unknown): Outcome | null => {
-        // A sender that goes away in the middle of its body hears no answer.
-        if (request.destroyed && !request.complete) return null;
+      const outcome = await outcomeOf(request, call).catch((error: unknown): Outcome => {
         call.log.error({ err: error }, 'a webhook could not be dealt with');
         return 'failed';
       });
-      received.inc({ outcome: outcome ?? 'hung_up' });
+      received.inc({ outcome });
       if (outcome === 'forged' || outcome === 'untimely') call.log.warn({ outcome }, 'a webhook was refused');
-      if (outcome) answer(response, outcome);
+      const status = statuses[outcome];
+      return reply
+        .code(status)
+        .headers(status === 503 ? retryAfter : {})
+        .send({ outcome });
     } finally {
-      inFlight -= 1;
       call.close();
     }
   };
-}
 
-function readRequestLine({ method, url, headers }: IncomingMessage): Outcome | null {
-  if (url !== webhookPath) return 'lost';
-  if (method !== 'POST') return 'wrong_method';
-  if (!/^application\/json(;|$)/i.test(headers['content-type'] ?? '')) return 'wrong_type';
-  return null;
-}
-
-/** Null when it is too large. How long it may take is up to the server. */
-async function readBody(request: IncomingMessage): Promise<Buffer | null> {
-  const chunks: Buffer[] = [];
-  let bytes = 0;
-  for await (const chunk of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
-    bytes += chunk.length;
-    if (bytes > webhookLimits.bodyBytesMax) return null;
-    chunks.push(chunk);
-  }
-  return Buffer.concat(chunks);
-}
-
-function answer(response: ServerResponse, outcome: Outcome): void {
-  const status = answers[outcome];
-  if (status === 405) response.setHeader('Allow', 'POST');
-  if (status === 503) response.setHeader('Retry-After', '1');
-  // What was not read of a body must not be taken for the next request.
-  if (!response.req.complete) response.setHeader('Connection', 'close');
-  response.writeHead(status, { 'Content-Type': 'application/json' });
-  response.end(JSON.stringify({ outcome }));
+  return {
+    limits,
+    errorBody: (error) => ({ type: 'application/json', body: JSON.stringify({ outcome: refusalOf(error) }) }),
+    routes(app: HttpApp) {
+      // A signature covers the bytes as they came.
+      app.addContentTypeParser('application/json', { parseAs: 'buffer' }, (_request, body, done) => done(null, body));
+      app.addHook('onError', async ({ raw }, _reply, error) => {
+        // A sender that goes away in the middle of its body hears no answer.
+        const hungUp = raw.destroyed && !raw.complete;
+        received.inc({ outcome: hungUp ? 'hung_up' : refusalOf(httpErrorOf(error)) });
+      });
+      route(app, webhookPath, { POST: receive }, [admit]);
+    },
+  };
 }
 
 /** Deliveries of one event that arrive at once are dealt with once. */

@@ -1,9 +1,17 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
+import fastify, {
+  type FastifyInstance,
+  type FastifyReply,
+  type FastifyRequest,
+  type onRequestAsyncHookHandler,
+} from 'fastify';
 import { splitAddress } from '../config/address.ts';
 import type { TlsMaterial, TlsWatch } from '../credentials/tls-files.ts';
 import type { Logger } from '../telemetry/log.ts';
+import { HttpError, httpErrorOf } from './http-error.ts';
+import { type PolicyDirectives, securityHeaders } from './security-headers.ts';
 
 const defaults = {
   connectionsMax: 2_000,
@@ -12,12 +20,32 @@ const defaults = {
   requestTimeoutMs: 15_000,
   idleTimeoutMs: 5_000,
   /** The longest delay of a sign-in, the longest wait for a hash, and some time to work. */
-  answerTimeoutMs: 30_000,
+  responseTimeoutMs: 30_000,
   headerBytesMax: 16 * 1024,
   headersMax: 100,
   bodyBytesMax: 64 * 1024,
   drainMs: 4_000,
 };
+
+export type HttpApp = FastifyInstance;
+export type HttpRequest = FastifyRequest;
+export type HttpReply = FastifyReply;
+export type HttpHandler = (request: HttpRequest, reply: HttpReply) => Promise<unknown>;
+
+export interface HttpsServerOptions {
+  /** host:port to listen on; port 0 takes a free one. */
+  address: string;
+  tls: TlsWatch;
+  log: Logger;
+  /** Registers routes, and a parser for each content type that they take: without one a body is refused with 415. */
+  routes(app: HttpApp): void;
+  /** How a refusal is shown; JSON with its code unless told otherwise. */
+  errorBody?(error: HttpError): { type: string; body: string };
+  /** What pages of this server may load, beyond nothing. */
+  contentPolicy?: PolicyDirectives;
+  /** Limits other than those for pages that people visit. */
+  limits?: Partial<typeof defaults>;
+}
 
 export interface HttpsServer {
   /** host:port that is listened on. */
@@ -26,58 +54,129 @@ export interface HttpsServer {
   close(): Promise<void>;
 }
 
-export type Answer = (request: IncomingMessage, response: ServerResponse) => void;
-
-/** Serves HTTPS with the service's own certificate, always the newest. */
-export async function serveHttps(options: {
-  address: string;
-  tls: TlsWatch;
-  answer: Answer;
-  log: Logger;
-  /** What is to be other than for pages that people visit. */
-  limits?: Partial<typeof defaults>;
-}): Promise<HttpsServer> {
-  const { tls, log, answer } = options;
+/** Serves HTTPS with the service's own certificate, always the newest, under limits and headers that all edges share. */
+export async function serveHttps(options: HttpsServerOptions): Promise<HttpsServer> {
+  const { tls, log } = options;
   const limits = { ...defaults, ...options.limits };
   const { host, port } = splitAddress(options.address);
-  const server = createServer(
-    {
-      ...contextOf(tls.current()),
-      handshakeTimeout: limits.handshakeTimeoutMs,
-      maxHeaderSize: limits.headerBytesMax,
-      headersTimeout: limits.headersTimeoutMs,
-      requestTimeout: limits.requestTimeoutMs,
-      keepAliveTimeout: limits.idleTimeoutMs,
-      connectionsCheckingInterval: 1_000,
-    },
-    (request, response) => {
-      if (Number(request.headers['content-length'] ?? 0) > limits.bodyBytesMax) {
-        // The rest is not read, so the connection cannot be used for anything else.
-        response.writeHead(413, { Connection: 'close' }).end();
-        return;
-      }
-      answer(request, response);
-    },
-  );
+  const server = createServer({
+    ...contextOf(tls.current()),
+    handshakeTimeout: limits.handshakeTimeoutMs,
+    maxHeaderSize: limits.headerBytesMax,
+    headersTimeout: limits.headersTimeoutMs,
+    requestTimeout: limits.requestTimeoutMs,
+    keepAliveTimeout: limits.idleTimeoutMs,
+    connectionsCheckingInterval: 1_000,
+  });
   server.maxConnections = limits.connectionsMax;
   server.maxHeadersCount = limits.headersMax;
-  server.setTimeout(limits.answerTimeoutMs);
+  server.setTimeout(limits.responseTimeoutMs);
   server.on('tlsClientError', (error) => log.debug({ err: error }, 'TLS handshake failed'));
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', reject);
-    server.listen({ host, port, backlog: 512 }, resolve);
+  // Fastify would open further servers, without these limits, for a name with several addresses; with a server of
+  // ours it does not.
+  const app = fastify({
+    serverFactory: (handler) => server.on('request', handler),
+    bodyLimit: limits.bodyBytesMax,
+    exposeHeadRoutes: false,
+    return503OnClosing: false,
+    rewriteUrl: ({ url = '/' }) => pathOf(url),
+    frameworkErrors: (error, request, reply) => refuse(error, request, reply as HttpReply),
+    schemaController: { compilersFactory: { buildValidator: noSchemas, buildSerializer: noSchemas } },
   });
+  const protect = securityHeaders(options.contentPolicy ?? {});
+  const refuse = refusals(log, options.errorBody ?? json);
+  app.removeAllContentTypeParsers();
+  app.addHook('onRequest', async (request, reply) => {
+    protect(reply);
+    if (Number(request.headers['content-length'] ?? 0) <= limits.bodyBytesMax) return;
+    // The rest is not read, so the connection cannot be used for anything else.
+    return reply.code(413).header('Connection', 'close').send();
+  });
+  app.setErrorHandler(refuse);
+  app.setNotFoundHandler(() => {
+    throw new HttpError(404, 'not_found');
+  });
+  options.routes(app);
+  await app.listen({ host, port, backlog: 512 });
   const unfollow = tls.follow((material) => server.setSecureContext(contextOf(material)));
   return {
     address: `${host}:${(server.address() as AddressInfo).port}`,
     async close() {
       unfollow();
-      const closed = new Promise<void>((resolve) => server.close(() => resolve()));
-      server.closeIdleConnections();
-      const impatient = setTimeout(() => server.closeAllConnections(), limits.drainMs);
-      await closed.finally(() => clearTimeout(impatient));
+      const overdue = setTimeout(() => server.closeAllConnections(), limits.drainMs);
+      await app.close().finally(() => clearTimeout(overdue));
     },
   };
+}
+
+/** Serves a path by the handlers of its methods. Every other method is refused with 405 and the list of these. */
+export function route(
+  app: HttpApp,
+  url: string,
+  handlers: Readonly<Record<string, HttpHandler>>,
+  onRequest: onRequestAsyncHookHandler[] = [],
+): void {
+  const allowed = Object.keys(handlers);
+  for (const [method, handler] of Object.entries(handlers)) app.route({ method, url, onRequest, handler });
+  const refuse = async () => {
+    throw new HttpError(405, 'method_not_allowed', { headers: { Allow: allowed.join(', ') } });
+  };
+  const others = app.supportedMethods.filter((method) => !allowed.includes(method));
+  // In the first hook, so that a body that nothing is done with is not read.
+  app.route({ method: others, url, onRequest: refuse, handler: refuse });
+}
+
+/** Hands every request that no route takes to a handler of Node's kind, with its body unread. */
+export function mount(
+  app: HttpApp,
+  handle: (request: IncomingMessage, response: ServerResponse) => Promise<void>,
+): void {
+  app.register(async (scope) => {
+    scope.addContentTypeParser('*', (_request, _body, done) => done(null));
+    scope.all('/*', async (request, reply) => {
+      try {
+        await handle(request.raw, reply.raw);
+      } catch (error) {
+        if (!reply.raw.headersSent) throw error;
+        reply.raw.destroy(error as Error);
+      }
+      // What was sent, Fastify did not send.
+      reply.hijack();
+    });
+  });
+}
+
+const json = ({ code }: HttpError) => ({ type: 'application/json', body: JSON.stringify({ error: { code } }) });
+
+/** Answers every request that failed. A fault of ours is logged once, by its route: a URL may hold what opens things. */
+function refusals(log: Logger, bodyOf: NonNullable<HttpsServerOptions['errorBody']>) {
+  return (error: unknown, request: HttpRequest, reply: HttpReply): void => {
+    const refused = httpErrorOf(error);
+    const { raw } = request;
+    const hungUp = raw.destroyed && !raw.complete;
+    if (refused.status === 500 && !hungUp) {
+      log.error(
+        { err: refused.cause ?? error, method: raw.method, route: request.routeOptions.url },
+        'a request failed',
+      );
+    }
+    // What was not read of a body must not be taken for the next request.
+    if (!raw.complete) reply.header('Connection', 'close');
+    const { type, body } = bodyOf(refused);
+    reply.code(refused.status).headers(refused.headers).type(type).send(body);
+  };
+}
+
+/** Requests are checked by contracts and by their handlers; leaving JSON Schema out saves some megabytes. */
+function noSchemas(): never {
+  throw new Error('routes of this server have no JSON schema');
+}
+
+/** The path of a request target. One that names a host (RFC 9112, 3.2.2) may do so; which host decides nothing. */
+function pathOf(target: string): string {
+  if (target.startsWith('/')) return target;
+  const url = URL.parse(target);
+  return url ? `${url.pathname}${url.search}` : '/';
 }
 
 /** Callers show no certificate here, so there is nobody to trust. */

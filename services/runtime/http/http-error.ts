@@ -1,0 +1,40 @@
+import { RpcError } from '../errors/errors.ts';
+
+/** A request that is refused: its status, and a code that the response names. Nothing else reaches the client. */
+export class HttpError extends Error {
+  readonly status: number;
+  readonly code: string;
+  readonly headers: Readonly<Record<string, string>>;
+  constructor(status: number, code: string, options: { headers?: Record<string, string>; cause?: unknown } = {}) {
+    super(code, { cause: options.cause });
+    this.status = status;
+    this.code = code;
+    this.headers = options.headers ?? {};
+  }
+}
+
+const codes: Readonly<Record<number, string>> = {
+  400: 'request_invalid',
+  404: 'not_found',
+  413: 'body_too_large',
+  415: 'media_type_unsupported',
+};
+
+/** Errors of Fastify itself: a body that is too large, of an unknown type, shorter than announced; a malformed path. */
+const isFastifyError = (error: unknown): error is Error & { statusCode: number } =>
+  error instanceof Error && 'statusCode' in error && 'code' in error && String(error.code).startsWith('FST_');
+
+/**
+ * What a client learns of an error. Overload and a dependency that is away are 503 with a time to come back; whatever
+ * is not known to be the client's doing is 500 and carries its cause for the log.
+ */
+export function httpErrorOf(error: unknown): HttpError {
+  if (error instanceof HttpError) return error;
+  if (error instanceof RpcError && (error.code === 'RESOURCE_EXHAUSTED' || error.code === 'UNAVAILABLE')) {
+    return new HttpError(503, 'temporarily_unavailable', { headers: { 'Retry-After': '2' } });
+  }
+  if (isFastifyError(error) && error.statusCode < 500) {
+    return new HttpError(error.statusCode, codes[error.statusCode] ?? 'request_invalid');
+  }
+  return new HttpError(500, 'server_error', { cause: error });
+}
