@@ -7,7 +7,7 @@ import { Scope } from '@armature/proto/access/v1/access.ts';
 import { background } from '@armature/runtime/context/background.ts';
 import { openDatabase } from '@armature/runtime/db/database.ts';
 import { migrate } from '@armature/runtime/db/migrate.ts';
-import { runtimeMigrations } from '@armature/runtime/service/migrations.ts';
+import { runtimeMigrations } from '@armature/runtime/migrations/runtime-migrations.ts';
 import { watchers } from '@armature/runtime/service/watchers.ts';
 import { createLogger } from '@armature/runtime/telemetry/log.ts';
 import { Registry } from '@armature/runtime/telemetry/metrics.ts';

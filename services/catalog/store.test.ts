@@ -7,7 +7,7 @@ import { migrate } from '@armature/runtime/db/migrate.ts';
 import { setIdempotencyKey } from '@armature/runtime/idempotency/key.ts';
 import { noHashKeys, requestHasher } from '@armature/runtime/idempotency/request-hash.ts';
 import { outbox } from '@armature/runtime/messaging/outbox.ts';
-import { runtimeMigrations } from '@armature/runtime/service/migrations.ts';
+import { runtimeMigrations } from '@armature/runtime/migrations/runtime-migrations.ts';
 import { createLogger } from '@armature/runtime/telemetry/log.ts';
 import { Registry } from '@armature/runtime/telemetry/metrics.ts';
 import t from 'tap';

@@ -5,7 +5,7 @@ import { newId } from '@armature/runtime/id/id.ts';
 import { outbox } from '@armature/runtime/messaging/outbox.ts';
 import { divergences } from '@armature/runtime/saga/history.ts';
 import { startSagaWorker } from '@armature/runtime/saga/worker.ts';
-import { runtimeMigrations } from '@armature/runtime/service/migrations.ts';
+import { runtimeMigrations } from '@armature/runtime/migrations/runtime-migrations.ts';
 import { createLogger } from '@armature/runtime/telemetry/log.ts';
 import { Registry } from '@armature/runtime/telemetry/metrics.ts';
 import t from 'tap';

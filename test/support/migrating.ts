@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process';
 import { splitCa } from '@armature/runtime/credentials/server-trust.ts';
 import { type Migration, stepsOf } from '@armature/runtime/db/schema-change.ts';
-import { runtimeMigrations } from '@armature/runtime/service/migrations.ts';
+import { runtimeMigrations } from '@armature/runtime/migrations/runtime-migrations.ts';
 import type { RowDataPacket } from 'mysql2/promise';
 import { withConnection } from '../../scripts/devmesh/provision.ts';
 import { mainFile } from '../../scripts/devmesh/services.ts';

@@ -14,7 +14,7 @@ import { idempotency } from '../idempotency/idempotency.ts';
 import { setIdempotencyKey } from '../idempotency/key.ts';
 import { noHashKeys, requestHasher } from '../idempotency/request-hash.ts';
 import { runIdempotent } from '../idempotency/run-idempotent.ts';
-import { runtimeMigrations } from '../service/migrations.ts';
+import { runtimeMigrations } from '../migrations/runtime-migrations.ts';
 import { createLogger } from '../telemetry/log.ts';
 import { createRegistry, exposition } from '../telemetry/metrics.ts';
 import { accessClients, scriptedAccess } from '../testing/policy.ts';

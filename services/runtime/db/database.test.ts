@@ -10,7 +10,7 @@ import { childTrace } from '../context/trace.ts';
 import { idempotencyKeyOf, setIdempotencyKey, storedResponseOf } from '../idempotency/key.ts';
 import { noHashKeys, requestHasher } from '../idempotency/request-hash.ts';
 import { runIdempotent } from '../idempotency/run-idempotent.ts';
-import { runtimeMigrations } from '../service/migrations.ts';
+import { runtimeMigrations } from '../migrations/runtime-migrations.ts';
 import { createLogger } from '../telemetry/log.ts';
 import { createRegistry } from '../telemetry/metrics.ts';
 import { type Database, openDatabase } from './database.ts';

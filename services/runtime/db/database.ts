@@ -1,7 +1,8 @@
+import { inTransaction, setInTransaction } from './open-transaction.ts';
 import { type EntitySchema, MikroORM, type SqlEntityManager } from '@mikro-orm/mysql';
 import { CompiledQuery, type DatabaseConnection } from 'kysely';
 import { type Call, DeadlineError } from '../context/call.ts';
-import { attachments, contextKey } from '../context/keys.ts';
+import { attachments } from '../context/keys.ts';
 import { contention, deadlineExceeded, dependencyUnavailable } from '../errors/errors.ts';
 import { raceGate } from '../sync/race-gate.ts';
 import type { Logger } from '../telemetry/log.ts';
@@ -63,11 +64,6 @@ const retryable = new Map<number, string>([
   [1205, 'lock_wait'],
   [1020, 'snapshot'],
 ]);
-const openTransaction = contextKey('a database transaction is open', false);
-
-/** Whether a database transaction of this call is open. Network calls are refused meanwhile. */
-export const inTransaction = (call: Call): boolean => call.get(openTransaction);
-
 const attemptsMax = 5;
 const contentionBackoff = { initialBackoffMs: 10, maxBackoffMs: 80 };
 
@@ -263,7 +259,7 @@ async function transaction<T>(backend: Backend, call: Call, work: (tx: Tx) => Pr
   if (inTransaction(call)) throw new Error(`${call.name}: a transaction inside a transaction`);
   for (let attempt = 1; ; attempt += 1) {
     const release = await backend.gate.enter(() => call.signal);
-    call.set(openTransaction, true);
+    setInTransaction(call, true);
     try {
       return await limited(call.deadline, () => attemptOnce(backend, call, work));
     } catch (error) {
@@ -272,7 +268,7 @@ async function transaction<T>(backend: Backend, call: Call, work: (tx: Tx) => Pr
       backend.metrics.retries.inc({ reason: again });
       if (attempt >= attemptsMax) throw contention(error);
     } finally {
-      call.set(openTransaction, false);
+      setInTransaction(call, false);
       release();
     }
     await backOff(attempt, contentionBackoff, call.signal, { jitter: 'full' });

@@ -3,7 +3,7 @@ import t from 'tap';
 import { createDatabase } from '../../../test/support/infra.ts';
 import { openDatabase } from '../db/database.ts';
 import { migrate } from '../db/migrate.ts';
-import { runtimeMigrations } from '../service/migrations.ts';
+import { runtimeMigrations } from '../migrations/runtime-migrations.ts';
 import { createLogger } from '../telemetry/log.ts';
 import { createRegistry } from '../telemetry/metrics.ts';
 import { purgeDeadLetters } from './dead-letter-retention.ts';

@@ -18,7 +18,7 @@ import {
 } from '../context/call.ts';
 import { childTrace, traceparent } from '../context/trace.ts';
 import { type TlsFiles, type TlsWatch, watchTls } from '../credentials/tls-files.ts';
-import { inTransaction } from '../db/database.ts';
+import { inTransaction } from '../db/open-transaction.ts';
 import { type Code, RpcError } from '../errors/errors.ts';
 import { decodeStatus } from '../errors/status.ts';
 import { raceGate } from '../sync/race-gate.ts';

@@ -84,7 +84,7 @@ async function migrateAndExit<S extends ConfigSpec & typeof runtimeVariables>(
   armCrashPoints(config.crashPoints);
   try {
     const { migrate } = await import('../db/migrate.ts');
-    const { runtimeMigrations } = await import('./migrations.ts');
+    const { runtimeMigrations } = await import('../migrations/runtime-migrations.ts');
     const { migrations } = await definition.migrations();
     const url = withCa(config.databaseUrl, config.databaseCaFile);
     const applied = await migrate(url, [...runtimeMigrations, ...migrations]);

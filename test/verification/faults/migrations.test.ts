@@ -1,5 +1,5 @@
 import { migrate } from '@armature/runtime/db/migrate.ts';
-import { runtimeMigrations } from '@armature/runtime/service/migrations.ts';
+import { runtimeMigrations } from '@armature/runtime/migrations/runtime-migrations.ts';
 import t from 'tap';
 import { storingServices } from '../../../scripts/devmesh/services.ts';
 import { createDatabase } from '../../support/infra.ts';

@@ -1,0 +1,10 @@
+import type { Call } from '../context/call.ts';
+import { contextKey } from '../context/keys.ts';
+
+const openTransaction = contextKey('a database transaction is open', false);
+
+/** Whether a database transaction of this call is open. Network calls are refused meanwhile. */
+export const inTransaction = (call: Call): boolean => call.get(openTransaction);
+
+/** Says that a transaction of this call begins or has ended. */
+export const setInTransaction = (call: Call, open: boolean): void => call.set(openTransaction, open);
