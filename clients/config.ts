@@ -1,4 +1,4 @@
-import { peer, readConfig, text } from '@armature/runtime/config/config.ts';
+import { peer, readConfig, text } from '@armature/runtime/config';
 import type { ConnectOptions } from './index.ts';
 
 /** The services of the mesh that take calls; payments also answers for the ledger. */

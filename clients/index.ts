@@ -11,7 +11,7 @@ import {
   PaymentOperationServiceContract,
   PaymentServiceContract,
 } from '@armature/proto/payments/v1/contract.ts';
-import { type Client, type ClientOptions, createClient } from '@armature/runtime/rpc/client.ts';
+import { type Client, type ClientOptions, createClient } from '@armature/runtime/client';
 import type { ServiceName } from './config.ts';
 
 export type { FieldViolation } from '@armature/proto/contract.ts';
@@ -19,10 +19,10 @@ export type { FieldViolation } from '@armature/proto/contract.ts';
 export { RuntimeErrorReason } from '@armature/proto/runtime/v1/contract.ts';
 export { Address } from '@armature/proto/type/v1/address.ts';
 export { Money } from '@armature/proto/type/v1/money.ts';
-export { ConfigError } from '@armature/runtime/config/config.ts';
-export type { Call, Handler, Interceptor, Reply } from '@armature/runtime/context/call.ts';
-export { type Code, RpcError, type RpcErrorDetails } from '@armature/runtime/errors/errors.ts';
-export type { CallOptions, Client, Init } from '@armature/runtime/rpc/client.ts';
+export type { CallOptions, Client, Init } from '@armature/runtime/client';
+export { ConfigError } from '@armature/runtime/config';
+export type { Call, Handler, Interceptor, Reply } from '@armature/runtime/context';
+export { type Code, RpcError, type RpcErrorDetails } from '@armature/runtime/errors';
 export * as access from './access.ts';
 export * as catalog from './catalog.ts';
 export { clientConfig, type ServiceName } from './config.ts';

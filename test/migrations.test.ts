@@ -1,4 +1,4 @@
-import { migrate } from '@armature/runtime/db/migrate.ts';
+import { migrate } from '@armature/runtime/migrations';
 import t from 'tap';
 import { storingServices } from '../scripts/devmesh/services.ts';
 import { createDatabase } from './support/infra.ts';

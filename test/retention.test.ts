@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
-import { stepsOf } from '@armature/runtime/db/schema-change.ts';
+import { stepsOf } from '@armature/runtime/migrations';
 import t from 'tap';
 import { storingServices } from '../scripts/devmesh/services.ts';
 import { migrationsOf } from './support/migrating.ts';

@@ -1,4 +1,4 @@
-import { RpcError } from '@armature/runtime/errors/errors.ts';
+import { RpcError } from '@armature/runtime/errors';
 import { renderRefusal } from './call/refusal.ts';
 import { DeadlineError, exitCodes, UsageError } from './exit-codes.ts';
 import { jsonOf } from './json.ts';

@@ -1,7 +1,7 @@
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Order } from '@armature/proto/orders/v1/orders.ts';
-import { formatMinor } from '@armature/runtime/money/money.ts';
+import { formatMinor } from '@armature/runtime/money';
 import { mailDirectory } from '../devmesh/environment.ts';
 import { meshFile } from '../devmesh/mesh.ts';
 import { repository, type State, writeAtomically } from '../devmesh/state.ts';

@@ -1,5 +1,5 @@
 import { type Order, type OrderEvent, OrderState } from '@armature/proto/orders/v1/orders.ts';
-import { formatMoney } from '@armature/runtime/money/money.ts';
+import { formatMoney } from '@armature/runtime/money';
 import type { AcquirerOperation } from './acquirer-log.ts';
 import type { Screen } from './screen.ts';
 import type { Shop } from './shop.ts';

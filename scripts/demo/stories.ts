@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { DeliveryState } from '@armature/proto/notifications/v1/notifications.ts';
 import type { Order } from '@armature/proto/orders/v1/orders.ts';
-import { formatMoney } from '@armature/runtime/money/money.ts';
+import { formatMoney } from '@armature/runtime/money';
 import type { AcquirerLog, AcquirerOperation } from './acquirer-log.ts';
 import type { CatalogueVariant } from './catalogue.ts';
 import type { Expectations } from './expectations.ts';

@@ -1,6 +1,6 @@
 import { X509Certificate } from 'node:crypto';
 import { existsSync, readFileSync, utimesSync } from 'node:fs';
-import { certificatesIn } from '@armature/runtime/credentials/tls-files.ts';
+import { certificatesIn } from '@armature/runtime/credentials';
 import t from 'tap';
 import { type RotationStage, retireAuthority, rotationStage, startRotation, switchAuthority } from './ca-rotation.ts';
 import { certificateFiles, ensureCertificates, readCa, serverNames, workloadIds } from './certificates.ts';

@@ -1,7 +1,7 @@
 import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { existsSync, readFileSync, renameSync, statSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { certificatesIn } from '@armature/runtime/credentials/tls-files.ts';
+import { certificatesIn } from '@armature/runtime/credentials';
 import {
   certificateFiles,
   ensureCertificates,

@@ -1,7 +1,7 @@
 import { createPrivateKey, webcrypto } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { certificatesIn } from '@armature/runtime/credentials/tls-files.ts';
+import { certificatesIn } from '@armature/runtime/credentials';
 import type { GeneralNameType, X509Certificate } from '@peculiar/x509';
 import { serviceNames } from './services.ts';
 import { type State, writeAtomically } from './state.ts';

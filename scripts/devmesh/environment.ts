@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { splitCa } from '@armature/runtime/credentials/server-trust.ts';
+import { splitCa } from '@armature/runtime/credentials';
 import { certificateFiles, trustDomain } from './certificates.ts';
 import type { ServiceName } from './services.ts';
 import { compileCacheOf, password, repository, type State } from './state.ts';

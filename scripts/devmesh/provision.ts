@@ -1,4 +1,4 @@
-import { splitCa, withCa } from '@armature/runtime/credentials/server-trust.ts';
+import { splitCa, withCa } from '@armature/runtime/credentials';
 import type { Connection, RowDataPacket } from 'mysql2/promise';
 import { BrokerApi } from './servers/broker-api.ts';
 import { connectMysql } from './servers/mysql.ts';

@@ -1,8 +1,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { modelText } from '@armature/runtime/authz/enforcer.ts';
-import { policyOf } from '@armature/runtime/authz/policy.ts';
+import { modelText, policyOf } from '@armature/runtime/authz';
 import { type Adapter, Enforcer, FileAdapter, newEnforcer, newModelFromString, StringAdapter } from 'casbin';
 import t from 'tap';
 import { type Random, seeded } from '../../test/support/random.ts';

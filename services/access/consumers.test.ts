@@ -3,7 +3,7 @@ import type { EventContract } from '@armature/proto/contract.ts';
 import { UserDeactivatedEvent, UserErasedEvent, UserReactivatedEvent } from '@armature/proto/identity/v1/contract.ts';
 import { RedriveOutcome } from '@armature/proto/ops/v1/ops.ts';
 import { newId } from '@armature/runtime';
-import { retryExchange, retryRoutingKey } from '@armature/runtime/messaging/topology.ts';
+import { retryExchange, retryRoutingKey } from '@armature/runtime/messaging';
 import type { ConfirmChannel } from 'amqplib';
 import t from 'tap';
 import { withConnection } from '../../scripts/devmesh/provision.ts';

@@ -1,6 +1,6 @@
 import { UserDeactivatedEvent, UserErasedEvent, UserReactivatedEvent } from '@armature/proto/identity/v1/contract.ts';
 import { type Consumer, consume, rpcError } from '@armature/runtime';
-import { userPattern } from '@armature/runtime/authz/policy-text.ts';
+import { userPattern } from '@armature/runtime/authz';
 import type { AccessStore } from './store.ts';
 
 /** What happens to accounts decides about what they may; each event makes a version of the policy. */

@@ -1,6 +1,6 @@
 // How long denials of deactivated accounts last, and what they mean for the administration of the policy.
 import { type Call, newId } from '@armature/runtime';
-import { stepsOf } from '@armature/runtime/db/schema-change.ts';
+import { stepsOf } from '@armature/runtime/migrations';
 import t from 'tap';
 import { withConnection } from '../../scripts/devmesh/provision.ts';
 import { refusal } from '../../test/support/refusal.ts';

@@ -1,4 +1,4 @@
-import type { RuleScope } from '@armature/runtime/authz/policy-text.ts';
+import type { RuleScope } from '@armature/runtime/authz';
 import { defineEntity, type InferEntity, p } from '@mikro-orm/mysql';
 import type { GrantState } from './policy.ts';
 

@@ -1,6 +1,5 @@
-import { policyOf } from '@armature/runtime/authz/policy.ts';
-import { parsePolicy } from '@armature/runtime/authz/policy-text.ts';
-import type { User } from '@armature/runtime/context/call.ts';
+import { parsePolicy, policyOf } from '@armature/runtime/authz';
+import type { User } from '@armature/runtime/context';
 import t from 'tap';
 import { explain, type Question } from './explain.ts';
 

@@ -1,6 +1,4 @@
-import type { Decision } from '@armature/runtime/authz/policy.ts';
-import type { Grant, PolicyRows, Rule } from '@armature/runtime/authz/policy-text.ts';
-import { everyUser } from '@armature/runtime/authz/roles.ts';
+import { type Decision, everyUser, type Grant, type PolicyRows, type Rule } from '@armature/runtime/authz';
 
 export interface Question {
   /** "workload:developer"; empty: none. */

@@ -5,10 +5,9 @@ import {
   type Rule as RuleMessage,
   Scope,
 } from '@armature/proto/access/v1/access.ts';
-import type { Decision } from '@armature/runtime/authz/policy.ts';
-import type { RuleScope } from '@armature/runtime/authz/policy-text.ts';
-import type { Caller } from '@armature/runtime/context/call.ts';
-import { fieldsInvalid } from '@armature/runtime/errors/errors.ts';
+import type { Decision, RuleScope } from '@armature/runtime/authz';
+import type { Caller } from '@armature/runtime/context';
+import { fieldsInvalid } from '@armature/runtime/errors';
 import type { RoleGrantRow } from './entities.ts';
 import type { VersionRow } from './history-store.ts';
 import type { Rule } from './policy.ts';

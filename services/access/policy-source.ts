@@ -1,10 +1,7 @@
 import { type Background, type Call, type Database, sleep, type Watchers } from '@armature/runtime';
-import { type Policy, policyOf } from '@armature/runtime/authz/policy.ts';
-import type { PolicySource } from '@armature/runtime/authz/policy-source.ts';
-import type { PolicyRows } from '@armature/runtime/authz/policy-text.ts';
-import { parsePolicy } from '@armature/runtime/authz/policy-text.ts';
-import { policyUnavailable } from '@armature/runtime/errors/errors.ts';
-import type { Logger } from '@armature/runtime/telemetry/log.ts';
+import { type Policy, type PolicyRows, type PolicySource, parsePolicy, policyOf } from '@armature/runtime/authz';
+import { policyUnavailable } from '@armature/runtime/errors';
+import type { Logger } from '@armature/runtime/telemetry';
 import { type Head, policyKey, readHead, readPolicy } from './policy-store.ts';
 
 /** One version of the policy, as it goes out to those who watch it. It never changes. */

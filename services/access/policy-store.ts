@@ -8,7 +8,7 @@ import {
   utcDate,
   type Watchers,
 } from '@armature/runtime';
-import type { RuleScope } from '@armature/runtime/authz/policy-text.ts';
+import type { RuleScope } from '@armature/runtime/authz';
 import { lastAdministrator } from './errors.ts';
 import { type Compiled, type Contents, compile, type GrantRow, type Rule, withDenials } from './policy.ts';
 

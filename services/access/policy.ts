@@ -1,6 +1,4 @@
-import { policyOf, versionOf } from '@armature/runtime/authz/policy.ts';
-import { PolicyError, parsePolicy, type RuleScope } from '@armature/runtime/authz/policy-text.ts';
-import { roleGraph } from '@armature/runtime/authz/roles.ts';
+import { PolicyError, parsePolicy, policyOf, type RuleScope, roleGraph, versionOf } from '@armature/runtime/authz';
 import { limitReached, roleCycle, ruleConflict } from './errors.ts';
 
 export interface Rule {

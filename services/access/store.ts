@@ -1,6 +1,6 @@
 import { type Call, type Database, newId, type Page, principalOf, type SqlReader, type Tx } from '@armature/runtime';
-import { everyUser } from '@armature/runtime/authz/roles.ts';
-import { contention } from '@armature/runtime/errors/errors.ts';
+import { everyUser } from '@armature/runtime/authz';
+import { contention } from '@armature/runtime/errors';
 import type { PolicyRuleRow, RoleGrantRow } from './entities.ts';
 import * as entities from './entities.ts';
 import {

@@ -4,13 +4,11 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { accessClient } from '@armature/clients';
 import type { Rule } from '@armature/proto/access/v1/access.ts';
 import { Scope } from '@armature/proto/access/v1/access.ts';
-import { background } from '@armature/runtime/context/background.ts';
-import { openDatabase } from '@armature/runtime/db/database.ts';
-import { migrate } from '@armature/runtime/db/migrate.ts';
-import { runtimeMigrations } from '@armature/runtime/migrations/runtime-migrations.ts';
-import { watchers } from '@armature/runtime/service/watchers.ts';
-import { createLogger } from '@armature/runtime/telemetry/log.ts';
-import { Registry } from '@armature/runtime/telemetry/metrics.ts';
+import { background } from '@armature/runtime/context';
+import { openDatabase } from '@armature/runtime/db';
+import { migrate, runtimeMigrations } from '@armature/runtime/migrations';
+import { watchers } from '@armature/runtime/service';
+import { createLogger, Registry } from '@armature/runtime/telemetry';
 import { createDatabase, type Teardown } from '../../test/support/infra.ts';
 import { type RunningService, token, workloadCertificate } from '../../test/support/service.ts';
 

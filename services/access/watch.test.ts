@@ -1,5 +1,5 @@
 import type { WatchPolicyResponse } from '@armature/proto/access/v1/access.ts';
-import { policyOf } from '@armature/runtime/authz/policy.ts';
+import { policyOf } from '@armature/runtime/authz';
 import t from 'tap';
 import { refusal } from '../../test/support/refusal.ts';
 import { startService } from '../../test/support/service.ts';

@@ -1,7 +1,7 @@
 import type { FieldViolation } from '@armature/proto/contract.ts';
 import { fieldMaskInvalid } from '@armature/runtime';
-import { fieldsInvalid } from '@armature/runtime/errors/errors.ts';
-import { isAcceptedCurrency } from '@armature/runtime/money/money.ts';
+import { fieldsInvalid } from '@armature/runtime/errors';
+import { isAcceptedCurrency } from '@armature/runtime/money';
 import { priceDuplicate } from './errors.ts';
 
 /** A product begins ACTIVE; ARCHIVED is for good. */

@@ -1,6 +1,6 @@
 import { CatalogServiceContract } from '@armature/proto/catalog/v1/contract.ts';
 import { closePage, type Database, implement, openPage, runIdempotent } from '@armature/runtime';
-import { fieldsInvalid } from '@armature/runtime/errors/errors.ts';
+import { fieldsInvalid } from '@armature/runtime/errors';
 import { toCategory, toProduct, toVariant } from './messages.ts';
 import { changeOf, checkProduct, titleViolations } from './product.ts';
 import * as store from './store.ts';

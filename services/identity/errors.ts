@@ -1,6 +1,6 @@
 import { IdentityErrorReason } from '@armature/proto/identity/v1/contract.ts';
 import { RpcError, rpcError } from '@armature/runtime';
-import { overloaded } from '@armature/runtime/errors/errors.ts';
+import { overloaded } from '@armature/runtime/errors';
 
 /** `field` is where the request has the password. */
 export const passwordCommon = (field: string) =>

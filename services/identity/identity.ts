@@ -9,8 +9,7 @@ import {
   RpcError,
   tableBaselines,
 } from '@armature/runtime';
-import { serveHttps } from '@armature/runtime/http/https-server.ts';
-import { mailTransport } from '@armature/runtime/http/mail.ts';
+import { mailTransport, serveHttps } from '@armature/runtime/http';
 import { isVerified } from './account.ts';
 import { type Accounts, accounts as accountsOf } from './accounts.ts';
 import { artifactStore } from './artifact-store.ts';

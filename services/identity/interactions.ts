@@ -1,6 +1,5 @@
 import { timingSafeEqual } from 'node:crypto';
-import { HttpError } from '@armature/runtime/http/http-error.ts';
-import type { HttpReply, HttpRequest } from '@armature/runtime/http/https-server.ts';
+import { HttpError, type HttpReply, type HttpRequest } from '@armature/runtime/http';
 import { errors, type Interaction, type Provider } from 'oidc-provider';
 import { consentPage, loginPage } from './pages.ts';
 import { allow } from './provider.ts';

@@ -1,6 +1,6 @@
 import type { Background, Database, Registry, Sweeper } from '@armature/runtime';
 import { Counter } from '@armature/runtime';
-import type { SendMail } from '@armature/runtime/http/mail.ts';
+import type { SendMail } from '@armature/runtime/http';
 import { attemptsMax, backoffMs, purposeOf, render } from './letter.ts';
 import type { LeasedLetter, LetterStore } from './letter-store.ts';
 import { mailToken } from './mail-token.ts';

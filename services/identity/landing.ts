@@ -1,7 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { type Background, type Call, type Database, RpcError } from '@armature/runtime';
-import { HttpError } from '@armature/runtime/http/http-error.ts';
-import type { HttpReply, HttpRequest } from '@armature/runtime/http/https-server.ts';
+import { HttpError, type HttpReply, type HttpRequest } from '@armature/runtime/http';
 import type { Accounts } from './accounts.ts';
 import { donePage, forgotPasswordPage, resetPasswordPage, verifyEmailPage } from './pages.ts';
 import { isCommon, type Passwords } from './passwords.ts';

@@ -1,8 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { UserState } from '@armature/proto/identity/v1/identity.ts';
-import { openDatabase } from '@armature/runtime/db/database.ts';
-import { createLogger } from '@armature/runtime/telemetry/log.ts';
-import { Registry } from '@armature/runtime/telemetry/metrics.ts';
+import { openDatabase } from '@armature/runtime/db';
+import { createLogger, Registry } from '@armature/runtime/telemetry';
 import t from 'tap';
 import { refusal } from '../../test/support/refusal.ts';
 import {

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { type HttpHandler, type HttpsServerOptions, mount, route } from '@armature/runtime/http/https-server.ts';
+import { type HttpHandler, type HttpsServerOptions, mount, route } from '@armature/runtime/http';
 import type { KeyRing } from './key-ring.ts';
 import { publicPart } from './key-store.ts';
 import { isAboutToken, withTokenId } from './signed-tokens.ts';

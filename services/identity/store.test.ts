@@ -1,11 +1,9 @@
 import { newId } from '@armature/runtime';
-import { background } from '@armature/runtime/context/background.ts';
-import { openDatabase } from '@armature/runtime/db/database.ts';
-import { migrate } from '@armature/runtime/db/migrate.ts';
-import { outbox } from '@armature/runtime/messaging/outbox.ts';
-import { runtimeMigrations } from '@armature/runtime/migrations/runtime-migrations.ts';
-import { createLogger } from '@armature/runtime/telemetry/log.ts';
-import { Registry } from '@armature/runtime/telemetry/metrics.ts';
+import { background } from '@armature/runtime/context';
+import { openDatabase } from '@armature/runtime/db';
+import { outbox } from '@armature/runtime/messaging';
+import { migrate, runtimeMigrations } from '@armature/runtime/migrations';
+import { createLogger, Registry } from '@armature/runtime/telemetry';
 import t from 'tap';
 import { createDatabase } from '../../test/support/infra.ts';
 import { addressKey } from './account.ts';

@@ -1,6 +1,4 @@
-import { HttpError } from '@armature/runtime/http/http-error.ts';
-import type { HttpApp, HttpReply, HttpRequest } from '@armature/runtime/http/https-server.ts';
-import { contentPolicy } from '@armature/runtime/http/security-headers.ts';
+import { contentPolicy, type HttpApp, HttpError, type HttpReply, type HttpRequest } from '@armature/runtime/http';
 import { errorPage } from './pages.ts';
 
 const formBytesMax = 16 * 1024;

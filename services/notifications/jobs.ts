@@ -1,7 +1,7 @@
 import type { Background, Call, Database, Registry, Sweeper } from '@armature/runtime';
 import { Counter } from '@armature/runtime';
-import type { SendMail } from '@armature/runtime/http/mail.ts';
-import { crashPoint } from '@armature/runtime/sync/crash-point.ts';
+import type { SendMail } from '@armature/runtime/http';
+import { crashPoint } from '@armature/runtime/sync';
 import { afterFailure, backoffMs } from './delivery.ts';
 import { render } from './receipt.ts';
 import type { DeliveryStore, LeasedDelivery } from './store.ts';

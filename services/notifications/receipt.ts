@@ -1,5 +1,5 @@
 import type { OrderReason } from '@armature/proto/orders/v1/orders.ts';
-import { formatMoney } from '@armature/runtime/money/money.ts';
+import { formatMoney } from '@armature/runtime/money';
 import type { Delivery, MailData, Template } from './delivery.ts';
 
 export interface Mail {

@@ -9,7 +9,7 @@ import {
   type SagaDefinition,
   type Step,
 } from '@armature/runtime';
-import { derivedId } from '@armature/runtime/id/id.ts';
+import { derivedId } from '@armature/runtime/id';
 import { type CheckoutData, type Dependencies, isFree, paymentTimeoutMs, retry } from './checkout.ts';
 import { cancelledBecause, type Fact, money, noRefund, type Refund } from './order.ts';
 import type { Uncharged } from './outcomes.ts';

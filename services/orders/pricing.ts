@@ -1,5 +1,5 @@
 import type { FieldViolation } from '@armature/proto/contract.ts';
-import { isAcceptedCurrency } from '@armature/runtime/money/money.ts';
+import { isAcceptedCurrency } from '@armature/runtime/money';
 import type { OrderLine } from './order.ts';
 
 /** What a caller may order of one product, as the catalogue has it. */

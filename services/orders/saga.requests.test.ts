@@ -2,7 +2,7 @@
 // request again under the same key, so a version may never send another one: what has to change becomes a new version.
 import { readFileSync, writeFileSync } from 'node:fs';
 import type { RemoteStep, SagaDefinition, StepContext } from '@armature/runtime';
-import { stepKey } from '@armature/runtime/saga/definition.ts';
+import { stepKey } from '@armature/runtime/saga';
 import t from 'tap';
 import type { CancellationData } from './cancellation.ts';
 import type { CheckoutData } from './checkout.ts';

@@ -14,7 +14,7 @@ import {
   type RpcError,
   runIdempotent,
 } from '@armature/runtime';
-import { fieldsInvalid } from '@armature/runtime/errors/errors.ts';
+import { fieldsInvalid } from '@armature/runtime/errors';
 import {
   orderClosed,
   orderNotFound,

@@ -1,4 +1,4 @@
-import type { CoreDefinition } from '@armature/runtime/saga/core.ts';
+import type { CoreDefinition } from '@armature/runtime/saga';
 import { type CheckoutSagas, checkoutSagas } from './saga.ts';
 import { orderStore } from './store.ts';
 

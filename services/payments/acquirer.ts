@@ -1,6 +1,6 @@
 import { type Call, inTransaction } from '@armature/runtime';
-import { raceGate } from '@armature/runtime/sync/race-gate.ts';
-import { Counter, Histogram, latencyBuckets, type Registry } from '@armature/runtime/telemetry/metrics.ts';
+import { raceGate } from '@armature/runtime/sync';
+import { Counter, Histogram, latencyBuckets, type Registry } from '@armature/runtime/telemetry';
 import { type HttpAnswer, type HttpQuestion, httpClient } from './acquirer-http.ts';
 import { type LoggedOperation, type LoggedPage, readOperations, readPage } from './acquirer-page.ts';
 import { type Answer, needsConfirmation, readAnswer, readCharge } from './answer.ts';

@@ -1,6 +1,6 @@
 import { PaymentErrorReason } from '@armature/proto/payments/v1/contract.ts';
 import { RpcError, rpcError } from '@armature/runtime';
-import { contention } from '@armature/runtime/errors/errors.ts';
+import { contention } from '@armature/runtime/errors';
 import type { Because, Operation, Payment, State } from './payment.ts';
 
 const retryDelayMs = 500;

@@ -1,5 +1,5 @@
 import type { Database } from '@armature/runtime';
-import { Gauge, type Registry } from '@armature/runtime/telemetry/metrics.ts';
+import { Gauge, type Registry } from '@armature/runtime/telemetry';
 import { trialTotals } from './ledger-service.ts';
 import { readBalances } from './ledger-store.ts';
 import { operatorBacklog } from './operation-store.ts';

@@ -14,10 +14,10 @@ import {
   runIdempotent,
   type Tx,
 } from '@armature/runtime';
-import { requestIdReused } from '@armature/runtime/errors/errors.ts';
-import { derivedId } from '@armature/runtime/id/id.ts';
-import type { RequestHash } from '@armature/runtime/idempotency/request-hash.ts';
-import { crashPoint } from '@armature/runtime/sync/crash-point.ts';
+import { requestIdReused } from '@armature/runtime/errors';
+import { derivedId } from '@armature/runtime/id';
+import type { RequestHash } from '@armature/runtime/idempotency';
+import { crashPoint } from '@armature/runtime/sync';
 import type { Acquirer } from './acquirer.ts';
 import { holdEndedCodes } from './answer.ts';
 import { keyTooOld, type Work } from './change-store.ts';

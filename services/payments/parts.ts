@@ -1,6 +1,6 @@
 import type { Built, Config, Parts } from '@armature/runtime';
-import { serveHttps } from '@armature/runtime/http/https-server.ts';
-import { requestHasher } from '@armature/runtime/idempotency/request-hash.ts';
+import { serveHttps } from '@armature/runtime/http';
+import { requestHasher } from '@armature/runtime/idempotency';
 import { acquirer as openAcquirer } from './acquirer.ts';
 import type { config } from './config.ts';
 import { paymentGauges } from './gauges.ts';

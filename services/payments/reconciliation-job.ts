@@ -4,8 +4,8 @@
  * cannot see: records that changed or vanished. What can be resolved is; what stays is kept, listed and looked at again.
  */
 import type { Call, Database, Sweeper } from '@armature/runtime';
-import { openLease } from '@armature/runtime/messaging/lease.ts';
-import { Counter, Gauge, type Registry } from '@armature/runtime/telemetry/metrics.ts';
+import { openLease } from '@armature/runtime/messaging';
+import { Counter, Gauge, type Registry } from '@armature/runtime/telemetry';
 import type { Comparison, Found } from './comparison.ts';
 import type { OperationParts } from './operations.ts';
 import {

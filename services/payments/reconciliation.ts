@@ -5,7 +5,7 @@
  */
 import { type Difference, DifferenceKind, type ReconcileLedgerResponse } from '@armature/proto/payments/v1/ledger.ts';
 import { type Call, principalOf, RpcError } from '@armature/runtime';
-import { pageTokenInvalid } from '@armature/runtime/errors/errors.ts';
+import { pageTokenInvalid } from '@armature/runtime/errors';
 import type { LoggedOperation } from './acquirer-page.ts';
 import { readAnswer } from './answer.ts';
 import { type Comparison, compareLines, compareRecords, type Found } from './comparison.ts';

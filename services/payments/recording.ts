@@ -4,7 +4,7 @@
  * response commit together.
  */
 import { type Call, principalOf, runIdempotent, type Tx } from '@armature/runtime';
-import { derivedId } from '@armature/runtime/id/id.ts';
+import { derivedId } from '@armature/runtime/id';
 import type { LoggedOperation } from './acquirer-page.ts';
 import { acquirerNames } from './answer.ts';
 import { decide } from './change-store.ts';

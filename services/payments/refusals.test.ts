@@ -2,9 +2,8 @@
 import { once } from 'node:events';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { openCall, silentLog } from '@armature/runtime/context/call.ts';
-import { childTrace } from '@armature/runtime/context/trace.ts';
-import { Registry } from '@armature/runtime/telemetry/metrics.ts';
+import { childTrace, openCall, silentLog } from '@armature/runtime/context';
+import { Registry } from '@armature/runtime/telemetry';
 import t from 'tap';
 import { acquirer as openAcquirer } from './acquirer.ts';
 

@@ -3,7 +3,7 @@
  * payment, ledger, event, the record of the decision and the response commit together.
  */
 import { type Call, idempotencyKeyOf, newId, principalOf, runIdempotent, type Tx } from '@armature/runtime';
-import { derivedId } from '@armature/runtime/id/id.ts';
+import { derivedId } from '@armature/runtime/id';
 import { acquirerNames } from './answer.ts';
 import { decide } from './change-store.ts';
 import {

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { PaymentState } from '@armature/proto/payments/v1/payments.ts';
-import { derivedId } from '@armature/runtime/id/id.ts';
+import { derivedId } from '@armature/runtime/id';
 import t from 'tap';
 import { connectMysql } from '../../scripts/devmesh/servers/mysql.ts';
 import { createDatabase } from '../../test/support/infra.ts';

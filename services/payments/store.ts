@@ -1,8 +1,8 @@
 import { PaymentVoidedEvent } from '@armature/proto/payments/v1/contract.ts';
 import { VoidReason } from '@armature/proto/payments/v1/events.ts';
 import { emit, type SqlReader, type Tx } from '@armature/runtime';
-import { requestIdReused } from '@armature/runtime/errors/errors.ts';
-import type { RequestHash, StoredHash } from '@armature/runtime/idempotency/request-hash.ts';
+import { requestIdReused } from '@armature/runtime/errors';
+import type { RequestHash, StoredHash } from '@armature/runtime/idempotency';
 import { askedRarely, decide, keyTooOld, writeChange } from './change-store.ts';
 import { chainStart } from './ledger.ts';
 import {

@@ -1,14 +1,15 @@
 import { type Background, type Call, RpcError } from '@armature/runtime';
-import { HttpError, httpErrorOf } from '@armature/runtime/http/http-error.ts';
 import {
   type HttpApp,
+  HttpError,
   type HttpReply,
   type HttpRequest,
   type HttpsServerOptions,
+  httpErrorOf,
   route,
-} from '@armature/runtime/http/https-server.ts';
-import { crashPoint } from '@armature/runtime/sync/crash-point.ts';
-import { Counter, type Registry } from '@armature/runtime/telemetry/metrics.ts';
+} from '@armature/runtime/http';
+import { crashPoint } from '@armature/runtime/sync';
+import { Counter, type Registry } from '@armature/runtime/telemetry';
 import type { Acquirer } from './acquirer.ts';
 import { explainRefusal } from './operations.ts';
 import type { Operation } from './payment.ts';

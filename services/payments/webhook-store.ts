@@ -1,5 +1,5 @@
 import { type Call, type Database, isDuplicateKey, type Sql, type Tx } from '@armature/runtime';
-import { crashPoint } from '@armature/runtime/sync/crash-point.ts';
+import { crashPoint } from '@armature/runtime/sync';
 import type { HoldEnd, Operation, Outcome, Payment } from './payment.ts';
 import { findByKey, type PaymentStore } from './store.ts';
 

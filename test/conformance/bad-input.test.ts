@@ -4,7 +4,7 @@ import { CatalogServiceContract } from '@armature/proto/catalog/v1/contract.ts';
 import type { MethodContract, ServiceContract } from '@armature/proto/contract.ts';
 import { InventoryServiceContract } from '@armature/proto/inventory/v1/contract.ts';
 import { OrderServiceContract } from '@armature/proto/orders/v1/contract.ts';
-import type { Code } from '@armature/runtime/errors/errors.ts';
+import type { Code } from '@armature/runtime/errors';
 import t, { type Test } from 'tap';
 import { wish } from '../e2e/shop.ts';
 import { workloadCertificate } from '../support/service.ts';

@@ -5,7 +5,7 @@ import { InventoryServiceContract } from '@armature/proto/inventory/v1/contract.
 import { NotificationServiceContract } from '@armature/proto/notifications/v1/contract.ts';
 import { OrderServiceContract } from '@armature/proto/orders/v1/contract.ts';
 import { LedgerServiceContract, PaymentServiceContract } from '@armature/proto/payments/v1/contract.ts';
-import type { Code } from '@armature/runtime/errors/errors.ts';
+import type { Code } from '@armature/runtime/errors';
 import { address, wish } from '../e2e/shop.ts';
 
 /** A workload's certificate, and the user whose token comes along: "orders", "developer+bo". */

@@ -1,8 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Call } from '@armature/runtime/context/call.ts';
-import { openDatabase } from '@armature/runtime/db/database.ts';
-import { RpcError, rpcError } from '@armature/runtime/errors/errors.ts';
-import { createRegistry } from '@armature/runtime/telemetry/metrics.ts';
+import type { Call } from '@armature/runtime/context';
+import { openDatabase } from '@armature/runtime/db';
+import { RpcError, rpcError } from '@armature/runtime/errors';
+import { createRegistry } from '@armature/runtime/telemetry';
 import { pino } from 'pino';
 import t from 'tap';
 import { createDatabase } from '../support/infra.ts';

@@ -1,25 +1,21 @@
 import type { Codec, MethodContract, MethodKind, ServiceContract } from '@armature/proto/contract.ts';
-import { decisionCounter } from '@armature/runtime/authz/authorize.ts';
-import { denials } from '@armature/runtime/authz/denials.ts';
-import { policyOf } from '@armature/runtime/authz/policy.ts';
-import type { Interceptor } from '@armature/runtime/context/call.ts';
-import { keyFile } from '@armature/runtime/credentials/jwks.ts';
-import type { TlsFiles } from '@armature/runtime/credentials/tls-files.ts';
-import { tokenVerifier } from '@armature/runtime/credentials/tokens.ts';
-import type { Database } from '@armature/runtime/db/database.ts';
-import { admission } from '@armature/runtime/rpc/admission.ts';
-import { serverChain } from '@armature/runtime/rpc/chain.ts';
-import { type Client, createClient } from '@armature/runtime/rpc/client.ts';
-import { rpcMetrics } from '@armature/runtime/rpc/metrics.ts';
+import { decisionCounter, denials, policyOf } from '@armature/runtime/authz';
+import { type Client, createClient } from '@armature/runtime/client';
+import type { Interceptor } from '@armature/runtime/context';
+import { keyFile, type TlsFiles, tokenVerifier } from '@armature/runtime/credentials';
+import type { Database } from '@armature/runtime/db';
 import {
+  admission,
   type Implementation,
   implement,
   metadataBytesOf,
   peerOf,
   type RpcServer,
+  rpcMetrics,
+  serverChain,
   startServer,
-} from '@armature/runtime/rpc/server.ts';
-import { createRegistry } from '@armature/runtime/telemetry/metrics.ts';
+} from '@armature/runtime/rpc';
+import { createRegistry } from '@armature/runtime/telemetry';
 import { pino } from 'pino';
 import { trustDomain } from '../../scripts/devmesh/certificates.ts';
 import { type Teardown, testServers } from '../support/infra.ts';

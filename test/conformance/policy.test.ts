@@ -7,7 +7,7 @@ import { accessClient } from '@armature/clients';
 import { CatalogServiceContract } from '@armature/proto/catalog/v1/contract.ts';
 import type { MethodContract } from '@armature/proto/contract.ts';
 import { InventoryServiceContract } from '@armature/proto/inventory/v1/contract.ts';
-import { scriptedAccess, until } from '@armature/runtime/testing/policy.ts';
+import { scriptedAccess, until } from '@armature/runtime/testing';
 import t, { type Test } from 'tap';
 import { type RunningService, startMesh, startService, token, workloadCertificate } from '../support/service.ts';
 import { amount } from '../support/tier.ts';

@@ -1,6 +1,5 @@
 import { connect, constants, type OutgoingHttpHeaders } from 'node:http2';
-import type { Code, RpcError } from '@armature/runtime/errors/errors.ts';
-import { decodeStatus } from '@armature/runtime/errors/status.ts';
+import { type Code, decodeStatus, type RpcError } from '@armature/runtime/errors';
 import { status } from '@grpc/grpc-js';
 
 /** What came back for one call, as it stood on the wire. */

@@ -1,7 +1,6 @@
 import { spawn } from 'node:child_process';
-import { splitCa } from '@armature/runtime/credentials/server-trust.ts';
-import { type Migration, stepsOf } from '@armature/runtime/db/schema-change.ts';
-import { runtimeMigrations } from '@armature/runtime/migrations/runtime-migrations.ts';
+import { splitCa } from '@armature/runtime/credentials';
+import { type Migration, runtimeMigrations, stepsOf } from '@armature/runtime/migrations';
 import type { RowDataPacket } from 'mysql2/promise';
 import { withConnection } from '../../scripts/devmesh/provision.ts';
 import { mainFile } from '../../scripts/devmesh/services.ts';

@@ -1,4 +1,4 @@
-import type { RpcError } from '@armature/runtime/errors/errors.ts';
+import type { RpcError } from '@armature/runtime/errors';
 
 /**
  * What a refused call must look like, for `t.rejects`: every field given here must match. tap compares

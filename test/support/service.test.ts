@@ -1,6 +1,6 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { splitCa } from '@armature/runtime/credentials/server-trust.ts';
+import { splitCa } from '@armature/runtime/credentials';
 import t from 'tap';
 import { connectMysql } from '../../scripts/devmesh/servers/mysql.ts';
 import { developerCredentials, startMesh, startService, token } from './service.ts';

@@ -3,7 +3,7 @@ import { closeSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync } fro
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { migrate } from '@armature/runtime/db/migrate.ts';
+import { migrate } from '@armature/runtime/migrations';
 import { certificateFiles } from '../../scripts/devmesh/certificates.ts';
 import {
   identityTrust,

@@ -1,10 +1,6 @@
 import { basename, dirname, join, normalize } from 'node:path';
-
-/** A file as the rules see it: its path from the root of the repository, and its text. */
-export interface SourceFile {
-  path: string;
-  text: string;
-}
+import { runtimeBackEdges } from './runtime-folders.ts';
+import { imports, type SourceFile } from './source-file.ts';
 
 /** Looks at one file and says what is wrong, each time with the reason. */
 export type Rule = (file: SourceFile) => string[];
@@ -55,6 +51,15 @@ const importsPointOneWay: Rule = ({ path, text }) => {
   });
 };
 
+/** Folders of the runtime depend in one direction, and code outside imports the entries of its package.json only. */
+const runtimeIsLayered: Rule = (file) => {
+  if (!isCode(file.path)) return [];
+  if (file.path.startsWith('services/runtime/')) return runtimeBackEdges(file);
+  return imports(file.text)
+    .filter((specifier) => targetOf(file.path, specifier).startsWith('services/runtime/') && specifier.endsWith('.ts'))
+    .map((specifier) => `imports ${specifier}: import an entry of the runtime, such as @armature/runtime/db`);
+};
+
 /** The parts of the repository between which imports are restricted. */
 type Part = { kind: 'proto' | 'runtime' | 'clients' | 'service' | 'scripts' | 'test'; name: string };
 
@@ -85,11 +90,6 @@ function targetOf(path: string, specifier: string): string {
   if (scope !== '@armature' || !name) return '';
   const folder = name === 'proto' || name === 'clients' ? name : `services/${name}`;
   return [folder, ...rest].join('/');
-}
-
-function imports(text: string): string[] {
-  const pattern = /(?:\bfrom\s*|\bimport\s*\(?\s*)(['"])([^'"\n]+)\1/g;
-  return [...text.matchAll(pattern)].map((match) => match[2]!);
 }
 
 const ormFolders = /^services\/(runtime\/(db|messaging|saga)|[^/]+\/migrations)\//;
@@ -150,6 +150,7 @@ export const rules: Record<string, Rule> = {
   namesSaySomething,
   environmentIsReadInOnePlace,
   importsPointOneWay,
+  runtimeIsLayered,
   onlyStoresKnowTheOrm,
   filesAreShort,
   mainsAreShort,

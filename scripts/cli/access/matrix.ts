@@ -1,4 +1,4 @@
-import { everyUser } from '@armature/runtime/authz/roles.ts';
+import { everyUser } from '@armature/runtime/authz';
 import { type Format, writeTable } from '../table.ts';
 import type { Door } from './doors.ts';
 import type { Access, Standing } from './standing.ts';

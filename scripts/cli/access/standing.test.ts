@@ -1,9 +1,8 @@
 import { randomInt } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { type Decision, policyOf } from '@armature/runtime/authz/policy.ts';
-import { PolicyError } from '@armature/runtime/authz/policy-text.ts';
-import type { Subject } from '@armature/runtime/context/call.ts';
+import { type Decision, PolicyError, policyOf } from '@armature/runtime/authz';
+import type { Subject } from '@armature/runtime/context';
 import t from 'tap';
 import { policyFile } from '../../devmesh/environment.ts';
 import { type Door, doorsOf } from './doors.ts';

@@ -1,6 +1,4 @@
-import { policyOf } from '@armature/runtime/authz/policy.ts';
-import { parsePolicy, type Rule } from '@armature/runtime/authz/policy-text.ts';
-import { everyUser } from '@armature/runtime/authz/roles.ts';
+import { everyUser, parsePolicy, policyOf, type Rule } from '@armature/runtime/authz';
 import type { Door } from './doors.ts';
 
 /** What a principal may do at a door: everything, with its own things only, together with a user only, or nothing. */

@@ -1,7 +1,6 @@
 import { readFileSync } from 'node:fs';
-import { workloadOf } from '@armature/runtime/credentials/spiffe.ts';
-import { RpcError } from '@armature/runtime/errors/errors.ts';
-import { decodeStatus } from '@armature/runtime/errors/status.ts';
+import { workloadOf } from '@armature/runtime/credentials';
+import { decodeStatus, RpcError } from '@armature/runtime/errors';
 import { Client, credentials, Metadata, type ServiceError, status } from '@grpc/grpc-js';
 import { trustDomain } from '../../devmesh/certificates.ts';
 import type { Mesh } from '../../devmesh/mesh.ts';

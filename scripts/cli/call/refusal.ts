@@ -1,4 +1,4 @@
-import type { RpcError } from '@armature/runtime/errors/errors.ts';
+import type { RpcError } from '@armature/runtime/errors';
 
 /** A refusal as lines for a person: code and message, the reason, then every detail that came with it. */
 export function renderRefusal(error: RpcError): string[] {

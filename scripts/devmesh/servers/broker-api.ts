@@ -1,6 +1,6 @@
 import { request as httpRequest } from 'node:http';
 import { request as httpsRequest } from 'node:https';
-import { caReader, splitCa } from '@armature/runtime/credentials/server-trust.ts';
+import { caReader, splitCa } from '@armature/runtime/credentials';
 
 const answerTimeoutMs = 15_000;
 

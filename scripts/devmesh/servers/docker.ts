@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { withCa } from '@armature/runtime/credentials/server-trust.ts';
+import { withCa } from '@armature/runtime/credentials';
 import { certificateFiles, serverNames } from '../certificates.ts';
 import { portFor } from '../ports.ts';
 import { password, readJson, repository, type State, writeAtomically } from '../state.ts';

@@ -3,7 +3,7 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
-import { withCa } from '@armature/runtime/credentials/server-trust.ts';
+import { withCa } from '@armature/runtime/credentials';
 import { certificateFiles } from '../certificates.ts';
 import { portFor } from '../ports.ts';
 import { isAlive, launch, type ProcessIdentity } from '../processes.ts';

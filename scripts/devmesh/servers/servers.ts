@@ -1,6 +1,6 @@
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { withCa } from '@armature/runtime/credentials/server-trust.ts';
+import { withCa } from '@armature/runtime/credentials';
 import { isAlive, stop } from '../processes.ts';
 import type { Progress } from '../progress.ts';
 import { readJson, type State, writeAtomically } from '../state.ts';

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { request } from 'node:https';
 import { checkServerIdentity } from 'node:tls';
-import { workloadOf } from '@armature/runtime/credentials/spiffe.ts';
+import { workloadOf } from '@armature/runtime/credentials';
 import { trustDomain } from '../certificates.ts';
 
 /** What this program asks over HTTPS. */

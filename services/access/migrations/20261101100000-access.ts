@@ -1,4 +1,4 @@
-import type { Migration, SchemaChange } from '@armature/runtime/db/schema-change.ts';
+import type { Migration, SchemaChange } from '@armature/runtime/migrations';
 
 const name = (length: number) => `varchar(${length}) character set ascii collate ascii_bin`;
 // UUIDs may come in either case and mean the same, so their columns keep ASCII's default collation.

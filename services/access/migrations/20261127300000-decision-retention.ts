@@ -1,4 +1,4 @@
-import type { Migration } from '@armature/runtime/db/schema-change.ts';
+import type { Migration } from '@armature/runtime/migrations';
 
 /**
  * Decisions are append-only for the service's account. This procedure deletes the oldest for it: a thousand at a time,

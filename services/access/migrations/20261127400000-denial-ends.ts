@@ -1,4 +1,4 @@
-import type { Migration } from '@armature/runtime/db/schema-change.ts';
+import type { Migration } from '@armature/runtime/migrations';
 
 /** Denials that have ended are remembered, and those of an earlier release end like all others. */
 export const Migration20261127400000_denial_ends: Migration = {

@@ -1,4 +1,4 @@
-import type { Migration } from '@armature/runtime/db/schema-change.ts';
+import type { Migration } from '@armature/runtime/migrations';
 
 // UUIDs may come in either case and mean the same, so their columns keep ASCII's default collation.
 const uuid = 'char(36) character set ascii collate ascii_general_ci';

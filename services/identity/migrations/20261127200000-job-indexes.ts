@@ -1,4 +1,4 @@
-import type { Migration } from '@armature/runtime/db/schema-change.ts';
+import type { Migration } from '@armature/runtime/migrations';
 
 /** Indexes by which periodic jobs and lists find accounts and letters of one state. */
 export const Migration20261127200000_identity_job_indexes: Migration = {

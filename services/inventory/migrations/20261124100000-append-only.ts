@@ -1,4 +1,4 @@
-import type { Migration } from '@armature/runtime/db/schema-change.ts';
+import type { Migration } from '@armature/runtime/migrations';
 
 /** The comment is what takes the right to change or delete rows from the service's database user. */
 export const Migration20261124100000_append_only: Migration = {

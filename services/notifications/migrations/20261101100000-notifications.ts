@@ -1,4 +1,4 @@
-import type { Migration } from '@armature/runtime/db/schema-change.ts';
+import type { Migration } from '@armature/runtime/migrations';
 
 export const Migration20261101100000_notifications: Migration = {
   name: 'Migration20261101100000_notifications',

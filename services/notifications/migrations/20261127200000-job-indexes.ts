@@ -1,4 +1,4 @@
-import type { Migration } from '@armature/runtime/db/schema-change.ts';
+import type { Migration } from '@armature/runtime/migrations';
 
 /** Indexes for the list of deliveries of one state, and for their retention. */
 export const Migration20261127200000_notifications_job_indexes: Migration = {

@@ -1,4 +1,4 @@
-import type { Migration } from '@armature/runtime/db/schema-change.ts';
+import type { Migration } from '@armature/runtime/migrations';
 
 export const Migration20261124190000_reconciliation: Migration = {
   name: 'Migration20261124190000_reconciliation',

@@ -1,4 +1,3 @@
-import { inTransaction, setInTransaction } from './open-transaction.ts';
 import { type EntitySchema, MikroORM, type SqlEntityManager } from '@mikro-orm/mysql';
 import { CompiledQuery, type DatabaseConnection } from 'kysely';
 import { type Call, DeadlineError } from '../context/call.ts';
@@ -10,6 +9,7 @@ import { Counter, Gauge, type Registry } from '../telemetry/metrics.ts';
 import { backOff } from '../time/backoff.ts';
 import { withTimeout } from '../time/timeout.ts';
 import { databaseErrno, RestartTransaction } from './errno.ts';
+import { inTransaction, setInTransaction } from './open-transaction.ts';
 import { poolGate } from './pool-gate.ts';
 import { idleConnections, sessionStatements } from './session.ts';
 import { dropConnection, limited, limitStatements } from './statement-limit.ts';

@@ -13,8 +13,8 @@ import {
   PaymentOperationServiceContract,
   PaymentServiceContract,
 } from '@armature/proto/payments/v1/contract.ts';
-import type { Code } from '@armature/runtime/errors/errors.ts';
-import type { Init } from '@armature/runtime/rpc/client.ts';
+import type { Init } from '@armature/runtime/client';
+import type { Code } from '@armature/runtime/errors';
 import { wish } from '../../e2e/shop.ts';
 import { people } from './principals.ts';
 import { type AccessScene, type IdentityScene, password, type Scene } from './scene.ts';

@@ -1,4 +1,4 @@
-import { sleep } from '@armature/runtime/time/sleep.ts';
+import { sleep } from '@armature/runtime/time';
 import type { Random } from '../../support/random.ts';
 import type { CrashMesh, Victim, Witness } from './mesh.ts';
 import { pointsOf } from './points.ts';

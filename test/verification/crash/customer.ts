@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import type { inventoryClient } from '@armature/clients';
 import type { Order } from '@armature/proto/orders/v1/orders.ts';
 import { RpcError } from '@armature/runtime';
-import { sleep } from '@armature/runtime/time/sleep.ts';
+import { sleep } from '@armature/runtime/time';
 import { type Counter, stateName } from '../../e2e/shop.ts';
 import type { Random } from '../../support/random.ts';
 import type { AnswerLog, OrderNote } from './answers.ts';

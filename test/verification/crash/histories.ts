@@ -1,8 +1,7 @@
 // What sagas have gone through, from their log: held to the definitions of today, and recorded for those of tomorrow.
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Input, State } from '@armature/runtime/saga/core.ts';
-import { describeDivergence, divergences, type History } from '@armature/runtime/saga/history.ts';
+import { describeDivergence, divergences, type History, type Input, type State } from '@armature/runtime/saga';
 import { repository } from '../../../scripts/devmesh/state.ts';
 import { sagaDefinitions } from '../../../services/orders/testbed.ts';
 import type { World } from '../invariants/world.ts';

@@ -5,8 +5,8 @@ import { InventoryServiceContract } from '@armature/proto/inventory/v1/contract.
 import { OrderServiceContract } from '@armature/proto/orders/v1/contract.ts';
 import { Order } from '@armature/proto/orders/v1/orders.ts';
 import { PaymentServiceContract } from '@armature/proto/payments/v1/contract.ts';
-import { derivedId } from '@armature/runtime/id/id.ts';
-import { type ClientOptions, createClient } from '@armature/runtime/rpc/client.ts';
+import { type ClientOptions, createClient } from '@armature/runtime/client';
+import { derivedId } from '@armature/runtime/id';
 import { follow, openCounters, wish } from '../../e2e/shop.ts';
 import type { Teardown } from '../../support/infra.ts';
 import type { Random } from '../../support/random.ts';

@@ -1,7 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { openBroker } from '@armature/runtime/messaging/connection.ts';
-import { createLogger } from '@armature/runtime/telemetry/log.ts';
-import { Registry } from '@armature/runtime/telemetry/metrics.ts';
+import { openBroker } from '@armature/runtime/messaging';
+import { createLogger, Registry } from '@armature/runtime/telemetry';
 import t, { type Test as Tap } from 'tap';
 import { lawsOf, worldOf } from '../../e2e/laws.ts';
 import { openShop } from '../../e2e/shop.ts';

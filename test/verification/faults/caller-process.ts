@@ -3,7 +3,7 @@
  * call, and is told how the call ended and how long it took.
  */
 import { catalogClient, inventoryClient } from '@armature/clients';
-import { RpcError } from '@armature/runtime/errors/errors.ts';
+import { RpcError } from '@armature/runtime/errors';
 
 export interface Setup {
   inventory: string;

@@ -3,9 +3,9 @@
 import { randomUUID } from 'node:crypto';
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { rpcError } from '@armature/runtime/errors/errors.ts';
+import { rpcError } from '@armature/runtime/errors';
+import { consume } from '@armature/runtime/messaging';
 import t from 'tap';
-import { consume } from '../../../services/runtime/messaging/consumer.ts';
 import {
   event,
   eventually,

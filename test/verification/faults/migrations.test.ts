@@ -1,5 +1,4 @@
-import { migrate } from '@armature/runtime/db/migrate.ts';
-import { runtimeMigrations } from '@armature/runtime/migrations/runtime-migrations.ts';
+import { migrate, runtimeMigrations } from '@armature/runtime/migrations';
 import t from 'tap';
 import { storingServices } from '../../../scripts/devmesh/services.ts';
 import { createDatabase } from '../../support/infra.ts';

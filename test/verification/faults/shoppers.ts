@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { RpcError } from '@armature/runtime/errors/errors.ts';
+import { RpcError } from '@armature/runtime/errors';
 import { type Counter, wish } from '../../e2e/shop.ts';
 import type { RunningService } from '../../support/service.ts';
 import type { World } from '../invariants/world.ts';

@@ -1,7 +1,7 @@
 // The amounts that customers read, in the history of an order and in its e-mail, against what payments really moved.
 import { OrderEvent } from '@armature/proto/orders/v1/orders.ts';
-import { derivedId } from '@armature/runtime/id/id.ts';
-import { stepKey } from '@armature/runtime/saga/definition.ts';
+import { derivedId } from '@armature/runtime/id';
+import { stepKey } from '@armature/runtime/saga';
 import { restKey } from '../../../services/orders/cancellation.ts';
 import type { Invariant } from './invariant.ts';
 import type { World } from './world.ts';

@@ -1,7 +1,6 @@
 /** A case of racing requests: all its interleavings are run, and each is held to what some order one by one gives. */
 import { RpcError } from '@armature/runtime';
-import { openCall, silentLog } from '@armature/runtime/context/call.ts';
-import { childTrace } from '@armature/runtime/context/trace.ts';
+import { childTrace, openCall, silentLog } from '@armature/runtime/context';
 import { long } from '../../support/tier.ts';
 import type { Choose, Exploration, Step } from './explorer.ts';
 import { explore, written } from './explorer.ts';

@@ -3,7 +3,7 @@ import { createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import type { Arrival } from '@armature/runtime/sync/race-gate.ts';
+import type { Arrival } from '@armature/runtime/sync';
 import type { Teardown } from '../../support/infra.ts';
 
 /** A call that stands before the gate until `go` is called. */

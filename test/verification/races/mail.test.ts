@@ -1,10 +1,9 @@
 // Senders that want the same mail, in every order in which their statements can come.
 import { randomUUID } from 'node:crypto';
 import { newId } from '@armature/runtime';
-import { background } from '@armature/runtime/context/background.ts';
-import { openDatabase } from '@armature/runtime/db/database.ts';
-import { createLogger } from '@armature/runtime/telemetry/log.ts';
-import { Registry } from '@armature/runtime/telemetry/metrics.ts';
+import { background } from '@armature/runtime/context';
+import { openDatabase } from '@armature/runtime/db';
+import { createLogger, Registry } from '@armature/runtime/telemetry';
 import type { RowDataPacket } from 'mysql2/promise';
 import t from 'tap';
 import { connectMysql } from '../../../scripts/devmesh/servers/mysql.ts';

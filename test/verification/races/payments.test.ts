@@ -1,7 +1,7 @@
 // Requests that move the same money, in every order in which their statements and their questions to the acquirer can come.
 import { randomUUID } from 'node:crypto';
 import { paymentsClient } from '@armature/clients';
-import { derivedId } from '@armature/runtime/id/id.ts';
+import { derivedId } from '@armature/runtime/id';
 import type { RowDataPacket } from 'mysql2/promise';
 import t from 'tap';
 import { certificateFiles } from '../../../scripts/devmesh/certificates.ts';

@@ -1,9 +1,9 @@
 /** One run of several actors, one step at a time, each step chosen by whoever explores. */
 
 import { randomBytes } from 'node:crypto';
-import { traceparent } from '@armature/runtime/context/trace.ts';
-import type { Arrival } from '@armature/runtime/sync/race-gate.ts';
-import { withTimeout } from '@armature/runtime/time/timeout.ts';
+import { traceparent } from '@armature/runtime/context';
+import type { Arrival } from '@armature/runtime/sync';
+import { withTimeout } from '@armature/runtime/time';
 import type { Connection } from 'mysql2/promise';
 import type { Choose, Step } from './explorer.ts';
 import type { Gatekeeper, Waiting } from './gatekeeper.ts';

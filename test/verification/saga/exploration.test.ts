@@ -1,6 +1,6 @@
+import { advance, type State } from '@armature/runtime/saga';
+import { step } from '@armature/runtime/testing';
 import t from 'tap';
-import { advance, type State } from '../../../services/runtime/saga/core.ts';
-import { step } from '../../../services/runtime/testing/purchase-saga.ts';
 import { type CoreDefinition, explore } from './exploration.ts';
 
 const onward = { compensable: false, compensateAbsent: false };

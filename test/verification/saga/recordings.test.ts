@@ -1,13 +1,6 @@
+import { divergences } from '@armature/runtime/saga';
+import { type Answer, purchase as definition, done, lost, played, undone } from '@armature/runtime/testing';
 import t from 'tap';
-import { divergences } from '../../../services/runtime/saga/history.ts';
-import {
-  type Answer,
-  purchase as definition,
-  done,
-  lost,
-  played,
-  undone,
-} from '../../../services/runtime/testing/purchase-saga.ts';
 import { readRecordings, representatives, writeRecordings } from './recordings.ts';
 
 const no: Answer = (epoch) => ({ kind: 'rejected', epoch, reason: 'NO', detail: 'ada' });

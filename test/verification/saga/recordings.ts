@@ -2,8 +2,8 @@
  * Recordings of sagas that have really run, as they are kept in the repository: few, chosen so that everything that
  * has happened is in one of them, and written so that a change of one is a change of few lines.
  */
-import type { CoreDefinition, Input } from '../../../services/runtime/saga/core.ts';
-import { type History, type HistoryEntry, recordingOf } from '../../../services/runtime/saga/history.ts';
+import type { CoreDefinition, Input } from '@armature/runtime/saga';
+import { type History, type HistoryEntry, recordingOf } from '@armature/runtime/saga';
 
 /**
  * Of many histories of one definition those to keep, as recordings, shortest first: each shows something that no

@@ -2,8 +2,13 @@
 // a new version is deployed go on from where the old one has left them. docs/reliability.md says what to do when a
 // definition has to change.
 import { existsSync, readFileSync } from 'node:fs';
-import type { CoreDefinition, CoreStep } from '@armature/runtime/saga/core.ts';
-import { describeDivergence, divergences, type History } from '@armature/runtime/saga/history.ts';
+import {
+  type CoreDefinition,
+  type CoreStep,
+  describeDivergence,
+  divergences,
+  type History,
+} from '@armature/runtime/saga';
 import t from 'tap';
 import { sagaDefinitions } from '../../../services/orders/testbed.ts';
 import { readRecordings } from './recordings.ts';

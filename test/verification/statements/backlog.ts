@@ -1,22 +1,12 @@
 import { randomUUID } from 'node:crypto';
 import type { Tx } from '@armature/runtime';
-import { openDatabase } from '@armature/runtime/db/database.ts';
-import { migrate } from '@armature/runtime/db/migrate.ts';
-import { newId, oldestIdOf } from '@armature/runtime/id/id.ts';
-import { assertInOrder, countForeign } from '@armature/runtime/messaging/dead-letter.ts';
-import { selectPending } from '@armature/runtime/messaging/relay-batch.ts';
-import {
-  endLease,
-  leaseLocked,
-  lockLane,
-  lockOverdue,
-  releaseLease,
-  renewLease,
-} from '@armature/runtime/saga/lease-store.ts';
-import { reload } from '@armature/runtime/saga/store.ts';
-import { createLogger } from '@armature/runtime/telemetry/log.ts';
-import { Registry } from '@armature/runtime/telemetry/metrics.ts';
-import { open } from '@armature/runtime/testing/saga.ts';
+import { openDatabase } from '@armature/runtime/db';
+import { newId, oldestIdOf } from '@armature/runtime/id';
+import { assertInOrder, countForeign, selectPending } from '@armature/runtime/messaging';
+import { migrate } from '@armature/runtime/migrations';
+import { endLease, leaseLocked, lockLane, lockOverdue, releaseLease, reload, renewLease } from '@armature/runtime/saga';
+import { createLogger, Registry } from '@armature/runtime/telemetry';
+import { open } from '@armature/runtime/testing';
 import { withConnection } from '../../../scripts/devmesh/provision.ts';
 import { presentServices, servicePlans } from '../../../scripts/devmesh/services.ts';
 import { artifactStore } from '../../../services/identity/artifact-store.ts';

@@ -1,0 +1,2 @@
+export { splitAddress } from './address.ts';
+export { ConfigError, peer, readConfig, text } from './config.ts';

@@ -1,0 +1,2 @@
+export { type Database, openDatabase } from './database.ts';
+export { driverUrl } from './tls.ts';

@@ -1,0 +1,1 @@
+export { derivedId, newId, oldestIdOf } from './id.ts';

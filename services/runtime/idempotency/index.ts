@@ -1,0 +1,2 @@
+export { setIdempotencyKey } from './key.ts';
+export { noHashKeys, type RequestHash, requestHasher, type StoredHash } from './request-hash.ts';

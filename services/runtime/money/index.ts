@@ -1,0 +1,1 @@
+export { formatMinor, formatMoney, isAcceptedCurrency } from './money.ts';

@@ -1,0 +1,4 @@
+export { admission } from './admission.ts';
+export { serverChain } from './chain.ts';
+export { rpcMetrics } from './metrics.ts';
+export { type Implementation, implement, metadataBytesOf, peerOf, type RpcServer, startServer } from './server.ts';

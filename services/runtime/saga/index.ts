@@ -1,0 +1,6 @@
+export { advance, type CoreDefinition, type CoreStep, type Input, type State } from './core.ts';
+export { stepKey } from './definition.ts';
+export { describeDivergence, divergences, type History, type HistoryEntry, recordingOf } from './history.ts';
+export { endLease, leaseLocked, lockLane, lockOverdue, releaseLease, renewLease } from './lease-store.ts';
+export { reload } from './store.ts';
+export { startSagaWorker } from './worker.ts';

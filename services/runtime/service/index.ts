@@ -1,0 +1,1 @@
+export { watchers } from './watchers.ts';

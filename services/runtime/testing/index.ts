@@ -1,0 +1,3 @@
+export { scriptedAccess, until } from './policy.ts';
+export * from './purchase-saga.ts';
+export { open } from './saga.ts';
