@@ -7,6 +7,8 @@ import { repository } from '../scripts/devmesh/state.ts';
 import { rules } from './support/tidy.ts';
 
 const lines = (count: number) => Array.from({ length: count }, (_, i) => `const line${i} = 0;`).join('\n');
+/** This file is held to the rules too, so it does not contain these imports as such. */
+const importOf = (specifier: string) => `import { x } from '${specifier}';`;
 const later = ['TO', 'DO'].join('');
 const decision = '# Queues are durable\n\n## Context\n\nx\n\n## Decision\n\nx\n\n## Consequences\n\nx\n';
 
@@ -164,14 +166,14 @@ const examples: { name: string; rule: keyof typeof rules; path: string; text: st
     name: 'a file of the runtime from outside',
     rule: 'runtimeIsLayered',
     path: 'services/orders/a.ts',
-    text: "import { x } from '@armature/runtime/db/b.ts';",
+    text: importOf('@armature/runtime/db/b.ts'),
     bad: true,
   },
   {
     name: 'a file of the runtime from a test, by path',
     rule: 'runtimeIsLayered',
     path: 'test/e2e/a.ts',
-    text: "import { x } from '../../services/runtime/db/b.ts';",
+    text: importOf('../../services/runtime/db/b.ts'),
     bad: true,
   },
   {

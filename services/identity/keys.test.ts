@@ -1,9 +1,8 @@
+import { openDatabase } from '@armature/runtime/db';
+import { createLogger, Registry } from '@armature/runtime/telemetry';
 import { createLocalJWKSet, decodeProtectedHeader, jwtVerify } from 'jose';
 import * as oidc from 'openid-client';
 import t from 'tap';
-import { openDatabase } from '../runtime/db/database.ts';
-import { createLogger } from '../runtime/telemetry/log.ts';
-import { Registry } from '../runtime/telemetry/metrics.ts';
 import { fetchOnce, startIdentity, tokensOf, until } from './testbed.ts';
 
 t.setTimeout(180_000);

@@ -1,4 +1,14 @@
-export { advance, type CoreDefinition, type CoreStep, type Input, type State } from './core.ts';
+export {
+  advance,
+  type Branch,
+  begin,
+  branchOf,
+  type CoreDefinition,
+  type CoreStep,
+  type Input,
+  nextOf,
+  type State,
+} from './core.ts';
 export { stepKey } from './definition.ts';
 export { describeDivergence, divergences, type History, type HistoryEntry, recordingOf } from './history.ts';
 export { endLease, leaseLocked, lockLane, lockOverdue, releaseLease, renewLease } from './lease-store.ts';

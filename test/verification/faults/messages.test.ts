@@ -5,14 +5,8 @@ import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { rpcError } from '@armature/runtime/errors';
 import { consume } from '@armature/runtime/messaging';
+import { event, eventually, openTestbed, quick, type RunningConsumer } from '@armature/runtime/testing';
 import t from 'tap';
-import {
-  event,
-  eventually,
-  openTestbed,
-  quick,
-  type RunningConsumer,
-} from '../../../services/runtime/testing/messaging.ts';
 import { lawsOf } from '../../e2e/laws.ts';
 import { follow, openShop, type Shop, stateName, wish } from '../../e2e/shop.ts';
 import { disorder } from './disorder.ts';

@@ -12,7 +12,7 @@ import {
   type Input,
   nextOf,
   type State,
-} from '../../../services/runtime/saga/core.ts';
+} from '@armature/runtime/saga';
 
 /** A definition, and the core to explore it with where that is not the real one. */
 export type CoreDefinition = Definition & { advance?: typeof advance };
