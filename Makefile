@@ -14,7 +14,7 @@ contracts := $(shell find proto -name '*.proto' -not -path 'proto/gen/*') buf.ge
   $(wildcard scripts/protoc-gen-armature/*.ts)
 
 .PHONY: help install gen up down clean status logs demo seed token call verify reconcile crash keys cold-start test prove races \
-  faults mutants check fmt certs access-matrix access-diff dead-letters dead-letter redrive drop baseline sagas \
+  faults mutants check runtime-graph fmt certs access-matrix access-diff dead-letters dead-letter redrive drop baseline sagas \
   saga resume compensate
 
 # Each target but install, gen, fmt and help is the armature command of the same name: `npx armature --help`. A variable
@@ -31,6 +31,9 @@ install: $(packages) ## Install the packages that package-lock.json pins
 
 gen: $(packages) ## Generate code from the contracts
 	@node scripts/protoc-gen-armature/generate.ts
+
+runtime-graph: ready ## Show which folders of the runtime import which
+	@node scripts/checks/runtime-graph.ts
 
 fmt: $(packages) ## Format the code
 	@biome check --write .

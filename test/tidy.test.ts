@@ -1,9 +1,10 @@
 // Holds the repository to its house style. Each rule is first shown something bad, so that we know it can fail.
 import { execFileSync } from 'node:child_process';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, globSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { repository } from '../scripts/devmesh/state.ts';
+import { runtimeBackEdges } from './support/runtime-folders.ts';
 import { rules } from './support/tidy.ts';
 
 const lines = (count: number) => Array.from({ length: count }, (_, i) => `const line${i} = 0;`).join('\n');
@@ -252,6 +253,15 @@ t.test('the rules tell bad from good', async (t) => {
   }
   const covered = new Set(examples.filter(({ bad }) => bad).map(({ rule }) => rule));
   t.same([...covered].sort(), Object.keys(rules).sort(), 'every rule has failed once');
+});
+
+t.test('the folders of the runtime depend in one direction', async (t) => {
+  const files = globSync('services/runtime/*/**/*.ts', { cwd: repository });
+  t.ok(files.length > 100, 'there are files to look at');
+  const problems = files.flatMap((path) =>
+    runtimeBackEdges({ path, text: readFileSync(join(repository, path), 'utf8') }).map((text) => `${path}: ${text}`),
+  );
+  t.strictSame(problems, [], 'no import against the order of the folders');
 });
 
 const noGit = existsSync(join(repository, '.git')) ? false : 'not a git checkout, so there is no list of our files';
