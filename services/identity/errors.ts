@@ -2,12 +2,10 @@ import { IdentityErrorReason } from '@armature/proto/identity/v1/contract.ts';
 import { RpcError, rpcError } from '@armature/runtime';
 import { overloaded } from '@armature/runtime/errors';
 
-/** `field` is where the request has the password. */
-export const passwordCommon = (field: string) =>
-  new RpcError('INVALID_ARGUMENT', IdentityErrorReason.PASSWORD_COMMON, 'the password is one of the most common', {
-    details: {
-      fieldViolations: [{ field, description: 'is one of the most common passwords', reason: 'password_common' }],
-    },
+/** `field` is where the request has the password; `rule` is what is wrong with it. */
+export const passwordCommon = (field: string, rule: string) =>
+  new RpcError('INVALID_ARGUMENT', IdentityErrorReason.PASSWORD_COMMON, `the password ${rule}`, {
+    details: { fieldViolations: [{ field, description: rule, reason: 'password_common' }] },
   });
 
 /** Not kept as the answer to its request id: the next try may be right. */

@@ -3,7 +3,8 @@ import { type Background, type Call, type Database, RpcError } from '@armature/r
 import { HttpError, type HttpReply, type HttpRequest } from '@armature/runtime/http';
 import type { Accounts } from './accounts.ts';
 import { donePage, forgotPasswordPage, resetPasswordPage, verifyEmailPage } from './pages.ts';
-import { isCommon, type Passwords } from './passwords.ts';
+import { ruleOf } from './password-strength.ts';
+import { type Passwords, weakness } from './passwords.ts';
 import type { Sealing } from './sealing.ts';
 import type { Page } from './site.ts';
 import { formOf, fromOurPages, sendPage } from './web.ts';
@@ -90,7 +91,9 @@ export function landing(parts: {
       const again = (problem: string) => sendPage(reply, 400, resetPasswordPage({ ...form, problem, token }));
       const length = [...password].length;
       if (length < 8 || length > 128) return again('A password has 8 to 128 characters.');
-      if (isCommon(password)) return again('Everybody tries this password first. Choose another one.');
+      const weak = await weakness(password);
+      if (weak === 'common') return again('Everybody tries this password first. Choose another one.');
+      if (weak) return again(`This password ${ruleOf(weak)}. Choose another one.`);
       const passwordHash = await passwords.hash(password);
       try {
         await within('reset password', (call) =>

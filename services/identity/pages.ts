@@ -128,7 +128,7 @@ export function resetPasswordPage(form: FormPage & { token: string }): string {
 ${hidden('csrf', form.csrf)}${hidden('token', form.token)}
 <label for="password">New password</label>
 <input id="password" name="password" type="password" autocomplete="new-password" minlength="8" maxlength="128" required autofocus aria-describedby="rule${problem === null ? '' : ' problem'}">
-<p class="small" id="rule">8 to 128 characters, and not one that everybody knows. You will be signed out everywhere.</p>
+<p class="small" id="rule">8 to 128 characters, and not easy to guess. You will be signed out everywhere.</p>
 <button type="submit">Set the password</button>
 </form>`,
   );

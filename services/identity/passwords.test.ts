@@ -1,8 +1,11 @@
 import { hash } from '@node-rs/argon2';
+import { dictionary } from '@zxcvbn-ts/language-common';
 import t from 'tap';
-import { isCommon, passwords, turns } from './passwords.ts';
+import { amount } from '../../test/support/tier.ts';
+import { passwordCommon } from './errors.ts';
+import { ruleOf } from './password-strength.ts';
+import { passwords, turns, weakness } from './passwords.ts';
 import { delayAfter } from './throttle.ts';
-import { weakPasswords } from './weak-passwords.ts';
 
 t.test('common passwords', async (t) => {
   for (const password of [
@@ -32,23 +35,79 @@ t.test('common passwords', async (t) => {
     'football99',
     'Willkommen1!',
   ]) {
-    t.ok(isCommon(password), password);
+    t.ok(await weakness(password), password);
   }
   for (const password of [
     'violet anchors drift at noon',
     'kQ7#vd!9wLm2',
     'correct horse battery staple',
     'umbrella-tax-otter',
-    '8-letter',
+    'vk3-tqxz',
   ]) {
-    t.notOk(isCommon(password), password);
+    t.equal(await weakness(password), null, password);
   }
-  let count = 0;
-  for (const password of weakPasswords()) {
-    count += 1;
-    if (password.length < 8 || !isCommon(password)) return t.fail(`${password} is on the list and not refused`);
+});
+
+t.test('every password of the list of leaked ones, and what people make of it', async (t) => {
+  const listed = Object.values(dictionary)
+    .flat()
+    .map(String)
+    .filter((password) => password.length >= 8);
+  let [count, read] = [0, 0];
+  // All in the long tier.
+  const step = amount(5, 1);
+  for (let index = 0; index < listed.length; index += step) {
+    const password = listed[index] ?? '';
+    const [first = '', ...rest] = password;
+    const variants = [
+      password.toUpperCase(),
+      `${first.toUpperCase()}${rest.join('')}1!`,
+      [...password].reverse().join(''),
+      // Of longer ones the repetition is not seen.
+      password.length > 16 ? password : password + password,
+    ];
+    // Each of the list, and one of its variants.
+    for (const weak of [password, variants[index % variants.length] ?? '']) {
+      count += 1;
+      if (!(await weakness(weak))) return t.fail(`${weak} is accepted`);
+    }
+    // Not every way to write letters as digits is read.
+    const written = password.replaceAll('a', '@').replaceAll('o', '0').replaceAll('e', '3');
+    if (await weakness(written)) read += 1;
   }
-  t.ok(count > 100_000, `${count} passwords are on the list`);
+  t.ok(count > 40_000 / step, `${count} passwords are refused`);
+  t.ok(read > 0.475 * count, `${read} of ${count / 2} with digits for letters`);
+});
+
+t.test('a refused password breaks a rule that has a name', async (t) => {
+  const about = ['quist.marlowe@example.org', 'Marlowe Quist'];
+  for (const [password, rule] of [
+    ['sunshine1', 'common'],
+    ['Willkommen1!', 'common'],
+    ['armature1', 'common'],
+    ['marlowequist', 'personal'],
+    ['quist.marlowe@example.org', 'personal'],
+    ['oiuztghjk', 'keyboard'],
+    ['xyxyxyxyxyxy', 'repetition'],
+    ['hijklmnop', 'sequence'],
+    ['13.11.1988', 'date'],
+  ] as const) {
+    t.equal(await weakness(password, about), rule, password);
+  }
+  const { message, details } = passwordCommon('new_password', ruleOf('keyboard'));
+  t.equal(message, 'the password follows keys that are next to each other');
+  t.match(details, { fieldViolations: [{ field: 'new_password', description: ruleOf('keyboard') }] });
+  t.equal(await weakness('marlowequist'), null, 'which only its owner may not have');
+});
+
+t.test('the time for a password is bounded, however it is made', async (t) => {
+  const nasty = ['p4$$w0rd', '4@31!05$7', 'P@ssw0rd!', '1234567890-=qwertyuiop[]', 'l1!|i', '1/2/1990-', 'aB1@'];
+  const all = nasty.map((part) => part.repeat(128).slice(0, 128));
+  const began = process.cpuUsage();
+  for (const password of all) await weakness(password);
+  const { user, system } = process.cpuUsage(began);
+  // Judged as a whole they take some 250 ms each.
+  t.ok((user + system) / 1_000 / all.length < 60, `${Math.round((user + system) / 1_000 / all.length)} ms each`);
 });
 
 t.test('hashes', async (t) => {

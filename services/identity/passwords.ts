@@ -1,6 +1,6 @@
 import type { Algorithm } from '@node-rs/argon2';
 import { passwordsBusy } from './errors.ts';
-import * as weak from './weak-passwords.ts';
+import { type Weakness, weaknessOf } from './password-strength.ts';
 
 /** What OWASP recommends for Argon2id: 19 MiB, two passes, one lane. */
 const parameters = { algorithm: 2 satisfies Algorithm.Argon2id, memoryCost: 19_456, timeCost: 2, parallelism: 1 };
@@ -24,8 +24,9 @@ export interface Passwords {
 /** One form for what looks and is typed the same, however the keyboard composed it. */
 export const normalized = (password: string): string => password.normalize('NFKC');
 
-/** Whether a password is among those that everybody tries first. */
-export const isCommon = (password: string): boolean => weak.isCommon(normalized(password));
+/** The rule that a new password breaks, if any. `about`: what is known of its owner. */
+export const weakness = (password: string, about: readonly string[] = []): Promise<Weakness | null> =>
+  weaknessOf(normalized(password), about);
 
 /**
  * Argon2id with bounded memory: at most two hashes at once, a bounded number of waiters, and a bounded wait. The

@@ -11,7 +11,8 @@ import type { ArtifactStore } from './artifact-store.ts';
 import type { ClientStore, ServiceAccount } from './client-store.ts';
 import { passwordCommon, passwordWrong } from './errors.ts';
 import { exportOf } from './export.ts';
-import { isCommon, type Passwords } from './passwords.ts';
+import { ruleOf } from './password-strength.ts';
+import { type Passwords, weakness } from './passwords.ts';
 import { parsePublicKey } from './public-key.ts';
 import type { AccountStore } from './store.ts';
 import type { Throttle } from './throttle.ts';
@@ -32,7 +33,7 @@ export const identityService = (parts: ServiceParts) => {
   const { db, store, accounts, clients, passwords } = parts;
   return implement(IdentityServiceContract, {
     async registerUser({ email, displayName, password }, call) {
-      const passwordHash = await hashOf(passwords, password, 'password');
+      const passwordHash = await hashOf(passwords, password, 'password', [email, displayName]);
       const userId = newId();
       return runIdempotent(db, call, async (tx) => {
         await accounts.register(tx, { userId, email, displayName, passwordHash });
@@ -60,8 +61,9 @@ export const identityService = (parts: ServiceParts) => {
     },
 
     async changePassword({ userId, currentPassword, newPassword }, call) {
-      const passwordHash = await hashOf(passwords, newPassword, 'new_password');
       const known = await db.read(call, (sql) => store.find(sql, userId));
+      const about = [known.email, known.displayName];
+      const passwordHash = await hashOf(passwords, newPassword, 'new_password', about);
       // The guesses of somebody who has the token but not the password count like those at the sign-in.
       const attempt = await parts.throttle.begin(`change:${userId}`, principalOf(call.caller));
       await attempt.delay(call.signal);
@@ -137,8 +139,14 @@ export const identityService = (parts: ServiceParts) => {
 };
 
 /** Throws PASSWORD_COMMON, and RESOURCE_EXHAUSTED when too many wait. */
-function hashOf(passwords: Passwords, password: string, field: string): Promise<string> {
-  if (isCommon(password)) throw passwordCommon(field);
+async function hashOf(
+  passwords: Passwords,
+  password: string,
+  field: string,
+  about: readonly string[] = [],
+): Promise<string> {
+  const weak = await weakness(password, about);
+  if (weak) throw passwordCommon(field, ruleOf(weak));
   return passwords.hash(password);
 }
 
