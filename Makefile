@@ -13,7 +13,7 @@ generated := proto/gen/descriptors.binpb
 contracts := $(shell find proto -name '*.proto' -not -path 'proto/gen/*') buf.gen.yaml scripts/protoc-gen-armature/generate.ts \
   $(wildcard scripts/protoc-gen-armature/*.ts)
 
-.PHONY: help install gen up down clean status logs demo seed token call verify reconcile crash keys cold-start test prove races \
+.PHONY: help install gen up down clean status restart dev logs demo seed token call verify reconcile crash keys cold-start test prove races \
   faults mutants check runtime-graph fmt certs access-matrix access-diff dead-letters dead-letter redrive drop baseline sagas \
   saga resume compensate
 
@@ -50,6 +50,12 @@ clean: ready ## Stop everything and remove its data (.run)
 
 status: ready ## Show what runs
 	@$(armature) status
+
+restart: ready ## Restart services with the code as it is now: make restart S="orders payments"
+	@$(armature) restart $(S)
+
+dev: ready ## Restart a service at every change of its code, and show its log: make dev S=orders
+	@$(armature) dev $(S)
 
 logs: ready ## Show a log: make logs S=orders
 	@$(armature) logs $(S)

@@ -17,6 +17,8 @@ export interface MeshService {
   http?: string;
   state: 'starting' | 'ready' | 'restarting' | 'stopped';
   restarts: number;
+  /** Whether Node watches its code and starts it again at each change. */
+  watching?: boolean;
   /** How the last process ended, when one did. */
   lastEnd?: string;
 }

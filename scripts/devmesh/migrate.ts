@@ -1,11 +1,48 @@
 import { spawn } from 'node:child_process';
-import { closeSync, openSync } from 'node:fs';
+import { closeSync, existsSync, openSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { runtimeMigrations } from '@armature/runtime/service/migrations.ts';
+import type { Connection, RowDataPacket } from 'mysql2/promise';
 import { identityTrust, serviceEnvironment } from './environment.ts';
 import { databaseUrl, grantChanges, serviceAccounts, withConnection } from './provision.ts';
 import { mainFile, servicePlans } from './services.ts';
 import { repository, type State, tail } from './state.ts';
+
+/**
+ * The services whose schema lacks a migration: those whose journal does not name all that the code has. Asks the
+ * database, since what was written down elsewhere may be out of date. A program without a list of migrations counts.
+ */
+export async function pendingMigrations(serverUrl: string, services: readonly string[]): Promise<string[]> {
+  return withConnection(serverUrl, async (connection) => {
+    const pending: string[] = [];
+    for (const name of services) {
+      const needed = await migrationNames(name);
+      const done = needed && (await journalOf(connection, serviceAccounts(name).schema));
+      if (!needed?.every((migration) => done?.has(migration))) pending.push(name);
+    }
+    return pending;
+  });
+}
+
+async function migrationNames(service: string): Promise<string[] | undefined> {
+  const list = join(dirname(mainFile(service)), 'migrations', 'index.ts');
+  if (!existsSync(list)) return undefined;
+  const { migrations } = (await import(pathToFileURL(list).href)) as { migrations: readonly { name: string }[] };
+  return [...runtimeMigrations, ...migrations].map(({ name }) => name);
+}
+
+/** The names in the table in which a schema notes its migrations; undefined where there is no such table. */
+async function journalOf(connection: Connection, schema: string): Promise<Set<string> | undefined> {
+  try {
+    const [rows] = await connection.query<RowDataPacket[]>('SELECT name FROM ??.migration', [schema]);
+    return new Set(rows.map((row) => row.name as string));
+  } catch (error) {
+    if ((error as { code?: string }).code !== 'ER_NO_SUCH_TABLE') throw error;
+    return undefined;
+  }
+}
 
 /** Migrates the schemas of these services, a few at a time: each is a program that wants a core. */
 export async function migrateAll(state: State, serverUrl: string, services: readonly string[]): Promise<void> {

@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
-import { ended, identify, isAlive, launch, type ProcessIdentity, stop } from './processes.ts';
+import { ended, identify, isAlive, launch, type ProcessIdentity, parentOf, stop } from './processes.ts';
 
 /** A process that lives until it is ended; `stubborn` ones ignore SIGTERM. */
 function sleeper(t: Test, stubborn = false): Promise<ProcessIdentity> {
@@ -17,6 +17,14 @@ t.test('a process is known by pid and start time', async (t) => {
   t.ok(isAlive(process_));
   t.notOk(isAlive({ ...process_, started: 'another time' }));
   t.notOk(isAlive(undefined));
+});
+
+t.test('a process knows its parent', async (t) => {
+  const child = await sleeper(t);
+  t.equal(parentOf(child.pid), process.pid);
+  await stop(child);
+  t.equal(parentOf(child.pid), undefined);
+  t.equal(parentOf(0), undefined);
 });
 
 for (const { name, pid } of [

@@ -22,6 +22,12 @@ export function identify(pid: number): ProcessIdentity | undefined {
 }
 
 function identifyByProc(pid: number): ProcessIdentity | undefined {
+  const fields = statOf(pid);
+  return fields && { pid, started: `${fields[19]}@${bootId()}` };
+}
+
+/** The fields of a process after its name, beginning with its state; undefined when it is gone. */
+function statOf(pid: number): string[] | undefined {
   let stat: string;
   try {
     stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
@@ -31,8 +37,15 @@ function identifyByProc(pid: number): ProcessIdentity | undefined {
   }
   // The program's name stands in parentheses and may itself hold spaces and parentheses.
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-  if (fields[0] === 'Z' || fields[0] === 'X') return undefined;
-  return { pid, started: `${fields[19]}@${bootId()}` };
+  return fields[0] === 'Z' || fields[0] === 'X' ? undefined : fields;
+}
+
+/** The pid of the parent of a process, or undefined when the process is gone. */
+export function parentOf(pid: number): number | undefined {
+  if (!Number.isInteger(pid) || pid <= 1) return undefined;
+  if (existsSync('/proc/self/stat')) return Number(statOf(pid)?.[1]) || undefined;
+  const run = spawnSync('ps', ['-o', 'ppid=', '-p', String(pid)], { encoding: 'utf8' });
+  return Number(run.stdout?.trim()) || undefined;
 }
 
 /** Start times count from boot, so the boot belongs to them. */

@@ -4,8 +4,8 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { restartDelayMs } from './backoff.ts';
-import { isAlive } from './processes.ts';
-import { type Supervised, supervise } from './supervision.ts';
+import { identify, isAlive } from './processes.ts';
+import { type ServiceProgram, type Supervised, supervise } from './supervision.ts';
 
 const waitMs = 10_000;
 
@@ -22,6 +22,7 @@ setInterval(() => {}, 1000);
 
 interface Started {
   one: Supervised;
+  program: ServiceProgram;
   lines: string[];
   order(what: 'run' | 'fail' | 'stay'): void;
   until(what: () => boolean): Promise<void>;
@@ -31,18 +32,16 @@ function start(t: Test, what: 'run' | 'fail' = 'run', admin?: string): Started {
   const dir = t.testdir({ 'main.mjs': program, orders: what });
   const paths = { orders: join(dir, 'orders'), stateFile: join(dir, 'state.json'), log: join(dir, 'x.log') };
   const lines: string[] = [];
-  const one = supervise(
-    {
-      name: 'fake',
-      args: [join(dir, 'main.mjs'), paths.orders, paths.stateFile],
-      cwd: dir,
-      env: {},
-      stateFile: paths.stateFile,
-      log: paths.log,
-      addresses: { admin },
-    },
-    { changed: (line) => line && lines.push(line) },
-  );
+  const service: ServiceProgram = {
+    name: 'fake',
+    args: [join(dir, 'main.mjs'), paths.orders, paths.stateFile],
+    cwd: dir,
+    env: {},
+    stateFile: paths.stateFile,
+    log: paths.log,
+    addresses: { admin },
+  };
+  const one = supervise(service, { changed: (line) => line && lines.push(line) });
   t.teardown(() => one.stop());
   const until = async (condition: () => boolean) => {
     const deadline = Date.now() + waitMs;
@@ -52,7 +51,7 @@ function start(t: Test, what: 'run' | 'fail' = 'run', admin?: string): Started {
       await sleep(10);
     }
   };
-  return { one, lines, until, order: (order) => writeFileSync(paths.orders, order) };
+  return { one, program: service, lines, until, order: (order) => writeFileSync(paths.orders, order) };
 }
 
 t.test('a service becomes ready, is restarted when it crashes, and says so', async (t) => {
@@ -79,6 +78,50 @@ t.test('one that keeps failing is tried again and again, and at once when told',
   one.nudge();
   t.equal(one.service.pid, pid, 'what runs is left alone');
 });
+
+t.test('a restart on request waits for the new process and counts as no failure', async (t) => {
+  const { one, order, until } = start(t);
+  await until(() => one.service.state === 'ready');
+  const first = { pid: one.service.pid!, started: one.service.started! };
+  // Two at once: one after the other, and never two processes.
+  await Promise.all([one.restart(), one.restart()]);
+  t.match(one.service, { state: 'ready', restarts: 0 });
+  t.not(one.service.pid, first.pid);
+  t.notOk(isAlive(first));
+  order('fail');
+  await t.rejects(one.restart(), { message: /^fake ended before it was ready \(exit code 3\); its log is / });
+  await until(() => one.service.restarts >= 1);
+  order('run');
+  await one.restart();
+  t.equal(one.service.state, 'ready', 'also when it waits for its next start');
+  const { pid } = one.service;
+  one.nudge();
+  t.equal(one.service.pid, pid, 'and nothing is left to start');
+});
+
+t.test(
+  'a service whose code is watched is started again at each change, and is ready only while it runs',
+  async (t) => {
+    const { one, lines, program, until } = start(t);
+    await until(() => one.service.state === 'ready');
+    const pidOfProgram = () => JSON.parse(readFileSync(program.stateFile, 'utf8')).pid as number;
+    await one.restart({ ...program, watch: true });
+    t.equal(one.service.watching, true);
+    await until(() => one.service.state === 'ready');
+    const before = pidOfProgram();
+    t.not(before, one.service.pid, 'Node has the program as its child');
+    const readyBefore = lines.filter((line) => / is ready /.test(line)).length;
+    const [main] = program.args;
+    writeFileSync(main!, `${readFileSync(main!, 'utf8')}\n// changed\n`);
+    await until(() => lines.filter((line) => / is ready /.test(line)).length > readyBefore);
+    t.not(pidOfProgram(), before);
+    const inner = identify(pidOfProgram())!;
+    await one.restart(program);
+    t.notOk(isAlive(inner), 'nothing is left of it');
+    t.match(one.service, { state: 'ready', pid: pidOfProgram(), restarts: 0 });
+    t.notOk(one.service.watching);
+  },
+);
 
 t.test('a stopped service stays stopped', async (t) => {
   const { one, until } = start(t);

@@ -3,12 +3,14 @@ import { closeSync, mkdirSync, openSync, rmSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { restartDelayMs } from './backoff.ts';
 import type { MeshService } from './mesh.ts';
-import { identify } from './processes.ts';
+import { identify, parentOf } from './processes.ts';
 import { readJson } from './state.ts';
 
 /** A service that has been ready for this long has recovered: its next crash counts as the first. */
 const recoveredAfterMs = 30_000;
 const readinessPollMs = 50;
+/** A watched program may be started again at any moment. */
+const watchedPollMs = 250;
 const stopGraceMs = 12_000;
 
 /** How to run one service. */
@@ -20,12 +22,20 @@ export interface ServiceProgram {
   stateFile: string;
   log: string;
   addresses: Pick<MeshService, 'grpc' | 'admin' | 'http'>;
+  /** Whether Node watches the code and starts the program again at each change (`node --watch`). */
+  watch?: boolean;
 }
 
 export interface Supervised {
   readonly service: MeshService;
   /** Starts at once what waits for its restart; leaves alone what runs. */
   nudge(): void;
+  /**
+   * Ends the process and starts it again, as `next` says where that is given. Restarts of one service happen one after
+   * another. Resolves when the new process is ready (one that watches its code: when it is started), and rejects when it
+   * ends before; it is then tried again with delays as usual.
+   */
+  restart(next?: ServiceProgram): Promise<void>;
   /** Ends the process and waits; it is not started again. */
   stop(): Promise<void>;
 }
@@ -39,13 +49,18 @@ export interface Watcher {
  * Keeps one service running: starts it, waits until it is ready, and starts it again with growing delays when it ends;
  * `delayMs` says how long to wait after the n-th end in a row.
  */
-export function supervise(program: ServiceProgram, watcher: Watcher, delayMs = restartDelayMs): Supervised {
-  const service: MeshService = { name: program.name, ...program.addresses, state: 'starting', restarts: 0 };
+export function supervise(first: ServiceProgram, watcher: Watcher, delayMs = restartDelayMs): Supervised {
+  const service: MeshService = { name: first.name, ...first.addresses, state: 'starting', restarts: 0 };
+  let program = first;
   let child: ChildProcess | undefined;
   let ended = Promise.resolve();
+  let ready = Promise.resolve();
+  let lastRestart: Promise<void> = Promise.resolve();
   let failuresInARow = 0;
   let restart: NodeJS.Timeout | undefined;
   let stopping = false;
+  /** While a restart is wanted, the end of the process is no failure. */
+  let restarting = false;
 
   const start = () => {
     restart = undefined;
@@ -58,9 +73,15 @@ export function supervise(program: ServiceProgram, watcher: Watcher, delayMs = r
       started: running.pid && identify(running.pid)?.started,
       state: 'starting',
     });
-    const readiness = watchReadiness(program, running, () => {
-      service.state = 'ready';
-      watcher.changed(`${service.name} is ready (pid ${service.pid})`);
+    service.watching = program.watch;
+    const { promise, resolve: isReady, reject: isNotReady } = Promise.withResolvers<void>();
+    ready = promise;
+    // Only a restart on request waits for it.
+    ready.catch(() => undefined);
+    const readiness = watchReadiness(program, running, (now) => {
+      service.state = now;
+      watcher.changed(now === 'ready' ? `${service.name} is ready (pid ${service.pid})` : undefined);
+      if (now === 'ready') isReady();
     });
     ended = new Promise((resolve) => {
       const end = (how: string) => {
@@ -68,7 +89,11 @@ export function supervise(program: ServiceProgram, watcher: Watcher, delayMs = r
         delete service.pid;
         delete service.started;
         service.lastEnd = how;
-        if (stopping) {
+        isNotReady(new Error(`${service.name} ended before it was ready (${how}); its log is ${program.log}`));
+        if (restarting && !stopping) {
+          service.state = 'restarting';
+          watcher.changed(`${service.name} ended (${how}) to be restarted`);
+        } else if (stopping) {
           service.state = 'stopped';
           watcher.changed(`${service.name} stopped (${how})`);
         } else {
@@ -93,6 +118,32 @@ export function supervise(program: ServiceProgram, watcher: Watcher, delayMs = r
     );
   };
 
+  const end = async () => {
+    if (child) terminate(child, 'SIGTERM', program);
+    const force = setTimeout(() => child && terminate(child, 'SIGKILL', program), stopGraceMs);
+    await ended;
+    clearTimeout(force);
+  };
+
+  const restartNow = async (next: ServiceProgram) => {
+    if (stopping) throw new Error(`${service.name} is being stopped`);
+    clearTimeout(restart);
+    restart = undefined;
+    restarting = true;
+    service.state = 'restarting';
+    watcher.changed(`${service.name} is restarted on request`);
+    try {
+      await end();
+      if (stopping) throw new Error(`${service.name} is being stopped`);
+      program = next;
+      failuresInARow = 0;
+      start();
+    } finally {
+      restarting = false;
+    }
+    if (!program.watch) await ready;
+  };
+
   start();
   return {
     service,
@@ -102,40 +153,58 @@ export function supervise(program: ServiceProgram, watcher: Watcher, delayMs = r
       failuresInARow = 0;
       start();
     },
+    restart(next = program) {
+      const restarted = lastRestart.then(() => restartNow(next));
+      lastRestart = restarted.catch(() => undefined);
+      return restarted;
+    },
     async stop() {
       stopping = true;
       clearTimeout(restart);
       service.state = 'stopped';
-      child?.kill('SIGTERM');
-      const force = setTimeout(() => child?.kill('SIGKILL'), stopGraceMs);
-      await ended;
-      clearTimeout(force);
+      await end();
     },
   };
 }
 
-function spawnLogged({ args, cwd, env, log }: ServiceProgram): ChildProcess {
+function spawnLogged({ args, cwd, env, log, watch = false }: ServiceProgram): ChildProcess {
   mkdirSync(dirname(log), { recursive: true });
   const output = openSync(log, 'a', 0o600);
+  const all = watch ? ['--watch', '--watch-preserve-output', ...args] : args;
   try {
-    return spawn(process.execPath, args, { cwd, env, stdio: ['ignore', output, output] });
+    // A watching Node has the program as its child, so that both are ended by force as one group.
+    return spawn(process.execPath, all, { cwd, env, stdio: ['ignore', output, output], detached: watch });
   } finally {
     closeSync(output);
   }
 }
 
-/** Calls `whenReady` once the program has said so itself. `stop` answers for how long it had been ready. */
-function watchReadiness(program: ServiceProgram, child: ChildProcess, whenReady: () => void): { stop(): number } {
+/** Sends a signal. A watching Node passes SIGTERM on to the program, but not SIGKILL. */
+function terminate(child: ChildProcess, name: 'SIGTERM' | 'SIGKILL', { watch = false }: ServiceProgram): void {
+  if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return;
+  if (watch && name === 'SIGKILL') process.kill(-child.pid, name);
+  else child.kill(name);
+}
+
+/**
+ * Calls `changed` with 'ready' once the program has said so itself; for a program that is watched, also with 'starting'
+ * when it is ready no more. `stop` returns for how long it had been ready.
+ */
+function watchReadiness(
+  program: ServiceProgram,
+  child: ChildProcess,
+  changed: (state: 'ready' | 'starting') => void,
+): { stop(): number } {
   let stopped = false;
   let readySince: number | undefined;
   const look = async () => {
-    if (await saysReady(program, child.pid)) {
-      if (stopped) return;
-      readySince = Date.now();
-      whenReady();
-    } else if (!stopped) {
-      setTimeout(look, readinessPollMs);
+    const ready = await saysReady(program, child.pid);
+    if (stopped) return;
+    if (ready !== (readySince !== undefined)) {
+      readySince = ready ? Date.now() : undefined;
+      changed(ready ? 'ready' : 'starting');
     }
+    if (!ready || program.watch) setTimeout(look, ready ? watchedPollMs : readinessPollMs);
   };
   void look();
   return {
@@ -146,9 +215,12 @@ function watchReadiness(program: ServiceProgram, child: ChildProcess, whenReady:
   };
 }
 
-/** Ready is: the state file carries this very pid, and the admin port, where there is one, says so too. */
-async function saysReady({ stateFile, addresses }: ServiceProgram, pid: number | undefined): Promise<boolean> {
-  if (pid === undefined || readJson<{ pid: number }>(stateFile)?.pid !== pid) return false;
+/** Ready is: the state file carries the pid of this very process, and the admin port, where there is one, says so too. */
+async function saysReady({ stateFile, addresses, watch }: ServiceProgram, pid: number | undefined): Promise<boolean> {
+  const written = readJson<{ pid: number }>(stateFile)?.pid;
+  if (pid === undefined || written === undefined) return false;
+  // A watching Node has the program as its child.
+  if ((watch ? parentOf(written) : written) !== pid) return false;
   if (!addresses.admin) return true;
   try {
     const response = await fetch(`http://${addresses.admin}/readyz`, { signal: AbortSignal.timeout(2_000) });

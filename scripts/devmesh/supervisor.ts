@@ -1,5 +1,5 @@
-// Keeps the services of a state folder running. `make up` starts it in the background; SIGHUP makes it look for
-// services that are not running, SIGTERM ends it and them.
+// Keeps the services of a state folder running. `armature up` starts it in the background; SIGHUP makes it look for
+// services that are not running and for requests to restart one, SIGTERM ends it and them.
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { identityTrust, mailDirectory, type ServiceRun, serviceEnvironment } from './environment.ts';
@@ -8,6 +8,7 @@ import { bootstrapFile } from './people.ts';
 import { portFor } from './ports.ts';
 import { identify, isAlive, stop } from './processes.ts';
 import { brokerUrl, databaseUrl, serviceAccounts } from './provision.ts';
+import { clearRestartRequests, type RestartRequest, takeRestartRequests } from './restart-requests.ts';
 import { knownServers } from './servers/servers.ts';
 import {
   mainFile,
@@ -36,6 +37,7 @@ const record = (line?: string) => {
   );
 };
 
+clearRestartRequests(state);
 await endOrphans();
 for (const folder of [mailDirectory(state), acquirerDirectory]) mkdirSync(folder, { recursive: true });
 const addresses = await chooseAddresses(state);
@@ -49,6 +51,7 @@ process.on('SIGHUP', () => {
   startMissing();
   for (const one of supervised.values()) one.nudge();
   record();
+  takeRestartRequests(state, restart);
 });
 process.on('SIGINT', end);
 process.on('SIGTERM', end);
@@ -93,6 +96,12 @@ function recordSoon(line?: string): void {
   queueMicrotask(() => record(line));
 }
 
+async function restart({ service, watch }: RestartRequest): Promise<void> {
+  const one = supervised.get(service as ServiceName);
+  if (!one) throw new Error(`${service} is not supervised; there are: ${[...supervised.keys()].join(', ')}`);
+  await one.restart({ ...programOf(service as ServiceName), watch });
+}
+
 function programOf(name: ServiceName): ServiceProgram {
   const run = runOf(name);
   return {
@@ -108,7 +117,7 @@ function programOf(name: ServiceName): ServiceProgram {
 
 function runOf(name: ServiceName): ServiceRun {
   const servers = knownServers(state);
-  if (!servers) throw new Error('the servers are not known; run make up');
+  if (!servers) throw new Error('the servers are not known; run armature up');
   const grpc = Object.entries(addresses).flatMap(([peer, { grpc }]) => (grpc ? [[peer, grpc]] : []));
   const { schema, user } = serviceAccounts(name);
   return {

@@ -1,6 +1,7 @@
 // Brings a whole mesh up and down, with small programs in the place of the services, on servers of its own.
 import { spawn, spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { once } from 'node:events';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
@@ -141,6 +142,49 @@ t.test('a crashed service comes back, and status says so', async (t) => {
   t.equal(status, 0, output);
   t.match(output, /^orders +ready +\d+ +1 /m);
   t.match(readFileSync(join(dir, 'logs', 'supervisor.log'), 'utf8'), /orders ended \(ended by SIGKILL\); restart 1/);
+});
+
+t.test('one service is restarted, and the others go on', async (t) => {
+  const { orders, ...others } = pids();
+  const { restarts } = mesh().services.orders!;
+  const { status, output } = armature('restart', 'orders');
+  t.equal(status, 0, output);
+  t.match(output, /ok orders: ready, pid \d+ \([\d.]+ s\)/);
+  const { orders: after, ...othersAfter } = pids();
+  t.not(after, orders);
+  t.same(othersAfter, others);
+  t.equal(mesh().services.orders?.restarts, restarts, 'restarts count failures');
+  t.match(armature('restart', 'order'), { status: 2, output: /no service order; did you mean orders\? There are: / });
+  t.same(readdirSync(join(dir, 'restarts')), [], 'no request and no response is left');
+});
+
+t.test('a restart that fails says why, and the service is started again when it can be', async (t) => {
+  addService('orders', "if (process.argv[2] !== 'migrate') throw new Error('broken on purpose')");
+  const { status, output } = armature('restart', 'orders');
+  t.equal(status, 1);
+  t.match(output, /!! orders failed .*\norders ended before it was ready \(exit code 1\); its log is /);
+  addService('orders');
+  t.match(armature('restart', 'orders'), { status: 0 });
+});
+
+t.test('dev starts a service again at each change, and leaves it as it was', async (t) => {
+  const main = join(repository, 'scripts', 'cli', 'main.ts');
+  const dev = spawn(process.execPath, [main, 'dev', 'orders'], { env, stdio: ['ignore', 'pipe', 'pipe'] });
+  t.teardown(() => dev.kill('SIGKILL'));
+  let output = '';
+  for (const stream of [dev.stdout, dev.stderr]) stream.setEncoding('utf8').on('data', (text) => (output += text));
+  await until('it is watched', () => /Node watches orders/.test(output));
+  await until('it is ready', () => mesh().services.orders?.state === 'ready');
+  t.match(armature('status').output, /^orders +ready, watching /m);
+  addService('orders', `console.log('the new code'); ${program}`);
+  await until('the log of the new code is shown', () => /the new code/.test(output));
+  dev.kill('SIGINT');
+  const [code] = await once(dev, 'close');
+  t.equal(code, 0, output);
+  t.match(output, /orders runs as before/);
+  t.match(mesh().services.orders, { state: 'ready' });
+  t.notOk(mesh().services.orders?.watching);
+  addService('orders');
 });
 
 t.test('services of a killed supervisor are found again', async (t) => {

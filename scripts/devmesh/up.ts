@@ -4,12 +4,20 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { ensureCertificates } from './certificates.ts';
 import { withLock } from './lock.ts';
 import { type MeshService, meshFile, meshServices, readMesh } from './mesh.ts';
-import { migrateAll } from './migrate.ts';
+import { migrateAll, pendingMigrations } from './migrate.ts';
 import { writeBootstrap } from './people.ts';
 import type { Progress } from './progress.ts';
 import { provisionBroker, provisionDatabase } from './provision.ts';
-import { allFinished, findSources, rememberServers, startBroker, startDatabase } from './servers/servers.ts';
-import { presentServices, servicePlans } from './services.ts';
+import { type RestartRequest, requestRestart } from './restart-requests.ts';
+import {
+  allFinished,
+  findSources,
+  knownServers,
+  rememberServers,
+  startBroker,
+  startDatabase,
+} from './servers/servers.ts';
+import { presentServices, type ServiceName, servicePlans } from './services.ts';
 import { type State, tail } from './state.ts';
 import { ensureSupervisor, supervisorLog } from './supervisor-process.ts';
 
@@ -31,7 +39,8 @@ async function start(state: State, progress: Progress): Promise<void> {
     await keys;
     const url = await startDatabase(state, sources, progress, preferredPorts.mysql);
     await progress.step('schemas and accounts', () => provisionDatabase(state, url));
-    const migrating = presentServices().filter((name) => servicePlans[name].stores);
+    const stores = presentServices().filter((name) => servicePlans[name].stores);
+    const migrating = await pendingMigrations(url, stores);
     if (migrating.length > 0)
       await progress.step(
         'migrations',
@@ -84,6 +93,15 @@ async function allReady(state: State, names: readonly string[]): Promise<void> {
     if (Date.now() > deadline) throw new Error(explain(state, waiting, `not ready after ${readyDeadlineMs / 1000} s`));
     await sleep(50);
   }
+}
+
+/** Restarts one service, with the code as it is now and its schema migrated where that is due. */
+export async function restartService(state: State, request: RestartRequest, cancel: AbortSignal): Promise<void> {
+  const servers = knownServers(state);
+  if (servers && servicePlans[request.service as ServiceName]?.stores) {
+    await migrateAll(state, servers.mysql.url, await pendingMigrations(servers.mysql.url, [request.service]));
+  }
+  await requestRestart(state, request, cancel);
 }
 
 function services(state: State): MeshService[] {

@@ -1,6 +1,6 @@
 import { Argument, type Command, Option } from 'commander';
 import { addCommand } from '../command.ts';
-import { wholeNumber } from './options.ts';
+import { listOf, wholeNumber } from './options.ts';
 
 const serviceList = 'catalog, inventory, payments, orders, notifications, identity, access, acquirer';
 
@@ -28,6 +28,28 @@ function addStarting(program: Command): void {
     json: true,
     options: [new Option('--clean', 'remove the data too (.run)')],
     run: async (_, options, invocation) => (await import('../mesh/lifecycle.ts')).stopMesh(options, invocation),
+  });
+  addCommand<{ all?: boolean }>(program, {
+    usage: 'restart [services...]',
+    summary: 'Restart services with the code as it is now',
+    description:
+      'Restarts services with the code as it is now, migrates their schemas where that is due, and waits until they are ready. Servers and other services go on.',
+    examples: ['armature restart orders', 'armature restart orders payments', 'armature restart --all'],
+    timeout: '2m',
+    json: true,
+    options: [new Option('--all', 'all services')],
+    run: async ([services], options, invocation) =>
+      (await import('../mesh/restart.ts')).restartServices(listOf(services), options, invocation),
+  });
+  addCommand(program, {
+    usage: 'dev <service>',
+    summary: 'Restart a service at every change of its code, and show its log',
+    description:
+      'Runs a service by node --watch and shows its log, until the command is interrupted; then the service runs as before.',
+    examples: ['armature dev orders'],
+    timeout: '24h',
+    run: async ([service], _options, invocation) =>
+      (await import('../mesh/restart.ts')).developService(service!, invocation),
   });
 }
 

@@ -43,3 +43,6 @@ export function oneOf(choices: readonly string[]): (text: string) => string {
 export function choiceOption(flags: string, description: string, choices: readonly string[]): Option {
   return new Option(flags, description).choices(choices).argParser(oneOf(choices));
 }
+
+/** Commander passes a variadic argument as an array. */
+export const listOf = (argument: unknown): string[] => (Array.isArray(argument) ? (argument as string[]) : []);

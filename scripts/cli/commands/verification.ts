@@ -1,6 +1,6 @@
 import { type Command, Option } from 'commander';
 import { addCommand } from '../command.ts';
-import { applyOption, wholeNumber, words } from './options.ts';
+import { applyOption, listOf, wholeNumber, words } from './options.ts';
 
 const load = () => import('../verification/programs.ts');
 
@@ -60,13 +60,10 @@ function addTests(program: Command): void {
     options: [new Option('--long', 'the long variants too, as prove runs them')],
     run: async ([files], { long }, invocation) => {
       const { longTier, runCommand, testRun } = await load();
-      await runCommand(testRun(filesOf(files), long ? longTier : {}), invocation);
+      await runCommand(testRun(listOf(files), long ? longTier : {}), invocation);
     },
   });
 }
-
-/** Commander passes a variadic argument as an array. */
-const filesOf = (files: unknown): string[] => (Array.isArray(files) ? (files as string[]) : []);
 
 function addCrashRuns(program: Command): void {
   addCommand<{ duration: number; seed?: number; points?: string[]; record?: boolean }>(program, {

@@ -26,9 +26,10 @@ const headings: Row = {
 async function serviceRow(service: MeshService): Promise<Row> {
   const { name, pid, restarts, admin, lastEnd } = service;
   const seen = service.state === 'ready' && admin ? await readiness(admin) : service.state;
+  const watching = service.watching && seen === 'ready' ? ', watching' : '';
   return {
     name,
-    state: lastEnd && seen !== 'ready' ? `${seen} (${lastEnd})` : seen,
+    state: lastEnd && seen !== 'ready' ? `${seen} (${lastEnd})` : `${seen}${watching}`,
     pid: String(pid ?? '-'),
     restarts: String(restarts),
     memory: memory(pid),
@@ -92,7 +93,7 @@ export async function showStatus({ json }: Invocation): Promise<void> {
   );
   const servers = serverRows(state, { mysql: mesh.mysql.url, rabbitmq: mesh.rabbitmq.url });
   const well =
-    supervisor && services.every((row) => row.state === 'ready') && servers.every((row) => row.state !== 'gone');
+    supervisor && services.every((row) => /^ready\b/.test(row.state)) && servers.every((row) => row.state !== 'gone');
   process.exitCode = well ? 0 : 1;
   const rows = [...servers, ...services];
   if (json) {
