@@ -4,8 +4,9 @@ export interface Progress {
   say(line: string): void;
 }
 
-/** A step that lasts longer than this is named while it is still under way. */
+/** A step that lasts longer than this is named while it is still under way, and named again at intervals. */
 const longStepMs = 2_000;
+const reminderMs = 5_000;
 
 export function terminalProgress(write: (line: string) => void = (line) => console.error(line)): Progress {
   return {
@@ -13,7 +14,11 @@ export function terminalProgress(write: (line: string) => void = (line) => conso
     async step(name, work, describe) {
       const start = performance.now();
       const seconds = () => `${((performance.now() - start) / 1000).toFixed(1)} s`;
-      const reminder = setInterval(() => write(`  …  ${name} (${seconds()} so far)`), longStepMs);
+      const remind = () => {
+        write(`  …  ${name} (${seconds()} so far)`);
+        reminder = setTimeout(remind, reminderMs);
+      };
+      let reminder = setTimeout(remind, longStepMs);
       try {
         const result = await work();
         write(`  ok ${name}${describe ? `: ${describe(result)}` : ''} (${seconds()})`);
@@ -22,7 +27,7 @@ export function terminalProgress(write: (line: string) => void = (line) => conso
         write(`  !! ${name} failed (${seconds()})`);
         throw error;
       } finally {
-        clearInterval(reminder);
+        clearTimeout(reminder);
       }
     },
   };

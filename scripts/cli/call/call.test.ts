@@ -238,6 +238,12 @@ const rows: (Asked & { name: string; code?: number; says: RegExp })[] = [
     says: /has no method BatchGetStok; did you mean BatchGetStock\?/,
   },
   {
+    name: 'a method without its service',
+    rpc: 'BatchGetStock',
+    code: 1,
+    says: /there is no service BatchGetStock; did you mean InventoryService\/BatchGetStock\?/,
+  },
+  {
     name: 'OpsService of one service',
     rpc: 'OpsService/ListSagas',
     as: 'operator',

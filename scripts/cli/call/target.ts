@@ -49,11 +49,9 @@ export async function findTarget(rpc: string, mesh: Mesh, principal: Principal, 
     const [{ home, typeName }] = found as [Offer];
     return (await withConnection(mesh, home, principal, (connection) => targetOf(connection, typeName, methodName)))!;
   }
-  throw new Error(
-    found.length === 0
-      ? unknownService({ rpc, serviceName, methodName }, offers, silent)
-      : ambiguous(serviceName, found),
-  );
+  if (found.length > 1) throw new Error(ambiguous(serviceName, found));
+  const method = methodName === '' ? await methodNear(serviceName, mesh, principal, home) : undefined;
+  throw new Error(unknownService({ rpc, serviceName, methodName, method }, offers, silent));
 }
 
 function checkHome(home: string, mesh: Mesh): void {
@@ -111,17 +109,34 @@ function unknownMethod(service: DescService, methodName: string): string {
   return `${service.typeName} has no method ${methodName}${near || '.'} It has: ${names.join(', ')}.`;
 }
 
+/** The method that was meant by a word alone, as Service/Method. */
+async function methodNear(word: string, mesh: Mesh, principal: Principal, home?: string): Promise<string | undefined> {
+  const { found } = await findAll(mesh, principal, home);
+  const methods = found.flatMap(({ service }) =>
+    service.methods.map(({ name }) => [name, `${shortName(service.typeName)}/${name}`] as const),
+  );
+  const names = new Map(methods);
+  return names.get(nearest(word, names.keys()) ?? '');
+}
+
 interface Asked {
+  /** The method that may have been meant where the service was left out. */
+  method: string | undefined;
   rpc: string;
   serviceName: string;
   methodName: string;
 }
 
-function unknownService({ rpc, serviceName, methodName }: Asked, offers: readonly Offer[], silent: string[]): string {
+function unknownService(
+  { rpc, serviceName, methodName, method }: Asked,
+  offers: readonly Offer[],
+  silent: string[],
+): string {
   const full = [...new Set(offers.map(({ typeName }) => typeName))].sort();
   const short = new Map(full.map((name) => [shortName(name), name]));
   const meant = nearest(serviceName, full) ?? short.get(nearest(serviceName, short.keys()) ?? '');
-  const suggestion = meant ? `; did you mean ${methodName ? `${meant}/${methodName}` : meant}?` : '.';
+  const whole = method ?? (meant && methodName ? `${meant}/${methodName}` : meant);
+  const suggestion = whole ? `; did you mean ${whole}?` : '.';
   const missing = silent.length > 0 ? ` These did not respond: ${silent.join('; ')}.` : '';
   return `${rpc}: there is no service ${serviceName}${suggestion} There are: ${full.join(', ')}.${missing}`;
 }
