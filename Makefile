@@ -14,7 +14,7 @@ contracts := $(shell find proto -name '*.proto' -not -path 'proto/gen/*') buf.ge
   $(wildcard scripts/protoc-gen-armature/*.ts)
 
 .PHONY: help install gen up down clean status restart dev logs demo seed token call verify reconcile crash keys cold-start test prove races \
-  faults mutants check runtime-graph fmt certs access-matrix access-diff dead-letters dead-letter redrive drop baseline sagas \
+  faults mutants check runtime-graph fmt certs access-matrix access-diff access-explain access-apply dead-letters dead-letter redrive drop baseline sagas \
   saga resume compensate
 
 # Each target but install, gen, fmt and help is the armature command of the same name: `npx armature --help`. A variable
@@ -110,6 +110,12 @@ access-matrix: ready ## Show who may call and publish what; FILE=another.csv FOR
 
 access-diff: ready ## Show what policy and contracts open and close since a commit: make access-diff BASE=main
 	@$(armature) access diff $(BASE)
+
+access-explain: ready ## Explain whether a subject may do something: make access-explain SUBJECT=user:ada PERMISSION=orders.cancel
+	@$(armature) access explain $${SUBJECT:+"$$SUBJECT"} $${PERMISSION:+"$$PERMISSION"} $(call flag,WORKLOAD,workload) $(call flag,AS,as)
+
+access-apply: ready ## Compare deploy/policy.csv with the policy in force, and apply the difference: FILE=another.csv [PRUNE=1] [APPLY=1]
+	@$(armature) access apply $(call flag,FILE,file) $(call switch,PRUNE,prune) $(call switch,APPLY,apply) $(call flag,AS,as)
 
 verify: ready ## Check every invariant of the running mesh
 	@$(armature) verify

@@ -259,6 +259,8 @@ const variables: Record<string, Record<string, string>> = {
   compensate: { S: 'orders', ID: 'some-id', WHY: 'ticket 1', AS: 'admin' },
   'access-matrix': { FILE: 'x y.csv', FORMAT: 'csv' },
   'access-diff': { BASE: 'main' },
+  'access-explain': { SUBJECT: 'user:ada', PERMISSION: 'orders.cancel', WORKLOAD: 'service:orders', AS: 'admin' },
+  'access-apply': { FILE: 'x.csv', PRUNE: '1', APPLY: '1', AS: 'admin' },
   certs: { STEP: 'start' },
   logs: { S: 'orders' },
   restart: { S: 'orders payments' },
@@ -273,7 +275,12 @@ const variables: Record<string, Record<string, string>> = {
   prove: { ONLY: 'tests' },
 };
 /** The flags of variables that are switched on by 1. */
-const switches: Record<string, string> = { APPLY: '--apply', RECORD: '--record', SKIP_HISTORY: '--skip-history' };
+const switches: Record<string, string> = {
+  APPLY: '--apply',
+  RECORD: '--record',
+  SKIP_HISTORY: '--skip-history',
+  PRUNE: '--prune',
+};
 
 t.test('every make target runs the command that it names', async (t) => {
   const makefile = readFileSync(join(repository, 'Makefile'), 'utf8');

@@ -1,7 +1,9 @@
 import { type Command, Option } from 'commander';
+import type { ApplyOptions } from '../access/apply.ts';
+import type { ExplainOptions } from '../access/explain.ts';
 import { addCommand, addGroup } from '../command.ts';
 import { type Format, formats } from '../table.ts';
-import { choiceOption } from './options.ts';
+import { applyOption, asOption, choiceOption } from './options.ts';
 
 /** Adds `access`: who may do what, and what a change of policy or contracts opens. */
 export function addAccessCommands(program: Command): void {
@@ -30,5 +32,40 @@ export function addAccessCommands(program: Command): void {
     options: [new Option('--checkout <folder>', 'another checkout than this one')],
     run: async ([commit], { checkout }, { json }) =>
       (await import('../access/print-difference.ts')).printDifference(commit, { checkout, json }),
+  });
+  addCommand<ExplainOptions>(group, {
+    usage: 'explain <subject> <permission>',
+    summary: 'Explain whether a subject may do something, by the policy in force',
+    description:
+      'Explains whether a subject (user:<id>, client:<id>, or nobody) may do something through a workload, by the policy in force. Permission is one such as orders.cancel, or a method or event that needs it. The exit code is 1 where it is denied.',
+    examples: [
+      'armature access explain user:ada orders.cancel',
+      'armature access explain client:reports LedgerService/GetTrialBalance',
+      'armature access explain nobody inventory.reserve --workload service:orders',
+    ],
+    timeout: '30s',
+    json: true,
+    options: [
+      new Option('--workload <id>', 'the workload on the other end of the connection').default('workload:developer'),
+      asOption('admin'),
+    ],
+    run: async ([subject, permission], options, invocation) =>
+      (await import('../access/explain.ts')).explainAccess(subject!, permission!, options, invocation),
+  });
+  addCommand<ApplyOptions>(group, {
+    usage: 'apply',
+    summary: 'Compare deploy/policy.csv with the policy in force, and apply the difference',
+    description:
+      'Compares deploy/policy.csv with the policy in force and, with --apply, makes the difference by audited calls of access. The exit code is 1 where they differ and nothing was applied.',
+    examples: ['armature access apply', 'armature access apply --apply', 'armature access apply --prune --apply'],
+    timeout: '2m',
+    json: true,
+    options: [
+      new Option('--file <path>', 'another policy than deploy/policy.csv'),
+      new Option('--prune', 'remove roles and grants that the file does not name'),
+      applyOption('make the changes'),
+      asOption('admin'),
+    ],
+    run: async (_, options, invocation) => (await import('../access/apply.ts')).applyPolicy(options, invocation),
   });
 }

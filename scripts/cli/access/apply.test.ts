@@ -1,0 +1,110 @@
+// Runs armature access explain and apply against a real access service.
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import t from 'tap';
+import { testServers } from '../../../test/support/infra.ts';
+import { startService, token } from '../../../test/support/service.ts';
+import { tokenIssuer } from '../../../test/support/token.ts';
+import { certificateFiles } from '../../devmesh/certificates.ts';
+import { policyFile } from '../../devmesh/environment.ts';
+import { keepToken } from '../../devmesh/sign-in/token-cache.ts';
+import { repository } from '../../devmesh/state.ts';
+
+const dir = mkdtempSync(join(tmpdir(), 'armature-apply-'));
+t.teardown(() => rmSync(dir, { recursive: true, force: true }));
+
+const { state } = await testServers();
+const access = await startService(t, 'access');
+const mesh = {
+  services: { access: { name: 'access', state: 'ready', restarts: 0, grpc: access.grpc } },
+  certificates: { developer: certificateFiles(state, 'developer'), ca: certificateFiles(state, 'ca').cert },
+  tokens: { issuer: tokenIssuer, jwks: `${tokenIssuer}/jwks` },
+  policy: policyFile,
+};
+writeFileSync(join(dir, 'mesh.json'), JSON.stringify(mesh));
+for (const id of ['admin', 'ada']) {
+  const issued = { token: await token(id), expiresAt: Date.now() + 3_600_000 };
+  keepToken(dir, tokenIssuer, { kind: 'user', id }, issued);
+}
+
+const changed = join(dir, 'changed.csv');
+writeFileSync(
+  changed,
+  `${readFileSync(policyFile, 'utf8')}\np, role:auditor, ledger.read, any\ng, client:reports, role:auditor\n`,
+);
+
+async function run(...args: string[]): Promise<{ code: number | null; stdout: string; stderr: string }> {
+  const main = join(repository, 'scripts', 'cli', 'main.ts');
+  const env = { ...process.env, ARMATURE_RUN_DIR: dir };
+  const child = spawn(process.execPath, [main, 'access', ...args], { env });
+  const output = { stdout: '', stderr: '' };
+  for (const stream of ['stdout', 'stderr'] as const) {
+    child[stream].setEncoding('utf8').on('data', (text: string) => {
+      output[stream] += text;
+    });
+  }
+  const [code] = await once(child, 'close');
+  return { code, ...output };
+}
+
+const ledger = ['explain', 'client:reports', 'LedgerService/GetTrialBalance'];
+
+t.test('the policy that access began with is in force', async (t) => {
+  const { code, stdout, stderr } = await run('apply');
+  t.equal(code, 0, stderr);
+  t.match(stdout, /^The policy in force has all that can be applied\.$/m);
+});
+
+t.test('explains a denial, with exit code 1', async (t) => {
+  const { code, stdout } = await run(...ledger);
+  t.equal(code, 1);
+  t.match(stdout, /^ledger\.read for client:reports through workload:developer: denied\n {2}\S/);
+  t.match(stdout, /by version 1 of the policy/);
+});
+
+t.test('a dry run says what would be done, and does nothing', async (t) => {
+  const { code, stdout } = await run('apply', '--file', changed);
+  t.equal(code, 1);
+  t.match(stdout, /^put role +role:auditor +\+ ledger\.read any\ngrant +client:reports +\+ role:auditor$/m);
+  t.match(stdout, /nothing was done; --apply makes these changes/);
+  t.match(await run(...ledger), { code: 1 });
+});
+
+t.test('who may not administer is refused', async (t) => {
+  const { code, stderr } = await run('apply', '--file', changed, '--apply', '--as', 'customer:ada');
+  t.equal(code, 1);
+  t.match(stderr, /^PERMISSION_DENIED: /m);
+});
+
+t.test('applies the difference, each change as a version of its own', async (t) => {
+  const { code, stdout, stderr } = await run('apply', '--file', changed, '--apply');
+  t.equal(code, 0, stderr);
+  t.match(stderr, /ok put role role:auditor .*\(version 2\)\n {2}ok grant client:reports .*\(version 3\)/);
+  t.match(stdout, /2 changes were made/);
+  const explained = await run(...ledger, '--json');
+  t.equal(explained.code, 0, explained.stdout);
+  t.match(JSON.parse(explained.stdout), { allowed: true, scope: 'SCOPE_ANY', policyVersion: '3' });
+});
+
+t.test('keeps what the file does not name, and removes it when asked', async (t) => {
+  const kept = await run('apply');
+  t.equal(kept.code, 0, kept.stderr);
+  t.match(kept.stdout, /kept, although .*: g, client:reports, role:auditor\n/);
+  const pruned = await run('apply', '--prune', '--apply', '--json');
+  t.equal(pruned.code, 0, pruned.stderr);
+  t.match(JSON.parse(pruned.stdout), {
+    applied: true,
+    changes: [{ kind: 'revoke' }, { kind: 'delete-role' }],
+    kept: [],
+  });
+  t.match(await run(...ledger), { code: 1 });
+});
+
+t.test('a permission that does not exist is pointed out', async (t) => {
+  const { code, stderr } = await run('explain', 'user:ada', 'orders.cancl');
+  t.equal(code, 1);
+  t.match(stderr, /^orders\.cancl is no permission, method or event; did you mean orders\.cancel\?/);
+});
