@@ -30,7 +30,7 @@ const runDir = t.testdir({ logs: { 'orders.log': 'one\ntwo\nthree\n' } });
 
 /** Every command that does something, with its words: "dead-letters list". */
 function leaves(command: Command, path: readonly string[] = []): { path: string[]; command: Command }[] {
-  if (command.commands.length === 0) return [{ path: [...path], command }];
+  if (command.commands.length === 0) return command.name().startsWith('_') ? [] : [{ path: [...path], command }];
   return command.commands.flatMap((one) => leaves(one, [...path, one.name()]));
 }
 
@@ -60,8 +60,8 @@ function helpOf(command: Command): string {
 
 /** What commander says against an example. */
 function problemOf(line: string): string | undefined {
-  // Up to the next program of a pipeline, or the end of a command substitution.
-  const text = /armature ((?:'[^']*'|[^|)])*)/.exec(line)![1]!.trim();
+  // Up to a pipe, a redirection, or the end of a command substitution.
+  const text = /armature ((?:'[^']*'|[^|)>])*)/.exec(line)![1]!.trim();
   return parseProblem([...text.matchAll(/'([^']*)'|(\S+)/g)].map(([, quoted, plain]) => quoted ?? plain!));
 }
 

@@ -1,6 +1,7 @@
 import { Command, CommanderError } from 'commander';
 import { addAccessCommands } from './commands/access.ts';
 import { addCallCommands } from './commands/call.ts';
+import { addCompletionCommands } from './commands/completion.ts';
 import { addDeadLetterCommands } from './commands/dead-letters.ts';
 import { addMeshCommands } from './commands/mesh.ts';
 import { addSagaCommands } from './commands/sagas.ts';
@@ -25,6 +26,8 @@ export function buildProgram(): Command {
   addAccessCommands(program);
   program.commandsGroup('Verification:');
   addVerificationCommands(program);
+  program.commandsGroup('Shell:');
+  addCompletionCommands(program);
   return program;
 }
 
