@@ -14,10 +14,10 @@ contracts := $(shell find proto -name '*.proto' -not -path 'proto/gen/*') buf.ge
   $(wildcard scripts/protoc-gen-armature/*.ts)
 
 .PHONY: help install gen up down clean status restart dev logs demo seed token call verify reconcile crash keys cold-start test prove races \
-  faults mutants check runtime-graph fmt certs access-matrix access-diff access-explain access-apply dead-letters dead-letter redrive drop baseline sagas \
-  saga resume compensate
+  faults mutants check runtime-graph fmt certs access-matrix access-diff access-explain access-apply dead-letters dead-letter redrive \
+  drop baseline sagas saga resume compensate
 
-# Each target but install, gen, fmt and help is the armature command of the same name: `npx armature --help`. A variable
+# Each target but install, gen, runtime-graph, fmt and help is the armature command of the same name: `npx armature --help`. A variable
 # of a target becomes a flag: $(call flag,DATA,data) is --data "$DATA" where DATA is set, $(call switch,APPLY,apply) is
 # --apply where APPLY is 1. The shell reads their values from the environment, so that quotes in them stay as they are.
 flag = $${$(1):+--$(2) "$$$(1)"}

@@ -3,7 +3,6 @@ import { closeSync, existsSync, openSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { dirname, join } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { runtimeMigrations } from '@armature/runtime/migrations/runtime-migrations.ts';
 import type { Connection, RowDataPacket } from 'mysql2/promise';
 import { identityTrust, serviceEnvironment } from './environment.ts';
 import { databaseUrl, grantChanges, serviceAccounts, withConnection } from './provision.ts';
@@ -29,6 +28,8 @@ export async function pendingMigrations(serverUrl: string, services: readonly st
 async function migrationNames(service: string): Promise<string[] | undefined> {
   const list = join(dirname(mainFile(service)), 'migrations', 'index.ts');
   if (!existsSync(list)) return undefined;
+  // Loaded only here: it stands on the ORM, which most commands do without.
+  const { runtimeMigrations } = await import('@armature/runtime/migrations');
   const { migrations } = (await import(pathToFileURL(list).href)) as { migrations: readonly { name: string }[] };
   return [...runtimeMigrations, ...migrations].map(({ name }) => name);
 }

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { type Role, Scope } from '@armature/proto/access/v1/access.ts';
-import { parsePolicy, type RuleScope } from '@armature/runtime/authz/policy-text.ts';
+import { parsePolicy, type RuleScope } from '@armature/runtime/authz';
 import { policyFile } from '../../devmesh/environment.ts';
 import type { Invocation } from '../command.ts';
 import { printJson } from '../json.ts';

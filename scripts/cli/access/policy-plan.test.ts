@@ -1,4 +1,4 @@
-import { parsePolicy } from '@armature/runtime/authz/policy-text.ts';
+import { parsePolicy } from '@armature/runtime/authz';
 import t from 'tap';
 import { changeRow, type PolicyInForce, planPolicy } from './policy-plan.ts';
 

@@ -1,4 +1,4 @@
-import type { RuleScope } from '@armature/runtime/authz/policy-text.ts';
+import type { RuleScope } from '@armature/runtime/authz';
 
 /** What a role or a workload may do, as rows of a policy say it. */
 export interface PolicyRule {
