@@ -6,7 +6,7 @@ import { testServers } from '../../test/support/infra.ts';
 import { long } from '../../test/support/tier.ts';
 import { endGroup } from '../devmesh/processes.ts';
 import { terminalProgress } from '../devmesh/progress.ts';
-import { compileCacheOf, openTestState, repository } from '../devmesh/state.ts';
+import { compileCacheOf, openTestState, repository, runDirectory, writeAtomically } from '../devmesh/state.ts';
 import { runsDirectory, stopEverything, stopInner } from '../devmesh/stop.ts';
 import { describe, type FileResult, tally } from './tally.ts';
 
@@ -15,6 +15,7 @@ const fileTimeoutSeconds = long ? 1_800 : 300;
 
 const counts = { files: 0, passed: 0, failed: 0 };
 const durations: { name: string; seconds: number }[] = [];
+const failures: { file: string; test: string }[] = [];
 const slowestShown = 10;
 const state = openTestState();
 let tests: ChildProcess | undefined;
@@ -23,7 +24,7 @@ let interrupted: NodeJS.Signals | undefined;
 function testFiles(): string[] {
   const asked = process.argv.slice(2);
   if (asked.length > 0) return asked;
-  // Taking surroundings away takes minutes of waiting: `make faults` and `make prove` do that.
+  // Taking surroundings away takes minutes of waiting: `armature faults` and `armature prove` do that.
   const skipped = ['node_modules', '.tap', 'dist', 'gen', ...(long ? [] : ['faults'])];
   return globSync('**/*.test.ts', {
     cwd: repository,
@@ -41,7 +42,10 @@ function report(file: FileResult): void {
   console.log(
     `  ${failed ? '!!' : 'ok'} ${file.name} (${file.passed} passed${failed ? `, ${file.failures.length} failed` : ''}${seconds})`,
   );
-  for (const failure of file.failures) console.log(describe(failure));
+  for (const failure of file.failures) {
+    console.log(describe(failure));
+    failures.push({ file: file.name, test: failure.path.join(' > ') });
+  }
   if (failed && file.output.trim())
     console.log(`       its output:\n${file.output.slice(-4_000).replace(/^/gm, '       | ')}`);
 }
@@ -116,6 +120,12 @@ if (counts.files > slowestShown) {
   const slowest = durations.sort((a, b) => b.seconds - a.seconds).slice(0, slowestShown);
   console.log(`slowest: ${slowest.map(({ name, seconds }) => `${name} ${seconds.toFixed(0)} s`).join(', ')}`);
 }
-console.log(`${counts.files} files in ${((performance.now() - start) / 1000).toFixed(0)} s`);
+const seconds = Math.round((performance.now() - start) / 1000);
+// For `--json` of the commands that run tests.
+writeAtomically(
+  join(runDirectory(), 'tests.json'),
+  JSON.stringify({ ...counts, seconds, failures, durations }, null, 2),
+);
+console.log(`${counts.files} files in ${seconds} s`);
 console.log(`${counts.passed} passed, ${counts.failed} failed`);
 process.exitCode = counts.failed > 0 || counts.passed === 0 || interrupted ? 1 : 0;

@@ -41,8 +41,8 @@ export interface Deadline {
 export function startDeadline(ms: number, passed: (error: DeadlineError) => void): Deadline {
   const controller = new AbortController();
   let timer: NodeJS.Timeout;
-  let end: number;
   const begin = Date.now();
+  let end = begin + ms;
   const expire = () => {
     const total = formatDuration(end - begin);
     const what = deadline.waitingFor ? ` while it waited for ${deadline.waitingFor}` : '';
@@ -50,19 +50,22 @@ export function startDeadline(ms: number, passed: (error: DeadlineError) => void
     controller.abort(error);
     passed(error);
   };
+  const arm = () => {
+    clearTimeout(timer);
+    // A deadline does not keep a command alive that has nothing left to do.
+    timer = setTimeout(expire, end - Date.now()).unref();
+  };
   const deadline: Deadline = {
     signal: controller.signal,
     waitingFor: '',
     cleanUps: [],
     remainingMs: () => Math.max(1, end - Date.now()),
     extendTo(again) {
-      clearTimeout(timer);
       end = Date.now() + again;
-      // A deadline does not keep a command alive that has nothing left to do.
-      timer = setTimeout(expire, again).unref();
+      arm();
     },
     clear: () => clearTimeout(timer),
   };
-  deadline.extendTo(ms);
+  arm();
   return deadline;
 }

@@ -213,6 +213,17 @@ t.test('arguments, exit codes and messages', async (t) => {
   }
 });
 
+t.test('docs/cli.md names every command and every exit code', async (t) => {
+  const page = readFileSync(join(repository, 'docs', 'cli.md'), 'utf8');
+  for (const { path } of commands) {
+    const [noun, verb] = path as [string, string?];
+    const row = page.split('\n').find((line) => line.startsWith('| `') && line.split('|')[1]!.includes(`\`${noun}`));
+    t.ok(row, `${noun} is in the table`);
+    if (verb) t.ok(page.includes(`${noun} ${verb}`) || row?.includes(`\`${verb}\``), `${noun} ${verb} is`);
+  }
+  for (const code of Object.values(exitCodes)) t.match(page, new RegExp(`^\\| ${code} \\| `, 'm'));
+});
+
 t.test('is found from any folder, by the link that npm makes', async (t) => {
   const link = join(repository, 'node_modules', '.bin', 'armature');
   t.ok(existsSync(link), 'npm ci links the bin of the workspace');

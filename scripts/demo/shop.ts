@@ -18,7 +18,7 @@ export interface Shop extends ReturnType<typeof clientsOf> {
   mesh: Mesh;
   /** Ends every wait when the time of the whole program is over. */
   signal: AbortSignal;
-  /** The options of a call that somebody makes. */
+  /** The options of a call that a user makes. */
   as(user: string): Promise<CallOptions>;
   close(): void;
 }

@@ -101,7 +101,7 @@ function expectStage(state: State, allowed: readonly RotationStage[]): RotationS
   const stage = rotationStage(state);
   if (allowed.includes(stage)) return stage;
   const next = { steady: 'start', started: 'switch', switched: 'retire' }[stage];
-  throw new Error(`the change of the authority is at "${stage}"; the next step is make certs STEP=${next}`);
+  throw new Error(`the change of the authority is at "${stage}"; the next step is armature certs ${next}`);
 }
 
 /** Waits until the newest of the files is old enough for everybody to have seen it. */

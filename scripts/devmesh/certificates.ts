@@ -157,7 +157,7 @@ function areFresh(state: State, ids: Record<string, string>): boolean {
 /** The development CA with its key, for tests that need certificates of their own. */
 export async function readCa(state: State): Promise<Issued> {
   const ca = await readAuthority(state, 'ca');
-  if (!ca) throw new Error(`${certificateFiles(state, 'ca').cert} is missing; run make certs`);
+  if (!ca) throw new Error(`${certificateFiles(state, 'ca').cert} is missing; run armature certs`);
   return ca;
 }
 

@@ -43,7 +43,7 @@ export function readMesh(state: State): Mesh | undefined {
 /** It holds the administrators' passwords, so only its owner may read it. */
 export function writeMesh(state: State, services: readonly MeshService[], tokens: TokenTrust): void {
   const servers = knownServers(state);
-  if (!servers) throw new Error(`${join(state.dir, 'servers.json')} is missing; run make up`);
+  if (!servers) throw new Error(`${join(state.dir, 'servers.json')} is missing; run armature up`);
   const acquirer = services.find(({ name }) => name === 'acquirer');
   const others = services.filter((service) => service !== acquirer);
   const certificates = Object.keys(workloadIds()).map((name) => [name, certificateFiles(state, name)]);

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { password, type State, writeAtomically } from './state.ts';
 
-/** Somebody who has an account in development. */
+/** A person who has an account in development. */
 export interface Person {
   id: string;
   name: string;
@@ -29,10 +29,10 @@ export const people: readonly Person[] = [
   person('olga', 'Olga Perova', 'operator'),
 ];
 
-/** Programs that sign in with a key of their own. Their accounts are made when somebody first asks for a token. */
+/** Programs that sign in with a key of their own. Their accounts are made with their first token. */
 export const programs = ['reports'] as const;
 
-/** The program that people sign in to when make asks for a token of theirs. */
+/** The program that people sign in to when armature asks for a token of theirs. */
 export const commandLine = { clientId: 'armature-cli', redirectUri: 'http://127.0.0.1/callback' };
 
 export const personPassword = (state: State, id: string) => password(state, `person:${id}`);

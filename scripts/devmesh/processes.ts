@@ -12,7 +12,7 @@ export interface ProcessIdentity {
   started: string;
 }
 
-/** Whom a pid belongs to now, or undefined when nobody lives under it. A zombie counts as gone. */
+/** The process that a pid belongs to now, or undefined when there is none. A zombie counts as gone. */
 export function identify(pid: number): ProcessIdentity | undefined {
   if (!Number.isInteger(pid) || pid <= 1) return undefined;
   if (existsSync('/proc/self/stat')) return identifyByProc(pid);
@@ -126,7 +126,7 @@ export async function endGroup(
   }
 }
 
-/** False when nobody is left in the group. */
+/** False when no process is left in the group. */
 function signalGroup(leader: number, name: NodeJS.Signals | 0): boolean {
   try {
     process.kill(-leader, name);

@@ -44,7 +44,7 @@ const addresses = await chooseAddresses(state);
 const tokens = identityTrust(addresses.identity.http!);
 startMissing();
 record(`supervising ${[...supervised.keys()].join(', ') || 'no service: none has a main.ts yet'}`);
-// Only now is there somebody to talk to: `up` waits for this file.
+// Only now does it take signals: `up` waits for this file.
 writeAtomically(supervisorFile(state), JSON.stringify(identify(process.pid)));
 
 process.on('SIGHUP', () => {

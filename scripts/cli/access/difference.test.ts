@@ -82,7 +82,7 @@ const cases: Case[] = [
     changes: ['CLOSED user:root Refund: any → deny, - g, user:root, role:admin (line 4)'],
   },
   {
-    name: 'somebody denied everything',
+    name: 'a principal denied everything',
     more: ['d, user:root'],
     changes: [
       'CLOSED user:root Buy: own → deny, + d, user:root (line 6)',
@@ -107,14 +107,14 @@ const cases: Case[] = [
   {
     name: 'a method that lost its owner',
     doors: [{ ...buy, owner: '' }, refund],
-    changes: ['CLOSED role:customer Buy: own → deny, its owner was customer_id, is nobody'],
+    changes: ['CLOSED role:customer Buy: own → deny, its owner was customer_id, is none'],
   },
   {
     name: 'a method that got an owner',
     more: ['p, role:customer, shop.refund, own'],
     doors: [buy, { ...refund, owner: 'customer_id' }],
     changes: [
-      'OPENED role:customer Refund: deny → own, its owner was nobody, is customer_id; + p, role:customer, shop.refund, own (line 6)',
+      'OPENED role:customer Refund: deny → own, its owner was none, is customer_id; + p, role:customer, shop.refund, own (line 6)',
     ],
     opens: true,
   },
@@ -124,7 +124,7 @@ const cases: Case[] = [
     changes: ['OPENED role:admin Cancel: deny → any, new method; p, role:admin, shop.refund, any'],
     opens: true,
   },
-  { name: 'a new method that nobody may', doors: [buy, refund, method('Gift', 'shop.gift')], changes: [] },
+  { name: 'a new method that no principal may call', doors: [buy, refund, method('Gift', 'shop.gift')], changes: [] },
   {
     name: 'a new event',
     more: ['p, service:shop, shop.publish, any'],
@@ -160,7 +160,7 @@ t.test('back again, everything that opened closes and what was widened is narrow
   }
 });
 
-t.test('own and on-behalf are for different holders, so one for the other lets somebody in', async (t) => {
+t.test('own and on-behalf are for different holders, so one in place of the other opens access', async (t) => {
   const before = side(['p, role:x, shop.buy, own']);
   const after = side(['p, role:x, shop.buy, on-behalf', 'g, service:edge, role:x']);
   const found = difference(before, after);

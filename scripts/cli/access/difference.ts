@@ -30,7 +30,7 @@ const key = ({ kind, name }: Door) => `${kind} ${name}`;
 const reach: Readonly<Record<Access, number>> = { deny: 0, 'on-behalf': 1, own: 1, any: 2 };
 
 /**
- * Compares what everybody may effectively do. What a principal may anew only because a role may that it had before
+ * Compares what every principal may effectively do. What a principal may anew only because a role may that it had before
  * is told of the role alone. Doors that are gone are `removed`, and no changes.
  */
 export function difference(before: Side, after: Side): Difference {
@@ -82,7 +82,7 @@ function changeOf({ before, after, principal, person, door, old }: Question): Ch
   return [{ verdict, principal, door, before: then.access, after: now.access, because }];
 }
 
-/** Own and on-behalf are for different holders: one in the place of the other lets somebody in. */
+/** Own and on-behalf are for different holders: one in the place of the other opens access. */
 function verdictOf(before: Access, after: Access): Verdict | undefined {
   if (before === after) return undefined;
   if (after === 'deny') return 'CLOSED';
@@ -92,7 +92,7 @@ function verdictOf(before: Access, after: Access): Verdict | undefined {
 
 function contractReasons(door: Door, old: Door | undefined): string[] {
   if (!old) return [`new ${door.kind}`];
-  const named = (owner: string) => owner || 'nobody';
+  const named = (owner: string) => owner || 'none';
   return [
     ...(old.permission === door.permission ? [] : [`its permission was ${old.permission}, is ${door.permission}`]),
     ...(old.owner === door.owner ? [] : [`its owner was ${named(old.owner)}, is ${named(door.owner)}`]),

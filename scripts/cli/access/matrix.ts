@@ -81,7 +81,7 @@ export function renderMatrices(
 const legend = [
   'any: everything. own: only their own things. on-behalf: only together with a user. -: nothing.',
   'A call needs its workload and whom its token names, and both must be allowed.',
-  `Roles of people are shown with what everybody who has signed in may (${everyUser}).`,
+  `Roles of people are shown with what every user who has signed in may (${everyUser}).`,
 ];
 
 interface Layout {

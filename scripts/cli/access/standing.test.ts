@@ -56,7 +56,7 @@ const rows: { name: string; policy: string[]; who: string; door?: Door; is: Acce
     is: 'own',
   },
   {
-    name: 'a role that nobody has is taken for one of people',
+    name: 'a role that no principal has is taken for one of people',
     policy: ['p, role:customer, a.read, own', 'p, role:x, b.read, any'],
     who: 'role:x',
     is: 'own',
@@ -87,7 +87,7 @@ const rows: { name: string; policy: string[]; who: string; door?: Door; is: Acce
     is: 'deny',
   },
   {
-    name: 'whoever is denied may nothing',
+    name: 'a principal that is denied may nothing',
     policy: ['p, user:bo, a.read, any', 'd, user:bo'],
     who: 'user:bo',
     is: 'deny',
@@ -101,7 +101,7 @@ const rows: { name: string; policy: string[]; who: string; door?: Door; is: Acce
     is: 'any',
   },
   {
-    name: 'nobody publishes on behalf of somebody',
+    name: 'no workload publishes on behalf of a user',
     policy: ['p, service:a, a.publish, on-behalf'],
     who: 'service:a',
     door: published,

@@ -21,7 +21,7 @@ export interface Finding {
  * whom the token names, and both must be allowed; what one may do is therefore at most what it is found to do here.
  */
 export interface Standing {
-  /** Everybody whom the policy names: roles of people, other roles, then workloads, clients and users. */
+  /** Every principal that the policy names: roles of people, other roles, then workloads, clients and users. */
   readonly principals: readonly string[];
   readonly rows: ReadonlyMap<string, Row>;
   /** Whether this is a user or a role of users, who all have role:customer besides. */
@@ -67,7 +67,7 @@ export function standingOf(text: string, name: string): Standing {
     const kind = kindOf(principal);
     if (kind !== 'role') return kind === 'user';
     if (byUsers.has(principal)) return true;
-    // Nobody has it yet: what it grants tells whom it is for.
+    // No principal has it yet: what it grants tells whom it is for.
     return !byPrograms.has(principal) && ![...paths(principal, false).keys()].some((role) => onBehalf.has(role));
   };
   const find = (principal: string, door: Door, person = isPerson(principal)): Finding => {
@@ -101,7 +101,7 @@ export function standingOf(text: string, name: string): Standing {
   };
 }
 
-/** What a rule is worth at a door. Only a workload publishes, and nobody publishes on behalf of anybody. */
+/** What a rule is worth at a door. Only a workload publishes, and never on behalf of a user. */
 function accessBy({ scope }: Rule, { kind, owner }: Door, bearsToken: boolean): Access {
   if (kind === 'event') return scope === 'any' && !bearsToken ? 'any' : 'deny';
   return scope === 'own' && owner === '' ? 'deny' : scope;

@@ -18,5 +18,5 @@ export const event = (name: string, permission: string): Door => ({
   audit: false,
 });
 
-/** What rows, one a string, make of everybody. */
+/** What rows, one a string, make of all principals. */
 export const standingOn = (...rows: readonly string[]) => standingOf(rows.join('\n'), 'test.csv');

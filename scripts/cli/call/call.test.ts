@@ -148,7 +148,7 @@ const rows: (Asked & { name: string; code?: number; says: RegExp })[] = [
     says: /PERMISSION_DENIED/,
   },
   {
-    name: 'nobody may nothing',
+    name: 'a call without a user may nothing',
     as: 'nobody',
     rpc: `${inventory}/BatchGetStock`,
     data: stock,
@@ -293,7 +293,7 @@ const rows: (Asked & { name: string; code?: number; says: RegExp })[] = [
     says: /^--as custmer:ada is not understood; did you mean customer\?/,
   },
   {
-    name: 'somebody who has no account here',
+    name: 'a person who has no account here',
     as: 'customer:adda',
     rpc: `${inventory}/BatchGetStock`,
     code: 1,
@@ -307,7 +307,7 @@ const rows: (Asked & { name: string; code?: number; says: RegExp })[] = [
     says: /^--as client:accounting: no account of that name exists here\. There are: reports\./,
   },
   {
-    name: 'somebody who would have to sign in while identity does not run',
+    name: 'a person who would have to sign in while identity does not run',
     as: 'customer:grace',
     rpc: `${inventory}/BatchGetStock`,
     data: stock,
@@ -334,7 +334,7 @@ const rows: (Asked & { name: string; code?: number; says: RegExp })[] = [
     says: /^UNAVAILABLE: [\s\S]*armature status tells whether/,
   },
   {
-    name: 'somebody else in its place',
+    name: 'another service in its place',
     mesh: 'confused',
     rpc: 'armature.catalog.v1.CatalogService/GetProduct',
     code: 1,

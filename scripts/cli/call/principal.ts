@@ -47,7 +47,7 @@ function serviceNamed(name: string, mesh: Mesh): string {
 }
 
 /**
- * A warning for --as staff:<user> where policy does not know that user as staff: being called so makes nobody staff,
+ * A warning for --as staff:<user> where policy does not know that user as staff: being called so makes no user staff,
  * and the refusal that follows would not say why.
  */
 export function doubtAbout(as: string, { owner }: Principal, mesh: Mesh): string | undefined {

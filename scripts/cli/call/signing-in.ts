@@ -15,7 +15,7 @@ const httpsOf = (mesh: Mesh) => httpsTo('service:identity', mesh.certificates.ca
 /** Signs a person of scripts/devmesh/people.ts in. */
 export function personToken(id: string, mesh: Mesh, state: State): Promise<IssuedToken> {
   const person = people.find((one) => one.id === id);
-  if (!person) throw new Error(`nobody called ${id} has an account here`);
+  if (!person) throw new Error(`no account of the name ${id} exists here`);
   const signing = { issuer: mesh.tokens.issuer, https: httpsOf(mesh), ...commandLine };
   return signInPerson({ ...signing, email: person.email, password: personPassword(state, id) });
 }

@@ -23,7 +23,7 @@ export function hasDocker(): boolean {
   return answers(['info']) && answers(['compose', 'version']);
 }
 
-/** Whether `make up` has started containers that nobody has stopped since. */
+/** Whether `armature up` has started containers that were not stopped since. */
 export function dockerStarted(state: State): boolean {
   return existsSync(instanceFile(state));
 }

@@ -161,7 +161,7 @@ async function ready(state: State, url: string, process_: ProcessIdentity): Prom
         : 'ended while starting';
       throw new Error(
         `the private MySQL/MariaDB ${what}; the end of ${mysqlLog(state)}:\n${tail(mysqlLog(state))}\n` +
-          'If its data cannot be read any more, `make clean` starts over without it.',
+          'If its data cannot be read any more, `armature down --clean` starts over without it.',
       );
     }
     await sleep(50);

@@ -178,7 +178,7 @@ async function ready(state: State, urls: BrokerUrls, process_: ProcessIdentity):
         : 'ended while starting';
       throw new Error(
         `the private RabbitMQ ${what}; the end of ${rabbitmqLog(state)}:\n${tail(rabbitmqLog(state))}\n` +
-          'If its data cannot be read any more, `make clean` starts over without it.',
+          'If its data cannot be read any more, `armature down --clean` starts over without it.',
       );
     }
     await sleep(50);
