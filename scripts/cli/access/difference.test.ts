@@ -1,7 +1,7 @@
 import t from 'tap';
-import { difference, opens, renderDifference, type Side } from './difference.ts';
-import type { Door } from './doors.ts';
-import { event, method, standingOn } from './testbed.ts';
+import { difference, opens, renderDifference, type Snapshot } from './difference.ts';
+import type { Operation } from './operations.ts';
+import { effectiveAccessOn, event, method } from './testbed.ts';
 
 const buy = method('Buy', 'shop.buy', 'customer_id');
 const refund = method('Refund', 'shop.refund');
@@ -12,9 +12,9 @@ const policy = [
   'g, user:root, role:admin',
   'g, service:edge, role:gateway',
 ];
-const side = (rows: readonly string[], doors: readonly Door[] = [buy, refund]): Side => ({
-  doors,
-  standing: standingOn(...rows),
+const snapshot = (rows: readonly string[], operations: readonly Operation[] = [buy, refund]): Snapshot => ({
+  operations,
+  effective: effectiveAccessOn(...rows),
 });
 
 interface Case {
@@ -22,7 +22,7 @@ interface Case {
   /** Rows that come to the policy, and the ones that go. */
   more?: string[];
   less?: string[];
-  doors?: Door[];
+  operations?: Operation[];
   /** "VERDICT principal method: before → after, because" */
   changes: string[];
   opens?: boolean;
@@ -97,7 +97,7 @@ const cases: Case[] = [
   },
   {
     name: 'a method under another permission',
-    doors: [buy, { ...refund, permission: 'shop.buy' }],
+    operations: [buy, { ...refund, permission: 'shop.buy' }],
     changes: [
       'OPENED role:gateway Refund: deny → on-behalf, its permission was shop.refund, is shop.buy',
       'CLOSED role:admin Refund: any → deny, its permission was shop.refund, is shop.buy',
@@ -106,13 +106,13 @@ const cases: Case[] = [
   },
   {
     name: 'a method that lost its owner',
-    doors: [{ ...buy, owner: '' }, refund],
+    operations: [{ ...buy, owner: '' }, refund],
     changes: ['CLOSED role:customer Buy: own → deny, its owner was customer_id, is none'],
   },
   {
     name: 'a method that got an owner',
     more: ['p, role:customer, shop.refund, own'],
-    doors: [buy, { ...refund, owner: 'customer_id' }],
+    operations: [buy, { ...refund, owner: 'customer_id' }],
     changes: [
       'OPENED role:customer Refund: deny → own, its owner was none, is customer_id; + p, role:customer, shop.refund, own (line 6)',
     ],
@@ -120,28 +120,32 @@ const cases: Case[] = [
   },
   {
     name: 'a new method under a permission that is granted',
-    doors: [buy, refund, method('Cancel', 'shop.refund')],
+    operations: [buy, refund, method('Cancel', 'shop.refund')],
     changes: ['OPENED role:admin Cancel: deny → any, new method; p, role:admin, shop.refund, any'],
     opens: true,
   },
-  { name: 'a new method that no principal may call', doors: [buy, refund, method('Gift', 'shop.gift')], changes: [] },
+  {
+    name: 'a new method that no principal may call',
+    operations: [buy, refund, method('Gift', 'shop.gift')],
+    changes: [],
+  },
   {
     name: 'a new event',
     more: ['p, service:shop, shop.publish, any'],
-    doors: [buy, refund, event('Bought', 'shop.publish')],
+    operations: [buy, refund, event('Bought', 'shop.publish')],
     changes: ['OPENED service:shop Bought: deny → any, new event; + p, service:shop, shop.publish, any (line 6)'],
     opens: true,
   },
-  { name: 'a method that is gone', doors: [buy], changes: [] },
+  { name: 'a method that is gone', operations: [buy], changes: [] },
 ];
 
 t.test('what changes for whom, and by what', async (t) => {
-  for (const { name, more = [], less = [], doors, changes, opens: open = false } of cases) {
+  for (const { name, more = [], less = [], operations, changes, opens: open = false } of cases) {
     const after = [...policy.filter((row) => !less.includes(row)), ...more];
-    const found = difference(side(policy), side(after, doors));
+    const found = difference(snapshot(policy), snapshot(after, operations));
     const told = found.changes.map(
       (one) =>
-        `${one.verdict} ${one.principal} ${one.door.name.split(/[/.]/).at(-1)}: ${one.before} → ${one.after}, ${one.because}`,
+        `${one.verdict} ${one.principal} ${one.operation.name.split(/[/.]/).at(-1)}: ${one.before} → ${one.after}, ${one.because}`,
     );
     t.same(told.sort(), changes.toSorted(), name);
     t.equal(opens(found), open, `${name}: ${open ? 'is' : 'is not'} for a person to see`);
@@ -153,7 +157,11 @@ t.test('back again, everything that opened closes and what was widened is narrow
   for (const { name, more = [], less = [] } of cases) {
     const after = [...policy.filter((row) => !less.includes(row)), ...more];
     const verdicts = (from: readonly string[], to: readonly string[]) =>
-      difference(side(from), side(to)).changes.map(({ verdict, principal, door }) => ({ verdict, principal, door }));
+      difference(snapshot(from), snapshot(to)).changes.map(({ verdict, principal, operation }) => ({
+        verdict,
+        principal,
+        operation,
+      }));
     const there = verdicts(policy, after).map((one) => ({ ...one, verdict: back[one.verdict] }));
     const byPrincipal = (a: { principal: string }, b: { principal: string }) => a.principal.localeCompare(b.principal);
     t.same(verdicts(after, policy).sort(byPrincipal), there.sort(byPrincipal), name);
@@ -161,16 +169,16 @@ t.test('back again, everything that opened closes and what was widened is narrow
 });
 
 t.test('own and on-behalf are for different holders, so one in place of the other opens access', async (t) => {
-  const before = side(['p, role:x, shop.buy, own']);
-  const after = side(['p, role:x, shop.buy, on-behalf', 'g, service:edge, role:x']);
+  const before = snapshot(['p, role:x, shop.buy, own']);
+  const after = snapshot(['p, role:x, shop.buy, on-behalf', 'g, service:edge, role:x']);
   const found = difference(before, after);
   t.match(found.changes[0], { verdict: 'OPENED', principal: 'role:x', before: 'own', after: 'on-behalf' });
 });
 
 t.test('as lines, grouped by what made the change', async (t) => {
   const cancel = method('Cancel', 'shop.buy', 'customer_id');
-  const before = side(policy);
-  const after = side([...policy.slice(1), 'p, role:admin, shop.buy, any'], [buy, cancel]);
+  const before = snapshot(policy);
+  const after = snapshot([...policy.slice(1), 'p, role:admin, shop.buy, any'], [buy, cancel]);
   t.same(renderDifference(difference(before, after), 'main'), [
     'NEW      method  shop.v1.Shop/Cancel  shop.buy',
     'REMOVED  method  shop.v1.Shop/Refund  shop.refund',

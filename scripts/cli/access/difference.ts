@@ -1,20 +1,20 @@
 import { writeTable } from '../table.ts';
-import type { Door } from './doors.ts';
-import type { Access, Finding, Row, Standing } from './standing.ts';
+import type { Access, EffectiveAccess, Finding, Row } from './effective-access.ts';
+import type { Operation } from './operations.ts';
 
 /** The contracts and the policy of one commit, or of the working tree. */
-export interface Side {
-  doors: readonly Door[];
-  standing: Standing;
+export interface Snapshot {
+  operations: readonly Operation[];
+  effective: EffectiveAccess;
 }
 
 export type Verdict = 'OPENED' | 'WIDENED' | 'NARROWED' | 'CLOSED';
 
-/** One principal at one door, and what made the difference. */
+/** One principal and one operation, and what made the difference. */
 export interface Change {
   verdict: Verdict;
   principal: string;
-  door: Door;
+  operation: Operation;
   before: Access;
   after: Access;
   because: string;
@@ -22,31 +22,31 @@ export interface Change {
 
 export interface Difference {
   changes: readonly Change[];
-  added: readonly Door[];
-  removed: readonly Door[];
+  added: readonly Operation[];
+  removed: readonly Operation[];
 }
 
-const key = ({ kind, name }: Door) => `${kind} ${name}`;
+const key = ({ kind, name }: Operation) => `${kind} ${name}`;
 const reach: Readonly<Record<Access, number>> = { deny: 0, 'on-behalf': 1, own: 1, any: 2 };
 
 /**
  * Compares what every principal may effectively do. What a principal may anew only because a role may that it had before
- * is told of the role alone. Doors that are gone are `removed`, and no changes.
+ * is told of the role alone. Operations that are gone are `removed`, and no changes.
  */
-export function difference(before: Side, after: Side): Difference {
-  const known = new Map(before.doors.map((door) => [key(door), door]));
-  const kept = new Set(after.doors.map(key));
-  const principals = new Set([...after.standing.principals, ...before.standing.principals]);
+export function difference(before: Snapshot, after: Snapshot): Difference {
+  const known = new Map(before.operations.map((operation) => [key(operation), operation]));
+  const kept = new Set(after.operations.map(key));
+  const principals = new Set([...after.effective.principals, ...before.effective.principals]);
   const changes = [...principals].flatMap((principal) => {
-    const person = before.standing.isPerson(principal) || after.standing.isPerson(principal);
-    return after.doors.flatMap((door) =>
-      changeOf({ before, after, principal, person, door, old: known.get(key(door)) }),
+    const person = before.effective.isPerson(principal) || after.effective.isPerson(principal);
+    return after.operations.flatMap((operation) =>
+      changeOf({ before, after, principal, person, operation, old: known.get(key(operation)) }),
     );
   });
   return {
-    changes: changes.filter((change) => !isImplied(change, changes, before.standing, after.standing)),
-    added: after.doors.filter((door) => !known.has(key(door))),
-    removed: before.doors.filter((door) => !kept.has(key(door))),
+    changes: changes.filter((change) => !isImplied(change, changes, before.effective, after.effective)),
+    added: after.operations.filter((operation) => !known.has(key(operation))),
+    removed: before.operations.filter((operation) => !kept.has(key(operation))),
   };
 }
 
@@ -56,30 +56,30 @@ export function opens({ changes }: Difference): boolean {
 }
 
 interface Question {
-  before: Side;
-  after: Side;
+  before: Snapshot;
+  after: Snapshot;
   principal: string;
   person: boolean;
-  door: Door;
-  /** The door as it was; undefined where it is new. */
-  old: Door | undefined;
+  operation: Operation;
+  /** The operation as it was; undefined where it is new. */
+  old: Operation | undefined;
 }
 
-function changeOf({ before, after, principal, person, door, old }: Question): Change[] {
-  const then: Finding = old ? before.standing.find(principal, old, person) : { access: 'deny', because: [] };
-  const now = after.standing.find(principal, door, person);
+function changeOf({ before, after, principal, person, operation, old }: Question): Change[] {
+  const then: Finding = old ? before.effective.find(principal, old, person) : { access: 'deny', because: [] };
+  const now = after.effective.find(principal, operation, person);
   const verdict = verdictOf(then.access, now.access);
   if (!verdict) return [];
   const opened = reach[now.access] >= reach[then.access];
   const reasons = [
-    ...contractReasons(door, old),
+    ...contractReasons(operation, old),
     ...(opened
-      ? policyReasons(then, now, before.standing, after.standing)
-      : policyReasons(now, then, after.standing, before.standing, ['+', '-'])),
+      ? policyReasons(then, now, before.effective, after.effective)
+      : policyReasons(now, then, after.effective, before.effective, ['+', '-'])),
   ];
-  const standing = opened && !old ? now.because.map(({ text }) => text) : [];
-  const because = [...new Set([...reasons, ...(reasons.length > 1 ? [] : standing)])].join('; ');
-  return [{ verdict, principal, door, before: then.access, after: now.access, because }];
+  const effective = opened && !old ? now.because.map(({ text }) => text) : [];
+  const because = [...new Set([...reasons, ...(reasons.length > 1 ? [] : effective)])].join('; ');
+  return [{ verdict, principal, operation, before: then.access, after: now.access, because }];
 }
 
 /** Own and on-behalf are for different holders: one in the place of the other opens access. */
@@ -90,12 +90,14 @@ function verdictOf(before: Access, after: Access): Verdict | undefined {
   return reach[after] > reach[before] ? 'WIDENED' : 'NARROWED';
 }
 
-function contractReasons(door: Door, old: Door | undefined): string[] {
-  if (!old) return [`new ${door.kind}`];
+function contractReasons(operation: Operation, old: Operation | undefined): string[] {
+  if (!old) return [`new ${operation.kind}`];
   const named = (owner: string) => owner || 'none';
   return [
-    ...(old.permission === door.permission ? [] : [`its permission was ${old.permission}, is ${door.permission}`]),
-    ...(old.owner === door.owner ? [] : [`its owner was ${named(old.owner)}, is ${named(door.owner)}`]),
+    ...(old.permission === operation.permission
+      ? []
+      : [`its permission was ${old.permission}, is ${operation.permission}`]),
+    ...(old.owner === operation.owner ? [] : [`its owner was ${named(old.owner)}, is ${named(operation.owner)}`]),
   ];
 }
 
@@ -106,18 +108,23 @@ function contractReasons(door: Door, old: Door | undefined): string[] {
 function policyReasons(
   narrow: Finding,
   wide: Finding,
-  narrowStanding: Standing,
-  wideStanding: Standing,
+  narrowAccess: EffectiveAccess,
+  wideAccess: EffectiveAccess,
   signs: readonly [string, string] = ['-', '+'],
 ): string[] {
-  const only = (rows: readonly Row[], other: Standing, sign: string) =>
+  const only = (rows: readonly Row[], other: EffectiveAccess, sign: string) =>
     rows.filter(({ text }) => !other.rows.has(text)).map(({ text, line }) => `${sign} ${text} (line ${line})`);
-  const denial = only(narrow.because, wideStanding, signs[0]).filter((text) => / d, /.test(text));
-  return denial.length > 0 ? denial : only(wide.because, narrowStanding, signs[1]);
+  const denial = only(narrow.because, wideAccess, signs[0]).filter((text) => / d, /.test(text));
+  return denial.length > 0 ? denial : only(wide.because, narrowAccess, signs[1]);
 }
 
-function isImplied(change: Change, changes: readonly Change[], before: Standing, after: Standing): boolean {
-  const { principal, door, verdict } = change;
+function isImplied(
+  change: Change,
+  changes: readonly Change[],
+  before: EffectiveAccess,
+  after: EffectiveAccess,
+): boolean {
+  const { principal, operation, verdict } = change;
   const person = before.isPerson(principal) || after.isPerson(principal);
   const had = before.rolesOf(principal, person);
   const roles = [...after.rolesOf(principal, person)].filter((role) => role !== principal && had.has(role));
@@ -125,7 +132,7 @@ function isImplied(change: Change, changes: readonly Change[], before: Standing,
     changes.some(
       (one) =>
         one.principal === role &&
-        one.door === door &&
+        one.operation === operation &&
         one.verdict === verdict &&
         one.before === change.before &&
         one.after === change.after,
@@ -135,9 +142,9 @@ function isImplied(change: Change, changes: readonly Change[], before: Standing,
 
 /** The difference as lines: what is new and gone, then every change under the row that made it, then what to do. */
 export function renderDifference(found: Difference, base: string): string[] {
-  const doors = [
-    ...found.added.map((door) => ['NEW', door.kind, door.name, door.permission]),
-    ...found.removed.map((door) => ['REMOVED', door.kind, door.name, door.permission]),
+  const operations = [
+    ...found.added.map((operation) => ['NEW', operation.kind, operation.name, operation.permission]),
+    ...found.removed.map((operation) => ['REMOVED', operation.kind, operation.name, operation.permission]),
   ];
   const groups = Map.groupBy(
     found.changes,
@@ -149,13 +156,21 @@ export function renderDifference(found: Difference, base: string): string[] {
       .filter(([, [first]]) => first!.verdict === verdict)
       .map(([title, changes]) => [title, ...rowsOf(changes)]),
   );
-  const parts = [...(doors.length > 0 ? [writeTable(doors, 'text')] : []), ...listed, [conclusion(found, base)]];
+  const parts = [
+    ...(operations.length > 0 ? [writeTable(operations, 'text')] : []),
+    ...listed,
+    [conclusion(found, base)],
+  ];
   return parts.flatMap((part, index) => (index === 0 ? part : ['', ...part]));
 }
 
 const rowsOf = (changes: readonly Change[]) =>
   writeTable(
-    changes.map(({ door, before, after }) => [`  ${door.name}`, door.permission, `${before} → ${after}`]),
+    changes.map(({ operation, before, after }) => [
+      `  ${operation.name}`,
+      operation.permission,
+      `${before} → ${after}`,
+    ]),
     'text',
   );
 

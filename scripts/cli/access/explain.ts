@@ -5,7 +5,7 @@ import { didYouMean } from '../call/nearest.ts';
 import type { Invocation } from '../command.ts';
 import { printJson } from '../json.ts';
 import { withAccess } from './access-client.ts';
-import { doorsOf } from './doors.ts';
+import { operationsOf } from './operations.ts';
 
 export interface ExplainOptions {
   /** Who asks access. */
@@ -38,11 +38,14 @@ export async function explainAccess(
 /** A permission as it is, or the one that a method or an event needs: its name with or without the package. */
 function permissionOf(what: string): string {
   const descriptors = readFileSync(fileURLToPath(import.meta.resolve('@armature/proto/descriptors.binpb')));
-  const doors = doorsOf(descriptors);
-  const permissions = new Set(doors.map(({ permission }) => permission));
+  const operations = operationsOf(descriptors);
+  const permissions = new Set(operations.map(({ permission }) => permission));
   if (permissions.has(what)) return what;
-  const found = doors.find(({ name }) => name === what || name.endsWith(`.${what}`));
+  const found = operations.find(({ name }) => name === what || name.endsWith(`.${what}`));
   if (found) return found.permission;
-  const near = didYouMean(what, [...permissions, ...doors.map(({ name }) => name.slice(name.lastIndexOf('.') + 1))]);
+  const near = didYouMean(what, [
+    ...permissions,
+    ...operations.map(({ name }) => name.slice(name.lastIndexOf('.') + 1)),
+  ]);
   throw new Error(`${what} is no permission, method or event${near || '; armature access matrix lists them'}`);
 }

@@ -3,14 +3,14 @@ import { join } from 'node:path';
 import t from 'tap';
 import { repository } from '../../devmesh/state.ts';
 import { folded, matrixOf, renderMatrices } from './matrix.ts';
-import { event, method, standingOn } from './testbed.ts';
+import { effectiveAccessOn, event, method } from './testbed.ts';
 
-const doors = [
+const operations = [
   method('Buy', 'shop.buy', 'customer_id'),
   { ...method('Refund', 'shop.refund'), audit: true },
   event('Bought', 'shop.publish'),
 ];
-const standing = standingOn(
+const effective = effectiveAccessOn(
   'p, role:customer, shop.buy, own',
   'p, role:admin, shop.refund, any',
   'p, role:gateway, shop.buy, on-behalf',
@@ -20,8 +20,8 @@ const standing = standingOn(
   'g, user:root, role:chief',
 );
 
-t.test('a row for each door, a column for each principal but users', async (t) => {
-  const { principals, rows } = matrixOf(doors, standing, 'method');
+t.test('a row for each operation, a column for each principal but users', async (t) => {
+  const { principals, rows } = matrixOf(operations, effective, 'method');
   t.same(principals, ['role:customer', 'role:admin', 'role:chief', 'role:gateway', 'service:shop', 'service:edge']);
   t.same(
     rows.map(({ access }) => access.join(' ')),
@@ -30,7 +30,7 @@ t.test('a row for each door, a column for each principal but users', async (t) =
 });
 
 t.test('columns that say nothing new are left out, and named', async (t) => {
-  const { principals, idle, alike } = folded(matrixOf(doors, standing, 'method'), standing);
+  const { principals, idle, alike } = folded(matrixOf(operations, effective, 'method'), effective);
   t.same(principals, ['role:customer', 'role:admin', 'role:gateway']);
   t.same(idle, ['service:shop']);
   t.same(
@@ -43,7 +43,7 @@ t.test('columns that say nothing new are left out, and named', async (t) => {
 });
 
 t.test('as text', async (t) => {
-  const lines = renderMatrices(doors, standing, 'text');
+  const lines = renderMatrices(operations, effective, 'text');
   const from = lines.findIndex((line) => line.startsWith('2 methods'));
   t.same(lines.slice(from), [
     '2 methods, and whom they may be called by',
@@ -68,7 +68,7 @@ t.test('as text', async (t) => {
 });
 
 t.test('as CSV, whole and without prose', async (t) => {
-  t.same(renderMatrices(doors, standing, 'csv'), [
+  t.same(renderMatrices(operations, effective, 'csv'), [
     'kind,name,permission,owner,audit,role:customer,role:admin,role:chief,role:gateway,service:shop,service:edge',
     'method,shop.v1.Shop/Buy,shop.buy,customer_id,denials,own,own,own,on-behalf,deny,on-behalf',
     'method,shop.v1.Shop/Refund,shop.refund,,every decision,deny,any,any,deny,deny,deny',
@@ -77,7 +77,7 @@ t.test('as CSV, whole and without prose', async (t) => {
 });
 
 t.test('as Markdown', async (t) => {
-  const lines = renderMatrices(doors, standing, 'md');
+  const lines = renderMatrices(operations, effective, 'md');
   t.ok(lines.includes('## 2 methods, and whom they may be called by'));
   t.ok(lines.includes('| shop.v1.Shop/Buy | shop.buy | customer_id | own | own | on-behalf |'));
   t.ok(lines.includes('| --- | --- | --- | --- | --- | --- |'));

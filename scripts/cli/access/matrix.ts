@@ -1,21 +1,28 @@
 import { everyUser } from '@armature/runtime/authz';
 import { type Format, writeTable } from '../table.ts';
-import type { Door } from './doors.ts';
-import type { Access, Standing } from './standing.ts';
+import type { Access, EffectiveAccess } from './effective-access.ts';
+import type { Operation } from './operations.ts';
 
-/** Who may do what: a row for each door, a column for each principal. */
+/** Who may do what: a row for each operation, a column for each principal. */
 export interface Matrix {
-  kind: Door['kind'];
+  kind: Operation['kind'];
   principals: readonly string[];
-  rows: readonly { door: Door; access: readonly Access[] }[];
+  rows: readonly { operation: Operation; access: readonly Access[] }[];
 }
 
-/** Roles, workloads and clients at every door of one kind. Users are left out: they may what their roles may. */
-export function matrixOf(doors: readonly Door[], standing: Standing, kind: Door['kind']): Matrix {
-  const principals = standing.principals.filter((principal) => !principal.startsWith('user:'));
-  const rows = doors
-    .filter((door) => door.kind === kind)
-    .map((door) => ({ door, access: principals.map((principal) => standing.find(principal, door).access) }));
+/** Roles, workloads and clients at every operation of one kind. Users are left out: they may what their roles may. */
+export function matrixOf(
+  operations: readonly Operation[],
+  effective: EffectiveAccess,
+  kind: Operation['kind'],
+): Matrix {
+  const principals = effective.principals.filter((principal) => !principal.startsWith('user:'));
+  const rows = operations
+    .filter((operation) => operation.kind === kind)
+    .map((operation) => ({
+      operation,
+      access: principals.map((principal) => effective.find(principal, operation).access),
+    }));
   return { kind, principals, rows };
 }
 
@@ -28,7 +35,7 @@ export interface Folded extends Matrix {
 }
 
 /** Leaves out the columns of those who may nothing, or exactly what a role of theirs may. */
-export function folded(matrix: Matrix, standing: Standing): Folded {
+export function folded(matrix: Matrix, effective: EffectiveAccess): Folded {
   const columns = new Map(
     matrix.principals.map((principal, index) => [principal, matrix.rows.map(({ access }) => access[index]!)]),
   );
@@ -40,31 +47,34 @@ export function folded(matrix: Matrix, standing: Standing): Folded {
       idle.push(principal);
       continue;
     }
-    const roles = [...standing.rolesOf(principal)].filter((role) => role !== principal && columns.has(role));
+    const roles = [...effective.rolesOf(principal)].filter((role) => role !== principal && columns.has(role));
     const same = roles.find((role) => columns.get(role)!.every((access, row) => access === column[row]));
     if (same === undefined) kept.push(principal);
     else alike.set(same, [...(alike.get(same) ?? []), principal]);
   }
-  const rows = matrix.rows.map(({ door }, row) => ({ door, access: kept.map((one) => columns.get(one)![row]!) }));
+  const rows = matrix.rows.map(({ operation }, row) => ({
+    operation,
+    access: kept.map((one) => columns.get(one)![row]!),
+  }));
   return { kind: matrix.kind, principals: kept, rows, idle, alike };
 }
 
 /** The lines of both matrices. CSV holds every column and no prose, since programs read it. */
 export function renderMatrices(
-  doors: readonly Door[],
-  standing: Standing,
+  operations: readonly Operation[],
+  effective: EffectiveAccess,
   format: Format,
   width = Number.POSITIVE_INFINITY,
 ): string[] {
-  const [methods, events] = (['method', 'event'] as const).map((kind) => matrixOf(doors, standing, kind));
+  const [methods, events] = (['method', 'event'] as const).map((kind) => matrixOf(operations, effective, kind));
   if (format === 'csv') {
     const head = ['kind', 'name', 'permission', 'owner', 'audit', ...methods!.principals];
-    const rows = [...methods!.rows, ...events!.rows].map(({ door, access }) => [
-      door.kind,
-      door.name,
-      door.permission,
-      door.owner,
-      door.audit ? 'every decision' : 'denials',
+    const rows = [...methods!.rows, ...events!.rows].map(({ operation, access }) => [
+      operation.kind,
+      operation.name,
+      operation.permission,
+      operation.owner,
+      operation.audit ? 'every decision' : 'denials',
       ...access,
     ]);
     return writeTable([head, ...rows], format);
@@ -72,9 +82,9 @@ export function renderMatrices(
   return [
     ...legend,
     '',
-    ...section(folded(methods!, standing), { format, width, verb: 'called' }),
+    ...section(folded(methods!, effective), { format, width, verb: 'called' }),
     '',
-    ...section(folded(events!, standing), { format, width, verb: 'published' }),
+    ...section(folded(events!, effective), { format, width, verb: 'published' }),
   ];
 }
 
@@ -95,13 +105,13 @@ function section(matrix: Folded, { format, width, verb }: Layout): string[] {
   const what = matrix.kind;
   const head = [`${what} (* every decision is recorded)`, 'permission', 'owner', ...matrix.principals];
   const columns = what === 'method' ? head : [what, ...head.slice(1).filter((name) => name !== 'owner')];
-  const cells = ({ door, access }: Matrix['rows'][number], name: string) => [
-    `${name}${door.audit ? ' *' : ''}`,
-    door.permission,
-    ...(what === 'method' ? [door.owner || '-'] : []),
+  const cells = ({ operation, access }: Matrix['rows'][number], name: string) => [
+    `${name}${operation.audit ? ' *' : ''}`,
+    operation.permission,
+    ...(what === 'method' ? [operation.owner || '-'] : []),
     ...access.map((one) => (one === 'deny' ? '-' : one)),
   ];
-  const rows = format === 'md' ? matrix.rows.map((row) => cells(row, row.door.name)) : grouped(matrix, cells);
+  const rows = format === 'md' ? matrix.rows.map((row) => cells(row, row.operation.name)) : grouped(matrix, cells);
   const [count, they] = matrix.rows.length === 1 ? [`1 ${what}`, 'it'] : [`${matrix.rows.length} ${what}s`, 'they'];
   const title = `${count}, and whom ${they} may be ${verb} by`;
   const notes = [
@@ -115,9 +125,9 @@ function section(matrix: Folded, { format, width, verb }: Layout): string[] {
 /** Methods under the service and events under the package that they stand in: the whole names are too long for a line. */
 function grouped(matrix: Matrix, cells: (row: Matrix['rows'][number], name: string) => string[]): string[][] {
   const end = (name: string) => name.lastIndexOf(matrix.kind === 'method' ? '/' : '.');
-  const groups = Map.groupBy(matrix.rows, ({ door: { name } }) => name.slice(0, end(name)));
+  const groups = Map.groupBy(matrix.rows, ({ operation: { name } }) => name.slice(0, end(name)));
   return [...groups].flatMap(([title, rows]) => {
-    const lines = rows.map((row) => cells(row, `  ${row.door.name.slice(end(row.door.name) + 1)}`));
+    const lines = rows.map((row) => cells(row, `  ${row.operation.name.slice(end(row.operation.name) + 1)}`));
     return [[title, ...lines[0]!.slice(1).map(() => '')], ...lines];
   });
 }

@@ -3,7 +3,7 @@ import { repository } from '../../devmesh/state.ts';
 import { UsageError } from '../exit-codes.ts';
 import { printJson } from '../json.ts';
 import { difference, opens, renderDifference } from './difference.ts';
-import { type Side, sideOf, sideOfCommit } from './side.ts';
+import { type Snapshot, snapshotOf, snapshotOfCommit } from './snapshot.ts';
 
 /**
  * Prints what a change of policy or contracts opens and closes between a commit and the working tree. The exit code is
@@ -17,8 +17,8 @@ export function printDifference(wanted: string | undefined, { checkout = reposit
     );
   }
   const found = difference(
-    comparable(() => sideOfCommit(checkout, base)),
-    comparable(() => sideOf(checkout)),
+    comparable(() => snapshotOfCommit(checkout, base)),
+    comparable(() => snapshotOf(checkout)),
   );
   process.exitCode = opens(found) ? 1 : 0;
   if (json) printJson({ base, opens: opens(found), ...found });
@@ -26,7 +26,7 @@ export function printDifference(wanted: string | undefined, { checkout = reposit
 }
 
 /** Contracts that do not compile and a policy that no service would take cannot be compared. */
-function comparable(read: () => Side): Side {
+function comparable(read: () => Snapshot): Snapshot {
   try {
     return read();
   } catch (error) {

@@ -4,24 +4,24 @@ import { policyFile } from '../../devmesh/environment.ts';
 import { printJson } from '../json.ts';
 import type { Format } from '../table.ts';
 import { terminalWidth } from '../terminal.ts';
-import { doorsOf } from './doors.ts';
+import { effectiveAccessOf } from './effective-access.ts';
 import { matrixOf, renderMatrices } from './matrix.ts';
-import { standingOf } from './standing.ts';
+import { operationsOf } from './operations.ts';
 
 /** Prints who may call and publish what, from the contracts and a policy: deploy/policy.csv, or another file. */
 export function printMatrix({ file, format, json }: { file?: string; format: Format; json: boolean }): void {
   const path = file ?? policyFile;
   const descriptors = readFileSync(fileURLToPath(import.meta.resolve('@armature/proto/descriptors.binpb')));
-  const doors = doorsOf(descriptors);
-  const standing = standingOf(readPolicy(path), path);
+  const operations = operationsOf(descriptors);
+  const effective = effectiveAccessOf(readPolicy(path), path);
   if (!json) {
-    console.log(renderMatrices(doors, standing, format, terminalWidth()).join('\n'));
+    console.log(renderMatrices(operations, effective, format, terminalWidth()).join('\n'));
     return;
   }
   const rows = (['method', 'event'] as const).flatMap((kind) => {
-    const { principals, rows } = matrixOf(doors, standing, kind);
-    return rows.map(({ door, access }) => ({
-      ...door,
+    const { principals, rows } = matrixOf(operations, effective, kind);
+    return rows.map(({ operation, access }) => ({
+      ...operation,
       access: Object.fromEntries(principals.map((principal, index) => [principal, access[index]])),
     }));
   });

@@ -1,8 +1,8 @@
-import type { Door } from './doors.ts';
-import { standingOf } from './standing.ts';
+import { effectiveAccessOf } from './effective-access.ts';
+import type { Operation } from './operations.ts';
 
 /** A method of a contract that tests write themselves. */
-export const method = (name: string, permission: string, owner = ''): Door => ({
+export const method = (name: string, permission: string, owner = ''): Operation => ({
   kind: 'method',
   name: `shop.v1.Shop/${name}`,
   permission,
@@ -10,7 +10,7 @@ export const method = (name: string, permission: string, owner = ''): Door => ({
   audit: false,
 });
 
-export const event = (name: string, permission: string): Door => ({
+export const event = (name: string, permission: string): Operation => ({
   kind: 'event',
   name: `shop.v1.${name}`,
   permission,
@@ -19,4 +19,4 @@ export const event = (name: string, permission: string): Door => ({
 });
 
 /** What rows, one a string, make of all principals. */
-export const standingOn = (...rows: readonly string[]) => standingOf(rows.join('\n'), 'test.csv');
+export const effectiveAccessOn = (...rows: readonly string[]) => effectiveAccessOf(rows.join('\n'), 'test.csv');

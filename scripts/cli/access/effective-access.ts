@@ -1,7 +1,7 @@
 import { everyUser, parsePolicy, policyOf, type Rule } from '@armature/runtime/authz';
-import type { Door } from './doors.ts';
+import type { Operation } from './operations.ts';
 
-/** What a principal may do at a door: everything, with its own things only, together with a user only, or nothing. */
+/** What a principal may do with an operation: on everything, with its own things only, together with a user only, or nothing. */
 export type Access = 'any' | 'own' | 'on-behalf' | 'deny';
 
 /** A row of the policy, as it is written, and where. */
@@ -20,7 +20,7 @@ export interface Finding {
  * A policy as people think of it: principals and what each may do. A call needs two of them, the workload and
  * whom the token names, and both must be allowed; what one may do is therefore at most what it is found to do here.
  */
-export interface Standing {
+export interface EffectiveAccess {
   /** Every principal that the policy names: roles of people, other roles, then workloads, clients and users. */
   readonly principals: readonly string[];
   readonly rows: ReadonlyMap<string, Row>;
@@ -28,7 +28,7 @@ export interface Standing {
   isPerson(principal: string): boolean;
   /** The principal itself and every role that it has. */
   rolesOf(principal: string, person?: boolean): ReadonlySet<string>;
-  find(principal: string, door: Door, person?: boolean): Finding;
+  find(principal: string, operation: Operation, person?: boolean): Finding;
 }
 
 const nothing: Finding = { access: 'deny', because: [] };
@@ -38,7 +38,7 @@ const kindOf = (principal: string) => principal.slice(0, principal.indexOf(':'))
 const isWorkload = (principal: string) => /^(service|workload):/.test(principal);
 
 /** Reads a policy. Throws PolicyError where services would refuse it. */
-export function standingOf(text: string, name: string): Standing {
+export function effectiveAccessOf(text: string, name: string): EffectiveAccess {
   policyOf(text, name);
   const { rules, grants, denied } = parsePolicy(text, name);
   const granted = Map.groupBy(grants, ({ member }) => member);
@@ -70,14 +70,14 @@ export function standingOf(text: string, name: string): Standing {
     // No principal has it yet: what it grants tells whom it is for.
     return !byPrograms.has(principal) && ![...paths(principal, false).keys()].some((role) => onBehalf.has(role));
   };
-  const find = (principal: string, door: Door, person = isPerson(principal)): Finding => {
+  const find = (principal: string, operation: Operation, person = isPerson(principal)): Finding => {
     if (denied.has(principal)) return { access: 'deny', because: [rowOf(['d', principal])] };
     const reached = paths(principal, person);
     let best = nothing;
-    for (const rule of ruled.get(door.permission) ?? []) {
+    for (const rule of ruled.get(operation.permission) ?? []) {
       const path = reached.get(rule.subject);
       if (!path) continue;
-      const access = accessBy(rule, door, person || principal.startsWith('client:'));
+      const access = accessBy(rule, operation, person || principal.startsWith('client:'));
       const because = [rowOf(['p', rule.subject, rule.permission, rule.scope]), ...path];
       const closer = access === best.access && because.length < best.because.length;
       if (width[access] < width[best.access] || closer) best = { access, because };
@@ -101,8 +101,8 @@ export function standingOf(text: string, name: string): Standing {
   };
 }
 
-/** What a rule is worth at a door. Only a workload publishes, and never on behalf of a user. */
-function accessBy({ scope }: Rule, { kind, owner }: Door, bearsToken: boolean): Access {
+/** What a rule gives for an operation. Only a workload publishes, and never on behalf of a user. */
+function accessBy({ scope }: Rule, { kind, owner }: Operation, bearsToken: boolean): Access {
   if (kind === 'event') return scope === 'any' && !bearsToken ? 'any' : 'deny';
   return scope === 'own' && owner === '' ? 'deny' : scope;
 }

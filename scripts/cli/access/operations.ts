@@ -4,7 +4,7 @@ import { messagesOf } from '../../protoc-gen-armature/model.ts';
 import { type MethodOptions, optionsOf } from '../../protoc-gen-armature/options.ts';
 
 /** Something that policy guards: a method that is called, or an event that is published. */
-export interface Door {
+export interface Operation {
   kind: 'method' | 'event';
   /** "armature.orders.v1.OrderService/PlaceOrder", "armature.orders.v1.OrderPlaced" */
   name: string;
@@ -16,7 +16,7 @@ export interface Door {
 }
 
 /** The runtime guards gRPC's own channelz under this permission; no contract of ours says so. */
-const channelz: Door = {
+const channelz: Operation = {
   kind: 'method',
   name: 'grpc.channelz.v1.Channelz/*',
   permission: 'ops.channelz',
@@ -24,15 +24,15 @@ const channelz: Door = {
   audit: false,
 };
 
-/** Every door of the contracts in a descriptor set, methods first, in the order of their names. */
-export function doorsOf(descriptors: Uint8Array): Door[] {
+/** Every operation of the contracts in a descriptor set, methods first, in the order of their names. */
+export function operationsOf(descriptors: Uint8Array): Operation[] {
   const registry = createFileRegistry(fromBinary(FileDescriptorSetSchema, descriptors));
   const files = [...registry.files];
   const options = optionsOf(files);
   const methods = files
     .flatMap((file) => file.services)
     .flatMap((service) => service.methods)
-    .flatMap((method): Door[] => {
+    .flatMap((method): Operation[] => {
       const promises = options.method(method);
       if (!promises) return [];
       const { permission, audit } = promises;
@@ -40,7 +40,7 @@ export function doorsOf(descriptors: Uint8Array): Door[] {
       // Contracts from before there was such a promise lack the field.
       return [{ kind: 'method', name, permission, owner: ownerOf(promises), audit: audit ?? false }];
     });
-  const events = messagesOf(files).flatMap((message): Door[] => {
+  const events = messagesOf(files).flatMap((message): Operation[] => {
     const promises = options.event(message);
     if (!promises) return [];
     return [{ kind: 'event', name: message.typeName, permission: promises.permission, owner: '', audit: false }];
@@ -53,4 +53,4 @@ function ownerOf({ owner }: MethodOptions): string {
   return owner?.rule.case === 'loaded' && owner.rule.value ? 'loaded' : '';
 }
 
-const inOrder = (doors: Door[]) => doors.sort((a, b) => (a.name < b.name ? -1 : 1));
+const inOrder = (operations: Operation[]) => operations.sort((a, b) => (a.name < b.name ? -1 : 1));

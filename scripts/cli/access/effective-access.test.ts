@@ -5,15 +5,15 @@ import { type Decision, PolicyError, policyOf } from '@armature/runtime/authz';
 import type { Subject } from '@armature/runtime/context';
 import t from 'tap';
 import { policyFile } from '../../devmesh/environment.ts';
-import { type Door, doorsOf } from './doors.ts';
-import { type Access, standingOf } from './standing.ts';
-import { event, method, standingOn } from './testbed.ts';
+import { type Access, effectiveAccessOf } from './effective-access.ts';
+import { type Operation, operationsOf } from './operations.ts';
+import { effectiveAccessOn, event, method } from './testbed.ts';
 
 const read = method('Read', 'a.read', 'customer_id');
 const ownerless = method('Count', 'a.read');
 const published = event('Made', 'a.publish');
 
-const rows: { name: string; policy: string[]; who: string; door?: Door; is: Access; by?: string[] }[] = [
+const rows: { name: string; policy: string[]; who: string; operation?: Operation; is: Access; by?: string[] }[] = [
   { name: 'what no row names is denied', policy: ['p, role:x, b.read, any'], who: 'role:x', is: 'deny', by: [] },
   {
     name: 'a rule of its own',
@@ -83,7 +83,7 @@ const rows: { name: string; policy: string[]; who: string; door?: Door; is: Acce
     name: 'own things need an owner',
     policy: ['p, role:customer, a.read, own'],
     who: 'role:customer',
-    door: ownerless,
+    operation: ownerless,
     is: 'deny',
   },
   {
@@ -97,22 +97,28 @@ const rows: { name: string; policy: string[]; who: string; door?: Door; is: Acce
     name: 'a service publishes',
     policy: ['p, service:a, a.publish, any'],
     who: 'service:a',
-    door: published,
+    operation: published,
     is: 'any',
   },
   {
     name: 'no workload publishes on behalf of a user',
     policy: ['p, service:a, a.publish, on-behalf'],
     who: 'service:a',
-    door: published,
+    operation: published,
     is: 'deny',
   },
-  { name: 'no person publishes', policy: ['p, user:bo, a.publish, any'], who: 'user:bo', door: published, is: 'deny' },
+  {
+    name: 'no person publishes',
+    policy: ['p, user:bo, a.publish, any'],
+    who: 'user:bo',
+    operation: published,
+    is: 'deny',
+  },
 ];
 
 t.test('what a principal may, and by which rows', async (t) => {
-  for (const { name, policy, who, door = read, is, by } of rows) {
-    const { access, because } = standingOn(...policy).find(who, door);
+  for (const { name, policy, who, operation = read, is, by } of rows) {
+    const { access, because } = effectiveAccessOn(...policy).find(who, operation);
     t.equal(access, is, name);
     const texts = because.map(({ text }) => text);
     if (by) t.same(texts, by, `${name}: by its rows`);
@@ -120,16 +126,19 @@ t.test('what a principal may, and by which rows', async (t) => {
 });
 
 t.test('a policy that services would refuse is refused', async (t) => {
-  t.throws(() => standingOn('p, service:a, a.read, own'), PolicyError);
-  t.throws(() => standingOn('p, role:x, a.read, any', 'g, role:x, role:y', 'g, role:y, role:x'), /test\.csv:[23]: /);
+  t.throws(() => effectiveAccessOn('p, service:a, a.read, own'), PolicyError);
+  t.throws(
+    () => effectiveAccessOn('p, role:x, a.read, any', 'g, role:x, role:y', 'g, role:y, role:x'),
+    /test\.csv:[23]: /,
+  );
 });
 
 const descriptors = readFileSync(fileURLToPath(import.meta.resolve('@armature/proto/descriptors.binpb')));
-const doors = doorsOf(descriptors);
-const permissions = [...new Set(doors.map(({ permission }) => permission))];
+const operations = operationsOf(descriptors);
+const permissions = [...new Set(operations.map(({ permission }) => permission))];
 
-t.test('the doors are those of the contracts', async (t) => {
-  const named = (name: string) => doors.find((door) => door.name.endsWith(name));
+t.test('the operations are those of the contracts', async (t) => {
+  const named = (name: string) => operations.find((operation) => operation.name.endsWith(name));
   t.match(named('OrderService/PlaceOrder'), { kind: 'method', permission: 'orders.place', owner: 'customer_id' });
   t.match(named('OrderService/GetOrder'), { owner: 'loaded', audit: false });
   t.match(named('PaymentService/RefundPayment'), { owner: '', audit: true });
@@ -153,24 +162,24 @@ const everything = [
 ];
 
 /** What the runtime decides about one principal, when nothing depends on the other one. */
-function decided(policy: ReturnType<typeof policyOf>, principal: string, door: Door): Access {
+function decided(policy: ReturnType<typeof policyOf>, principal: string, operation: Operation): Access {
   const [kind, subject] = principal.split(':') as [Subject['kind'], string];
   const user = (of: Subject['kind'], name: string) => ({ kind: of, subject: name, token: '' });
   const scope = (decision: Decision): Access => {
     if (!decision.allowed) return 'deny';
-    return decision.scope === 'own' && door.owner === '' ? 'deny' : decision.scope;
+    return decision.scope === 'own' && operation.owner === '' ? 'deny' : decision.scope;
   };
-  if (door.kind === 'event') {
+  if (operation.kind === 'event') {
     return principal.includes('user:') || principal.includes('client:')
       ? 'deny'
-      : scope(policy.mayPublish(principal, door.permission));
+      : scope(policy.mayPublish(principal, operation.permission));
   }
   if (kind === 'user' || kind === 'client') {
-    return scope(policy.decide({ workload: 'workload:through', user: user(kind, subject) }, door.permission));
+    return scope(policy.decide({ workload: 'workload:through', user: user(kind, subject) }, operation.permission));
   }
-  const alone = scope(policy.decide({ workload: principal, user: null }, door.permission));
+  const alone = scope(policy.decide({ workload: principal, user: null }, operation.permission));
   if (alone !== 'deny') return alone;
-  const together = policy.decide({ workload: principal, user: user('user', 'root') }, door.permission);
+  const together = policy.decide({ workload: principal, user: user('user', 'root') }, operation.permission);
   return together.allowed ? 'on-behalf' : 'deny';
 }
 
@@ -186,13 +195,13 @@ t.test('agrees with what services decide, on parts of the deployed policy', asyn
   for (let round = 0; round < 20; round++) {
     const kept = round === 0 ? everything : everything.filter(() => random() < 0.7);
     const text = [...throughThis, ...onBehalfOfThis, ...kept].join('\n');
-    const [standing, policy] = [standingOf(text, 'part'), policyOf(text)];
-    const wrong = standing.principals
+    const [effective, policy] = [effectiveAccessOf(text, 'part'), policyOf(text)];
+    const wrong = effective.principals
       .filter((principal) => !principal.startsWith('role:'))
       .flatMap((principal) =>
-        doors.flatMap((door) => {
-          const [here, there] = [standing.find(principal, door).access, decided(policy, principal, door)];
-          return here === there ? [] : [`${principal} at ${door.name}: ${here}, services say ${there}`];
+        operations.flatMap((operation) => {
+          const [here, there] = [effective.find(principal, operation).access, decided(policy, principal, operation)];
+          return here === there ? [] : [`${principal} at ${operation.name}: ${here}, services say ${there}`];
         }),
       );
     t.same(wrong, [], `round ${round}`);

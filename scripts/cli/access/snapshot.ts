@@ -3,29 +3,32 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { withArchive } from '../../checks/archive.ts';
 import { buf } from '../../protoc-gen-armature/buf.ts';
-import type { Side } from './difference.ts';
-import { doorsOf } from './doors.ts';
-import { standingOf } from './standing.ts';
+import type { Snapshot } from './difference.ts';
+import { effectiveAccessOf } from './effective-access.ts';
+import { operationsOf } from './operations.ts';
 
-export type { Side };
+export type { Snapshot };
 
 const policyPath = join('deploy', 'policy.csv');
 
 /** Contracts and policy as they lie in a folder, compiled anew. Throws with what buf or the policy's reader say. */
-export function sideOf(folder: string, policyFile = join(folder, policyPath), name = policyPath): Side {
+export function snapshotOf(folder: string, policyFile = join(folder, policyPath), name = policyPath): Snapshot {
   const made = mkdtempSync(join(tmpdir(), 'armature-contracts-'));
   try {
     const file = join(made, 'descriptors.binpb');
     buf(folder, 'build', '--as-file-descriptor-set', '--output', file);
-    return { doors: doorsOf(readFileSync(file)), standing: standingOf(readFileSync(policyFile, 'utf8'), name) };
+    return {
+      operations: operationsOf(readFileSync(file)),
+      effective: effectiveAccessOf(readFileSync(policyFile, 'utf8'), name),
+    };
   } finally {
     rmSync(made, { recursive: true, force: true });
   }
 }
 
 /** Contracts and policy of a commit. */
-export function sideOfCommit(checkout: string, commit: string): Side {
+export function snapshotOfCommit(checkout: string, commit: string): Snapshot {
   return withArchive(checkout, commit, ['buf.yaml', 'proto', policyPath], (folder) =>
-    sideOf(folder, join(folder, policyPath), `${commit}:${policyPath}`),
+    snapshotOf(folder, join(folder, policyPath), `${commit}:${policyPath}`),
   );
 }
