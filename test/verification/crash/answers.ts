@@ -1,5 +1,5 @@
-// What the customers have been told. It is kept apart from everything that can be killed, and is what the shop is
-// held to afterwards.
+// Log of the responses that customers received. The log is outside every process that the run kills. After the run, the
+// state of the shop is compared with it.
 import { type Order, OrderEvent } from '@armature/proto/orders/v1/orders.ts';
 import { acquirerLog } from '../../../services/payments/books.ts';
 import type { World } from '../invariants/world.ts';
@@ -33,21 +33,21 @@ export type Story =
   | 'price expected'
   | 'abandoned';
 
-/** An order that was answered OK, and what its customer knows of it. */
+/** An order whose PlaceOrder returned OK, and what its customer knows about it. */
 export interface OrderNote {
   readonly requestId: string;
   readonly orderId: string;
   readonly story: Story;
   readonly lines: readonly { sku: string; quantity: bigint }[];
   readonly totalMinor: bigint;
-  /** The first answer, as text, to compare later ones with. */
+  /** The first response, as text. Later responses must be equal to it. */
   readonly answer: string;
   cancel: 'not asked' | 'accepted' | 'refused';
-  /** What an administrator has given back, besides a cancellation. */
+  /** Sum of the administrator's refunds, without the refund of a cancellation. */
   refundedMinor: bigint;
-  /** Whether the acquirer let go of the hold because a party other than payments asked it to. */
+  /** Whether the acquirer voided the hold because a party other than payments requested it. */
   voidedOutside: boolean;
-  /** The last end that was shown to the customer. */
+  /** The last final state that was shown to the customer. */
   end: string;
 }
 
@@ -64,14 +64,14 @@ export interface AnswerLog {
   readonly answers: ReadonlyMap<string, number>;
   abandoned: number;
   asked(requestId: string): void;
-  /** The request was refused, so there is no order of it. */
+  /** Records that the request was refused: no order may exist for it. */
   refused(requestId: string): void;
   accepted(order: Accepted): OrderNote;
   repeated(note: OrderNote, order: Order): void;
   saw(note: OrderNote, state: string): void;
   answered(what: string, code: string): void;
   problem(what: string): void;
-  /** What the shop shows now that contradicts what customers were told; empty if nothing does. */
+  /** Returns how the present state contradicts the responses that customers received; empty if it does not. */
   contradictions(world: World): Promise<string[]>;
   /** Orders by story and end, as 'refunded CANCELLED CUSTOMER_REQUEST'. */
   outcomes(world: World): Promise<Record<string, number>>;
@@ -80,7 +80,7 @@ export interface AnswerLog {
 const asText = (value: unknown) => JSON.stringify(value, (_, one) => (typeof one === 'bigint' ? String(one) : one));
 
 const paid = ['COMPLETED '];
-/** Whatever else is to become of an order, it may have been too late for it. */
+/** Allowed for every story: a time limit may have passed before the order reached its other end. */
 const late = ['REJECTED TIME_LIMIT', 'CANCELLED TIME_LIMIT', 'CANCELLED RESERVATION_EXPIRED'];
 
 function endsOf({ story, cancel, voidedOutside }: OrderNote): string[] {
@@ -130,7 +130,7 @@ export function openAnswerLog(stocked: readonly { sku: string; units: bigint }[]
     },
     repeated(note, order) {
       if (asText(order) !== note.answer) {
-        problems.push(`request ${note.requestId} was answered ${note.answer}, then ${asText(order)}`);
+        problems.push(`request ${note.requestId} returned ${note.answer}, then ${asText(order)}`);
       }
     },
     saw(note, state) {
@@ -152,7 +152,7 @@ export function openAnswerLog(stocked: readonly { sku: string; units: bigint }[]
       return [
         ...problems,
         ...ordersContradicting(notes, shown),
-        ...ordersNobodyPlaced(asked, notes, shown),
+        ...ordersWithoutRequest(asked, notes, shown),
         ...shelvesContradicting(stocked, notes, shown, new Map(levels.map((row) => [row.sku, BigInt(row.on_hand)]))),
         ...chargesContradicting(notes, shown, acquirer),
         ...(await refundsContradicting(world, notes, shown)),
@@ -176,7 +176,7 @@ type Shown = ReadonlyMap<string, OrderRow>;
 function ordersContradicting(notes: readonly OrderNote[], shown: Shown): string[] {
   return notes.flatMap((note) => {
     const row = shown.get(note.orderId);
-    if (!row) return [`order ${note.orderId} was accepted and is not there`];
+    if (!row) return [`order ${note.orderId} was accepted and does not exist`];
     const end = `${row.state} ${row.reason}`;
     if (!endsOf(note).includes(end)) {
       return [`order ${note.orderId} (${note.story}, cancellation ${note.cancel}) ended ${end}`];
@@ -189,17 +189,19 @@ function ordersContradicting(notes: readonly OrderNote[], shown: Shown): string[
   });
 }
 
-/** As many orders as requests that were answered; those that never got an answer may have one too. */
-function ordersNobodyPlaced(asked: ReadonlySet<string>, notes: readonly OrderNote[], shown: Shown): string[] {
+/** There may be an order for each request that returned OK, and one for each request whose outcome is unknown. */
+function ordersWithoutRequest(asked: ReadonlySet<string>, notes: readonly OrderNote[], shown: Shown): string[] {
   const unanswered = asked.size - notes.length;
   const more = shown.size - new Set(notes.map((note) => note.orderId)).size;
-  return more > unanswered ? [`${more} orders more than answers, with ${unanswered} requests unanswered`] : [];
+  return more > unanswered
+    ? [`${more} orders more than responses, with ${unanswered} requests without a response`]
+    : [];
 }
 
 const completed = (notes: readonly OrderNote[], shown: Shown) =>
   notes.filter((note) => shown.get(note.orderId)?.state === 'COMPLETED');
 
-/** What was put on the shelf, less what customers have paid for. */
+/** Compares the units in stock with the units received less those of completed orders. */
 function shelvesContradicting(
   stocked: readonly { sku: string; units: bigint }[],
   notes: readonly OrderNote[],
@@ -213,11 +215,11 @@ function shelvesContradicting(
   return stocked.flatMap(({ sku, units }) => {
     const expected = units - (sold.get(sku) ?? 0n);
     const there = onHand.get(sku);
-    return there === expected ? [] : [`${sku}: ${expected} units should be there, and ${there} are`];
+    return there === expected ? [] : [`${sku}: ${expected} units expected in stock, found ${there}`];
   });
 }
 
-/** What the cards were charged for, order by order: what was completed, less what was given back, and nothing else. */
+/** Compares the charge of each order: the total of a completed order less its refunds, otherwise nothing. */
 function chargesContradicting(
   notes: readonly OrderNote[],
   shown: Shown,
@@ -232,11 +234,11 @@ function chargesContradicting(
   const owed = new Map(completed(notes, shown).map((note) => [note.orderId, note.totalMinor - note.refundedMinor]));
   return [...new Set([...charged.keys(), ...owed.keys()])].flatMap((orderId) => {
     const [is, should] = [charged.get(orderId) ?? 0n, owed.get(orderId) ?? 0n];
-    return is === should ? [] : [`order ${orderId}: the card was charged ${is}, which should be ${should}`];
+    return is === should ? [] : [`order ${orderId}: the card was charged ${is}, expected ${should}`];
   });
 }
 
-/** Cancelled orders whose history names another refund than what was left after the administrator's. */
+/** Cancelled orders whose history names a refund other than what was left after the administrator's refunds. */
 async function refundsContradicting(world: World, notes: readonly OrderNote[], shown: Shown): Promise<string[]> {
   const refunded = notes.filter((note) => note.refundedMinor > 0n && shown.get(note.orderId)?.state === 'CANCELLED');
   if (refunded.length === 0) return [];
@@ -251,6 +253,6 @@ async function refundsContradicting(world: World, notes: readonly OrderNote[], s
   }
   return refunded.flatMap(({ orderId, totalMinor, refundedMinor }) => {
     const [is, should] = [named.get(orderId), totalMinor - refundedMinor];
-    return is === should ? [] : [`order ${orderId}: its history names a refund of ${is}, which should be ${should}`];
+    return is === should ? [] : [`order ${orderId}: its history names a refund of ${is}, expected ${should}`];
   });
 }

@@ -1,20 +1,20 @@
-// How customers of a shop under fire ask until they know.
+// Retries of a customer until the outcome of a request is known.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { RpcError } from '@armature/runtime';
 import type { Random } from '../../support/random.ts';
 
-/** What says nothing about whether the request was carried out: it has to be asked again, under the same id. */
+/** Codes that leave the outcome unknown. The request must be sent again with the same request id. */
 const unclear = ['UNAVAILABLE', 'DEADLINE_EXCEEDED', 'RESOURCE_EXHAUSTED', 'ABORTED', 'CANCELLED'];
 export const isUnclear = (error: unknown): boolean => error instanceof RpcError && unclear.includes(error.code);
 
 export const callTimeoutMs = 6_000;
-/** A request without a clear answer for so long is given up, and counts as a fault. */
-const patienceMs = 120_000;
+/** A request whose outcome is unknown for this long fails, and counts as a fault. */
+const maxElapsedMs = 120_000;
 
 /**
- * Asks until there is a clear answer, with pauses that grow from `firstPauseMs` to ten times as much. `again` is told
- * of each try that said nothing and is followed by another. Throws a refusal, and the last try's error when patience
- * has ended.
+ * Retries until the outcome is known, with pauses that grow from `firstPauseMs` to ten times as much. Calls `again` for
+ * each failed attempt that is followed by another. Throws a permanent error at once, and the last error when
+ * `maxElapsedMs` has passed.
  */
 export async function untilClear<T>(
   random: Random,
@@ -22,7 +22,7 @@ export async function untilClear<T>(
   act: () => Promise<T>,
   again: (error: RpcError) => void,
 ): Promise<T> {
-  const deadline = performance.now() + patienceMs;
+  const deadline = performance.now() + maxElapsedMs;
   for (let attempt = 1; ; attempt += 1) {
     try {
       return await act();

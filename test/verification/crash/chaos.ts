@@ -3,63 +3,69 @@ import type { Random } from '../../support/random.ts';
 import type { CrashMesh, Victim, Witness } from './mesh.ts';
 import { pointsOf } from './points.ts';
 
-/** How a process ended: the name of a crash point, 'moment' for a signal at any time, 'gave up' for an end of its own. */
+/**
+ * How a process ended: the name of a crash point, 'moment' for a signal at a random time, 'gave up' for an exit of its
+ * own.
+ */
 export interface Kill {
   readonly who: string;
   readonly how: string;
-  /** Milliseconds until it was ready again; undefined while it is not. */
+  /** Milliseconds until the process was ready again; undefined while it is not. */
   recoveredAfterMs?: number;
 }
 
 export interface ChaosOptions {
   random: Random;
-  /** How long it is meant to last: what is killed seldom is killed a few times in that. */
+  /** Planned duration of the run. Members that are killed seldom are killed a few times within it. */
   durationMs: number;
-  /** The crash points to use, of those that there are. */
+  /** Names of the crash points to use. */
   points: readonly string[];
-  /** How often a place may be passed before it kills, by the beginning of its name; those of `passesMax` by default. */
+  /** How often a crash point may be passed before it kills, by prefix of its name; `passesMax` by default. */
   passes?: Readonly<Record<string, number>>;
   /** The servers to kill, in turn; both by default. */
   servers?: readonly ('database' | 'broker')[];
   /**
-   * Variables of a service that each of its processes is given anew, a value of chance for each: a deployment, forward
-   * or back, at every restart.
+   * Variables of a service with their possible values. Each process gets one value of each at random. This simulates a
+   * deployment, forward or back, at every restart.
    */
   deployments?: Readonly<Record<string, Readonly<Record<string, readonly string[]>>>>;
-  /** How much longer everything lives than it does by default, 1. */
+  /** Factor on the lifetime of processes, 1 by default. */
   calm?: number;
 }
 
 /**
- * Kills services, the database and the broker until told to stop. Every process of a service that has crash points is
- * armed with the one that was visited least, and killed from outside if it outlives its time. A service whose points
- * have all been visited more often than those of others lives longer, so that these get the machine.
- * The services without crash points are killed at random moments, now and then.
+ * Kills services, the database and the broker until it is stopped. Each process of a service with crash points is armed
+ * with the least visited one, and gets SIGKILL if it outlives its maximum lifetime. A service whose crash points have
+ * all been visited more often than those of others lives longer, so that the others get the CPU time. Services without
+ * crash points are killed at random moments, less often.
  */
 export interface Chaos extends Witness {
   readonly kills: readonly Kill[];
-  /** Kills until `over`; resolves when both servers run again. Services may still be on their way. */
-  rage(mesh: CrashMesh, over: AbortSignal): Promise<void>;
-  /** Kills every process at once, and has all of them started again, unarmed. Resolves when everything is ready. */
-  heal(mesh: CrashMesh): Promise<void>;
+  /** Kills until `over` aborts. Resolves when the database and the broker run again; services may still be starting. */
+  killUntil(mesh: CrashMesh, over: AbortSignal): Promise<void>;
+  /** Kills every process at once and restarts all of them, unarmed. Resolves when everything is ready. */
+  restartAll(mesh: CrashMesh): Promise<void>;
 }
 
-/** An armed process that has not come to its crash point by then will not; a place that few pass is waited for longer. */
+/** An armed process that has not reached its crash point by then is killed; rarely passed points get longer. */
 const armedLifeMs = { low: 12_000, high: 16_000 };
 const rareLifeMs = { low: 20_000, high: 25_000 };
-/** Every so often a process is not armed, and killed at any moment of its life. */
+/** Share of processes that are not armed, and are killed at a random moment instead. */
 const unarmedShare = 0.03;
-/** Some do not live to see that they are ready. */
+/** Share of processes that are killed before they are ready. */
 const stillbornShare = 0.02;
 const unarmedLifeMs = { low: 0, high: 4_000 };
-/** By how many visits a place may be ahead; for each of them it is then passed so many times as often before it kills. */
+/**
+ * By how many visits a point may be ahead. For each visit more, it must be passed `aheadPasses` times as often before
+ * it kills.
+ */
 const aheadMost = 1;
 const aheadPasses = 8;
-/** Places that are passed many times a second let some pass first. */
+/** Points that are passed many times a second do not kill at the first pass. */
 const passesMax: Readonly<Record<string, number>> = {
   'saga.': 4,
   'relay.': 2,
-  // Only a webhook that comes before everybody else settles anything.
+  // Only a webhook that arrives before every other report of the result completes an operation.
   'payments.webhook': 1,
   'payments.': 2,
   'place-order.': 3,
@@ -90,7 +96,7 @@ export function chaos(options: ChaosOptions): Chaos {
     if (last) last.kill.recoveredAfterMs = Math.round(performance.now() - last.since);
     open.delete(who);
   };
-  /** The point that was visited least, any of them when several were. */
+  /** Returns the least visited point; a random one of them if there are several. */
   const choose = (name: string): string | null => {
     const mine = usable(name);
     if (mine.length === 0) return null;
@@ -120,7 +126,7 @@ export function chaos(options: ChaosOptions): Chaos {
       if (point) visits.set(point, (visits.get(point) ?? 0) + 1);
       if (!raging) return;
       lives.set(victim.name, prepare(victim));
-      // Whoever gave up waits as long as the supervisor makes it wait: what it needs is not there yet.
+      // A process that exited by itself waits for the supervisor's restart delay: a dependency is not ready yet.
       if (!signal) return;
       later(victim, random.between(0, 100), () => {
         victim.revive();
@@ -132,17 +138,17 @@ export function chaos(options: ChaosOptions): Chaos {
       const life = lives.get(victim.name);
       if (raging && life) live(victim, life);
     },
-    async rage(mesh, over) {
+    async killUntil(mesh, over) {
       raging = true;
       for (const victim of mesh.victims) {
-        // What runs now is not armed: its first death comes from outside, sooner or later.
+        // Processes that run already are not armed. Each is killed by a signal the first time.
         live(victim, usable(victim.name).length > 0 ? { low: 0, high: 2_000 } : prepare(victim));
       }
       await killServers(mesh, over);
       raging = false;
       for (const timer of pending.values()) clearTimeout(timer);
     },
-    async heal(mesh) {
+    async restartAll(mesh) {
       const { database, broker } = mesh.servers;
       for (const victim of mesh.victims) {
         victim.arm('');
@@ -153,12 +159,12 @@ export function chaos(options: ChaosOptions): Chaos {
         timed('database', 'everything at once', () => database.start()),
         timed('broker', 'everything at once', () => broker.start()),
       ]);
-      await reviveAll(mesh);
+      await startAllWaiting(mesh);
     },
   };
 
   async function killServers(mesh: CrashMesh, over: AbortSignal): Promise<void> {
-    // A broker needs some ten seconds to come back, which nothing that needs it survives more often than this.
+    // A broker needs about ten seconds to restart. Killed more often, its clients would never be ready.
     const everyMs = Math.max(7_000, Math.min(45_000, durationMs / 4));
     for (let turn = 0; ; turn++) {
       await sleep(everyMs * (0.75 + random.next() / 2), over);
@@ -179,10 +185,10 @@ export function chaos(options: ChaosOptions): Chaos {
   }
 }
 
-/** Does what somebody at `make up` would: whatever waits for its restart is started. */
-async function reviveAll(mesh: CrashMesh): Promise<void> {
+/** Starts every process that waits for its restart delay, as `make up` does. */
+async function startAllWaiting(mesh: CrashMesh): Promise<void> {
   const deadline = performance.now() + 120_000;
-  // A process that was just killed may still count as ready, so all must have been seen not to be.
+  // The supervisor may still report a process that was just killed as ready, so wait until it has noticed.
   await sleep(200);
   while (mesh.victims.some((victim) => !victim.ready)) {
     const waiting = mesh.victims.filter((victim) => !victim.ready).map(({ name }) => name);

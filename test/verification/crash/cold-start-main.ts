@@ -1,5 +1,5 @@
-// Kills everything at one moment and starts it in any order: ROUNDS, SEED; RECORD=1 to keep
-// what its sagas have gone through.
+// Kills all processes at once and starts them in random order. Environment: ROUNDS, SEED; RECORD=1 records the saga
+// histories.
 import { writeTable } from '../../../scripts/cli/table.ts';
 import { type ColdStartReport, coldStarts } from './cold-start.ts';
 import { chosenSeed, columns, command, violated, wholeNumber } from './command.ts';
@@ -13,7 +13,7 @@ function summary({ seed, rounds, orders, violations }: ColdStartReport): string 
   return [
     `seed ${seed}: everything was killed at once ${rounds.length} times`,
     writeTable([head, ...rows], 'text').join('\n'),
-    `orders by what was wanted and how they ended\n${columns(orders)}`,
+    `orders by story and end\n${columns(orders)}`,
     violated(violations),
   ].join('\n\n');
 }

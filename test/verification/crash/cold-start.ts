@@ -1,36 +1,36 @@
-// Everything is killed at one moment, again and again, and started in any order: it comes back by itself, and clean.
+// Cold start test: kills all processes at once, starts them in random order, and checks that the shop recovers.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { openCounters } from '../../e2e/shop.ts';
 import type { Teardown } from '../../support/infra.ts';
 import { type Random, seeded } from '../../support/random.ts';
 import { recordSagas, sagasDiverging } from './histories.ts';
 import { type CrashMesh, startCrashMesh, type Victim, type Witness } from './mesh.ts';
-import { allReady, settings, settle } from './run.ts';
+import { allReady, settings, waitUntilClean } from './run.ts';
 import { openWorkload, type Workload } from './workload.ts';
 
 export interface ColdStartOptions {
   rounds: number;
   seed: number;
   customers?: number;
-  /** Whether what the sagas of each clean round show is added to what the repository has recorded. */
+  /** Whether the saga histories of each clean round are added to the recordings in the repository. */
   record?: boolean;
   say?: (line: string) => void;
 }
 
-/** One kill of everything, and what came after. Times are milliseconds from the start of the last process. */
+/** One kill of all processes and the recovery after it. Times are milliseconds since the start of the last process. */
 export interface Round {
-  /** Orders that had not ended at the moment of the kill. */
+  /** Orders that had not ended at the kill. */
   readonly underWay: number;
-  /** In which order everything was started, with the pauses in between, milliseconds: 'broker +300 orders …'. */
+  /** The order of the starts with the pauses between them, milliseconds: 'broker +300 orders …'. */
   readonly order: string;
   readonly readyMs: number;
-  /** Until every invariant held and nothing contradicted what customers had been told; null: never. */
+  /** Until every invariant held and no response to a customer was contradicted; null if that never happened. */
   readonly cleanMs: number | null;
-  /** Processes that ended by themselves, with their last words. */
+  /** Processes that exited by themselves, with their last log lines. */
   readonly exits: readonly string[];
 }
 
-/** What .run/cold-start.json holds. */
+/** Content of .run/cold-start.json. */
 export interface ColdStartReport {
   seed: number;
   rounds: Round[];
@@ -39,18 +39,16 @@ export interface ColdStartReport {
   violations: string[];
 }
 
-/** Between two starts; with ten to start, the last may come fifteen seconds after the first. */
+/** Between two starts. With ten processes to start, the last may start fifteen seconds after the first. */
 const pauseMaxMs = 1_500;
-/** Long enough for orders to be at every step of their way. */
+/** Long enough that orders are at every saga step when the kill comes. */
 const workingMs = { low: 2_000, high: 6_000 };
 
 /**
- * Kills every service, the database and the broker at once while customers place orders, starts them in any order, and
- * holds the shop to its invariants and to what its customers were told; `rounds` times.
- *
- * A process that ends by itself, however often, is a violation: whatever a service needs may be away for as long as it
- * likes, and the service waits for it, ready as soon as it is there. Only so does the time to come back not depend on
- * how long a supervisor makes crashing processes wait.
+ * Repeats `rounds` times: kills every service, the database and the broker at once while customers place orders, starts
+ * them in random order, then checks the invariants and the responses that customers received. A process that exits by
+ * itself is a violation. A service must wait for any dependency that is away, for any time, and become ready as soon as
+ * it is back. Otherwise the recovery time would depend on the supervisor's restart delay.
  */
 export async function coldStarts(t: Teardown, options: ColdStartOptions): Promise<ColdStartReport> {
   const { rounds: count, seed, customers = 12, record = false, say = () => undefined } = options;
@@ -78,7 +76,7 @@ export async function coldStarts(t: Teardown, options: ColdStartOptions): Promis
   return { seed, rounds, orders, violations };
 }
 
-/** Keeps who ended by itself, until it is taken. */
+/** Records processes that exited by themselves, until `take` returns and clears the list. */
 function exitsSeen(): Witness & { take(): string[] } {
   let seen: string[] = [];
   return {
@@ -113,7 +111,7 @@ async function coldStart(
   await allReady(mesh);
   const readyMs = Math.round(performance.now() - since);
   await working;
-  const { cleanAfterMs: cleanMs, violations: wrong } = await settle(mesh, since, async (world) => [
+  const { cleanAfterMs: cleanMs, violations: wrong } = await waitUntilClean(mesh, since, async (world) => [
     ...(await workload.answers.contradictions(world)),
     ...(await sagasDiverging(world)),
   ]);
@@ -129,7 +127,7 @@ async function ordersUnderWay(mesh: CrashMesh): Promise<number> {
   return Number(row?.n);
 }
 
-/** Sends every signal before anybody can notice that another has gone, and waits until all are. */
+/** Sends every signal before a process can notice that another has ended, then waits until all have ended. */
 async function killAll({ victims, servers }: CrashMesh): Promise<void> {
   for (const victim of victims) {
     victim.hold();
@@ -139,7 +137,10 @@ async function killAll({ victims, servers }: CrashMesh): Promise<void> {
   while (victims.some((victim: Victim) => victim.pid !== undefined)) await sleep(10);
 }
 
-/** Begins to start everything, one after another, whether or not what it needs is there. `started`: the servers serve. */
+/**
+ * Starts all processes one after another, whether or not their dependencies are up. `started` resolves when the
+ * database and the broker accept connections.
+ */
 async function startAll(
   { victims, servers }: CrashMesh,
   random: Random,

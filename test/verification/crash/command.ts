@@ -1,14 +1,14 @@
-// What the commands of this folder share: what they are told by the environment, how they end, how they report.
+// Shared by the commands of this folder: environment variables, exit status, report.
 import { join } from 'node:path';
 import { fail } from '../../../scripts/devmesh/progress.ts';
 import { runDirectory, writeAtomically } from '../../../scripts/devmesh/state.ts';
 import type { Teardown } from '../../support/infra.ts';
 import type { CrashReport } from './run.ts';
 
-/** Says a line to the person who waits. */
+/** Prints a progress line. */
 export type Say = (line: string) => void;
 
-/** Reads a whole number from the environment. Throws where it is none, or out of bounds. */
+/** Reads a whole number from the environment. Throws if the text is not one, or is out of bounds. */
 export function wholeNumber(name: string, otherwise: string, low: number, high: number): number {
   const text = process.env[name] || otherwise;
   const value = Number(text);
@@ -18,13 +18,13 @@ export function wholeNumber(name: string, otherwise: string, low: number, high: 
   return value;
 }
 
-/** SEED, or one of chance, which the report names. */
+/** SEED, or a random seed; the report names it. */
 export const chosenSeed = (): number =>
   wholeNumber('SEED', String(Math.floor(Math.random() * 2 ** 31)), 0, 2 ** 32 - 1);
 
 /**
- * Runs a command and ends the process: its report goes to `.run/<file>`, its summary to the terminal, and the status is
- * 1 where anything was violated. What was set up is undone, also after SIGINT and SIGTERM.
+ * Runs a command and ends the process. Writes the report to `.run/<file>` and the summary to the terminal. The exit
+ * status is 1 if there are violations. Teardowns run also after SIGINT and SIGTERM.
  */
 export async function command(
   file: string,
@@ -43,7 +43,7 @@ export async function command(
     const { report, summary } = await run({ teardown: (step) => undo.push(step) }, say);
     const path = join(runDirectory(), file);
     writeAtomically(path, `${JSON.stringify(report, null, 2)}\n`);
-    console.log(`\n${summary}\n\nAll of it is in ${path}`);
+    console.log(`\n${summary}\n\nFull report: ${path}`);
     process.exitCode = report.violations.length > 0 ? 1 : 0;
   } catch (error) {
     await cleanUp();
@@ -52,13 +52,13 @@ export async function command(
   await cleanUp();
 }
 
-/** Names and values below each other. */
+/** Formats names and values as two columns. */
 export const columns = (values: Readonly<Record<string, string | number>>): string =>
   Object.entries(values)
     .map(([name, value]) => `  ${name.padEnd(44)} ${String(value).padStart(7)}`)
     .join('\n');
 
-/** Recovery times as they are shown: the median and the longest, by process. */
+/** Formats recovery times by process: the median and the longest. */
 export const recoveries = (times: CrashReport['recoveryMs']): Record<string, string> =>
   Object.fromEntries(
     Object.entries(times).map(([who, { count, median, max }]) => [`${who} (${count} times)`, `${median} / ${max} ms`]),

@@ -1,4 +1,4 @@
-// What sagas have gone through, from their log: held to the definitions of today, and recorded for those of tomorrow.
+// Saga histories from the saga log: checked against the present definitions, and recorded for later ones.
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describeDivergence, divergences, type History, type Input, type State } from '@armature/runtime/saga';
@@ -7,7 +7,7 @@ import { sagaDefinitions } from '../../../services/orders/testbed.ts';
 import type { World } from '../invariants/world.ts';
 import { readRecordings, representatives, writeRecordings } from '../saga/recordings.ts';
 
-/** Every saga of orders with its whole log, also of those under way. */
+/** Every saga of orders with its whole log, including running ones. */
 export async function sagaHistories(world: Pick<World, 'query'>): Promise<History[]> {
   const sagas = await world.query<{ saga_id: string; name: string; version: number; state: string }>(
     'select saga_id, name, definition_version as version, state from {orders}.saga order by saga_id',
@@ -28,18 +28,19 @@ export async function sagaHistories(world: Pick<World, 'query'>): Promise<Histor
   }));
 }
 
-/** Sagas whose log does not lead to their state by the definitions of today; a sentence for each. */
+/** Sagas whose log does not lead to their state by the present definitions; one sentence each. */
 export async function sagasDiverging(world: Pick<World, 'query'>): Promise<string[]> {
   return divergences(sagaDefinitions(), await sagaHistories(world)).map(describeDivergence);
 }
 
-/** Where the recordings of a version of a saga of orders are kept. */
+/** Path of the recordings of one version of a saga of orders. */
 export const recordingsFile = ({ name, version }: { name: string; version: number }): string =>
   join(repository, 'test', 'verification', 'saga', 'recordings', `${name}-${version}.recordings.json`);
 
 /**
- * Adds to the recordings beside the definitions what the sagas of a shop have shown; answers how many there are of
- * each. A recording that the definitions of today do not follow goes: whoever records has decided that it may.
+ * Adds the histories of the sagas to the recordings beside the definitions. Returns the number of recordings of each
+ * definition. Removes recordings that the present definitions do not follow: running with RECORD=1 is the decision to
+ * replace them.
  */
 export async function recordSagas(world: Pick<World, 'query'>): Promise<Record<string, number>> {
   const histories = await sagaHistories(world);

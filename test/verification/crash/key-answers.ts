@@ -1,4 +1,4 @@
-// What keys were answered, and whether the tables have just that to show.
+// Log of the response of each idempotency key, and the comparison of the tables with it.
 import { RpcError } from '@armature/runtime';
 import type { Random } from '../../support/random.ts';
 import type { World } from '../invariants/world.ts';
@@ -6,23 +6,23 @@ import { callTimeoutMs, isUnclear, untilClear } from './asking.ts';
 import type { KeyRequest, Kind, Kinds } from './key-requests.ts';
 import type { CrashMesh } from './mesh.ts';
 
-/** The first answer of a key, and who has given it and those after it. */
+/** The first response to a key, and the processes that returned it and the later ones. */
 export interface Answered {
-  /** 'OK' and the bytes in hexadecimal, or all that a refusal says. */
+  /** 'OK' and the bytes in hexadecimal, or all fields of the error. */
   readonly text: string;
-  /** Null: it was refused. */
+  /** Null if the request was refused. */
   readonly bytes: Buffer | null;
   readonly processes: Set<number | undefined>;
 }
 
-/** Kept apart from everything that can be killed. */
+/** The log is outside every process that the run kills. */
 export interface AnswerBook {
   readonly problems: string[];
-  /** Sends a request until its answer says what became of it, and holds that to the first one. */
+  /** Sends a request until its outcome is known. Reports a problem if the response differs from the first one. */
   send(request: KeyRequest): Promise<void>;
   of(id: string): Answered | undefined;
   answered(): number;
-  /** Sends by kind and answer, and by kind and code those that said nothing and were repeated. */
+  /** Sends by kind and response, and attempts with unknown outcome by kind and code. */
   counts(): { answers: Record<string, number>; retries: Record<string, number> };
 }
 
@@ -38,7 +38,7 @@ export function openAnswerBook(mesh: Pick<CrashMesh, 'victim'>, kinds: Kinds, ra
     answered += 1;
     count(answers, `${kind} ${what}`);
     const before = first.get(id);
-    if (before && before.text !== text) problems.push(`${kind} ${id} was answered ${before.text}, then ${text}`);
+    if (before && before.text !== text) problems.push(`${kind} ${id} returned ${before.text}, then ${text}`);
     const kept = before ?? { text, bytes, processes: new Set() };
     kept.processes.add(mesh.victim(kinds[kind].service).pid);
     first.set(id, kept);
@@ -56,7 +56,7 @@ export function openAnswerBook(mesh: Pick<CrashMesh, 'victim'>, kinds: Kinds, ra
         if (!(error instanceof RpcError)) throw error;
         if (!isUnclear(error)) return keep(request, refusalText(error), null, error.reason);
         again(error);
-        problems.push(`${kind} ${id} has no answer: ${error.code}`);
+        problems.push(`${kind} ${id} has no response: ${error.code}`);
       }
     },
     of: (id) => first.get(id),
@@ -71,7 +71,9 @@ export function openAnswerBook(mesh: Pick<CrashMesh, 'victim'>, kinds: Kinds, ra
 const refusalText = ({ code, reason, domain, message, metadata, details }: RpcError): string =>
   JSON.stringify({ code, reason, domain, message, metadata, details });
 
-/** Keys whose rows are not those of one effect, or of none where they were refused; and rows of no key. */
+/**
+ * Compares the rows of each key with one effect, or with none if it was refused. Reports rows that belong to no key.
+ */
 export async function effectsContradicting(
   world: Pick<World, 'query'>,
   kinds: Kinds,
@@ -90,7 +92,7 @@ export async function effectsContradicting(
         if (!bytes && typeof handle !== 'string') continue;
         const at = typeof handle === 'string' ? handle : handle(bytes!);
         const [is, should] = [there.get(at) ?? 0, bytes ? 1 : 0];
-        if (is !== should) found.push(`${name} ${id}: ${is} times ${what}, which should be ${should}`);
+        if (is !== should) found.push(`${name} ${id}: ${is} times ${what}, expected ${should}`);
         there.delete(at);
       }
       for (const [handle, n] of there) found.push(`${name}: ${n} times ${what} ${handle} that no key has asked for`);
@@ -99,7 +101,7 @@ export async function effectsContradicting(
   return found;
 }
 
-/** Each key is stored once, with the very bytes that were answered. */
+/** Checks that each key is stored once, with exactly the bytes of the response. */
 async function answersContradicting(
   world: Pick<World, 'query'>,
   { service, method }: Kind,
@@ -113,9 +115,9 @@ async function answersContradicting(
   const stored = Map.groupBy(rows, (row) => row.request_key);
   return requests.flatMap(({ id, kind }) => {
     const [row, ...more] = stored.get(id) ?? [];
-    if (!row || more.length > 0) return [`${kind} ${id}: ${more.length + (row ? 1 : 0)} stored answers`];
+    if (!row || more.length > 0) return [`${kind} ${id}: ${more.length + (row ? 1 : 0)} stored responses`];
     const told = book.of(id);
     const same = told?.bytes ? row.code === 0 && row.body.equals(told.bytes) : row.code !== 0;
-    return same ? [] : [`${kind} ${id}: what is stored is not what was answered`];
+    return same ? [] : [`${kind} ${id}: the stored response differs from the returned one`];
   });
 }

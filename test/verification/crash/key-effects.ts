@@ -1,6 +1,6 @@
-// How the effects of keyed requests are counted in the tables of those who had them.
+// Counts the effects of keyed requests in the tables of the services.
 
-/** Rows that only requests of a kind can have made, counted by `handle`: `n` is what there is of one effect. */
+/** Rows that only requests of one kind can have made, counted by `handle`; `n` is the number of rows of one effect. */
 export interface EffectCount {
   readonly what: string;
   readonly sql: string;
@@ -21,7 +21,7 @@ export const received: readonly EffectCount[] = [
   },
 ];
 
-/** `which` tells the lines of this kind from those of others. */
+/** `which` is the SQL condition that selects the lines of this kind. */
 export const reserved = (anchor: string, which: string): readonly EffectCount[] => {
   const lines = `{inventory}.reservation r join {inventory}.reservation_line l on l.reservation_id = r.reservation_id`;
   const mine = `r.order_id = '${anchor}' and ${which}`;
@@ -39,7 +39,7 @@ export const reserved = (anchor: string, which: string): readonly EffectCount[] 
   ];
 };
 
-/** A bad card leaves a payment, an operation and an event, but nothing in the ledger. */
+/** A declined card leaves a payment, an operation and an event, but no ledger entry. */
 export const authorized = (anchor: string, state: string, inLedger: boolean): readonly EffectCount[] => {
   const mine = `p.order_id = '${anchor}' and p.state = '${state}'`;
   const rows = (what: string, table: string, id: string, which: string): EffectCount => ({

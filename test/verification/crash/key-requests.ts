@@ -1,4 +1,4 @@
-// Requests that must have one effect however often they are sent: what each asks for, and how its effects are counted.
+// Requests that must have one effect however often they are sent: their content, and how their effects are counted.
 import { randomUUID } from 'node:crypto';
 import type { ServiceContract } from '@armature/proto/contract.ts';
 import { InventoryServiceContract } from '@armature/proto/inventory/v1/contract.ts';
@@ -14,7 +14,7 @@ import { developerCredentials, token, workloadCertificate } from '../../support/
 import { adjusted, authorized, type EffectCount, placed, received, refunded, reserved } from './key-effects.ts';
 import type { CrashMesh } from './mesh.ts';
 
-/** The share of each kind of request, out of their sum. */
+/** Weight of each kind of request; its share is the weight out of the sum. */
 export const shares = {
   'adjust stock': 33,
   'receive stock': 15,
@@ -28,13 +28,13 @@ export const shares = {
 } as const;
 export type KindName = keyof typeof shares;
 
-/** A request as it is sent again and again. */
+/** A request that is sent many times. */
 export interface KeyRequest {
   /** The key: its request id. */
   readonly id: string;
   readonly kind: KindName;
   readonly message: { requestId: string };
-  /** What its effects are found by; by the answer, where only that says it. */
+  /** Finds the effects of the request. A function of the response where only the response contains it. */
   readonly handle: string | ((answer: Buffer) => string);
 }
 
@@ -43,28 +43,28 @@ export interface Kind {
   /** Full path of the method. */
   readonly method: string;
   make(id: string): Pick<KeyRequest, 'message' | 'handle'>;
-  /** Sends it once, and answers the bytes that came back. Throws RpcError. */
+  /** Sends the request once and returns the bytes of the response. Throws RpcError. */
   send(message: KeyRequest['message'], timeoutMs: number): Promise<Buffer>;
   readonly effects: readonly EffectCount[];
 }
 
 export type Kinds = Readonly<Record<KindName, Kind>>;
 
-/** What keys ask for. */
+/** Resources that the requests use. */
 interface Goods {
-  /** An order that has come to nothing itself: nothing may be held or paid without any. */
+  /** An order that was rejected. Reservations and payments need an order. */
   readonly anchor: string;
   readonly shelves: readonly string[];
-  /** A SKU, and a payment, that half of those who ask for it can have. */
+  /** A SKU, and a payment, with enough for half of the requests that want it. */
   readonly scarce: string;
   readonly smallPurse: string;
-  /** Payments that can give back as much as anybody asks. */
+  /** Payments that never run out of money to refund. */
   readonly purses: readonly string[];
 }
 
 const money = (amountMinor: bigint) => ({ currencyCode: 'EUR', amountMinor });
 
-/** Puts everything in its place that `keys` requests need, and answers how each kind is made, sent and counted. */
+/** Creates all resources that `keys` requests need. Returns how each kind is made, sent and counted. */
 export async function openKinds(t: Teardown, mesh: CrashMesh, random: Random, keys: number): Promise<Kinds> {
   const senders = await openSenders(t, mesh);
   const shop = await openCounters(t, mesh.grpcOf);
@@ -152,7 +152,7 @@ function moneyKinds(
     (from: readonly string[]): Kind['make'] =>
     (id) => {
       const message = { requestId: id, paymentId: random.pick(from), amount: money(1n) };
-      // The operation that the acquirer sees is named after principal, method and key.
+      // The id of the operation at the acquirer is derived from principal, method and key.
       return { message, handle: derivedId(`service:orders\n${refundPayment.path}\n${id}`) };
     };
   const authorization = {
@@ -207,7 +207,7 @@ async function refusedOrder(shop: Awaited<ReturnType<typeof openCounters>>): Pro
 type Send = (message: object, timeoutMs: number) => Promise<Buffer>;
 type Senders = Record<Kind['service'], Record<string, Send>>;
 
-/** Staff changes stock, orders holds it and moves money, and a customer places orders. */
+/** Staff changes stock, orders reserves it and moves money, and a customer places orders. */
 async function openSenders(t: Teardown, mesh: CrashMesh): Promise<Senders> {
   const [developer, orders] = [await developerCredentials(), await workloadCertificate('orders')];
   const [staff, customer] = [await token('bo'), await token('ada')];
@@ -239,7 +239,7 @@ async function openSenders(t: Teardown, mesh: CrashMesh): Promise<Senders> {
   };
 }
 
-/** A contract whose answers stay the bytes that came over the wire: messages that are equal need not be. */
+/** A contract that leaves responses as the bytes received: equal messages may have different bytes. */
 function undecoded(contract: ServiceContract): ServiceContract {
   const methods = Object.entries(contract.methods).map(([name, method]) => [
     name,

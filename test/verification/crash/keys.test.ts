@@ -1,4 +1,4 @@
-// The tools that `make keys` stands on, where they could lie.
+// Tests the tools of `make keys` for false results.
 import t from 'tap';
 import { seeded } from '../../support/random.ts';
 import { effectsContradicting, openAnswerBook } from './key-answers.ts';
@@ -6,19 +6,19 @@ import type { KeyRequest, Kind, Kinds } from './key-requests.ts';
 import { order } from './keys.ts';
 import type { CrashMesh } from './mesh.ts';
 
-t.test('keys are sent as often as asked, the first two sends at once, the others all over the run', async (t) => {
+t.test('sends each key `sends` times: the first two together, the others spread over the run', async (t) => {
   const plan = order(1_000, 5, seeded(1));
   const places = Array.from({ length: 1_000 }, (_, key) => plan.flatMap((one, at) => (one === key ? [at] : [])));
   t.ok(places.every((at) => at.length === 5));
   const distances = places.map(([first, second]) => second! - first!);
-  t.ok(Math.max(...distances) < 48, `${Math.max(...distances)} sends between the first two of a key at most`);
+  t.ok(Math.max(...distances) < 48, `${Math.max(...distances)} sends at most between the first two of a key`);
   const lengths = places.map((at) => at[4]! - at[0]!).sort((one, other) => one - other);
-  t.ok(lengths[500]! > 500, `${lengths[500]} sends between first and last of half of the keys at least`);
+  t.ok(lengths[500]! > 500, `${lengths[500]} sends at least between first and last of half of the keys`);
 });
 
 const request: KeyRequest = { id: 'k', kind: 'adjust stock', message: { requestId: 'k' }, handle: 'h' };
-const bytes = Buffer.from('answer');
-/** One kind whose answers are given here, one after another. */
+const bytes = Buffer.from('response');
+/** One kind that returns the given responses, one after another. */
 const kindsAnswering = (...answers: readonly Buffer[]): Kinds => {
   const left = [...answers];
   const kind: Kind = {
@@ -32,27 +32,27 @@ const kindsAnswering = (...answers: readonly Buffer[]): Kinds => {
 };
 const mesh = { victim: () => ({ pid: 1 }) } as unknown as CrashMesh;
 
-t.test('another answer is found', async (t) => {
+t.test('reports a response that differs from the first', async (t) => {
   const book = openAnswerBook(mesh, kindsAnswering(bytes, bytes, Buffer.from('another')), seeded(1));
   await book.send(request);
   await book.send(request);
   t.strictSame(book.problems, []);
   await book.send(request);
-  t.match(book.problems, [/^adjust stock k was answered OK 616e73776572, then OK 616e6f74686572$/]);
+  t.match(book.problems, [/^adjust stock k returned OK 726573706f6e7365, then OK 616e6f74686572$/]);
 });
 
-t.test('whatever is not one effect is found', async (t) => {
+t.test('reports everything but one effect', async (t) => {
   const once = [{ handle: 'h', n: 1 }];
   const stored = [{ request_key: 'k', code: 0, body: bytes }];
   for (const [name, movements, answers, expected] of [
     ['one effect', once, stored, []],
-    ['no effect', [], stored, [/k: 0 times movement, which should be 1/]],
-    ['two effects', [{ handle: 'h', n: 2 }], stored, [/k: 2 times movement, which should be 1/]],
-    ['an effect of nobody', [...once, { handle: 'x', n: 1 }], stored, [/movement x that no key has asked for/]],
-    ['no stored answer', once, [], [/k: 0 stored answers/]],
-    ['two stored answers', once, [...stored, ...stored], [/k: 2 stored answers/]],
-    ['another stored answer', once, [{ ...stored[0]!, body: Buffer.from('x') }], [/is not what was answered/]],
-    ['a stored refusal', once, [{ ...stored[0]!, code: 9 }], [/is not what was answered/]],
+    ['no effect', [], stored, [/k: 0 times movement, expected 1/]],
+    ['two effects', [{ handle: 'h', n: 2 }], stored, [/k: 2 times movement, expected 1/]],
+    ['an effect without a key', [...once, { handle: 'x', n: 1 }], stored, [/movement x that no key has asked for/]],
+    ['no stored response', once, [], [/k: 0 stored responses/]],
+    ['two stored responses', once, [...stored, ...stored], [/k: 2 stored responses/]],
+    ['another stored response', once, [{ ...stored[0]!, body: Buffer.from('x') }], [/the stored response differs/]],
+    ['a stored refusal', once, [{ ...stored[0]!, code: 9 }], [/the stored response differs/]],
   ] as const) {
     const kinds = kindsAnswering(bytes);
     const book = openAnswerBook(mesh, kinds, seeded(1));

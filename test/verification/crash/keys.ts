@@ -1,4 +1,4 @@
-// Every request is sent several times while those who answer are killed: it has one effect, and one answer.
+// Sends every request several times while the servers are killed. Each must have one effect and one response.
 import { randomUUID } from 'node:crypto';
 import type { Teardown } from '../../support/infra.ts';
 import { type Random, seeded } from '../../support/random.ts';
@@ -6,57 +6,57 @@ import { chaos } from './chaos.ts';
 import { type AnswerBook, effectsContradicting, openAnswerBook } from './key-answers.ts';
 import { type KeyRequest, type Kinds, openKinds, shares } from './key-requests.ts';
 import { startCrashMesh } from './mesh.ts';
-import { allReady, type CrashReport, settings, settle, sums } from './run.ts';
+import { allReady, type CrashReport, settings, sums, waitUntilClean } from './run.ts';
 
 export interface KeysOptions {
   keys: number;
   /** How often each is sent. */
   sends: number;
   seed: number;
-  /** Requests under way at once at each service. */
+  /** Concurrent requests to each service. */
   senders?: number;
-  /** For how long processes are killed at most; the sends that are left then are made afterwards. */
+  /** Maximum time during which processes are killed. Sends that are left are made afterwards. */
   stormMs: number;
-  /** How much longer processes live than under `make crash`. */
+  /** Factor on the lifetime of processes, compared with `make crash`. */
   calm?: number;
   say?: (line: string) => void;
 }
 
-/** What .run/keys.json holds. */
+/** Content of .run/keys.json. */
 export interface KeysReport extends Pick<CrashReport, 'kills' | 'recoveryMs' | 'cleanAfterMs' | 'violations'> {
   seed: number;
   keys: number;
   sends: number;
-  /** Sends by kind and answer, as 'reserve what is scarce STOCK_INSUFFICIENT'. */
+  /** Sends by kind and response, as 'reserve what is scarce STOCK_INSUFFICIENT'. */
   answers: Record<string, number>;
-  /** Sends that said nothing about the outcome and were repeated, by kind and code. */
+  /** Sends with unknown outcome that were repeated, by kind and code. */
   retries: Record<string, number>;
-  /** Keys that more than one process of a service has answered. */
+  /** Keys that were handled by more than one process of a service. */
   acrossKills: number;
-  /** From the first send to the last answer. */
+  /** From the first send to the last response. */
   seconds: number;
   sendsPerSecond: number;
 }
 
-/** Where processes die: around commits, and wherever money is on its way; elsewhere at any moment. */
+/** Crash points of this run: around commits and during payments. Other services are killed at random moments. */
 const points = [
   ...['reserve-stock', 'place-order'].flatMap((work) => [`${work}.before-commit`, `${work}.committed`]),
   ...['before-acquirer', 'after-acquirer', 'before-ledger-commit', 'after-ledger-commit'].map((at) => `payments.${at}`),
   ...['before-publish', 'published', 'confirmed', 'marked'].map((at) => `relay.${at}`),
 ];
-/** How often places may be passed before they kill: processes answer some before they die. */
+/** How often points may be passed before they kill, so that processes handle some requests first. */
 const passes = { 'reserve-stock.': 400, 'payments.': 150, 'place-order.': 40, 'relay.': 200 };
 
-/** Sends that are left for the time after everything was killed at once and started again. */
+/** Share of sends that are made after all processes were killed at once and restarted. */
 const afterwardsShare = 0.03;
-/** The sends of a key that follow its first two come within so many of all sends. */
+/** The sends of a key that follow its first two come within this share of all sends. */
 const nearShare = 0.2;
 
-/** Sends keys again and again under fire, heals the shop, and counts what each has had for an effect. */
-export async function keysUnderFire(t: Teardown, options: KeysOptions): Promise<KeysReport> {
+/** Sends keys many times while processes are killed, restarts the shop, and counts the effects of each key. */
+export async function repeatKeys(t: Teardown, options: KeysOptions): Promise<KeysReport> {
   const { keys, sends, seed, senders = 48, calm = 1, stormMs, say = () => undefined } = options;
   const random = seeded(seed);
-  // No answer needs the broker, and its start takes both cores for ten seconds: it dies only with everything else.
+  // No request needs the broker, and its start takes both cores for ten seconds: it is killed only with everything else.
   const storm = chaos({ random, durationMs: 100_000, points, passes, servers: ['database'], calm });
   const mesh = await startCrashMesh(t, storm, (name) => ({ env: settings[name] }));
   await allReady(mesh);
@@ -66,20 +66,20 @@ export async function keysUnderFire(t: Teardown, options: KeysOptions): Promise<
   const plan = order(keys, sends, random).map((index) => requests[index]!);
   const underFire = Math.ceil(plan.length * (1 - afterwardsShare));
   say(`everything runs; ${keys} keys, ${sends} times each, ${senders} at once to each service, seed ${seed}`);
-  const progress = setInterval(() => say(`${book.answered()} answers, ${storm.kills.length} kills`), 10_000);
+  const progress = setInterval(() => say(`${book.answered()} responses, ${storm.kills.length} kills`), 10_000);
   const start = performance.now();
   const sent = new AbortController();
   const fire = async () => {
-    await storm.rage(mesh, AbortSignal.any([sent.signal, AbortSignal.timeout(stormMs)]));
-    say('healing: everything is killed at once, and started');
-    await storm.heal(mesh);
+    await storm.killUntil(mesh, AbortSignal.any([sent.signal, AbortSignal.timeout(stormMs)]));
+    say('restart: kills all processes at once and starts them');
+    await storm.restartAll(mesh);
   };
   await Promise.all([fire(), sendAll(plan.slice(0, underFire), senders, kinds, book).finally(() => sent.abort())]);
   await sendAll(plan.slice(underFire), senders, kinds, book);
   const answeredAt = performance.now();
   const seconds = (answeredAt - start) / 1_000;
   clearInterval(progress);
-  const { cleanAfterMs, violations } = await settle(mesh, answeredAt, async (world) => [
+  const { cleanAfterMs, violations } = await waitUntilClean(mesh, answeredAt, async (world) => [
     ...book.problems,
     ...(await effectsContradicting(world, kinds, requests, book)),
   ]);
@@ -101,8 +101,8 @@ function newRequest(kinds: Kinds, random: Random): KeyRequest {
 }
 
 /**
- * In which order keys are sent, each `sends` times: the first two sends of a key at once, the others soon, but for the
- * last, which may come at any time up to the end.
+ * Returns the order in which keys are sent, each `sends` times: the first two sends of a key together, the others soon
+ * after, but the last at any time up to the end.
  */
 export function order(keys: number, sends: number, random: Random): number[] {
   const all = keys * sends;
@@ -119,7 +119,7 @@ export function order(keys: number, sends: number, random: Random): number[] {
     .map(({ key }) => key);
 }
 
-/** So many at once to each service: those that one keeps waiting must not hold up what another could answer. */
+/** Limits concurrent requests per service: requests that wait for one service must not block those of another. */
 async function sendAll(plan: readonly KeyRequest[], senders: number, kinds: Kinds, book: AnswerBook): Promise<void> {
   const sender = async (requests: KeyRequest[]) => {
     for (let request = requests.pop(); request; request = requests.pop()) await book.send(request);

@@ -1,5 +1,5 @@
-// Runs the shop under fire and says what is left of its promises: DURATION (seconds), SEED, POINTS (names, by commas),
-// RECORD=1 to keep what its sagas have gone through.
+// Crash test: kills processes at crash points under load, restarts them, then checks every invariant. Environment:
+// DURATION (seconds), SEED, POINTS (names separated by commas), RECORD=1 to record the saga histories.
 import { chosenSeed, columns, command, recoveries, verdict, wholeNumber } from './command.ts';
 import { type CrashReport, crash } from './run.ts';
 
@@ -18,10 +18,10 @@ function summary({
   const accepted = Object.values(orders).reduce((sum, count) => sum + count, 0);
   return [
     `seed ${seed}, ${seconds} s: ${accepted} orders accepted, ${kills.total} processes killed`,
-    `orders by what was wanted and how they ended\n${columns(orders)}`,
+    `orders by story and end\n${columns(orders)}`,
     `killed at\n${columns(kills.byPoint)}`,
     `ready again after, median / longest\n${columns(recoveries(recoveryMs))}`,
-    ...(unvisited.length > 0 ? [`nothing died at ${unvisited.join(', ')}`] : []),
+    ...(unvisited.length > 0 ? [`no process was killed at ${unvisited.join(', ')}`] : []),
     ...verdict({ cleanAfterMs, violations }),
   ].join('\n\n');
 }

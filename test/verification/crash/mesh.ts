@@ -9,43 +9,43 @@ import { brokerServer, databaseServer, type PrivateServer } from '../../support/
 import { type PreparedMember, prepareMesh, type StartOptions } from '../../support/service.ts';
 import { openWorld, type World } from '../invariants/world.ts';
 
-/** A service that is restarted when it ends, and that can be told where to kill itself in its next life. */
+/** A service that is restarted when it ends, and whose next process can be given a crash point. */
 export interface Victim {
   readonly name: string;
   readonly pid: number | undefined;
   readonly ready: boolean;
-  /** The crash point that the next process is armed with, such as "saga.sent:3"; '' for none. */
+  /** Sets the crash point of the next process, such as "saga.sent:3"; '' for none. */
   arm(spec: string): void;
-  /** Variables that the next process is started with, as a deployment changes them. */
+  /** Sets environment variables of the next process, as a deployment does. */
   deploy(variables: Readonly<Record<string, string>>): void;
   kill(): void;
-  /** From its next end on it stays away until it is revived. */
+  /** Delays restarts until `revive` is called. */
   hold(): void;
-  /** Starts it at once, if it waits for its restart. */
+  /** Starts the process at once, if it waits for its restart delay. */
   revive(): void;
 }
 
-/** How a process ended: by a signal or by itself, at which crash point, and in the words of its supervisor. */
+/** How a process ended: by a signal or by itself, at which crash point, and the supervisor's description. */
 export interface End {
   readonly signal: boolean;
   readonly point: string | null;
   readonly words: string;
 }
 
-/** What happens to victims. */
+/** Callbacks for the ends and starts of victims. */
 export interface Witness {
   ended(victim: Victim, how: End): void;
   ready(victim: Victim): void;
 }
 
-/** The whole shop as real processes under a supervisor, on a database and a broker of its own. */
+/** The whole shop as real processes under a supervisor, with its own database and broker. */
 export interface CrashMesh {
   readonly victims: readonly Victim[];
   readonly servers: { readonly database: PrivateServer; readonly broker: PrivateServer };
   victim(name: string): Victim;
   grpcOf(name: string): string;
   acquirerUrl: string;
-  /** The shop for those who verify it. Opened anew each time: the database may have been killed since. */
+  /** Runs `look` with a view of all data. Opens a new connection each time: the database may have been killed since. */
   world<T>(look: (world: World) => Promise<T>): Promise<T>;
   stop(): Promise<void>;
 }
@@ -91,7 +91,7 @@ export async function startCrashMesh(
 const serversOf = (state: State) => ({ database: databaseServer(state), broker: brokerServer(state) });
 
 function fail(name: string): never {
-  throw new Error(`the mesh has no ${name} that is called so`);
+  throw new Error(`the mesh has no service called ${name}`);
 }
 
 /** Longer than any run. */
@@ -151,7 +151,7 @@ function superviseVictim(member: PreparedMember, witness: Witness): { victim: Vi
   return { victim, stop: () => supervised.stop() };
 }
 
-/** Answers what has been written to a file since it was last asked. */
+/** Returns a function that returns what was written to the file since its last call. */
 function tailOf(path: string): () => string {
   let offset = 0;
   return () => {

@@ -5,15 +5,15 @@ import type { Shop } from '../../e2e/shop.ts';
 import type { Random } from '../../support/random.ts';
 import { callTimeoutMs } from './asking.ts';
 
-/** Asks until there is a clear answer. */
-export type Insist = <T>(what: string, act: () => Promise<T>) => Promise<T>;
+/** Retries until the outcome is known. */
+export type RetryUntilClear = <T>(what: string, act: () => Promise<T>) => Promise<T>;
 
 export interface MovingPrice {
   readonly sku: string;
   readonly units: bigint;
-  /** Sets another price, and answers it. */
-  move(random: Random, insist: Insist): Promise<bigint>;
-  /** Whether an order of one line costs what the product did at some time. */
+  /** Sets a new price and returns it. */
+  move(random: Random, retryUntilClear: RetryUntilClear): Promise<bigint>;
+  /** Whether an order of one line costs a price that the product had at some time. */
   asked(order: Order): boolean;
 }
 
@@ -31,11 +31,11 @@ export async function openMovingPrice({ staff }: Pick<Shop, 'staff'>, units: big
   return {
     sku,
     units,
-    async move(random, insist) {
+    async move(random, retryUntilClear) {
       const price = BigInt(random.between(1_000, 2_000));
       prices.add(price);
       const request = { requestId: randomUUID(), productId, updateMask: ['variants'], variants: variants(price) };
-      await insist('UpdateProduct', () => staff.catalog.updateProduct(request, { timeoutMs: callTimeoutMs }));
+      await retryUntilClear('UpdateProduct', () => staff.catalog.updateProduct(request, { timeoutMs: callTimeoutMs }));
       return price;
     },
     asked({ lines, total }) {

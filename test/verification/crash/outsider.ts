@@ -1,4 +1,4 @@
-// Another party with a key of the acquirer, such as its back office: voids holds that payments has made.
+// Another party with an API key of the acquirer, such as its back office, that voids holds of payments.
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 
@@ -10,18 +10,18 @@ interface Operation {
 }
 
 export interface Outsider {
-  /** Voids the hold of an order. False where there was none to void, or until `over` says that none will come. */
+  /** Voids the hold of an order. Returns false if there was none to void, or if `over` says that none will come. */
   voidHold(orderId: string, over: () => Promise<boolean>): Promise<boolean>;
 }
 
 const pauseMs = 20;
-/** The acquirer may be killed at any moment; what it has recorded it answers again under the same key. */
+/** The acquirer may be killed at any moment. For a repeated key it returns the response that it has stored. */
 const giveUpAfterMs = 120_000;
 
 export function openOutsider(acquirerUrl: string): Outsider {
   const charges = new Map<string, string>();
   let read = 0;
-  /** Reads what is new in the acquirer's log. */
+  /** Reads the new entries of the acquirer's log. */
   const follow = async (): Promise<void> => {
     const response = await fetch(`${acquirerUrl}/v1/operations?after=${read}&limit=1000`);
     const page = (await response.json()) as { operations: Operation[]; next_after: number };
@@ -47,11 +47,13 @@ export function openOutsider(acquirerUrl: string): Outsider {
           if (status === 201 || status === 200) return true;
           if (status === 409) return false;
         } catch (error) {
-          // fetch throws a TypeError where the connection broke; anything else is a fault of the run.
+          // fetch throws a TypeError when the connection breaks; any other error is a fault of the run.
           if (!(error instanceof TypeError) && !(error instanceof SyntaxError)) throw error;
         }
       }
-      throw new Error(`the acquirer did not say whether the hold of order ${orderId} was voided`);
+      throw new Error(
+        `unknown outcome of voiding the hold of order ${orderId}: the acquirer did not respond in ${giveUpAfterMs} ms`,
+      );
     },
   };
 }

@@ -1,4 +1,4 @@
-/** Where each service may be killed, by the names of its crash points. */
+/** Crash points of each service. */
 const own = {
   orders: [
     'place-order.before-commit',
@@ -22,7 +22,7 @@ const own = {
   notifications: ['consumer.before-effect', 'consumer.committed', 'job.before-send', 'job.sent'],
 } as const;
 
-/** Every service that emits events has a relay, which may be killed in any of them. */
+/** Crash points of the outbox relay, in every service that emits events. */
 const relay = ['relay.before-publish', 'relay.published', 'relay.confirmed', 'relay.marked'];
 
 export const pointsOf: Readonly<Record<string, readonly string[]>> = {
@@ -32,7 +32,7 @@ export const pointsOf: Readonly<Record<string, readonly string[]>> = {
   notifications: own.notifications,
 };
 
-/** Points on no customer's way; the tests beside the code kill there. */
+/** Crash points that no order passes; the unit tests beside the code kill there. */
 export const pointsElsewhere = [
   'redrive.before-commit',
   'redrive.committed',

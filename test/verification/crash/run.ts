@@ -16,12 +16,12 @@ export interface CrashOptions {
   /** Crash points to use; all of them by default. */
   points?: readonly string[];
   customers?: number;
-  /** Whether what the sagas of this run show is added to what the repository has recorded, if it ends clean. */
+  /** Whether the saga histories of this run are added to the recordings in the repository, if it ends clean. */
   record?: boolean;
   say?: (line: string) => void;
 }
 
-/** What .run/crash.json holds. */
+/** Content of .run/crash.json. */
 export interface CrashReport {
   seed: number;
   seconds: number;
@@ -32,40 +32,43 @@ export interface CrashReport {
   kills: { total: number; byPoint: Record<string, number>; byProcess: Record<string, Record<string, number>> };
   /** Milliseconds from a kill until the process was ready again. */
   recoveryMs: Record<string, { count: number; median: number; max: number }>;
-  /** Crash points that nothing died at. */
+  /** Crash points at which no process was killed. */
   unvisited: string[];
-  /** From the moment that everything ran again until every invariant held; null when that never came. */
+  /** From the moment that everything ran again until every invariant held; null if that never happened. */
   cleanAfterMs: number | null;
   violations: string[];
 }
 
-/** Whatever happened: so long after everything was started, nothing may be wrong any more. */
+/** All invariants must hold within this time after everything was restarted. */
 export const cleanWithinMs = 60_000;
 /**
- * A relay that died keeps its successor from publishing for so long, which is most of what there is to visit. Opening
- * connections to the database is a good part of a start.
+ * A relay that is killed blocks its successor from publishing until its lease expires. A short lease lets the run visit
+ * more points. A small pool makes starts faster, because connecting takes much of a start.
  */
 const victim = { ARMATURE_RELAY_LEASE_MS: '1500', ARMATURE_DATABASE_POOL_MAX: '6' };
-/** An order may take so long to be confirmed; stock is held longer, so that a confirmed order can have it. */
+/**
+ * Time limits of orders. Stock is reserved for longer than an order may take to be confirmed, so that its units are
+ * still there.
+ */
 export const settings: Partial<Record<string, Record<string, string>>> = {
   orders: { ...victim, ARMATURE_CHECKOUT_LIMIT_MS: '30000' },
   inventory: { ...victim, ARMATURE_RESERVATION_TTL_MS: '60000', ARMATURE_EXPIRY_SWEEP_MS: '250' },
   payments: victim,
   notifications: { ...victim, ARMATURE_MAIL_RETRY_BASE_MS: '100' },
-  // What is late still comes while its order waits, and what was not taken comes again soon.
+  // A late webhook still arrives while its order waits, and a webhook that was not accepted is sent again soon.
   acquirer: { ARMATURE_ACQUIRER_WEBHOOK_LATE_MS: '5000', ARMATURE_ACQUIRER_WEBHOOK_RETRY_MOST_MS: '2000' },
 };
 
-/** New sagas begin with the version that the process was started with; those of the other one are under way beside. */
+/** New sagas begin with the version that the process was started with. Sagas of the other version run beside them. */
 const deployments = {
   orders: { ARMATURE_CHECKOUT_VERSION: ['1', '2'], ARMATURE_CANCELLATION_VERSION: ['1', '2'] },
 };
 
-/** Runs the shop under fire, heals it, and holds it to its invariants and to what its customers were told. */
+/** Crash test: kills processes under load, restarts them, then checks the invariants and the responses to customers. */
 export async function crash(t: Teardown, options: CrashOptions): Promise<CrashReport> {
   const { seconds, seed, points = allPoints, customers = 30, record = false, say = () => undefined } = options;
   const unknown = points.filter((point) => !allPoints.includes(point));
-  if (unknown.length > 0) throw new Error(`no crash point is called ${unknown.join(', ')}`);
+  if (unknown.length > 0) throw new Error(`unknown crash points: ${unknown.join(', ')}`);
   const random = seeded(seed);
   const storm = chaos({ random, durationMs: seconds * 1_000, points, deployments });
   const mesh = await startCrashMesh(t, storm, (name) => ({ env: settings[name] }));
@@ -73,20 +76,20 @@ export async function crash(t: Teardown, options: CrashOptions): Promise<CrashRe
   const workload = await openWorkload(t, await openCounters(t, mesh.grpcOf), mesh, random);
   say(`everything runs; ${customers} customers for ${seconds} s, seed ${seed}`);
   const over = new AbortController();
-  const progress = setInterval(() => say(standing(workload, storm.kills)), 10_000);
+  const progress = setInterval(() => say(progressLine(workload, storm.kills)), 10_000);
   const working = workload.run(customers, over.signal);
-  await storm.rage(mesh, AbortSignal.timeout(seconds * 1_000));
+  await storm.killUntil(mesh, AbortSignal.timeout(seconds * 1_000));
   over.abort();
-  say('healing: everything is killed at once, and started');
-  await storm.heal(mesh);
-  const healedAt = performance.now();
+  say('restart: kills all processes at once and starts them');
+  await storm.restartAll(mesh);
+  const restartedAt = performance.now();
   await working;
   clearInterval(progress);
   const contradictions = async (world: World) => [
     ...(await workload.answers.contradictions(world)),
     ...(await sagasDiverging(world)),
   ];
-  const { cleanAfterMs, violations } = await settle(mesh, healedAt, contradictions, say);
+  const { cleanAfterMs, violations } = await waitUntilClean(mesh, restartedAt, contradictions, say);
   if (record && violations.length === 0) say(`recorded ${JSON.stringify(await mesh.world(recordSagas))}`);
   const { orders, answers } = await mesh.world(async (world) => ({
     orders: await workload.answers.outcomes(world),
@@ -96,9 +99,9 @@ export async function crash(t: Teardown, options: CrashOptions): Promise<CrashRe
   return { seed, seconds, orders, answers, ...sums(storm.kills, points), cleanAfterMs, violations };
 }
 
-function standing({ answers }: Workload, kills: readonly Kill[]): string {
+function progressLine({ answers }: Workload, kills: readonly Kill[]): string {
   const ended = answers.notes.filter((note) => note.end).length;
-  return `${answers.notes.length} orders accepted, ${ended} seen to end, ${kills.length} kills`;
+  return `${answers.notes.length} orders accepted, ${ended} ended, ${kills.length} kills`;
 }
 
 /** Waits until every service is ready, or throws after 90 s. */
@@ -111,10 +114,10 @@ export async function allReady(mesh: CrashMesh): Promise<void> {
 }
 
 /**
- * Waits until every invariant holds and nothing contradicts what was answered; what is still wrong 60 s after `since`,
- * by the monotonic clock, is a violation.
+ * Waits until every invariant holds and the state contradicts no response. What is still wrong 60 s after `since`, by
+ * the monotonic clock, is a violation.
  */
-export async function settle(
+export async function waitUntilClean(
   mesh: CrashMesh,
   since: number,
   contradictions: (world: World) => Promise<string[]>,
@@ -129,7 +132,7 @@ export async function settle(
     if (violations.length === 0) return { cleanAfterMs: sinceMs, violations };
     if (sinceMs > cleanWithinMs)
       return { cleanAfterMs: null, violations: [...violations, ...(await unfinished(mesh))] };
-    // What holds it up is worth knowing even where it comes right in time.
+    // Report the first violation even if it disappears in time.
     const first = violations[0]!.slice(0, 300);
     if (first !== told) say(`not clean yet, ${violations.length} violations, first ${first}`);
     told = first;
@@ -137,7 +140,7 @@ export async function settle(
   }
 }
 
-/** The last steps of sagas that have not ended: whoever looks into a violation begins there. */
+/** Returns the last steps of sagas that have not ended: the starting point for the analysis of a violation. */
 async function unfinished(mesh: CrashMesh): Promise<string[]> {
   const steps = await mesh.world((world) =>
     world.query(
@@ -150,7 +153,7 @@ async function unfinished(mesh: CrashMesh): Promise<string[]> {
   return steps.map((step) => `unfinished: ${JSON.stringify(step)}`);
 }
 
-/** Kills by place and process, and how long each process took to come back. */
+/** Counts kills by point and by process, and recovery times by process. */
 export function sums(
   kills: readonly Kill[],
   points: readonly string[],

@@ -1,4 +1,4 @@
-// A few seconds of what `make crash` does for ten minutes; and the tools that it stands on, where they could lie.
+// Short version of `make crash`, and tests of its tools for false results.
 import { globSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
@@ -10,7 +10,7 @@ import { crash } from './run.ts';
 
 t.setTimeout(240_000);
 
-t.test('every crash point of the services is one that the run kills at', async (t) => {
+t.test('every crash point of the services is used by the crash test', async (t) => {
   const files = globSync('services/**/*.ts', { cwd: repository, exclude: (name) => name === 'node_modules' });
   const named = files
     .filter((file) => !/\.test\.ts$/.test(file))
@@ -25,12 +25,12 @@ t.test('every crash point of the services is one that the run kills at', async (
     named.filter((point) => !allPoints.includes(point) && !pointsElsewhere.includes(point)),
     [],
   );
-  // The others lie around commits, and are named after the work.
+  // The others are around commits, and are named after the transaction.
   const commits = allPoints.filter((point) => !named.includes(point));
   t.ok(commits.every((point) => /\.(before-commit|committed)$/.test(point)));
 });
 
-t.test('a seed always chooses the same', async (t) => {
+t.test('equal seeds make equal choices', async (t) => {
   const draw = (seed: number) => {
     const random = seeded(seed);
     return Array.from({ length: 50 }, () => random.weighted({ one: 1, two: 2, never: 0 }));
@@ -42,7 +42,7 @@ t.test('a seed always chooses the same', async (t) => {
 
 const seconds = amount(12, 20);
 
-t.test(`${seconds} s under fire`, async (t) => {
+t.test(`no invariant is violated in ${seconds} s of kills`, async (t) => {
   const seed = Math.floor(Math.random() * 2 ** 31);
   t.comment(`seed ${seed}; repeat it with make crash DURATION=${seconds} SEED=${seed}`);
   const report = await crash(t, { seconds, seed, customers: 6, say: (line) => t.comment(line) });
@@ -51,5 +51,5 @@ t.test(`${seconds} s under fire`, async (t) => {
   const accepted = Object.values(report.orders).reduce((sum, count) => sum + count, 0);
   t.ok(accepted > 0, `${accepted} orders were accepted`);
   t.ok(report.kills.total >= seconds / 2, `${report.kills.total} processes were killed`);
-  t.ok(report.kills.byProcess.database && report.kills.byProcess.broker, 'the servers too');
+  t.ok(report.kills.byProcess.database && report.kills.byProcess.broker, 'the database and the broker were killed');
 });

@@ -1,21 +1,21 @@
-// The kinds of orders that customers of a crash run place, and what each of them does afterwards.
+// Kinds of orders that customers of a crash test place, and what each customer does afterwards.
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { OrderNote, Story } from './answers.ts';
 import type { Customer } from './customer.ts';
 
-/** The products there are: several of which there is enough, one that runs out, a free one, one whose price moves. */
+/** Products: several that never run out, one that does, a free one, one whose price changes. */
 export type Product = 'plenty' | 'hot' | 'free' | 'moving';
 
 export interface Plot {
-  /** How often it is told, out of the sum of all. */
+  /** Weight of the story; its share is the weight out of the sum. */
   readonly weight: number;
   /** The test card; one that works by default. */
   readonly card?: string;
-  /** What is on each line; one line of a product of which there is enough, by default. */
+  /** Product of each line; by default one line of a product that never runs out. */
   readonly lines?: readonly Product[];
-  /** Whether all lines are of one SKU. */
+  /** Whether all lines have the same SKU. */
   readonly merged?: boolean;
-  /** What the customer does once the order is accepted. `until` aborts at the end of the run. */
+  /** What the customer does after the order is accepted. `until` aborts at the end of the run. */
   afterwards?(customer: Customer, note: OrderNote, until: AbortSignal): Promise<unknown>;
 }
 
@@ -91,7 +91,7 @@ export const plots: Readonly<Record<Story, Plot>> = {
   abandoned: { weight: 12, afterwards: (customer, note) => customer.abandon(note) },
 };
 
-/** How often each story is told. */
+/** Weight of each story. */
 export const weights = Object.fromEntries(
   Object.entries(plots).map(([story, { weight }]) => [story, weight]),
 ) as Readonly<Record<Story, number>>;

@@ -18,29 +18,32 @@ export interface Workload {
   readonly answers: AnswerLog;
   /** Places one order of a kind, and does what its customer does afterwards. */
   tell(story: Story, until: AbortSignal): Promise<void>;
-  /** Places orders, so many customers at once, until `until` is over; resolves when every customer has every answer. */
+  /**
+   * Places orders with this number of concurrent customers until `until` aborts. Resolves when every request has its
+   * response.
+   */
   run(customers: number, until: AbortSignal): Promise<void>;
 }
 
-/** Where the services of a mesh and its acquirer answer. */
+/** Addresses of the services and of the acquirer. */
 export type Reach = Pick<CrashMesh, 'grpcOf' | 'acquirerUrl'>;
 
 const plentyOfUnits = 1_000_000n;
 const hotUnits = 40n;
-/** Two lines of which each may be ordered, and their sum may not: the limit is 1,000 units of a SKU. */
+/** Two quantities that are allowed alone, but not in sum: the limit is 1,000 units of a SKU in an order. */
 const overLimit = [600n, 500n];
 
-/** A shop with the people who shop and work there. */
+/** A shop with its customers and staff. */
 type Staffed = Pick<Shop, 'as' | 'customer' | 'staff' | 'stock'>;
 type Lines = OrderNote['lines'];
 
-/** A request that was answered OK, and what it was answered. */
+/** A request that returned OK, and its response. */
 interface Placing {
   request: ReturnType<typeof wish>;
   placed: Order;
 }
 
-/** Puts the products of all stories on sale in a shop. */
+/** Puts the products of all stories on sale. */
 export async function openWorkload(t: Teardown, shop: Staffed, mesh: Reach, random: Random): Promise<Workload> {
   const { skus, moving, answers } = await stockProducts(shop);
   const asOrders = inventoryClient({
@@ -53,7 +56,9 @@ export async function openWorkload(t: Teardown, shop: Staffed, mesh: Reach, rand
     ...{ outsider: openOutsider(mesh.acquirerUrl), plenty: skus.plenty[0]! },
   });
   const place = (request: ReturnType<typeof wish>) =>
-    customer.insist('PlaceOrder', () => shop.customer.orders.placeOrder(request, { timeoutMs: callTimeoutMs }));
+    customer.retryUntilClear('PlaceOrder', () =>
+      shop.customer.orders.placeOrder(request, { timeoutMs: callTimeoutMs }),
+    );
 
   function linesOf(story: Story): Lines {
     const { lines: products = ['plenty'], merged = false } = plots[story];
@@ -67,7 +72,7 @@ export async function openWorkload(t: Teardown, shop: Staffed, mesh: Reach, rand
     });
   }
 
-  /** Asks for more of one SKU than there may be in an order, which must be refused at once. */
+  /** Orders more of one SKU than the limit; the request must be refused at once. */
   async function askForTooMuch(): Promise<void> {
     const [sku] = skus.plenty;
     const request = wish(sku!, { lines: overLimit.map((quantity) => ({ sku, quantity })) });
@@ -80,9 +85,9 @@ export async function openWorkload(t: Teardown, shop: Staffed, mesh: Reach, rand
     else answers.refused(request.requestId!);
   }
 
-  /** Orders at the price that the customer was shown; where it has changed, asks again at the new one. */
+  /** Orders at the price that the customer was shown. If it has changed, orders again at the new one. */
   async function placeAsShown(lines: Lines): Promise<Placing> {
-    let shown = await moving.move(random, customer.insist);
+    let shown = await moving.move(random, customer.retryUntilClear);
     for (;;) {
       const expectedUnitPrice = { currencyCode: 'EUR', amountMinor: shown };
       const request = wish(moving.sku, { lines: lines.map((line) => ({ ...line, expectedUnitPrice })) });
@@ -104,13 +109,13 @@ export async function openWorkload(t: Teardown, shop: Staffed, mesh: Reach, rand
 
   async function placeStory(story: Story, lines: Lines): Promise<Placing> {
     if (story === 'price expected') return placeAsShown(lines);
-    if (story === 'price moved') await moving.move(random, customer.insist);
+    if (story === 'price moved') await moving.move(random, customer.retryUntilClear);
     if (story === 'merged lines') await askForTooMuch();
     const request = wish(lines[0]!.sku, { lines: [...lines], paymentMethod: plots[story].card ?? 'card_ok' });
     answers.asked(request.requestId!);
     const placed = await place(request);
     if (story === 'price moved' && !moving.asked(placed))
-      answers.problem(`order ${placed.orderId} costs ${placed.total?.amountMinor}, which was never asked for it`);
+      answers.problem(`order ${placed.orderId} costs ${placed.total?.amountMinor}, which was never its price`);
     return { request, placed };
   }
 
@@ -118,7 +123,7 @@ export async function openWorkload(t: Teardown, shop: Staffed, mesh: Reach, rand
     const lines = linesOf(story);
     const { request, placed } = await placeStory(story, lines);
     const note = answers.accepted({ requestId: request.requestId!, story, lines, placed });
-    // A customer whose connection broke sends it again, and again much later.
+    // A customer whose connection broke sends the request again, and once more much later.
     if (random.next() < 0.2) answers.repeated(note, await place(request));
     await afterwards(customer, note, until);
     if (random.next() < 0.1) answers.repeated(note, await place(request));

@@ -22,11 +22,13 @@ import {
   tallyOf,
 } from './shoppers.ts';
 
-/** How many orders are placed while the broker takes nothing; the long run asks for some hundred. */
+/** Orders placed while the broker accepts nothing; the long run places some hundred. */
 const orders = Number(process.env.ARMATURE_TEST_FAULT_ORDERS ?? 30);
-/** Everything is delivered this long after the broker is there again, on a machine four times slower than ours. */
+/** Time limit for delivering everything after the broker is back, on a machine four times slower than the reference. */
 const drainWithinMs = 30_000;
-/** What a service may grow by while nothing can be published: less than keeping every event in memory would take. */
+/**
+ * Memory that a service may grow by while nothing can be published: less than keeping every event in memory would need.
+ */
 const growthMaxMib = 64;
 
 t.setTimeout(280_000);
@@ -37,14 +39,14 @@ const lawsHold = await lawsOf(t, shop);
 const broker = brokerServer(state);
 const vhost = shop.service('orders').vhost!;
 const observed = await observeEvents(vhost);
-/** What is started within a test lives until the last one ends. */
+/** What a test starts runs until the last test ends. */
 const teardown = { teardown: (undo: () => unknown) => t.teardown(undo) };
 const sku = await shop.stock(1_000_000n);
 const publishers = () => shopServices.filter((name) => name !== 'acquirer').map((name) => shop.service(name));
 
 const ids = (answers: readonly Answer[]) => answers.map(({ orderId }) => orderId);
 
-/** Places orders that nobody hears of yet, and says what must be so meanwhile. */
+/** Places orders whose events cannot be published, and checks the state meanwhile. */
 async function shopWithoutBroker(t: Tap, away: { connected: 0 | 1 }) {
   const answers = await placeMany(shop.customer, sku, { orders });
   t.strictSame(tallyOf(answers), { OK: orders }, 'every order is accepted');
@@ -62,21 +64,21 @@ async function shopWithoutBroker(t: Tap, away: { connected: 0 | 1 }) {
   return { answers, completedMs, waiting };
 }
 
-/** Shops while the broker takes nothing, heals it, and says how that went. */
-async function away(t: Tap, how: { connected: 0 | 1 }, heal: () => Promise<void>): Promise<void> {
+/** Places orders while the broker accepts nothing, ends the outage, and reports the times. */
+async function away(t: Tap, how: { connected: 0 | 1 }, end: () => Promise<void>): Promise<void> {
   const { answers, completedMs, waiting } = await shopWithoutBroker(t, how);
   const since = performance.now();
-  await heal();
-  const healedMs = Math.round(performance.now() - since);
+  await end();
+  const reconnectedMs = Math.round(performance.now() - since);
   const drainedMs = await drained(t, answers);
   const { p50, p99 } = percentiles(answers);
   t.comment(
     `PlaceOrder p50 ${p50} ms, p99 ${p99} ms; completed after ${completedMs} ms; ${waiting} events waited; ` +
-      `healed within ${healedMs} ms, all published ${drainedMs} ms later`,
+      `reconnected within ${reconnectedMs} ms, all published ${drainedMs} ms later`,
   );
 }
 
-/** Starts orders where it was, on what is there. */
+/** Restarts orders at the same address, with the same data. */
 async function startOrdersAgain(t: Tap): Promise<void> {
   const { database, grpc } = shop.service('orders');
   const peers = Object.fromEntries(publishers().map((service) => [service.name, service.grpc]));
@@ -85,7 +87,7 @@ async function startOrdersAgain(t: Tap): Promise<void> {
   t.comment(`orders started within ${Math.round(performance.now() - since)} ms`);
   const { text } = await page(shop.service('orders'), '/readyz');
   t.match(text.trim(), /^(ready|waiting for broker)$/, 'orders starts and lacks nothing but the broker');
-  // Its clients try again after a pause of at most 2 s.
+  // Its clients reconnect after a pause of at most 2 s.
   const reached = () => shop.customer.orders.listOrders({ customerId: 'ada', pageSize: 1 });
   await eventually('the client reaches orders again', 10_000, () =>
     reached().then(
@@ -95,13 +97,13 @@ async function startOrdersAgain(t: Tap): Promise<void> {
   );
 }
 
-/** Waits until all is told, and holds the shop to its laws. */
+/** Waits until every event is published, then checks the invariants. */
 async function drained(t: Tap, answers: readonly Answer[]): Promise<number> {
   const drainedMs = await eventually('every outbox is empty', drainWithinMs, async () => {
     return (await progressOf(world, [])).waiting === 0;
   });
   await lawsHold();
-  t.strictSame(await missing(world, ids(answers)), [], 'every accepted order is there');
+  t.strictSame(await missing(world, ids(answers)), [], 'every accepted order exists');
   await eventually('every service is ready', drainWithinMs, async () => {
     const pages = await Promise.all(publishers().map((service) => page(service, '/readyz')));
     return pages.every(({ status }) => status === 200);
@@ -157,7 +159,7 @@ t.test('a connection that is blocked', async (t) => {
     ...{ exchange: 'armature.events', routingKey: 'orders.nothing.Ticked', body },
     properties: { messageId },
   });
-  await eventually('the broker is there', 20_000, () => link.ready());
+  await eventually('the broker is connected', 20_000, () => link.ready());
   const connections = async () =>
     ((await vhost.api.request('GET', `/vhosts/${own.name}/connections`)) as unknown[]).length;
   const before = await eventually(
@@ -170,7 +172,7 @@ t.test('a connection that is blocked', async (t) => {
   const sent = await Promise.allSettled(Array.from({ length: 200 }, (_, index) => link.publish(message(`b${index}`))));
   t.ok(
     sent.every(({ status }) => status === 'rejected'),
-    'what was on its way is given up, because nobody knows when it arrives',
+    'unconfirmed messages are given up, because they may arrive at any time',
   );
   t.ok(performance.now() - since < 5_000, 'soon');
   t.notOk(link.canPublish());
@@ -178,25 +180,25 @@ t.test('a connection that is blocked', async (t) => {
   for (let round = 0; round < 50_000; round += 1) await link.publish(message(`c${round}`)).catch(() => undefined);
   t.ok(
     process.memoryUsage().rss - residentBytes < 100 * 1024 * 1024,
-    'what is offered meanwhile is refused, and not kept',
+    'messages offered meanwhile are refused, and not kept',
   );
-  // A connection made anew would only be blocked in its turn, and the broker keeps blocked ones.
+  // A new connection would be blocked too, and the broker keeps blocked connections.
   await sleep(2_500);
   t.notOk(link.canPublish(), 'it stays the same connection');
-  t.ok((await connections()) <= before, 'the broker has not got more of them');
+  t.ok((await connections()) <= before, 'the broker has no additional connections');
   await clearAlarm(state, 'memory');
-  const healedMs = await eventually('it takes publishes again', 10_000, () => link.canPublish());
-  // The confirm of what was sent before the alarm may come too late for this short a limit.
+  const reconnectedMs = await eventually('it takes publishes again', 10_000, () => link.canPublish());
+  // The confirm of a message sent before the alarm may arrive after this short limit.
   await eventually('a publish is confirmed', 20_000, () =>
     link.publish(message('d')).then(
       (became) => became === 'unrouted',
       () => false,
     ),
   );
-  t.comment(`takes publishes again ${healedMs} ms after the alarm`);
+  t.comment(`takes publishes again ${reconnectedMs} ms after the alarm`);
 });
 
-t.test('what was published is every event, each aggregate in order', async (t) => {
+t.test('publishes every event, in order of each aggregate', async (t) => {
   const events = await observed();
   t.strictSame(outOfOrder(events), []);
   const told = new Set(events.map(({ messageId }) => messageId));
@@ -209,5 +211,5 @@ t.test('what was published is every event, each aggregate in order', async (t) =
     );
     for (const row of rows) told.delete(row.message_id);
   }
-  t.equal(told.size, 0, 'nothing was delivered that nobody has written');
+  t.equal(told.size, 0, 'no event was delivered that is not in an outbox');
 });

@@ -21,7 +21,7 @@ export interface Question {
 
 export interface Answer {
   id: number;
-  /** `OK`, a gRPC code, or the name of an error that is none. */
+  /** `OK`, a gRPC code, or the name of an error without one. */
   code: string;
   detail: string;
   /** JSON of the reply, with 64-bit integers as text. */

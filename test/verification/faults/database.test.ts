@@ -1,4 +1,4 @@
-// The database of a shop is stopped, killed, write-protected, slowed down, crowded and silenced while people buy.
+// Database faults under load: stopped, killed, read-only, slow, out of connections, silent.
 import type { Connection } from 'mysql2/promise';
 import t from 'tap';
 import { withConnection } from '../../../scripts/devmesh/provision.ts';
@@ -12,7 +12,7 @@ import { type Outage, shopThrough, stockSkus } from './outage.ts';
 import { shopServices } from './shoppers.ts';
 
 t.setTimeout(340_000);
-/** Part of the name of the only outage to be run. */
+/** Part of the name of the only outage to run. */
 const only = process.env.ARMATURE_TEST_FAULT ?? '';
 const state = ownServers(t, 'faults-database');
 const database = databaseServer(state);
@@ -24,10 +24,10 @@ const seed = Number(process.env.SEED ?? Date.now() % 100_000);
 const random = seeded(seed);
 const administer = (sql: string) => withConnection(adminUrl, (connection) => connection.query(sql));
 
-/** Connections of the test's own, which leave none to the services. */
+/** Connections of the test, which leave none for the services. */
 const crowd: Connection[] = [];
 
-/** The server takes no more than ten at a time, and we are most of them. */
+/** The server accepts at most ten connections, and the test opens most of them. */
 async function crowdOut(): Promise<void> {
   const administrator = await connectMysql(adminUrl);
   crowd.push(administrator);
@@ -35,11 +35,11 @@ async function crowdOut(): Promise<void> {
   const deadline = performance.now() + 20_000;
   while (crowd.length < 8 && performance.now() < deadline) {
     const [rows] = await administrator.query("select id from information_schema.processlist where user like 't\\_%'");
-    // One that has ended by itself meanwhile makes room just as well.
+    // A connection that has ended by itself meanwhile frees its place too.
     for (const { id } of rows as { id: number }[]) await administrator.query('kill ?', [id]).catch(isGone);
     await connectMysql(adminUrl).then((connection) => crowd.push(connection), isCrowded);
   }
-  if (crowd.length < 8) throw new Error('the services were faster than the crowd');
+  if (crowd.length < 8) throw new Error('the services took the connections before the test could');
 }
 
 const isGone = (error: { errno?: number }) => expectErrno(error, 1094);
@@ -53,10 +53,10 @@ async function letIn(): Promise<void> {
   for (const connection of crowd.splice(0)) await connection.end();
 }
 
-/** Nobody can ask it, so nobody is served. */
+/** No service can reach the database, so no order is accepted. */
 const unreachable = { readiness: 503, refuses: true } as const;
-const gone = { ...unreachable, lastsMs: 4_000, heal: () => database.start() };
-const silent = { ...unreachable, lastsMs: 8_000, heal: () => way.open() };
+const gone = { ...unreachable, lastsMs: 4_000, end: () => database.start() };
+const silent = { ...unreachable, lastsMs: 8_000, end: () => way.open() };
 
 const outages: Record<string, Outage> = {
   'is stopped and started again': { ...gone, begin: () => database.stop() },
@@ -64,7 +64,7 @@ const outages: Record<string, Outage> = {
   'can only be read': {
     begin: () => administer('set global read_only = 1'),
     lastsMs: 4_000,
-    heal: () => administer('set global read_only = 0'),
+    end: () => administer('set global read_only = 0'),
     readiness: 200,
     refuses: true,
   },
@@ -73,18 +73,18 @@ const outages: Record<string, Outage> = {
       way.delayMs = () => random.between(100, 500);
     },
     lastsMs: 8_000,
-    heal: () => {
+    end: () => {
       way.delayMs = () => 0;
     },
     readiness: undefined,
   },
-  'has no connection left': { begin: crowdOut, lastsMs: 5_000, heal: letIn, readiness: undefined },
+  'has no connection left': { begin: crowdOut, lastsMs: 5_000, end: letIn, readiness: undefined },
   'takes connections and says nothing': { ...silent, begin: () => way.hold() },
   'falls silent in the middle of TLS handshakes': {
     ...silent,
     begin: () => {
       way.hold(mysqlTlsRequestBytes);
-      // So that everybody must connect anew.
+      // So that every service must connect again.
       way.cut();
     },
   },

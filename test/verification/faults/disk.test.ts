@@ -1,4 +1,4 @@
-// The disk of a shop's database is full, and then is not.
+// Disk fault: the disk of the database is full, and then has space again.
 import { symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
@@ -24,19 +24,19 @@ t.test("the database's disk is full", { skip: lacking ?? false }, async (t) => {
   await shopThrough(t, shop, await stockSkus(shop), {
     async begin(shoppers) {
       disk.fill();
-      // Rows go on fitting where tables have room; the server refuses (1114) when one has to grow.
+      // Inserts succeed while tables have free space. The server refuses them (1114) when a table has to grow.
       const refused = () => shoppers.answers.filter(({ code }) => code !== 'OK').length;
       const ms = await eventually('orders are refused', 60_000, () => refused() >= 8);
       t.comment(`eight orders were refused within ${ms} ms`);
     },
     lastsMs: 8_000,
-    async heal() {
-      t.comment(`the server ${isAlive(database.process) ? 'has lived on' : 'has ended itself'}`);
+    async end() {
+      t.comment(`the server ${isAlive(database.process) ? 'still runs' : 'has exited'}`);
       disk.free();
-      // As whoever supervises it would: MariaDB ends itself when it needs space to take a transaction back.
+      // As a supervisor would: MariaDB exits when it needs disk space to roll a transaction back.
       await database.start();
     },
-    // Of a server that has lived on, it can be read all the while.
+    // A server that still runs can be read during the outage.
     readiness: undefined,
   });
 });

@@ -1,4 +1,7 @@
-/** Stands between the exchange of all events and the queues of their consumers, and deals out what it takes there. */
+/**
+ * Binds itself between the events exchange and the queues of the consumers, and publishes what it receives in another
+ * order.
+ */
 
 import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -7,14 +10,14 @@ import { connectBroker, type Teardown, type TestVirtualHost } from '../../suppor
 import { seeded } from '../../support/random.ts';
 
 const exchange = 'armature.events';
-/** With less than a full window, what lies there is dealt out after so long a quiet. */
+/** A window that is not full is published after this long without a new message. */
 const quietMs = 100;
 
 export interface Disorder {
   readonly seed: number;
-  /** Keeps the events of an aggregate that have not been taken yet, each for so long. */
+  /** Delays the events of an aggregate that have not been received yet. */
   delay(aggregateId: string, ms: number): void;
-  /** Resolves once everything taken has been published, and nothing came for a while. */
+  /** Resolves once everything received has been published, and nothing arrived for a while. */
   idle(): Promise<void>;
   taken(): number;
   published(): number;
@@ -32,9 +35,9 @@ interface Binding {
 }
 
 /**
- * Takes every queue of the virtual host off the exchange, and puts itself there instead. Each message is published
- * to its queue `copies` times, shuffled with those of the same window, as the user who had published it first: by an
- * account that may impersonate others, which no service has.
+ * Unbinds every queue of the virtual host from the exchange, and binds its own queue instead. Publishes each message to
+ * its queue `copies` times, shuffled with those of the same window, under the user id of the original publisher. It
+ * uses an account that may impersonate others; no service has such an account.
  */
 export async function disorder(
   t: Teardown,
@@ -48,7 +51,7 @@ export async function disorder(
     `/exchanges/${vhost.name}/${exchange}/bindings/source`,
   )) as Binding[];
   const queues = bindings.filter(({ destination_type }) => destination_type === 'queue');
-  if (queues.length === 0) throw new Error('nobody consumes anything');
+  if (queues.length === 0) throw new Error('no queue has a consumer');
   const counts = { taken: 0, published: 0, displaced: 0, delayed: 0, waiting: 0 };
   const delays = new Map<string, number>();
   let lastAt = Date.now();
@@ -59,7 +62,7 @@ export async function disorder(
 
   const publish = (queue: string, message: ConsumeMessage) => {
     const { headers, ...properties } = message.properties;
-    // To the queue itself: the exchange would give it to us again.
+    // Directly to the queue: the exchange would route it to this consumer again.
     channel.publish('', queue, message.content, { ...properties, headers, persistent: true, mandatory: true });
     counts.published += 1;
   };
@@ -67,7 +70,7 @@ export async function disorder(
   const tap = async (queue: string, keys: readonly string[]) => {
     const own = `disorder-${randomBytes(6).toString('hex')}`;
     await channel.assertQueue(own, { exclusive: true });
-    // Bound before the other is unbound, so that nothing is lost; duplicates are what this is about anyway.
+    // Bind before unbinding, so that no message is lost. Duplicates do not matter here.
     for (const key of keys) await channel.bindQueue(own, exchange, key);
     for (const key of keys) await channel.unbindQueue(queue, exchange, key);
     let window: { message: ConsumeMessage; place: number }[] = [];
@@ -141,7 +144,7 @@ async function impersonator(t: Teardown, { api, name, adminUrl }: TestVirtualHos
   return connection.createConfirmChannel();
 }
 
-/** Fisher and Yates. */
+/** Fisher-Yates shuffle. */
 function shuffle<T>(items: T[], random: () => number): void {
   for (let last = items.length - 1; last > 0; last -= 1) {
     const other = Math.floor(random() * (last + 1));

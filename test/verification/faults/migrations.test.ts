@@ -4,7 +4,7 @@ import { storingServices } from '../../../scripts/devmesh/services.ts';
 import { createDatabase } from '../../support/infra.ts';
 import { migrateProcess, migrationsOf, schemaSnapshot, statementCount } from '../../support/migrating.ts';
 
-// Two processes for each statement, one after another.
+// Each statement needs two processes, one after another.
 t.setTimeout(1_800_000);
 
 for (const [index, service] of storingServices.entries()) {
@@ -15,13 +15,13 @@ for (const [index, service] of storingServices.entries()) {
       const whole = await createDatabase(t, service);
       await migrate(whole.migratorUrl, migrations);
       const expected = await schemaSnapshot(whole);
-      // The runtime's own migrations are the same for all, so the first service stands for them.
+      // The runtime's migrations are the same for all services, so they are tested with the first.
       const first = index === 0 ? 1 : statementCount(runtimeMigrations);
       for (let pass = first; pass <= statementCount(migrations); pass += 1) {
         const broken = await createDatabase(t, service);
         t.equal(await migrateProcess(service, broken, pass), null, `killed after statement ${pass}`);
         await migrateProcess(service, broken);
-        t.strictSame(await schemaSnapshot(broken), expected, `whole after ${pass}`);
+        t.strictSame(await schemaSnapshot(broken), expected, `complete after ${pass}`);
       }
     },
   );

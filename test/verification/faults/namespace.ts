@@ -1,19 +1,19 @@
-/** A network namespace with one cable to this one, whose both directions can be cut without a word to anybody. */
+/** A network namespace with one virtual cable to this one. Both directions can be cut silently. */
 import { execFileSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import type { Teardown } from '../../support/infra.ts';
 
 export interface Namespace {
-  /** What stands before a command to run it inside. */
+  /** Command prefix that runs a command inside. */
   readonly enter: readonly string[];
-  /** Our end of the cable: what the inside reaches us by. */
+  /** Address of this end of the cable, which the inside connects to. */
   readonly here: string;
-  /** What leaves us for the inside gets lost. */
+  /** Drops packets from this end to the inside. */
   loseReplies(): void;
-  /** Both directions get lost. */
+  /** Drops packets in both directions. */
   cut(): void;
-  heal(): void;
-  /** How many TCP connections the inside believes in. */
+  restore(): void;
+  /** Number of TCP connections that the kernel of the inside considers established. */
   connections(): number;
 }
 
@@ -21,7 +21,7 @@ const prefix = 'armature-';
 const ip = (...args: string[]) => execFileSync('ip', args, { encoding: 'utf8', stdio: 'pipe' });
 const tc = (...args: string[]) => execFileSync('tc', args, { encoding: 'utf8', stdio: 'pipe' });
 
-/** Why this machine cannot make namespaces; null when it can. */
+/** Why this machine cannot create namespaces; null if it can. */
 export function whyNoNamespaces(): string | null {
   if (process.platform !== 'linux') return 'network namespaces are a thing of Linux';
   if (process.getuid?.() !== 0) return 'only root may make network namespaces';
@@ -36,7 +36,7 @@ export function whyNoNamespaces(): string | null {
   }
 }
 
-/** Names carry the process that made them, so that what an interrupted run left behind can be told and removed. */
+/** Names contain the pid of their process, so that leftovers of an interrupted run can be found and removed. */
 export function openNamespace(t: Teardown): Namespace {
   removeLeftovers();
   const name = `${prefix}${process.pid}`;
@@ -51,11 +51,11 @@ export function openNamespace(t: Teardown): Namespace {
   ip('-n', name, 'address', 'add', `${there}/30`, 'dev', inner);
   ip('-n', name, 'link', 'set', inner, 'up');
   ip('-n', name, 'link', 'set', 'lo', 'up');
-  // Known for good: what is tested is silence, not a neighbour that ARP calls unreachable.
+  // Static ARP entries: the test needs lost packets, not a neighbour that ARP reports as unreachable.
   const mac = (...where: string[]) => /link\/ether (\S+)/.exec(ip(...where))![1]!;
   ip('neighbour', 'replace', there, 'lladdr', mac('-n', name, 'link', 'show', inner), 'dev', outer);
   ip('-n', name, 'neighbour', 'replace', here, 'lladdr', mac('link', 'show', outer), 'dev', inner);
-  // The queueing discipline that drops all it is given and reports success, as a cut cable does.
+  // This queueing discipline drops every packet and reports success, as a cut cable does.
   const drop = (...where: string[]) => tc(...where, 'root', 'blackhole');
   return {
     enter: ['ip', 'netns', 'exec', name],
@@ -65,7 +65,7 @@ export function openNamespace(t: Teardown): Namespace {
       drop('qdisc', 'replace', 'dev', outer);
       drop('-n', name, 'qdisc', 'replace', 'dev', inner);
     },
-    heal() {
+    restore() {
       for (const where of [
         ['qdisc', 'replace', 'dev', outer],
         ['-n', name, 'qdisc', 'replace', 'dev', inner],
@@ -80,7 +80,7 @@ export function openNamespace(t: Teardown): Namespace {
   };
 }
 
-/** Namespaces of processes that are gone. A cable goes with its namespace. */
+/** Removes namespaces of processes that no longer exist. A cable is removed with its namespace. */
 function removeLeftovers(): void {
   const folder = '/var/run/netns';
   if (!existsSync(folder)) return;

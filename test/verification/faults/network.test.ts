@@ -1,4 +1,4 @@
-// A caller and services with a cable between them that is cut: both ways, one way, and while a service is restarted.
+// Network faults: the cable between a caller and services is cut in both directions, in one, and during a restart.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
@@ -19,9 +19,9 @@ import type { Answer, Question, Setup } from './caller-process.ts';
 import { type Namespace, openNamespace, whyNoNamespaces } from './namespace.ts';
 
 t.setTimeout(180_000);
-/** After a cut cable has been mended, calls must work within this, without a restart of anything. */
+/** After the cable is restored, calls must succeed within this time, without a restart of any process. */
 const recoveryMs = 30_000;
-/** An answer may be late by this on a slow machine. */
+/** Tolerance for late responses on a slow machine. */
 const slackMs = 2_000;
 
 const missing = whyNoNamespaces();
@@ -35,7 +35,7 @@ t.test('two network namespaces', { skip: missing ?? false }, async (t) => {
     startService(t, 'catalog', { grpc: address }),
     startService(t, 'inventory', { grpc: address }),
   ]);
-  // As orders calls them, on behalf of nobody.
+  // Calls as orders does, without a user token.
   const { certFile, keyFile, caFile } = await workloadCertificate('orders');
   const setup = { inventory: inventory.grpc, catalog: catalog.grpc, tls: { certFile, keyFile, caFile } };
   const caller = await openCaller(t, namespace, setup);
@@ -52,13 +52,14 @@ t.test('two network namespaces', { skip: missing ?? false }, async (t) => {
   };
   const read = (timeoutMs = 1_000) =>
     caller.call('catalog', 'batchGetVariants', { message: { skus: [sku] }, timeoutMs });
-  /** Calls until it works; how long that took. */
+  /** Calls until a call succeeds, and returns how long that took. */
   const recovered = async (call: () => Promise<Answer>) => {
     const since = performance.now();
     for (;;) {
       const answer = await call();
       if (answer.code === 'OK') return performance.now() - since;
-      if (performance.now() - since > recoveryMs) throw new Error(`not back: ${answer.code} ${answer.detail}`);
+      if (performance.now() - since > recoveryMs)
+        throw new Error(`no call succeeded within ${recoveryMs} ms: ${answer.code} ${answer.detail}`);
       await sleep(50);
     }
   };
@@ -69,10 +70,10 @@ t.test('two network namespaces', { skip: missing ?? false }, async (t) => {
     });
   const failsInTime = (t: Asserts, { code, tookMs, detail }: Answer, timeoutMs: number) => {
     t.match(code, /^(UNAVAILABLE|DEADLINE_EXCEEDED)$/, detail);
-    t.ok(tookMs < timeoutMs + slackMs, `answered after ${Math.round(tookMs)} ms of ${timeoutMs}`);
+    t.ok(tookMs < timeoutMs + slackMs, `response after ${Math.round(tookMs)} ms of ${timeoutMs}`);
   };
 
-  t.afterEach(() => namespace.heal());
+  t.afterEach(() => namespace.restore());
   t.equal((await read(10_000)).code, 'OK');
   t.equal((await reserve(randomUUID(), 10_000)).code, 'OK');
 
@@ -82,17 +83,17 @@ t.test('two network namespaces', { skip: missing ?? false }, async (t) => {
     namespace.cut();
     const answers = await Promise.all([read(500), reserve(randomUUID(), 500), reserve(randomUUID(), 1_000)]);
     for (const [index, answer] of answers.entries()) failsInTime(t, answer, index === 2 ? 1_000 : 500);
-    // Long enough for the connections to be found dead, and for others to be tried in vain.
+    // Long enough for the client to detect the dead connections, and to fail to open others.
     const until = performance.now() + 8_000;
     while (performance.now() < until) {
       failsInTime(t, await read(500), 500);
       await sleep(500);
     }
-    namespace.heal();
+    namespace.restore();
     const ms = [await recovered(() => read()), await recovered(() => reserve(randomUUID()))];
-    t.comment(`back ${Math.round(ms[0]!)} and ${Math.round(ms[1]!)} ms after the cable`);
+    t.comment(`calls succeed ${Math.round(ms[0]!)} and ${Math.round(ms[1]!)} ms after the cable is restored`);
     const acted = (await reservations()) - before;
-    t.ok(acted >= 1 && acted <= asked, `${acted} reservations of ${asked} requests, one of which was answered`);
+    t.ok(acted >= 1 && acted <= asked, `${acted} reservations of ${asked} requests, one of which got a response`);
   });
 
   await t.test('only replies are lost', async (t) => {
@@ -107,27 +108,27 @@ t.test('two network namespaces', { skip: missing ?? false }, async (t) => {
     await recovered(() => read());
     namespace.loseReplies();
     failsInTime(t, await ask(3_000), 3_000);
-    // Of this SKU alone: requests of the partition may still arrive.
+    // Only this SKU: requests sent during the partition may still arrive.
     const acted = () => reserved(inventory, sku);
-    t.equal(await acted(), 1, 'the request has acted; nobody was told');
-    namespace.heal();
+    t.equal(await acted(), 1, 'the request had its effect; the response was lost');
+    namespace.restore();
     await recovered(() => ask(1_000));
     const [first, second] = [await ask(5_000), await ask(5_000)];
     t.equal(first.code, 'OK');
-    t.equal(second.reply, first.reply, 'every repeat has the same answer');
+    t.equal(second.reply, first.reply, 'every repeat gets the same response');
     t.match(first.reply, message.reservationId);
     t.equal(await acted(), 1, 'and acts no more');
   });
 
-  await t.test('half-open: the service dies and comes back while the cable is cut', async (t) => {
+  await t.test('half-open: the service is killed and restarted while the cable is cut', async (t) => {
     namespace.cut();
-    // Its last words are lost, so the caller still holds a connection that nobody is at the other end of.
+    // Its FIN is lost, so the caller keeps a connection whose other end no longer exists.
     await catalog.kill();
     const { database, vhost, grpc } = catalog;
     await startService(whole, 'catalog', { grpc, database: database!, vhost: vhost! });
-    namespace.heal();
+    namespace.restore();
     const ms = await recovered(() => read());
-    t.comment(`back after ${Math.round(ms)} ms`);
+    t.comment(`call succeeds after ${Math.round(ms)} ms`);
     const burst = await Promise.all(Array.from({ length: 20 }, () => read(5_000)));
     t.ok(
       burst.every(({ code }) => code === 'OK'),
@@ -135,15 +136,15 @@ t.test('two network namespaces', { skip: missing ?? false }, async (t) => {
     );
   });
 
-  await t.test('a silent connection is closed, although nobody calls', async (t) => {
+  await t.test('a silent connection is closed, although the client makes no call', async (t) => {
     await recovered(() => read(5_000));
     t.ok(namespace.connections() > 0, 'there are connections');
     namespace.cut();
     const since = performance.now();
     while (namespace.connections() > 0 && performance.now() - since < 20_000) await sleep(100);
     t.equal(namespace.connections(), 0);
-    t.comment(`given up after ${Math.round(performance.now() - since)} ms`);
-    namespace.heal();
+    t.comment(`closed after ${Math.round(performance.now() - since)} ms`);
+    namespace.restore();
     await recovered(() => read());
   });
 });
@@ -183,13 +184,13 @@ async function openCaller(t: Teardown, { enter }: Namespace, setup: Setup): Prom
       const answered = new Promise<Answer>((resolve) => waiting.set(id, resolve));
       child.send({ id, service, method, message, timeoutMs } satisfies Question);
       const answer = await Promise.race([answered, sleep(timeoutMs + 10_000, null, { ref: false })]);
-      if (!answer) throw new Error(`${method} hangs: no answer ${10_000} ms after its deadline`);
+      if (!answer) throw new Error(`${method} hangs: no response ${10_000} ms after its deadline`);
       return answer;
     },
   };
 }
 
-/** Units of a SKU that reservations hold. */
+/** Units of a SKU in reservations. */
 function reserved(inventory: RunningService, sku: string): Promise<number> {
   return withConnection(inventory.database!.adminUrl, async (connection) => {
     const [rows] = await connection.query('select sum(reserved) as n from stock where sku = ?', [sku]);
@@ -197,7 +198,7 @@ function reserved(inventory: RunningService, sku: string): Promise<number> {
   });
 }
 
-/** Puts a product on sale, a thousand units of it, over a way that nobody cuts, and answers its SKU. */
+/** Puts a product with a thousand units on sale over an uncut connection, and returns its SKU. */
 async function stocker(
   t: Teardown,
   { catalog, inventory }: { catalog: RunningService; inventory: RunningService },
@@ -212,10 +213,10 @@ async function stocker(
   });
   const { categoryId } = await products.createCategory({ slug: 'things', title: 'Things' }, { timeoutMs: 10_000 });
   return async (sku) => {
-    const patient = { timeoutMs: 10_000 };
+    const longTimeout = { timeoutMs: 10_000 };
     const variants = [{ sku, title: 'One size', prices: [{ currencyCode: 'EUR', amountMinor: 1_000n }] }];
-    await products.createProduct({ categoryId, title: `Thing ${sku}`, variants }, patient);
-    await levels.receiveStock({ locationId: 'main', lines: [{ sku, quantity: 1_000n }] }, patient);
+    await products.createProduct({ categoryId, title: `Thing ${sku}`, variants }, longTimeout);
+    await levels.receiveStock({ locationId: 'main', lines: [{ sku, quantity: 1_000n }] }, longTimeout);
     return sku;
   };
 }

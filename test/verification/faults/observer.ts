@@ -9,7 +9,9 @@ export interface Published {
 
 const queue = 'observer';
 
-/** From now on a queue of its own gets a copy of every event, and keeps it whatever becomes of the broker. */
+/**
+ * Binds a durable queue to the exchange that receives a copy of every event from now on, and survives broker restarts.
+ */
 export async function observeEvents({ adminUrl }: TestVirtualHost): Promise<() => Promise<Published[]>> {
   const model = await connectBroker(adminUrl);
   const channel = await model.createConfirmChannel();
@@ -19,7 +21,7 @@ export async function observeEvents({ adminUrl }: TestVirtualHost): Promise<() =
   return () => readAll(adminUrl);
 }
 
-/** Everything that has come so far, in the order of the queue. The messages stay. */
+/** Returns all messages so far, in queue order. The messages stay in the queue. */
 async function readAll(url: string): Promise<Published[]> {
   const model = await connectBroker(url);
   try {
@@ -37,7 +39,7 @@ async function readAll(url: string): Promise<Published[]> {
   }
 }
 
-/** What is wrong with the first copies: an event of an aggregate that came before its predecessor. */
+/** Compares the first copies, and reports each event of an aggregate that came before its predecessor. */
 export function outOfOrder(events: readonly Published[]): string[] {
   const wrong: string[] = [];
   const last = new Map<string, number>();

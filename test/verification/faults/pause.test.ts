@@ -1,5 +1,5 @@
-// Processes stop for thirty seconds in the middle of what they hold a lease on, as under a debugger, a paused virtual
-// machine or a starved host, and go on as if nothing had happened. Meanwhile others have taken over.
+// Processes are paused for thirty seconds while they hold a lease, as by a debugger, a paused virtual machine or a
+// starved host, and then continue. Meanwhile other processes have taken over.
 import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ordersClient } from '@armature/clients';
@@ -11,9 +11,9 @@ import { observeEvents, outOfOrder } from './observer.ts';
 import { eventually, metric, placeOnce, shopServices } from './shoppers.ts';
 
 t.setTimeout(240_000);
-/** Twice the lease of a saga, thrice that of a relay. */
+/** Twice the lease of a saga, three times that of a relay. */
 const pausedMs = 30_000;
-/** The first orders of a mesh relays its events; it is stopped when a batch is on its way, and nothing marked. */
+/** The first process of orders relays its events. It is paused after a batch is published and before it is marked. */
 const shop = await openShop(t, { orders: { ARMATURE_CRASH_POINTS: 'relay.published=stop' } }, shopServices);
 const relaying = shop.service('orders');
 const world = await worldOf(t, shop);
@@ -23,7 +23,7 @@ const sku = await shop.stock(100n);
 const tls = await developerCredentials();
 const bearer = await token('ada');
 
-/** Another process of orders, on the same schema; `points` is where it stops. */
+/** Starts another process of orders on the same schema; `points` is where it is paused. */
 async function another(points: string) {
   const peers = peersOf(shop.mesh);
   const { database, vhost } = relaying;
@@ -37,7 +37,7 @@ async function another(points: string) {
 const isStopped = ({ pid }: RunningService) => /^State:\s+T/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'));
 const sagaOf = async (orderId: string) =>
   (await world.query<Record<string, unknown>>('select * from {orders}.saga where subject_id = ?', [orderId]))[0]!;
-/** When each event was marked, and by that, whether anybody did so again. */
+/** When each event was marked. Unequal values show that another process marked it again. */
 const marks = () => world.query('select message_id, pending, published_at from {orders}.outbox order by position');
 
 async function ends(t: Tap, who: Parameters<typeof placeOnce>[0], answer: { orderId: string }): Promise<void> {
@@ -45,14 +45,14 @@ async function ends(t: Tap, who: Parameters<typeof placeOnce>[0], answer: { orde
   t.strictSame(
     events.map(({ sequence }) => sequence),
     events.map((_, index) => BigInt(index + 1)),
-    'its history has no gap and nothing twice',
+    'its history has no gap and no duplicate',
   );
   t.equal(String((await sagaOf(answer.orderId)).status), 'COMPLETED');
 }
 
-t.test('processes stop for thirty seconds in the middle of things', async (t) => {
+t.test('processes are paused for thirty seconds while they hold leases', async (t) => {
   const heir = await another('');
-  // The second call of a saga is the payment: sent and not answered, or answered and not recorded.
+  // The second call of a saga is the payment. One process is paused after the request, the other after the response.
   const victims = [await another('saga.sent:2=stop'), await another('saga.answered:2=stop')];
   const stopped = [relaying, ...victims.map(({ service }) => service)];
   const placed = [];
@@ -73,9 +73,9 @@ t.test('processes stop for thirty seconds in the middle of things', async (t) =>
   await lawsHold();
   const before = { sagas: await Promise.all(placed.map(({ orderId }) => sagaOf(orderId))), marks: await marks() };
   for (const [index, saga] of before.sagas.entries()) {
-    t.ok(Number(saga.lease_token) > Number(held[index]!.lease_token), 'under a lease of its own');
+    t.ok(Number(saga.lease_token) > Number(held[index]!.lease_token), 'under a new lease');
   }
-  t.ok(stopped.every(isStopped), 'all this while they stand still');
+  t.ok(stopped.every(isStopped), 'while the first processes are still paused');
   await sleep(Math.max(0, pausedMs - (performance.now() - since)));
   for (const { process } of stopped) process.kill('SIGCONT');
 
@@ -85,7 +85,11 @@ t.test('processes stop for thirty seconds in the middle of things', async (t) =>
     });
   }
   await eventually('it relays no more', 20_000, async () => (await metric(relaying, 'armature_relay_leading')) === 0);
-  t.strictSame(await Promise.all(placed.map(({ orderId }) => sagaOf(orderId))), before.sagas, 'they record nothing');
+  t.strictSame(
+    await Promise.all(placed.map(({ orderId }) => sagaOf(orderId))),
+    before.sagas,
+    'the paused processes record nothing',
+  );
   t.strictSame(await marks(), before.marks, 'and mark nothing');
   await lawsHold();
   t.equal((await shop.shelf(sku)).onHand, 98n, 'one effect each');
@@ -95,5 +99,5 @@ t.test('processes stop for thirty seconds in the middle of things', async (t) =>
   const events = await observed();
   t.strictSame(outOfOrder(events), [], 'every event came after its predecessor');
   const copies = events.length - new Set(events.map(({ messageId }) => messageId)).size;
-  t.comment(`${events.length} events published, ${copies} of them once more, by the relay that woke up`);
+  t.comment(`${events.length} events published, ${copies} of them once more, by the relay that continued`);
 });

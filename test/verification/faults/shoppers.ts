@@ -5,21 +5,21 @@ import { type Counter, wish } from '../../e2e/shop.ts';
 import type { RunningService } from '../../support/service.ts';
 import type { World } from '../invariants/world.ts';
 
-/** Those without which nobody can shop; access and identity only where a test is about them. */
+/** Services without which no order can be placed; access and identity are started only by tests about them. */
 export const shopServices = ['acquirer', 'catalog', 'inventory', 'notifications', 'orders', 'payments'];
 
-/** What one call of PlaceOrder was answered with. `code` is OK or that of a refusal. */
+/** The response to one PlaceOrder call. `code` is OK or the code of the error. */
 export interface Answer {
   code: string;
   reason: string;
-  /** When the caller was told to come back; 0 when it was not told. */
+  /** After which time the caller was told to retry; 0 if it was not told. */
   retryDelayMs: number;
   tookMs: number;
   requestId: string;
   orderId: string;
 }
 
-/** Calls PlaceOrder once, and never throws. */
+/** Calls PlaceOrder once. Never throws. */
 export async function placeOnce(
   who: Pick<Counter, 'orders'>,
   sku: string,
@@ -41,7 +41,7 @@ export async function placeOnce(
   }
 }
 
-/** Places so many orders, some at a time, each once. */
+/** Places this number of orders, some concurrently, each once. */
 export async function placeMany(
   who: Pick<Counter, 'orders'>,
   sku: string,
@@ -56,17 +56,19 @@ export async function placeMany(
   return answers;
 }
 
-/** People who go on buying until they are told to stop; who is refused asks again under the same request id. */
+/**
+ * Concurrent customers that place orders until they are stopped. A refused customer retries with the same request id.
+ */
 export interface Shoppers {
-  /** Every answer so far. */
+  /** Every response so far. */
   readonly answers: readonly Answer[];
-  /** Waits until so many more orders are accepted, and answers after how long. */
+  /** Waits until this many more orders are accepted, and returns after how long. */
   accepted(more: number, withinMs: number): Promise<number>;
-  /** Nobody begins anew; who has begun asks until the order is accepted, and this fails when one is not in time. */
+  /** Starts no new order. Resolves when every started order is accepted; rejects if one is not within the limit. */
   stop(withinMs: number): Promise<readonly Answer[]>;
 }
 
-/** They take the SKUs by turns: what all want at once makes them wait for each other. */
+/** Customers take the SKUs in turn, because orders of one SKU wait for each other. */
 export function letShop(who: Pick<Counter, 'orders'>, skus: readonly string[], atOnce = 8): Shoppers {
   const answers: Answer[] = [];
   let begun = 0;
@@ -80,14 +82,14 @@ export function letShop(who: Pick<Counter, 'orders'>, skus: readonly string[], a
         const answer = await placeOnce(who, sku, requestId ? { requestId } : {});
         answers.push(answer);
         if (answer.code === 'OK') break;
-        if (giveUp) throw new Error(`an order was not accepted in the end: ${JSON.stringify(answer)}`);
+        if (giveUp) throw new Error(`an order was not accepted before the limit: ${JSON.stringify(answer)}`);
         ({ requestId } = answer);
         await sleep(100);
       }
     }
   };
   const running = Promise.all(Array.from({ length: atOnce }, shopper));
-  // Whoever stops them learns of it; until then a failure is nobody's.
+  // `stop` reports the error. Until then it must not count as an unhandled rejection.
   running.catch(() => undefined);
   const count = () => answers.filter(({ code }) => code === 'OK').length;
   return {
@@ -107,7 +109,10 @@ export function letShop(who: Pick<Counter, 'orders'>, skus: readonly string[], a
   };
 }
 
-/** Waits until something is so, and answers after how many milliseconds it was. Throws when it is not in time. */
+/**
+ * Waits until a condition holds, and returns after how many milliseconds it did. Throws if it does not within the
+ * limit.
+ */
 export async function eventually(
   what: string,
   withinMs: number,
@@ -135,21 +140,21 @@ export async function progressOf(world: World, orderIds: readonly string[]) {
   return { completed: Number(orders?.n), waiting };
 }
 
-/** The ids among these of which there is no order. */
+/** The order ids among these that do not exist. */
 export async function missing(world: World, orderIds: readonly string[]): Promise<string[]> {
   const rows = await world.query<{ order_id: string }>('select order_id from {orders}.orders');
   const known = new Set(rows.map((row) => row.order_id));
   return orderIds.filter((id) => !known.has(id));
 }
 
-/** The times below which half of them and ninety-nine of a hundred lie. */
+/** The median, the 99th percentile and the maximum of the response times. */
 export function percentiles(answers: readonly Pick<Answer, 'tookMs'>[]): { p50: number; p99: number; max: number } {
   const sorted = answers.map(({ tookMs }) => tookMs).sort((a, b) => a - b);
   const at = (share: number) => sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? 0;
   return { p50: at(0.5), p99: at(0.99), max: sorted.at(-1) ?? 0 };
 }
 
-/** Codes and how often each was answered. */
+/** Number of responses by code and reason. */
 export function tallyOf(answers: readonly Answer[]): Record<string, number> {
   const counts: Record<string, number> = {};
   for (const { code, reason } of answers) {
@@ -159,7 +164,7 @@ export function tallyOf(answers: readonly Answer[]): Record<string, number> {
   return counts;
 }
 
-/** Asks a page of the loopback port of a service, and says how long that took. */
+/** Requests a page of the loopback port of a service, and measures the time. */
 export async function page(service: RunningService, path: '/readyz' | '/metrics' | '/healthz') {
   const since = performance.now();
   const response = await fetch(`http://${service.admin}${path}`, { signal: AbortSignal.timeout(20_000) });
@@ -167,7 +172,7 @@ export async function page(service: RunningService, path: '/readyz' | '/metrics'
   return { status: response.status, text, tookMs: Math.round(performance.now() - since) };
 }
 
-/** One value of a metrics page; undefined where it is not there. */
+/** One value of a metrics page; undefined if it is not there. */
 export async function metric(service: RunningService, name: string, labels = ''): Promise<number | undefined> {
   const { text } = await page(service, '/metrics');
   const line = text.split('\n').find((one) => one.startsWith(`${name}{`) && one.includes(labels));
@@ -175,6 +180,6 @@ export async function metric(service: RunningService, name: string, labels = '')
   return bare === undefined ? undefined : Number(bare.slice(bare.lastIndexOf(' ') + 1));
 }
 
-/** Memory that a service has of the machine's, MiB. */
+/** Resident memory of a service, MiB. */
 export const residentMib = ({ pid }: RunningService): number =>
   Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) / 1024;

@@ -1,4 +1,4 @@
-// The amounts that customers read, in the history of an order and in its e-mail, against what payments really moved.
+// Compares the amounts that customers read, in order history and e-mail, with the amounts that payments moved.
 import { OrderEvent } from '@armature/proto/orders/v1/orders.ts';
 import { derivedId } from '@armature/runtime/id';
 import { stepKey } from '@armature/runtime/saga';
@@ -6,9 +6,9 @@ import { restKey } from '../../../services/orders/cancellation.ts';
 import type { Invariant } from './invariant.ts';
 import type { World } from './world.ts';
 
-/** Orders that are read at a time, so that a shop of any size fits into memory. */
+/** Orders read at a time, so that memory use does not depend on the size of the shop. */
 const batch = 500;
-/** A resumed step asks under a new key each time; no operator resumes one more often than this. */
+/** A resumed step uses a new key each time. Operators resume a step at most this often. */
 const roundsMax = 20;
 const refundMethod = '/armature.payments.v1.PaymentService/RefundPayment';
 
@@ -19,19 +19,21 @@ interface CancelledOrder {
   data_json: string | null;
 }
 
-/** The ids under which payments keeps the refunds that a cancellation has asked for, of any round. */
+/** The ids of the refunds that a cancellation requested from payments, in any round. */
 const refundOperations = (sagaId: string): string[] =>
   Array.from({ length: roundsMax }, (_, round) => stepKey(sagaId, 'refund-payment', 'run', round))
     .flatMap((key) => [key, restKey(key)])
     .map((key) => derivedId(`service:orders\n${refundMethod}\n${key}`));
 
-/** What payments has refunded because of a cancellation, and whether an operator brought a refund of it to its end. */
+/**
+ * The amount that payments refunded because of a cancellation, and whether an operator completed one of its refunds.
+ */
 interface Moved {
   readonly minor: bigint;
   readonly resolved: boolean;
 }
 
-/** What payments has refunded because of each cancellation, by its saga. */
+/** The amount that payments refunded because of each cancellation, by saga id. */
 async function movedBy(world: World, sagaIds: readonly string[]): Promise<Map<string, Moved>> {
   const sagaOf = new Map(sagaIds.flatMap((sagaId) => refundOperations(sagaId).map((id) => [id, sagaId] as const)));
   const moved = new Map<string, Moved>(sagaIds.map((sagaId) => [sagaId, { minor: 0n, resolved: false }]));
@@ -51,7 +53,7 @@ async function movedBy(world: World, sagaIds: readonly string[]): Promise<Map<st
   return moved;
 }
 
-/** What a history says was refunded: event by event, and in the end. */
+/** The refunds that a history reports: the sum of its events, the final value, and the total. */
 function toldByHistory(bodies: readonly Buffer[]): { events: bigint; end: bigint; total: bigint | null } {
   let events = 0n;
   let end = 0n;
@@ -61,20 +63,20 @@ function toldByHistory(bodies: readonly Buffer[]): { events: bigint; end: bigint
     if (event?.$case === 'paymentRefunded') events += event.value.amount?.amountMinor ?? 0n;
     if (event?.$case !== 'cancelled') continue;
     end = event.value.refunded?.amountMinor ?? 0n;
-    // Histories of before it was written down had one refund at most.
+    // Histories from before the total was recorded have one refund at most.
     total = event.value.refundedTotal?.amountMinor ?? null;
   }
   return { events, end, total };
 }
 
-/** What of this is not as it should be; empty where all of it is. */
+/** The checks that fail; empty if all hold. */
 function wrongAmounts(told: ReturnType<typeof toldByHistory>, moved: Moved | null, order: CancelledOrder): string[] {
   const { events, end, total } = told;
   const refunded = BigInt(order.refunded_minor ?? 0);
   const mail = JSON.parse(order.data_json ?? '{}') as { refundedMinor?: string; refundedTotalMinor?: string };
   const rules: [string, boolean][] = [
     ['the history adds up', end === events],
-    // Earlier releases named 0 where an operator had brought the refund to its end.
+    // Earlier releases reported 0 if an operator had completed the refund.
     ['the cancellation has refunded what it says', !moved || end === moved.minor || (moved.resolved && end === 0n)],
     ['no more is named than was refunded', end <= refunded],
     ['the total is what was refunded', total === null || total === refunded],
@@ -84,7 +86,7 @@ function wrongAmounts(told: ReturnType<typeof toldByHistory>, moved: Moved | nul
   return rules.flatMap(([rule, holds]) => (holds ? [] : [rule]));
 }
 
-/** Cancelled orders whose history or e-mail names another amount than was refunded. */
+/** Cancelled orders whose history or e-mail reports another amount than was refunded. */
 async function amountsNotRefunded(world: World): Promise<unknown[]> {
   const found: unknown[] = [];
   for (let after = ''; ; ) {
@@ -110,7 +112,7 @@ async function amountsNotRefunded(world: World): Promise<unknown[]> {
     );
     for (const order of orders) {
       const told = toldByHistory((histories.get(order.order_id) ?? []).map(({ body }) => body));
-      // The saga of an order that was cancelled long ago is not kept.
+      // The saga of an order that was cancelled long ago is already deleted.
       const moved = order.saga_id ? movedBySaga.get(order.saga_id)! : null;
       const wrong = wrongAmounts(told, moved, order);
       if (wrong.length > 0)

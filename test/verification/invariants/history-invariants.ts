@@ -1,4 +1,4 @@
-// What no query can say: histories that are played again, answers that are read, chains of hashes.
+// Invariants that need more than a query: replay of histories, decoding of stored responses, hash chains.
 import { OrderEvent, Order as OrderMessage } from '@armature/proto/orders/v1/orders.ts';
 import { apply, type Fact, type Order } from '../../../services/orders/order.ts';
 import { acquirerDifferences, brokenChains } from '../../../services/payments/books.ts';
@@ -9,7 +9,7 @@ import type { World } from './world.ts';
 const inPayments = (world: World) => (sql: string, params?: readonly unknown[]) =>
   world.within('payments', sql, params);
 
-/** Rows that are read at a time, so that a shop of any size fits into memory. */
+/** Rows read at a time, so that memory use does not depend on the size of the shop. */
 const batch = 1_000;
 
 interface OrderRow {
@@ -20,7 +20,7 @@ interface OrderRow {
   sequence: string | number;
 }
 
-/** Orders whose history does not add up to their row. */
+/** Orders whose replayed history differs from their row. */
 async function unlikeTheirHistory(world: World): Promise<unknown[]> {
   const found: unknown[] = [];
   for (let after = ''; ; ) {
@@ -44,7 +44,7 @@ async function unlikeTheirHistory(world: World): Promise<unknown[]> {
   }
 }
 
-/** State, reason, wish to cancel and sequence that a history adds up to. */
+/** Replays a history. Returns state, reason, cancellation request and sequence as text. */
 function fold(history: readonly { body: Buffer }[]): string {
   let order: Pick<Order, 'state' | 'reason' | 'cancelRequested' | 'sequence'> = {
     state: 'PENDING',
@@ -60,7 +60,7 @@ function fold(history: readonly { body: Buffer }[]): string {
   return [order.state, order.reason, order.cancelRequested, String(order.sequence)].join(' ');
 }
 
-/** Answers to PlaceOrder whose order is not there, or is the order of another answer too. */
+/** Stored responses to PlaceOrder whose order does not exist, or belongs to another response too. */
 async function answersWithoutAnOrder(world: World): Promise<unknown[]> {
   const found: unknown[] = [];
   const answered = new Map<string, string>();
@@ -85,7 +85,7 @@ async function answersWithoutAnOrder(world: World): Promise<unknown[]> {
       const key = `${principal} ${request_key}`;
       if (!known.has(order_id)) found.push({ key, order_id, problem: 'there is no such order' });
       if (answered.has(order_id))
-        found.push({ key, order_id, problem: `is the answer to ${answered.get(order_id)} too` });
+        found.push({ key, order_id, problem: `is the response to ${answered.get(order_id)} too` });
       answered.set(order_id, key);
     }
     after = [last.principal, last.request_key];

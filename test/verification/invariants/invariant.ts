@@ -1,17 +1,17 @@
 import type { World } from './world.ts';
 
-/** One thing that must hold, whatever has died. */
+/** A condition that must hold at all times, whatever process was killed. */
 export interface Invariant {
   /** Its number in the list of docs/reliability.md. */
   readonly id: string;
   readonly name: string;
-  /** What the shop has done to somebody when it does not hold. */
+  /** What it means for a customer or for the shop if the invariant does not hold. */
   readonly meaning: string;
-  /** What breaks it; nothing may. */
+  /** Returns the rows that break the invariant. */
   find(world: World): Promise<readonly unknown[]>;
 }
 
-/** An invariant that is one query over all schemas. `{grace}` in it is the world's grace, in seconds. */
+/** An invariant that is one query over all schemas. `{grace}` in the query is replaced by `graceSeconds`. */
 export function bySql(id: string, name: string, meaning: string, sql: string): Invariant {
   return {
     id,
@@ -21,7 +21,7 @@ export function bySql(id: string, name: string, meaning: string, sql: string): I
   };
 }
 
-/** One query for every service's schema, which `{each}` stands for. */
+/** An invariant that is one query per service, in which `{each}` stands for the schema. */
 export function inEachSchema(id: string, name: string, meaning: string, sql: string): Invariant {
   return {
     id,

@@ -5,7 +5,7 @@ import { messageInvariants } from './message-invariants.ts';
 import { shopInvariants } from './shop-invariants.ts';
 import type { World } from './world.ts';
 
-/** Everything that must hold, in the order of its numbers. */
+/** All invariants, ordered by id. */
 export const invariants: readonly Invariant[] = [
   ...historyInvariants,
   ...shopInvariants,
@@ -15,18 +15,18 @@ export const invariants: readonly Invariant[] = [
 
 export interface Verdict {
   invariant: Invariant;
-  /** What breaks it; empty where it holds. */
+  /** What breaks the invariant; empty if it holds. */
   found: readonly unknown[];
 }
 
-/** Looks at everything, one invariant after another. Throws where it cannot look: that is no verdict. */
+/** Checks one invariant after another. Throws if a check cannot run. */
 export async function verify(world: World): Promise<Verdict[]> {
   const verdicts: Verdict[] = [];
   for (const invariant of invariants) verdicts.push({ invariant, found: await invariant.find(world) });
   return verdicts;
 }
 
-/** A sentence for each broken invariant, with the first of what breaks it. */
+/** One sentence for each broken invariant, with the first rows that break it. */
 export function broken(verdicts: readonly Verdict[]): string[] {
   return verdicts
     .filter(({ found }) => found.length > 0)

@@ -1,12 +1,12 @@
-// Events, from the outbox of one service to the inbox of another, and the jobs that follow from them.
+// Invariants of events, from the outbox of one service to the inbox of another, and of the jobs that follow from them.
 import { subscriptions } from '@armature/proto/subscriptions.ts';
 import { bySql, type Invariant, inEachSchema } from './invariant.ts';
 import type { World } from './world.ts';
 
-/** Published events are kept for 72 hours; older ones cannot be held against anybody. */
+/** Published events are kept for 72 hours; the inbox is not compared with older ones. */
 const keptHours = 70;
 
-/** Who consumes what, among the services whose schemas are there. */
+/** The subscriptions among the services whose schemas exist. */
 function deliveriesOf(world: World) {
   return subscriptions
     .filter(({ service, source }) => world.services.includes(service) && world.services.includes(source))
@@ -18,7 +18,7 @@ function deliveriesOf(world: World) {
     }));
 }
 
-/** Runs one query for each subscription: `{into}` and `{from}` are the schemas of consumer and producer. */
+/** Runs one query for each subscription. `{into}` and `{from}` are the schemas of consumer and producer. */
 async function acrossSubscriptions(world: World, sql: string): Promise<unknown[]> {
   const found: unknown[] = [];
   for (const { service, source, aggregate, consumer } of deliveriesOf(world)) {
@@ -33,7 +33,7 @@ async function acrossSubscriptions(world: World, sql: string): Promise<unknown[]
   return found;
 }
 
-/** One delivery of a template for each order whose event was applied, and none besides. */
+/** Exactly one delivery of a template for each order whose event was applied. */
 const toldOf = (event: string, template: string, name: string): Invariant =>
   bySql(
     'I20',
@@ -54,7 +54,7 @@ export const messageInvariants: readonly Invariant[] = [
   inEachSchema(
     'I17',
     'the events of an aggregate are numbered without gaps',
-    'somebody will wait for an event that never comes',
+    'a consumer waits for an event that never comes',
     `select aggregate, aggregate_id, min(sequence) as first, max(sequence) as last, count(*) as events
      from {each}.outbox group by aggregate, aggregate_id
      having max(sequence) - min(sequence) + 1 <> count(*) or min(sequence) < 1`,
@@ -62,14 +62,14 @@ export const messageInvariants: readonly Invariant[] = [
   bySql(
     'I17',
     'the history of an order is numbered without gaps',
-    'an order has done something that nobody can look up',
+    'the history of an order lacks a change of it',
     `select o.order_id from {orders}.orders o left join {orders}.order_event e on e.order_id = o.order_id
      group by o.order_id, o.sequence having count(*) <> o.sequence or max(e.sequence) <> o.sequence`,
   ),
   inEachSchema(
     'I19',
     'no event waits to be published',
-    'what has happened does not get about',
+    'consumers do not learn what has happened',
     `select position, type from {each}.outbox
      where pending = 1 and created_at <= utc_timestamp(6) - interval {grace} second`,
   ),
@@ -96,7 +96,7 @@ export const messageInvariants: readonly Invariant[] = [
     'I21',
     'every consumer has applied each aggregate step by step',
     'an event was left out, or applied ahead of its turn',
-    // A baseline of the owner covers the events up to it, which a consumer that came late never got.
+    // A baseline of the producer covers all events up to it. A consumer that was added later never received them.
     `select s.consumer, s.aggregate_id, s.applied, s.baseline, max(i.sequence) as newest, count(*) as events
      from {each}.inbox_sequence s join {each}.inbox i on i.consumer = s.consumer and i.aggregate_id = s.aggregate_id
      group by s.consumer, s.aggregate_id, s.applied, s.baseline
@@ -107,7 +107,7 @@ export const messageInvariants: readonly Invariant[] = [
   {
     id: 'I22',
     name: 'every consumed event was published by its producer',
-    meaning: 'something was done that nobody asked for',
+    meaning: 'a service acted on an event that its producer did not publish',
     find: (world) =>
       acrossSubscriptions(
         world,
@@ -135,7 +135,7 @@ export const messageInvariants: readonly Invariant[] = [
   inEachSchema(
     'I25',
     'every stored answer names the policy that allowed it',
-    'nobody can say why a change was allowed',
+    'the policy that allowed a change is not recorded',
     `select principal, method, request_key from {each}.idempotency where policy_version = ''`,
   ),
 ];

@@ -1,4 +1,4 @@
-// Stock and orders, and what they have to do with money: whether customers got what they paid for, and only that.
+// Invariants of stock, orders and money: customers get what they paid for, and pay for what they get.
 import { reasons } from '../../../services/orders/reason.ts';
 import { sagaDefinitions } from '../../../services/orders/testbed.ts';
 import { bySql, type Invariant } from './invariant.ts';
@@ -39,7 +39,7 @@ export const shopInvariants: readonly Invariant[] = [
   bySql(
     'I13',
     'every accepted order has ended in time',
-    'a customer waits for an order that nobody works on',
+    'a customer waits for an order that no worker processes',
     `select order_id, state from {orders}.orders
      where (state not in ('COMPLETED', 'REJECTED', 'CANCELLED') or (state = 'COMPLETED' and cancel_requested = 1))
        and updated_at <= utc_timestamp(6) - interval {grace} second`,

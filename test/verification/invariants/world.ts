@@ -1,21 +1,21 @@
 import type { Connection, RowDataPacket } from 'mysql2/promise';
 
-/** The shop as an auditor sees it: every schema, and the acquirer's own log. */
+/** Read access to all data of the shop: every schema, and the acquirer's log. */
 export interface World {
-  /** The services whose schemas are there. */
+  /** The services whose schemas exist. */
   readonly services: readonly string[];
   /** Runs a query over all schemas: `{orders}.saga` is the table saga of orders. */
   query<Row = Record<string, unknown>>(sql: string, params?: readonly unknown[]): Promise<Row[]>;
-  /** Runs a query in the schema of one service, whose tables need no schema before them. */
+  /** Runs a query in the schema of one service. Its tables need no schema prefix. */
   within(service: string, sql: string, params?: readonly unknown[]): Promise<any[]>;
-  /** Where the acquirer answers. */
+  /** Base URL of the acquirer. */
   readonly acquirerUrl: string;
-  /** How long work may still be under way before it counts as left behind; 0 where everything has come to rest. */
+  /** How long work may be in progress before it counts as left behind; 0 if all work has ended. */
   readonly graceSeconds: number;
 }
 
 export interface WorldOptions {
-  /** An administrator's connection, which may read every schema. It is used by one query at a time. */
+  /** An administrator's connection that may read every schema. Queries use it one at a time. */
   connection: Connection;
   /** Schema by service. */
   schemas: Readonly<Record<string, string>>;

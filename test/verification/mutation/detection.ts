@@ -6,24 +6,24 @@ import { openTestState } from '../../../scripts/devmesh/state.ts';
 import { stopInner } from '../../../scripts/devmesh/stop.ts';
 import type { Detector } from './mutation.ts';
 
-/** How a proof ended. "unable" is no verdict: nothing ran, or it ended before anything could fail. */
+/** Result of a test run. "unable": no test ran, or the run ended before any test could fail. */
 export type Finding =
   | { readonly kind: 'holds'; readonly assertions: number }
-  /** `first` is the name of what failed first, `text` all that it said. */
+  /** `first` is the name of the first failure, `text` its full message. */
   | { readonly kind: 'fails'; readonly first: string; readonly text: string }
   | { readonly kind: 'unable'; readonly text: string };
 
-/** Where proofs run: a copy of the repository, and the folder of its servers (ARMATURE_RUN_DIR). */
+/** Where tests run: a copy of the repository, and the folder of its servers (ARMATURE_RUN_DIR). */
 export interface Place {
   readonly copy: string;
   readonly runDir: string;
-  /** Aborted when everything is to stop. */
+  /** Aborted when all runs are to stop. */
   readonly stopping: AbortSignal;
 }
 
 const limitMs = 300_000;
 
-/** Runs a proof in the copy, as far as its first failure. */
+/** Runs a detector in the copy until its first failure. */
 export async function detect({ file, only }: Detector, place: Place): Promise<Finding> {
   let failure: Failure | undefined;
   let passed = 0;
@@ -32,7 +32,7 @@ export async function detect({ file, only }: Detector, place: Place): Promise<Fi
     failure ??= one;
     if (failure) found.abort();
   };
-  // A file that runs by itself has no file above its tests, so each outermost test comes as one.
+  // A file that runs alone has no parent test for the file, so each outermost test is reported separately.
   const parser = tally((test) => {
     passed += test.passed;
     fails(test.failures[0]);
@@ -54,12 +54,12 @@ export async function detect({ file, only }: Detector, place: Place): Promise<Fi
 interface Running {
   place: Place;
   env: Record<string, string>;
-  /** Aborted when no more of it is needed. */
+  /** Aborted when the rest of the run is not needed. */
   enough?: AbortSignal;
   write?: (text: string) => void;
 }
 
-/** Runs a program of the copy in a process group of its own; nothing of it is left afterwards, nor of its servers. */
+/** Runs a program of the copy in its own process group. Afterwards ends all its processes and its servers. */
 export async function run(
   args: readonly string[],
   { place, env, enough, write }: Running,
@@ -68,7 +68,7 @@ export async function run(
   stopping.throwIfAborted();
   const child = spawn(process.execPath, args, {
     cwd: copy,
-    // Folders of tests that are cut short are left behind, so they are made where all is thrown away.
+    // Aborted tests leave temporary folders behind, so they are created in a folder that is deleted.
     env: { ...process.env, ONLY: undefined, ARMATURE_RUN_DIR: runDir, TMPDIR: join(runDir, 'tmp'), ...env },
     detached: true,
     stdio: ['ignore', 'pipe', 'pipe'],
@@ -94,7 +94,7 @@ export async function run(
   await Promise.race([ended, cut]);
   if (child.pid !== undefined) await endGroup(child.pid, ['SIGKILL']);
   const code = await ended;
-  // Servers of its own, of a proof that was cut short: they would be in the way of the next one.
+  // Stop the private servers of an aborted test: they would block the next one.
   await stopInner(openTestState());
   stopping.throwIfAborted();
   return { code, output };

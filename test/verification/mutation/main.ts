@@ -1,5 +1,5 @@
-// Proves that the proofs can fail: makes one classic mistake after the other in a copy of the repository, and sees each
-// noticed. ONLY= chooses some by words of their names. Status 1 where a mistake survives, or says nothing.
+// Mutation test: applies known bugs to a copy of the repository and checks that a test catches each. ONLY= selects
+// mutations by words of their names. The exit status is 1 if a mutation survives, or if its test cannot run.
 import { mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { writeTable } from '../../../scripts/cli/table.ts';
@@ -17,11 +17,12 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
   process.on(signal, () => stopping.abort(new Error(`${signal}: stopped`)));
 }
 
-/** Those whose names contain one of the words; all where there are none. Throws when that leaves nothing. */
+/** The mutations whose names contain one of the words; all if there are no words. Throws if none matches. */
 function chosen(words: string): readonly Mutation[] {
   const wanted = words.split(',').filter((word) => word !== '');
   const found = mutations.filter(({ name }) => wanted.length === 0 || wanted.some((word) => name.includes(word)));
-  if (found.length === 0) throw new Error(`no mutation is called so; there are: ${mutations.map(({ name }) => name)}`);
+  if (found.length === 0)
+    throw new Error(`no mutation matches ONLY; the names are: ${mutations.map(({ name }) => name)}`);
   return found;
 }
 
@@ -29,14 +30,14 @@ async function main(): Promise<void> {
   const since = performance.now();
   const all = chosen(process.env.ONLY ?? '');
   const runDir = join(runDirectory(), 'mutants');
-  // The servers are this folder's from here on, also for every proof that is run.
+  // From here on, servers belong to this folder, also those of every test that is run.
   process.env.ARMATURE_RUN_DIR = runDir;
   const state = openTestState();
   const stop = async () => {
     await stopInner(state);
     await stopEverything(state, true);
   };
-  // Of a run that was killed.
+  // Stops servers of an earlier run that was killed.
   await stop();
   rmSync(runDir, { recursive: true, force: true });
   const progress = terminalProgress();
@@ -49,7 +50,7 @@ async function main(): Promise<void> {
     for (const line of table(verdicts)) console.log(line);
     const caught = verdicts.filter(({ kind }) => kind === 'caught').length;
     const seconds = ((performance.now() - since) / 1000).toFixed(0);
-    console.log(`\n${caught} of ${verdicts.length} mutations caught, ${seconds} s in all`);
+    console.log(`\n${caught} of ${verdicts.length} mutations caught, ${seconds} s in total`);
     process.exitCode = caught === verdicts.length ? 0 : 1;
   } finally {
     await stop();
@@ -58,15 +59,15 @@ async function main(): Promise<void> {
 }
 
 async function judge(trial: Trial, all: readonly Mutation[]): Promise<Verdict[]> {
-  console.log('\nWithout a mistake every proof holds:');
+  console.log('\nEvery test passes without a mutation:');
   await mustHold(trial, detectorsOf(all));
   for (const one of harmless) {
-    console.log(`\n${one.name}, and every proof holds:`);
+    console.log(`\n${one.name}: every test passes:`);
     trial.scratch.mutate(one);
     await mustHold(trial, detectorsOf([one]));
     trial.scratch.restore();
   }
-  console.log('\nWith a mistake one fails:');
+  console.log('\nA test fails for each mutation:');
   const verdicts: Verdict[] = [];
   for (const mutation of all) {
     const verdict = await tryMutation(trial, mutation);

@@ -1,5 +1,5 @@
-// Mistakes on the way of an event: out of the outbox, over the broker, into the inbox, and on to a mail.
-import { type Mutation, tests, underFire } from './mutation.ts';
+// Mutations of event processing: outbox, relay, broker, inbox, and e-mail.
+import { crashTest, type Mutation, tests } from './mutation.ts';
 
 const relay = 'services/runtime/messaging/relay.test.ts';
 const messaging = 'services/runtime/messaging/messaging.test.ts';
@@ -7,7 +7,7 @@ const messaging = 'services/runtime/messaging/messaging.test.ts';
 export const messageMutations: readonly Mutation[] = [
   {
     name: 'event after the commit',
-    breaks: 'what has happened is never told, where a process dies in between',
+    breaks: 'an event is never published if the process is killed in between',
     edits: [
       {
         file: 'services/runtime/messaging/outbox.ts',
@@ -27,11 +27,11 @@ export const messageMutations: readonly Mutation[] = [
       await participant.beforeCommit({ ...tx, ...sqlOf(backend.orm.em.fork(), null) }, call);`,
       },
     ],
-    caughtBy: { detector: underFire, says: /I17 |I19 |I21 / },
+    caughtBy: { detector: crashTest, says: /I17 |I19 |I21 / },
   },
   {
     name: 'mark before confirm',
-    breaks: 'an event that the broker never took is never published again',
+    breaks: 'an event that the broker did not accept is never published again',
     edits: [
       {
         file: 'services/runtime/messaging/relay-batch.ts',
@@ -42,7 +42,7 @@ export const messageMutations: readonly Mutation[] = [
   );`,
       },
     ],
-    // Too few events are on their way to a broker when it is killed for a crash run to notice each time.
+    // Too few events are unconfirmed when the broker is killed for a crash test to catch this every time.
     caughtBy: {
       detector: tests(relay, 'what the broker has not confirmed stays pending, and is published again'),
       says: /3 effects: not within/,
@@ -50,7 +50,7 @@ export const messageMutations: readonly Mutation[] = [
   },
   {
     name: 'relay without a fence',
-    breaks: 'a relay that was paused marks what its successor has in hand',
+    breaks: 'a relay that was paused marks events that its successor is publishing',
     edits: [
       {
         file: 'services/runtime/messaging/relay-batch.ts',
@@ -62,7 +62,7 @@ export const messageMutations: readonly Mutation[] = [
   },
   {
     name: 'acknowledge on receipt',
-    breaks: 'an event is lost with the process that had it in hand',
+    breaks: 'an event is lost when the process that handles it is killed',
     edits: [
       {
         file: 'services/runtime/messaging/stream.ts',
@@ -77,7 +77,7 @@ export const messageMutations: readonly Mutation[] = [
         new: '    void delivery.message;',
       },
     ],
-    caughtBy: { detector: underFire, says: /I19 |I20 / },
+    caughtBy: { detector: crashTest, says: /I19 |I20 / },
   },
   {
     name: 'inbox outside the transaction',
@@ -106,7 +106,7 @@ export const messageMutations: readonly Mutation[] = [
     await untilAborted`,
       },
     ],
-    // Only a process that dies in the few milliseconds between the two transactions shows it under fire.
+    // A crash test catches it only if a process is killed in the few milliseconds between the two transactions.
     caughtBy: {
       detector: tests(messaging, 'failures', 'that pass: tried again, and later events wait'),
       says: /4 effects on transient: not within/,
@@ -114,7 +114,7 @@ export const messageMutations: readonly Mutation[] = [
   },
   {
     name: 'dead letter under another id',
-    breaks: 'what failed can be redriven twice, or not at all',
+    breaks: 'a dead letter can be redriven twice, or not at all',
     edits: [
       {
         file: 'services/runtime/messaging/dead-letter.ts',
@@ -131,7 +131,7 @@ export const messageMutations: readonly Mutation[] = [
   },
   {
     name: 'mail without a lease',
-    breaks: 'a customer gets the same mail twice',
+    breaks: 'a customer gets the same e-mail twice',
     edits: [
       {
         file: 'services/notifications/store.ts',

@@ -1,4 +1,4 @@
-// Mistakes about what customers pay, read and are promised: prices, limits, digits, and requests that are repeated.
+// Mutations of amounts that customers pay and read: prices, limits, digits, and repeated requests.
 import { type Mutation, tests } from './mutation.ts';
 
 const pricing = 'services/orders/pricing.ts';
@@ -155,7 +155,7 @@ export const moneyMutations: readonly Mutation[] = [
     },
   },
   {
-    name: 'payment method of anybody',
+    name: 'payment method of another customer',
     breaks: 'a customer pays with the card of another one',
     edits: [
       {

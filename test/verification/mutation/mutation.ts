@@ -1,41 +1,41 @@
-/** A mistake that somebody could make in the product, and the proof that is to fail because of it. */
+/** A known bug to apply to the product, and the test that must fail because of it. */
 
-/** One place that is changed: text that occurs exactly once in the file, and what takes its place. */
+/** One replacement: `old` occurs exactly once in the file, and is replaced by `new`. */
 export interface Edit {
-  /** From the root of the repository. */
+  /** Path from the root of the repository. */
   readonly file: string;
   readonly old: string;
   readonly new: string;
 }
 
-/** What can fail: tests of a file. */
+/** The tests of a file that must fail. */
 export interface Detector {
   readonly file: string;
-  /** Names of tests, the outermost first: only those that contain them run. All of the file where there are none. */
+  /** Names of tests, the outermost first: only matching tests run. If empty, all tests of the file run. */
   readonly only: readonly string[];
 }
 
 export const tests = (file: string, ...only: string[]): Detector => ({ file, only });
 
-/** The shop killed at the points that matter most, and held to its invariants and to what its customers were told. */
-export const underFire: Detector = tests('test/verification/crash/brief.ts');
+/** The crash test at the most important crash points, with all invariants. */
+export const crashTest: Detector = tests('test/verification/crash/brief.ts');
 
-/** How a detector is called in reports; two that are called alike are the same. */
+/** Name of a detector in reports. Detectors with equal names are the same. */
 export const nameOf = ({ file, only }: Detector): string => [file, ...only].join(' > ');
 
 export interface Mutation {
   readonly name: string;
-  /** What a shop with it would do to somebody. */
+  /** What the bug would do to a customer or to the shop. */
   readonly breaks: string;
   readonly edits: readonly Edit[];
   /**
-   * The proof that is to fail. `says` is found in the first thing that fails: a proof that fails otherwise, because a
-   * service does not start for example, has caught nothing.
+   * The test that must fail. `says` must match the first failure: a test that fails for another reason, for example
+   * because a service does not start, has not caught the mutation.
    */
   readonly caughtBy: { readonly detector: Detector; readonly says: RegExp };
 }
 
-/** The text with the edit in it. Throws unless the old text occurs exactly once and the new one differs. */
+/** Applies the edit to the text. Throws unless the old text occurs exactly once and the new text differs. */
 export function edited(text: string, { file, old, new: replacement }: Edit): string {
   const parts = text.split(old);
   if (parts.length !== 2) {
@@ -45,7 +45,7 @@ export function edited(text: string, { file, old, new: replacement }: Edit): str
   return parts.join(replacement);
 }
 
-/** The whole text of every file that the mutation changes, by path. `read` answers a file as it is in the repository. */
+/** The new text of every file that the mutation changes, by path. `read` returns a file of the repository. */
 export function mutated({ edits }: Mutation, read: (file: string) => string): Map<string, string> {
   const files = new Map<string, string>();
   for (const edit of edits) files.set(edit.file, edited(files.get(edit.file) ?? read(edit.file), edit));

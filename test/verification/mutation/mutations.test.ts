@@ -1,4 +1,4 @@
-// A mutation whose place is gone proves nothing any more; what it makes of the product must still be a program.
+// Every mutation must find the text that it changes, and its result must still compile.
 import { existsSync, readFileSync } from 'node:fs';
 import { stripTypeScriptTypes } from 'node:module';
 import { join } from 'node:path';
@@ -10,7 +10,7 @@ import { detectorsOf } from './trial.ts';
 
 const read = (file: string) => readFileSync(join(repository, file), 'utf8');
 
-t.test('an edit changes one place', async (t) => {
+t.test('an edit changes exactly one place', async (t) => {
   const rows: [string, string, string, RegExp | string][] = [
     ['one', 'one two three', 'two', 'one 2 three'],
     ['none', 'one three', 'two', /occurs 0 times/],
@@ -24,7 +24,7 @@ t.test('an edit changes one place', async (t) => {
   t.throws(() => edited('two', { file: 'a.ts', old: 'two', new: 'two' }), { message: /nothing is changed/ });
 });
 
-t.test('every mutation finds its places, and leaves a program', async (t) => {
+t.test('every mutation finds its texts, and leaves code that can be parsed', async (t) => {
   for (const mutation of [...mutations, ...harmless]) {
     const files = mutated(mutation, read);
     t.ok(files.size > 0, `${mutation.name}: changes something`);
@@ -32,7 +32,7 @@ t.test('every mutation finds its places, and leaves a program', async (t) => {
   }
 });
 
-t.test('every mutation has a proof that exists, and a name of its own', async (t) => {
+t.test('every mutation has an existing test and a unique name', async (t) => {
   const all = [...mutations, ...harmless];
   t.equal(new Set(all.map(({ name }) => name)).size, all.length);
   for (const detector of detectorsOf(all)) {

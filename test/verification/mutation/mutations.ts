@@ -4,7 +4,7 @@ import type { Mutation } from './mutation.ts';
 import { sagaMutations } from './saga-mutations.ts';
 import { harmless, shopMutations } from './shop-mutations.ts';
 
-/** Every mistake that a proof must notice. */
+/** All mutations that a test must catch. */
 export const mutations: readonly Mutation[] = [
   ...messageMutations,
   ...sagaMutations,

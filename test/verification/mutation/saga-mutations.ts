@@ -1,5 +1,5 @@
-// Mistakes in what is done about outcomes that are not known, and about who may record them.
-import { type Mutation, tests, underFire } from './mutation.ts';
+// Mutations of the saga engine: unknown outcomes, leases, retries, cancellation.
+import { crashTest, type Mutation, tests } from './mutation.ts';
 
 const exploration = tests('test/verification/saga/orders.explore.test.ts');
 const ordersRace = (race: string) => tests('test/verification/races/orders.test.ts', 'every interleaving', race);
@@ -15,11 +15,11 @@ export const sagaMutations: readonly Mutation[] = [
         new: `      return rejected(definition, state, branch, { reason: 'TIMEOUT', detail: input.detail });`,
       },
     ],
-    caughtBy: { detector: underFire, says: /I16 |ended \w+ TIMEOUT/ },
+    caughtBy: { detector: crashTest, says: /I16 |ended \w+ TIMEOUT/ },
   },
   {
     name: 'compensate unasked',
-    breaks: 'a customer who cancels is paid back what was never taken, or not what was',
+    breaks: 'a customer who cancels is refunded what was not charged, or not refunded what was',
     edits: [
       {
         file: 'services/runtime/saga/core.ts',
@@ -30,7 +30,7 @@ export const sagaMutations: readonly Mutation[] = [
     caughtBy: { detector: exploration, says: /outcome is unknown/ },
   },
   {
-    name: 'silence taken for a no',
+    name: 'unknown outcome taken for a rejection',
     breaks: 'an order is refused because a service was restarted',
     edits: [
       {
@@ -58,7 +58,7 @@ export const sagaMutations: readonly Mutation[] = [
   },
   {
     name: 'lease not fenced',
-    breaks: 'two workers drive one order, each believing that it is alone',
+    breaks: 'two workers process one order at the same time',
     edits: [
       {
         file: 'services/runtime/saga/store.ts',
@@ -97,11 +97,11 @@ export const sagaMutations: readonly Mutation[] = [
     );`,
       },
     ],
-    caughtBy: { detector: underFire, says: /orders more than answers|was answered/ },
+    caughtBy: { detector: crashTest, says: /orders more than answers|was answered/ },
   },
   {
     name: 'cancellation with a time limit',
-    breaks: 'a customer who cancelled before an outage is never paid back',
+    breaks: 'a customer who cancelled before an outage is never refunded',
     edits: [
       {
         file: 'services/orders/cancellation.ts',
@@ -132,7 +132,7 @@ export const sagaMutations: readonly Mutation[] = [
   },
   {
     name: 'tries are counted',
-    breaks: 'an outage of an hour leaves every order to an operator',
+    breaks: 'after an outage of an hour, every order needs an operator',
     edits: [
       {
         file: 'services/runtime/saga/core.ts',

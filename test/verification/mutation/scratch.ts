@@ -16,16 +16,19 @@ import { dirname, join } from 'node:path';
 import { repository } from '../../../scripts/devmesh/state.ts';
 import { type Mutation, mutated } from './mutation.ts';
 
-/** A copy of the repository, as it is in the working tree, that mutations are put into. */
+/** A copy of the working tree that mutations are applied to. */
 export interface Scratch {
   readonly dir: string;
-  /** Puts a mutation into the copy. Throws where a text to change is not there exactly once. */
+  /** Applies a mutation to the copy. Throws unless every text to change occurs exactly once. */
   mutate(mutation: Mutation): void;
-  /** Makes the copy what it was. */
+  /** Restores the copy. */
   restore(): void;
 }
 
-/** Makes the copy, in place of an earlier one. Packages are those of the repository, its own workspaces are the copy's. */
+/**
+ * Creates the copy and replaces an earlier one. Installed packages are shared with the repository; workspaces are the
+ * copy's own.
+ */
 export function makeScratch(dir: string): Scratch {
   rmSync(dir, { recursive: true, force: true });
   for (const file of sourceFiles()) {
@@ -51,7 +54,7 @@ export function makeScratch(dir: string): Scratch {
   };
 }
 
-/** What git knows or would know; a file that is deleted and not committed yet is named, and is not there. */
+/** Files that git tracks or would track, without files that are deleted in the working tree. */
 function sourceFiles(): string[] {
   const listed = execFileSync('git', ['ls-files', '-z', '--cached', '--others', '--exclude-standard'], {
     cwd: repository,
@@ -61,7 +64,7 @@ function sourceFiles(): string[] {
   return [...new Set(listed.split('\0'))].filter((file) => file !== '' && existsSync(join(repository, file)));
 }
 
-/** Links every package; links of our own workspaces are relative, and so lead into the copy. */
+/** Links every package. Links of workspaces are relative, so they lead into the copy. */
 function linkPackages(dir: string): void {
   const from = join(repository, 'node_modules');
   const to = join(dir, 'node_modules');
@@ -71,6 +74,6 @@ function linkPackages(dir: string): void {
   for (const name of readdirSync(join(from, own)))
     symlinkSync(readlinkSync(join(from, own, name)), join(to, own, name));
   const runtime = realpathSync(join(to, own, 'runtime'));
-  // A mutation that nobody runs would survive everything.
+  // If the copy ran the original code, every mutation would survive.
   if (runtime !== join(realpathSync(dir), 'services/runtime')) throw new Error(`the copy runs ${runtime}, not its own`);
 }

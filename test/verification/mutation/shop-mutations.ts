@@ -1,5 +1,5 @@
-// Mistakes about units and money: rows that are not locked, keys that are not kept, books that do not balance.
-import { type Mutation, tests, underFire } from './mutation.ts';
+// Mutations of stock and payments: row locks, idempotency keys, ledger entries.
+import { crashTest, type Mutation, tests } from './mutation.ts';
 
 const stock = (race: string) => tests('test/verification/races/stock.test.ts', 'every interleaving', race);
 const wrongInterleaving = /every interleaving is right/;
@@ -26,7 +26,7 @@ export const shopMutations: readonly Mutation[] = [
       for (const line of wish.lines) levels.push(...(await readLevels(tx, [line.sku], 'for update')));`,
       },
     ],
-    caughtBy: { detector: stock('two orders of the same two SKUs'), says: /nobody deadlocks/ },
+    caughtBy: { detector: stock('two orders of the same two SKUs'), says: /no transaction deadlocks/ },
   },
   {
     name: 'reserve without a lock',
@@ -40,7 +40,7 @@ export const shopMutations: readonly Mutation[] = [
         '',`,
       },
     ],
-    // What keeps units from being promised twice then is a rule of the table, which answers nobody's question.
+    // Then only a constraint of the table prevents double reservations, and its violation is an internal error.
     caughtBy: { detector: stock('the last unit, two want it'), says: /internal error/ },
   },
   {
@@ -57,7 +57,7 @@ export const shopMutations: readonly Mutation[] = [
   },
   {
     name: 'expiry does not look again',
-    breaks: 'units that a customer has paid for are sold to the next one',
+    breaks: 'units that one customer has paid for are sold to another',
     edits: [
       {
         file: store,
@@ -74,7 +74,7 @@ export const shopMutations: readonly Mutation[] = [
   },
   {
     name: 'release without a tombstone',
-    breaks: 'a reservation that comes late holds units for an order that is over',
+    breaks: 'a late reservation keeps units for an order that has ended',
     edits: [
       {
         file: store,
@@ -89,7 +89,7 @@ export const shopMutations: readonly Mutation[] = [
   },
   {
     name: 'new operation for each request',
-    breaks: 'a customer is paid back twice',
+    breaks: 'a customer is refunded twice',
     edits: [
       {
         file: 'services/payments/operations.ts',
@@ -108,7 +108,7 @@ export const shopMutations: readonly Mutation[] = [
   },
   {
     name: 'new key at the acquirer',
-    breaks: 'a card is charged twice when an answer is lost',
+    breaks: 'a card is charged twice when a response is lost',
     edits: [
       {
         file: 'services/payments/acquirer.ts',
@@ -116,7 +116,7 @@ export const shopMutations: readonly Mutation[] = [
         new: '    let answer = await ask(call, kind, kind, { ...question, key: [key, call.id].join(), timeoutMs });',
       },
     ],
-    caughtBy: { detector: underFire, says: /I9 / },
+    caughtBy: { detector: crashTest, says: /I9 / },
   },
   {
     name: 'one-sided entry',
@@ -134,11 +134,11 @@ export const shopMutations: readonly Mutation[] = [
         new: '  return postings;',
       },
     ],
-    caughtBy: { detector: underFire, says: /I1 / },
+    caughtBy: { detector: crashTest, says: /I1 / },
   },
   {
     name: 'sweeper settles nothing',
-    breaks: 'money that was moved while a process died is never booked',
+    breaks: 'money that was moved before a process was killed is never booked',
     edits: [
       {
         file: 'services/payments/sweeper.ts',
@@ -157,7 +157,7 @@ export const shopMutations: readonly Mutation[] = [
   },
   {
     name: 'settled twice',
-    breaks: 'a webhook that arrives with the answer books a payment once more',
+    breaks: 'a webhook that arrives with the response books a payment again',
     edits: [
       {
         file: 'services/payments/store.ts',
@@ -178,7 +178,7 @@ export const shopMutations: readonly Mutation[] = [
   },
   {
     name: 'webhook believed',
-    breaks: 'whoever can send a webhook can pay without money',
+    breaks: 'an attacker who can send a webhook can pay without money',
     edits: [
       {
         file: 'services/payments/webhook-receiver.ts',
@@ -194,7 +194,7 @@ export const shopMutations: readonly Mutation[] = [
   },
 ];
 
-/** Changes that are none: proofs that fail for these fail for anything. */
+/** Changes without an effect. A test that fails for them would fail for any change. */
 export const harmless: readonly Mutation[] = [
   {
     name: 'harmless: other words in a log',

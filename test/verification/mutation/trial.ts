@@ -4,15 +4,18 @@ import { detect, type Finding, type Place, run } from './detection.ts';
 import { type Detector, type Mutation, nameOf } from './mutation.ts';
 import type { Scratch } from './scratch.ts';
 
-/** What became of a mutation. "broken": it says nothing about the proofs, because it does not compile or run. */
+/**
+ * Result of a mutation. "broken": the mutated code does not compile or the test cannot run, so it says nothing about
+ * the test.
+ */
 export interface Verdict {
   readonly mutation: Mutation;
   readonly kind: 'caught' | 'survived' | 'broken';
-  /** The proof that failed, survived, or could not run. */
+  /** The test that failed, passed, or could not run. */
   readonly by: string;
-  /** What failed first, by its name. */
+  /** Name of the first failure. */
   readonly evidence: string;
-  /** Of the proof; compiling is not among them. */
+  /** Duration of the test, without compiling. */
   readonly seconds: number;
 }
 
@@ -22,23 +25,23 @@ export interface Trial {
   readonly progress: Progress;
 }
 
-/** The proofs of these mutations, each once. */
+/** The detectors of these mutations, without duplicates. */
 export function detectorsOf(mutations: readonly Mutation[]): Detector[] {
   return [...new Map(mutations.map(({ caughtBy: { detector } }) => [nameOf(detector), detector])).values()];
 }
 
-/** Throws unless every proof holds for what is in the copy now: a proof that always fails catches anything. */
+/** Throws unless every test passes on the present copy: a test that always fails catches everything. */
 export async function mustHold(trial: Trial, detectors: readonly Detector[]): Promise<void> {
   for (const detector of detectors) {
     await trial.progress.step(nameOf(detector), async () => {
       const finding = await detect(detector, trial.place);
-      if (finding.kind !== 'holds') throw new Error(`it does not hold without a mistake:\n${finding.text}`);
+      if (finding.kind !== 'holds') throw new Error(`the test fails without a mutation:\n${finding.text}`);
       return finding.assertions;
     });
   }
 }
 
-/** Makes the mistake, runs its proof, and takes it back. */
+/** Applies the mutation, runs its test, and restores the copy. */
 export async function tryMutation(trial: Trial, mutation: Mutation): Promise<Verdict> {
   let since = performance.now();
   const verdict = (kind: Verdict['kind'], by: string, evidence: string): Verdict => {
@@ -64,7 +67,7 @@ function caught(finding: Finding, says: RegExp): finding is Extract<Finding, { k
   return finding.kind === 'fails' && says.test(finding.text);
 }
 
-/** What the compiler has against the copy; null where it has nothing. */
+/** Errors of the compiler for the copy; null if there are none. */
 async function compileFault(place: Place): Promise<string | null> {
   const compiler = join(place.copy, 'node_modules/typescript/bin/tsc');
   const facts = join(place.runDir, 'types.tsbuildinfo');

@@ -1,4 +1,4 @@
-/** A case of racing requests: all its interleavings are run, and each is held to what some order one by one gives. */
+/** A case of racing requests: runs all interleavings, and compares each outcome with those of the serial orders. */
 import { RpcError } from '@armature/runtime';
 import { childTrace, openCall, silentLog } from '@armature/runtime/context';
 import { long } from '../../support/tier.ts';
@@ -6,28 +6,28 @@ import type { Choose, Exploration, Step } from './explorer.ts';
 import { explore, written } from './explorer.ts';
 import type { Actor, Points, Races, Result } from './race.ts';
 
-/** Everything is explored without leaving out what comes to the same; it takes some ten times as long. */
+/** Explores also interleavings that are equivalent to others; takes about ten times as long. */
 export const full = process.env.ARMATURE_RACES_DEPTH === 'full';
 
 export interface RaceCase<Rows> {
   readonly name: string;
   readonly points: Points;
-  /** Another case of the same kind stands for this one in `make test`. */
+  /** `make test` skips this case and runs another of the same kind. */
   readonly long?: true;
-  /** The actors send equal requests, so which of those that have not begun begins first makes no difference. */
+  /** The actors send equal requests, so it does not matter which of those that have not begun begins first. */
   readonly alike?: boolean;
-  /** Fresh rows for one run. */
+  /** Creates new rows for one run. */
   prepare(): Promise<Rows>;
   actors(rows: Rows): readonly Actor[];
-  /** How things stand after a run, without ids and times, so that runs can be compared. */
+  /** The final state after a run as text, without ids and times, so that runs can be compared. */
   effect(rows: Rows): Promise<string>;
-  /** What must not be, whatever the order; empty when all is well. */
+  /** Violations that are wrong in every order; empty if there are none. */
   wrong(rows: Rows): Promise<readonly string[]>;
-  /** Outcomes that no order one by one has, with the reason why they are right all the same. */
+  /** Outcomes that no serial order has, with the reason why they are correct. */
   readonly alsoRight?: Readonly<Record<string, string>>;
 }
 
-/** The cases that this run takes. */
+/** The cases of this run. */
 export const chosen = <One extends { readonly long?: true }>(cases: readonly One[]): One[] =>
   cases.filter((one) => long || !one.long);
 
@@ -35,24 +35,26 @@ export interface CaseReport extends Exploration {
   readonly name: string;
   readonly actors: number;
   readonly points: string;
-  /** Interleavings in which somebody had to wait for a row lock. */
+  /** Interleavings in which an actor waited for a row lock. */
   readonly contended: number;
-  /** Interleavings in which somebody was told to come back later, and did. */
+  /** Interleavings in which an actor was told to retry, and did. */
   readonly asked: number;
-  /** How many interleavings came to each outcome. */
+  /** Number of interleavings by outcome. */
   readonly outcomes: ReadonlyMap<string, number>;
-  /** Outcomes of the orders one by one. */
+  /** Outcomes of the serial orders. */
   readonly serial: ReadonlySet<string>;
   readonly violations: readonly string[];
   readonly seconds: number;
 }
 
-/** What a request is told while another one is at work on the same thing. */
+/** Reason of the error while another request works on the same resource. */
 export const comeBack = 'CONTENTION';
 const runsMax = 20_000;
 const violationsShown = 5;
 
-/** Steps at the acquirer and steps in the database touch nothing in common; two of a kind always count as touching. */
+/**
+ * A step at the acquirer and a step in the database are independent. Two steps of one kind always count as dependent.
+ */
 const outside = (step: Step) => step.label.startsWith('ask ');
 const independent = (one: Step, other: Step) => !full && outside(one) !== outside(other);
 
@@ -78,7 +80,7 @@ export async function exploreCase<Rows>(race: Races['race'], one: RaceCase<Rows>
     const actors = one.actors(rows);
     return judgeRun(rows, actors, await race(actors, one.points, choose));
   };
-  /** Nobody is even sent before the one before has been answered. */
+  /** Starts each actor only after the previous one has got its response. */
   const oneByOne = async (order: readonly string[]) => {
     const rows = await one.prepare();
     const actors = one.actors(rows);
@@ -95,7 +97,7 @@ export async function exploreCase<Rows>(race: Races['race'], one: RaceCase<Rows>
   for (const order of permutations(names)) {
     const { outcome, wrong } = await oneByOne(order);
     serial.add(outcome);
-    if (wrong.length > 0) violations.push(`one by one, ${order.join(' ')}: ${wrong.join('; ')}`);
+    if (wrong.length > 0) violations.push(`serial, ${order.join(' ')}: ${wrong.join('; ')}`);
   }
   const exploration = await explore({
     runsMax,
@@ -108,7 +110,7 @@ export async function exploreCase<Rows>(race: Races['race'], one: RaceCase<Rows>
         if (retried > 0) asked += 1;
         if (wrong.length > 0) violations.push(`${written(schedule)}: ${wrong.join('; ')}`);
         if (!serial.has(outcome) && !one.alsoRight?.[outcome])
-          violations.push(`${written(schedule)}: no order one by one comes to: ${outcome}`);
+          violations.push(`${written(schedule)}: no serial order has the outcome: ${outcome}`);
       };
     },
   });
@@ -120,7 +122,7 @@ export async function exploreCase<Rows>(race: Races['race'], one: RaceCase<Rows>
   };
 }
 
-/** Offers of those who have taken no step only the first: what another one's start leads to is the same by another name. */
+/** Of the actors that have taken no step, offers only the first: starting another one leads to the same states. */
 function firstOfAlike(choose: Choose): Choose {
   const begun = new Set<string>();
   return (enabled) => {
@@ -142,22 +144,25 @@ interface Assertions {
   strictSame(found: unknown, wanted: unknown, message: string): unknown;
 }
 
-/** Prints what was explored and fails unless it was everything, and all of it right. */
+/** Prints the report of a case. Fails unless all interleavings were explored and every outcome is right. */
 export function judge(t: Assertions, report: CaseReport): void {
   const { name, actors, explored, redundant, contended, asked, seconds, outcomes } = report;
   t.comment(
-    `${name} | ${actors} actors at ${report.points} | ${explored} interleavings (${redundant} more came to the same), ` +
-      `${contended} with a lock wait, ${asked} with a second try, up to ${report.longest} steps | ${seconds.toFixed(1)} s`,
+    `${name} | ${actors} actors at ${report.points} | ${explored} interleavings (${redundant} more are equivalent), ` +
+      `${contended} with a lock wait, ${asked} with a retry, up to ${report.longest} steps | ${seconds.toFixed(1)} s`,
   );
   for (const [outcome, count] of outcomes) t.comment(`  ${String(count).padStart(5)}  ${outcome}`);
   t.ok(report.exhausted, `${name}: nothing is left to explore`);
-  t.ok(explored > 1, `${name}: there was something to choose`);
+  t.ok(explored > 1, `${name}: there was more than one interleaving`);
   t.strictSame(report.violations.slice(0, violationsShown), [], `${name}: every interleaving is right`);
 }
 
 const opened = new Set<{ close(): void }>();
 
-/** A call that a request can be made on behalf of, so that it and all that it causes carry this trace. It ends with the case. */
+/**
+ * A call context on whose behalf a request can be made, so that the request and all its effects carry this trace. It
+ * ends with the case.
+ */
 export function under(traceparent: string, timeoutMs = 10_000) {
   const call = openCall<null>({
     ...{ kind: 'background', name: 'race', message: null, deadline: Date.now() + 3 * timeoutMs, log: silentLog },
@@ -167,13 +172,13 @@ export function under(traceparent: string, timeoutMs = 10_000) {
   return call;
 }
 
-/** Else their deadlines would keep the process waiting long after the last case. */
+/** Otherwise the deadlines of these contexts would keep the process alive after the last case. */
 function closeCalls(): void {
   for (const call of opened) call.close();
   opened.clear();
 }
 
-/** "ok", or the reason of the refusal; anything but a refusal is thrown on, as is what the service has not foreseen. */
+/** "ok", or the reason of the error. Rethrows everything else, and errors that the service has not foreseen. */
 export async function answerOf(sent: Promise<unknown>): Promise<string> {
   try {
     await sent;

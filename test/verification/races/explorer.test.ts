@@ -1,11 +1,11 @@
-// The search itself: that it finds everything, leaves out only what comes to the same, and sees a race that is there.
+// Tests the search: it finds all schedules, skips only equivalent ones, and finds a known race.
 import t from 'tap';
 import { connectMysql } from '../../../scripts/devmesh/servers/mysql.ts';
 import { createDatabase } from '../../support/infra.ts';
 import { type Choose, explore, type Step, written } from './explorer.ts';
 import { lockWaits } from './lock-waits.ts';
 
-/** Runs actors that are lists of labels; nothing ever blocks. */
+/** Explores actors given as lists of labels; no step blocks. */
 async function schedulesOf(actors: Record<string, string[]>, independent: (a: Step, b: Step) => boolean) {
   const seen: string[] = [];
   const exploration = await explore({
@@ -36,7 +36,7 @@ t.test('the search', async (t) => {
     t.strictSame([explored, redundant, exhausted], [row.wanted, 0, true], row.name);
     t.equal(new Set(seen).size, row.wanted, `${row.name}: all different`);
   }
-  // Steps "x" touch nothing of the others', so only the order of "1" and "2" among the actors counts.
+  // Steps "x" are independent of all others, so only the order of "1" and "2" among the actors counts.
   const apart = (one: Step, other: Step) => one.label === 'x' || other.label === 'x';
   const { explored, exhausted, seen } = await schedulesOf({ a: ['1', 'x', '2'], b: ['1', '2'] }, apart);
   const orders = new Set(
@@ -47,7 +47,7 @@ t.test('the search', async (t) => {
         .join(' '),
     ),
   );
-  t.strictSame([explored, orders.size, exhausted], [6, 6, true], 'one run for each order of what counts');
+  t.strictSame([explored, orders.size, exhausted], [6, 6, true], 'one run for each order of dependent steps');
   const cut = await explore({
     runsMax: 1,
     independent: () => false,
@@ -59,7 +59,7 @@ t.test('the search', async (t) => {
       return () => {};
     },
   });
-  t.notOk(cut.exhausted, 'a search that is cut off says so');
+  t.notOk(cut.exhausted, 'a search that hits its limit reports it');
   let runs = 0;
   const changing = explore({
     runsMax: 10,
@@ -76,11 +76,11 @@ t.test('the search', async (t) => {
   await t.rejects(
     changing,
     /after nothing there was a:1 b:1, and now a:2 b:1/,
-    'a run that does not repeat is no proof',
+    'a run that is not deterministic is rejected',
   );
 });
 
-t.test('a stock that is looked at and then changed is oversold, and the search finds how', async (t) => {
+t.test('finds the interleavings that oversell when stock is checked and then changed', async (t) => {
   const database = await createDatabase(t, 'races');
   const connections = await Promise.all([1, 2].map(() => connectMysql(database.adminUrl)));
   const [admin] = connections;
@@ -135,7 +135,7 @@ t.test('a stock that is looked at and then changed is oversold, and the search f
     return { explored, exhausted, oversold };
   };
   const naive = await sells(true);
-  t.comment(`check, then act: ${naive.oversold.length} of ${naive.explored} interleavings sell one unit twice`);
+  t.comment(`check then act: ${naive.oversold.length} of ${naive.explored} interleavings sell one unit twice`);
   t.strictSame([naive.explored, naive.exhausted], [6, true]);
   t.strictSame(naive.oversold.sort(), [
     'a:look b:look a:take b:take',
@@ -146,7 +146,7 @@ t.test('a stock that is looked at and then changed is oversold, and the search f
   t.strictSame(await sells(false), { explored: 2, exhausted: true, oversold: [] }, 'one conditional statement is not');
 });
 
-t.test('the server says who waits for a lock', async (t) => {
+t.test('finds the connections that wait for a lock', async (t) => {
   const database = await createDatabase(t, 'waits');
   const [holder, waiter, monitor] = await Promise.all([1, 2, 3].map(() => connectMysql(database.adminUrl)));
   t.teardown(() => Promise.all([holder, waiter, monitor].map((one) => one!.end())));
@@ -154,12 +154,13 @@ t.test('the server says who waits for a lock', async (t) => {
   await holder!.query('insert into shelf values (1, 1)');
   await holder!.beginTransaction();
   await holder!.query('select units from shelf where id = 1 for update');
-  t.notOk((await lockWaits(monitor!)).has(waiter!.threadId), 'nobody waits yet');
+  t.notOk((await lockWaits(monitor!)).has(waiter!.threadId), 'no connection waits yet');
   const waiting = waiter!.query('update shelf set units = 0 where id = 1');
   const end = Date.now() + 4_000;
-  while (!(await lockWaits(monitor!)).has(waiter!.threadId)) if (Date.now() > end) throw new Error('nobody waits');
-  t.notOk((await lockWaits(monitor!)).has(holder!.threadId), 'who holds it does not');
+  while (!(await lockWaits(monitor!)).has(waiter!.threadId))
+    if (Date.now() > end) throw new Error('no connection waits for the lock');
+  t.notOk((await lockWaits(monitor!)).has(holder!.threadId), 'the lock holder does not wait');
   await holder!.commit();
   await waiting;
-  t.notOk((await lockWaits(monitor!)).has(waiter!.threadId), 'and nobody waits any more');
+  t.notOk((await lockWaits(monitor!)).has(waiter!.threadId), 'no connection waits any more');
 });

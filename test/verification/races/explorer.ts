@@ -9,30 +9,30 @@ export interface Step {
   readonly label: string;
 }
 
-/** Chooses among the steps that can be taken now, none of which is blocked. */
+/** Chooses one of the enabled steps, none of which is blocked. */
 export type Choose = (enabled: readonly Step[]) => Step;
 
 export interface Exploration {
-  /** Runs that were judged: one of every class of schedules that differ only in the order of independent steps. */
+  /** Runs that were checked: one of each class of schedules that differ only in the order of independent steps. */
   readonly explored: number;
-  /** Runs that turned out to be the same as an earlier one, up to that order. */
+  /** Runs that turned out to be equivalent to an earlier one. */
   readonly redundant: number;
-  /** Whether nothing is left to explore. */
+  /** Whether all schedules are explored. */
   readonly exhausted: boolean;
   readonly longest: number;
 }
 
 export interface ExploreOptions {
-  /** One run from fresh rows. It calls `choose` for every step, and answers what is wrong or nothing. */
+  /** Makes one run from new rows. Calls `choose` for every step. Returns a function that checks the outcome. */
   run: (choose: Choose) => Promise<(schedule: readonly Step[]) => void>;
-  /** Whether two steps of different actors come to the same whatever their order, and neither blocks the other. */
+  /** Whether the order of two steps of different actors makes no difference, and neither blocks the other. */
   independent: (one: Step, other: Step) => boolean;
   runsMax: number;
 }
 
 interface Place {
   readonly enabled: readonly Step[];
-  /** Steps whose schedules from here were seen elsewhere: taking one of them first would repeat them. */
+  /** Steps whose schedules from here were explored elsewhere: taking one of them first would repeat them. */
   readonly asleep: readonly Step[];
   readonly tried: Step[];
   chosen: Step;
@@ -41,7 +41,7 @@ interface Place {
 const same = (one: Step, other: Step) => one.actor === other.actor && one.label === other.label;
 const has = (steps: readonly Step[], step: Step) => steps.some((one) => same(one, step));
 
-/** How a schedule is written in messages: "a:lock b:lock a:commit". */
+/** Text form of a schedule in messages: "a:lock b:lock a:commit". */
 export const written = (schedule: readonly Step[]): string =>
   schedule.map(({ actor, label }) => `${actor}:${label.replaceAll(' ', '-')}`).join(' ');
 
@@ -83,7 +83,7 @@ export async function explore({ run, independent, runsMax }: ExploreOptions): Pr
     }
   }
 
-  /** Moves to the next schedule; false when there is none. */
+  /** Moves to the next schedule. Returns false if there is none. */
   function backtrack(): boolean {
     for (let place = path.at(-1); place; place = path.at(-1)) {
       place.tried.push(place.chosen);
@@ -99,7 +99,7 @@ export async function explore({ run, independent, runsMax }: ExploreOptions): Pr
   }
 }
 
-/** The same choices must lead to the same place, or the search would prove nothing. */
+/** Checks that the same choices lead to the same place; otherwise the search would prove nothing. */
 function repeat(place: Place, enabled: readonly Step[], schedule: readonly Step[]): Step {
   if (written(enabled) !== written(place.enabled)) {
     throw new Error(

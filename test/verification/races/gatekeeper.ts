@@ -6,21 +6,21 @@ import { createInterface } from 'node:readline';
 import type { Arrival } from '@armature/runtime/sync';
 import type { Teardown } from '../../support/infra.ts';
 
-/** A call that stands before the gate until `go` is called. */
+/** A call that is blocked at the gate until `go` is called. */
 export interface Waiting extends Arrival {
   go(): void;
 }
 
 export interface Gatekeeper {
-  /** What services are given to be held back here. */
+  /** Environment variables that connect a service to this gate. */
   readonly env: Record<string, string>;
-  /** Who decides about arrivals from now on; before anybody does, everybody goes on. */
+  /** Sets the function that decides about arrivals from now on. Before that, every arrival goes on at once. */
   watch(watcher: (arrival: Waiting) => void): void;
-  /** Lets everybody go on for good, so that services can be stopped. */
+  /** Lets every arrival go on from now on, so that services can be stopped. */
   open(): void;
 }
 
-/** The other end of the gates of all services that are started with its `env`. */
+/** The server side of the gates of all services that are started with its `env`. */
 export async function openGatekeeper(t: Teardown): Promise<Gatekeeper> {
   const dir = mkdtempSync(join(tmpdir(), 'armature-gate-'));
   const path = join(dir, 'gate.sock');
@@ -29,7 +29,7 @@ export async function openGatekeeper(t: Teardown): Promise<Gatekeeper> {
   const server = createServer((socket) => {
     sockets.add(socket);
     socket.on('close', () => sockets.delete(socket));
-    // A service that ends takes its connection along, which is no fault here.
+    // A service that ends closes its connection; that is not a fault.
     socket.on('error', () => socket.destroy());
     createInterface({ input: socket }).on('line', (line) => {
       const arrival = JSON.parse(line) as Arrival;

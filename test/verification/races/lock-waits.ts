@@ -1,8 +1,9 @@
 import type { Connection, RowDataPacket } from 'mysql2/promise';
 
 /**
- * Which connections wait for a row lock, as the server says now. The tables of information_schema are a copy that may
- * be a tenth of a second old and grows no younger while it is asked; the monitor's text is made when it is read.
+ * Returns the connections that wait for a row lock at this moment. It parses the InnoDB monitor, which is made when it
+ * is read. The tables of information_schema are a cache that may be a tenth of a second old, and is not refreshed while
+ * it is polled.
  */
 export async function lockWaits(connection: Connection): Promise<Set<number>> {
   const [rows] = await connection.query<RowDataPacket[]>('show engine innodb status');

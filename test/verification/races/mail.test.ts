@@ -1,4 +1,4 @@
-// Senders that want the same mail, in every order in which their statements can come.
+// Races of senders for one e-mail, in every interleaving of their statements.
 import { randomUUID } from 'node:crypto';
 import { newId } from '@armature/runtime';
 import { background } from '@armature/runtime/context';
@@ -39,13 +39,13 @@ async function query(sql: string, params: unknown[] = []): Promise<any[]> {
 const store = deliveryStore();
 const open = background('notifications', log);
 
-/** Queues a mail while no sender looks. */
+/** Queues an e-mail while no sender looks. */
 async function queued(): Promise<string> {
   const end = Date.now() + 10_000;
   await Promise.all(senders.map(stands));
   while ((await query("select 1 from delivery where state = 'QUEUED'")).length > 0) {
     for (const sender of senders) letGo(sender);
-    if (Date.now() > end) throw new Error(`a mail is never sent: ${first.logs()}${second.logs()}`);
+    if (Date.now() > end) throw new Error(`an e-mail is not sent within the limit: ${first.logs()}${second.logs()}`);
     await Promise.all(senders.map(stands));
   }
   const orderId = newId();

@@ -1,4 +1,4 @@
-// Workers and customers that want the same order, in every order in which their statements can come.
+// Races of workers and customers for one order, in every interleaving of their statements.
 import { randomBytes, randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { inventoryClient, ordersClient, paymentsClient } from '@armature/clients';
@@ -36,7 +36,7 @@ t.setTimeout(300_000);
 const gate = await openGatekeeper(t);
 const quiet = { ARMATURE_LOG_LEVEL: 'warn' };
 const watched = { ...quiet, ...gate.env, ARMATURE_SAGA_POLL_MS: '10' };
-/** Orders are accepted beside the service, so nobody asks for prices. */
+/** The test accepts orders without the service, so no call asks for prices. */
 const peers = { catalog: '127.0.0.1:1' };
 const mesh = await startMesh(t, ['acquirer', 'inventory', 'payments', 'orders'], (name) =>
   name === 'orders' ? { peers, env: watched } : { env: name === 'payments' ? { ...quiet, ...gate.env } : quiet },
@@ -73,20 +73,25 @@ t.teardown(async () => {
 
 const left = /^saga checkout left$/;
 const work = { service: 'orders', calls: /^(saga checkout |\/armature\.(inventory|payments)\.)/, ends: left };
-/** What follows once a reservation is to be committed is nobody else's business. */
+/** What follows after the call to CommitReservation is not part of the race. */
 const untilCommit = /^call .*\/CommitReservation$/;
 
-/** A worker that takes what is due, and does it. It looks for more while it is at work, so it says when it has left an order. */
+/**
+ * A worker that leases due sagas and runs them. It looks for more while it works, so `ends` marks when it has left an
+ * order.
+ */
 const worker = (name: string, { pid }: RunningService): BackgroundActor => ({
   ...{ ...work, name, root: 'saga lease', pid, until: untilCommit },
 });
-/** A worker that has come as far as asking for the authorization. */
+/** A worker that has run up to the request for the authorization. */
 const asking = {
   ...{ ...work, name: 'worker', root: '/armature.payments.v1.PaymentService/AuthorizePayment', pid: first.pid },
   begins: 'ask authorization',
 } satisfies BackgroundActor;
 const workers = [worker('first', first), worker('second', second)] as const;
-/** What workers have asked others for since an order was accepted; two at work on one order ask for everything twice. */
+/**
+ * Requests of workers to other services since an order was accepted. Two workers on one order send every request twice.
+ */
 const asked: string[] = [];
 const listening: Gatekeeper = {
   ...gate,
@@ -103,17 +108,17 @@ interface Sale {
   sku: string;
   orderId: string;
   paymentId: string;
-  /** Requests that inventory and payments had answered before. */
+  /** Number of requests that inventory and payments had handled before. */
   answered: number;
 }
 
-/** Lets everybody go on until no order is under way. */
+/** Lets every arrival go on until no order is in progress. */
 async function atRest(): Promise<void> {
   const end = Date.now() + 20_000;
   do {
     await Promise.all(workers.map(stands));
     for (const actor of [...workers, asking]) letGo(actor);
-    if (Date.now() > end) throw new Error(`an order comes to no end: ${first.logs()}${second.logs()}`);
+    if (Date.now() > end) throw new Error(`an order does not end within the limit: ${first.logs()}${second.logs()}`);
   } while ((await world.query('select 1 from {orders}.saga where due_at is not null limit 1')).length > 0);
 }
 
@@ -128,7 +133,7 @@ const store = orderStore();
 const sagas = idleSagas(store);
 const open = background('orders', log);
 
-/** Accepts an order as a process would that ended right after: nobody is at work on it, and every worker waits. */
+/** Accepts an order as a process would that is killed right after: no worker has it, and every worker waits. */
 async function accepted(): Promise<Sale> {
   await atRest();
   await Promise.all(workers.map(stands));
@@ -155,7 +160,7 @@ async function accept(): Promise<Sale> {
   return { sku, orderId, paymentId, answered: await answeredRequests() };
 }
 
-/** An order whose worker is about to ask for its authorization. */
+/** An order whose worker is about to request its authorization. */
 async function reserved(): Promise<Sale> {
   const sale = await accepted();
   letGo(workers[0]);
@@ -163,21 +168,24 @@ async function reserved(): Promise<Sale> {
   return sale;
 }
 
-/** An order that is complete. */
+/** A completed order. */
 async function completed(): Promise<Sale> {
   const sale = await accepted();
   await atRest();
   return sale;
 }
 
-/** The same, and its worker has been away for longer than its lease. */
+/** The same as `reserved`, but its worker was away for longer than its lease. */
 async function overdue(): Promise<Sale> {
   const sale = await reserved();
   await world.query('update {orders}.saga set due_at = utc_timestamp(6) where subject_id = ?', [sale.orderId]);
   return sale;
 }
 
-/** Order, history, shelf, payment, ledger and the acquirer's log; a wish to cancel may stand anywhere in the history. */
+/**
+ * Order, history, shelf, payment, ledger and the acquirer's log as text. The position of the cancellation request in
+ * the history is ignored.
+ */
 async function ended({ sku, orderId, paymentId }: Sale): Promise<string> {
   await atRest();
   const [order] = await world.query<{ state: string; reason: string }>(
@@ -211,8 +219,8 @@ async function ended({ sku, orderId, paymentId }: Sale): Promise<string> {
   ].join('; ');
 }
 
-/** The same, with what workers asked for, and the lease. */
-async function standing(sale: Sale): Promise<string> {
+/** The same as `ended`, with the requests of the workers and the lease. */
+async function snapshot(sale: Sale): Promise<string> {
   const end = await ended(sale);
   const { orderId, answered } = sale;
   const [saga] = await world.query<{ lease_token: number | string }>(
@@ -223,12 +231,12 @@ async function standing(sale: Sale): Promise<string> {
   return [
     end,
     `asked ${calls.join(' ')}`,
-    // A step that is asked for under a second key is answered once more.
-    `taken ${saga?.lease_token} times; ${(await answeredRequests()) - answered} answers`,
+    // A step that is requested under a second key adds a stored response.
+    `taken ${saga?.lease_token} times; ${(await answeredRequests()) - answered} stored responses`,
   ].join('; ');
 }
 
-/** What is wrong with orders, stock, money or histories, of this run and of those before. */
+/** Broken invariants of orders, stock, money and histories, of this run and the runs before. */
 async function wrong(): Promise<string[]> {
   const found: string[] = [];
   for (const { id, name, find } of [...historyInvariants, ...shopInvariants])
@@ -236,7 +244,7 @@ async function wrong(): Promise<string[]> {
   return found;
 }
 
-/** Sent to the process whose worker is not at work on the order, which therefore remembers another order than there is. */
+/** The request goes to the process whose worker does not have the order, so its cached order may be out of date. */
 function cancel({ orderId }: Sale, name = 'cancel'): Actor {
   const requestId = randomUUID();
   const ask = (options: object) => answerOf(customer.cancelOrder({ orderId, requestId }, options));
@@ -250,8 +258,8 @@ function cancel({ orderId }: Sale, name = 'cancel'): Actor {
 const record = /^saga checkout record$/;
 const recordOrCancel = /(^saga checkout record|\/CancelOrder)$/;
 /**
- * Whoever writes to an order has its row locked, from the statement that finds it as it is expected or reads it for
- * update; what is written in between touches nothing that others look at without that lock.
+ * Every writer of an order locks its row, with the statement that finds it in the expected state or reads it for
+ * update. Other actors read what is written in between only under that lock.
  */
 const orderPoints: Points = [
   ['take order', /^sql (select \* from orders where order_id|update orders set)/, record],
@@ -260,7 +268,7 @@ const orderPoints: Points = [
   ['rollback', /^rollback$/, recordOrCancel],
   ['commit', /^commit$/, recordOrCancel],
 ];
-/** Leases are taken without the order's lock, so here the fence is a step. */
+/** Leases are taken without the lock of the order, so the fencing check is a step here. */
 const leasePoints: Points = [
   ...(full ? [orderPoints[0]!] : []),
   ['write saga', /^sql update saga set state/, record],
@@ -268,7 +276,7 @@ const leasePoints: Points = [
   ['commit', /^commit$/, /^saga (lease|checkout record)$/],
 ];
 
-const judgedBy = { effect: standing, wrong };
+const judgedBy = { effect: snapshot, wrong };
 const cases: RaceCase<Sale>[] = [
   {
     name: 'cancelling an order against its confirmation and completion',
@@ -302,7 +310,7 @@ const cases: RaceCase<Sale>[] = [
     points: leasePoints,
     prepare: overdue,
     actors: () => [
-      // Whatever it asks for comes with what it then writes, so it is no step outside.
+      // Its requests belong to the writes that follow, so they are not steps of their own.
       { ...asking, begins: 'begin', until: untilCommit },
       workers[1],
     ],
@@ -314,7 +322,10 @@ t.test('every interleaving', async (t) => {
   for (const one of cases) await t.test(one.name, async (t) => judge(t, await exploreCase(race, one)));
 });
 
-/** Where the two requests for one refund can be told apart by what they have done: locks, ends and the question. */
+/**
+ * Points at which the two requests for one refund differ in effect: locks, ends of transactions, and the request to the
+ * acquirer.
+ */
 const refundPlaces = /^(sql select .* for update|call acquirer|commit$)/;
 const partMinor = 400n;
 
@@ -332,8 +343,8 @@ const cancellation = (orderId: string, where: string) =>
   );
 
 /**
- * Holds one of the two at its n-th place in payments, and lets the other go on until it has ended, waits for a lock or
- * was told to come back. False where there is no such place.
+ * Blocks one of the two at its n-th point in payments. Lets the other go on until it has ended, waits for a lock or was
+ * told to retry. Returns false if there is no such point.
  */
 async function heldAt(held: 'refund' | 'cancellation', n: number, { orderId, paymentId }: Sale): Promise<boolean> {
   const traceId = randomBytes(16).toString('hex');
@@ -375,7 +386,7 @@ async function heldAt(held: 'refund' | 'cancellation', n: number, { orderId, pay
 }
 
 for (const held of long ? (['refund', 'cancellation'] as const) : (['refund'] as const)) {
-  t.test(`a partial refund against a whole cancellation, with the ${held} held at each of its places`, async (t) => {
+  t.test(`a partial refund against a whole cancellation, with the ${held} blocked at each of its points`, async (t) => {
     for (const actor of [...workers, asking]) letGo(actor);
     gate.watch((arrival) => arrival.go());
     let n = 0;
@@ -398,14 +409,14 @@ for (const held of long ? (['refund', 'cancellation'] as const) : (['refund'] as
           $case: 'cancelled',
           value: { refunded: { amountMinor: 1_000n - part }, refundedTotal: { amountMinor: 1_000n } },
         },
-        `${held} held at place ${n}, ${part} refunded before`,
+        `${held} blocked at point ${n}, ${part} refunded before`,
       );
       t.strictSame(
         amounts.reduce((sum, amount) => sum + amount, 0n),
         1_000n,
       );
     }
-    t.ok(n > 3, 'there were places');
+    t.ok(n > 3, 'there were points');
     const payments = (sql: string, params: readonly unknown[] = []) =>
       connection.query({ sql, values: [...params], dateStrings: true }).then(([rows]) => rows as any[]);
     await connection.query(`use ${schemas.payments}`);

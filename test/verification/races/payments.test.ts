@@ -1,4 +1,4 @@
-// Requests that move the same money, in every order in which their statements and their questions to the acquirer can come.
+// Races of requests for the same money, in every interleaving of their statements and their requests to the acquirer.
 import { randomUUID } from 'node:crypto';
 import { paymentsClient } from '@armature/clients';
 import { derivedId } from '@armature/runtime/id';
@@ -37,7 +37,9 @@ const orders = paymentsClient({ addresses: [service.grpc], tls: await workloadCe
 const database = await connectMysql(service.database!.adminUrl);
 const monitor = await connectMysql(service.database!.adminUrl);
 const { state } = await testServers();
-/** The acquirer's own sender. The acquirer itself tells nobody here, so that each webhook is sent once and in its turn. */
+/**
+ * Sender of the acquirer's webhooks. The acquirer itself sends none here, so that each webhook is sent once, as a step.
+ */
 const poster = webhookPoster({
   ...{ url: `https://${service.http}/v1/acquirer/events`, secrets: [webhookSecret(state)] },
   ...{ caFile: certificateFiles(state, 'ca').cert, retryFirstMs: 0, retryMostMs: 0, attemptsMax: 1 },
@@ -57,18 +59,19 @@ async function query<Row = any>(sql: string, params: readonly unknown[] = []): P
 const sweeper: BackgroundActor = {
   ...{ name: 'sweeper', root: 'sweep operations without an outcome', service: 'payments', pid: service.pid },
   calls: /^resolve /,
-  /** Time passes until whatever is under way is due. */
+  /** Ages the operations until all that are pending are due. */
   async before() {
     const end = Date.now() + 10_000;
     const young = "select 1 from payment_operation where state = 'PENDING' and resolve_at >= utc_timestamp(6) limit 1";
-    while ((await query(young)).length > 0) if (Date.now() > end) throw new Error('an operation is never due');
+    while ((await query(young)).length > 0)
+      if (Date.now() > end) throw new Error('an operation is not due within the limit');
   },
 };
 const { race } = startRaces({ gate, monitor, held: [sweeper] });
 
 /**
- * What is written under the lock of the payment touches nothing that others look at without it, so only the locks,
- * the ends of transactions and the questions to the acquirer are steps; `full` makes the writes steps as well.
+ * Other actors read what is written under the lock of the payment only under that lock. So only locks, ends of
+ * transactions and requests to the acquirer are steps. `full` makes the writes steps as well.
  */
 const points: Points = [
   ['find due', /^sql select p\..* where o\.state = 'PENDING' and o\.resolve_at </],
@@ -80,10 +83,10 @@ const points: Points = [
   ['rollback', /^rollback$/],
   ['commit', /^commit$/],
 ];
-/** Where every request has an id of its own nobody else looks at its answer. */
+/** If every request has its own id, no other request reads its stored response. */
 const ownIds = points.filter(([label]) => label !== 'keep answer');
 
-/** A webhook looks before it locks. */
+/** A webhook reads before it locks. */
 const withWebhook: Points = [['find operation', /^sql select o\..* from payment_operation o where/], ...ownIds];
 
 /** A webhook about the end of a hold finds the payment by its charge, and locks it without an operation. */
@@ -93,7 +96,7 @@ const withEnd: Points = [
   ...withWebhook,
 ];
 
-/** Equal requests keep their answer under the lock of the payment, where nobody else gets to. */
+/** Equal requests store their response under the lock of the payment, which no other request can pass. */
 const underOneLock = full ? points : ownIds;
 
 interface Till {
@@ -123,7 +126,7 @@ interface EndedTill extends Till {
   chargeId: string;
 }
 
-/** A payment whose hold has ended at the acquirer: by its time, or because another party had it voided. */
+/** A payment whose hold has ended at the acquirer: it expired, or another party voided it. */
 async function ended(how: End): Promise<EndedTill> {
   const till = fresh();
   const { acquirerChargeId: chargeId } = await orders.authorizePayment({ ...wish(till), requestId: randomUUID() });
@@ -131,7 +134,7 @@ async function ended(how: End): Promise<EndedTill> {
   const response = await fetch(`${acquirerUrl}/v1/charges/${chargeId}/${how}`, {
     ...{ method: 'POST', headers: { 'content-type': 'application/json', ...key }, body: '{}' },
   });
-  if (!response.ok) throw new Error(`the acquirer answered ${response.status} ${await response.text()}`);
+  if (!response.ok) throw new Error(`the acquirer returned ${response.status} ${await response.text()}`);
   return { ...till, chargeId };
 }
 
@@ -159,15 +162,15 @@ const refundRest = (name: string, { paymentId }: Till, requestId: string = rando
 const authorize = (name: string, till: Till) => asker(name, (options) => orders.authorizePayment(wish(till), options));
 
 /**
- * The news of what a request of orders does, sent at any time: before there is an operation, while it has no outcome,
- * after its end. Unless it is taken with 2xx it is sent again once the others are done, as the acquirer does.
+ * The webhook about a request of orders, sent at any time: before its operation exists, while its outcome is unknown,
+ * after its end. Unless the response is 2xx it is sent again after the other actors are done, as the acquirer does.
  */
 function webhook(method: string, requestId: string): Actor {
   const key = derivedId(`service:orders\n/armature.payments.v1.PaymentService/${method}\n${requestId}`);
   return delivery({ idempotency_key: key });
 }
 
-/** The news that the hold of a charge has ended, by a request that is none of ours. */
+/** The webhook about the end of a hold by a request that payments did not make. */
 const webhookOfEnd = (how: End, { chargeId }: EndedTill): Actor =>
   delivery({
     idempotency_key: `back-office-${randomUUID()}`,
@@ -181,7 +184,7 @@ function delivery(event: object): Actor {
     const status = await poster.post(body);
     if (status === 200) return 'taken';
     if (status === 404 || status === 503) return comeBack;
-    throw new Error(`a webhook was answered ${status}`);
+    throw new Error(`the response to a webhook was ${status}`);
   };
   const work = { service: 'payments', pid: service.pid, calls: /^acquirer webhook$/ };
   return { name: 'webhook', work, send: post, again: post };
@@ -189,7 +192,7 @@ function delivery(event: object): Actor {
 
 let logged = 0;
 
-/** What the acquirer has done for an order; only what is new in its log is read, as each order is asked about once. */
+/** The acquirer's operations for an order. Reads only new log entries, because each order is asked about once. */
 async function asked(orderId: string): Promise<string[]> {
   const kinds: string[] = [];
   for (;;) {
@@ -205,8 +208,8 @@ async function asked(orderId: string): Promise<string[]> {
   }
 }
 
-/** Payment, ledger, what the world was told and the acquirer's own log. */
-async function standing({ paymentId, orderId }: Till): Promise<string> {
+/** Payment, ledger, published events and the acquirer's log as text. */
+async function snapshot({ paymentId, orderId }: Till): Promise<string> {
   const [payment] = await query('select state, captured_minor, refunded_minor from payment where payment_id = ?', [
     paymentId,
   ]);
@@ -221,16 +224,16 @@ async function standing({ paymentId, orderId }: Till): Promise<string> {
   ].join('; ');
 }
 
-/** Every invariant of the schema; with `sameId` also that all who were answered were answered alike. */
+/** Broken invariants of the schema; with `sameId` also different responses to one request. */
 async function wrong(sameId = false): Promise<string[]> {
   const different = new Set(replies.splice(0));
-  const found = sameId && different.size > 1 ? [`${different.size} answers to one request`] : [];
+  const found = sameId && different.size > 1 ? [`${different.size} responses to one request`] : [];
   for (const [name, sql] of Object.entries(invariants)) if ((await query(sql)).length > 0) found.push(name);
   return found;
 }
 
-const judgedBy = { effect: standing, wrong: () => wrong() };
-const answeredAlike = { effect: standing, wrong: () => wrong(true) };
+const judgedBy = { effect: snapshot, wrong: () => wrong() };
+const answeredAlike = { effect: snapshot, wrong: () => wrong(true) };
 const endCases = (['expire', 'void'] as const).flatMap((how): RaceCase<EndedTill>[] => [
   {
     name: `a webhook of a hold that ended (${how}) against the capture that finds it gone`,
@@ -326,7 +329,7 @@ const cases: RaceCase<Till>[] = [
     ...judgedBy,
   },
   {
-    name: 'settlement by the sweeper against the request that finishes its capture',
+    name: 'recovery by the periodic job against the request that finishes its capture',
     long: true,
     points: ownIds,
     prepare: authorized,
@@ -334,7 +337,7 @@ const cases: RaceCase<Till>[] = [
     ...judgedBy,
   },
   {
-    name: 'settlement by the sweeper against the request that finishes its authorization',
+    name: 'recovery by the periodic job against the request that finishes its authorization',
     points: ownIds,
     prepare: async () => fresh(),
     actors: (till) => [authorize('authorize', till), sweeper],
@@ -361,10 +364,14 @@ t.test('every interleaving', async (t) => {
   for (const one of chosen(cases)) await t.test(one.name, async (t) => judge(t, await exploreCase(race, one)));
   for (const one of chosen(endCases)) await t.test(one.name, async (t) => judge(t, await exploreCase(race, one)));
   gate.open();
-  // Each case prepares one payment more than it races, to see who takes part.
+  // Each case prepares one payment more than it races, to find the actors.
   for (const { payment_id, order_id } of await query(
     "select payment_id, order_id from payment where state = 'AUTHORIZED'",
   ))
     await orders.voidPayment({ paymentId: payment_id, orderId: order_id });
-  t.strictSame(await wrongInBooks(query, acquirerUrl), [], 'the books are in order, and agree with the acquirer');
+  t.strictSame(
+    await wrongInBooks(query, acquirerUrl),
+    [],
+    'the ledger is consistent and equals the log of the acquirer',
+  );
 });

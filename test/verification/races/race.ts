@@ -1,4 +1,4 @@
-/** One run of several actors, one step at a time, each step chosen by whoever explores. */
+/** One run of several actors, one step at a time. The explorer chooses each step. */
 
 import { randomBytes } from 'node:crypto';
 import { traceparent } from '@armature/runtime/context';
@@ -9,7 +9,7 @@ import type { Choose, Step } from './explorer.ts';
 import type { Gatekeeper, Waiting } from './gatekeeper.ts';
 import { lockWaits } from './lock-waits.ts';
 
-/** Calls of one process by which work is known that has no trace of ours. */
+/** Identifies work by the calls of one process, for work without a trace of the test. */
 export interface Work {
   readonly service: string;
   readonly pid: number;
@@ -17,30 +17,30 @@ export interface Work {
   readonly calls: RegExp;
 }
 
-/** A request of somebody outside; everything that it brings about shares its trace, or is its work. */
+/** A request from outside. Everything that it causes carries its trace, or is its `Work`. */
 export interface RequestActor {
   readonly name: string;
   readonly work?: Work;
-  /** Sends the request under the trace and answers how it ended. */
+  /** Sends the request under the trace and returns how it ended. */
   send(traceparent: string): Promise<string>;
-  /** Asks again, outside the race, once everybody has come to an end: for those who were told to come back later. */
+  /** Sends the request again after the race, once all actors have ended; for requests that were told to retry. */
   again?(): Promise<string>;
 }
 
-/** Work that a service begins by itself, such as a sweep: it stands at the gate until it is chosen. */
+/** Work that a service starts by itself, such as a periodic job. It is blocked at the gate until it is chosen. */
 export interface BackgroundActor extends Work {
   readonly name: string;
-  /** The name of the call that begins a round; other calls that belong to one are named by `calls`. */
+  /** The name of the call that begins a round. `calls` matches the other calls of a round. */
   readonly root: string;
-  /** What the first step of a round is called; "begin" where nothing is said. */
+  /** Label of the first step of a round; "begin" by default. */
   readonly begins?: string;
-  /** From this point on nothing of the round is a step any more. */
+  /** From this point on, the round has no more steps. */
   readonly until?: RegExp;
-  /** What must have come about outside before a round begins, such as that time has passed. */
+  /** Prepares a condition for the round, for example that rows are due. */
   before?: () => Promise<void>;
   /**
-   * The name under which other calls of a round say that they are done, where they may go on while the next round
-   * begins. Else a round is over when the next one begins; so is one that has made no other call.
+   * Name of the point at which other calls of a round report that they are done, for rounds that may overlap with the
+   * next. Otherwise a round ends when the next one begins, or if it has made no other call.
    */
   readonly ends?: RegExp;
 }
@@ -48,14 +48,14 @@ export interface BackgroundActor extends Work {
 export type Actor = RequestActor | BackgroundActor;
 
 /**
- * Which passings are steps, and what they are called; the first that fits counts. Everything else is no step. Where
- * there is a `call`, the name of the call must fit too.
+ * Which points are steps, and their labels; the first match counts. Points that match nothing are not steps. If there
+ * is a `call`, the name of the call must match too.
  */
 export type Points = readonly (readonly [label: string, point: RegExp, call?: RegExp])[];
 
 const silenceMs = 2;
-/** Longer than a lock wait of the services, and their transactions' tries. */
-const settleWithinMs = 30_000;
+/** Longer than a lock wait of the services with all attempts of their transactions. */
+const stopWithinMs = 30_000;
 const standsWithinMs = 10_000;
 
 interface Player {
@@ -67,16 +67,16 @@ interface Player {
   begun: boolean;
   /** The round has made other calls than its root. */
   busy: boolean;
-  /** What is still to come of it is no step any more. */
+  /** The rest of the round has no more steps. */
   free: boolean;
   connection: number;
   answer: string;
 }
 
-/** Says once that something has changed to whoever waits for that. */
+/** Wakes the one waiter when something has changed. */
 interface Bell {
   ring(): void;
-  /** Resolves when it rings, and after some silence. */
+  /** Resolves on `ring`, or after some time without one. */
   heard(): Promise<void>;
 }
 
@@ -98,20 +98,20 @@ function bell(): Bell {
 export interface RaceParts {
   gate: Gatekeeper;
   monitor: Connection;
-  /** Rounds of these never begin but as actors. */
+  /** Rounds of these are blocked except as actors of a race. */
   held: readonly BackgroundActor[];
 }
 
 export interface Result {
-  /** Answer by actor; rounds of a service answer nothing. */
+  /** Response by actor; rounds of a service have none. */
   readonly answers: Record<string, string>;
   /** Steps that had to wait for a row lock. */
   readonly lockWaits: number;
 }
 
-/** Waits until nobody moves by himself: all wait at the gate or for a lock, or are done. */
-async function settle(players: readonly Player[], monitor: Connection, changes: Bell): Promise<void> {
-  const end = Date.now() + settleWithinMs;
+/** Waits until no actor can move by itself: each waits at the gate or for a lock, or is done. */
+async function waitUntilStopped(players: readonly Player[], monitor: Connection, changes: Bell): Promise<void> {
+  const end = Date.now() + stopWithinMs;
   const moving = () => players.filter(({ state }) => state === 'moving');
   while (moving().length > 0) {
     await changes.heard();
@@ -119,11 +119,11 @@ async function settle(players: readonly Player[], monitor: Connection, changes: 
     if (before === 0) return;
     const waits = await lockWaits(monitor);
     const now = moving();
-    // Only when nobody else moves can nobody free what they wait for.
+    // If all moving actors wait for locks, no other actor can release these locks.
     if (now.length === before && now.every(({ connection }) => waits.has(connection))) {
       for (const player of now) player.state = 'blocked';
     } else if (Date.now() > end) {
-      throw new Error(`${now.map(({ actor }) => actor.name).join(', ')} came to no end`);
+      throw new Error(`${now.map(({ actor }) => actor.name).join(', ')} did not stop within ${stopWithinMs} ms`);
     }
   }
 }
@@ -132,7 +132,7 @@ const isRound = (actor: Actor): actor is BackgroundActor => 'root' in actor;
 const keyOf = (service: string, pid: number, root: string) => `${service} ${pid} ${root}`;
 const roundKey = ({ service, pid, root }: BackgroundActor) => keyOf(service, pid, root);
 
-/** Whether an arrival is a player's: by its trace, or by whose work it is. */
+/** Whether an arrival belongs to a player: by its trace, or by its `Work`. */
 function owns({ actor, trace }: Player, { service, pid, name, trace: arrived }: Arrival): boolean {
   if (!isRound(actor) && arrived === trace) return true;
   const work = isRound(actor) ? actor : actor.work;
@@ -140,7 +140,7 @@ function owns({ actor, trace }: Player, { service, pid, name, trace: arrived }: 
   return work.calls.test(name) || (isRound(actor) && name === actor.root);
 }
 
-/** What an arrival is to its player: its step or none, its next round, which is left standing, or its end. */
+/** What an arrival is for its player: a step, no step, its next round (which stays blocked), or its end. */
 function place(player: Player, arrival: Waiting, points: Points): 'step' | 'passes' | 'next round' | 'end' {
   const { actor } = player;
   const begins = isRound(actor) && arrival.name === actor.root && player.root !== arrival.call;
@@ -161,10 +161,10 @@ function place(player: Player, arrival: Waiting, points: Points): 'step' | 'pass
   return 'step';
 }
 
-/** Whether calls of a round are still to say that they are done. */
+/** Whether calls of a round have not reported yet that they are done. */
 const hasMore = ({ actor, busy }: Player) => isRound(actor) && actor.ends !== undefined && busy;
 
-/** Lets the chosen player take its step, and answers who that was. */
+/** Lets the chosen player take its step, and returns the player. */
 async function takeStep(players: readonly Player[], choose: Choose): Promise<Player | null> {
   const ready = players.filter((player) => player.state === 'waiting');
   if (ready.length === 0) return null;
@@ -185,17 +185,17 @@ async function takeStep(players: readonly Player[], choose: Choose): Promise<Pla
 
 export interface Races {
   race(actors: readonly Actor[], points: Points, choose: Choose): Promise<Result>;
-  /** Resolves once a round of a held actor stands at the gate. */
+  /** Resolves once a round of a held actor is blocked at the gate. */
   stands(actor: BackgroundActor): Promise<void>;
-  /** Lets a round that stands there go on by itself, outside of any race. */
+  /** Lets a blocked round go on by itself, outside any race. */
   letGo(actor: BackgroundActor): void;
 }
 
-/** Keeps rounds of background actors from beginning between races; answers how to run one race. */
+/** Blocks rounds of background actors between races. Returns the function that runs one race. */
 export function startRaces({ gate, monitor, held }: RaceParts): Races {
   const standing = new Map<string, Waiting>();
   const awaited = new Map<string, () => void>();
-  /** The call of a round that was let go, which arrives more than once. */
+  /** The call of a round that was let go; it arrives more than once. */
   const gone = new Map<string, string>();
   const heldKeys = new Set(held.map(roundKey));
   const idle = (arrival: Waiting): void => {
@@ -246,11 +246,14 @@ export function startRaces({ gate, monitor, held }: RaceParts): Races {
     let waits = 0;
     try {
       const sent = Promise.all(players.map(begin));
-      // Whatever is wrong with an answer is thrown below, once nobody is under way.
+      // Errors of the request are thrown below, once no actor is in progress.
       sent.catch(() => changes.ring());
-      await settle(players, monitor, changes);
+      await waitUntilStopped(players, monitor, changes);
       for (let player = await takeStep(players, choose); player; player = await takeStep(players, choose)) {
-        await Promise.race([settle(players, monitor, changes), sent.then(() => settle(players, monitor, changes))]);
+        await Promise.race([
+          waitUntilStopped(players, monitor, changes),
+          sent.then(() => waitUntilStopped(players, monitor, changes)),
+        ]);
         if ((player as Player).state === 'blocked') waits += 1;
       }
       await sent;
@@ -270,7 +273,7 @@ export function startRaces({ gate, monitor, held }: RaceParts): Races {
       if (standing.has(roundKey(actor))) return;
       const { promise, resolve } = Promise.withResolvers<void>();
       awaited.set(roundKey(actor), resolve);
-      await withTimeout(standsWithinMs, promise, `${actor.name}, to stand at the gate,`);
+      await withTimeout(standsWithinMs, promise, `${actor.name}, to arrive at the gate,`);
     },
     letGo(actor) {
       const arrival = takeStanding(actor);

@@ -1,4 +1,4 @@
-// Requests that want the same units, in every order in which their statements can come.
+// Races of requests for the same units, in every interleaving of their statements.
 import { randomUUID } from 'node:crypto';
 import { inventoryClient } from '@armature/clients';
 import type { RowDataPacket } from 'mysql2/promise';
@@ -42,7 +42,7 @@ const points: Points = [
   ['rollback', /^rollback$/],
   ['commit', /^commit$/],
 ];
-/** Ids are not shared where every request has its own. */
+/** Without steps on the request id, for cases in which every request has its own. */
 const without = (...labels: string[]) => points.filter(([label]) => !labels.includes(label));
 
 interface Shelf {
@@ -65,7 +65,7 @@ async function shelf(units: readonly bigint[], held = 0n): Promise<Shelf> {
     orders.reserveStock({ ...ids, lines: [{ sku: skus[0]!, quantity: held }] });
   if (held > 0n) {
     await hold({ reservationId, orderId });
-    // Somebody else holds as much: else the table's own constraint hides what is given back once too often.
+    // Another order reserves as much. Otherwise the constraint of the table would hide a duplicate release.
     await hold({ reservationId: randomUUID(), orderId: randomUUID() });
   }
   return { skus, reservationId, orderId };
@@ -98,7 +98,7 @@ async function levels({ skus }: Shelf): Promise<string> {
   ].join('; ');
 }
 
-/** The invariants of stock, for the SKUs of one run, and that nothing stays open. */
+/** The invariants of stock for the SKUs of one run, and that no reservation stays open. */
 async function wrong({ skus }: Shelf): Promise<string[]> {
   const bad = await query<object>(
     `select s.sku, 'reserved' as what from stock s
@@ -157,8 +157,8 @@ const lapse = (rows: Shelf) =>
 
 const judgedBy = { effect: levels, wrong };
 /**
- * `runsAgain`: transactions of it may deadlock, and are run again. Elsewhere rows are locked in one order, so whoever
- * waits gets his turn.
+ * `runsAgain`: its transactions may deadlock, and are retried. All other transactions lock rows in one order, so every
+ * waiting transaction gets its lock.
  */
 type StockCase = RaceCase<Shelf> & { runsAgain?: true };
 const cases: StockCase[] = [
@@ -197,7 +197,7 @@ const cases: StockCase[] = [
     ...judgedBy,
   },
   {
-    // Each of the two lines fits beside the other order; only their sum does not.
+    // Each of the two lines fits beside the other order, but their sum does not.
     name: 'the last three units, one order wants them on two lines of one SKU',
     points: without('take id', 'read reservation', 'find due'),
     prepare: () => shelf([3n]),
@@ -226,7 +226,7 @@ const cases: StockCase[] = [
   },
   {
     name: 'release against commit',
-    // The insert that finds the id taken shares the lock of its row, and then wants it alone.
+    // The insert that finds a duplicate id takes a shared lock on its row, and then wants an exclusive lock.
     runsAgain: true,
     points,
     prepare: () => shelf([2n], 1n),
@@ -253,7 +253,7 @@ const cases: StockCase[] = [
   },
 ];
 
-/** How often the service has run a transaction again since it was started. */
+/** How often the service has retried a transaction since it was started. */
 async function transactionsRunAgain(): Promise<number> {
   const page = readMetrics(await (await fetch(`http://${service.admin}/metrics`)).text());
   const named = page.samples.filter(({ name }) => name === 'armature_db_transaction_retries_total');
@@ -266,7 +266,11 @@ t.test('every interleaving', async (t) => {
       const before = await transactionsRunAgain();
       judge(t, await exploreCase(race, one));
       if (!one.runsAgain)
-        t.equal(await transactionsRunAgain(), before, `${one.name}: whoever waits gets his turn, and nobody deadlocks`);
+        t.equal(
+          await transactionsRunAgain(),
+          before,
+          `${one.name}: every waiting transaction gets its lock, and no transaction deadlocks`,
+        );
     });
   }
   gate.open();

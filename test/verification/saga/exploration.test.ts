@@ -80,21 +80,21 @@ const definitions: CoreDefinition[] = [
   { ...checkout, name: 'in order', compensation: 'in-order' },
 ];
 
-t.test('everything that can happen', async (t) => {
+t.test('explores every reachable state', async (t) => {
   for (const definition of definitions) {
     const { states, transitions, ends, longestWayOut, leftAlone } = explore(definition);
     const figures = `${states} states, ${transitions} transitions, at most ${longestWayOut} moves to an end`;
-    t.comment(`${definition.name}: ${figures}, ${leftAlone} left alone, ends ${JSON.stringify(ends)}`);
+    t.comment(`${definition.name}: ${figures}, ${leftAlone} silent branches, ends ${JSON.stringify(ends)}`);
     t.ok(states > 50, `${definition.name}: ${states} states`);
     t.ok((ends.completed ?? 0) > 0, `${definition.name}: can be completed`);
     const branching = ['checkout', 'no pivot', 'a group'].includes(definition.name);
-    if (branching) t.ok(leftAlone > 0, `${definition.name}: branches were left alone`);
+    if (branching) t.ok(leftAlone > 0, `${definition.name}: branches were left silent`);
     if (definition.mustComplete) t.equal(ends.failed, undefined, `${definition.name}: is never abandoned`);
   }
 });
 
-/** The exploration is worth what it finds: each of these is a fault, and each is found. */
-t.test('faults are found', async (t) => {
+/** Each of these faults must be found by the exploration. */
+t.test('finds each fault', async (t) => {
   type Faulty = typeof advance;
   const faults: [string, Faulty, RegExp, CoreDefinition?][] = [
     [
@@ -117,10 +117,10 @@ t.test('faults are found', async (t) => {
       /outcome is unknown|left done/,
     ],
     [
-      'answers of any epoch count',
+      'responses of any epoch are accepted',
       (definition, state, input) =>
         advance(definition, state, 'epoch' in input ? { ...input, epoch: state.branches[0]?.epoch ?? 0 } : input),
-      /a late|an epoch is kept|changed by what happened/,
+      /a late|an epoch is kept|changed by the input/,
     ],
     [
       'a resumed step gets a new key although it may have acted',
@@ -169,7 +169,7 @@ t.test('faults are found', async (t) => {
         if (next === state || !stuck || next.branches.length < 2) return next;
         return { ...next, branches: next.branches.map((branch) => ({ ...branch, stuck })) };
       },
-      /changed by what happened to another/,
+      /changed by the input to another/,
     ],
     [
       'the step after a group does not wait for all of it',
@@ -179,7 +179,7 @@ t.test('faults are found', async (t) => {
           ? advance(definition, next, { kind: 'done', epoch: next.branches[0]!.epoch })
           : next;
       },
-      /completed without|changed by what happened/,
+      /completed without|changed by the input/,
       definitions.find(({ name }) => name === 'a group')!,
     ],
     [

@@ -1,7 +1,7 @@
 /**
- * Walks through everything that can happen to a saga: each answer of each step, lost before or after it acted,
- * late, doubled, with crashes, cancels and failing compensations in between, until no new state turns up.
- * States that differ in numbers only (epochs, attempts beyond the last pause) count as one.
+ * Explores every reachable state of a saga: each response of each step, lost before or after it acted, late or
+ * duplicated, with crashes, cancellations and failing compensations in between.
+ * States that differ only in numbers (epochs, attempts beyond the last pause) count as one.
  */
 import {
   advance,
@@ -17,31 +17,31 @@ import {
 /** A definition, and the core to explore it with where that is not the real one. */
 export type CoreDefinition = Definition & { advance?: typeof advance };
 
-/** What one step has done to the world outside. */
+/** The effect of one step on its service. */
 interface Site {
   /** The round whose key it acted under. */
   acted: number | null;
   refused: number | null;
   compensated: boolean;
-  /** It was undone before it came, so it has no effect any more. */
+  /** The compensation came before the request, so the request has no effect any more. */
   tombstone: boolean;
-  /** A request is still on its way. */
+  /** A request may still arrive. */
   late: boolean;
-  /** It was called, and nobody has heard how that ended. */
+  /** It was called, and the saga does not know the outcome. */
   open: boolean;
 }
 
 interface Situation {
   state: State;
   sites: Site[];
-  /** Wishes to turn back that may still come. */
+  /** Cancellations that may still come. */
   wishes: number;
   /** The last step that was compensated; only earlier ones may follow. */
   lastCompensated: number;
 }
 
 interface Move {
-  /** The step that it happens to. */
+  /** The step that the move affects. */
   step: string;
   name: string;
   next: Situation;
@@ -49,7 +49,7 @@ interface Move {
 
 class Violation extends Error {}
 
-function insist(condition: boolean, what: string): void {
+function ensure(condition: boolean, what: string): void {
   if (!condition) throw new Violation(what);
 }
 
@@ -61,8 +61,8 @@ const clone = (situation: Situation): Situation => ({
 /** The step's service gets the request of this round. True: it has acted, now or before. */
 function act(site: Site, round: number): 'done' | 'rejected' {
   if (site.tombstone || site.refused === round) return 'rejected';
-  insist(site.acted === null || site.acted === round, 'a step acts under two keys');
-  insist(!site.compensated || site.acted === round, 'a step acts after it was compensated');
+  ensure(site.acted === null || site.acted === round, 'a step acts under two keys');
+  ensure(!site.compensated || site.acted === round, 'a step acts after it was compensated');
   site.acted = round;
   return 'done';
 }
@@ -72,7 +72,7 @@ function undo(site: Site): void {
   else site.tombstone = true;
 }
 
-/** Hands an input to the saga, and checks what it makes of it. */
+/** Applies an input to the saga, and checks the next state. */
 function hear(definition: CoreDefinition, situation: Situation, input: Input): Situation {
   const before = situation.state;
   const about = branchOf(before, input);
@@ -80,13 +80,13 @@ function hear(definition: CoreDefinition, situation: Situation, input: Input): S
   if (state === before) return situation;
   const at = about && situation.sites[about.step];
   if (at && (input.kind === 'done' || input.kind === 'rejected' || input.kind === 'absent')) at.open = false;
-  insist(state.epoch >= before.epoch, 'an epoch came again');
+  ensure(state.epoch >= before.epoch, 'an epoch was reused');
   if ('epoch' in input)
-    insist(
+    ensure(
       state.branches.every(({ epoch }) => epoch !== input.epoch),
       'an epoch is kept',
     );
-  insist(new Set(state.branches.map(({ epoch }) => epoch)).size === state.branches.length, 'two commands of an epoch');
+  ensure(new Set(state.branches.map(({ epoch }) => epoch)).size === state.branches.length, 'two commands of an epoch');
   checkOthers(before, state, about, input);
   check(definition, situation, state);
   return { ...situation, state };
@@ -95,58 +95,58 @@ function hear(definition: CoreDefinition, situation: Situation, input: Input): S
 const stepped = (definition: CoreDefinition, state: State, input: Input): State =>
   (definition.advance ?? advance)(definition, state, input);
 
-/** What happens to one branch leaves the others as they are: none waits, none is tried more often, none ends. */
+/** Checks that an input to one branch leaves the others unchanged: none waits, none is retried more often, none ends. */
 function checkOthers(before: State, after: State, about: Branch | undefined, input: Input): void {
   if (!('epoch' in input) || after.end === 'failed') return;
   for (const branch of before.branches) {
     if (branch === about) continue;
-    insist(after.branches.includes(branch), 'a branch is changed by what happened to another one');
+    ensure(after.branches.includes(branch), 'a branch is changed by the input to another one');
   }
 }
 
-/** What must hold of every state that is reached. */
+/** Checks the rules of every reachable state. */
 function check(definition: CoreDefinition, { sites, lastCompensated }: Situation, state: State) {
   const next = nextOf(definition, state);
   const due = next.kind === 'due' ? next.branches : [];
   const back = state.branches.some(({ phase }) => phase === 'compensate');
   for (const { phase, step } of due) {
-    if (phase === 'run') insist(!sites[step]?.tombstone, 'runs a step that was undone');
+    if (phase === 'run') ensure(!sites[step]?.tombstone, 'runs a step that was undone');
     if (phase !== 'compensate') continue;
-    insist(
+    ensure(
       sites.every((site) => !site.open),
       'compensates while an outcome is unknown',
     );
-    if (definition.compensation === 'in-order') insist(step <= lastCompensated, 'compensates out of order');
-    // A pivot that came after it was found absent is undone by its own compensation, never passed.
+    if (definition.compensation === 'in-order') ensure(step <= lastCompensated, 'compensates out of order');
+    // A pivot that acted after it was found absent is undone by its own compensation; no later step runs.
     const pivot = definition.steps.findIndex((one) => one.pivot);
     const { acted, compensated } = sites[pivot] ?? { acted: null, compensated: false };
     const undoing = state.branches.some((branch) => branch.phase === 'compensate' && branch.step === pivot);
-    insist(acted === null || compensated || undoing, 'compensates after the pivot');
+    ensure(acted === null || compensated || undoing, 'compensates after the pivot');
   }
   if (back && definition.compensation === 'independent') checkIndependent(definition, sites, state);
-  insist(
+  ensure(
     !definition.mustComplete || (state.failure === null && state.end !== 'failed'),
     'a saga that must complete goes back',
   );
   if (state.end) checkEnd(definition, sites, state.end);
 }
 
-/** Inputs of earlier commands change nothing, whichever they are. */
+/** Checks that inputs of earlier commands change nothing. */
 function checkLateInputs(definition: CoreDefinition, state: State): void {
   for (let epoch = 0; epoch < state.epoch; epoch += state.epoch > 8 ? state.epoch - 1 : 1) {
     if (state.branches.some((branch) => branch.epoch === epoch)) continue;
     for (const input of answers(epoch)) {
-      insist(stepped(definition, state, input) === state, `a late ${input.kind} changes something`);
+      ensure(stepped(definition, state, input) === state, `a late ${input.kind} changes something`);
     }
   }
 }
 
-/** On the way back every step that is still to be undone has a branch of its own, whatever the others do. */
+/** Checks that every step still to be compensated has its own branch, whatever the others do. */
 function checkIndependent(definition: CoreDefinition, sites: readonly Site[], state: State): void {
   definition.steps.forEach((step, index) => {
     const { acted, compensated } = sites[index]!;
     if (!step.compensable || acted === null || compensated) return;
-    insist(
+    ensure(
       state.branches.some((branch) => branch.step === index),
       `${step.name} waits for another compensation`,
     );
@@ -156,9 +156,9 @@ function checkIndependent(definition: CoreDefinition, sites: readonly Site[], st
 function checkEnd(definition: CoreDefinition, sites: readonly Site[], phase: 'completed' | 'failed') {
   definition.steps.forEach((step, index) => {
     const { acted, compensated, tombstone } = sites[index]!;
-    if (phase === 'completed') insist(acted !== null && !compensated && !tombstone, `completed without ${step.name}`);
-    else if (step.compensable) insist(acted === null || compensated, `failed with ${step.name} left done`);
-    else if (step.pivot) insist(acted === null, 'failed after the pivot');
+    if (phase === 'completed') ensure(acted !== null && !compensated && !tombstone, `completed without ${step.name}`);
+    else if (step.compensable) ensure(acted === null || compensated, `failed with ${step.name} left done`);
+    else if (step.pivot) ensure(acted === null, 'failed after the pivot');
   });
 }
 
@@ -175,7 +175,7 @@ const answers = (epoch: number): Input[] => [
 const answer = (kind: 'done' | 'rejected' | 'absent', epoch: number): Input =>
   kind === 'rejected' ? { kind, epoch, reason: 'NO', detail: '' } : { kind, epoch };
 
-/** Everything that can happen next. */
+/** All possible next moves. */
 function moves(definition: CoreDefinition, from: Situation): Move[] {
   const found: Move[] = [];
   const moveAs = (step: string) => (name: string, make: (next: Situation) => Situation) => {
@@ -224,7 +224,7 @@ function moves(definition: CoreDefinition, from: Situation): Move[] {
 type Mover = (name: string, make: (next: Situation) => Situation) => void;
 type Hearer = (next: Situation, input: Input) => Situation;
 
-/** When a try fails that is one of several: the first has just failed, or the time for them is up. */
+/** Times at which an attempt may fail: right after the first failure, or after the retry policy's limit. */
 const soon = ({ failingSince }: Branch): number => failingSince ?? 0;
 const tooLate = (definition: CoreDefinition, branch: Branch): number => soon(branch) + definition.retry.maxElapsedMs;
 
@@ -250,7 +250,7 @@ function runs(definition: CoreDefinition, branch: Branch, from: Situation, move:
     const input = answer(act(calls(next), round), epoch);
     return hears(hears(next, input), input);
   });
-  // Once per step: every resumed refusal would be a new situation, and they are all alike.
+  // Once per step: every resumed refusal would be a new situation, and all of them are equivalent.
   if (from.sites[step]?.acted === null && round === 0) {
     move('refused', (next) => {
       calls(next).refused = round;
@@ -295,7 +295,7 @@ function queries(definition: CoreDefinition, branch: Branch, move: Mover, hears:
   move('status known', (next) => {
     const site = next.sites[step]!;
     const truth = site.acted === round ? 'done' : site.refused === round || site.tombstone ? 'rejected' : 'absent';
-    // Without a tombstone to come, the definition promises that "absent" is final.
+    // Without a tombstone, the definition promises that "absent" is final.
     if (truth === 'absent' && !definition.steps[step]?.compensateAbsent) site.late = false;
     return hears(next, answer(truth, epoch));
   });
@@ -343,8 +343,8 @@ function compensations(definition: CoreDefinition, branch: Branch, move: Mover, 
 }
 
 /**
- * Everything that tells two situations apart: numbers that only grow are cut down to what they mean, and what
- * is only said about a failure, not acted upon, is left out. Short, since there are many.
+ * Key of a situation. Numbers that only grow are reduced to what they mean, and texts about failures are left out.
+ * The key is short because there are many situations.
  */
 function keyOf({ state, sites, wishes, lastCompensated }: Situation): string {
   const { end, failure, cancelTooLate, branches } = state;
@@ -361,12 +361,12 @@ function keyOf({ state, sites, wishes, lastCompensated }: Situation): string {
   return `${[end, why, cancelTooLate, wishes, lastCompensated]}|${due}|${outside}`;
 }
 
-/** Moves to an end, when everything works. */
+/** Maximum number of moves to an end when every call succeeds. */
 const wayMax = 60;
 
 const good = ['answered', 'status known', 'compensated', 'local step done', 'an operator resumes'];
 
-/** From here on everything works, and an operator resumes what is stuck: how many moves to the end? */
+/** Number of moves to an end if every call succeeds from here on and an operator resumes stuck sagas. */
 function movesToTheEnd(definition: CoreDefinition, from: Situation, known: Map<string, number>): number {
   const way: string[] = [];
   for (let situation = from; ; ) {
@@ -374,10 +374,10 @@ function movesToTheEnd(definition: CoreDefinition, from: Situation, known: Map<s
     const left = situation.state.end ? 0 : known.get(key);
     if (left !== undefined) {
       for (const [index, passed] of way.entries()) known.set(passed, left + way.length - index);
-      insist(left + way.length < wayMax, 'does not end although everything works');
+      ensure(left + way.length < wayMax, 'does not end although everything works');
       return left + way.length;
     }
-    insist(way.length < wayMax, 'does not end although everything works');
+    ensure(way.length < wayMax, 'does not end although everything works');
     way.push(key);
     const move = moves(definition, situation).find(({ name }) => good.includes(name));
     if (!move) throw new Violation('nothing leads to an end');
@@ -385,7 +385,7 @@ function movesToTheEnd(definition: CoreDefinition, from: Situation, known: Map<s
   }
 }
 
-/** Whether all other branches end while nothing at all happens to one of them. Returns how many were left so. */
+/** Checks that all other branches end while one of them gets no input. Returns how often this was checked. */
 function branchesEndAlone(definition: CoreDefinition, from: Situation, known: Set<string>): number {
   const { branches } = from.state;
   if (branches.length < 2 || branches.some(({ stuck }) => stuck)) return 0;
@@ -402,7 +402,7 @@ function branchesEndAlone(definition: CoreDefinition, from: Situation, known: Se
       if (!move || count > wayMax) throw new Violation(`a branch waits for ${silent}`);
       situation = move.next;
     }
-    insist(
+    ensure(
       situation.state.branches.some((branch) => branch.step === step),
       `${silent} ended although nothing happened to it`,
     );
@@ -415,19 +415,19 @@ export interface Found {
   transitions: number;
   ends: Record<string, number>;
   longestWayOut: number;
-  /** Moves from the beginning to the situation that is furthest from it. */
+  /** Moves from the start to the situation that is furthest from it. */
   depth: number;
-  /** How often a branch was left alone while the others had to end. */
+  /** How often a branch got no input while the others had to end. */
   leftAlone: number;
-  /** How often each thing happened to each step, such as "authorize: timed out after acting". */
+  /** How often each move happened to each step, such as "authorize: timed out after acting". */
   happened: Record<string, number>;
 }
 
-/** Far more than a sound saga has. */
+/** Far more than a correct saga has. */
 const statesMax = 100_000;
 const depthMax = 500;
 
-/** Visits every situation that can be reached. Throws at the first that breaks a rule, with the way to it. */
+/** Visits every reachable situation. Throws at the first that breaks a rule, with the moves that lead to it. */
 export function explore(definition: CoreDefinition, wishes = 2): Found {
   const site = { acted: null, refused: null, compensated: false, tombstone: false, late: false, open: false };
   const start: Situation = {
@@ -441,7 +441,7 @@ export function explore(definition: CoreDefinition, wishes = 2): Found {
   const queue: Situation[] = [start];
   const found: Found = { states: 1, transitions: 0, ends: {}, longestWayOut: 0, depth: 0, leftAlone: 0, happened: {} };
   const [waysOut, leftAlone] = [new Map<string, number>(), new Set<string>()];
-  // The array grows while it is walked: breadth first, so that a fault is found by the shortest way to it.
+  // The array grows while the loop runs: breadth first, so that the reported path to a fault is the shortest.
   for (const situation of queue) {
     const from = keyOf(situation);
     try {
@@ -458,8 +458,8 @@ export function explore(definition: CoreDefinition, wishes = 2): Found {
         const depth = depths.get(from)! + 1;
         depths.set(key, depth);
         found.depth = Math.max(found.depth, depth);
-        insist(depth <= depthMax, 'there is no end of moves');
-        insist(cameBy.size < statesMax, 'there is no end of states');
+        ensure(depth <= depthMax, `more than ${depthMax} moves`);
+        ensure(cameBy.size < statesMax, `more than ${statesMax} states`);
         queue.push(next);
         const { end } = next.state;
         if (end) found.ends[end] = (found.ends[end] ?? 0) + 1;

@@ -1,13 +1,13 @@
-// The exploration of the saga engine, over the definitions that orders really runs.
+// Explores the saga engine with the definitions of orders.
 
 import t from 'tap';
 import { sagaDefinitions } from '../../../services/orders/testbed.ts';
 import { explore } from './exploration.ts';
 
-/** The definitions try for days; three tries show all there is to see, since the rule is the same for any time. */
+/** The definitions retry for days. Three attempts reach every state, because the rule is the same for any time. */
 const retry = { initialBackoffMs: 1, maxBackoffMs: 4, maxElapsedMs: 12 };
 
-/** What happens to every step that calls somebody, whatever the step is. */
+/** Moves of every step that calls another service. */
 const toEveryCall = [
   'answered',
   'answered twice',
@@ -47,7 +47,7 @@ for (const definition of sagaDefinitions()) {
         .map((event) => `${name}: ${event}`)
         .filter((event) => !happened[event]),
     );
-    t.strictSame(missing, [], 'every step met everything');
+    t.strictSame(missing, [], 'every move happened to every step');
     t.ok((ends.completed ?? 0) > 0);
   });
 }

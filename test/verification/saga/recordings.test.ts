@@ -14,7 +14,7 @@ const histories = [
   played('under way', [lost]),
 ];
 
-t.test('the shortest of those that show something is kept, and named after what it shows', async (t) => {
+t.test('keeps the shortest history of each behaviour, and names it after the behaviour', async (t) => {
   const kept = representatives(definition, histories);
   t.strictSame(
     kept.map(({ name, entries }) => [name, entries.length]),
@@ -25,11 +25,11 @@ t.test('the shortest of those that show something is kept, and named after what 
       ['completed, authorize unknown, query authorize unknown, query authorize done', 5],
     ],
   );
-  t.strictSame(kept, representatives(definition, histories.toReversed()), 'in whatever order they come');
+  t.strictSame(kept, representatives(definition, histories.toReversed()), 'in any order of the input');
   t.notMatch(JSON.stringify(kept), /ada/);
 });
 
-t.test('a file has a line for each entry, and is read as it was written', async (t) => {
+t.test('writes a line for each entry, and reads back what was written', async (t) => {
   const kept = representatives(definition, histories);
   const text = writeRecordings(kept);
   t.strictSame(readRecordings(text), kept);
@@ -37,7 +37,7 @@ t.test('a file has a line for each entry, and is read as it was written', async 
   t.equal(text.split('\n').length, 2 + kept.reduce((sum, { entries }) => sum + entries.length + 2, 0) + 1);
 });
 
-t.test('a history that its definition does not lead to is not kept', async (t) => {
+t.test('rejects a history that its definition does not lead to', async (t) => {
   const [, completed] = histories;
   const torn = { ...completed!, entries: completed!.entries.slice(1) };
   t.throws(() => representatives(definition, [torn]), /diverges at entry 1/);

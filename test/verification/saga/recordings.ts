@@ -1,14 +1,14 @@
 /**
- * Recordings of sagas that have really run, as they are kept in the repository: few, chosen so that everything that
- * has happened is in one of them, and written so that a change of one is a change of few lines.
+ * Recordings of sagas from real runs, kept in the repository. They are few: each behaviour is in one of them. The file
+ * has a line for each entry, so that a changed recording is a small diff.
  */
 import type { CoreDefinition, Input } from '@armature/runtime/saga';
 import { type History, type HistoryEntry, recordingOf } from '@armature/runtime/saga';
 
 /**
- * Of many histories of one definition those to keep, as recordings, shortest first: each shows something that no
- * shorter one has shown, be it an answer, where it led, or an end. Histories that have not ended are passed over.
- * Throws when the definition does not lead where a history went.
+ * Selects the histories of one definition to keep as recordings, shortest first. Each kept history shows an outcome, a
+ * transition or an end that no shorter one has shown. Skips histories that have not ended. Throws if the definition
+ * does not lead where a history went.
  */
 export function representatives(definition: CoreDefinition, histories: readonly History[]): History[] {
   const recordings = histories
@@ -36,12 +36,12 @@ const compare = (one: string, other: string): number => (one < other ? -1 : one 
 const reasonOf = (input: Input): string => ('reason' in input && input.reason ? ` ${input.reason}` : '');
 const answerOf = (input: Input): string => `${'cause' in input ? input.cause : input.kind}${reasonOf(input)}`;
 
-/** An input and where it led, however often it was tried before. */
+/** An input and the state that it led to, without the number of attempts. */
 function whatHappened({ step, kind, input, led = '' }: HistoryEntry): string {
   return `${kind} ${step}: ${answerOf(input)} > ${led.replace(/ after \d+ ms/, '').replace(/, epoch \d+, attempt \d+/, '')}`;
 }
 
-/** What a history is called: how it ended, and what was out of the ordinary on its way. */
+/** Name of a history: its end, and every outcome but the expected ones. */
 function pathOf(entries: readonly HistoryEntry[]): string {
   const odd: { what: string; times: number }[] = [];
   for (const { step, kind, input } of entries) {
@@ -55,7 +55,7 @@ function pathOf(entries: readonly HistoryEntry[]): string {
   return [end, ...odd.map(({ what, times }) => (times === 1 ? what : `${what} ${times} times`))].join(', ');
 }
 
-/** Recordings as the text of a file: JSON with a line for each entry. */
+/** Text of a recordings file: JSON with a line for each entry. */
 export function writeRecordings(recordings: readonly History[]): string {
   const written = recordings.map(({ name, saga, version, entries }) => {
     const lines = entries.map((entry) => `    ${JSON.stringify(entry)}`).join(',\n');
@@ -66,5 +66,5 @@ export function writeRecordings(recordings: readonly History[]): string {
   return `[\n${written.join(',\n')}\n]\n`;
 }
 
-/** What `writeRecordings` has written. Throws on what is not JSON. */
+/** Parses the text of `writeRecordings`. Throws if it is not JSON. */
 export const readRecordings = (text: string): History[] => JSON.parse(text) as History[];

@@ -1,6 +1,5 @@
-// Sagas that have really run, under fire, played again by the definitions of today: those that are under way while
-// a new version is deployed go on from where the old one has left them. docs/reliability.md says what to do when a
-// definition has to change.
+// Replays recorded sagas with the present definitions. A saga that runs while a new version is deployed must continue
+// from the state that the old version left. docs/reliability.md says how to change a definition.
 import { existsSync, readFileSync } from 'node:fs';
 import {
   type CoreDefinition,
@@ -17,7 +16,7 @@ const fileOf = ({ name, version }: CoreDefinition) =>
   new URL(`recordings/${name}-${version}.recordings.json`, import.meta.url);
 const recordingsOf = (today: CoreDefinition): History[] => readRecordings(readFileSync(fileOf(today), 'utf8'));
 const said = (today: CoreDefinition) => divergences([today], recordingsOf(today)).map(describeDivergence);
-// A version is recorded by the first `make crash RECORD=1` that ran it.
+// The first `make crash RECORD=1` that runs a version records it.
 const definitions = sagaDefinitions().filter((definition) => existsSync(fileOf(definition)));
 
 t.test('versions that were released are recorded', async (t) => {
@@ -30,12 +29,12 @@ for (const definition of definitions) {
   const name = `${definition.name} ${definition.version}`;
   const recordings = recordingsOf(definition);
 
-  t.test(`${recordings.length} recorded sagas go today where they went: ${name}`, async (t) => {
+  t.test(`${recordings.length} recorded sagas replay to the same states: ${name}`, async (t) => {
     t.strictSame(said(definition), [], `sagas under way would be lost; see "When a saga has to change"`);
-    t.equal(new Set(recordings.map((one) => one.name)).size, recordings.length, 'each has a name of its own');
+    t.equal(new Set(recordings.map((one) => one.name)).size, recordings.length, 'each has a unique name');
   });
 
-  t.test(`the recordings of ${name} know every step`, async (t) => {
+  t.test(`the recordings of ${name} contain every step`, async (t) => {
     const known = new Set(recordings.flatMap(({ entries }) => entries.map(({ step, kind }) => `${kind} ${step}`)));
     for (const step of steps) {
       t.ok(known.has(`run ${step.name}`), `run ${step.name}`);
@@ -44,7 +43,7 @@ for (const definition of definitions) {
     }
   });
 
-  t.test(`another ${name} is told from this one`, async (t) => {
+  t.test(`a changed definition of ${name} is detected`, async (t) => {
     const changed = (index: number, more: Partial<CoreStep>): CoreDefinition => ({
       ...definition,
       steps: steps.map((step, at) => (at === index ? { ...step, ...more } : step)),
@@ -62,14 +61,14 @@ for (const definition of definitions) {
         t.match(said(swapped)[0], new RegExp(`expected .*${step}.*; got .*${next.name}`), `${step} after ${next.name}`);
       }
       t.match(said({ ...definition, steps: steps.toSpliced(index, 1) })[0], step, `without ${step}`);
-      if (queryable) t.match(said(changed(index, { queryable: false }))[0], step, `${step} is not asked`);
-      if (compensable) t.match(said(changed(index, { compensable: false }))[0], step, `${step} is not undone`);
+      if (queryable) t.match(said(changed(index, { queryable: false }))[0], step, `${step} is not queried`);
+      if (compensable) t.match(said(changed(index, { compensable: false }))[0], step, `${step} is not compensated`);
     }
     const added = { ...definition, steps: [...steps, { ...steps.at(-1)!, name: 'another' }] };
     t.match(said(added)[0], /got run another/, 'a step more');
   });
 
-  t.test(`nothing that somebody has said about a ${name} is recorded`, async (t) => {
+  t.test(`the recordings of ${name} contain no error details`, async (t) => {
     const inputs = recordings.flatMap(({ entries }) => entries.map(({ input }) => input));
     t.ok(inputs.every((input) => !('detail' in input) || input.detail === ''));
     t.ok(inputs.every((input) => !('reason' in input) || /^[A-Z_]*$/.test(input.reason)));

@@ -23,14 +23,14 @@ type Values = Record<string, string | number | Date | null>;
 const insert = ({ adminUrl }: TestDatabase, table: string, values: Values) =>
   withConnection(adminUrl, (connection) => connection.query('insert into ?? set ?', [table, values]));
 
-/** In notifications. */
+/** Dead letters in notifications. */
 export const deadLetters = { toRedrive: newId(), toDrop: newId() };
 
 const daysAgo = (days: number) => new Date(Date.now() - days * 86_400_000);
 
 /**
- * Migrated schemas of all services, in which periodic jobs find something to do when the services start: what a job
- * does about it takes statements that it does not send otherwise.
+ * Migrated schemas of all services with rows for the periodic jobs to work on at start. The jobs then send statements
+ * that they do not send otherwise.
  */
 export async function schemasWithBacklog(t: Teardown): Promise<ReadonlyMap<string, TestDatabase>> {
   const databases = new Map<string, TestDatabase>();
@@ -72,7 +72,7 @@ const backlog: Record<string, (database: TestDatabase) => Promise<void>> = {
     }
   },
   async inventory(database) {
-    // Access refuses its id, and its position says that many have gone before.
+    // Access rejects its id, and its position means that many rows were sent before.
     await insert(database, 'decision_outbox', {
       ...{ position: 200_000, decision_id: 'none', workload: 'w', subject: 's', permission: 'p', target: '' },
       ...{ allowed: 0, reason: '', policy_version: '', call_id: '', times: 1, decided_at: daysAgo(8) },
@@ -91,10 +91,10 @@ const backlog: Record<string, (database: TestDatabase) => Promise<void>> = {
   },
 };
 
-/** What comes due in payments and access while they run. */
+/** Makes rows of payments and access due while the services run. */
 export async function letTimesCome({ mesh }: Shop): Promise<void> {
   await withConnection(mesh.payments!.database!.adminUrl, async (connection) => {
-    // As if their callers had died: one the acquirer can be asked about, one whose key it may have forgotten.
+    // As if their callers were killed: one operation can be queried at the acquirer, the key of the other may have expired there.
     const pending = "update payment_operation set state = 'PENDING', resolve_at = utc_timestamp(6)";
     await connection.query(`${pending} where kind = 'refund' limit 1`);
     const old = "acquirer_key = 'none', acquirer_key_at = '2020-01-01'";
@@ -123,7 +123,7 @@ async function until(what: string, condition: () => Promise<boolean>): Promise<v
   }
 }
 
-/** Calls the parts of background work that only full slots, long calls and absent consumers lead to. */
+/** Calls the parts of background work that run only with full slots, long calls or absent consumers. */
 export async function doRareWork({ mesh }: Shop): Promise<void> {
   const { url } = mesh.orders!.database!;
   const db = await openDatabase({ url, log: createLogger('test', 'silent'), registry: new Registry() });
@@ -143,7 +143,7 @@ export async function doRareWork({ mesh }: Shop): Promise<void> {
     await releaseLease(sql, leased, 0, lane);
     await endLease(sql, leased, 'STUCK');
   });
-  // Events that wait while others are held back, until the rollback.
+  // Events wait while their successors are blocked, until the rollback.
   const undo = new Error('undo');
   const waiting = db.transaction(call, async (tx) => {
     await tx.execute('update outbox set pending = 1, published_at = null order by position desc limit 1');
@@ -158,7 +158,9 @@ export async function doRareWork({ mesh }: Shop): Promise<void> {
   call.close();
 }
 
-/** Calls one service's part: signing in needs a browser, webhooks and foreign messages a sender outside the mesh. */
+/**
+ * Calls one service's part. Signing in needs a browser; webhooks and foreign messages need a sender outside the mesh.
+ */
 async function doRareWorkOf(mesh: Shop['mesh'], call: ReturnType<typeof open>): Promise<void> {
   const within = async (name: string, work: (tx: Tx) => Promise<unknown>) => {
     const { url } = mesh[name]!.database!;

@@ -1,12 +1,12 @@
 import type { Connection, ResultSetHeader, RowDataPacket } from 'mysql2/promise';
 
-/** More rows than any statement of ours needs; far fewer than a filled table has. */
+/** More rows than any statement needs, and far fewer than a filled table has. */
 const readsMax = 1_000;
 
-/** Gauges count up to a fixed number of rows, so what they read does not grow with the table. */
+/** Gauges count up to a fixed number of rows, so the rows that they read do not grow with the table. */
 const cappedCount = /^select (\(select )?count\(\*\).* from \(select 1 from \w+ (where [^()]* )?limit \d+\)/;
 
-/** What is wrong with how the server finds the rows of a statement; empty when nothing is. */
+/** Problems of the plan of a statement; empty if there are none. */
 export async function examine(connection: Connection, schema: string, sql: string): Promise<string[]> {
   await connection.query('use ??', [schema]);
   if (cappedCount.test(sql)) return [];
@@ -22,7 +22,7 @@ export async function examine(connection: Connection, schema: string, sql: strin
   return found;
 }
 
-/** How many rows the server really looks at, and how many it returns or changes. Nothing of it remains. */
+/** How many rows the server reads, and how many it returns or changes. Rolls all changes back. */
 async function rowsRead(connection: Connection, sql: string): Promise<{ reads: number; result: number }> {
   await connection.query('begin');
   try {

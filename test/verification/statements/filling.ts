@@ -9,7 +9,7 @@ interface Column {
   columnType: string;
 }
 
-/** Tables that stay small whatever the shop does, or are filled through others. */
+/** Tables that stay small in every shop, or are filled through others. */
 const small = new Set([
   'account_balance',
   'lease',
@@ -25,8 +25,8 @@ const small = new Set([
 ]);
 
 /**
- * What columns of few values hold in a shop that has run for long: work that is done. Nothing is due, so a job that
- * finds its work by an index reads next to nothing.
+ * Values of columns with few distinct values, in a shop that has run for a long time: all work is done. No row is due,
+ * so a job that finds its work by an index reads almost no rows.
  */
 const values: Record<string, string> = {
   'account.state': "'ACTIVE'",
@@ -82,7 +82,7 @@ export async function tablesOf(connection: Connection, schema: string): Promise<
   return tables.map(({ name }) => name);
 }
 
-/** Fills those of the tables that grow with the shop. */
+/** Fills the tables that grow with the shop. */
 export async function fillTables(
   connection: Connection,
   schema: string,
@@ -123,11 +123,13 @@ function valueFor(table: string, column: Column): string {
   if (given !== undefined) return given;
   if (column.nullable === 'YES') return 'null';
   if (/^(state|status|kind)$/.test(name)) {
-    throw new Error(`say in filling.ts what ${table}.${name} holds in most rows of a shop that has run for long`);
+    throw new Error(
+      `add to filling.ts the value that ${table}.${name} has in most rows of a shop that has run for a long time`,
+    );
   }
   switch (dataType) {
     case 'char':
-      // In the order of i, and later than any UUIDv7 of today, so that no age limit has passed.
+      // Ordered by i, and later than any present UUIDv7, so that no age limit has passed.
       return length === 36
         ? "concat('ff', lpad(hex(i), 6, '0'), '-0000-7000-8000-', lpad(hex(i), 12, '0'))"
         : `left('EUR', ${length})`;

@@ -1,8 +1,8 @@
 import type { Connection, RowDataPacket } from 'mysql2/promise';
 
-/** One statement as a service has sent it, with its values. */
+/** One statement as a service sent it, with its values. */
 export interface Statement {
-  /** The account that sent it: each service has its own. */
+  /** The database account that sent it: each service has its own. */
   user: string;
   sql: string;
 }
@@ -12,7 +12,7 @@ const examined = /^\(?(select|update|delete|with)\b/i;
 /** Statements that read no table of a service. */
 const tableless = /^select (version\(|connection_id|get_lock|1$|@@|last_insert_id)/i;
 
-/** Has the server note every statement from now on; `stop` returns one of each kind and account. */
+/** Makes the server log every statement from now on. `stop` returns one of each kind and account. */
 export async function recordStatements(server: Connection): Promise<{ stop(): Promise<Statement[]> }> {
   await server.query("set global log_output = 'TABLE'");
   await server.query('truncate table mysql.general_log');
@@ -35,7 +35,7 @@ export async function recordStatements(server: Connection): Promise<{ stop(): Pr
   };
 }
 
-/** States and the like, which decide how many rows there are to find; ids and texts do not. */
+/** States and similar constants, which decide how many rows match; ids and texts do not. */
 const words = (sql: string) => (sql.match(/'[A-Z][A-Z_]{1,19}'/g) ?? []).slice(0, 3).join(' ');
 
 /** The statement without its values. */

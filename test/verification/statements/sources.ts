@@ -1,11 +1,11 @@
 import { globSync, readFileSync } from 'node:fs';
 import type { Connection, RowDataPacket } from 'mysql2/promise';
 
-/** A statement as the source has it. */
+/** A statement in the source code. */
 export interface SourceStatement {
   file: string;
   text: string;
-  /** Matches it with values in the places of its parameters. */
+  /** Matches the statement with values in place of its parameters. */
   pattern: RegExp;
 }
 
@@ -22,7 +22,9 @@ export async function uniqueKeys(server: Connection): Promise<UniqueKeys> {
   return new Map([...byTable].map(([name, found]) => [name, found.map(({ columns }) => String(columns).split(','))]));
 }
 
-/** Whether a statement names a whole unique key of its table, so that it finds at most as many rows as it is given. */
+/**
+ * Whether a statement uses a whole unique key of its table, and so finds at most as many rows as it is given values.
+ */
 export function findsByKey({ text }: SourceStatement, keys: UniqueKeys): boolean {
   const table = /(?: from|^update) (\w+)/.exec(text)?.[1] ?? '';
   if (/ (join|union) /.test(text)) return false;
@@ -35,7 +37,7 @@ export function findsByKey({ text }: SourceStatement, keys: UniqueKeys): boolean
 const literal = /(`|'|")\s*(\(?(?:select|update|delete|with)\b(?:\\.|(?!\1)[^\\])*)\1/g;
 const parameter = /\$\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\}|\?/g;
 
-/** Every statement that reads a table in the sources of the services, those of tests and migrations left out. */
+/** Every statement that reads a table in the sources of the services, except tests and migrations. */
 export function statementsInSources(): SourceStatement[] {
   const files = globSync('services/**/*.ts', {
     exclude: [
@@ -51,7 +53,7 @@ export function statementsInSources(): SourceStatement[] {
   });
   return files.sort().flatMap((file) =>
     [...readFileSync(file, 'utf8').matchAll(literal)].flatMap(([, , found = '']) => {
-      // A template inside of another one ends the match early.
+      // A nested template ends the match early.
       const text = found
         .replace(/\s+/g, ' ')
         .replace(/\$\{[^}]*$/, '')

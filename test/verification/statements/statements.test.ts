@@ -13,7 +13,7 @@ import { administer, askForLists, askForMetrics, doBusiness } from './traffic.ts
 t.setTimeout(1_800_000);
 const rows = Number(process.env.ARMATURE_STATEMENT_ROWS ?? 50_000);
 
-/** Statements that nothing here leads to: where they are, how they begin, and why they need not be examined. */
+/** Statements that this test does not send: file, first words, and why they need not be examined. */
 const notSent: readonly (readonly [file: string, text: string, why: string])[] = [
   ['services/payments/books.ts', 'select', 'tests read all books'],
   ['services/payments/invariants.ts', 'select', '`make verify` reads everything'],
@@ -57,7 +57,7 @@ const stores = Object.values(shop.mesh).flatMap(({ name, database }) => (databas
 const tables = new Map<string, string[]>();
 for (const { name, database } of stores) tables.set(name, await tablesOf(server, database.schema));
 const all = [...tables.values()];
-/** Every schema has the tables of the runtime, so one stands for all. */
+/** Every schema has the runtime's tables, so they are examined in one schema only. */
 const common = all[0]!.filter((table) => all.every((names) => names.includes(table)));
 const own = (service: string) => tables.get(service)!.filter((table) => !common.includes(table));
 const mentions = (sql: string, names: readonly string[]) => names.some((name) => new RegExp(`\\b${name}\\b`).test(sql));
@@ -66,7 +66,7 @@ const sentBy = ({ url }: { url: string }) => {
   return statements.filter((statement) => statement.user === user).map(({ sql }) => sql);
 };
 
-t.test('every list answers', (t) => {
+t.test('every list method responds', (t) => {
   t.strictSame(problems, []);
   t.end();
 });
@@ -78,12 +78,12 @@ t.test('every statement of the services was sent, so that it is examined', async
   );
   for (const { file, text } of missing) {
     if (!notSent.some(([where, what]) => file.startsWith(where) && text.startsWith(what))) {
-      t.fail(`have traffic.ts or backlog.ts lead to it, or say in statements.test.ts why not: ${file}: ${text}`);
+      t.fail(`send it from traffic.ts or backlog.ts, or add to notSent why not: ${file}: ${text}`);
     }
   }
   for (const [where, what] of notSent) {
     const known = missing.some(({ file, text }) => file.startsWith(where) && text.startsWith(what));
-    if (!known) t.fail(`it was sent, or is gone; take it off the list: ${where}: ${what}`);
+    if (!known) t.fail(`it was sent, or no longer exists; remove it from notSent: ${where}: ${what}`);
   }
 });
 

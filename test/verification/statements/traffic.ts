@@ -8,7 +8,7 @@ import type { Teardown } from '../../support/infra.ts';
 import { token, workloadCertificate } from '../../support/service.ts';
 import { deadLetters } from './backlog.ts';
 
-/** Orders in every state that customers bring about, a refund and a cancellation. */
+/** Creates orders in every state that customers cause, a refund and a cancellation. */
 export async function doBusiness(shop: Shop): Promise<{ orderId: string; paymentId: string; sku: string }> {
   const { staff, customer } = shop;
   const sku = await shop.stock(20n);
@@ -37,7 +37,7 @@ export async function doBusiness(shop: Shop): Promise<{ orderId: string; payment
 
 type Fields = Record<string, unknown>;
 
-/** What each list is asked for besides nothing: every filter that its callers use. */
+/** Filters of each list method that its callers use; every list is requested without a filter too. */
 const filters: Record<string, (made: Awaited<ReturnType<typeof doBusiness>>) => Fields[]> = {
   ListProducts: () => [{ includeArchived: true }],
   ListOrders: () => [{ customerId: 'ada' }, { state: 1 }, { state: 3 }, { customerId: 'ada', state: 1 }],
@@ -68,7 +68,7 @@ const needed: Record<string, (made: Awaited<ReturnType<typeof doBusiness>>) => F
   ListOrderEvents: ({ orderId }) => ({ orderId }),
 };
 
-/** Asks every service for every list, first and next page, as those who may. */
+/** Requests every list of every service, first and next page, with a principal that may. */
 export async function askForLists(
   t: Teardown,
   shop: Shop,
@@ -103,7 +103,7 @@ export async function askForLists(
 const encode = (method: MethodContract, fields: Fields) =>
   Buffer.from(method.request.encode(method.request.fromPartial(fields)).finish());
 
-/** What operators and administrators do, and people with their accounts. */
+/** Operations of operators and administrators, and of people on their accounts. */
 export async function administer(t: Teardown, shop: Shop): Promise<void> {
   const tls = await workloadCertificate('developer');
   const [admin, operator] = await Promise.all([token('admin'), token('olga')]);
@@ -117,7 +117,7 @@ export async function administer(t: Teardown, shop: Shop): Promise<void> {
   const [saga] = (await orders.listSagas({ state: SagaState.SAGA_STATE_COMPLETED })).sagas;
   const { sagaId } = saga!;
   await orders.getSaga({ sagaId });
-  // Refused, as everything is that a completed saga is asked for.
+  // Refused, because the saga has completed.
   await orders.resumeSaga({ sagaId }).catch(() => {});
   const filter = { name: 'checkout', step: 'capture-payment', reason: 'a', olderThanSeconds: 1n };
   for (const apply of [false, true]) await orders.resumeSagas({ filter, apply });
@@ -146,7 +146,7 @@ export async function administer(t: Teardown, shop: Shop): Promise<void> {
   await identity.reactivateUser({ userId });
 }
 
-/** Has every gauge collected. */
+/** Makes every gauge collect its value. */
 export async function askForMetrics(shop: Shop): Promise<void> {
   for (const { admin } of Object.values(shop.mesh)) {
     if (admin !== '') await (await fetch(`http://${admin}/metrics`)).text();
