@@ -1,4 +1,4 @@
-// Whoever is called at night must find what the runbooks name: every metric, every make target, every page.
+// Checks that every metric, make target and page that the runbooks name exists, for the operator on call.
 import { globSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { collectDefaultMetrics, Registry } from 'prom-client';

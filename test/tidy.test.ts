@@ -1,4 +1,4 @@
-// Holds the repository to its house style. Each rule is first shown something bad, so that we know it can fail.
+// Checks the repository against its house style. Each rule is first tested with a bad example.
 import { execFileSync } from 'node:child_process';
 import { existsSync, globSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -8,7 +8,7 @@ import { runtimeBackEdges } from './support/runtime-folders.ts';
 import { rules } from './support/tidy.ts';
 
 const lines = (count: number) => Array.from({ length: count }, (_, i) => `const line${i} = 0;`).join('\n');
-/** This file is held to the rules too, so it does not contain these imports as such. */
+/** The rules apply to this file too, so it does not contain these imports literally. */
 const importOf = (specifier: string) => `import { x } from '${specifier}';`;
 const later = ['TO', 'DO'].join('');
 const decision = '# Queues are durable\n\n## Context\n\nx\n\n## Decision\n\nx\n\n## Consequences\n\nx\n';
@@ -246,7 +246,7 @@ const examples: { name: string; rule: keyof typeof rules; path: string; text: st
   { name: 'a word that holds it', rule: 'nothingIsLeftForLater', path: 'a.ts', text: `${later}S`, bad: false },
 ];
 
-t.test('the rules tell bad from good', async (t) => {
+t.test('each rule finds bad examples and accepts good ones', async (t) => {
   for (const { name, rule, path, text, bad } of examples) {
     const problems = rules[rule]!({ path, text });
     t.equal(problems.length > 0, bad, `${rule}: ${name}`);
@@ -270,7 +270,7 @@ t.test('the repository keeps its rules', { skip: noGit }, async (t) => {
     .split('\0')
     .filter(Boolean);
   const present = paths.filter((path) => existsSync(join(repository, path)));
-  t.ok(present.length > 20, 'there are files to look at');
+  t.ok(present.length > 20, 'the list of files is not empty');
   const problems = present.flatMap((path) => {
     const file = { path, text: readFileSync(join(repository, path), 'utf8') };
     return Object.values(rules).flatMap((rule) => rule(file).map((problem) => `${path}: ${problem}`));

@@ -1,4 +1,5 @@
-// Who may call and publish what: access.matrix.md, written by hand, held against the whole mesh over the wire.
+// Compares access.matrix.md, which is written by hand, with the whole mesh over the wire: who may call and publish
+// what.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { MethodContract } from '@armature/proto/contract.ts';
@@ -19,7 +20,7 @@ t.setTimeout(240_000);
 const text = readFileSync(join(import.meta.dirname, 'access.matrix.md'), 'utf8');
 const scope = { contracts: await everyContract(), services: serviceNames };
 
-t.test('the file must cover everything', async (t) => {
+t.test('the matrix must cover every method and event', async (t) => {
   const read = (changed: string) => () => readMatrix(changed, scope);
   t.doesNotThrow(read(text), 'and does');
   const row = /^\| GetOrder .*$/m.exec(text)?.[0] ?? '';
@@ -48,7 +49,7 @@ t.test('the file must cover everything', async (t) => {
       says: /says - as other/,
     },
     {
-      name: 'a column of nobody',
+      name: 'a column of an unknown caller',
       changed: text.replaceAll('| revoked |', '| banned |'),
       says: /has no column revoked(.|\n)*has a column banned/,
     },
@@ -74,7 +75,7 @@ const methods = scope.contracts.flatMap(({ service, contract }) =>
 );
 const columns = [...strangers, ...serviceNames, ...persons];
 
-t.test('every method knows how it is called', async (t) => {
+t.test('every method has a request builder', async (t) => {
   const paths = scope.contracts.flatMap(({ contract }) => Object.values(contract.methods).map(({ path }) => path));
   t.strictSame(
     [...askings.keys()].sort(),
@@ -95,10 +96,10 @@ t.test('over the wire', async (t) => {
   const started = performance.now();
 
   const refused = calls.filter(({ want }) => want !== 'A' && want !== '-');
-  t.strictSame(await faultsOf(refused, scene, principals), [], 'everybody who may not is refused');
+  t.strictSame(await faultsOf(refused, scene, principals), [], 'every caller without access is refused');
   t.strictSame(await look(), before, 'and what is refused leaves nothing behind');
   const allowed = calls.filter(({ want }) => want === 'A');
-  t.strictSame(await faultsOf(allowed, scene, principals), [], 'everybody who may gets an answer');
+  t.strictSame(await faultsOf(allowed, scene, principals), [], 'every caller with access gets a response');
   const seconds = ((performance.now() - started) / 1000).toFixed(1);
   t.comment(`${refused.length} refusals and ${allowed.length} answers of ${methods.length} methods in ${seconds} s`);
 
@@ -114,7 +115,7 @@ t.test('over the wire', async (t) => {
     const got = await attempt(one, scene.shop.service(consumer));
     if (got !== want) wrong.push(`${one.event.type} by ${one.account} as ${one.claim}: ${got} instead of ${want}`);
   });
-  t.strictSame(wrong, [], 'every event is taken from its producer and from nobody else');
+  t.strictSame(wrong, [], 'every event is accepted from its producer only');
   t.comment(`${attempts.length} attempts to publish ${consumed.length} events`);
   for (const { name, process } of Object.values(scene.shop.mesh)) t.equal(process.exitCode, null, `${name} runs`);
 });
@@ -126,7 +127,7 @@ interface Call {
   want: CallCode;
 }
 
-/** Makes all of these calls, some at a time, and answers what was not as the matrix says. */
+/** Makes all of these calls, some concurrently, and returns the results that differ from the matrix. */
 async function faultsOf(calls: readonly Call[], scene: Scene, principals: Principals): Promise<string[]> {
   const wrong: string[] = [];
   await concurrently(8, calls, async ({ service, method, column, want }) => {
@@ -146,19 +147,19 @@ async function faultsOf(calls: readonly Call[], scene: Scene, principals: Princi
   return wrong;
 }
 
-/** What an answer counts as. Allowed is only what the call was for; any other refusal is shown as it is. */
+/** The matrix code of a response. Only the intended outcome counts as allowed; any other error is returned as text. */
 function codeOf({ code, error, replies }: RawAnswer, method: MethodContract, how: Asking): CallCode | string {
   const { reason = '', domain = '' } = error ?? {};
   const ours = domain === 'runtime.armature.local';
   if (code === 'UNAUTHENTICATED' && ours && reason === 'CREDENTIALS_INVALID') return 'U';
   if (code === 'PERMISSION_DENIED' && ours && reason === 'PERMISSION_DENIED') return 'D';
   if (code === 'NOT_FOUND' && method.owner?.kind === 'loaded') return 'N';
-  // A stream that goes on for ever is left after its first message, and then has no status.
+  // An endless stream is cancelled after its first message, so it has no status.
   if (code === 'OK' || (code === '' && replies.length > 0) || code === how.instead) return 'A';
   return `${code || 'nothing'} ${reason}`;
 }
 
-/** Everything that an answer says, without the ids that were asked for and when it was given. */
+/** All of a response except the requested ids and times. */
 function anonymized({ http, code, message, error, replies, headers }: RawAnswer): string {
   const { 'grpc-status-details-bin': _details, date: _date, ...others } = headers;
   const said = { http, code, message, replies: replies.length, others, ...rest(error) };
@@ -168,7 +169,7 @@ function anonymized({ http, code, message, error, replies, headers }: RawAnswer)
 const rest = (error: RawAnswer['error']) =>
   error && { reason: error.reason, domain: error.domain, metadata: error.metadata, details: error.details };
 
-/** Does the work for every item, at most `width` at once. */
+/** Runs the work for every item, at most `width` at once. */
 async function concurrently<T>(width: number, items: readonly T[], work: (item: T) => Promise<void>): Promise<void> {
   const queue = [...items];
   const worker = async () => {

@@ -18,7 +18,7 @@ t.setTimeout(180_000);
 const { stage, shop, wires, credentialsOf, snapshot } = await setStage(t);
 const { sku } = stage;
 
-/** Every row must leave things as they were; each is compared with what the row before has left. */
+/** Every row must change nothing. Each snapshot is compared with the one after the row before. */
 let before = await snapshot();
 
 type Want = Pick<BadRow, 'reason' | 'fields'> & { code: Code | 'OK' | '' };
@@ -26,13 +26,13 @@ type Want = Pick<BadRow, 'reason' | 'fields'> & { code: Code | 'OK' | '' };
 async function expectRefusal(t: Test, answer: RawAnswer, want: Want): Promise<void> {
   t.equal(answer.code, want.code, `the code of ${JSON.stringify(answer.message)}`);
   if (want.reason !== undefined) t.equal(answer.error?.reason, want.reason, 'the reason');
-  if (want.reason !== undefined) t.match(answer.error?.domain, /^[a-z]+\.armature\.local$/, 'whose reason it is');
+  if (want.reason !== undefined) t.match(answer.error?.domain, /^[a-z]+\.armature\.local$/, 'the domain of the reason');
   if (want.fields) {
     const named = answer.error?.details.fieldViolations ?? [];
     t.strictSame([...new Set(named.map(({ field }) => field))], want.fields, 'the fields');
     t.ok(named.every(({ description, reason }) => description && reason));
   }
-  t.strictSame(leaksOf(answer), [], 'what the answer gives away');
+  t.strictSame(leaksOf(answer), [], 'what the response leaks');
   const after = await snapshot();
   t.strictSame(after, before, 'what has changed');
   before = after;
@@ -60,14 +60,14 @@ const { createCategory, listCategories } = CatalogServiceContract.methods;
 const { placeOrder } = OrderServiceContract.methods;
 const stockOf = bytesOf(batchGetStock, { skus: [sku] });
 
-/** The bytes ED A0 80 in place of "@@@": half a pair of surrogates, which no text in UTF-8 may hold. */
+/** Replaces "@@@" by the bytes ED A0 80, a lone surrogate, which is invalid in UTF-8. */
 function withSurrogate(bytes: Buffer): Buffer {
   const at = bytes.indexOf('@@@');
   if (at < 0) throw new Error('no place for the surrogate');
   return Buffer.concat([bytes.subarray(0, at), Buffer.from([0xed, 0xa0, 0x80]), bytes.subarray(at + 3)]);
 }
 
-t.test('what is no message', async (t) => {
+t.test('bytes that are not a message', async (t) => {
   const malformed: Want = { code: 'INVALID_ARGUMENT', reason: 'MESSAGE_MALFORMED' };
   const category = { requestId: uuid(), slug: 'other', title: 'a@@@b' };
   const adjustment = { requestId: uuid(), sku, locationId: 'main', delta: 1n, note: 'a@@@b' };
@@ -129,14 +129,14 @@ t.test('what is no message', async (t) => {
       want: { code: 'INTERNAL' },
     },
     {
-      name: 'packed in a way nobody knows',
+      name: 'an unknown compression',
       method: reserveStock,
       as: 'orders',
       call: { body: frame(reserve, { compressed: 1 }), headers: { 'grpc-encoding': 'zip' } },
       want: { code: 'UNIMPLEMENTED' },
     },
     {
-      name: 'less than it says',
+      name: 'fewer bytes than the frame announces',
       method: reserveStock,
       as: 'orders',
       call: { body: frame(reserve, { length: reserve.length + 10 }) },
@@ -230,10 +230,10 @@ t.test('the call itself', async (t) => {
   });
 });
 
-/** All that a gateway may do without a person: show the catalogue, and let people register and get back in. */
+/** All permissions of a gateway without a user: read the catalogue, register, recover an account. */
 const inNobodysName = new Set(['catalog.read', 'identity.register', 'identity.recover']);
 
-t.test('callers who are nobody', async (t) => {
+t.test('callers without an identity', async (t) => {
   const unauthenticated: Want = { code: 'UNAUTHENTICATED', reason: 'CREDENTIALS_INVALID' };
   const denied: Want = { code: 'PERMISSION_DENIED', reason: 'PERMISSION_DENIED' };
   for (const [name, wire] of Object.entries(wires.strangers)) {
@@ -256,7 +256,7 @@ t.test('callers who are nobody', async (t) => {
     RawCallOf,
   ][] = [
     ['without a certificate', async () => unauthenticated, (_, port) => ({ wire: port.nobody })],
-    ['with a certificate of somebody else', async () => unauthenticated, (_, port) => ({ wire: port.foreign })],
+    ['with a certificate of another authority', async () => unauthenticated, (_, port) => ({ wire: port.foreign })],
     ['with the certificate of a service that may nothing', async () => denied, (_, port) => ({ wire: port.acquirer })],
     [
       'without a token',
@@ -292,7 +292,7 @@ t.test('callers who are nobody', async (t) => {
 type Ports = ReturnType<typeof wires.ports>;
 type RawCallOf = (expired: string, ports: Ports) => { wire: Wire; headers?: Record<string, string> };
 
-/** A small generator whose run can be repeated: print the seed, give it again by editing it in. */
+/** A small generator of repeatable numbers: the seed is printed; to repeat a run, put it into the code. */
 function generator(seed: number): (below: number) => number {
   let state = seed >>> 0;
   return (below) => {
@@ -311,7 +311,7 @@ t.test('random bytes', async (t) => {
     [reserveStock, 'orders', bytesOf(reserveStock, { ...stage.reserved, requestId: 'x' })],
     [placeOrder, 'developer+ada', bytesOf(placeOrder, wish(sku, { lines: [{ sku: 'NOT-HERE', quantity: 1n }] }))],
   ];
-  /** What a caller may be told about bytes that mean nothing. */
+  /** Codes that a caller may get for meaningless bytes. */
   const tolerable = ['INVALID_ARGUMENT', 'PERMISSION_DENIED', 'NOT_FOUND'];
 
   t.test('in place of a message', async (t) => {
@@ -341,7 +341,7 @@ t.test('random bytes', async (t) => {
   });
 });
 
-/** What is wrong with an answer to bytes that mean nothing, or mean little. */
+/** Problems of a response to meaningless bytes. */
 function faults(method: MethodContract, message: Buffer, answer: RawAnswer, tolerable: string[]): string[] {
   const context = `${method.name} of ${message.toString('hex')}: ${answer.code} ${answer.message}`;
   const answered = (method.idempotency === null && answer.code === 'OK') || tolerable.includes(answer.code);
@@ -349,7 +349,7 @@ function faults(method: MethodContract, message: Buffer, answer: RawAnswer, tole
   return answered && leaks.length === 0 ? [] : [`${context} ${leaks.join()}`];
 }
 
-/** Somebody whom policy lets through to the method, so that the bytes are looked at. */
+/** A caller with the permission of the method, so that the bytes are decoded. */
 function stageCaller({ permission }: MethodContract): string {
   if (/^(inventory\.(reserve|reservations)|payments)/.test(permission)) return 'orders';
   return permission === 'orders.place' ? 'developer+ada' : 'developer+admin';

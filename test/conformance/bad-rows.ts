@@ -8,7 +8,7 @@ import { LedgerServiceContract, PaymentServiceContract } from '@armature/proto/p
 import type { Code } from '@armature/runtime/errors';
 import { address, wish } from '../e2e/shop.ts';
 
-/** A workload's certificate, and the user whose token comes along: "orders", "developer+bo". */
+/** The certificate of a workload, and the user of the token: "orders", "developer+bo". */
 export type Who = string;
 
 export interface BadRow {
@@ -18,24 +18,24 @@ export interface BadRow {
   message: Record<string, unknown>;
   code: Code | 'OK';
   reason?: string;
-  /** The paths of the fields that BadRequest names, all of them. */
+  /** The paths of all fields that BadRequest names. */
   fields?: string[];
 }
 
-/** What the rows need to find in the shop. */
+/** What the rows refer to in the shop. */
 export interface Stage {
   sku: string;
-  /** In dollars only. */
+  /** Has prices in dollars only. */
   dollarSku: string;
   archivedSku: string;
-  /** 10^14 minor units apiece. */
+  /** Costs 10^14 minor units per piece. */
   dearSku: string;
   categoryId: string;
   productId: string;
   paymentId: string;
   orderId: string;
   rejectedOrderId: string;
-  /** Requests that were answered with OK. */
+  /** Requests that returned OK. */
   placed: Record<string, unknown>;
   reserved: Record<string, unknown>;
   created: Record<string, unknown>;
@@ -67,7 +67,7 @@ const malformedIds = [
   'ü'.repeat(36),
 ];
 
-/** Rows of one method; each changes a request that would be fine. */
+/** Rows of one method; each changes a valid request. */
 const rowsOf =
   (method: MethodContract, as: Who, fine: () => Over) =>
   (...rows: [name: string, over: Over, want: Want][]): BadRow[] =>
@@ -230,7 +230,7 @@ function catalogRows({ categoryId, productId, sku, created }: Stage): BadRow[] {
       ['a page size below 0', { pageSize: -1 }, invalid('page_size')],
       ['a page size over the limit', { pageSize: 201 }, invalid('page_size')],
       [
-        'a page token of nobody',
+        'a page token that no server issued',
         { pageToken: 'e30' },
         { code: 'INVALID_ARGUMENT', reason: 'PAGE_TOKEN_INVALID', fields: ['page_token'] },
       ],
@@ -322,8 +322,8 @@ function orderRows(stage: Stage): BadRow[] {
       ['a total that is too large', lines(1_000n, dearSku), refused('OUT_OF_RANGE', 'TOTAL_TOO_LARGE')],
       ['no request id', { requestId: '' }, invalid('request_id')],
       ['the request id of another request', { ...lines(2n), requestId: placed.requestId }, reused],
-      ["somebody else's name", { customerId: 'eve' }, refused('PERMISSION_DENIED', 'PERMISSION_DENIED')],
-      ['no name', { customerId: '' }, refused('PERMISSION_DENIED', 'PERMISSION_DENIED')],
+      ["another customer's id", { customerId: 'eve' }, refused('PERMISSION_DENIED', 'PERMISSION_DENIED')],
+      ['no customer id', { customerId: '' }, refused('PERMISSION_DENIED', 'PERMISSION_DENIED')],
       ['no address', { shippingAddress: undefined }, invalid('shipping_address')],
       [
         'a country that is none',
@@ -344,8 +344,8 @@ function orderRows(stage: Stage): BadRow[] {
       ['an unknown state', { state: 99 }, invalid('state')],
       ['a state below 0', { state: -1 }, invalid('state')],
       ['a page size over the limit', { pageSize: 201 }, invalid('page_size')],
-      ["somebody else's orders", { customerId: 'eve' }, refused('PERMISSION_DENIED', 'PERMISSION_DENIED')],
-      ["everybody's orders", { customerId: '' }, refused('PERMISSION_DENIED', 'PERMISSION_DENIED')],
+      ["another customer's orders", { customerId: 'eve' }, refused('PERMISSION_DENIED', 'PERMISSION_DENIED')],
+      ["all customers' orders", { customerId: '' }, refused('PERMISSION_DENIED', 'PERMISSION_DENIED')],
     ),
     ...rowsOf(LedgerServiceContract.methods.listEntries, 'developer+bo', () => ({}))([
       'of an account that is no ASCII',
@@ -367,20 +367,20 @@ function orderRows(stage: Stage): BadRow[] {
     ),
     ...[getOrder, listOrderEvents, watchOrder, cancelOrder].flatMap((method) =>
       rowsOf(method, 'developer+eve', () => ({ requestId: uuid() }))([
-        "somebody else's order",
+        "another customer's order",
         { orderId: stage.orderId },
         refused('NOT_FOUND', 'ORDER_NOT_FOUND'),
       ]),
     ),
     ...rowsOf(getPayment, 'developer+eve', () => ({}))([
-      "somebody else's payment",
+      "another customer's payment",
       { paymentId: stage.paymentId },
       refused('NOT_FOUND', 'PAYMENT_NOT_FOUND'),
     ]),
   ];
 }
 
-/** Malformed ids in every place that takes one by itself. */
+/** Malformed ids in every field that takes a single id. */
 function idRows(stage: Stage): BadRow[] {
   const places: [MethodContract, Who, string, Over][] = [
     [getReservation, 'orders', 'reservation_id', {}],

@@ -4,36 +4,36 @@ import type { RowDataPacket } from 'mysql2/promise';
 import { withConnection } from '../../scripts/devmesh/provision.ts';
 import type { RunningService } from '../support/service.ts';
 
-/** A secret that is planted somewhere, and the kind of secret that it stands for. */
+/** A secret that the test plants, and the kind of secret that it stands for. */
 export interface Canary {
   kind: string;
   value: string;
 }
 
-/** Where a canary was seen: "orders.saga.data", "log of orders", "queue notifications.dead". */
+/** A place where a canary was found: "orders.saga.data", "log of orders", "queue notifications.dead". */
 export interface Sighting {
   kind: string;
   place: string;
 }
 
-/** Some text, and what it is called when something is found in it. */
+/** Bytes to search, and the name of their place. */
 export interface Place {
   place: string;
   content: Buffer;
 }
 
-/** The forms in which a secret may turn up: as it is, and as programs write bytes. */
+/** The encodings of a secret to search for: as text, and in common byte encodings. */
 function formsOf(value: string): string[] {
   const bytes = Buffer.from(value);
   const base64 = [0, 1, 2].map((shift) => {
-    // The letters of Base64 depend on where in its groups of three the secret begins; the ends depend on neighbours.
+    // Base64 depends on the offset of the secret in its group of three bytes, and its ends depend on neighbours.
     const whole = Buffer.concat([Buffer.alloc(shift), bytes]).toString('base64url');
     return whole.slice(shift === 0 ? 0 : shift + 1, -4);
   });
   return [value, encodeURIComponent(value), ...base64, bytes.toString('hex'), bytes.toString('hex').toUpperCase()];
 }
 
-/** Every canary that is in one of the places, each once. */
+/** Every canary that is found in one of the places, each once per place. */
 export function sightings(canaries: readonly Canary[], places: readonly Place[]): Sighting[] {
   const found = new Map<string, Sighting>();
   for (const { kind, value } of canaries) {
@@ -45,7 +45,7 @@ export function sightings(canaries: readonly Canary[], places: readonly Place[])
   return [...found.values()];
 }
 
-/** Everything that these services keep or show: tables, logs, queues, metrics, files. */
+/** Everything that these services store or expose: tables, logs, queues, metrics, files. */
 export async function everywhere(services: readonly RunningService[]): Promise<Place[]> {
   const places: Place[] = [];
   for (const service of services) {
@@ -60,7 +60,7 @@ export async function everywhere(services: readonly RunningService[]): Promise<P
   return first ? [...places, ...(await queuesOf(first))] : places;
 }
 
-/** Every column of every table of the service's schema, all rows of it together. */
+/** Every column of every table of the service's schema, with all its rows together. */
 async function tablesOf({ name, database }: RunningService): Promise<Place[]> {
   if (!database) return [];
   return withConnection(database.adminUrl, async (connection) => {
@@ -85,7 +85,7 @@ function bytesOf(value: unknown): Buffer {
   return Buffer.from(`${typeof value === 'object' ? JSON.stringify(value) : String(value)}\n`);
 }
 
-/** Mails, last good copies, and what the acquirer has written down. */
+/** E-mails, last good copies, and the log of the acquirer. */
 function filesOf({ name, dir }: RunningService): Place[] {
   if (!existsSync(dir)) return [];
   return ['mail', 'copies', 'data'].flatMap((folder) =>
@@ -95,7 +95,7 @@ function filesOf({ name, dir }: RunningService): Place[] {
   );
 }
 
-/** Every message that waits in any queue, as the management API shows it; they stay where they are. */
+/** The messages in all queues, read by the management API; they stay in the queues. */
 async function queuesOf({ api, name }: NonNullable<RunningService['vhost']>): Promise<Place[]> {
   const queues = (await api.request('GET', `/queues/${name}?columns=name`)) as { name: string }[];
   return Promise.all(
@@ -103,7 +103,7 @@ async function queuesOf({ api, name }: NonNullable<RunningService['vhost']>): Pr
       const path = `/queues/${name}/${encodeURIComponent(queue)}/get`;
       const messages = await api
         .request('POST', path, { count: 1_000, ackmode: 'ack_requeue_true', encoding: 'base64' })
-        // A queue whose one consumer is at work lets nobody else in; what it holds comes to a table.
+        // A queue with an exclusive consumer refuses other readers; its messages end in a table.
         .catch((error: Error) => {
           if (/exclusive|single active|refused/i.test(error.message)) return [];
           throw error;

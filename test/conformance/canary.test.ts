@@ -1,4 +1,4 @@
-// Secrets that are planted in every input, and looked for in everything that is kept, shown or written.
+// Plants secrets in every input, and searches for them in everything that services store, expose or write.
 import { createHmac, generateKeyPairSync, randomBytes } from 'node:crypto';
 import type { OutgoingHttpHeaders } from 'node:http';
 import { request } from 'node:https';
@@ -25,7 +25,9 @@ import { openWire, type RawAnswer } from './wire.ts';
 
 t.setTimeout(300_000);
 
-/** Where a secret may be, and why. Each must really be found there: a place that is not needed is not allowed. */
+/**
+ * Places where a secret may be, and why. Each secret must really be found there, so the list has no needless places.
+ */
 const allowed: { kind: string; place: RegExp; because: string }[] = [
   {
     kind: 'message',
@@ -58,7 +60,7 @@ const note = (from: string, answer: RawAnswer): RawAnswer => {
   return answer;
 };
 
-t.test('a canary that is there is found', async (t) => {
+t.test('finds a planted canary', async (t) => {
   const proof = { kind: 'proof', value: `Canary ${randomBytes(16).toString('hex')}` };
   await shop.staff.catalog.createCategory({ slug: 'canary', title: proof.value });
   const vhost = shop.service('orders').vhost!;
@@ -77,7 +79,7 @@ t.test('a canary that is there is found', async (t) => {
   await connection.close();
 });
 
-t.test('planted where they belong', async () => {
+t.test('plants secrets in their own fields', async () => {
   const card = 'card_ok';
   canaries.push({ kind: 'card', value: card });
   await buy(shop.customer, wish(scene.sku, { paymentMethod: card }));
@@ -92,7 +94,7 @@ t.test('planted where they belong', async () => {
   wire.close();
 });
 
-t.test('planted where identity takes them', { skip: !scene.identity && 'there is no identity' }, async () => {
+t.test('plants secrets in requests to identity', { skip: !scene.identity && 'there is no identity' }, async () => {
   const password = () => plant('password');
   const mailToken = () => plant('mail token', (random) => `${random}${random}`);
   const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
@@ -121,7 +123,7 @@ t.test('planted where identity takes them', { skip: !scene.identity && 'there is
   }
 });
 
-t.test('planted in webhooks', async (t) => {
+t.test('plants secrets in webhooks', async (t) => {
   const { state } = await testServers();
   const secret = webhookSecret(state);
   canaries.push({ kind: 'webhook secret', value: secret });
@@ -153,9 +155,9 @@ t.test('planted in webhooks', async (t) => {
   }
 });
 
-t.test('planted by signing in', { skip: !scene.identity && 'there is no identity' }, async (t) => {
+t.test('plants secrets by signing in', { skip: !scene.identity && 'there is no identity' }, async (t) => {
   const { state } = await testServers();
-  // One that names itself as the issuer, as a client insists on.
+  // This identity names itself as the issuer, as a client requires.
   const { identity } = await startMesh(t, ['identity'], {}, { realIdentity: true });
   const { issuer } = identityTrust(identity!.http);
   const https = httpsTo('service:identity', certificateFiles(state, 'ca').cert);
@@ -174,7 +176,7 @@ interface Visit {
   headers?: OutgoingHttpHeaders;
 }
 
-/** Requests to the pages and the provider that cannot succeed, each with secrets in it. */
+/** Requests to the pages and the provider that must fail, each with secrets in it. */
 function pagesOf(password: () => string, mailToken: () => string): Visit[] {
   const form = { 'content-type': 'application/x-www-form-urlencoded' };
   const json = { 'content-type': 'application/json' };
@@ -209,7 +211,7 @@ async function visit(address: string, { path, body, headers }: Visit): Promise<B
   });
 }
 
-t.test('planted where they do not belong', async (t) => {
+t.test('plants secrets in every other field', async (t) => {
   const misplaced = plant('misplaced');
   let calls = 0;
   for (const { service, contract } of contracts) {
@@ -227,7 +229,7 @@ t.test('planted where they do not belong', async (t) => {
   t.comment(`${calls} calls with a secret in every string`);
 });
 
-/** The same message with this in place of every text, in lists and messages of it too. */
+/** The same message with every string replaced by `text`, also in lists and nested messages. */
 function everyStringOf(value: unknown, text: string): unknown {
   if (typeof value === 'string') return text;
   if (Array.isArray(value)) return value.map((one) => everyStringOf(one, text));
@@ -235,7 +237,7 @@ function everyStringOf(value: unknown, text: string): unknown {
   return Object.fromEntries(Object.entries(value).map(([key, one]) => [key, everyStringOf(one, text)]));
 }
 
-t.test('planted around a message', async () => {
+t.test('plants secrets around a message', async () => {
   const bearer = await token('bo');
   const header = (name: string) => ({ [name]: plant('header', (random) => `canary-${random}`) });
   const headers = {
@@ -251,7 +253,7 @@ t.test('planted around a message', async () => {
     for (const method of Object.values(contract.methods)) {
       const { build } = askings.get(method.path)!;
       const known = Buffer.from(build(scene, 'staff'));
-      // Field 1,999, of bytes: what a newer client may send.
+      // Field 1,999, of bytes: as a newer client may send.
       const field = Buffer.from([0xfa, 0x7c, unknownField.length]);
       const message = Buffer.concat([known, field, Buffer.from(unknownField)]);
       note(method.name, await wire.call(method.path, { message, headers, repliesMax: 1 }));
@@ -268,7 +270,7 @@ t.test('planted around a message', async () => {
   }
 });
 
-t.test('planted in messages of the broker', async () => {
+t.test('plants secrets in broker messages', async () => {
   const { vhost } = shop.service('notifications');
   const body = (text: string) => Buffer.from(`\xff${text}`, 'latin1');
   for (const account of [...serviceNames, 'operator']) {
@@ -297,7 +299,7 @@ t.test('and found nowhere else', async (t) => {
   t.strictSame(
     seen.filter((one) => !isAllowed(one)),
     [],
-    'a secret that somebody could read',
+    'secrets in places that are not allowed',
   );
   for (const { kind, place, because } of allowed) {
     const found = seen.some((one) => one.kind === kind && place.test(one.place));

@@ -12,7 +12,7 @@ import { deadlines, type HopClient, HopContract, hopClient, type Note, startHop 
 import { leaksOf } from './leaks.ts';
 import { openWire } from './wire.ts';
 
-/** How soon after a caller has gone the last hop must know, with room for a busy machine. */
+/** How soon after the end of a call the last hop must know it, with room for a busy machine. */
 const promptMs = 500;
 const askPath = HopContract.methods.ask.path;
 
@@ -27,10 +27,10 @@ t.teardown(() => db.close());
 type Ask = (message: Note, call: Call<Note>) => Promise<Note>;
 type Watch = (message: Note, call: Call<Note>) => AsyncIterable<Note>;
 
-/** What the two hops do; each test sets what it needs. The first hop asks the second unless told otherwise. */
+/** The handlers of the two hops; each test sets what it needs. By default the first hop calls the second. */
 let second: { ask: Ask; watch: Watch };
 let first: { ask: Ask; watch: Watch };
-/** The calls as each hop has seen them, newest last. */
+/** The call contexts that each hop has seen, newest last. */
 const seen = { first: [] as Call[], second: [] as Call[] };
 
 const far = await startHop(t, 'inventory', db, {
@@ -54,7 +54,7 @@ const near = await startHop(t, 'orders', db, {
     return first.watch(message, call);
   },
 });
-/** Nobody listens on the first port. */
+/** No server listens on port 1. */
 const nowhere = await hopClient(t, { address: '127.0.0.1:1' }, 'inventory', 'orders');
 const client = await hopClient(t, near, 'orders', 'developer');
 const wire = await openWire(near.address, await workloadCertificate('developer'));
@@ -77,12 +77,12 @@ const onlySecond = (): Call => {
   return call;
 };
 
-/** Waits for what another connection is about to do; the time limit of the test file ends a wait in vain. */
+/** Waits for an effect of another connection. The time limit of the test file ends a wait that never succeeds. */
 async function until(condition: () => boolean): Promise<void> {
   while (!condition()) await sleep(5);
 }
 
-/** Never answers; ends only with its call. */
+/** Never responds; ends only with its call. */
 const hang: Ask = (_, call) =>
   new Promise((_, reject) => call.signal.addEventListener('abort', () => reject(call.signal.reason), { once: true }));
 
@@ -140,14 +140,14 @@ t.test('the deadline', async (t) => {
       t.equal(answer.code, 'DEADLINE_EXCEEDED');
       t.ok(took < deadlines.defaultMs + promptMs, `took ${took} ms`);
       await until(() => onlySecond().signal.aborted);
-      // It hears of the first hop's end a moment before its own timer, since its deadline counts from the arrival.
+      // The second hop is cancelled a moment before its own timer, since its deadline counts from the arrival.
       const early = onlySecond().deadline - Date.now();
       t.ok(early < promptMs, `the second hop ends with the first, ${early} ms before its own deadline`);
       seen.second.length = 0;
     }
   });
 
-  t.test('is what a client of ours reports when it has passed', async (t) => {
+  t.test('is what the client reports when it has passed', async (t) => {
     second.ask = hang;
     for (const ask of [first.ask, hang]) {
       first.ask = ask;
@@ -254,7 +254,7 @@ t.test('a call inside a transaction is refused before it is made', async (t) => 
   t.strictSame(await client.ask({ text: 'after it' }), { text: 'after it' });
 });
 
-/** None of it may leave the process: a password, a query, a path and a card. */
+/** Secrets that must not leave the process: a password, a query, a path and a card number. */
 const secret = 'hunter2 at Store.pay (/srv/app/store.ts:7:1) select * from card where pan = 4111111111111111';
 const secretPattern = /hunter2|store\.ts|select|4111/;
 

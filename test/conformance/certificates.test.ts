@@ -1,4 +1,4 @@
-// What a certificate must be to stand for a workload, told over the wire, to servers and to clients.
+// Tests over the wire which certificates servers and clients accept for a workload.
 import { randomUUID } from 'node:crypto';
 import { connect, createServer, type TLSSocket } from 'node:tls';
 import { inventoryClient } from '@armature/clients';
@@ -25,10 +25,10 @@ const ca = await readCa(state);
 const dayMs = 24 * 3_600_000;
 const at = (days: number) => new Date(Date.now() + days * dayMs);
 
-/** A certificate with its key, and whoever is sent along with it to make a chain. */
+/** A certificate with its key, and the certificates that are sent along as its chain. */
 type Bearer = Issued & { chain?: Issued };
 
-/** Issues what nobody should accept for `id`, by what is wrong with it. */
+/** Certificates that must be refused for `id`, by what is wrong with them. */
 function badCertificates(id: string): Record<string, () => Promise<Bearer>> {
   const request = workloadRequest(ca, id);
   const issue = (changes: CertificateRequest) => () => issueCertificate({ ...request, ...changes });
@@ -89,7 +89,7 @@ t.test('a running service', async (t) => {
   const service = await startService(t, 'inventory');
   const method = InventoryServiceContract.methods.getReservation;
   const message = method.request.encode(method.request.fromPartial({ reservationId: randomUUID() })).finish();
-  /** The whole answer as one text, or the alert that ended the handshake. */
+  /** The whole response as text, or the TLS alert that ended the handshake. */
   const ask = async (credentials: Omit<WireCredentials, 'ca'>) => {
     const wire = await openWire(service.grpc, { ca: ca.pem, ...credentials });
     const answer = await wire.call(method.path, { message });
@@ -99,11 +99,11 @@ t.test('a running service', async (t) => {
   };
   const nobody = await ask({});
 
-  await t.test('knows a workload', async (t) => {
+  await t.test('accepts a workload', async (t) => {
     const intermediate = await issueCertificate({ ca, commonName: 'between', isCa: true });
     const good: Record<string, Bearer> = {
       'with a certificate of the authority': await issueCertificate(workloadRequest(ca, orders)),
-      // X.509-SVID leaves the extension out at will; where it is there, it must name the use.
+      // In an X.509-SVID the extension is optional; if present, it must contain the use.
       'whose certificate does not say what it is for': await issueCertificate({
         ...workloadRequest(ca, orders),
         usages: [],
@@ -124,7 +124,7 @@ t.test('a running service', async (t) => {
     'is for servers alone': () => issueCertificate({ ...workloadRequest(ca, orders), usages: ['server'] }),
   };
   for (const [name, issue] of Object.entries(strange)) {
-    await t.test(`refuses a certificate that ${name}, and says no more than to nobody`, async (t) => {
+    await t.test(`refuses a certificate that ${name}, with the same response as without a certificate`, async (t) => {
       const { answer, text } = await ask(pemOf(await issue()));
       t.equal(answer.code, 'UNAUTHENTICATED');
       t.equal(text, nobody.text);
@@ -138,17 +138,17 @@ t.test('a running service', async (t) => {
     });
   }
 
-  await t.test('asks every connection for its certificate: nobody resumes a session', async (t) => {
+  await t.test('requires a certificate on every connection: no client can resume a session', async (t) => {
     const { cert, key } = await workloadCertificate('orders');
     t.equal(await resumed(service.grpc, { cert, key, ca: ca.pem }), false);
   });
-  await t.test('is well after all that', async (t) => {
+  await t.test('still serves', async (t) => {
     t.equal((await ask(pemOf(await issueCertificate(workloadRequest(ca, orders))))).answer.code, 'NOT_FOUND');
     t.notMatch(service.logs(), /"level":(50|60)/);
   });
 });
 
-/** Whether a second connection is let off with the session of the first, in either version of TLS. */
+/** Whether a second connection can resume the session of the first, in either version of TLS. */
 async function resumed(address: string, credentials: WireCredentials): Promise<boolean> {
   const [host, port] = address.split(':');
   for (const version of ['TLSv1.2', 'TLSv1.3'] as const) {
@@ -180,7 +180,7 @@ async function resumed(address: string, credentials: WireCredentials): Promise<b
   return false;
 }
 
-/** A server that shows this certificate and keeps count of what it hears once the handshake is over. */
+/** A server that presents this certificate and counts the bytes that it receives after the handshake. */
 async function imposter(t: Test, bearer: Bearer) {
   const sockets = new Set<TLSSocket>();
   const heard = { connections: 0, bytes: 0 };

@@ -23,7 +23,7 @@ function clientOf(t: Pick<Test, 'teardown'>, ...services: RunningService[]) {
   return client;
 }
 
-/** Calls of both kinds, without a pause, until it is told to stop; it keeps what went wrong. */
+/** Makes both kinds of calls without a pause until it is stopped, and records the failures. */
 function load(client: ReturnType<typeof clientOf>, sku: string) {
   const failures: string[] = [];
   let [stopped, done, received] = [false, 0, 0n];
@@ -53,7 +53,7 @@ function load(client: ReturnType<typeof clientOf>, sku: string) {
   };
 }
 
-/** Waits until so many more calls were answered: proof that the load goes on, whatever the speed of the machine. */
+/** Waits until this many more calls got a response: proof that the load goes on, whatever the speed of the machine. */
 async function more(calls: ReturnType<typeof load>, count: number): Promise<void> {
   const target = calls.done() + count;
   while (calls.done() < target) await sleep(5);
@@ -93,7 +93,7 @@ t.test('SIGTERM under load fails no idempotent call', async (t) => {
       const { levels } = await client.batchGetStock({ skus: [sku] });
       t.equal(levels[0]?.onHand, calls.received() + 1n, 'every delivery was counted once');
       t.match(leaving.logs(), /"msg":"stopped"/);
-      t.notMatch(leaving.logs(), /"level":(50|60)/, 'nothing to complain about');
+      t.notMatch(leaving.logs(), /"level":(50|60)/, 'no error is logged');
     });
   }
 });
@@ -113,14 +113,14 @@ t.test('a call in flight finishes', async (t) => {
   await t.rejects(
     clientOf(t, leaving).batchGetStock({ skus: ['SLOW'] }, { timeoutMs: 500 }),
     refusal({ code: /UNAVAILABLE|DEADLINE_EXCEEDED/ as unknown as 'UNAVAILABLE' }),
-    'nothing new is taken',
+    'new calls are refused',
   );
   await holder.commit();
   t.match(await slow, { onHand: 7n });
   t.equal((await stopping).code, 0);
 });
 
-t.test('streams are told to go elsewhere, and can', async (t) => {
+t.test('streams end with UNAVAILABLE, and clients continue on another instance', async (t) => {
   const leaving = await startAnother();
   const direct = clientOf(t, leaving);
   const sku = 'WATCHED';
@@ -134,7 +134,7 @@ t.test('streams are told to go elsewhere, and can', async (t) => {
   );
   const calls = load(clientOf(t, leaving, first), sku);
   const stopping = drain(leaving);
-  // What changed in the last moment may come first; then the stream ends with the reason.
+  // A last change may come first; then the stream ends with the reason.
   const ends = await Promise.allSettled(
     streams.map(async (stream) => {
       for (;;) if ((await stream.next()).done) return;
@@ -146,14 +146,14 @@ t.test('streams are told to go elsewhere, and can', async (t) => {
     t.match(end, { status: 'rejected', reason: { code: 'UNAVAILABLE', reason: 'DRAINING' } });
   }
   t.equal(code, 0);
-  t.ok(tookMs < 3_000, `streams hold nobody up: drained in ${tookMs} ms`);
+  t.ok(tookMs < 3_000, `streams do not delay the drain: drained in ${tookMs} ms`);
   for await (const level of clientOf(t, leaving, first).watchStock({ skus: [sku] })) {
     t.equal(level.onHand, 5n + calls.received(), 'another instance goes on');
     break;
   }
 });
 
-t.test('health says so, and watching it holds nobody up', async (t) => {
+t.test('health reports the drain, and watching it does not delay it', async (t) => {
   const leaving = await startAnother();
   const wire = await openWire(leaving.grpc, tls);
   t.teardown(() => wire.close());
@@ -175,7 +175,7 @@ t.test('health says so, and watching it holds nobody up', async (t) => {
   t.ok(tookMs < 3_000, `drained in ${tookMs} ms`);
 });
 
-t.test('the one that stayed is well', async (t) => {
+t.test('the instance that stayed still serves', async (t) => {
   t.equal(first.process.exitCode, null);
   t.notMatch(first.logs(), /"level":(50|60)/);
   t.equal(await first.stop(), 0);

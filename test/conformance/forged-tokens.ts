@@ -13,18 +13,18 @@ import { tokenAudience, tokenFiles, tokenIssuer } from '../support/token.ts';
 
 export interface TokenRow {
   name: string;
-  /** Every value of the authorization header; made anew for each call, since some depend on the time. */
+  /** Every value of the authorization header, made anew for each call because some depend on the time. */
   authorization(): string | string[];
 }
 
-/** What is in a token beside what is always right. Undefined leaves a part out. */
+/** Claims or header fields to change in a valid token; undefined removes one. */
 type Parts = Record<string, unknown>;
 
 const encode = (value: unknown) => Buffer.from(JSON.stringify(value)).toString('base64url');
 export const bearer = (token: string) => `Bearer ${token}`;
 const nowSeconds = () => Math.floor(Date.now() / 1000);
 
-/** Makes tokens with the tests' own key, right and wrong, as no library would let one. */
+/** Makes tokens with the tests' own key, including invalid ones that no library would make. */
 export function openForge(state: { dir: string }) {
   const jwk = JSON.parse(readFileSync(tokenFiles(state).key, 'utf8')) as JsonWebKey & { kid: string };
   const privateKey = createPrivateKey({ key: jwk, format: 'jwk' });
@@ -50,7 +50,7 @@ export function openForge(state: { dir: string }) {
 
 export type Forge = ReturnType<typeof openForge>;
 
-/** Bearers that are nobody: every one must get the same answer, which says nothing. */
+/** Tokens that must be refused: every one must get the same response, without a cause. */
 export function refusedTokens({ token, publicKey, es256 }: Forge): TokenRow[] {
   const stranger = generateKeyPairSync('ec', { namedCurve: 'P-256' });
   const byStranger = (input: string) => es256(input, stranger.privateKey);
@@ -74,9 +74,9 @@ export function refusedTokens({ token, publicKey, es256 }: Forge): TokenRow[] {
     row('x5c', () => token({}, { x5c: ['AAAA'] }, byStranger)),
     row('jwk', () => token({}, { jwk: strangerJwk, kid: 'theirs' }, byStranger)),
     row('crit', () => token({}, { crit: ['exp'], exp: 1 })),
-    row('a header we do not know', () => token({}, { zip: 'DEF' })),
+    row('an unknown header field', () => token({}, { zip: 'DEF' })),
     row('no key id', () => token({}, { kid: undefined })),
-    row('a key id nobody knows', () => token({}, { kid: 'nobody' })),
+    row('an unknown key id', () => token({}, { kid: 'nobody' })),
     row('a key id that is a path', () => token({}, { kid: '../../etc/passwd' })),
     row('another audience', () => token({ aud: 'billing' })),
     row('an array of audiences', () => token({ aud: [tokenAudience, 'billing'] })),
@@ -124,7 +124,7 @@ export function refusedTokens({ token, publicKey, es256 }: Forge): TokenRow[] {
   ];
 }
 
-/** What people have taken for a secret that is none. */
+/** Public forms of the key that implementations have wrongly accepted as a shared secret. */
 function publicForms(publicKey: KeyObject): [string, string | Buffer][] {
   const { x = '', y = '', ...jwk } = publicKey.export({ format: 'jwk' });
   return [
@@ -136,8 +136,8 @@ function publicForms(publicKey: KeyObject): [string, string | Buffer][] {
 }
 
 /**
- * HTTP/2 lets no value begin or end with a space, and node's library leaves such a header out without a word. The
- * call then is one without a token, and may what the workload may by itself.
+ * HTTP/2 forbids values that begin or end with a space, and Node's library drops such a header silently. The call is
+ * then a call without a token, and has the permissions of its workload.
  */
 export function vanishingTokens({ token }: Forge): TokenRow[] {
   return [
@@ -147,7 +147,7 @@ export function vanishingTokens({ token }: Forge): TokenRow[] {
   ];
 }
 
-/** Bearers that are who they say. */
+/** Tokens that must be accepted. */
 export function acceptedTokens({ token }: Forge): TokenRow[] {
   const soon = (seconds: number) => nowSeconds() + seconds;
   return [
@@ -157,6 +157,6 @@ export function acceptedTokens({ token }: Forge): TokenRow[] {
     { name: 'valid from 4 s ahead of our clock', authorization: () => bearer(token({ nbf: soon(4) })) },
     { name: 'bearer in lower case', authorization: () => `bearer ${token()}` },
     { name: 'BEARER in upper case', authorization: () => `BEARER ${token()}` },
-    { name: 'claims we do not know', authorization: () => bearer(token({ scope: 'openid', groups: ['admin'] })) },
+    { name: 'unknown claims', authorization: () => bearer(token({ scope: 'openid', groups: ['admin'] })) },
   ];
 }

@@ -22,7 +22,7 @@ import { type Teardown, testServers } from '../support/infra.ts';
 import { workloadCertificate } from '../support/service.ts';
 import { tokenFiles, tokenIssuer } from '../support/token.ts';
 
-/** The one message of these contracts. */
+/** The only message of these contracts. */
 export interface Note {
   text: string;
 }
@@ -56,7 +56,7 @@ function method<K extends MethodKind>(name: string, kind: K): MethodContract<Not
   };
 }
 
-/** A contract made by hand, so that a test has two services whose handlers do just what it needs. */
+/** A contract made by hand, for two services whose handlers do just what a test needs. */
 export const HopContract = {
   name: service,
   domain: 'hops.armature.local',
@@ -76,7 +76,10 @@ export interface Hop extends RpcServer {
   readonly log: Record<string, unknown>[];
 }
 
-/** Serves the contract with the chain of a real service, under a workload's certificate: the tests' own, by default. */
+/**
+ * Serves the contract with the interceptors of a real service and the certificate of a workload; the tests' own by
+ * default.
+ */
 export async function startHop(
   t: Teardown,
   workload: string,

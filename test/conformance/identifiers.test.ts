@@ -1,4 +1,5 @@
-// Collations of the database ignore trailing blanks: 'SKU ' finds 'SKU'. So no identifier of a request may have any.
+// Collations of the database ignore trailing blanks: 'SKU ' finds 'SKU'. So every method must refuse identifiers with
+// blanks at their ends.
 import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import type { FieldViolation, MethodContract } from '@armature/proto/contract.ts';
@@ -7,7 +8,7 @@ import { FileDescriptorSetSchema } from '@bufbuild/protobuf/wkt';
 import t from 'tap';
 import { contracts } from './contracts.ts';
 
-/** Fields that hold words, secrets or opaque tokens: nothing is looked up by them as they are. */
+/** Fields with free text, secrets or opaque tokens: no lookup uses their value directly. */
 const words = new Set([
   'call_id',
   'city',
@@ -36,13 +37,13 @@ const file = resolve(import.meta.dirname, '../../proto/gen/descriptors.binpb');
 const registry = createFileRegistry(fromBinary(FileDescriptorSetSchema, readFileSync(file)));
 
 interface Place {
-  /** As violations name it: "lines[0].sku". */
+  /** The path as violations name it: "lines[0].sku". */
   path: string;
-  /** The request that holds `value` there and nothing else. */
+  /** A request with `value` in this field and nothing else. */
   request(value: string): object;
 }
 
-/** Every string of a request that is an identifier, also inside its messages. */
+/** Every identifier of a request, also in nested messages. */
 function identifiers(message: DescMessage, depth = 0): Place[] {
   if (depth > 4) return [];
   return message.fields.flatMap((field): Place[] => {
@@ -83,7 +84,7 @@ for (const method of methods.values()) {
     const input = registry.getService(method.service)?.methods.find(({ name }) => name === method.name)?.input;
     if (!input) throw new Error(`${method.path} is not among the descriptors`);
     for (const { path, request } of identifiers(input)) {
-      // Records of what was decided, kept as they come.
+      // Records of decisions are stored as they are.
       if (path.startsWith('decisions[0].')) continue;
       for (const value of ['x ', 'X ', '1 ', ' x', 'a@b.example ']) {
         const violations: FieldViolation[] = [];

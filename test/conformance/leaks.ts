@@ -1,7 +1,7 @@
 import { repository } from '../../scripts/devmesh/state.ts';
 import type { RawAnswer } from './wire.ts';
 
-/** What must never reach a caller, each with the name that a failing test shows. */
+/** What must never reach a caller, each with the name for failing tests. */
 const patterns: Record<string, RegExp> = {
   'a line of a stack': /\bat [\w.<>[\] ]+ \(|\bat (async )?(file|node):|node:internal/,
   'a source file': /\.(ts|mts|js|mjs|cjs)\b(:\d+)?/,
@@ -11,11 +11,11 @@ const patterns: Record<string, RegExp> = {
   'the broker': /amqp|rabbit|vhost/i,
   'the runtime':
     /(Type|Range|Reference|Syntax|URI|Assertion)Error|grpc-js|protobuf(js)?\b|Cannot read|undefined|\[object /,
-  'an address of ours': /127\.0\.0\.1|localhost:\d/,
+  'an internal address': /127\.0\.0\.1|localhost:\d/,
   'a token': /eyJ[\w-]{10,}/,
 };
 
-/** Everything in an answer that lets a caller see inside; empty when there is nothing. */
+/** The internal details that a response leaks; empty if there are none. */
 export function leaksOf(answer: RawAnswer): string[] {
   const { headers, replies } = answer;
   const details = Buffer.from(headers['grpc-status-details-bin'] ?? '', 'base64').toString('latin1');

@@ -8,11 +8,11 @@ export interface Sample {
 const namePattern = /^[a-z_:][a-z0-9_:]*$/;
 const linePattern = /^([a-zA-Z_:][\w:]*)(?:\{(.*)\})? (\S+)$/;
 const labelPattern = /([a-zA-Z_]\w*)="((?:[^"\\\n]|\\["\\n])*)"(?:,|$)/y;
-/** Gauges that prom-client names like this and dashboards know by these names. */
+/** Gauges whose names by prom-client break the rule; dashboards use these names. */
 const misnamed = /^nodejs_active_(resources|handles|requests)_total$/;
 const types = ['counter', 'gauge', 'histogram', 'summary'];
 
-/** Reads the text format of Prometheus, and says what is wrong with a page: as promtool does, in the main. */
+/** Parses the Prometheus text format and reports the problems that promtool would report, in the main. */
 export function readMetrics(page: string): { samples: Sample[]; problems: string[] } {
   const problems: string[] = [];
   const samples: Sample[] = [];
@@ -75,7 +75,7 @@ function familyOf(name: string, type: ReadonlyMap<string, string>): string {
   return ['histogram', 'summary'].includes(type.get(family) ?? '') ? family : name;
 }
 
-/** Buckets only grow, and the last counts everything. */
+/** Checks that bucket counts never decrease, and that the last bucket counts everything. */
 function histogramProblems(name: string, samples: readonly Sample[]): string[] {
   const problems: string[] = [];
   for (const { labels, value } of samples.filter((sample) => sample.name === `${name}_count`)) {

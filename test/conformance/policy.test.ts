@@ -1,4 +1,4 @@
-// The policy of access in the services that follow it, over the wire: revoked, taken away, changed under load.
+// Access policy in the services that follow it, over the wire: revoked, withdrawn, changed under load.
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -24,7 +24,7 @@ const nobody = '00000000-0000-4000-8000-000000000000';
 const bytesOf = <Req>(method: MethodContract<Req>, message: object) =>
   method.request.encode(method.request.fromPartial(message)).finish();
 
-/** What a call came to: OK and refusals of the business count as allowed. */
+/** The verdict on a call: OK and business errors count as allowed. */
 async function verdict(wire: Wire, subject: string, method: MethodContract, message: object): Promise<string> {
   const headers = { authorization: `Bearer ${bearers.get(subject)}`, 'grpc-timeout': '10S' };
   const { code, error } = await wire.call(method.path, { message: bytesOf(method, message), headers });
@@ -33,7 +33,7 @@ async function verdict(wire: Wire, subject: string, method: MethodContract, mess
   return ['OK', 'NOT_FOUND', 'INVALID_ARGUMENT', 'ALREADY_EXISTS'].includes(code) ? 'allowed' : code;
 }
 
-/** What staff may and customers may not, at each of the two services. */
+/** Calls that staff may make and customers may not, at each of the two services. */
 const asStaff = {
   catalog: (wire: Wire, who: string) =>
     verdict(wire, who, createCategory, { requestId: nobody, slug: 'x', title: 'x' }),
@@ -60,7 +60,7 @@ t.test('with the real access', async (t) => {
   const [access, catalog, inventory] = [mesh.access!, mesh.catalog!, mesh.inventory!];
   const wires = { catalog: await wireTo(t, catalog), inventory: await wireTo(t, inventory) };
 
-  await t.test('a grant that is revoked is worth nothing after 5 s', async (t) => {
+  await t.test('a revoked grant has no effect after 5 s', async (t) => {
     const bearer = bearers.get('admin')!;
     const administrator = accessClient({ addresses: [access.grpc], tls, token: () => bearer });
     t.teardown(() => administrator.close());
@@ -74,12 +74,12 @@ t.test('with the real access', async (t) => {
       const revokedAt = performance.now();
       await Promise.all(
         services.map(async (name) => {
-          // Begun at a time, a call is decided later: the last one that was let through began no later than that.
+          // A call is decided after it begins, so the last allowed call began no later than its decision.
           for (let denials = 0; denials < 20; ) {
             const began = performance.now() - revokedAt;
             if ((await probe(name)) === 'denied') denials += 1;
             else [denials, worst[name]] = [0, Math.max(worst[name], began)];
-            if (began > 30_000) throw new Error(`${name} lets a former member of staff through for ever`);
+            if (began > 30_000) throw new Error(`${name} still allows a former member of staff after 30 s`);
           }
         }),
       );
@@ -89,7 +89,7 @@ t.test('with the real access', async (t) => {
     }
   });
 
-  await t.test('without access it goes on for a time, and then nothing is allowed', async (t) => {
+  await t.test('without access the policy stays in force for a time, and then every call is refused', async (t) => {
     await access.kill();
     const killedAt = performance.now();
     t.equal(await asCustomer(wires.inventory), 'allowed', 'by the last good copy');
@@ -133,9 +133,9 @@ t.test('started while access is away', async (t) => {
   const whole = readFileSync(copy);
 
   for (const row of [
-    { name: 'it goes by the copy', change: () => {}, says: 'allowed', ready: true },
+    { name: 'it uses the copy', change: () => {}, says: 'allowed', ready: true },
     {
-      name: 'a copy of which one bit is another is none',
+      name: 'a copy with one changed bit is rejected',
       change: () => spoil(copy, whole),
       says: 'no policy',
       ready: false,
@@ -159,7 +159,7 @@ function spoil(file: string, whole: Buffer): void {
   writeFileSync(file, spoiled);
 }
 
-/** Eve may always read; one of the others may as well; nobody may ever adjust. */
+/** Eve may always read, and so may `reader`. No user may adjust. */
 function policyFor(reader: string): string {
   const gateway = ['inventory.read', 'inventory.adjust'].map((name) => `p, workload:developer, ${name}, on-behalf`);
   return [...gateway, 'p, user:eve, inventory.read, any', `p, user:${reader}, inventory.read, any`, ''].join('\n');
@@ -174,7 +174,7 @@ t.test('200 changes a second under load', async (t) => {
   let changes = 0;
   const started = performance.now();
   const timer = setInterval(() => {
-    // As many as are due: a busy machine wakes the timer late.
+    // Makes all changes that are due: on a busy machine the timer is late.
     for (const due = (performance.now() - started) / 5; changes < due; changes += 1) {
       access.publish(policyFor(changes % 2 === 0 ? 'bo' : 'ada'));
     }

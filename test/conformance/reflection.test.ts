@@ -16,7 +16,7 @@ const developer = await developerCredentials();
 const bearer = async (user: string) => ({ authorization: `Bearer ${await token(user)}` });
 const [bo, admin] = [await bearer('bo'), await bearer('admin')];
 
-/** A harmless call of each service, and a field that its answer must have. */
+/** A read-only call of each service, and a field that its response must have. */
 const calls: { method: string; data: string; answer: RegExp }[] = [
   { method: 'armature.catalog.v1.CatalogService/BatchGetVariants', data: '{"skus":["NONE"]}', answer: /"unknownSkus"/ },
   {
@@ -78,13 +78,13 @@ for (const service of services) {
           t.equal(commented.length, all.length, `every method of ${home?.name} by ${version}`);
           t.ok(
             files.some(({ name }) => name === 'buf/validate/validate.proto'),
-            'with everything that it stands on',
+            'with all their dependencies',
           );
         }
       }
     });
 
-    await t.test('strangers see nothing of it', async (t) => {
+    await t.test('callers without a certificate are refused', async (t) => {
       for (const version of ['v1', 'v1alpha']) {
         const answer = await stranger.call(reflectionPath(version), { message: listServices });
         t.match(answer, { code: 'UNAUTHENTICATED', replies: [] });
@@ -92,7 +92,7 @@ for (const service of services) {
       }
     });
 
-    await t.test('what is not there is said, by reflection too', async (t) => {
+    await t.test('unknown symbols get NOT_FOUND', async (t) => {
       const ask = async (messageRequest: ServerReflectionRequest['messageRequest']) => {
         const message = ServerReflectionRequest.encode({ host: '', messageRequest }).finish();
         const { replies, code } = await known.call(reflectionPath('v1'), { message });
@@ -129,7 +129,7 @@ for (const service of services) {
       const rows = [
         { name: 'an administrator', wire: known, headers: admin, code: 'OK' },
         { name: 'staff', wire: known, headers: bo, code: 'PERMISSION_DENIED' },
-        { name: 'nobody', wire: known, headers: {}, code: 'UNAUTHENTICATED' },
+        { name: 'a caller without a token', wire: known, headers: {}, code: 'UNAUTHENTICATED' },
         { name: 'an administrator without a certificate', wire: stranger, headers: admin, code: 'UNAUTHENTICATED' },
       ];
       for (const { name, wire, headers, code } of rows) {
@@ -173,7 +173,7 @@ async function checkMetrics(
   }
 }
 
-/** The files that describe a symbol, as a reflection service sends them. */
+/** The file descriptors of a symbol, as a reflection service sends them. */
 async function describe(wire: Wire, version: string, symbol: string) {
   const message = ServerReflectionRequest.encode({
     host: '',

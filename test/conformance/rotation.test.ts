@@ -1,4 +1,4 @@
-// Certificates and then their authority change under load, and nobody notices.
+// Rotates certificates and then their authority under load; no call may fail.
 import { X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -45,12 +45,12 @@ const database = await createDatabase(t, 'hops');
 const db = await openDatabase({ url: database.url, log: pino({ level: 'silent' }), registry: createRegistry('hops') });
 t.teardown(() => db.close());
 
-/** Certificates are put to the test here, not a busy machine, so no call is too late. */
+/** Certificates are tested here, not the speed of the machine, so the deadline is long. */
 const deadline = { defaultMs: 30_000, maxMs: 30_000 };
 const { ask, watch } = HopContract.methods;
 const patient = { ...HopContract, methods: { ask: { ...ask, deadline }, watch: { ...watch, deadline } } };
 
-/** Two services in a row, each with certificates that lie in files, and a caller with its own. */
+/** Two services in a row, each with certificates in files, and a caller with its own. */
 const far = await startHop(
   t,
   'inventory',
@@ -77,7 +77,7 @@ async function* counting(message: Note, call: Call<Note>): AsyncGenerator<Note> 
   }
 }
 
-/** Calls at a steady rate through both hops, and one stream after the other, until it is told to stop. */
+/** Calls at a steady rate through both hops, and opens one stream after the other, until it is stopped. */
 function load() {
   const failures: string[] = [];
   const counts = { sent: 0, answered: 0, streams: 0 };
@@ -99,7 +99,7 @@ function load() {
   const calling = (async () => {
     while (running) {
       const due = ((performance.now() - since) / 1000) * callsPerSecond;
-      // After a pause of this process the rest follows bit by bit: a hop takes a hundred calls at once and no more.
+      // After a pause of this process the missing calls follow gradually: a hop accepts at most a hundred concurrent calls.
       while (counts.sent < due && open.size < 50) {
         const call = one().finally(() => open.delete(call));
         open.add(call);
@@ -129,7 +129,7 @@ function load() {
   };
 }
 
-/** What a server shows to whoever connects now. */
+/** The certificate that a server presents to a new connection. */
 function shown(address: string): Promise<X509Certificate> {
   return new Promise((resolve, reject) => {
     const socket = connectTls({ ...splitAddress(address), rejectUnauthorized: false, ALPNProtocols: ['h2'] }, () => {
@@ -143,7 +143,7 @@ function shown(address: string): Promise<X509Certificate> {
 async function until(what: string, condition: () => Promise<boolean> | boolean): Promise<void> {
   const deadline = Date.now() + 30_000;
   while (!(await condition())) {
-    if (Date.now() > deadline) throw new Error(`waited in vain until ${what}`);
+    if (Date.now() > deadline) throw new Error(`not within the limit: ${what}`);
     await sleep(20);
   }
 }
@@ -153,7 +153,7 @@ const isOnDisk = (name: string, leaf: X509Certificate) =>
 const serversShowTheirFiles = async () =>
   isOnDisk('orders', await shown(near.address)) && isOnDisk('inventory', await shown(far.address));
 
-/** How the calls of somebody with this certificate are answered. */
+/** The code of a call with this certificate. */
 async function codeFor(leaf: Issued): Promise<string> {
   const wire = await openWire(near.address, { ...pemOf(leaf), ca: (await readCa(state)).pem });
   const { code } = await wire.call(HopContract.methods.ask.path);

@@ -3,16 +3,16 @@ import { connectMysql } from '../../scripts/devmesh/servers/mysql.ts';
 import type { Teardown } from '../support/infra.ts';
 import type { RunningService } from '../support/service.ts';
 
-/** Everything that services have written, small enough to compare: rows and a checksum by table. */
+/** Everything that services have written, in a form to compare: row count and checksum by table. */
 export type Snapshot = Record<string, string>;
 
 /**
- * Leases are renewed by the clock. Stored answers are counted apart: a refusal of the business is kept under
- * its key, and that is no effect. Neither is the record of a denial, nor its way to access.
+ * Leases are renewed periodically. Stored responses are counted separately: a business error is stored under its key,
+ * which is no effect. The record of a denial and its delivery to access are no effects either.
  */
 const apart = new Set(['lease', 'idempotency', 'decision', 'decision_outbox', 'reconciliation_position']);
 
-/** Answers a function that takes snapshots of the schemas of these services. */
+/** Returns a function that takes snapshots of the schemas of these services. */
 export async function snapshots(t: Teardown, services: readonly RunningService[]): Promise<() => Promise<Snapshot>> {
   const schemas: { name: string; schema: string; tables: string[] }[] = [];
   let connection: Connection | undefined;

@@ -19,11 +19,11 @@ import { openWire, type Wire, type WireCredentials } from './wire.ts';
 
 const serviceOf = (method: MethodContract): string => {
   const found = contracts.find(({ contract }) => contract.name === method.service);
-  if (!found) throw new Error(`nobody serves ${method.path}`);
+  if (!found) throw new Error(`no service serves ${method.path}`);
   return found.service;
 };
 
-/** Opens a shop, fills it with what bad requests refer to, and waits until nothing moves any more. */
+/** Opens a shop, creates what bad requests refer to, and waits until the data stop changing. */
 export async function setStage(t: Teardown) {
   const shop = await openShop(t);
   const stage = await fill(t, shop);
@@ -97,7 +97,7 @@ async function fill(t: Teardown, shop: Shop): Promise<Stage> {
   };
 }
 
-/** Events, mails and marks of what was published take a moment; then two looks half a second apart agree. */
+/** Waits for events, e-mails and publish marks: two snapshots half a second apart must be equal. */
 export async function standstill(snapshot: () => Promise<Snapshot>): Promise<void> {
   const deadline = Date.now() + 20_000;
   let last = '';
@@ -105,12 +105,12 @@ export async function standstill(snapshot: () => Promise<Snapshot>): Promise<voi
     const now = JSON.stringify(await snapshot());
     equal = now === last ? equal + 1 : 0;
     last = now;
-    if (Date.now() > deadline) throw new Error(`the shop does not come to rest: ${now}`);
+    if (Date.now() > deadline) throw new Error(`the data still change after the limit: ${now}`);
     await sleep(250);
   }
 }
 
-/** The connections that good and bad callers use, and the tokens that they bring. */
+/** Opens the connections of good and bad callers, and makes their tokens. */
 async function openDoors(t: Teardown, shop: Shop) {
   const { state } = await testServers();
   const ca = await readCa(state);
@@ -173,7 +173,7 @@ export async function foreignCertificate(): Promise<Issued> {
   return issueCertificate(workloadRequest(ca, `spiffe://${trustDomain}/service/orders`));
 }
 
-/** Certificates that identify nobody; most of them are signed by our own authority. */
+/** Certificates without a valid identity; most are signed by the mesh's own authority. */
 async function strangeCertificates(ca: Issued): Promise<Record<string, { cert?: string; key?: string }>> {
   const orders = `spiffe://${trustDomain}/service/orders`;
   const issue = async (...uris: string[]) => pemOf(await issueCertificate({ ca, commonName: 'orders', uris }));
@@ -200,7 +200,7 @@ async function strangeCertificates(ca: Issued): Promise<Record<string, { cert?: 
   };
 }
 
-/** Values of the authorization header that stand for nobody. */
+/** Values of the authorization header that identify no caller. */
 async function badTokens(): Promise<Record<string, string>> {
   const good = await token('bo');
   const [head = '', body = '', signature = ''] = good.split('.');
@@ -214,7 +214,7 @@ async function badTokens(): Promise<Record<string, string>> {
     'for another audience': bearer(await token('bo', { audience: 'billing' })),
     'for several audiences': bearer(await token('bo', { audience: ['armature', 'billing'] })),
     'of another type': bearer(await token('bo', { type: 'JWT' })),
-    'of a key nobody knows': bearer(await token('bo', { keyId: 'nobody' })),
+    'of an unknown key': bearer(await token('bo', { keyId: 'nobody' })),
     'of a user that is none': bearer(await token('../admin')),
     'without a signature': bearer(`${head}.${body}.`),
     'with a signature of another': bearer(`${head}.${body}.${signature.split('').reverse().join('')}`),

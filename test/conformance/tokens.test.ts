@@ -1,4 +1,4 @@
-// What tokens a running service takes, over the wire, and what it says about those that it does not.
+// Tests over the wire which tokens a service accepts, and what it says about those that it refuses.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { InventoryServiceContract } from '@armature/proto/inventory/v1/contract.ts';
 import t, { type Test } from 'tap';
@@ -17,16 +17,16 @@ const forge = openForge(state);
 const { batchGetStock } = InventoryServiceContract.methods;
 const message = batchGetStock.request.encode({ skus: ['NOT-THERE'] }).finish();
 
-/** Everything that was sent and must not be written down anywhere. */
+/** Every token that was sent; none may appear in a log. */
 const sent = new Set<string>();
 
 async function present(authorization: string | string[]): Promise<RawAnswer> {
   for (const value of [authorization].flat()) for (const part of value.split(/[ ,.]+/)) sent.add(part);
-  // Node's types know that this header may stand only once.
+  // Node's types allow this header only once.
   return wire.call(batchGetStock.path, { message, headers: { authorization: authorization as string } });
 }
 
-/** All of an answer, byte for byte, that does not tell the time. */
+/** All of a response byte for byte, without times. */
 function said({ headers, replies }: RawAnswer): string {
   const { date: _date, ...others } = headers;
   return JSON.stringify([Object.entries(others).sort(), replies.map((reply) => reply.toString('base64'))]);
@@ -34,7 +34,7 @@ function said({ headers, replies }: RawAnswer): string {
 
 const nobody = await present('Bearer nobody');
 
-t.test('the answer to nobody', async (t) => {
+t.test('the response to an unknown caller', async (t) => {
   t.match(nobody, { http: 200, code: 'UNAUTHENTICATED', replies: [] });
   t.match(nobody.error, { reason: 'CREDENTIALS_INVALID', domain: 'runtime.armature.local', metadata: {}, details: {} });
   t.strictSame(leaksOf(nobody), []);
@@ -47,7 +47,7 @@ t.test('the answer to nobody', async (t) => {
   t.strictSame(known, [':status', 'content-type', 'date', 'grpc-message', 'grpc-status', 'grpc-status-details-bin']);
 });
 
-t.test('refused, with the same answer byte for byte', async (t) => {
+t.test('refused, with the same response byte for byte', async (t) => {
   for (const { name, authorization } of refusedTokens(forge)) {
     const first = await present(authorization());
     t.equal(said(first), said(nobody), name);
@@ -55,7 +55,7 @@ t.test('refused, with the same answer byte for byte', async (t) => {
   }
 });
 
-t.test('never arrive, and give nobody more than no token would', async (t) => {
+t.test('tokens that never arrive grant no more than a call without a token', async (t) => {
   const bare = await wire.call(batchGetStock.path, { message });
   t.equal(bare.code, 'PERMISSION_DENIED');
   for (const { name, authorization } of vanishingTokens(forge)) {
@@ -63,7 +63,7 @@ t.test('never arrive, and give nobody more than no token would', async (t) => {
   }
 });
 
-t.test('no certificate gets that answer too', async (t) => {
+t.test('a call without a certificate gets the same response', async (t) => {
   const { ca } = await workloadCertificate('developer');
   const bare = await openWire(service.grpc, { ca });
   const headers = { authorization: bearer(forge.token()) };
@@ -93,7 +93,7 @@ async function beginningOfSecond(): Promise<void> {
   if (past > 300) await sleep(1000 - past);
 }
 
-t.test('a program that signed in by itself is not a customer', async (t) => {
+t.test('a program with its own token is not a customer', async (t) => {
   for (const name of ['reports', 'ada', 'bo', 'admin']) {
     const answer = await present(bearer(forge.token({ sub: name, client_id: name })));
     t.match(answer, { code: 'PERMISSION_DENIED', message: 'inventory.read is not allowed' }, `client ${name}`);
@@ -125,24 +125,24 @@ t.test('too much', async (t) => {
   }
 });
 
-t.test('keys that nobody knows, a thousand times', async (t) => {
+t.test('unknown keys, a thousand times', async (t) => {
   const started = performance.now();
   const answers = await Promise.all(
     Array.from({ length: 1_000 }, (_, index) => present(bearer(forge.token({}, { kid: `nobody-${index}` })))),
   );
-  t.equal(answers.filter((answer) => said(answer) !== said(nobody)).length, 0, 'all get the same answer');
+  t.equal(answers.filter((answer) => said(answer) !== said(nobody)).length, 0, 'all get the same response');
   t.equal((await present(bearer(forge.token()))).code, 'OK', 'and who has a good one is served');
   t.comment(`${(performance.now() - started).toFixed(0)} ms`);
 });
 
-t.test('nothing of a token is written down', async (t) => {
+t.test('no part of a token is logged', async (t) => {
   t.equal(await service.stop(), 0);
   const logs = service.logs();
   t.match(logs, /call refused/, 'the log does say that calls were refused');
   tokensIn(t, logs);
 });
 
-/** Parts of tokens that are too short to be anything but a word are passed over. */
+/** Skips parts of tokens that are too short to be distinguished from ordinary words. */
 function tokensIn(t: Test, logs: string): void {
   const telling = [...sent].filter((part) => part.length >= 20);
   t.ok(telling.length > 1_000);

@@ -2,9 +2,9 @@ import { connect, constants, type OutgoingHttpHeaders } from 'node:http2';
 import { type Code, decodeStatus, type RpcError } from '@armature/runtime/errors';
 import { status } from '@grpc/grpc-js';
 
-/** What came back for one call, as it stood on the wire. */
+/** The response to one call, as received on the wire. */
 export interface RawAnswer {
-  /** The HTTP status; 200 for whatever gRPC has to say. */
+  /** The HTTP status; 200 for every gRPC response. */
   http: number;
   /** The gRPC status; empty when the stream ended without one. */
   code: Code | 'OK' | '';
@@ -16,7 +16,7 @@ export interface RawAnswer {
   headers: Record<string, string>;
   /** The messages of the reply, without their frames. */
   replies: Buffer[];
-  /** The code of RST_STREAM; 0 for a stream that ended well. */
+  /** The code of RST_STREAM; 0 for a stream that ended normally. */
   reset: number;
 }
 
@@ -32,7 +32,7 @@ export interface RawCall {
   repliesMax?: number;
 }
 
-/** One HTTP/2 connection that sends what no proper client would, and shows everything that comes back. */
+/** One HTTP/2 connection that sends what no correct client would, and returns everything that it receives. */
 export interface Wire {
   call(path: string, request?: RawCall): Promise<RawAnswer>;
   close(): void;
@@ -44,18 +44,18 @@ export interface WireCredentials {
   ca: string | Buffer;
 }
 
-/** A server that says nothing at all must fail a test rather than hang it. */
+/** Fails a test instead of hanging it if a server does not respond. */
 const answerTimeoutMs = 15_000;
 
 export async function openWire(address: string, credentials: WireCredentials): Promise<Wire> {
-  // Node's types do not know yet that a client may send a header twice that may stand only once.
+  // Node's types do not know this option yet; it allows sending a single-value header twice.
   const careless = { strictSingleValueFields: false };
   const session = connect(`https://${address}`, { ...careless, ...credentials, servername: 'localhost' });
   await new Promise<void>((resolve, reject) => {
     session.once('connect', () => resolve());
     session.once('error', reject);
   });
-  // Later errors end the calls under way, and those report them.
+  // Later errors end the calls in progress, which report them.
   session.on('error', () => {});
   return {
     call: (path, request = {}) => {
@@ -90,7 +90,7 @@ function answerOf(stream: RequestStream, repliesMax = Number.POSITIVE_INFINITY):
       chunks.push(chunk);
       if (unframe(Buffer.concat(chunks)).length >= repliesMax) stream.close(constants.NGHTTP2_CANCEL);
     });
-    // A reset is part of the answer; its code is read when the stream has closed.
+    // A reset is part of the response; its code is read when the stream has closed.
     stream.on('error', () => {});
     stream.on('close', () => {
       clearTimeout(timer);

@@ -1,20 +1,20 @@
-// What a service holds on to: a run may make it grow while it lasts, but not for good.
+// Resources that a service holds: a run may increase them while it lasts, but not permanently.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { connectMysql } from '../../scripts/devmesh/servers/mysql.ts';
 import { readMetrics } from '../conformance/metrics-page.ts';
 import type { Shop } from './shop.ts';
 
-/** What one service holds, by name: 'timers', 'file handles', 'database connections' and the like. */
+/** Resources of one service by name: 'timers', 'file handles', 'database connections' and so on. */
 export type Holdings = Record<string, Record<string, number>>;
 
-/** How much more of each is no growth: pools and caches keep what they have opened until it has idled long enough. */
+/** Increases that are no leak: pools and caches keep what they have opened until it has been idle long enough. */
 const slack: Readonly<Record<string, number>> = {
   'file handles': 8,
   timers: 8,
   'database connections': 8,
   'open transactions': 0,
   'work at the database': 0,
-  // Garbage of a burst may not have been collected yet; what a leak would be shows in the other rows first.
+  // Garbage of a burst may not have been collected yet. A leak shows in the other rows first.
   'resident megabytes': 120,
 };
 
@@ -53,7 +53,7 @@ export async function holdingsOf(shop: Shop): Promise<Holdings> {
   }
 }
 
-/** What has grown between two looks, as sentences. */
+/** What has grown between two measurements, as sentences. */
 export function grown(before: Holdings, after: Holdings): string[] {
   return Object.entries(after).flatMap(([service, held]) =>
     Object.entries(held).flatMap(([what, now]) => {
@@ -63,7 +63,7 @@ export function grown(before: Holdings, after: Holdings): string[] {
   );
 }
 
-/** Looks until nothing has grown any more, at most so long; what has then is a leak. */
+/** Measures until nothing has grown any more, at most `withinMs`; what has grown then is a leak. */
 export async function leaksSince(before: Holdings, shop: Shop, withinMs = 20_000): Promise<string[]> {
   const deadline = Date.now() + withinMs;
   for (;;) {

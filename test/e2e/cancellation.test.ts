@@ -1,10 +1,10 @@
-// Cancellations by the whole mesh: what they refund, what they tell customers, and that they always end.
+// Cancellations in the whole mesh: what they refund, what they tell customers, and that they always end.
 import { once } from 'node:events';
 import t from 'tap';
 import { connectMysql } from '../../scripts/devmesh/servers/mysql.ts';
 import { acquirerLog } from '../../services/payments/books.ts';
 import { shopServices } from '../verification/faults/shoppers.ts';
-import { lawsOf } from './laws.ts';
+import { openInvariantCheck } from './invariant-check.ts';
 import { restart as restartService } from './restart.ts';
 import { buy, follow, mailAbout, openShop, stateName, wish } from './shop.ts';
 
@@ -13,7 +13,7 @@ const shop = await openShop(t, {}, shopServices);
 const { customer } = shop;
 const admin = await shop.as('admin');
 const acquirerUrl = `http://${shop.service('acquirer').http}`;
-t.afterEach(await lawsOf(t, shop));
+t.afterEach(await openInvariantCheck(t, shop));
 
 const eur = (amountMinor: bigint) => ({ currencyCode: 'EUR', amountMinor });
 
@@ -127,5 +127,5 @@ t.test('a free order completes without a payment, and can be cancelled', async (
   t.match(undone.at(-1)?.event, { value: { refunded: eur(0n), refundedTotal: eur(0n) } });
   t.match(await cancellationMail(orderId), 'Nothing was charged.');
   t.match(await shop.shelf(sku), { onHand: 3n, reserved: 0n });
-  t.equal(await log(), logged, 'the acquirer was never asked');
+  t.equal(await log(), logged, 'the acquirer received no request');
 });

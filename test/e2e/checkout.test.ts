@@ -8,7 +8,7 @@ import t from 'tap';
 import { acquirerLog } from '../../services/payments/books.ts';
 import { refusal } from '../support/refusal.ts';
 import type { RunningService } from '../support/service.ts';
-import { lawsOf } from './laws.ts';
+import { openInvariantCheck } from './invariant-check.ts';
 import { restart as restartService } from './restart.ts';
 import { buy, follow, openShop, stateName, wish } from './shop.ts';
 
@@ -19,10 +19,10 @@ const shop = await openShop(t, {
   acquirer: { ARMATURE_ACQUIRER_SLOW_MS: '1200' },
 });
 const { customer, staff } = shop;
-const lawsHold = await lawsOf(t, shop);
+const assertInvariants = await openInvariantCheck(t, shop);
 const acquirer = `http://${shop.service('acquirer').http}`;
 
-/** What the card processor did for an order, in its own words. */
+/** The operations of the card processor for an order, from its own log. */
 const movedFor = async (orderId: string) =>
   (await acquirerLog(acquirer))
     .filter((one) => one.order_reference === orderId)
@@ -30,7 +30,7 @@ const movedFor = async (orderId: string) =>
 const steps = (events: readonly OrderEvent[]) => events.map(({ event }) => event?.$case);
 const shelf = (onHand: bigint, reserved = 0n) => ({ onHand, reserved, available: onHand - reserved });
 
-t.afterEach(lawsHold);
+t.afterEach(assertInvariants);
 
 const straight = [
   'placed',
@@ -61,7 +61,7 @@ t.test('an order with a card that works completes', async (t) => {
   t.match(await customer.payments.getPayment({ paymentId }), { captured: { amountMinor: 2_500n } });
 });
 
-t.test('an order that cannot be ends with a reason, and takes nothing', async (t) => {
+t.test('an order that cannot be fulfilled ends with a reason, and takes neither units nor money', async (t) => {
   const rows = [
     {
       name: 'a declined card',
@@ -137,7 +137,7 @@ t.test('a card processor that fails half-way charges once', async (t) => {
 
 const restart = (name: string, env: Record<string, string>) => restartService(t, shop, name, env);
 
-t.test('payments dies before it asked the acquirer, and the order completes', async (t) => {
+t.test('payments is killed before it calls the acquirer, and the order completes', async (t) => {
   const doomed = await restart('payments', { ARMATURE_CRASH_POINTS: 'payments.before-acquirer:1' });
   const sku = await shop.stock(3n);
   const placed = await customer.orders.placeOrder(wish(sku));
@@ -147,7 +147,10 @@ t.test('payments dies before it asked the acquirer, and the order completes', as
   t.strictSame(await movedFor(placed.orderId), ['authorization authorized', 'capture captured']);
 });
 
-/** Orders that stops after so many recorded outcomes, and inventory whose reservations expire after two seconds. */
+/**
+ * Starts orders that stops after this many recorded outcomes, and inventory whose reservations expire after two
+ * seconds.
+ */
 async function stopAfter(recorded: number, env: Record<string, string> = {}): Promise<RunningService> {
   await restart('inventory', { ARMATURE_RESERVATION_TTL_MS: '2000', ARMATURE_EXPIRY_SWEEP_MS: '100' });
   const orders = await restart('orders', { ...env, ARMATURE_CRASH_POINTS: `saga.recorded:${recorded}=stop` });
@@ -160,7 +163,7 @@ t.test('the reservation of a confirmed order does not expire, however late the o
   const sku = await shop.stock(3n);
   const { orderId } = await customer.orders.placeOrder(wish(sku));
   while ((await shop.shelf(sku)).onHand !== 2n) await sleep(20);
-  // Longer than a reservation lives, and its expiry sweeps.
+  // Longer than the lifetime of a reservation and the interval of the expiry job.
   await sleep(2_500);
   t.strictSame(await shop.shelf(sku), shelf(2n));
   orders.process.kill('SIGCONT');
@@ -223,7 +226,7 @@ t.test('cancelling', async (t) => {
     t.match(await customer.orders.cancelOrder({ orderId }), { cancelRequested: true }, 'again changes nothing');
   });
 
-  await t.test('a completed order gives money and units back', async (t) => {
+  await t.test('cancelling a completed order refunds the money and returns the units', async (t) => {
     const sku = await shop.stock(3n);
     const { orderId, paymentId } = await buy(customer, wish(sku));
     t.strictSame(await shop.shelf(sku), shelf(2n));
@@ -244,7 +247,7 @@ t.test('cancelling', async (t) => {
   });
 });
 
-t.test('the same request is the same order', async (t) => {
+t.test('a repeated request returns the same order', async (t) => {
   const sku = await shop.stock(5n);
   const request = wish(sku);
   const answers = await Promise.all(Array.from({ length: 5 }, () => customer.orders.placeOrder(request)));
@@ -253,10 +256,10 @@ t.test('the same request is the same order', async (t) => {
   t.strictSame(await shop.shelf(sku), shelf(4n));
 });
 
-t.test('a stream goes on where it was left', async (t) => {
+t.test('a stream resumes where it was interrupted', async (t) => {
   const { orderId } = await customer.orders.placeOrder(wish(await shop.stock(5n)));
   const seen: OrderEvent[] = [];
-  // A reader that loses its stream after every event, until there is none left.
+  // A reader loses its stream after every event, until no event is left.
   for (let ended = false; !ended; ) {
     ended = true;
     for await (const event of customer.orders.watchOrder({ orderId, afterSequence: seen.at(-1)?.sequence ?? 0n })) {
@@ -272,7 +275,7 @@ t.test('a stream goes on where it was left', async (t) => {
   t.strictSame([steps(page.events), page.more], [straight.slice(2, 5), true]);
 });
 
-t.test("an order is nobody else's", async (t) => {
+t.test('only its customer and staff may see an order', async (t) => {
   const order = await buy(customer, wish(await shop.stock(5n)));
   const { orderId, paymentId } = order;
   const { orders, payments } = await shop.as('eve');
@@ -286,7 +289,7 @@ t.test("an order is nobody else's", async (t) => {
   t.strictSame(await staff.orders.getOrder({ orderId }), order, 'staff may see it');
 });
 
-t.test('the customer is told by mail', async (t) => {
+t.test('the customer gets an e-mail', async (t) => {
   const sku = await shop.stock(5n);
   const order = await buy(customer, wish(sku, { contactEmail: 'post@example.com' }));
   await staff.orders.cancelOrder({ orderId: order.orderId });
@@ -296,7 +299,7 @@ t.test('the customer is told by mail', async (t) => {
     readdirSync(folder)
       .map((name) => readFileSync(join(folder, name), 'utf8'))
       .filter((text) => /^To: .*post@example\.com/m.test(text));
-  // The mail comes first, and the note that it was sent after it.
+  // The e-mail is sent first, and recorded as sent afterwards.
   const sent = async () => {
     const { deliveries } = await staff.notifications.listDeliveries({ orderId: order.orderId });
     return deliveries.filter(({ state }) => state === DeliveryState.DELIVERY_STATE_SENT);

@@ -1,4 +1,4 @@
-// Holds that end at the acquirer before the charge, and refunds that it refuses for good.
+// Holds that end at the acquirer before the charge, and refunds that the acquirer refuses permanently.
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { opsClient, paymentOperationsClient } from '@armature/clients';
@@ -9,7 +9,7 @@ import { acquirerLog } from '../../services/payments/books.ts';
 import { ageRows } from '../support/aging.ts';
 import { developerCredentials, token } from '../support/service.ts';
 import { eventually, shopServices } from '../verification/faults/shoppers.ts';
-import { lawsOf, worldOf } from './laws.ts';
+import { openInvariantCheck, worldOf } from './invariant-check.ts';
 import { isStopped, restart } from './restart.ts';
 import { buy, follow, mailAbout, openShop, stateName, wish } from './shop.ts';
 
@@ -19,9 +19,9 @@ const mesh = t;
 const shop = await openShop(t, {}, shopServices);
 const { customer, staff } = shop;
 const acquirerUrl = `http://${shop.service('acquirer').http}`;
-t.afterEach(await lawsOf(t, shop));
+t.afterEach(await openInvariantCheck(t, shop));
 
-/** Asks the acquirer directly, past payments. */
+/** Calls the acquirer directly, without payments. */
 async function atAcquirer(path: string, body: object = {}): Promise<{ operation_id: string }> {
   const headers = { 'content-type': 'application/json', 'idempotency-key': randomUUID() };
   const response = await fetch(`${acquirerUrl}${path}`, { method: 'POST', headers, body: JSON.stringify(body) });
@@ -36,7 +36,7 @@ const sagasOf = (orderId: string, status: string) =>
     [orderId, status],
   );
 
-/** What an operator calls: the sagas of orders, and the operations of payments. */
+/** Clients of an operator: the sagas of orders, and the operations of payments. */
 async function operatorClients() {
   const [tls, bearer] = [await developerCredentials(), await token('olga')];
   const to = (name: string) => ({ addresses: [shop.service(name).grpc], tls, token: () => bearer });
@@ -166,7 +166,7 @@ t.test('an order that was charged by another request is cancelled once the charg
   const held = await refusedVoid();
   const resolution = PaymentResolution.PAYMENT_RESOLUTION_NOTHING_HELD;
   await operator.operations.resolvePaymentOperation({ operationId: held!.operationId, resolution, reason });
-  // The checkout asks again within a minute.
+  // The checkout retries within a minute.
   await ageRows(world, 2 / 60);
 
   const events = await follow(customer, orderId);

@@ -6,10 +6,10 @@ import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { openShop } from './shop.ts';
 
-/** How long nobody asks for anything before memory is read. */
+/** How long the mesh gets no calls before memory is read. */
 const idleMs = 6_000;
 
-/** Resident memory as the kernel counts it; megabytes as ps and top understand them, of 1024 × 1024 bytes. */
+/** Resident memory by the kernel, in megabytes of 1024 × 1024 bytes as ps and top use them. */
 function residentMegabytes(pid: number): number {
   const match = /^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'));
   if (!match) throw new Error(`/proc/${pid}/status tells no VmRSS`);

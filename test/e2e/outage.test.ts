@@ -1,20 +1,20 @@
-// Outages of hours and days without waiting for them: while services are away every row ages, as if the time had passed.
+// Outages of hours and days without waiting for them: while services are away, every row is aged.
 import { once } from 'node:events';
 import { RpcError } from '@armature/runtime';
 import t, { type Test as Tap } from 'tap';
 import { ageRows } from '../support/aging.ts';
 import { eventually, shopServices } from '../verification/faults/shoppers.ts';
-import { lawsOf, worldOf } from './laws.ts';
+import { openInvariantCheck, worldOf } from './invariant-check.ts';
 import { freeze, isStopped, startAgain } from './restart.ts';
 import { buy, follow, openShop, stateName, wish } from './shop.ts';
 
 t.setTimeout(280_000);
-/** Every order that completes asks the acquirer twice; payments stops before it captures the third one. */
+/** Every completed order calls the acquirer twice; payments stops before the capture of the third one. */
 const stopAtThirdCapture = { ARMATURE_CRASH_POINTS: 'payments.before-acquirer:6=stop' };
 const shop = await openShop(t, { payments: stopAtThirdCapture }, shopServices);
 const { customer } = shop;
 const world = await worldOf(t, shop);
-const lawsHold = await lawsOf(t, shop);
+const assertInvariants = await openInvariantCheck(t, shop);
 const sku = await shop.stock(100n);
 const withinMs = 60_000;
 
@@ -23,7 +23,7 @@ const sagasOf = (orderId: string) =>
     'select name, status, version from {orders}.saga where subject_id = ? order by created_at',
     [orderId],
   );
-/** How far the sagas of an order are: grows with everything that is recorded of them. */
+/** Progress of the sagas of an order: increases with every recorded change. */
 const progress = async (orderId: string) => (await sagasOf(orderId)).reduce((sum, { version }) => sum + version, 0);
 const stuck = () => world.query("select subject_id, name, state from {orders}.saga where status = 'STUCK'");
 const reservationOf = async (orderId: string) =>
@@ -34,7 +34,7 @@ const reservationOf = async (orderId: string) =>
 async function restartOrders(env: Record<string, string> = {}): Promise<void> {
   await shop.service('orders').kill();
   await startAgain(t, shop, 'orders', env);
-  // Clients that found no server there wait a little before they look again.
+  // Clients that could not connect wait a little before they retry.
   await eventually('orders answers', withinMs, () =>
     customer.orders.listOrders({ customerId: 'ada', pageSize: 1 }).then(
       () => true,
@@ -63,12 +63,12 @@ const complete = async (t: Tap) => {
 
 t.test('services that an order needs are away for six hours', async (t) => {
   const [refunding, returning] = [await complete(t), await complete(t)];
-  // Confirmed, and its card is about to be charged.
+  // A confirmed order whose card is about to be charged.
   const capturing = (await customer.orders.placeOrder(wish(sku))).orderId;
   await eventually('payments stops before the capture', withinMs, () => isStopped(shop.service('payments')));
   t.equal(stateName(await order(capturing)), 'CONFIRMED');
   t.teardown(() => shop.service('payments').process.kill('SIGCONT'));
-  // Held units, and the card is being asked.
+  // An order with reserved units whose card is being authorized.
   const authorizing = (await customer.orders.placeOrder(wish(sku))).orderId;
   await eventually('its units are held', withinMs, async () => (await reservationOf(authorizing)) === 'HELD');
   await customer.orders.cancelOrder({ orderId: refunding });
@@ -84,7 +84,7 @@ t.test('services that an order needs are away for six hours', async (t) => {
   const open = [refunding, returning, capturing, authorizing, reserving];
   const before = await Promise.all(open.map(progress));
   await restartOrders();
-  // Tries after six hours, while the service is still away.
+  // Attempts after six hours, while the service is still away.
   for (const [index, orderId] of open.entries()) {
     await eventually(`${orderId} is tried again`, withinMs, async () => (await progress(orderId)) > before[index]!);
   }
@@ -104,13 +104,13 @@ t.test('services that an order needs are away for six hours', async (t) => {
     t.equal(`${stateName({ state })} ${reason}`, 'CANCELLED CUSTOMER_REQUEST');
   }
   t.strictSame(await shop.shelf(sku), { onHand: 99n, reserved: 0n, available: 99n });
-  await lawsHold();
+  await assertInvariants();
 });
 
 t.test(
   'orders stops for six hours before the units are taken, and the order is not confirmed without them',
   async (t) => {
-    // The third call of a checkout takes the units.
+    // The third call of a checkout commits the reservation.
     await restartOrders({ ARMATURE_CRASH_POINTS: 'saga.before-call:3' });
     const gone = once(shop.service('orders').process, 'exit');
     const { orderId } = await customer.orders.placeOrder(wish(sku));
@@ -123,13 +123,13 @@ t.test(
     const steps = (await follow(customer, orderId)).map(({ event }) => event?.$case);
     t.notOk(steps.includes('confirmed'), steps.join());
     t.match((await order(orderId)).reason, /^(TIME_LIMIT|RESERVATION_EXPIRED)$/);
-    await lawsHold();
+    await assertInvariants();
   },
 );
 
-t.test('a cancellation that nobody worked on for days refunds the order', async (t) => {
+t.test('a cancellation that no worker processed for days refunds the order', async (t) => {
   const orderId = await complete(t);
-  // The request is recorded and its saga started, and the process dies before it has done anything of that.
+  // The request is recorded and its saga started; then the process is killed before it runs a step.
   await restartOrders({ ARMATURE_CRASH_POINTS: 'cancel-order.committed' });
   const gone = once(shop.service('orders').process, 'exit');
   await t.rejects(customer.orders.cancelOrder({ orderId }), { code: 'UNAVAILABLE' });
@@ -139,5 +139,5 @@ t.test('a cancellation that nobody worked on for days refunds the order', async 
   await ends(orderId);
   const events = await follow(customer, orderId);
   t.match(events.at(-1)?.event, { $case: 'cancelled', value: { refunded: { amountMinor: 1_250n } } });
-  await lawsHold();
+  await assertInvariants();
 });

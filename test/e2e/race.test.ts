@@ -4,7 +4,7 @@ import { RpcError } from '@armature/runtime';
 import t from 'tap';
 import { acquirerLog } from '../../services/payments/books.ts';
 import { grown, holdingsOf, leaksSince } from './bounds.ts';
-import { lawsOf } from './laws.ts';
+import { openInvariantCheck } from './invariant-check.ts';
 import { follow, openShop, stateName, wish } from './shop.ts';
 
 const orderCount = 1_000;
@@ -13,15 +13,15 @@ const units = 50n;
 
 t.setTimeout(180_000);
 const shop = await openShop(t);
-const lawsHold = await lawsOf(t, shop);
+const assertInvariants = await openInvariantCheck(t, shop);
 
-/** What an overloaded machine may answer; nobody knows then whether the order was taken. */
+/** Codes of an overloaded server; they leave the outcome of the request unknown. */
 const unclear = ['UNAVAILABLE', 'DEADLINE_EXCEEDED', 'RESOURCE_EXHAUSTED', 'ABORTED'];
 const attemptsMax = 20;
 let repeats = 0;
 
-/** Does what is safe to repeat until it gets a clear answer, as a good client does. */
-async function insist<T>(act: () => Promise<T>): Promise<T> {
+/** Retries a call that is safe to repeat until its outcome is known, as a correct client does. */
+async function retryUntilClear<T>(act: () => Promise<T>): Promise<T> {
   for (let attempt = 1; ; attempt++) {
     try {
       return await act();
@@ -34,14 +34,14 @@ async function insist<T>(act: () => Promise<T>): Promise<T> {
 }
 
 /** Places an order and waits for its end. The request id makes a repeated request the same order. */
-async function buyInsisting(request: ReturnType<typeof wish>): Promise<Order> {
+async function buyWithRetries(request: ReturnType<typeof wish>): Promise<Order> {
   const { orders } = shop.customer;
-  const { orderId } = await insist(() => orders.placeOrder(request, { timeoutMs: 10_000 }));
-  await insist(() => follow(shop.customer, orderId));
-  return insist(() => orders.getOrder({ orderId }, { timeoutMs: 10_000 }));
+  const { orderId } = await retryUntilClear(() => orders.placeOrder(request, { timeoutMs: 10_000 }));
+  await retryUntilClear(() => follow(shop.customer, orderId));
+  return retryUntilClear(() => orders.getOrder({ orderId }, { timeoutMs: 10_000 }));
 }
 
-/** Runs the work for every index, so many at a time. */
+/** Runs the work for every index, with limited concurrency. */
 async function atOnce<T>(count: number, limit: number, work: (index: number) => Promise<T>): Promise<T[]> {
   const results: T[] = [];
   let next = 0;
@@ -59,7 +59,7 @@ t.test(`${orderCount} orders, ${inFlightMax} in flight, for ${units} units: as m
   const sku = await shop.stock(units);
   const since = performance.now();
   const orders = await atOnce(orderCount, inFlightMax, (index) =>
-    buyInsisting(wish(sku, { contactEmail: `ada+${index}@example.com` })),
+    buyWithRetries(wish(sku, { contactEmail: `ada+${index}@example.com` })),
   );
   const tookSeconds = (performance.now() - since) / 1000;
   t.comment(`${orderCount} orders in ${tookSeconds.toFixed(1)} s, ${repeats} requests repeated`);
@@ -77,18 +77,18 @@ t.test(`${orderCount} orders, ${inFlightMax} in flight, for ${units} units: as m
   const balance = await shop.staff.ledger.getTrialBalance({});
   t.ok(balance.balanced);
   t.equal(balance.accounts.find(({ account }) => account === 'sales')?.postedMinor, units * -1_250n);
-  await lawsHold();
+  await assertInvariants();
 });
 
-t.test('what the services hold does not grow with what they have done', async (t) => {
+t.test('the resources of the services do not grow with their work', async (t) => {
   const plenty = await shop.stock(1_000n);
   const burst = async () => {
-    await atOnce(100, 50, () => buyInsisting(wish(plenty)));
-    await lawsHold();
+    await atOnce(100, 50, () => buyWithRetries(wish(plenty)));
+    await assertInvariants();
   };
   await burst();
   const before = await holdingsOf(shop);
-  t.ok(Object.keys(before).length >= 7, 'every service was looked at');
+  t.ok(Object.keys(before).length >= 7, 'every service was measured');
   t.ok((before.orders?.['file handles'] ?? 0) > 0 && (before.orders?.timers ?? 0) > 0, 'there is something to count');
   t.match(grown(before, { ...before, orders: { ...before.orders, timers: 10_000 } }), [
     /^orders: \d+ timers have become/,

@@ -1,4 +1,4 @@
-// Services of a test's shop that are frozen, killed and started again at the same place, on the same data.
+// Freezes, kills and restarts services of a test's shop at the same address, with the same data.
 import { randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -7,7 +7,7 @@ import type { Teardown } from '../support/infra.ts';
 import { peersOf, type RunningService, startService } from '../support/service.ts';
 import type { Shop } from './shop.ts';
 
-/** Starts a service again that has ended, with other variables if there are any. */
+/** Starts a service that has ended again, optionally with other variables. */
 export async function startAgain(
   t: Teardown,
   shop: Pick<Shop, 'mesh' | 'service'>,
@@ -24,7 +24,7 @@ export async function startAgain(
 }
 
 /**
- * Ends a service of the shop, unless it has ended, and starts it again at the same place, on the same data, with other
+ * Ends a service of the shop unless it has ended, and starts it again at the same address with the same data and other
  * settings. Resolves once calls reach it.
  */
 export async function restart(
@@ -36,7 +36,7 @@ export async function restart(
   const { process, stop } = shop.service(name);
   if (process.exitCode === null && process.signalCode === null) await stop();
   const started = await startAgain(t, shop, name, env);
-  // Channels that found no connection there wait a little before they try again.
+  // Channels that could not connect wait a little before they retry.
   while (unreachable.has(await codeOf(questions[name]!(shop)))) await sleep(50);
   return started;
 }
@@ -48,14 +48,14 @@ const codeOf = (reply: Promise<unknown>): Promise<string> =>
     (error: RpcError) => error.code,
   );
 
-/** A call by which one finds out whether a service can be reached. */
+/** A call of each service that shows whether it can be reached. */
 const questions: Record<string, (shop: Shop) => Promise<unknown>> = {
   inventory: ({ staff }) => staff.inventory.batchGetStock({ skus: ['NOTHING'] }),
   orders: ({ customer }) => customer.orders.getOrder({ orderId: randomUUID() }),
   payments: ({ customer }) => customer.payments.getPayment({ paymentId: randomUUID() }),
 };
 
-/** Stops a process where it is, as a machine that hangs does, until it is thawed or the test ends. */
+/** Stops a process as a hanging machine does, until it is thawed or the test ends. */
 export function freeze(t: Teardown, { process }: RunningService): { thaw(): void } {
   const thaw = () => void process.kill('SIGCONT');
   process.kill('SIGSTOP');
@@ -63,6 +63,6 @@ export function freeze(t: Teardown, { process }: RunningService): { thaw(): void
   return { thaw };
 }
 
-/** Whether a process stands still, frozen from outside or at a crash point that stops. */
+/** Whether a process is stopped, by `freeze` or at a crash point. */
 export const isStopped = ({ pid }: RunningService): boolean =>
   /^State:\s+T/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'));

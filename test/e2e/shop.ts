@@ -22,18 +22,18 @@ import {
   token,
 } from '../support/service.ts';
 
-/** Every service, as one person calls it with the developer's certificate. */
+/** Client set: the clients of all services for one person, with the developer's certificate. */
 export type Counter = Awaited<ReturnType<Shop['as']>>;
 
-/** The whole mesh on fresh schemas, a virtual host of its own and an acquirer of its own. */
+/** The whole mesh with its own new schemas, virtual host and acquirer. */
 export interface Shop {
   mesh: Mesh;
-  /** A running service; throws when the mesh has none of that name. */
+  /** A running service. Throws if the mesh has no service of that name. */
   service(name: string): RunningService;
   as(subject: string): Promise<ReturnType<typeof counter>>;
   staff: ReturnType<typeof counter>;
   customer: ReturnType<typeof counter>;
-  /** Puts a new product on sale and answers its SKU. */
+  /** Puts a new product on sale and returns its SKU. */
   stock(units: bigint, prices?: Record<string, bigint>): Promise<string>;
   /** On hand, reserved and available units of a SKU. */
   shelf(sku: string): Promise<{ onHand: bigint; reserved: bigint; available: bigint }>;
@@ -47,7 +47,7 @@ export const address = {
   countryCode: 'GB',
 };
 
-/** An order of one line by ada, in euros and with a card that works, unless told otherwise. */
+/** An order by ada of one line, in euros and with a card that works, unless overridden. */
 export function wish(sku: string, over: Init<PlaceOrderRequest> = {}): Init<PlaceOrderRequest> {
   return {
     requestId: randomUUID(),
@@ -61,12 +61,12 @@ export function wish(sku: string, over: Init<PlaceOrderRequest> = {}): Init<Plac
   };
 }
 
-/** Variables of services by name, on top of those that every one gets. */
+/** Variables of services by name, in addition to those of every service. */
 export type Settings = Partial<Record<string, Record<string, string>>>;
 
 /**
- * `names` are the services there are, all by default; `tokens` is what the people's tokens say otherwise;
- * `common` what every service is started with, beside its own settings.
+ * `names` are the services to start, all by default. `tokens` overrides the claims of people's tokens. `common` are
+ * settings of every service.
  */
 export async function openShop(
   t: Teardown,
@@ -84,7 +84,7 @@ export async function openShop(
   return { mesh, service, ...(await openCounters(t, (name) => service(name).grpc, tokens)) };
 }
 
-/** What people do at a mesh that runs already, of whose services the addresses are known. */
+/** Client sets and helpers for a mesh that already runs, by the addresses of its services. */
 export async function openCounters(
   t: Teardown,
   addressOf: (name: string) => string,
@@ -136,7 +136,7 @@ function counter(to: (name: string) => Connect) {
   };
 }
 
-/** The e-mail with this in its subject about an order, its lines joined, once it is there. */
+/** Waits for the e-mail about an order with this subject, and returns it with its lines joined. */
 export async function mailAbout(shop: Shop, orderId: string, subject: RegExp): Promise<string> {
   const folder = join(shop.service('notifications').dir, 'mail', 'new');
   for (const deadline = Date.now() + 20_000; ; ) {
@@ -152,7 +152,7 @@ export async function mailAbout(shop: Shop, orderId: string, subject: RegExp): P
   }
 }
 
-/** Follows an order to its end by its stream, and answers the events on its way. */
+/** Follows an order's stream to its end, and returns the events. */
 export async function follow(who: Pick<Counter, 'orders'>, orderId: string, after = 0n): Promise<OrderEvent[]> {
   const events: OrderEvent[] = [];
   for await (const event of who.orders.watchOrder({ orderId, afterSequence: after }, { timeoutMs: 30_000 })) {
@@ -168,7 +168,7 @@ export async function buy(who: Pick<Counter, 'orders'>, request: Init<PlaceOrder
   return who.orders.getOrder({ orderId });
 }
 
-/** PENDING, COMPLETED and so on, for messages that a person reads. */
+/** Name of the state for messages: PENDING, COMPLETED and so on. */
 export function stateName({ state }: Pick<Order, 'state'>): string {
   const [name] = Object.entries(OrderState).find(([, value]) => value === state) ?? ['UNKNOWN'];
   return name.replace('ORDER_STATE_', '');

@@ -1,26 +1,26 @@
-// The acquirer hangs for minutes: only what needs an answer of it waits. Time passes by making every row older.
+// The acquirer hangs for minutes: only work that needs it may wait. Rows are aged instead of waiting.
 import t from 'tap';
 import { ageRows } from '../support/aging.ts';
 import { eventually, shopServices } from '../verification/faults/shoppers.ts';
-import { lawsOf, worldOf } from './laws.ts';
+import { openInvariantCheck, worldOf } from './invariant-check.ts';
 import { freeze, restart } from './restart.ts';
 import { buy, follow, openShop, stateName, wish } from './shop.ts';
 
 t.setTimeout(180_000);
-/** More than the calls to payments that one worker makes at a time. */
+/** More than the concurrent calls of one worker to payments. */
 const waiting = 40;
 const withinMs = 20_000;
 const shop = await openShop(t, { inventory: { ARMATURE_EXPIRY_SWEEP_MS: '200' } }, shopServices);
 const { customer } = shop;
 const world = await worldOf(t, shop);
-const lawsHold = await lawsOf(t, shop);
+const assertInvariants = await openInvariantCheck(t, shop);
 
 t.test('reservations, cancellations, free orders and expiry go on while the acquirer hangs for minutes', async (t) => {
   const mesh = t;
   const sku = await shop.stock(100n);
   const free = await shop.stock(10n, { EUR: 0n });
   const bought = await buy(customer, wish(sku));
-  /** Read from the database: polls by calls would run into their deadlines on a busy machine. */
+  /** Reads the database: calls could exceed their deadlines on a busy machine. */
   const units = async () => {
     const [row] = await world.query<{ on_hand: string; reserved: string }>(
       'select sum(on_hand) as on_hand, sum(reserved) as reserved from {inventory}.stock where sku = ?',
@@ -75,11 +75,11 @@ t.test('reservations, cancellations, free orders and expiry go on while the acqu
   for (const { orderId } of placed) {
     await follow(customer, orderId);
     const { state, reason } = await customer.orders.getOrder({ orderId });
-    // REJECTED where orders ended before it knew that the units were held.
+    // REJECTED if the order ended before orders learned that the units were reserved.
     t.match(stateName({ state }), /^(CANCELLED|REJECTED)$/);
     t.match(reason, /^(TIME_LIMIT|RESERVATION_EXPIRED)$/);
   }
   const undone = (await follow(customer, bought.orderId)).at(-1)?.event;
   t.match(undone, { $case: 'cancelled', value: { refunded: bought.total } });
-  await lawsHold();
+  await assertInvariants();
 });

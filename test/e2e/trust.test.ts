@@ -1,4 +1,4 @@
-// People sign in to the mesh's own identity, and may what access says: now, and soon after it has said otherwise.
+// People sign in to the mesh's own identity, and access decides what they may do: changes apply soon.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { accessClient, identityClient, inventoryClient, RpcError } from '@armature/clients';
 import t from 'tap';
@@ -9,10 +9,10 @@ import { refusal } from '../support/refusal.ts';
 import { developerCredentials, startMesh, startService, token } from '../support/service.ts';
 import { signIn } from '../support/sign-in.ts';
 
-/** How soon what was taken away is refused, by the contract of RevokeRole. */
+/** Time limit by the contract of RevokeRole after which a revoked permission must be refused. */
 const promisedMs = 5_000;
 
-// All at once, and in no order that anything depends on.
+// All start at once; no service depends on the order.
 const mesh = await startMesh(t, ['inventory', 'identity', 'access'], {}, { realIdentity: true });
 const tls = await developerCredentials();
 
@@ -33,7 +33,7 @@ const delivery = { locationId: 'main', lines: [{ sku: 'TRUST-1', quantity: 1n }]
 const tokens = await Promise.all(['admin', 'bo', 'eve'].map((id) => signIn(mesh, id)));
 const [admin, bo, eve] = tokens.map(clientsOf);
 
-/** Tries until it is as expected, and answers how long that took. */
+/** Retries until the result is as expected, and returns how long that took. */
 async function untilDelivering(as: typeof eve, allowed: boolean): Promise<number> {
   const start = performance.now();
   for (;;) {
@@ -51,18 +51,18 @@ async function untilDelivering(as: typeof eve, allowed: boolean): Promise<number
   }
 }
 
-t.test('who signed in is known to every service, and may what policy says', async (t) => {
+t.test('a signed-in user is known to every service, and has the permissions of the policy', async (t) => {
   t.match(await bo!.inventory.receiveStock(delivery), { levels: [{ sku: 'TRUST-1' }] });
   await t.rejects(eve!.inventory.receiveStock(delivery), refusal({ code: 'PERMISSION_DENIED' }));
   t.match(await eve!.identity.getUser({ userId: 'eve' }), { email: 'eve@example.org' });
 });
 
-t.test("tokens of the tests' key are nobody's here", async (t) => {
+t.test("tokens signed with the tests' key are refused", async (t) => {
   const forged = clientsOf(await token('admin'));
   await t.rejects(forged.inventory.receiveStock(delivery), refusal({ code: 'UNAUTHENTICATED' }));
 });
 
-t.test('a role counts without a new token, and is gone within 5 s once it is taken away', async (t) => {
+t.test('a role applies without a new token, and is gone within 5 s after its revocation', async (t) => {
   const { grantId } = await admin!.access.grantRole({ member: 'user:eve', role: 'role:staff' });
   const granted = await untilDelivering(eve, true);
   await admin!.access.revokeRole({ grantId });
@@ -80,14 +80,14 @@ t.test('a deactivated account is refused with the token that it still has', asyn
   await untilDelivering(bo, true);
 });
 
-t.test('while access and identity are away, what they said last stays in force', async (t) => {
+t.test('while access and identity are away, their last data stay in force', async (t) => {
   const codes = await Promise.all([mesh.access!.stop(), mesh.identity!.stop()]);
   t.same(codes, [0, 0]);
   t.match(await bo!.inventory.receiveStock(delivery), { levels: [{ sku: 'TRUST-1' }] });
   await t.rejects(eve!.inventory.receiveStock(delivery), refusal({ code: 'PERMISSION_DENIED' }));
 });
 
-t.test('a service that starts before those it trusts denies everything until they come', async (t) => {
+t.test('a service that starts before access and identity denies every call until they are there', async (t) => {
   const { state } = await testServers();
   const vhost = await createVhost(t);
   const [access, identity, identityHttps] = (await reservePorts(state, 3)).map((port) => `127.0.0.1:${port}`);

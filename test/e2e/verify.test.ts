@@ -1,10 +1,10 @@
-// A check that cannot fail proves nothing: every invariant is broken here on purpose, one after another, and must be
-// found. Each break is made inside a transaction that is rolled back afterwards.
+// Breaks every invariant on purpose, one after another, and checks that it is found. Each break is made in a
+// transaction that is rolled back afterwards.
 import t from 'tap';
 import { connectMysql } from '../../scripts/devmesh/servers/mysql.ts';
 import { invariants } from '../verification/invariants/invariants.ts';
 import { openWorld } from '../verification/invariants/world.ts';
-import { worldOf, wrongAtRest } from './laws.ts';
+import { worldOf, wrongAtRest } from './invariant-check.ts';
 import { buy, follow, openShop, stateName, wish } from './shop.ts';
 
 t.setTimeout(280_000);
@@ -32,7 +32,7 @@ const order = `'${completed.orderId}'`;
 const payment = `'${completed.paymentId}'`;
 const aUuid = "'00000000-0000-4000-8000-000000000000'";
 
-/** For each invariant, by name: statements, after each of which it does not hold. */
+/** For each invariant by name, statements that each break it. */
 const breaks: Readonly<Record<string, string[]>> = {
   'every entry balances per currency, holds and settled apart': [
     'update {payments}.ledger_posting set amount_minor = amount_minor + 1 limit 1',
@@ -173,7 +173,7 @@ t.before(async () => {
   await letConstraintsGo();
 });
 
-/** The database itself refuses to oversell; that the check would see it is shown without that net. */
+/** Removes constraints that prevent overselling, to show that the invariants find it. */
 async function letConstraintsGo(): Promise<void> {
   const [rows] = await connection.query("show session variables like 'check_constraint_checks'");
   if ((rows as unknown[]).length > 0) await connection.query('set session check_constraint_checks = 0');
@@ -187,7 +187,7 @@ async function letConstraintsGo(): Promise<void> {
 for (const { id, name, find } of invariants) {
   t.test(`${id} ${name}`, async (t) => {
     const statements = breaks[name];
-    if (!statements) return t.fail('a break of this invariant is missing in the table above');
+    if (!statements) return t.fail('add a statement that breaks this invariant to the table above');
     t.strictSame(await find(world), [], 'it holds');
     for (const sql of statements) {
       await connection.beginTransaction();
@@ -202,7 +202,7 @@ for (const { id, name, find } of invariants) {
   });
 }
 
-t.test('what is only ever added to, no service can change', async (t) => {
+t.test('no service can change append-only tables', async (t) => {
   const expected = {
     orders: ['order_event', 'saga_log'],
     payments: ['ledger_entry', 'ledger_posting', 'operation_resolution'],
@@ -227,7 +227,7 @@ async function aColumn(service: string, table: string): Promise<string> {
   return row.name;
 }
 
-t.test('everything stands again, and nothing is broken here that no invariant names', async (t) => {
+t.test('all breaks are rolled back, and every entry in the table belongs to an invariant', async (t) => {
   t.strictSame(await wrongAtRest(settled), []);
   const names = new Set(invariants.map(({ name }) => name));
   t.strictSame(

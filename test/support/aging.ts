@@ -1,10 +1,10 @@
-// Time that passes without waiting for it: every row becomes older, as a long outage leaves it behind.
+// Ages every row, as after a long outage, so that tests need not wait.
 import type { World } from '../verification/invariants/world.ts';
 
 /**
- * Moves every time in the schemas of all services back by so many hours: what was due then is overdue, leases have
- * ended, limits have passed. Times inside the state of a saga count from its beginning, which moves too. Services
- * that hold rows in memory must not run meanwhile, or they go on by what they have.
+ * Moves every time in the schemas of all services back by this many hours: due rows become overdue, leases end, limits
+ * pass. Times in the state of a saga are relative to its start, which moves too. Services that cache rows must not run
+ * meanwhile, or they continue with old times.
  */
 export async function ageRows(world: World, hours: number): Promise<void> {
   const us = hours * 3_600_000_000;

@@ -50,7 +50,7 @@ t.test('a virtual host of a test', async (t) => {
     t.ok(await declares(vhost.url('payments'), 'payments.ledger'));
     t.notOk(await declares(vhost.url('orders'), 'payments.ledger'));
   });
-  await t.test('a service that is not one of ours has an account too', async (t) =>
+  await t.test('a service that is not part of the mesh has an account too', async (t) =>
     t.ok(await publishes(vhost.url('made_up'), 'made_up.thing.happened')),
   );
 });
@@ -68,7 +68,7 @@ async function declares(url: string, queue: string): Promise<boolean> {
   );
 }
 
-/** Whether the broker lets this happen; a refusal closes the channel, any other failure is thrown. */
+/** Whether the broker allows the operation. A refusal closes the channel; any other failure is thrown. */
 async function allowed(url: string, work: (channel: ConfirmChannel) => Promise<unknown>): Promise<boolean> {
   const connection = await connectBroker(url);
   try {

@@ -26,7 +26,7 @@ import { compileCacheOf, openState, openTestState, type State } from '../../scri
 import { runsDirectory, stopEverything } from '../../scripts/devmesh/stop.ts';
 import { ensureTokenKey } from './token.ts';
 
-/** The part of a tap test that set-up needs: a place to say how to undo it. */
+/** The part of a tap test that set-up needs: registration of teardown functions. */
 export interface Teardown {
   teardown(undo: () => unknown): unknown;
 }
@@ -34,7 +34,7 @@ export interface Teardown {
 export interface TestServers {
   state: State;
   servers: Servers;
-  /** Whether this process has started them; otherwise they ran before. */
+  /** Whether this process has started the servers; otherwise they ran before. */
   started: boolean;
 }
 
@@ -42,15 +42,15 @@ let opened: Promise<TestServers> | undefined;
 let own: State | undefined;
 
 /**
- * Gives this test file servers of its own, to be killed, stopped and starved without harm to the tests beside it.
- * To be called before anything starts; the servers start at the first use of `testServers`, and are gone, with their
- * data, when the test ends.
+ * Gives this test file its own servers, which it may kill, stop and starve without affecting other tests. Call it
+ * before anything starts. The servers start at the first use of `testServers`, and are removed with their data when the
+ * test ends.
  */
 export function ownServers(t: Teardown, name: string): State {
   if (opened) throw new Error('servers were in use before ownServers was called');
   const state = openState(join(runsDirectory(openTestState()), `${name}-${process.pid}`));
   own = state;
-  // What the services' programs compile to is the same whatever servers they use.
+  // The compile cache of the services does not depend on the servers.
   const cache = compileCacheOf(openTestState());
   mkdirSync(cache, { recursive: true });
   if (!existsSync(compileCacheOf(state))) symlinkSync(cache, compileCacheOf(state));
@@ -62,8 +62,8 @@ export function ownServers(t: Teardown, name: string): State {
 }
 
 /**
- * The servers that tests share. `make test` has started them; a test file run alone starts them and leaves them
- * for the next run (`make down` stops them).
+ * The servers that tests share. `make test` starts them. A test file that runs alone starts them and leaves them
+ * running for the next run (`make down` stops them).
  */
 export function testServers(progress: Progress = silent): Promise<TestServers> {
   opened ??= openServers(progress);
@@ -79,7 +79,7 @@ async function openServers(progress: Progress): Promise<TestServers> {
     await ensureCertificates(state);
     if (started) forgetBroker(state);
     const servers = started ? await startServers(state, progress) : known;
-    // Servers that only failed to answer once have been at work all the while, for tests that run beside this one.
+    // Servers that only failed to respond once still run, for tests that run beside this one.
     if (started && processes(state) !== ran) await dropLeftovers(state, servers);
     await createBrokerUsers(state, new BrokerApi(servers.rabbitmq.management), serviceNames);
     await ensureTokenKey(state);
@@ -87,19 +87,21 @@ async function openServers(progress: Progress): Promise<TestServers> {
   });
 }
 
-/** Which processes the private servers are, to tell a new start from an old one. */
+/** Identifies the processes of the private servers, to detect a restart. */
 const processes = (state: State) => JSON.stringify([mysqlInstance(state)?.process, rabbitmqInstance(state)?.broker]);
 
 /**
- * A private broker that has to be started begins with nothing: tests that were killed leave queues behind, and
- * deleting them while the broker is still recovering them leaves it unable to make others of the same kind.
+ * Deletes the data of a private broker before its start. Killed tests leave queues behind. Deleting these while the
+ * broker still recovers them leaves it unable to declare others of the same kind.
  */
 function forgetBroker(state: State): void {
   const broker = rabbitmqInstance(state)?.broker;
   if (!broker || !isAlive(broker)) rmSync(join(state.dir, 'rabbitmq', 'data'), { recursive: true, force: true });
 }
 
-/** What tests that were killed have left on a private database. On one given by URL it may be somebody's at work. */
+/**
+ * Drops what killed tests have left on a private database. Skips servers given by URL, which other processes may use.
+ */
 async function dropLeftovers(state: State, servers: Servers): Promise<void> {
   if (mysqlInstance(state)) {
     await withConnection(servers.mysql.url, async (connection) => {
@@ -123,16 +125,16 @@ async function answer(servers: Servers): Promise<boolean> {
   return asked.every(({ status }) => status === 'fulfilled');
 }
 
-/** A schema of a test's own, with the two accounts that a service has in production. */
+/** A schema of one test, with the two accounts that a service has in production. */
 export interface TestDatabase {
   schema: string;
-  /** The service's account: it reads and writes rows. */
+  /** URL of the service's account: it reads and writes rows. */
   url: string;
-  /** The migrating account: it may also change the schema. */
+  /** URL of the migrating account: it may also change the schema. */
   migratorUrl: string;
-  /** The administrator of the whole server, to look at or break what accounts of the schema may not. */
+  /** URL of the administrator of the server, for what the accounts of the schema may not do. */
   adminUrl: string;
-  /** To be called after migrating: keeps the service's account from changing tables marked append-only. */
+  /** Call after migrating: keeps the service's account from changing tables marked append-only. */
   migrated(): Promise<void>;
 }
 
@@ -165,15 +167,15 @@ function at(serverUrl: string, path: string): string {
   return url.href;
 }
 
-/** A connection of a test's own, by one of the URLs of a virtual host. */
+/** A new connection by one of the URLs of a virtual host. */
 export const connectBroker = (url: string): Promise<ChannelModel> => brokerDialer(url)();
 
-/** A broker virtual host of a test's own. */
+/** A broker virtual host of one test. */
 export interface TestVirtualHost {
   name: string;
   /** The AMQP URL of a service's account, with the rights that it has in production. */
   url(service: string): string;
-  /** The administrator's AMQP URL, to look at or disturb what services may not. */
+  /** The administrator's AMQP URL, for what services may not do. */
   adminUrl: string;
   /** The management API, for queues and their lengths under `/queues/<name, percent-encoded>`. */
   api: BrokerApi;

@@ -12,7 +12,7 @@ export async function migrationsOf(service: string): Promise<readonly Migration[
   return [...runtimeMigrations, ...own.migrations];
 }
 
-/** Every table as the server would make it, and every row that migrations have written. */
+/** The definition of every table, and every row that migrations have written. */
 export async function schemaSnapshot({ schema, adminUrl }: TestDatabase): Promise<Record<string, unknown>> {
   return withConnection(adminUrl, async (connection) => {
     const query = async (sql: string, name: string) => (await connection.query<RowDataPacket[]>(sql, [name]))[0];
@@ -22,7 +22,7 @@ export async function schemaSnapshot({ schema, adminUrl }: TestDatabase): Promis
       schema,
     )) {
       const [made] = await query('show create table ??', name);
-      // The journal's times and ids differ from run to run.
+      // Times and ids in the table of migrations differ between runs.
       const rows = await query(name === 'migration' ? 'select name from ?? order by id' : 'select * from ??', name);
       found[name] = { made: String(made?.['Create Table']).replace(/ AUTO_INCREMENT=\d+/, ''), rows };
     }
@@ -37,8 +37,8 @@ export function statementCount(migrations: readonly Migration[]): number {
 }
 
 /**
- * Runs `main.ts migrate` of a service to its end, or until it is killed after statement `killAfter`. Returns what it
- * printed, or null when it was killed. Throws when it fails.
+ * Runs `main.ts migrate` of a service until it ends, or until it is killed after statement `killAfter`. Returns its
+ * output, or null if it was killed. Throws if it fails.
  */
 export async function migrateProcess(
   service: string,

@@ -10,7 +10,7 @@ t.setTimeout(120_000);
 const undo: (() => unknown)[] = [];
 const state = ownServers({ teardown: (step) => undo.push(step) }, 'own');
 
-t.test('servers of a test file of its own', async (t) => {
+t.test('private servers of a test file', async (t) => {
   t.throws(
     () => isAlive(databaseServer(state).process),
     { message: /not been started/ },
@@ -23,7 +23,7 @@ t.test('servers of a test file of its own', async (t) => {
     ['the database', databaseServer(state)],
     ['the broker', brokerServer(state)],
   ] as const) {
-    await t.test(`${name} is killed and comes back on its port, with its data`, async (t) => {
+    await t.test(`${name} is killed and restarts on its port, with its data`, async (t) => {
       const before = server.process;
       await server.kill();
       t.notOk(isAlive(before));
@@ -36,7 +36,7 @@ t.test('servers of a test file of its own', async (t) => {
   await new BrokerApi(servers.rabbitmq.management).request('GET', '/whoami');
 });
 
-t.test('nothing is left of them', async (t) => {
+t.test('the servers are removed afterwards', async (t) => {
   const left = [databaseServer(state).process, brokerServer(state).process];
   for (const step of undo) await step();
   t.strictSame(left.filter(isAlive), []);

@@ -1,15 +1,15 @@
-/** A stream of numbers that is the same for the same seed, so that a run can be repeated as far as time allows. */
+/** A repeatable stream of random numbers: equal seeds give equal numbers. */
 export interface Random {
   /** From 0 to below 1. */
   next(): number;
   /** A whole number from `low` to `high`, both included. */
   between(low: number, high: number): number;
   pick<T>(from: readonly T[]): T;
-  /** One of the names, each as likely as its weight says. */
+  /** One of the names, with a probability proportional to its weight. */
   weighted<K extends string>(weights: Readonly<Record<K, number>>): K;
 }
 
-/** Mulberry32 by Tommy Ettinger, public domain: 32 bits of state are enough to choose whom to kill. */
+/** Mulberry32 by Tommy Ettinger, public domain: 32 bits of state are enough for tests. */
 export function seeded(seed: number): Random {
   let state = seed >>> 0;
   const next = () => {

@@ -1,8 +1,8 @@
 import type { RpcError } from '@armature/runtime/errors';
 
 /**
- * What a refused call must look like, for `t.rejects`: every field given here must match. tap compares
- * objects field by field, but its types only know the fields of Error.
+ * The expected error of a refused call, for `t.rejects`: every field given here must match. tap compares objects field
+ * by field, but its types only know the fields of Error.
  */
 export function refusal(
   fields: Partial<Pick<RpcError, 'code' | 'reason' | 'metadata' | 'message' | 'details'>>,

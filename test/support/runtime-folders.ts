@@ -1,10 +1,7 @@
 import { dirname, join, normalize } from 'node:path';
 import { imports, type SourceFile } from './source-file.ts';
 
-/**
- * The folders of services/runtime in the order in which they may depend on each other: a folder imports only folders
- * that stand before it.
- */
+/** The folders of services/runtime in dependency order: a folder imports only folders that stand before it. */
 export const runtimeFolders = [
   'config',
   'id',

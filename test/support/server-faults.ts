@@ -6,13 +6,13 @@ import { findServerPrograms } from '../../scripts/devmesh/servers/programs.ts';
 import { evaluateInBroker, rabbitmqInstance, startRabbitmq } from '../../scripts/devmesh/servers/rabbitmq.ts';
 import type { State } from '../../scripts/devmesh/state.ts';
 
-/** A private database or broker, as something to be killed and started again. */
+/** A private database or broker that can be killed and started again. */
 export interface PrivateServer {
-  /** The process of its last start; throws when there was none. */
+  /** The process of its last start. Throws if there was none. */
   readonly process: ProcessIdentity;
-  /** Ends it as a power cut would, and waits until it is gone. */
+  /** Ends it as a power failure would, and waits until it is gone. */
   kill(): Promise<void>;
-  /** Ends it in its own way, connections and all, and waits until it is gone. */
+  /** Shuts it down normally, and waits until it is gone. */
   stop(): Promise<void>;
   /** Starts it on its port and data, and waits until it serves. Does nothing while it runs. */
   start(): Promise<void>;
@@ -30,7 +30,7 @@ export function databaseServer(state: State): PrivateServer {
   );
 }
 
-/** The broker keeps new accounts and virtual hosts in memory for some two seconds: a kill so soon forgets them. */
+/** The broker keeps new accounts and virtual hosts in memory for about two seconds: a kill in that time loses them. */
 export function brokerServer(state: State): PrivateServer {
   return privateServer(
     'broker',
@@ -46,7 +46,7 @@ export function brokerServer(state: State): PrivateServer {
   );
 }
 
-/** A server that takes longer to stop by itself would be killed, which is another fault than the one asked for. */
+/** A server that exceeds the grace period would be killed, which is a different fault. */
 const stopGraceMs = 60_000;
 
 function privateServer(
@@ -59,7 +59,7 @@ function privateServer(
     if (!found) throw new Error(`the private ${name} has not been started`);
     return found;
   };
-  // A process counts as gone while the last of its threads still holds its sockets.
+  // The kernel may report a process as gone while a last thread still holds its sockets.
   const gone = async () => {
     const { process: victim, port } = instance();
     while (isAlive(victim) || !(await isFree(port))) await sleep(10);
@@ -95,7 +95,7 @@ const shortage: Readonly<Record<Resource, { begin: string; end: string }>> = {
   },
 };
 
-/** Makes the private broker believe that it is short of something: from then on it blocks whoever publishes. */
+/** Makes the private broker believe that it is short of a resource: from then on it blocks publishers. */
 export const raiseAlarm = (state: State, resource: Resource): Promise<void> =>
   tellBroker(state, shortage[resource].begin);
 export const clearAlarm = (state: State, resource: Resource): Promise<void> =>
@@ -103,5 +103,5 @@ export const clearAlarm = (state: State, resource: Resource): Promise<void> =>
 
 async function tellBroker(state: State, expression: string): Promise<void> {
   const answer = await evaluateInBroker(state, expression);
-  if (answer !== 'ok') throw new Error(`the broker answered ${answer}`);
+  if (answer !== 'ok') throw new Error(`the broker returned ${answer}`);
 }

@@ -1,4 +1,4 @@
-// What the private servers refuse, whoever asks.
+// Checks what the private servers refuse from every client.
 import { readFileSync } from 'node:fs';
 import { connect as connectSocket } from 'node:net';
 import { connect as connectTls, type SecureVersion } from 'node:tls';
@@ -12,7 +12,7 @@ import { rabbitmqInstance } from '../../scripts/devmesh/servers/rabbitmq.ts';
 import { connectBroker, createDatabase, createVhost, testServers } from './infra.ts';
 
 const { state, servers } = await testServers();
-// Servers given by URL are set up by somebody else.
+// Servers given by URL are not set up by the tests.
 const ours = mysqlInstance(state) !== undefined && rabbitmqInstance(state) !== undefined;
 const skip = ours ? undefined : 'the servers are not private ones';
 const { cert: foreignCa } = saveCertificate(state, 'foreign-ca', await issueCertificate({ isCa: true }));
@@ -44,7 +44,7 @@ t.test('the database', { skip }, async (t) => {
     { name: 'refuses the administrator in the clear', connect: () => bare(mine.adminUrl), refused: insecure },
     { name: 'refuses root without a password', connect: () => root(''), refused: /Access denied/ },
     {
-      name: 'is refused by whoever trusts another authority',
+      name: 'is refused by a client that trusts another authority',
       connect: () => connectMysql(withCa(mine.url, foreignCa)),
       refused: /self-signed certificate|unable to/,
     },
@@ -63,7 +63,7 @@ t.test('the database', { skip }, async (t) => {
       `SELECT User, Host FROM mysql.user WHERE ssl_type = ''
        AND NOT (User = 'root' AND Host = 'localhost') AND User NOT IN ('mariadb.sys', 'mysql.sys', 'mysql.session', 'mysql.infoschema')`,
     );
-    t.same(accounts, [], 'but root by the socket, with a password, and accounts that nobody can log in to');
+    t.same(accounts, [], 'but root by the socket, with a password, and locked accounts');
     const [version] = (await administrator.query("SHOW SESSION STATUS LIKE 'Ssl_version'"))[0] as { Value: string }[];
     t.match(version?.Value, /^TLSv1\.[23]$/);
   });
@@ -86,7 +86,7 @@ t.test('the broker', { skip }, async (t) => {
     { name: 'refuses a service in the clear', url: splitCa(url).url.replace('amqps:', 'amqp:'), refused: /./ },
     { name: 'knows no guest', url: guest.href, refused: /ACCESS[_-]REFUSED/ },
     {
-      name: 'is refused by whoever trusts another authority',
+      name: 'is refused by a client that trusts another authority',
       url: withCa(url, foreignCa),
       refused: /self-signed certificate|unable to/,
     },
@@ -114,12 +114,12 @@ t.test('the broker', { skip }, async (t) => {
   });
 });
 
-t.test('nobody speaks TLS older than 1.2', { skip }, async (t) => {
+t.test('no server accepts TLS older than 1.2', { skip }, async (t) => {
   const ca = readFileSync(splitCa(servers.rabbitmq.url).caFile!);
   const handshake = (port: number, version: SecureVersion) =>
     new Promise<string>((resolve) => {
       const socket = connectTls(
-        // Without the lower security level, our own side would refuse before the broker can.
+        // Without the lower security level, the client would refuse before the broker can.
         { port, host: '127.0.0.1', ca, minVersion: version, maxVersion: version, ciphers: 'DEFAULT@SECLEVEL=0' },
         () => {
           resolve(socket.getProtocol() ?? 'none');

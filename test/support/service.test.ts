@@ -6,7 +6,7 @@ import { connectMysql } from '../../scripts/devmesh/servers/mysql.ts';
 import { developerCredentials, startMesh, startService, token } from './service.ts';
 import { tokenIssuer } from './token.ts';
 
-/** A program that keeps the promises which every service makes to its starter, and nothing else. */
+/** A program that does only what `startService` requires of a service. */
 const program = `
 import { createServer } from 'node:http';
 import { renameSync, writeFileSync } from 'node:fs';
@@ -36,7 +36,7 @@ function fakeProgram(dir: string): string {
   return path;
 }
 
-t.test('a service is migrated, started, and told what it needs', async (t) => {
+t.test('a service is migrated, started, and gets its environment', async (t) => {
   const service = await startService(t, 'orders', { program: fakeProgram(t.testdir()), peers: { catalog: 'x:1' } });
   const env = (await (await fetch(`http://${service.admin}`)).json()) as Record<string, string>;
   t.match(env, {
@@ -60,7 +60,7 @@ t.test('a service that cannot start shows its log', async (t) => {
   await t.rejects(start, { message: /orders ended with 1 before it was ready.*broken on purpose/s });
 });
 
-t.test('a killed service starts again on its data', async (t) => {
+t.test('a killed service restarts with its data', async (t) => {
   const path = fakeProgram(t.testdir());
   const first = await startService(t, 'orders', { program: path });
   const connection = await connectMysql(first.database!.url);
@@ -72,16 +72,16 @@ t.test('a killed service starts again on its data', async (t) => {
   t.match(await connection.query('SELECT * FROM thing'), [[{ id: 7 }]]);
 });
 
-t.test('services of a mesh know each other', async (t) => {
+t.test('services of a mesh get the addresses of the others', async (t) => {
   const mesh = await startMesh(t, ['orders', 'catalog'], { program: fakeProgram(t.testdir()) });
   const env = (await (await fetch(`http://${mesh.orders!.admin}`)).json()) as Record<string, string>;
   t.equal(env.ARMATURE_PEER_CATALOG, mesh.catalog!.grpc);
   t.equal(env.ARMATURE_PEER_ORDERS, undefined);
-  t.match(env.ARMATURE_POLICY_FILE, /policy\.csv$/, 'nobody among them keeps the policy');
+  t.match(env.ARMATURE_POLICY_FILE, /policy\.csv$/, 'without access among them, the policy is a file');
   t.equal(mesh.orders!.vhost!.name, mesh.catalog!.vhost!.name);
 });
 
-t.test('services follow access where it is one of them, and trust its identity where a test asks for it', async (t) => {
+t.test('services follow access if the mesh has it, and trust its identity if a test asks for it', async (t) => {
   const program = fakeProgram(t.testdir());
   const environment = async ({ admin }: { admin: string }) =>
     (await (await fetch(`http://${admin}`)).json()) as Record<string, string>;

@@ -28,29 +28,31 @@ import { migrationsOf } from './migrating.ts';
 import { mintToken, type TokenRequest, tokenFiles, tokenIssuer } from './token.ts';
 
 const startDeadlineMs = 60_000;
-/** Longer than the ten seconds in which a service promises to drain. */
+/** Longer than the ten seconds in which a service must drain. */
 const stopDeadlineMs = 12_000;
 
 export interface StartOptions {
-  /** Variables on top of those that every service gets; undefined takes one away. */
+  /** Variables in addition to those of every service; undefined removes one. */
   env?: Record<string, string | undefined>;
   /** gRPC addresses of other services by name, such as `{ catalog: '127.0.0.1:4711' }`. */
   peers?: Partial<Record<string, string>>;
-  /** An existing schema, to start on the data of an earlier start. It is taken as migrated. */
+  /** An existing schema with the data of an earlier start. It must be migrated already. */
   database?: TestDatabase;
-  /** host:port under which the service is to reach its database, where that is not the database's own. */
+  /** host:port of the database for this service, if it is not the database's own. */
   databaseAddress?: string;
   vhost?: TestVirtualHost;
   grpc?: string;
   admin?: string;
   http?: string;
   acquirerUrl?: string;
-  /** Where payments takes webhooks, for the acquirer. */
+  /** Webhook address of payments, for the acquirer. */
   webhookAddress?: string;
   mailUrl?: string;
-  /** Whose tokens the service takes; those of the tests' own key by default, which `token()` signs with. */
+  /**
+   * Issuer and keys of the tokens that the service accepts; by default the tests' own key, which `token()` signs with.
+   */
   tokens?: TokenTrust;
-  /** The program, where it is not services/<name>/main.ts. */
+  /** The program; services/<name>/main.ts by default. */
   program?: string;
 }
 
@@ -66,17 +68,19 @@ export interface RunningService {
   process: ChildProcess;
   database: TestDatabase | undefined;
   vhost: TestVirtualHost | undefined;
-  /** The folder that the service's mail goes to, or the acquirer's data. */
+  /** The folder of the service's e-mails, or of the acquirer's data. */
   dir: string;
-  /** All that the service has written to its output. */
+  /** Everything that the service has written to its output. */
   logs(): string;
-  /** Sends the signal and waits for the end, by SIGKILL after 12 s. Answers the exit code, or the signal's name. */
+  /**
+   * Sends the signal and waits for the end; sends SIGKILL after 12 s. Returns the exit code, or the name of the signal.
+   */
   stop(signal?: NodeJS.Signals): Promise<number | NodeJS.Signals>;
-  /** Ends the service at once, as a crash would. */
+  /** Kills the service at once, as a crash would. */
   kill(): Promise<number | NodeJS.Signals>;
 }
 
-/** A service that has everything it needs to be started: a migrated schema, a virtual host, a folder, an environment. */
+/** A service that is ready to be started: a migrated schema, a virtual host, a folder, an environment. */
 export interface PreparedService {
   name: string;
   program: string;
@@ -88,7 +92,7 @@ export interface PreparedService {
   dir: string;
 }
 
-/** Makes all that a service needs, but does not start it. What was made is gone when the test ends. */
+/** Creates all that a service needs, without starting it, and removes it when the test ends. */
 export async function prepareService(t: Teardown, name: string, options: StartOptions = {}): Promise<PreparedService> {
   const { state } = await testServers();
   const stores = !(name in servicePlans) || servicePlans[name as ServiceName].stores;
@@ -98,7 +102,7 @@ export async function prepareService(t: Teardown, name: string, options: StartOp
   const dir = mkdtempSync(join(tmpdir(), `armature-${name}-`));
   t.teardown(() => rmSync(dir, { recursive: true, force: true }));
   const program = options.program ?? mainFile(name);
-  // Passwords cost time to hash, so identity knows people only where somebody can sign in to it.
+  // Hashing passwords takes time, so identity gets accounts only if a test can sign in to it.
   const people = name === 'identity' && options.tokens !== undefined;
   const run: ServiceRun = {
     name,
@@ -134,7 +138,7 @@ export async function prepareService(t: Teardown, name: string, options: StartOp
   return { name, program, env: environment({}), stateFile: run.stateFile, log, database, vhost, dir };
 }
 
-/** Starts one service on a schema and a virtual host of its own, and stops it when the test ends. */
+/** Starts one service with its own schema and virtual host, and stops it when the test ends. */
 export async function startService(t: Teardown, name: string, options: StartOptions = {}): Promise<RunningService> {
   const { program, env, stateFile, log, database, vhost, dir } = await prepareService(t, name, options);
   const service = spawnService(program, env, log);
@@ -146,23 +150,23 @@ export async function startService(t: Teardown, name: string, options: StartOpti
 
 export type Mesh = Record<string, RunningService>;
 
-/** Where each service of a mesh answers gRPC, for one that is started beside them. */
+/** The gRPC address of each service of a mesh, for a service that is started beside them. */
 export const peersOf = (mesh: Mesh): Record<string, string> =>
   Object.fromEntries(Object.values(mesh).map(({ name, grpc }) => [name, grpc]));
 
 export interface MeshOptions {
   /**
-   * Whether services take the tokens of the mesh's own identity, which then is one of its services, instead of the
-   * tests' key. Most tests are about something else, and want tokens of anybody at once, good ones and bad ones;
-   * only those that are about signing in need an issuer that asks for passwords and signs with keys of its own.
+   * Whether services accept the tokens of the mesh's own identity, which then is one of its services, instead of those
+   * of the tests' key. Most tests need valid and invalid tokens of any user at once. Only tests of signing in need an
+   * issuer that asks for passwords and signs with its own keys.
    */
   realIdentity?: boolean;
 }
 
 /**
- * Starts several services that know each other, all at once, on ports chosen beforehand; by default all there are.
- * They share a virtual host, and each has a schema of its own. With access among them they follow its policy, else
- * they read the file that it would begin with. Everything ends with the test.
+ * Starts several services at once that know each other's addresses, on ports chosen beforehand; all services by
+ * default. They share a virtual host, and each has its own schema. If access is among them they follow its policy;
+ * otherwise they read the file of initial rules. Everything ends with the test.
  */
 export async function startMesh(
   t: Teardown,
@@ -172,9 +176,9 @@ export async function startMesh(
 ): Promise<Mesh> {
   if (realIdentity && !names.includes('identity')) throw new Error('realIdentity needs identity among the services');
   const plans = await planMesh(t, names, options, realIdentity);
-  // A test that fails half-way must not tear down while a start is still under way, so all starts are let finish.
+  // A failing test must not tear down while a start is in progress, so wait for all starts.
   const started = await allFinished(plans.map(({ name, start }) => startService(t, name, start)));
-  // A service starts before it has a policy when access takes longer than it waits, and refuses everything meanwhile.
+  // If access takes longer than a service waits, the service starts without a policy and refuses every call meanwhile.
   await allFinished(started.filter(({ admin }) => admin !== '').map(untilReady));
   return Object.fromEntries(started.map((service) => [service.name, service]));
 }
@@ -184,7 +188,7 @@ export interface PreparedMember extends PreparedService {
   addresses: Record<'grpc' | 'admin' | 'http', string | undefined>;
 }
 
-/** Makes all that a mesh needs, as startMesh does, and leaves it to the caller to start and restart its services. */
+/** Creates all that a mesh needs, as startMesh does. The caller starts and restarts the services. */
 export async function prepareMesh(
   t: Teardown,
   names: readonly string[] = presentServices(),
@@ -195,7 +199,7 @@ export async function prepareMesh(
   const plans = await planMesh(t, names, options, false);
   return allFinished(
     plans.map(async ({ name, start }, index) => {
-      // Only the acquirer has no admin port: it is the outside world.
+      // Only the acquirer has no admin port, because it stands for an external service.
       const admin = name === 'acquirer' ? undefined : `127.0.0.1:${admins[index]}`;
       const addresses = { grpc: start.grpc, admin, http: start.http };
       return { ...(await prepareService(t, name, { ...start, admin })), addresses };
@@ -203,7 +207,7 @@ export async function prepareMesh(
   );
 }
 
-/** Chooses everybody's addresses before anybody starts, so that each can be told of all the others. */
+/** Chooses the addresses of all services before any starts, so that each gets those of the others. */
 async function planMesh(
   t: Teardown,
   names: readonly string[],
@@ -259,7 +263,7 @@ export function developerCredentials(): Promise<Credentials> {
   return workloadCertificate('developer');
 }
 
-/** A user's access token that every service accepts, unless the overrides spoil it. */
+/** A user's access token that every service accepts, unless the overrides make it invalid. */
 export async function token(subject: string, overrides: Partial<TokenRequest> = {}): Promise<string> {
   const { state } = await testServers();
   return mintToken(state.dir, { subject, ...overrides });
@@ -278,7 +282,7 @@ function credentials(state: State, name: string): Credentials {
   };
 }
 
-/** The same URL, at another address. */
+/** The same URL with another address. */
 function reachedAt(url: string, address: string | undefined): string {
   if (!address) return url;
   const moved = new URL(url);
@@ -315,7 +319,7 @@ function spawnService(program: string, env: NodeJS.ProcessEnv, log: string): Spa
   };
 }
 
-/** Output goes to a file rather than a pipe: a service must never wait for a test to read. */
+/** Output goes to a file instead of a pipe: a service must never wait for a test to read. */
 function spawnLogged(args: string[], env: NodeJS.ProcessEnv, log: string): ChildProcess {
   const output = openSync(log, 'a');
   try {
@@ -332,16 +336,16 @@ function exitOf(child: ChildProcess): Promise<number | NodeJS.Signals> {
   });
 }
 
-/** Runs the program's own migrations; those of the services need no process of their own for each test. */
+/** Runs the program's own migrations. Those of the real services run in this process, which is faster. */
 async function migrateBy(program: string, env: NodeJS.ProcessEnv, log: string): Promise<void> {
   const code = await exitOf(spawnLogged([program, 'migrate'], env, log));
   if (code !== 0) throw new Error(`${program} migrate ended with ${code}:\n${tail(log)}`);
 }
 
-/** A service serves calls without the broker, and tests that take it away start services meanwhile. */
+/** A service serves calls without the broker, and some tests start services while the broker is stopped. */
 const brokerWaitMs = 5_000;
 
-/** Waits until /readyz answers 200, or lacks nothing but the broker for 5 s; a service starts before that. */
+/** Waits until /readyz returns 200, or until only the broker has been missing for 5 s. */
 export async function untilReady({ name, admin, logs }: RunningService): Promise<void> {
   const since = Date.now();
   for (;;) {
@@ -356,7 +360,7 @@ export async function untilReady({ name, admin, logs }: RunningService): Promise
 
 type Addresses = Pick<RunningService, 'grpc' | 'admin' | 'http'>;
 
-/** The state file must carry the pid of this start: one of an earlier start may lie there still. */
+/** Waits for the state file of this start: a file of an earlier start has another pid. */
 async function ready(name: string, service: Spawned, stateFile: string): Promise<Addresses> {
   const deadline = Date.now() + startDeadlineMs;
   for (;;) {

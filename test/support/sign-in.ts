@@ -6,7 +6,7 @@ import { httpsTo } from '../../scripts/devmesh/sign-in/https.ts';
 import { testServers } from './infra.ts';
 import type { Mesh } from './service.ts';
 
-/** Signs one of scripts/devmesh/people.ts in to a mesh that was started with `realIdentity`, and answers their access token. */
+/** Signs one of scripts/devmesh/people.ts in to a mesh with `realIdentity`, and returns the access token. */
 export async function signIn(mesh: Mesh, id: string): Promise<string> {
   const person = people.find((one) => one.id === id);
   if (!person || !mesh.identity) throw new Error(`${id} cannot sign in: no such person, or no identity in the mesh`);

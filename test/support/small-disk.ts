@@ -4,21 +4,21 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Teardown } from './infra.ts';
 
-/** A disk of the test's own, in memory, of which there can be too little. */
+/** A small in-memory disk of one test, which can become full. */
 export interface SmallDisk {
   readonly dir: string;
-  /** Takes all that is free away but a mebibyte: soon nothing can grow. */
+  /** Uses all free space but one mebibyte. */
   fill(): void;
-  /** Gives it back. */
+  /** Frees the space again. */
   free(): void;
 }
 
-/** A disk cannot be made smaller than what is on it, which may have grown since one looked. */
+/** A disk cannot be made smaller than its content, which may have grown since it was measured. */
 const marginBytes = 2 ** 20;
 
 const mount = (...args: string[]) => execFileSync('mount', args, { encoding: 'utf8', stdio: 'pipe' });
 
-/** Why this process may not mount a disk; null when it may. */
+/** Why this process cannot mount a disk; null if it can. */
 export function whyNoMounts(): string | null {
   if (process.platform !== 'linux') return 'tmpfs is a thing of Linux';
   if (process.getuid?.() !== 0) return 'only root may mount a disk';
@@ -35,8 +35,8 @@ export function whyNoMounts(): string | null {
 }
 
 /**
- * Mounts a disk of so many MiB. It is gone when the test ends; whoever uses it must have been made after it, so that it
- * ends before.
+ * Mounts a disk of this many MiB and removes it when the test ends. Create its users after it, so that they end before
+ * it.
  */
 export function smallDisk(t: Teardown, mib: number): SmallDisk {
   const dir = mkdtempSync(join(tmpdir(), 'armature-disk-'));

@@ -1,4 +1,4 @@
-/** A file as the rules see it: its path from the root of the repository, and its text. */
+/** A source file for the rules: its path from the root of the repository, and its text. */
 export interface SourceFile {
   path: string;
   text: string;

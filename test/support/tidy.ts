@@ -2,7 +2,7 @@ import { basename, dirname, join, normalize } from 'node:path';
 import { runtimeBackEdges } from './runtime-folders.ts';
 import { imports, type SourceFile } from './source-file.ts';
 
-/** Looks at one file and says what is wrong, each time with the reason. */
+/** Checks one file and returns its problems, each with the reason. */
 export type Rule = (file: SourceFile) => string[];
 
 const longestFile = 500;
@@ -17,7 +17,7 @@ const lineCount = (text: string) => text.trimEnd().split('\n').length;
 
 const vagueNames = ['util', 'utils', 'helper', 'helpers', 'common', 'manager', 'base', 'misc'];
 
-/** Names that say nothing about what is inside become drawers for everything. */
+/** Vague names attract unrelated code. */
 const namesSaySomething: Rule = ({ path }) =>
   path
     .split('/')
@@ -25,7 +25,7 @@ const namesSaySomething: Rule = ({ path }) =>
     .filter((word) => vagueNames.includes(word.toLowerCase()))
     .map((word) => `"${word}" in a name says nothing about what is inside; name the thing that the file holds`);
 
-/** The whole configuration of a service must stand in one file, where every problem is reported at once. */
+/** The whole configuration of a service is in one file, which reports all problems at once. */
 const environmentIsReadInOnePlace: Rule = ({ path, text }) => {
   const allowed =
     !isCode(path) ||
@@ -39,7 +39,7 @@ const environmentIsReadInOnePlace: Rule = ({ path, text }) => {
   ];
 };
 
-/** proto <- runtime <- clients <- services, and no service knows another's code. */
+/** proto <- runtime <- clients <- services; no service imports another's code. */
 const importsPointOneWay: Rule = ({ path, text }) => {
   if (!isCode(path)) return [];
   const from = partOf(path);
@@ -83,7 +83,7 @@ function forbidden(from: Part, to: Part, inTest: boolean): string | undefined {
   return 'dependencies point one way: proto, runtime, clients, services; never back';
 }
 
-/** Where an import leads, as a path from the root; our own packages are named by their folders. */
+/** Target of an import, as a path from the root; own packages are named by their folders. */
 function targetOf(path: string, specifier: string): string {
   if (specifier.startsWith('.')) return normalize(join(dirname(path), specifier));
   const [scope, name, ...rest] = specifier.split('/');
@@ -94,7 +94,7 @@ function targetOf(path: string, specifier: string): string {
 
 const ormFolders = /^services\/(runtime\/(db|messaging|saga)|[^/]+\/migrations)\//;
 
-/** A transaction is easy to get wrong, so it lives in one kind of file. */
+/** Transactions are easy to get wrong, so only one kind of file uses them. */
 const onlyStoresKnowTheOrm: Rule = ({ path, text }) => {
   if (!isCode(path) || isTest(path) || ormFolders.test(path) || /^(store|entities)\.ts$/.test(basename(path)))
     return [];
@@ -135,7 +135,7 @@ const decisionsAreComplete: Rule = ({ path, text }) => {
     .map(([heading]) => `lacks ${heading}; a decision without it cannot be judged later`);
 };
 
-/** Written in two halves, since this file is held to the rule as well. */
+/** Written in two halves, because the rule applies to this file too. */
 const unfinished = new RegExp(
   `\\b(${['TO', 'FIX'].map((start) => start + (start === 'TO' ? 'DO' : 'ME')).join('|')})\\b`,
 );
@@ -158,7 +158,7 @@ export const rules: Record<string, Rule> = {
   nothingIsLeftForLater,
 };
 
-/** Rough, but it only has to keep prose about a thing from counting as its use. */
+/** Approximate: prose about a name must not count as its use. */
 function withoutComments(text: string): string {
   return text.replace(/\/\*[\s\S]*?\*\//g, '').replace(/(^|\s)\/\/.*$/gm, '');
 }

@@ -4,5 +4,5 @@
  */
 export const long = process.env.ARMATURE_TEST_TIER === 'long';
 
-/** How much of something a test takes: `brief` in `make test`, `thorough` in the long variant. */
+/** Size of a test: `brief` in `make test`, `thorough` in the long variant. */
 export const amount = (brief: number, thorough: number): number => (long ? thorough : brief);

@@ -7,7 +7,7 @@ import { type State, writeAtomically } from '../../scripts/devmesh/state.ts';
 export const tokenIssuer = 'https://identity.armature.local';
 export const tokenAudience = 'armature';
 
-/** What a token says; every part may be set wrong on purpose, for tests of refusal. */
+/** Content of a token; every part can be set wrong on purpose, for tests of refusal. */
 export interface TokenRequest {
   subject: string;
   expiresInSeconds?: number;
@@ -20,9 +20,9 @@ export interface TokenRequest {
   notBefore?: Date;
   algorithm?: string;
   keyId?: string;
-  /** Another key than the tests' own, as a private JWK. */
+  /** A private JWK to sign with instead of the tests' own key. */
   key?: JWK;
-  /** Further claims, and undefined for a claim to leave out. */
+  /** Additional claims; undefined removes a claim. */
   claims?: Record<string, unknown>;
 }
 
@@ -30,7 +30,7 @@ export function tokenFiles(state: { dir: string }): { jwks: string; key: string 
   return { jwks: join(state.dir, 'tokens', 'jwks.json'), key: join(state.dir, 'tokens', 'key.json') };
 }
 
-/** Makes the tests' signing key and the public key set that services verify with, where they are missing. */
+/** Creates the tests' signing key and its public key set if they are missing. */
 export async function ensureTokenKey(state: State): Promise<boolean> {
   const files = tokenFiles(state);
   if (existsSync(files.key) && existsSync(files.jwks)) return false;

@@ -4,34 +4,34 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Teardown } from './infra.ts';
 
 /**
- * A way to a server that can be made slow, be cut or closed, or end in silence. Bytes are not looked at, so TLS goes through. Nothing
- * is ever lost: what was held back arrives once the way is open again.
+ * A TCP proxy in front of a server that can delay, hold back or end connections. It forwards bytes unread, so TLS works.
+ * No byte is lost: what was held back arrives once the way is open again.
  */
 export interface Way {
   /** host:port to use instead of the server's own. */
   readonly address: string;
   /** The server's URL, with that address in it. */
   readonly url: string;
-  /** How much later than it was sent what a client sends arrives; asked for each piece. In order all the same. */
+  /** How much later each piece from the client arrives, in ms. The order of the pieces is kept. */
   delayMs: () => number;
   /**
-   * From now on connections are taken as ever, but nothing passes any more, in either direction. With `afterBytes`,
-   * old connections are silent and of new ones the client's first so many bytes pass, and all that is answered to them.
+   * From now on accepts connections as before, but forwards nothing in either direction. With `afterBytes`, old
+   * connections are silent, and of each new one that many bytes of the client pass, with the server's responses to them.
    */
   hold(afterBytes?: number): void;
-  /** Lets pass what was held back, and all that comes. */
+  /** Delivers what was held back, and everything that follows. */
   open(): void;
-  /** Ends every connection; the number of sockets. */
+  /** Ends every connection and returns the number of sockets. */
   cut(): number;
-  /** The next so many connections are ended as soon as they come; with 0 they are taken again. */
+  /** Ends this many of the next connections at once; 0 accepts them again. */
   refuse(connections: number): void;
-  /** Connections that were refused so far. */
+  /** Number of connections that were refused so far. */
   refused(): number;
-  /** Clients that are connected now. */
+  /** Number of clients that are connected now. */
   connections(): number;
 }
 
-/** Client bytes until a MySQL client begins to speak TLS: its request for it. */
+/** Client bytes before a MySQL client begins TLS: its request for it. */
 export const mysqlTlsRequestBytes = 36;
 
 export async function openWay(t: Teardown, serverUrl: string): Promise<Way> {
@@ -86,9 +86,9 @@ export async function openWay(t: Teardown, serverUrl: string): Promise<Way> {
 
 interface Pair {
   readonly client: Socket;
-  /** Both ends are closed. */
+  /** Resolves when both ends are closed. */
   readonly ended: Promise<unknown>;
-  /** How many more bytes of the client pass; with none, the server's do not either. */
+  /** Lets this many more bytes of the client pass; with 0, the server's bytes are held back too. */
   allow(bytes: number): void;
   end(): void;
 }
@@ -101,7 +101,7 @@ function connectPair(
 ): Pair {
   const upstream = dial(target.port, target.host);
   let left = allowed;
-  // A new connection that nothing may pass has not even a greeting.
+  // A new connection on hold does not even get the server's greeting.
   let silent = allowed === 0;
   const toServer: Buffer[] = [];
   const toClient: Buffer[] = [];
@@ -116,7 +116,7 @@ function connectPair(
       const part = bytes.subarray(0, left);
       if (part.length < bytes.length) toServer.unshift(bytes.subarray(part.length));
       left -= part.length;
-      // Never before what was sent before it.
+      // Keeps the order of the pieces.
       const arrival = performance.now() + delayMs();
       sent = sent
         .then(() => sleep(Math.max(0, arrival - performance.now())))
@@ -133,7 +133,7 @@ function connectPair(
       queue.push(bytes);
       flush();
     });
-    // An end is told only while the way is open: beyond a silent one nobody knows.
+    // Forwards an end only while the way is open: on a silent way the peer does not learn of it.
     from.on('error', () => !silent && end());
     from.on('close', () => !silent && end());
   }

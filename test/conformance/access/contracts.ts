@@ -8,14 +8,14 @@ import { repository } from '../../../scripts/devmesh/state.ts';
 export interface Served {
   service: string;
   contract: ServiceContract;
-  /** Whether each service that keeps data serves it, beside its own. */
+  /** Whether each service with a database serves it, beside its own contract. */
   byEach?: boolean;
 }
 
 /** The packages of contracts that the runtime serves in each service. */
 const packagesOfEach = new Set(['ops']);
 
-/** Every contract that was generated, found by looking: a list kept by hand could leave one out. */
+/** Every generated contract, read from the generated files: a list kept by hand could omit one. */
 export async function everyContract(): Promise<Served[]> {
   const found: Served[] = [];
   for (const file of globSync('proto/gen/armature/*/v1/contract.ts', { cwd: repository }).sort()) {

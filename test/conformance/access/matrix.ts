@@ -1,13 +1,13 @@
 import type { MethodContract } from '@armature/proto/contract.ts';
 import type { Served } from './contracts.ts';
 
-/** Who calls, apart from services, which are columns by their names. */
+/** Callers other than services; services are columns by their names. */
 export const strangers = ['anonymous', 'none', 'foreign'] as const;
 export const persons = ['own', 'other', 'staff', 'admin', 'client', 'revoked', 'operator'] as const;
-/** How an event is published that may be somebody else's. */
+/** How an event is published: as the publisher, or in the name of another service. */
 export const claims = ['itself', 'the producer', 'its own key'] as const;
 export type Claim = (typeof claims)[number];
-/** Broker accounts that are no service's. */
+/** Broker accounts that belong to no service. */
 export const outsiders = ['operator', 'stranger'] as const;
 
 export const callCodes = ['A', 'U', 'D', 'N', '-'] as const;
@@ -15,14 +15,14 @@ export type CallCode = (typeof callCodes)[number];
 export const eventCodes = ['A', 'R', 'L', 'X'] as const;
 export type EventCode = (typeof eventCodes)[number];
 
-/** One line of the file, by the heads of its columns. */
+/** One line of the file, by column heading. */
 interface Line {
   /** The heading above the table. */
   section: string;
   cells: ReadonlyMap<string, string>;
 }
 
-/** What every call and every event must come to. */
+/** The expected result of every call and every event. */
 export interface Matrix {
   /** By the method's path and the column. */
   call(method: MethodContract, column: string): CallCode;
@@ -36,7 +36,7 @@ export interface Scope {
   services: readonly string[];
 }
 
-/** Reads the file. Throws with every problem at once: what is missing with the very row to add, what is too much. */
+/** Reads the file. Throws with all problems at once; for a missing row the message contains the row to add. */
 export function readMatrix(text: string, scope: Scope): Matrix {
   const { lines, problems } = tablesOf(text);
   const columns = { calls: callColumns(scope.services), events: eventColumns(scope.services) };
@@ -72,7 +72,7 @@ function keyOf({ section, cells }: Line): string {
   return `${section} ${cells.get('event')} ${cells.get('published as')}`;
 }
 
-/** A row as it must stand in the file. */
+/** A row that the file must contain. */
 interface Expected {
   key: string;
   section: string;
@@ -85,7 +85,7 @@ interface Expected {
 }
 
 function expectedCalls({ contracts }: Scope, columns: readonly string[]): Expected[] {
-  // What each service offers has one row for all of them.
+  // A contract that each service serves has one row for all of them.
   const once = new Map(contracts.map((served) => [served.contract.name, served]));
   return [...once.values()].flatMap(({ service, contract, byEach }) =>
     Object.values(contract.methods).map((method) => {
@@ -105,7 +105,7 @@ function expectedCalls({ contracts }: Scope, columns: readonly string[]): Expect
         blank: blankOf(all, fixed),
         fixed,
         columns: all,
-        // What belongs to nobody cannot be another's; everything else is somebody's to decide.
+        // A method without an owner has no column for another's resource. All other codes must be decided by hand.
         codes: owner === null ? callCodes : callCodes.filter((code) => code !== '-'),
       };
     }),
@@ -151,7 +151,7 @@ function faultsOf(row: Expected, { section, cells }: Line): string[] {
   return faults;
 }
 
-/** The tables under headings of methods and events; the legends above them have other first columns. */
+/** The tables under headings of methods and events. The tables of the legend have other first columns. */
 function tablesOf(text: string): { lines: Line[]; problems: string[] } {
   const lines: Line[] = [];
   const problems: string[] = [];

@@ -6,7 +6,7 @@ import { foreignCertificate, pemOf } from '../stage.ts';
 import { openWire, type RawAnswer, type Wire, type WireCredentials } from '../wire.ts';
 import { persons } from './matrix.ts';
 
-/** People and programs of the matrix, by the subjects of their tokens. Whose things they touch is hers. */
+/** People and programs of the matrix, by the subjects of their tokens. `own` owns the resources of the scene. */
 export const people = {
   own: 'ada',
   other: 'eve',
@@ -21,12 +21,12 @@ export type Person = keyof typeof people;
 
 export const isPerson = (column: string): column is Person => (persons as readonly string[]).includes(column);
 
-/** What a call carries beside who makes it. */
+/** What a call sends, without the credentials of the caller. */
 export interface Request {
   service: string;
   method: MethodContract;
   message: Uint8Array;
-  /** Another user than the column's own, where the thing that is touched is a user. */
+  /** A user other than the column's own, for methods whose resource is a user. */
   subject?: string;
 }
 
@@ -35,7 +35,7 @@ export interface Principals {
   call(column: string, request: Request): Promise<RawAnswer>;
 }
 
-/** Connections are opened when they are first needed, one for each service and certificate, and shared. */
+/** Opens connections on first use, one for each service and certificate, and shares them. */
 export async function openPrincipals(t: Teardown, running: (service: string) => RunningService): Promise<Principals> {
   const { state } = await testServers();
   const { pem: ca } = await readCa(state);
@@ -60,7 +60,7 @@ export async function openPrincipals(t: Teardown, running: (service: string) => 
 
   async function bearerOf(column: string, subject: string | undefined): Promise<string | undefined> {
     if (isPerson(column)) return tokenOf(subject ?? people[column], column);
-    // Whoever comes without a certificate of ours must not get in by a token, however good.
+    // A caller without a certificate of the mesh must be refused even with a valid token.
     return column === 'none' || column === 'foreign' ? tokenOf(people.admin, 'admin') : undefined;
   }
 
@@ -69,7 +69,7 @@ export async function openPrincipals(t: Teardown, running: (service: string) => 
       const wire = await wireOf(service, column);
       const bearer = await bearerOf(column, subject);
       const headers = {
-        // As long as the contract allows: the machine may be busy, and that is not what is asked here.
+        // The longest deadline of the contract, because the machine may be busy and time is not tested here.
         'grpc-timeout': `${Math.min(method.deadline.maxMs, 30_000)}m`,
         ...(bearer === undefined ? {} : { authorization: `Bearer ${bearer}` }),
       };

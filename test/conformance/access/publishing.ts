@@ -8,7 +8,7 @@ import { connectBroker } from '../../support/infra.ts';
 import type { RunningService } from '../../support/service.ts';
 import type { Claim, EventCode } from './matrix.ts';
 
-/** One attempt to publish an event: by whom, and as whose. */
+/** One attempt to publish an event: the account, and the service in whose name it publishes. */
 export interface Attempt {
   event: EventContract;
   claim: Claim;
@@ -16,12 +16,12 @@ export interface Attempt {
   account: string;
 }
 
-/** How long a message that the broker has taken may be on its way before it counts as lost. */
+/** How long the broker may take to deliver an accepted message before it counts as lost. */
 const arrivalTimeoutMs = 15_000;
 
 /**
- * Publishes as the attempt says, and finds out what became of it. Each is about an aggregate of its own and its first
- * event, so that nothing else can be the reason for what happens to it.
+ * Publishes as the attempt says, and returns the result. Each attempt uses the first event of a new aggregate, so that
+ * nothing else can cause the result.
  */
 export async function attempt({ event, claim, account }: Attempt, consumer: RunningService): Promise<EventCode> {
   const { vhost } = consumer;
@@ -43,7 +43,7 @@ export async function attempt({ event, claim, account }: Attempt, consumer: Runn
     });
     if (taken !== 'routed') return taken === 'refused' ? 'R' : 'L';
   } finally {
-    // A refusal of user-id or routing key closes the channel, and some of them the connection.
+    // A refused user-id or routing key closes the channel, and in some cases the connection.
     await connection.close().catch((error: Error) => {
       if (!/closed|closing/i.test(error.message)) throw error;
     });
@@ -51,7 +51,7 @@ export async function attempt({ event, claim, account }: Attempt, consumer: Runn
   return arrival(consumer, messageId);
 }
 
-/** Whether the broker has put the message into a queue. */
+/** Whether the broker routed the message to a queue. */
 async function publish(
   channel: ConfirmChannel,
   messageId: string,
@@ -64,7 +64,7 @@ async function publish(
   });
   const refused = new Promise<'refused'>((resolve, reject) => {
     channel.once('error', (error: Error & { code?: number }) => {
-      // 403 is ACCESS_REFUSED, 406 a user-id that is another's.
+      // 403 is ACCESS_REFUSED, 406 a user-id of another account.
       if (error.code === 403 || error.code === 406) resolve('refused');
       else reject(error);
     });
@@ -84,13 +84,13 @@ async function publish(
   return Promise.race([confirmed, refused]);
 }
 
-/** The id of its aggregate is enough of an event for what is decided here. */
+/** An event body with only the id of its aggregate, which is enough here. */
 function bodyOf(event: EventContract, aggregateId: string): Buffer {
   const id = `${event.aggregate}Id`;
   return Buffer.from(event.message.encode(event.message.fromPartial({ [id]: aggregateId })).finish());
 }
 
-/** Applied, or set aside: both leave a row. */
+/** Waits until the message is applied or dead-lettered: both leave a row. */
 async function arrival(consumer: RunningService, messageId: string): Promise<EventCode> {
   const { database } = consumer;
   if (!database) throw new Error(`${consumer.name} has no schema`);
@@ -103,7 +103,8 @@ async function arrival(consumer: RunningService, messageId: string): Promise<Eve
         [messageId, messageId],
       );
       if (rows[0]) return rows[0].code as EventCode;
-      if (Date.now() > deadline) throw new Error(`${messageId} was taken by the broker and came to nothing`);
+      if (Date.now() > deadline)
+        throw new Error(`${messageId} was accepted by the broker, but neither applied nor dead-lettered in time`);
       await sleep(50);
     }
   });

@@ -19,21 +19,21 @@ import { wish } from '../../e2e/shop.ts';
 import { people } from './principals.ts';
 import { type AccessScene, type IdentityScene, password, type Scene } from './scene.ts';
 
-/** How a method is called when only who calls may be wrong: every rule is kept, and everything named exists. */
+/** A valid request of a method: only the caller may be wrong. All resources that it names exist. */
 export interface Asking {
   method: MethodContract;
-  /** Another one at each call, by the column who makes it. */
+  /** Builds a new request for each call, for the caller of the column. */
   build(scene: Scene, column: string): Uint8Array;
-  /** The same about something that does not exist. */
+  /** The same for a resource that does not exist. */
   buildAbsent(scene: Scene, column: string): Uint8Array;
-  /** Who calls, where it must be the thing itself. */
+  /** The caller, for methods where the caller is the resource. */
   subject(scene: Scene, column: string): string | undefined;
-  /** What may come instead of OK when the call is allowed, since the scene cannot have what it would take. */
+  /** A code that may come instead of OK for an allowed call, if the scene lacks what OK would need. */
   instead: Code | undefined;
 }
 
 interface More {
-  /** The field that names the thing, where a stranger must not learn whether it exists. */
+  /** The field that names the resource, for methods that must not tell other callers whether it exists. */
   thing?: string;
   subject?: (scene: Scene, column: string) => string | undefined;
   instead?: Code;
@@ -72,9 +72,9 @@ const identity = IdentityServiceContract.methods;
 const access = AccessServiceContract.methods;
 const ops = OpsServiceContract.methods;
 
-/** No scene can have a dead letter and a stuck saga in every service: what is allowed is told that there is none. */
+/** The scene has no dead letter and no stuck saga in most services, so an allowed call gets NOT_FOUND. */
 const absent = { instead: 'NOT_FOUND' } as const;
-const why = 'tried by everybody';
+const why = 'access test';
 
 const ofCatalog = [
   asking(catalog.createCategory, () => ({ slug: uuid(), title: 'More things' })),
@@ -158,13 +158,16 @@ const accountsOf = ({ identity: found }: Scene): IdentityScene => present(found,
 const grantsOf = ({ access: found }: Scene): AccessScene => present(found, 'access');
 
 const theirs = (scene: Scene) => accountsOf(scene).userId;
-/** An account that nobody needs afterwards, for those who may change it for good; all others try it on another one. */
+/**
+ * An account that is not used afterwards, for callers who may deactivate or erase it. All others try it on another
+ * account.
+ */
 const spare = (what: 'deactivate' | 'erase') => (scene: Scene, column: string) =>
   column === 'own' || column === 'admin' ? accountsOf(scene).spare[`${what} ${column}`] : theirs(scene);
 const forPassword = (scene: Scene, column: string) =>
   column === 'own' ? accountsOf(scene).spare.password : theirs(scene);
 
-/** A call about an account, which its own person makes in the column of those who touch what is theirs. */
+/** A request about an account. In the column `own` its own user makes it. */
 function askingOf<Req>(
   method: MethodContract<Req>,
   userIdOf: (scene: Scene, column: string) => string,
@@ -176,7 +179,7 @@ function askingOf<Req>(
 
 const ofIdentity = [
   asking(identity.registerUser, () => ({ email: `${uuid()}@example.org`, password, displayName: 'Somebody' })),
-  // Tokens of mails are known to nobody but their receivers.
+  // Only the recipient of an e-mail knows its token.
   asking(identity.verifyEmail, () => ({ token: 'x'.repeat(80) }), { instead: 'FAILED_PRECONDITION' }),
   asking(identity.requestPasswordReset, () => ({ email: `${uuid()}@example.org` })),
   asking(identity.resetPassword, () => ({ token: 'x'.repeat(80), newPassword: password }), {
@@ -266,10 +269,10 @@ const all = [
   ...ofAccess,
 ];
 
-/** How each method is called, by its path. */
+/** The request builder of each method, by path. */
 export const askings: ReadonlyMap<string, Asking> = new Map(all.map((one) => [one.method.path, one]));
 
 function present<T>(found: T | null, service: string): T {
-  if (!found) throw new Error(`${service} is not in the mesh, and was asked`);
+  if (!found) throw new Error(`${service} is not in the mesh, but a request needs it`);
   return found;
 }

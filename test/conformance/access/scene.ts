@@ -8,38 +8,38 @@ import type { Teardown } from '../../support/infra.ts';
 import { token, workloadCertificate } from '../../support/service.ts';
 import { people } from './principals.ts';
 
-/** Everything that the calls of the matrix refer to, made through the front door. What has an owner is ada's. */
+/** All resources that the calls of the matrix refer to, created by calls. Owned resources belong to ada. */
 export interface Scene {
   shop: Shop;
   sku: string;
   categoryId: string;
   productId: string;
-  /** To be archived. */
+  /** A product to archive. */
   spareProductId: string;
   orderId: string;
-  /** Of that order. */
+  /** The payment of that order. */
   paymentId: string;
-  /** To be cancelled. */
+  /** An order to cancel. */
   secondOrderId: string;
   deliveryIds: { staff: string; admin: string };
   reservations: { held: string; toCommit: string; toRelease: string };
   payments: { toCapture: string; toVoid: string; captured: string };
-  /** Null where the mesh has no such service. */
+  /** Null if the mesh has no such service. */
   identity: IdentityScene | null;
   access: AccessScene | null;
 }
 
 export interface IdentityScene {
-  /** A customer's account that everybody tries their hand at. */
+  /** A customer's account that the callers of every column try to change. */
   userId: string;
-  /** Accounts to change beyond repair, by what is done to them and by whom. */
+  /** Accounts for permanent changes, by change and by caller. */
   spare: Record<'password' | 'deactivate own' | 'deactivate admin' | 'erase own' | 'erase admin', string>;
   serviceAccountId: string;
   publicJwk: string;
 }
 
 export interface AccessScene {
-  /** A role that nobody has. */
+  /** A role without members. */
   spareRole: string;
   grantId: string;
 }
@@ -70,7 +70,7 @@ export async function setScene(t: Teardown): Promise<Scene> {
   };
 }
 
-/** Two mails that were sent, one for each who may send one again: one that is under way is refused. */
+/** Ids of two sent e-mails, one for each caller who may resend: resending an e-mail that is not sent yet is refused. */
 async function deliveries({ staff }: Shop): Promise<Scene['deliveryIds']> {
   const deadline = Date.now() + 30_000;
   for (;;) {
@@ -82,7 +82,7 @@ async function deliveries({ staff }: Shop): Promise<Scene['deliveryIds']> {
   }
 }
 
-/** What only orders may make: stock that is held, and money. */
+/** Creates the resources that only orders may create: reservations and payments. */
 async function asOrders(t: Teardown, shop: Shop, sku: string): Promise<Pick<Scene, 'reservations' | 'payments'>> {
   const tls = await workloadCertificate('orders');
   const inventory = inventoryClient({ addresses: [shop.service('inventory').grpc], tls });
@@ -136,7 +136,7 @@ async function accounts(t: Teardown, shop: Shop): Promise<IdentityScene> {
   };
 }
 
-/** A role and a grant to end; and the former member of staff, who really was one until just now. */
+/** A role and a grant to end, and a former member of staff whose grant was really revoked before. */
 async function grants(t: Teardown, shop: Shop): Promise<AccessScene> {
   const administrator = accessClient(await asAdministrator(shop, 'access'));
   const former = await shop.as(people.revoked);

@@ -1,6 +1,6 @@
 // Runs every story of the crash test a few times without kills, and checks that it ends as the crash test expects.
 import t from 'tap';
-import { worldOf, wrongAtRest } from '../../e2e/laws.ts';
+import { worldOf, wrongAtRest } from '../../e2e/invariant-check.ts';
 import { openShop } from '../../e2e/shop.ts';
 import { seeded } from '../../support/random.ts';
 import { amount } from '../../support/tier.ts';

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { openBroker } from '@armature/runtime/messaging';
 import { createLogger, Registry } from '@armature/runtime/telemetry';
 import t, { type Test as Tap } from 'tap';
-import { lawsOf, worldOf } from '../../e2e/laws.ts';
+import { openInvariantCheck, worldOf } from '../../e2e/invariant-check.ts';
 import { openShop } from '../../e2e/shop.ts';
 import { createVhost, ownServers } from '../../support/infra.ts';
 import { brokerServer, clearAlarm, raiseAlarm } from '../../support/server-faults.ts';
@@ -35,7 +35,7 @@ t.setTimeout(280_000);
 const state = ownServers(t, 'faults-broker');
 const shop = await openShop(t, {}, shopServices);
 const world = await worldOf(t, shop);
-const lawsHold = await lawsOf(t, shop);
+const assertInvariants = await openInvariantCheck(t, shop);
 const broker = brokerServer(state);
 const vhost = shop.service('orders').vhost!;
 const observed = await observeEvents(vhost);
@@ -102,7 +102,7 @@ async function drained(t: Tap, answers: readonly Answer[]): Promise<number> {
   const drainedMs = await eventually('every outbox is empty', drainWithinMs, async () => {
     return (await progressOf(world, [])).waiting === 0;
   });
-  await lawsHold();
+  await assertInvariants();
   t.strictSame(await missing(world, ids(answers)), [], 'every accepted order exists');
   await eventually('every service is ready', drainWithinMs, async () => {
     const pages = await Promise.all(publishers().map((service) => page(service, '/readyz')));

@@ -7,7 +7,7 @@ import { rpcError } from '@armature/runtime/errors';
 import { consume } from '@armature/runtime/messaging';
 import { event, eventually, openTestbed, quick, type RunningConsumer } from '@armature/runtime/testing';
 import t from 'tap';
-import { lawsOf } from '../../e2e/laws.ts';
+import { openInvariantCheck } from '../../e2e/invariant-check.ts';
 import { follow, openShop, type Shop, stateName, wish } from '../../e2e/shop.ts';
 import { disorder } from './disorder.ts';
 
@@ -164,7 +164,7 @@ t.test('one poison message in a hundred', async (t) => {
 t.test('every message three times, out of order, and some late', async (t) => {
   const limitMs = 4_000;
   const shop = await openShop(t, { orders: { ARMATURE_CHECKOUT_LIMIT_MS: String(limitMs) } });
-  const lawsHold = await lawsOf(t, shop);
+  const assertInvariants = await openInvariantCheck(t, shop);
   const { vhost } = shop.service('orders');
   const mixed = await disorder(t, vhost!, { copies: 3, within: 100, seed: Math.floor(Math.random() * 2 ** 31) });
   t.comment(`seed ${mixed.seed}`);
@@ -186,7 +186,7 @@ t.test('every message three times, out of order, and some late', async (t) => {
     }),
   );
   await mixed.idle();
-  await lawsHold();
+  await assertInvariants();
   t.equal(mixed.published(), 3 * mixed.taken(), 'each was published three times');
   t.ok(mixed.taken() > 40 * 4 && mixed.displaced() > mixed.taken() / 2, 'and most not in their place');
   t.ok(mixed.delayed() > 0, 'some late');

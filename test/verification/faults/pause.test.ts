@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ordersClient } from '@armature/clients';
 import t, { type Test as Tap } from 'tap';
-import { lawsOf, worldOf } from '../../e2e/laws.ts';
+import { openInvariantCheck, worldOf } from '../../e2e/invariant-check.ts';
 import { follow, openShop } from '../../e2e/shop.ts';
 import { developerCredentials, peersOf, type RunningService, startService, token } from '../../support/service.ts';
 import { observeEvents, outOfOrder } from './observer.ts';
@@ -17,7 +17,7 @@ const pausedMs = 30_000;
 const shop = await openShop(t, { orders: { ARMATURE_CRASH_POINTS: 'relay.published=stop' } }, shopServices);
 const relaying = shop.service('orders');
 const world = await worldOf(t, shop);
-const lawsHold = await lawsOf(t, shop);
+const assertInvariants = await openInvariantCheck(t, shop);
 const observed = await observeEvents(relaying.vhost!);
 const sku = await shop.stock(100n);
 const tls = await developerCredentials();
@@ -70,7 +70,7 @@ t.test('processes are paused for thirty seconds while they hold leases', async (
   for (const answer of placed) await ends(t, heir, answer);
   t.comment(`another process ended both orders ${Math.round(performance.now() - since)} ms after the stop`);
   await eventually('another relays', 20_000, async () => (await metric(heir.service, 'armature_relay_leading')) === 1);
-  await lawsHold();
+  await assertInvariants();
   const before = { sagas: await Promise.all(placed.map(({ orderId }) => sagaOf(orderId))), marks: await marks() };
   for (const [index, saga] of before.sagas.entries()) {
     t.ok(Number(saga.lease_token) > Number(held[index]!.lease_token), 'under a new lease');
@@ -91,11 +91,11 @@ t.test('processes are paused for thirty seconds while they hold leases', async (
     'the paused processes record nothing',
   );
   t.strictSame(await marks(), before.marks, 'and mark nothing');
-  await lawsHold();
+  await assertInvariants();
   t.equal((await shop.shelf(sku)).onHand, 98n, 'one effect each');
 
   for (const who of [...victims, heir]) await ends(t, heir, await placeOnce(who, sku));
-  await lawsHold();
+  await assertInvariants();
   const events = await observed();
   t.strictSame(outOfOrder(events), [], 'every event came after its predecessor');
   const copies = events.length - new Set(events.map(({ messageId }) => messageId)).size;

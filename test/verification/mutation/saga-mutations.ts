@@ -111,7 +111,7 @@ export const sagaMutations: readonly Mutation[] = [
       },
     ],
     caughtBy: {
-      detector: tests('test/e2e/outage.test.ts', 'a cancellation that nobody worked on for days'),
+      detector: tests('test/e2e/outage.test.ts', 'a cancellation that no worker processed for days'),
       says: /"cancellation","status":"FAILED"/,
     },
   },

@@ -5,7 +5,7 @@ import { broken, verify } from '../verification/invariants/invariants.ts';
 import { openWorld, type World } from '../verification/invariants/world.ts';
 import type { Shop } from './shop.ts';
 
-/** Opens the schemas of a shop's own services, and its acquirer, to those who look for broken invariants. */
+/** Opens read access to the schemas of a shop's services and to its acquirer, for invariant checks. */
 export async function worldOf(t: Teardown, shop: Shop) {
   const connection = await connectMysql(shop.service('payments').database!.adminUrl);
   t.teardown(() => connection.end());
@@ -14,14 +14,14 @@ export async function worldOf(t: Teardown, shop: Shop) {
   return openWorld({ connection, schemas: Object.fromEntries(stores), acquirerUrl, graceSeconds: 0 });
 }
 
-/** Events and mails follow an order that has ended; what is still wrong after this long stays wrong. */
+/** Events and e-mails follow an order that has ended. An invariant that is broken after this time stays broken. */
 const restWithinMs = 20_000;
 
 /**
- * Answers a function that waits until a shop is at rest, and throws unless every invariant holds and no message is
- * dead; it says what is broken.
+ * Returns a function that waits until the shop is idle. It throws unless every invariant holds and there is no dead
+ * letter; the error lists what is broken.
  */
-export async function lawsOf(t: Teardown, shop: Shop): Promise<() => Promise<void>> {
+export async function openInvariantCheck(t: Teardown, shop: Shop): Promise<() => Promise<void>> {
   const world = await worldOf(t, shop);
   return async () => {
     const wrong = await wrongAtRest(world);
@@ -34,7 +34,7 @@ export async function lawsOf(t: Teardown, shop: Shop): Promise<() => Promise<voi
   };
 }
 
-/** What is broken once nothing moves any more. */
+/** Invariants that are still broken when no work is in progress any more. */
 export async function wrongAtRest(world: World): Promise<string[]> {
   const deadline = Date.now() + restWithinMs;
   for (;;) {
