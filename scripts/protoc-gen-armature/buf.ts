@@ -8,8 +8,8 @@ export const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
 const program = join(root, 'node_modules', '@bufbuild', 'buf', 'bin', 'buf');
 
 /**
- * Runs buf in a folder and returns what it wrote to standard output. Its plugins find the packages of
- * this repository, and the Node that runs us, before any others. Throws with everything buf printed.
+ * Runs buf in a folder and returns its standard output. Its plugins use the packages of this repository and the running
+ * version of Node. Throws with everything that buf printed.
  */
 export function buf(cwd: string, ...args: string[]): string {
   const path = [join(root, 'node_modules', '.bin'), dirname(process.execPath), process.env.PATH].join(delimiter);

@@ -1,24 +1,24 @@
-// Compiles the field rules of buf.validate into conditions in TypeScript. A rule that stands in no table
-// here is unsupported, and a contract that uses it does not generate.
+// Compiles the field rules of buf.validate into conditions in TypeScript. A rule that is in none of the tables here is
+// unsupported: a contract that uses it does not generate.
 import { type DescEnum, type DescField, type DescMessage, ScalarType } from '@bufbuild/protobuf';
 import type { ReflectMessage } from '@bufbuild/protobuf/reflect';
 import type { Constants } from './constants.ts';
 import { PatternError, translatePattern } from './pattern.ts';
 
-/** What one value may be: a singular field, an item of a list, a key or a value of a map. */
+/** The kinds of values: a singular field, an item of a list, a key or a value of a map. */
 export type ValueType =
   | { readonly kind: 'scalar'; readonly scalar: ScalarType }
   | { readonly kind: 'enum'; readonly enum: DescEnum }
   | { readonly kind: 'message'; readonly message: DescMessage };
 
-/** `broken` is an expression over the variable `v` of the value. */
+/** `broken` is an expression over the variable `v`, which holds the value. */
 export interface Check {
   readonly broken: string;
   readonly description: string;
   readonly reason: string;
 }
 
-/** Says what is wrong with a rule, for the caller to name the field. */
+/** Describes what is wrong with a rule. The caller adds the name of the field. */
 export class RuleError extends Error {}
 
 type Rule = (value: unknown, context: RuleContext) => { broken: string; description: string };
@@ -71,7 +71,7 @@ const pattern: Rule = (value, { rules, constants }) => {
   }
 };
 
-// In the order in which they are tried: lengths before anything that takes time with the length.
+// Order of evaluation: lengths first, before checks whose time grows with the length.
 const stringRules: Readonly<Record<string, Rule>> = {
   const: equal,
   min_len: (n) => ({
@@ -144,7 +144,7 @@ const tables: Readonly<Record<string, RuleTable>> = {
   },
 };
 
-/** Set fields of a rules message, by name as in the proto file. Refuses what the descriptor does not know. */
+/** Set fields of a rules message, by name as in the proto file. Throws on fields that the descriptor does not have. */
 export function setRules(rules: ReflectMessage): Map<string, unknown> {
   if (rules.getUnknown()?.length)
     throw new RuleError('uses a rule that proto/buf/validate/validate.proto does not declare');
@@ -165,7 +165,7 @@ export function compileChecks(kind: string, rules: ReflectMessage, type: ValueTy
   const set = setRules(rules);
   for (const [name, value] of set) {
     if (!Object.hasOwn(table.rules, name)) throw new RuleError(`has the rule ${kind}.${name}, which is unsupported`);
-    // A rule that is written out as false asks for nothing.
+    // A rule with the value false requires nothing.
     if (value === false) set.delete(name);
   }
   refuseContradictions(kind, set);

@@ -1,6 +1,6 @@
 /**
- * Values that the generated code makes once, when its module loads: regular expressions, sets, limits.
- * The same value is made once however many fields use it.
+ * Values that the generated code creates once when its module loads: regular expressions, sets, limits.
+ * Equal values are created once, however many fields use them.
  */
 export class Constants {
   readonly #names = new Map<string, string>();

@@ -9,7 +9,7 @@ const target = join(root, 'proto', 'gen');
 const workshop = join(root, `.run-gen-${process.pid}`);
 const made = join(workshop, 'proto', 'gen');
 
-/** Two runs at once may race for the place; the last one wins, and both have made the same. */
+/** Two concurrent runs may race for the folder: the last one wins, and both have generated the same files. */
 function putInPlace(): void {
   for (let attempt = 1; ; attempt++) {
     try {

@@ -1,4 +1,4 @@
-// Turns a request of the compiler into contract modules, or into one message that names every fault.
+// Turns a request of the compiler into contract modules, or into one message with all faults.
 import { create, type DescFile } from '@bufbuild/protobuf';
 import {
   type CodeGeneratorRequest,
@@ -16,7 +16,7 @@ import { ruleReach } from './rules.ts';
 
 class ContractError extends Error {}
 
-/** Never writes half: either every module is in the response, or only the error. */
+/** Either every module is in the response, or only the error. */
 export function respond(request: CodeGeneratorRequest): CodeGeneratorResponse {
   try {
     const response = plugin.run({ ...request, parameter: 'target=ts' });

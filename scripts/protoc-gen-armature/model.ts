@@ -1,5 +1,5 @@
-// Checks what a package promises and gathers it for printing. Every fault goes to `problems`; what is
-// returned then is not printed.
+// Checks the contracts of a package and collects them for printing. Every fault goes to `problems`; if there is one,
+// the returned model is not printed.
 import {
   type DescEnum,
   type DescFile,
@@ -57,10 +57,10 @@ interface CheckContext {
 const permissionPattern = /^[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*){1,2}$/;
 const aggregatePattern = /^[a-z][a-z0-9_]*$/;
 
-/** A day: nothing waits longer, and timers cannot count past 2^31 ms. */
+/** One day: no call waits longer, and timers cannot count past 2^31 ms. */
 const deadlineCeilingMs = 86_400_000;
 
-/** Whether a package is one of ours and so held to the rules of contracts. */
+/** Whether the rules of contracts apply to a package. */
 export function isContractPackage(name: string): boolean {
   return name.startsWith('armature.') && !name.startsWith('armature.options.');
 }
@@ -72,7 +72,7 @@ export function messagesOf(files: readonly DescFile[]): DescMessage[] {
     .filter((message) => !message.proto.options?.mapEntry);
 }
 
-/** `files` are those of one package. */
+/** `files` are the files of one package. */
 export function packageModel(name: string, files: readonly DescFile[], context: CheckContext): PackageModel {
   const messages = messagesOf(files);
   return {
@@ -178,7 +178,7 @@ function checkIdempotency(desc: DescMethod, { idempotency }: MethodOptions, { op
   try {
     if (field && refusesEmpty(options.fieldRules(field))) return;
   } catch (error) {
-    if (error instanceof RuleError) return; // The validator of the request names this fault itself.
+    if (error instanceof RuleError) return; // The validator of the request reports this fault.
     throw error;
   }
   problems.add(

@@ -1,4 +1,4 @@
-// How ts-proto names what it generates; our code imports it by these names.
+// Names of the code that ts-proto generates; contract modules import it by these names.
 import type { DescEnum, DescField, DescFile, DescMessage, DescMethod, DescOneof } from '@bufbuild/protobuf';
 
 /** "TrialBalance_Total" for the message Total inside TrialBalance. */

@@ -1,5 +1,5 @@
-// Reads the options of contracts. They are looked up in the very descriptors that the compiler sent, so
-// the generator needs no generated code of its own.
+// Reads the options of contracts. Looks them up in the descriptors that the compiler sent, so that the generator needs
+// no generated code.
 import {
   type DescEnum,
   type DescExtension,
@@ -31,7 +31,7 @@ export interface EventOptions {
   readonly permission: string;
 }
 
-/** Each answers undefined where the option is not set. */
+/** Each returns undefined if the option is not set. */
 export interface Options {
   method(desc: DescMethod): MethodOptions | undefined;
   event(desc: DescMessage): EventOptions | undefined;
@@ -42,7 +42,10 @@ export interface Options {
 
 type Optional = DescMethod | DescMessage | DescService | DescField | DescOneof | DescEnum;
 
-/** Takes all files of the request, imports included. An option whose file nobody imports is set nowhere. */
+/**
+ * Takes all files of the request, imports included. If no file imports the file of an option, the option is set
+ * nowhere.
+ */
 export function optionsOf(files: readonly DescFile[]): Options {
   const extensions = new Map<string, DescExtension>();
   for (const file of files) for (const ext of file.extensions) extensions.set(ext.typeName, ext);

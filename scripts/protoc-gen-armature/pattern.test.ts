@@ -1,7 +1,7 @@
 import t from 'tap';
 import { translatePattern } from './pattern.ts';
 
-t.test('patterns that are taken, and what they match', async (t) => {
+t.test('accepts patterns, and matches the same texts', async (t) => {
   const rows: readonly [pattern: string, maxLength: number, matches: readonly string[], not: readonly string[]][] = [
     ['^[A-Z0-9][A-Z0-9._-]{0,63}$', Number.POSITIVE_INFINITY, ['A', 'A-._9'], ['', '-A', 'a', `A${'A'.repeat(64)}`]],
     ['^[A-Z]{3}$', Number.POSITIVE_INFINITY, ['EUR'], ['EU', 'EURO', 'EUR\n']],
@@ -23,7 +23,7 @@ t.test('patterns that are taken, and what they match', async (t) => {
   }
 });
 
-t.test('patterns that are refused', async (t) => {
+t.test('refuses patterns', async (t) => {
   const rows: readonly [pattern: string, maxLength: number, says: RegExp][] = [
     ['^(a)\\1$', 10, /no backreferences/],
     ['^(?=a)', 10, /no lookaround/],

@@ -1,6 +1,6 @@
-// Decides at generation time whether a pattern may be tried on untrusted input. Patterns are written in
-// RE2's syntax, as protovalidate has them, but JavaScript matches by backtracking: so only a subset that
-// means the same in both is taken, and only when the work of the worst input is bounded.
+// Decides at generation time whether a pattern is safe on untrusted input. Patterns use RE2's syntax, as in
+// protovalidate, but JavaScript matches by backtracking. So only a subset with the same meaning in both is accepted,
+// and only if the work of the worst input is bounded.
 
 export class PatternError extends Error {}
 
@@ -79,7 +79,7 @@ class PatternReader {
     if (this.#take('(')) return this.#group('(?:');
     if (this.#sees('[')) return { source: this.#characterClass(), cost: 1 };
     if (this.#sees('\\')) return { source: this.#escape(), cost: 1 };
-    // RE2's dot leaves out the newline only; JavaScript's leaves out three more line ends.
+    // RE2's dot excludes only the newline; JavaScript's excludes three more line ends.
     if (this.#take('.')) return { source: '[^\\n]', cost: 1 };
     const character = this.#next();
     if ('*+?{}'.includes(character))
@@ -93,7 +93,7 @@ class PatternReader {
     return { source: `${open}${source})`, cost };
   }
 
-  /** A repeat of something that can match in several ways multiplies these ways once per turn. */
+  /** A repetition of something that can match in several ways multiplies these ways once per turn. */
   #repeated(piece: Piece): Piece {
     const bounds = this.#bounds();
     if (!bounds) return piece;
@@ -140,7 +140,7 @@ class PatternReader {
     if (this.done()) throw new PatternError('ends with a backslash');
     const character = this.#next();
     if (/[dDwWtnrfv]/.test(character)) return `\\${character}`;
-    // With the flag "u" JavaScript takes the backslash only before these.
+    // With the flag "u" JavaScript accepts the backslash only before these.
     if ('^$\\.*+?()[]{}|/-'.includes(character)) return character === '-' ? '\\x2d' : `\\${character}`;
     if (/[!-/:-@[-`{-~]/.test(character)) return character;
     throw new PatternError(`uses \\${character}, which is not supported: no backreferences, \\s, \\b, \\p or \\x`);
@@ -156,7 +156,7 @@ class PatternReader {
     return true;
   }
 
-  /** One code point, so that a surrogate pair is not torn. */
+  /** One code point, so that a surrogate pair is not split. */
   #next(): string {
     const character = String.fromCodePoint(this.#pattern.codePointAt(this.#at) ?? 0);
     this.#at += character.length;

@@ -23,7 +23,7 @@ interface Promises {
   types?: string;
 }
 
-/** A service with one method that promises all it must, except for what a row changes. */
+/** A service with one complete method, except for what a row changes. */
 const method = (promises: Promises): string => {
   const {
     permission = 'permission: "things.do"',
@@ -307,7 +307,7 @@ const rows: readonly [name: string, contract: string, names: string, says: RegEx
 const packageOf = (index: number): string => `armature.row${index}.v1`;
 const pathOf = (index: number): string => `${packageOf(index).replaceAll('.', '/')}/row.proto`;
 
-t.test('contracts that promise too little do not generate', async (t) => {
+t.test('refuses incomplete contracts', async (t) => {
   const folder = t.testdir();
   const files = rows.map(([, contract], i) => [pathOf(i), (header + contract).replaceAll('PACKAGE', packageOf(i))]);
   makeModule(folder, Object.fromEntries(files));
@@ -325,7 +325,7 @@ t.test('contracts that promise too little do not generate', async (t) => {
   }
 });
 
-t.test('every fault is named in one run', async (t) => {
+t.test('reports every fault in one run', async (t) => {
   const folder = t.testdir();
   const contract = method({ permission: '', deadline: '', idempotency: '' }).replace(
     'message Answer {}',
@@ -336,7 +336,7 @@ t.test('every fault is named in one run', async (t) => {
   t.equal(error?.split('\n').length, 4, error);
 });
 
-t.test('packages of others are not held to it', async (t) => {
+t.test('does not check packages of other projects', async (t) => {
   const folder = t.testdir();
   const plain =
     'syntax = "proto3"; package grpc.some.v1; service Any { rpc Do(stream Ask) returns (Ask); } message Ask {}';
@@ -379,7 +379,7 @@ t.test('a real run of buf', async (t) => {
   );
 });
 
-t.test('a rule of the official vocabulary that we do not compile', async (t) => {
+t.test('refuses an official rule that is not supported', async (t) => {
   const folder = t.testdir();
   makeModule(folder, {
     'buf/validate/validate.proto': `syntax = "proto2";

@@ -1,4 +1,4 @@
-// The program that buf starts: a request on standard input, a response on standard output.
+// The program that buf starts: reads a request from standard input, writes a response to standard output.
 import { buffer } from 'node:stream/consumers';
 import { fromBinary, toBinary } from '@bufbuild/protobuf';
 import { CodeGeneratorRequestSchema, CodeGeneratorResponseSchema } from '@bufbuild/protobuf/wkt';

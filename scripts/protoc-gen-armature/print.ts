@@ -15,7 +15,7 @@ const quote = (text: string): string => JSON.stringify(text);
 /** The domain of a package's error reasons: "orders.armature.local". */
 export const domainOf = (model: PackageModel): string => `${model.service}.armature.local`;
 
-/** Whether there is anything to write. */
+/** Whether there is a module to write. */
 export function isEmpty(model: PackageModel, { reach }: ValidatorContext): boolean {
   const { services, events, errors, messages } = model;
   return services.length + events.length + errors.length === 0 && !messages.some((message) => reach.has(message));
@@ -34,8 +34,8 @@ export function printPackage(model: PackageModel, context: ValidatorContext): vo
 }
 
 /**
- * Who consumes what, for publishers: their events wait for the queues of those named here. And every event there is, for
- * consumers: they tell events that they do not handle from those that no contract they were built with knows.
+ * Prints which service consumes which events, for publishers: their events wait for the queues of these services. Prints
+ * all known events too, for consumers: so they can tell events that they do not handle from events of no known contract.
  */
 export function printSubscriptions(models: readonly PackageModel[], options: Options, schema: Schema): void {
   const lines = new Set<string>();
@@ -80,7 +80,7 @@ function messageSymbol(desc: DescMessage, file: GeneratedFile): ImportSymbol {
 function printEvent({ desc, options }: EventModel, model: PackageModel, file: GeneratedFile): void {
   const message = messageSymbol(desc, file);
   const field = desc.fields.find(({ name }) => name === options.idField);
-  if (!field) return; // The model has named this fault.
+  if (!field) return; // The model has reported this fault.
   file.print(
     file.export('const', `${desc.name}Event`),
     ': ',

@@ -1,6 +1,6 @@
 import type { AnyDesc, DescFile } from '@bufbuild/protobuf';
 
-/** Collects what is wrong with the contracts, so that one run names every fault. */
+/** Collects what is wrong with the contracts, so that one run reports every fault. */
 export class Problems {
   readonly #lines: string[] = [];
 
@@ -9,7 +9,7 @@ export class Problems {
     this.#lines.push(`${fileOf(desc).name}.proto: ${nameOf(desc)} ${what}`);
   }
 
-  /** Empty when nothing is wrong. */
+  /** Empty if there are no problems. */
   toString(): string {
     return this.#lines.join('\n');
   }

@@ -1,4 +1,4 @@
-// Which messages need a validator, and what the rules of each field say apart from the checks of values.
+// Which messages need a validator, and which rules of a field apply besides the checks of its value.
 import type { DescField, DescMessage } from '@bufbuild/protobuf';
 import type { ReflectMessage } from '@bufbuild/protobuf/reflect';
 import { RuleError, setRules, type ValueType } from './checks.ts';
@@ -15,7 +15,7 @@ export interface ValueRules {
 
 const ignoreIfZeroValue = 1;
 
-/** Throws a RuleError for what is unsupported. */
+/** Throws a RuleError for unsupported rules. */
 export function valueRules(rules: ReflectMessage | undefined): ValueRules {
   const set = rules ? setRules(rules) : new Map<string, unknown>();
   const ignore = set.get('ignore') ?? 0;
@@ -41,12 +41,12 @@ export function valueType(field: DescField): ValueType {
   return { kind: 'scalar', scalar: field.scalar };
 }
 
-/** Whether a missing value is told from zero. Members of a oneof are looked at only when they are set. */
+/** Whether a missing value differs from zero. Members of a oneof are checked only if they are set. */
 export function hasPresence(field: DescField): boolean {
   return field.fieldKind === 'message' || field.proto.proto3Optional;
 }
 
-/** Answers which messages have a rule themselves or in anything below them. */
+/** Returns which messages have rules themselves or in a nested message. */
 export interface RuleReach {
   has(message: DescMessage): boolean;
 }
@@ -75,7 +75,7 @@ function below(message: DescMessage): DescMessage[] {
   return message.fields.flatMap((field) => (field.message ? [field.message] : []));
 }
 
-/** Whether the rules of a string field demand a UUID. */
+/** Whether the rules of a string field require a UUID. */
 export function holdsUuid(options: ReflectMessage | undefined): boolean {
   const { typed } = valueRules(options);
   return typed?.[0] === 'string' && setRules(typed[1]).get('uuid') === true;

@@ -1,4 +1,4 @@
-/** A contract that uses every rule there is, for the tests of what is generated from it. */
+/** A contract that uses every supported rule, for the tests of the generated code. */
 export const samples = `syntax = "proto3";
 package armature.samples.v1;
 
@@ -125,7 +125,7 @@ message Free {
 }
 `;
 
-/** Holds what is generated to its promised types, by the compiler. */
+/** Checks the types of the generated code with the compiler. */
 export const typesOfSamples = `import type { MethodContract, ServiceContract } from './contract.ts';
 import { SampleErrorReason, SampleMadeEvent, SampleServiceContract, validateTree } from './gen/armature/samples/v1/contract.ts';
 import type { MakeSampleRequest, Sample, SampleMade, Tree } from './gen/armature/samples/v1/samples.ts';

@@ -16,7 +16,7 @@ export function serviceConfig(service: DescService): Record<string, unknown> {
         retryableStatusCodes: ['UNAVAILABLE'],
       },
     })),
-    // Stops retries when more than about one call in ten fails: a service that is down gets no storm.
+    // Stops retries when more than about one call in ten fails, so that a failing service is not overloaded.
     retryThrottling: { maxTokens: 100, tokenRatio: 0.1 },
     loadBalancingConfig: [{ outlier_detection: outlierDetection }],
   };

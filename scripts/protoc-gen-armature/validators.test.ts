@@ -18,7 +18,7 @@ generateModule(folder);
 const contract: Record<string, unknown> = await import(join(folder, 'gen/armature/samples/v1/contract.ts'));
 const messages: Record<string, unknown> = await import(join(folder, 'gen/armature/samples/v1/samples.ts'));
 
-/** Sends the message over the wire, so that the validator sees what a server would. */
+/** Encodes and decodes the message, so that the validator sees what a server would. */
 function violationsOf(message: string, fields: Fields): FieldViolation[] {
   const codec = messages[message] as Codec<unknown>;
   const validate = contract[`validate${message}`] as (message: unknown, violations: FieldViolation[]) => void;
@@ -50,7 +50,7 @@ const maps = { byName: { a: eur }, byNumber: new Map([[1n, 'x']]), bySmall: { 1:
 const times = { wait: { seconds: 1n, nanos: 0 }, at: new Date(0) };
 const many = (count: number) => Array.from({ length: count }, (_, i) => `t${i}`);
 
-// Each row: the message, what differs from one that keeps every rule, and the broken rules by field.
+// Each row: the message, its difference from a valid one, and the broken rules by field.
 const rows: readonly [name: string, message: string, fields: Fields, ...broken: string[]][] = [
   ['numbers that fit', 'Numbers', numbers],
   ['lowest', 'Numbers', { ...numbers, small: -5 }],
@@ -182,7 +182,7 @@ t.test('validators', async (t) => {
   }
 });
 
-t.test('what a violation says', async (t) => {
+t.test('text of violations', async (t) => {
   const says = (message: string, fields: Fields) => violationsOf(message, fields).map(({ description }) => description);
   t.strictSame(says('Numbers', { ...numbers, small: -6 }), ['must be at least -5']);
   t.strictSame(says('Numbers', { ...numbers, oneOfThree: 9 }), ['must be one of 1, 2, 3']);
@@ -211,7 +211,7 @@ function randomFrom(seed: number): (bound: number) => number {
   };
 }
 
-t.test('random texts and numbers agree with a second opinion', async (t) => {
+t.test('random texts and numbers get the same result as from another implementation', async (t) => {
   const seed = Number(process.env.SEED ?? Date.now() % 1_000_000);
   t.comment(`seed ${seed}`);
   const random = randomFrom(seed);
@@ -246,7 +246,7 @@ t.test('random texts and numbers agree with a second opinion', async (t) => {
   t.pass('40,000 messages');
 });
 
-t.test('the contract table', async (t) => {
+t.test('generates the contract table', async (t) => {
   const { methods, consumes, ...service } = contract.SampleServiceContract as ServiceContract;
   t.equal(service.name, 'armature.samples.v1.SampleService');
   t.equal(service.domain, 'samples.armature.local');
@@ -283,9 +283,9 @@ t.test('the contract table', async (t) => {
   t.strictSame(contract.SampleErrorReason, { BROKEN: 'BROKEN' });
 });
 
-t.test('the service config is one that grpc-js takes', async (t) => {
+t.test('grpc-js accepts the service config', async (t) => {
   const { serviceConfig } = contract.SampleServiceContract as ServiceContract;
-  // Clients hand it over as JSON.
+  // Clients pass it as JSON.
   const config = grpcServiceConfig.validateServiceConfig(JSON.parse(JSON.stringify(serviceConfig)));
   t.strictSame(
     config.methodConfig.map(({ name, retryPolicy }) => [
@@ -312,11 +312,11 @@ t.test('the service config is one that grpc-js takes', async (t) => {
   });
 });
 
-t.test('what is generated compiles under the strict options', async (t) => {
+t.test('generated code compiles with the strict options', async (t) => {
   writeFileSync(join(folder, 'types.ts'), typesOfSamples);
   const options = { extends: join(root, 'tsconfig.json'), include: ['gen/**/*.ts', '*.ts'] };
   writeFileSync(join(folder, 'tsconfig.json'), JSON.stringify(options));
-  // tap hooks into every Node that a test starts, by NODE_OPTIONS, and the compiler does not start with its hooks.
+  // tap loads its hooks into every Node process of a test by NODE_OPTIONS; the compiler does not start with them.
   const compile = ['-u', 'NODE_OPTIONS', join(root, 'node_modules', '.bin', 'tsc'), '-p', folder];
   const { status, stdout, stderr } = spawnSync('env', compile, { encoding: 'utf8' });
   t.equal(status, 0, `${stdout}${stderr}` || 'no complaints');

@@ -33,7 +33,7 @@ export function validatorOf(message: DescMessage, { file, packageName }: Validat
   return home === packageName ? name : file.import(name, contractPath(home));
 }
 
-/** Writes nothing for a message that has no rules in it or below it. */
+/** Writes nothing for a message without rules, including nested messages. */
 export function printValidator(message: DescMessage, context: ValidatorContext): void {
   if (!context.reach.has(message)) return;
   const { file } = context;
@@ -96,7 +96,7 @@ function fieldBlock(field: DescField, context: ValidatorContext): Printable[] {
   ];
 }
 
-/** Enums are numbers to us: a value that the contract does not define is still a value. */
+/** Enums are numbers in TypeScript: a value that the contract does not define is still accepted. */
 function declared(field: DescField): string {
   if (field.fieldKind !== 'enum') return 'v';
   return hasPresence(field) ? 'v: number | undefined' : 'v: number';
@@ -234,7 +234,7 @@ function sizeCheck(kind: string, name: string, value: unknown, size: string, nou
   throw new RuleError(`has the rule ${kind}.${name}, which is unsupported`);
 }
 
-/** A list or map of the wrong size is not looked into: its size is what the sender must mend first. */
+/** The items of a list or map of the wrong size are not checked: the sender must correct the size first. */
 function collectionBlock(
   field: DescField,
   rules: ValueRules,

@@ -1,4 +1,4 @@
-// What the tests of the generator stand on: a folder with contracts of their own, compiled by the real buf.
+// Test bench of the generator tests: a folder with their own contracts, compiled by the real buf.
 import { cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { create, fromBinary } from '@bufbuild/protobuf';
@@ -17,7 +17,7 @@ plugins:
     strategy: all
 `;
 
-/** Makes a buf module of the files given by path and the options that contracts import. */
+/** Creates a buf module from files given by path and the options that contracts import. */
 export function makeModule(folder: string, files: Readonly<Record<string, string>>): void {
   for (const path of ['armature/options', 'armature/type', 'buf']) {
     cpSync(join(root, 'proto', path), join(folder, 'proto', path), { recursive: true });
@@ -30,7 +30,7 @@ export function makeModule(folder: string, files: Readonly<Record<string, string
   writeFileSync(join(folder, 'buf.yaml'), 'version: v2\nmodules:\n  - path: proto\n');
 }
 
-/** Generates a module as `make gen` does, with the same options. Throws with what buf printed. */
+/** Generates a module as `make gen` does, with the same options. Throws with the output of buf. */
 export function generateModule(folder: string): void {
   const options = [...readFileSync(join(root, 'buf.gen.yaml'), 'utf8').matchAll(/^ {6}- (\S+=\S+)$/gm)].map(
     ([, option]) => option,
@@ -40,7 +40,7 @@ export function generateModule(folder: string): void {
   buf(folder, 'generate');
 }
 
-/** Compiles a module once; what is returned makes a request to generate some of its files. */
+/** Compiles a module once. The returned function makes a request to generate some of its files. */
 export function compileModule(folder: string): (...fileNames: string[]) => CodeGeneratorRequest {
   const image = join(folder, 'descriptors.binpb');
   buf(folder, 'build', '--as-file-descriptor-set', '--output', image);

@@ -22,7 +22,7 @@ const open = background('identity', log);
 const codes = adapter('AuthorizationCode');
 const payload = (grantId: string) => ({ grantId, accountId: 'ada', clientId: 'cli', nonce: 'canary-nonce' });
 
-t.test('what is put in comes out, until it is destroyed or has expired', async (t) => {
+t.test('stored models are found until they are destroyed or expire', async (t) => {
   const id = newId();
   t.equal(await codes.find(id), undefined);
   await codes.upsert(id, { jti: id, ...payload('g1') }, 60);
@@ -38,7 +38,7 @@ t.test('what is put in comes out, until it is destroyed or has expired', async (
   const deadline = Date.now() + 10_000;
   while ((await codes.find(brief)) && Date.now() < deadline) await new Promise((resolve) => setTimeout(resolve, 50));
   t.equal(await codes.find(brief), undefined, 'expired by the clock of the database');
-  await t.rejects(codes.consume(brief), 'and of no use to anybody');
+  await t.rejects(codes.consume(brief), 'and cannot be consumed');
   t.ok((await db.write(null, (sql) => store.purge(sql))) >= 1, 'it is swept');
 });
 
@@ -51,7 +51,7 @@ t.test('sessions are found by their uid', async (t) => {
   t.equal(await sessions.findByUserCode('anything'), undefined);
 });
 
-t.test('of many that consume one thing, one may go on, and the grant of the others ends', async (t) => {
+t.test('one of many concurrent consumers succeeds, and the grant of the others ends', async (t) => {
   const [id, grantId] = [newId(), newId()];
   await adapter('Grant').upsert(grantId, { jti: grantId, accountId: 'ada', clientId: 'cli' }, 60);
   await codes.upsert(id, { jti: id, ...payload(grantId) }, 60);
@@ -63,7 +63,7 @@ t.test('of many that consume one thing, one may go on, and the grant of the othe
   t.equal(await adapter('Grant').find(grantId), undefined);
 });
 
-t.test('a consumed thing says so', async (t) => {
+t.test('a consumed model is marked as consumed', async (t) => {
   const id = newId();
   await codes.upsert(id, { jti: id, ...payload('g2') }, 60);
   t.notOk((await codes.find(id))?.consumed);
@@ -71,7 +71,7 @@ t.test('a consumed thing says so', async (t) => {
   t.ok((await codes.find(id))?.consumed);
 });
 
-t.test('revoking ends one model of a grant, or everything of a person', async (t) => {
+t.test('revoking removes one model of a grant, or all models of a person', async (t) => {
   const refresh = adapter('RefreshToken');
   await codes.upsert('c-3', { jti: 'c-3', ...payload('g3') }, 60);
   await refresh.upsert('r-3', { jti: 'r-3', ...payload('g3') }, 60);
@@ -86,7 +86,7 @@ t.test('revoking ends one model of a grant, or everything of a person', async (t
   t.ok(await refresh.find('r-5'));
 });
 
-t.test('an assertion is seen once', async (t) => {
+t.test('an assertion is accepted once', async (t) => {
   const seen = adapter('ReplayDetection');
   const outcomes = await Promise.allSettled(
     Array.from({ length: 20 }, () => seen.upsert('jti-1', { jti: 'jti-1', iss: 'robot' }, 60)),
@@ -94,7 +94,7 @@ t.test('an assertion is seen once', async (t) => {
   t.equal(outcomes.filter(({ status }) => status === 'fulfilled').length, 1);
 });
 
-t.test('the table opens nothing', async (t) => {
+t.test('the table contains no usable secret', async (t) => {
   const id = 'canary-identifier-of-a-session';
   await adapter('Session').upsert(id, { jti: id, uid: 'canary-uid', accountId: 'ada' }, 60);
   const rows = await db.read(null, (sql) => sql.query<Record<string, unknown>>('select * from artifact'));
@@ -112,7 +112,7 @@ t.test('the table opens nothing', async (t) => {
   await t.rejects(adapter('Session').find(id), 'a payload that was moved to another row does not open');
 });
 
-t.test('clients are not made by the provider', async (t) => {
+t.test('the provider cannot create clients', async (t) => {
   await t.rejects(adapter('Client').upsert('x', {}, 1));
   t.match(await adapter('Client').find('x'), { client_id: 'x' });
 });

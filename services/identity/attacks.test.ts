@@ -42,7 +42,7 @@ const token = (parameters: Record<string, string>) =>
     body: new URLSearchParams(parameters).toString(),
   });
 
-t.test('what authorization requests are sent back with an error', async (t) => {
+t.test('authorization requests that get an error by redirect', async (t) => {
   for (const row of [
     { name: 'no PKCE', parameters: without('code_challenge', 'code_challenge_method'), error: 'invalid_request' },
     { name: 'plain PKCE', parameters: { ...request, code_challenge_method: 'plain' }, error: 'invalid_request' },
@@ -75,7 +75,7 @@ t.test('what authorization requests are sent back with an error', async (t) => {
   }
 });
 
-t.test('where nobody is ever sent to', async (t) => {
+t.test('authorization requests that are never redirected', async (t) => {
   for (const [client, uri] of [
     ['armature-cli', 'http://127.0.0.1:45123/other'],
     ['armature-cli', 'http://127.0.0.1:45123/callback/'],
@@ -107,7 +107,7 @@ t.test('where nobody is ever sent to', async (t) => {
   t.equal(none.headers.get('location'), null, 'a redirect_uri is always required');
 });
 
-t.test('what codes are not redeemed', async (t) => {
+t.test('codes that are not redeemed', async (t) => {
   const codeFrom = async () => {
     const { back, checks } = await signInWith({ config });
     const code = new URL(back.url).searchParams.get('code') ?? '';
@@ -139,13 +139,13 @@ t.test('what codes are not redeemed', async (t) => {
   const good = { client_id: 'armature-cli', ...(await codeFrom()) };
   t.equal((await token(good)).status, 200, 'the same without any fault is redeemed');
   const late = { client_id: 'armature-cli', ...(await codeFrom()) };
-  // Waiting for the clock is what this is about: the code lives for three seconds.
+  // The test needs the clock to pass: the code expires after three seconds.
   const issuedAt = Date.now();
   await until('the code to expire', () => Date.now() > issuedAt + 3_500 || undefined);
   t.match(await (await token(late)).json(), { error: 'invalid_grant' }, 'an expired code');
 });
 
-t.test('a code that comes again ends what it gave', async (t) => {
+t.test('a reused code revokes its tokens', async (t) => {
   const { back, checks } = await signInWith({ config });
   const tokens = await oidc.authorizationCodeGrant(config, new URL(back.url), checks);
   await t.rejects(oidc.authorizationCodeGrant(config, new URL(back.url), checks), { error: 'invalid_grant' } as never);
@@ -166,7 +166,7 @@ t.test('refresh tokens belong to one program', async (t) => {
   t.ok((await oidc.refreshTokenGrant(config, tokens.refresh_token ?? '')).access_token, 'the attempt did not cost it');
 });
 
-t.test('what assertions do not authenticate a program', async (t) => {
+t.test('assertions that do not authenticate a program', async (t) => {
   const admin = await identity.as('admin');
   const { publicJwk, privateKey } = await programKey();
   await admin.createServiceAccount({ accountId: 'robot', displayName: 'Robot', publicJwk });
@@ -181,7 +181,7 @@ t.test('what assertions do not authenticate a program', async (t) => {
     { name: 'for another server', claims: { ...right, audience: 'https://elsewhere.example' } },
     { name: 'expired', claims: { ...right, expiresInS: -60 } },
     { name: 'of another program', claims: { ...right, clientId: 'armature-cli' } },
-    { name: 'of nobody', claims: { ...right, clientId: 'nobody' } },
+    { name: 'of an unknown client', claims: { ...right, clientId: 'nobody' } },
   ]) {
     const answer = await send(await assertion(privateKey, row.claims));
     t.match(await answer.json(), { error: 'invalid_client' }, row.name);
@@ -199,7 +199,7 @@ t.test('what assertions do not authenticate a program', async (t) => {
   );
 });
 
-t.test('forms of sign-ins come from our page, in the browser that it was shown in', async (t) => {
+t.test('sign-in forms are accepted only from our page, in the browser that it was shown in', async (t) => {
   const begin = async () => {
     const user = browser();
     const url = oidc.buildAuthorizationUrl(config, { ...without('client_id', 'response_type') });
@@ -243,7 +243,7 @@ t.test('forms of sign-ins come from our page, in the browser that it was shown i
   t.equal(good.status, 303, 'the same without any fault is accepted');
 });
 
-t.test('every answer is guarded', async (t) => {
+t.test('every response has security headers', async (t) => {
   const user = browser();
   const url = oidc.buildAuthorizationUrl(config, { ...without('client_id', 'response_type') });
   const started = await user.visit(url.href);
@@ -253,7 +253,7 @@ t.test('every answer is guarded', async (t) => {
   t.match(policy, "frame-ancestors 'none'");
   t.match(policy, /script-src(;|$)/, 'no script may run');
   t.notMatch(policy, 'unsafe-inline');
-  t.match(policy, "form-action 'self' http://127.0.0.1:45123", 'the way back is where the form may lead');
+  t.match(policy, "form-action 'self' http://127.0.0.1:45123", 'the form may redirect to the program');
   t.equal(page.headers.get('cache-control'), 'no-store');
   t.equal(page.headers.get('x-frame-options'), 'DENY');
   t.equal(page.headers.get('x-content-type-options'), 'nosniff');

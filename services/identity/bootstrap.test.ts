@@ -4,7 +4,7 @@ import { parseBootstrap } from './bootstrap.ts';
 const account = { user_id: 'ada', email: 'ada@example.org', display_name: 'Ada', password: 'canary password' };
 const client = { client_id: 'cli', redirect_uris: ['http://127.0.0.1/cb'], first_party: true };
 
-t.test('a whole file, and an empty one', async (t) => {
+t.test('a complete file, and an empty one', async (t) => {
   const parsed = parseBootstrap(JSON.stringify({ accounts: [account], clients: [client] }));
   t.strictSame(parsed.accounts, [
     { userId: 'ada', email: 'ada@example.org', displayName: 'Ada', password: 'canary password' },
@@ -13,7 +13,7 @@ t.test('a whole file, and an empty one', async (t) => {
   t.strictSame(parseBootstrap('{}'), { accounts: [], clients: [] });
 });
 
-t.test('what is wrong is named, and no password is', async (t) => {
+t.test('errors name the problem, and no password', async (t) => {
   for (const row of [
     { name: 'a list', file: [], says: 'the file is not an object' },
     { name: 'accounts that are none', file: { accounts: {} }, says: 'accounts is not a list' },

@@ -43,7 +43,7 @@ if ('missing' in found) {
       t.match(await page.getByRole('alert').textContent(), 'do not belong together');
       t.equal(await page.getByLabel('Password').getAttribute('aria-describedby'), 'problem');
       await page.screenshot({ path: join(state.dir, `refused-${run.colorScheme}.png`) });
-      t.equal(await page.getByLabel('Email address').inputValue(), ada.email, 'nobody types an address twice');
+      t.equal(await page.getByLabel('Email address').inputValue(), ada.email, 'the address is filled in');
       await page.getByLabel('Password').fill(ada.password);
       await page.keyboard.press('Enter');
       await page.waitForURL((at) => at.origin === new URL(program.address).origin);
@@ -63,7 +63,7 @@ if ('missing' in found) {
     });
   }
 
-  t.test('ways back to a program that need a form', async (t) => {
+  t.test('redirects to a program that need a form', async (t) => {
     for (const javaScriptEnabled of [true, false]) {
       const { page, close, complaints } = await open(browser, { javaScriptEnabled, colorScheme: 'light' });
       const proceed = async () => {
@@ -96,7 +96,7 @@ if ('missing' in found) {
     }
   });
 
-  t.test('by keyboard alone, with a focus that can be seen', async (t) => {
+  t.test('signs in by keyboard alone, with a visible focus', async (t) => {
     const { page, close } = await open(browser, { javaScriptEnabled: true, colorScheme: 'light' });
     await page.goto((await authorization(config, program.address)).url);
     const order: string[] = [];
@@ -109,7 +109,7 @@ if ('missing' in found) {
     await close();
   });
 
-  t.test('a forgotten password, from the page to the mail and back', async (t) => {
+  t.test('a forgotten password, from the page to the e-mail and back', async (t) => {
     const { page, close } = await open(browser, { javaScriptEnabled: false, colorScheme: 'light' });
     await page.goto((await authorization(config, program.address)).url);
     await page.getByRole('link', { name: 'Forgot your password?' }).click();
@@ -128,7 +128,7 @@ if ('missing' in found) {
     await close();
   });
 
-  t.test('another program asks, and says who it is as text', async (t) => {
+  t.test('the name of another program is shown as text', async (t) => {
     const { page, close } = await open(browser, { javaScriptEnabled: false, colorScheme: 'light' });
     const stranger = await identity.client('stranger');
     const { url } = await authorization(stranger, 'https://other.example/cb');
@@ -147,7 +147,7 @@ if ('missing' in found) {
 }
 
 async function open(browser: Browser, options: { javaScriptEnabled: boolean; colorScheme: 'light' | 'dark' }) {
-  // The development CA is not among those that the browser knows.
+  // The browser does not trust the development CA.
   const context = await browser.newContext({
     ...options,
     ignoreHTTPSErrors: true,
@@ -175,7 +175,7 @@ async function authorization(config: oidc.Configuration, redirect: string, more:
   return { url: url.href, checks: { pkceCodeVerifier: verifier, expectedState: state } };
 }
 
-/** A program on somebody's machine, which waits for the way back on a port of its own. */
+/** A program on a user's machine that waits for the redirect on its own port. */
 async function listening(): Promise<{ server: Server; port: string; address: string }> {
   const server = createServer((_request, response) => response.end('You may close this page.'));
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));

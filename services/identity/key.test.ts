@@ -16,7 +16,7 @@ t.test('phases', async (t) => {
   }
 });
 
-t.test('what is to be done', async (t) => {
+t.test('next step of a rotation', async (t) => {
   for (const row of [
     { name: 'no keys: one that signs at once', keys: [], now: 50, make: 50, remove: [] },
     { name: 'young: nothing', keys: [key('a', 0)], now: 899, make: null, remove: [] },
@@ -32,7 +32,7 @@ t.test('what is to be done', async (t) => {
     },
     { name: 'and then removed', keys: [key('a', 0), key('b', 1_000)], now: 1_201, make: null, remove: ['a'] },
     {
-      name: 'a successor that does not sign yet removes nobody',
+      name: 'a successor that does not sign yet removes no key',
       keys: [key('a', 0), key('b', 9_000)],
       now: 8_000,
       make: null,

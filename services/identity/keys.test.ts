@@ -17,7 +17,7 @@ type Keys = { keys: { kid: string }[] };
 const keysOf = async (issuer: string) => (await (await fetchOnce(`${issuer}/jwks`)).json()) as Keys;
 const kidOf = (token: string) => decodeProtectedHeader(token).kid ?? '';
 
-t.test('keys rotate under the feet of everybody, and nobody notices', async (t) => {
+t.test('keys rotate without failing calls', async (t) => {
   const identity = await startIdentity(t, { env: periods });
   const config = await identity.client();
   const { tokens, user } = await tokensOf({ config });

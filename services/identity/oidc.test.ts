@@ -10,7 +10,7 @@ const config = await identity.client();
 const jwks = createRemoteJWKSet(new URL(`${issuer}/jwks`), { [customFetch]: (url) => fetchOnce(url) });
 const admin = await identity.as('admin');
 
-/** Registers a program with a key of its own and finds the service as that program. */
+/** Registers a program with its own key and connects to the service as that program. */
 async function program(name: string) {
   const { publicJwk, privateKey } = await programKey();
   await admin.createServiceAccount({ accountId: name, displayName: name, publicJwk });
@@ -48,7 +48,7 @@ t.test('the code flow', async (t) => {
   t.equal(decodeProtectedHeader(tokens.id_token ?? '').alg, 'ES256');
 });
 
-t.test('who is signed in is not asked again, except with prompt=login', async (t) => {
+t.test('a signed-in person is not asked again, except with prompt=login', async (t) => {
   const { user } = await tokensOf({ config });
   const second = await signInWith({ config, user });
   t.notMatch(second.page.text, 'password');
@@ -112,7 +112,7 @@ t.test('programs sign in with a key, and their tokens are about themselves', asy
   await t.rejects(oidc.clientCredentialsGrant(importer), refused('invalid_client'), 'a disabled program');
 });
 
-t.test('tokens can be asked about and taken back', async (t) => {
+t.test('tokens can be introspected and revoked', async (t) => {
   const auditor = await program('auditor');
   const { tokens } = await tokensOf({ config });
   const about = await oidc.tokenIntrospection(auditor, tokens.access_token);
@@ -134,7 +134,7 @@ t.test('tokens can be asked about and taken back', async (t) => {
   await t.rejects(oidc.refreshTokenGrant(config, others.refresh_token ?? ''), refused('invalid_grant'));
 });
 
-t.test('signing out ends the session and what hangs on it', async (t) => {
+t.test('signing out ends the session and its grants', async (t) => {
   const { tokens, user } = await tokensOf({ config });
   const url = oidc.buildEndSessionUrl(config, {
     id_token_hint: tokens.id_token ?? '',
@@ -153,7 +153,7 @@ t.test('signing out ends the session and what hangs on it', async (t) => {
   t.match(foreign.text, 'That did not work');
 });
 
-t.test('a program of somebody else is let in by the person, each time', async (t) => {
+t.test('a third-party program needs the consent of the person each time', async (t) => {
   const stranger = await identity.client('stranger');
   const parameters = { redirect_uri: 'https://other.example/cb' };
   const user = browser();

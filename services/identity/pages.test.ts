@@ -4,7 +4,7 @@ import { consentPage, errorPage, forgotPasswordPage, html, loginPage, logoutPage
 const nasty = `"><script>alert(1)</script>'&`;
 const form = { action: '/x', csrf: 'c', problem: nasty };
 
-t.test('nothing that comes from outside is taken for HTML', async (t) => {
+t.test('external text is escaped in HTML', async (t) => {
   for (const [name, text] of Object.entries({
     login: loginPage({ ...form, client: nasty, email: nasty }),
     consent: consentPage({ ...form, client: nasty, scopes: [nasty] }),
@@ -22,7 +22,7 @@ t.test('nothing that comes from outside is taken for HTML', async (t) => {
   );
 });
 
-t.test('every page names its language and itself, and every field has a label', async (t) => {
+t.test('every page has a language and a title, and every field has a label', async (t) => {
   for (const text of [
     loginPage({ ...form, problem: null, client: 'c', email: '' }),
     resetPasswordPage({ ...form, problem: null, token: 't' }),

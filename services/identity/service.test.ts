@@ -29,7 +29,7 @@ const [gateway, admin, bo, adaCalls] = await Promise.all([
 const config = await identity.client();
 const password = 'canary ember twelve rivers';
 
-/** Registers, and verifies the address by the mail. */
+/** Registers, and verifies the address by the e-mail. */
 async function registered(name: string) {
   const email = `${name}@Example.org`;
   const { userId } = await gateway.registerUser({ email, password, displayName: name });
@@ -71,7 +71,7 @@ t.test('from registering to signing in', async (t) => {
   t.match(tokens.claims(), { sub: userId, email, email_verified: true, name: 'Cleo' });
 });
 
-t.test('a repeated request is answered again, with one effect', async (t) => {
+t.test('a repeated request gets the stored response, with one effect', async (t) => {
   const requestId = randomUUID();
   const request = { requestId, email: 'dora@example.org', password, displayName: 'Dora' };
   const first = await gateway.registerUser(request);
@@ -84,17 +84,17 @@ t.test('a repeated request is answered again, with one effect', async (t) => {
   t.equal(identity.mails('dora@example.org').length, 1);
 });
 
-t.test('a taken address answers like a free one, and its owner is told', async (t) => {
+t.test('a taken address gets the same response as a free one, and its owner gets an e-mail', async (t) => {
   const { userId } = await gateway.registerUser({ email: 'ADA@example.org', password, displayName: 'Not Ada' });
   t.match(userId, /^[0-9a-f-]{36}$/);
   await t.rejects(admin.getUser({ userId }), refusal({ reason: 'USER_NOT_FOUND', code: 'NOT_FOUND' }));
   const mail = await identity.mail('ADA@example.org', /You have an account already/);
   t.notMatch(mail, 'token=');
-  t.notMatch(mail, 'Not Ada', 'nobody can send words of their own through us');
+  t.notMatch(mail, 'Not Ada', 'the e-mail contains no text of the sender');
   t.equal((await admin.listUsers({ email: 'ada@example.org' })).users.length, 1);
 });
 
-t.test('who claims an address first gets nothing by it', async (t) => {
+t.test('registering an address first grants no access to it', async (t) => {
   const email = 'victim@example.org';
   await gateway.registerUser({ email, password: 'the password of a thief', displayName: 'Thief' });
   const thief = tokenIn(await identity.mail(email, /Verify/));
@@ -111,7 +111,7 @@ t.test('who claims an address first gets nothing by it', async (t) => {
   t.match(back.text, 'role="alert"');
 });
 
-t.test('passwords that everybody tries are refused', async (t) => {
+t.test('common passwords are refused', async (t) => {
   const weak = { reason: 'PASSWORD_COMMON', code: 'INVALID_ARGUMENT' } as const;
   const email = 'weak@example.org';
   await t.rejects(gateway.registerUser({ email, password: 'Passw0rd123!', displayName: 'W' }), refusal(weak));
@@ -139,7 +139,7 @@ t.test('resetting a password', async (t) => {
   t.equal(identity.mails('nobody-at-all@example.org').length, 0);
 });
 
-t.test('a new link ends nothing, a used one ends the others', async (t) => {
+t.test('a new link invalidates none, a used one invalidates the others', async (t) => {
   const { email } = await registered('fay');
   await gateway.requestPasswordReset({ email });
   await gateway.requestPasswordReset({ email });
@@ -270,7 +270,7 @@ t.test('listing', async (t) => {
     all.push(...page.users.map(({ userId }) => userId));
     pageToken = page.nextPageToken;
   } while (pageToken);
-  t.equal(new Set(all).size, all.length, 'nobody twice');
+  t.equal(new Set(all).size, all.length, 'no account is listed twice');
   t.ok(all.includes('ada') && all.length > 5);
   const { users } = await bo.listUsers({ state: UserState.USER_STATE_ERASED });
   t.ok(users.length > 0 && users.every(({ state }) => state === UserState.USER_STATE_ERASED));
@@ -331,7 +331,7 @@ t.test('service accounts', async (t) => {
   }
 });
 
-t.test('links lead to pages that do nothing until they are told to', async (t) => {
+t.test('links lead to pages that change nothing before the form is sent', async (t) => {
   const email = 'ivo@example.org';
   const { userId } = await gateway.registerUser({ email, password, displayName: 'Ivo' });
   const link = /https:\S+verify-email\?token=[\w.-]+/.exec(await identity.mail(email, /Verify/))?.[0] ?? '';
@@ -364,7 +364,7 @@ t.test('links lead to pages that do nothing until they are told to', async (t) =
   t.ok((await tokensOf({ config, person: { email, password: 'nine violet kettles' } })).tokens);
 });
 
-t.test('no address gets more than a few mails in an hour', async (t) => {
+t.test('no address gets more than a few e-mails in an hour', async (t) => {
   const email = 'flooded@example.org';
   for (let index = 0; index < 9; index += 1) {
     await gateway.registerUser({ email, password, displayName: 'F' });
@@ -375,7 +375,7 @@ t.test('no address gets more than a few mails in an hour', async (t) => {
   t.equal(identity.mails(email).length, 6);
 });
 
-t.test('events count each account from one, without gaps, and name nobody', async (t) => {
+t.test('events are numbered per account from one, without gaps, and contain no personal data', async (t) => {
   const db = await database();
   const rows = await db.read(null, (sql) =>
     sql.query<{ aggregate_id: string; sequence: string; type: string; payload: Buffer }>(
@@ -395,7 +395,7 @@ t.test('events count each account from one, without gaps, and name nobody', asyn
   t.notMatch(rows.map(({ payload }) => payload.toString('latin1')).join('\n'), /example|Cleo|canary/);
 });
 
-t.test('secrets are nowhere', async (t) => {
+t.test('secrets are stored nowhere', async (t) => {
   const { token } = await registered('canary');
   await signInWith({ config, person: { email: 'canary@example.org', password: 'canary of a wrong password' } });
   const db = await database();

@@ -5,12 +5,12 @@ import { openWay } from '../../test/support/way.ts';
 
 t.setTimeout(60_000);
 
-t.test('a start without the database ends when that is there', async (t) => {
+t.test('a start without the database completes when the database is there', async (t) => {
   const first = await startService(t, 'identity');
   await first.kill();
   const { database, vhost } = first;
   const way = await openWay(t, database!.url);
-  // Whoever comes is shown out at first, as by a server that is not up yet.
+  // Connections are closed at first, as by a server that is not up yet.
   way.refuse(5);
   const again = await startService(t, 'identity', { database, databaseAddress: way.address, vhost });
   t.equal(way.refused(), 5);

@@ -49,10 +49,10 @@ await inTransaction((tx) =>
   }),
 );
 
-t.test('what is done for a known address is done for an unknown one', async (t) => {
+t.test('an unknown address causes the same statements as a known one', async (t) => {
   const register = (email: string) =>
     inTransaction((tx) =>
-      accounts.register(tx, { userId: newId(), email, displayName: 'Somebody', passwordHash: 'a hash' }),
+      accounts.register(tx, { userId: newId(), email, displayName: 'Test person', passwordHash: 'a hash' }),
     );
   t.equal(await register(known), await register('free@example.org'), 'statements of a registration');
   const forget = (email: string) => inTransaction((tx) => accounts.requestReset(tx, email));
@@ -87,7 +87,7 @@ t.test('a refused sign-in is the same for a known address and an unknown one', a
   t.strictSame(checked, ['hash of ada', null], 'and one comparison each');
 });
 
-t.test('a hash of other parameters is replaced at the sign-in', async (t) => {
+t.test('a hash with other parameters is replaced at sign-in', async (t) => {
   const password = 'made in another time';
   const { hash } = await import('@node-rs/argon2');
   const old = await hash(password, { memoryCost: 8_192, timeCost: 1, parallelism: 1 });
@@ -108,7 +108,7 @@ t.test('a hash of other parameters is replaced at the sign-in', async (t) => {
   });
 });
 
-t.test('registrations that nobody verifies are forgotten', async (t) => {
+t.test('unverified registrations are deleted', async (t) => {
   const userId = newId();
   const wanted = { userId, email: 'late@example.org', displayName: 'Late', passwordHash: 'h' };
   await inTransaction((tx) => accounts.register(tx, wanted));
@@ -124,7 +124,7 @@ t.test('registrations that nobody verifies are forgotten', async (t) => {
   t.match(await db.read(null, (sql) => store.find(sql, userId)), { state: 'ERASED', email: '', sequence: 2n });
 });
 
-t.test('failures slow an account down wherever they come from, known or not, and success forgets them', async (t) => {
+t.test('failures delay attempts for an account from any source, known or not, and success resets them', async (t) => {
   const throttle = throttleOf(db);
   for (const [index, address] of ['slow@example.org', 'nobody-there@example.org'].entries()) {
     const delays: number[] = [];
@@ -140,7 +140,7 @@ t.test('failures slow an account down wherever they come from, known or not, and
   t.equal((await again.begin('slow@example.org', '198.51.100.99')).delayMs, 0);
 });
 
-t.test('guesses made side by side wait for one another', async (t) => {
+t.test('concurrent guesses wait for one another', async (t) => {
   const throttle = throttleOf(db);
   const attempts = await Promise.all(
     Array.from({ length: 40 }, (_, index) => throttle.begin('parallel@example.org', `203.0.113.${index}`)),
@@ -149,7 +149,7 @@ t.test('guesses made side by side wait for one another', async (t) => {
   t.ok(attempts.some(({ delayMs }) => delayMs === 8_000));
 });
 
-t.test('a source that tries many accounts is slowed down, later', async (t) => {
+t.test('a source that tries many accounts is delayed, after more attempts', async (t) => {
   const throttle = throttleOf(db);
   let delayMs = 0;
   for (let attempt = 0; attempt < 30; attempt += 1) {

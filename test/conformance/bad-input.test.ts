@@ -231,7 +231,7 @@ t.test('the call itself', async (t) => {
 });
 
 /** All permissions of a gateway without a user: read the catalogue, register, recover an account. */
-const inNobodysName = new Set(['catalog.read', 'identity.register', 'identity.recover']);
+const withoutUser = new Set(['catalog.read', 'identity.register', 'identity.recover']);
 
 t.test('callers without an identity', async (t) => {
   const unauthenticated: Want = { code: 'UNAUTHENTICATED', reason: 'CREDENTIALS_INVALID' };
@@ -255,12 +255,12 @@ t.test('callers without an identity', async (t) => {
     (contract: ServiceContract, method: MethodContract) => Promise<Want | undefined>,
     RawCallOf,
   ][] = [
-    ['without a certificate', async () => unauthenticated, (_, port) => ({ wire: port.nobody })],
+    ['without a certificate', async () => unauthenticated, (_, port) => ({ wire: port.anonymous })],
     ['with a certificate of another authority', async () => unauthenticated, (_, port) => ({ wire: port.foreign })],
     ['with the certificate of a service that may nothing', async () => denied, (_, port) => ({ wire: port.acquirer })],
     [
       'without a token',
-      async (_, method) => (inNobodysName.has(method.permission) ? undefined : denied),
+      async (_, method) => (withoutUser.has(method.permission) ? undefined : denied),
       (_, port) => ({ wire: port.developer }),
     ],
     [

@@ -105,7 +105,7 @@ t.test('plants secrets in requests to identity', { skip: !scene.identity && 'the
   const program = () => ({ accountId: newId(), displayName: 'A program' });
   const userId = scene.identity!.userId;
   const inputs: [string, string, object][] = [
-    ['RegisterUser', 'own', { email: `${newId()}@example.org`, password: password(), displayName: 'Somebody' }],
+    ['RegisterUser', 'own', { email: `${newId()}@example.org`, password: password(), displayName: 'Test person' }],
     ['ChangePassword', 'own', { userId, currentPassword: password(), newPassword: password() }],
     ['VerifyEmail', 'own', { token: mailToken() }],
     ['ResetPassword', 'own', { token: mailToken(), newPassword: password() }],

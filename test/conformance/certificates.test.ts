@@ -97,7 +97,7 @@ t.test('a running service', async (t) => {
     const { date: _, 'grpc-status-details-bin': details, ...headers } = answer.headers;
     return { answer, text: JSON.stringify([headers, details]) };
   };
-  const nobody = await ask({});
+  const withoutCertificate = await ask({});
 
   await t.test('accepts a workload', async (t) => {
     const intermediate = await issueCertificate({ ca, commonName: 'between', isCa: true });
@@ -117,8 +117,8 @@ t.test('a running service', async (t) => {
       t.equal((await ask(pemOf(bearer))).answer.code, 'NOT_FOUND', name);
   });
 
-  t.equal(nobody.answer.code, 'UNAUTHENTICATED');
-  t.strictSame(leaksOf(nobody.answer), []);
+  t.equal(withoutCertificate.answer.code, 'UNAUTHENTICATED');
+  t.strictSame(leaksOf(withoutCertificate.answer), []);
   const strange: Record<string, () => Promise<Bearer>> = {
     ...badCertificates(orders),
     'is for servers alone': () => issueCertificate({ ...workloadRequest(ca, orders), usages: ['server'] }),
@@ -127,14 +127,14 @@ t.test('a running service', async (t) => {
     await t.test(`refuses a certificate that ${name}, with the same response as without a certificate`, async (t) => {
       const { answer, text } = await ask(pemOf(await issue()));
       t.equal(answer.code, 'UNAUTHENTICATED');
-      t.equal(text, nobody.text);
+      t.equal(text, withoutCertificate.text);
       t.strictSame(answer.replies, []);
     });
   }
   for (const name of serverNames) {
     await t.test(`refuses the certificate of ${name}`, async (t) => {
       const { cert, key } = await workloadCertificate(name);
-      t.equal((await ask({ cert, key })).text, nobody.text);
+      t.equal((await ask({ cert, key })).text, withoutCertificate.text);
     });
   }
 

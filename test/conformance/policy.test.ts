@@ -20,7 +20,7 @@ for (const subject of ['ada', 'bo', 'eve', 'admin', 'mallory']) bearers.set(subj
 
 const { listProducts, createCategory } = CatalogServiceContract.methods;
 const { batchGetStock, adjustStock, getReservation } = InventoryServiceContract.methods;
-const nobody = '00000000-0000-4000-8000-000000000000';
+const unknownId = '00000000-0000-4000-8000-000000000000';
 const bytesOf = <Req>(method: MethodContract<Req>, message: object) =>
   method.request.encode(method.request.fromPartial(message)).finish();
 
@@ -36,8 +36,8 @@ async function verdict(wire: Wire, subject: string, method: MethodContract, mess
 /** Calls that staff may make and customers may not, at each of the two services. */
 const asStaff = {
   catalog: (wire: Wire, who: string) =>
-    verdict(wire, who, createCategory, { requestId: nobody, slug: 'x', title: 'x' }),
-  inventory: (wire: Wire, who: string) => verdict(wire, who, getReservation, { reservationId: nobody }),
+    verdict(wire, who, createCategory, { requestId: unknownId, slug: 'x', title: 'x' }),
+  inventory: (wire: Wire, who: string) => verdict(wire, who, getReservation, { reservationId: unknownId }),
 };
 const asCustomer = (wire: Wire) => verdict(wire, 'ada', batchGetStock, { skus: ['NONE'] });
 
@@ -183,7 +183,7 @@ t.test('200 changes a second under load', async (t) => {
   const seen: Record<string, Record<string, number>> = {};
   const calls: [string, string, MethodContract, object][] = [
     ['always', 'eve', batchGetStock, { skus: ['NONE'] }],
-    ['never', 'ada', adjustStock, { requestId: nobody, sku: 'NONE', locationId: 'main', delta: 1n, note: 'x' }],
+    ['never', 'ada', adjustStock, { requestId: unknownId, sku: 'NONE', locationId: 'main', delta: 1n, note: 'x' }],
     ['never', 'mallory', batchGetStock, { skus: ['NONE'] }],
     ['now and then', 'ada', batchGetStock, { skus: ['NONE'] }],
     ['now and then', 'bo', batchGetStock, { skus: ['NONE'] }],

@@ -140,11 +140,11 @@ async function openDoors(t: Teardown, shop: Shop) {
   for (const [name, credentials] of Object.entries(await strangeCertificates(ca))) {
     strangers[name] = await open('inventory', name, { ca: ca.pem, ...credentials });
   }
-  const ports: Record<string, { nobody: Wire; foreign: Wire; acquirer: Wire; developer: Wire }> = {};
+  const ports: Record<string, { anonymous: Wire; foreign: Wire; acquirer: Wire; developer: Wire }> = {};
   const foreign = pemOf(await foreignCertificate());
   for (const service of new Set(contracts.map((one) => one.service))) {
     ports[service] = {
-      nobody: await open(service, 'nobody', { ca: ca.pem }),
+      anonymous: await open(service, 'anonymous', { ca: ca.pem }),
       foreign: await open(service, 'foreign', { ca: ca.pem, ...foreign }),
       acquirer: await open(service, 'acquirer', await workloadCertificate('acquirer')),
       developer: await open(service, 'developer', await workloadCertificate('developer')),

@@ -32,26 +32,31 @@ function said({ headers, replies }: RawAnswer): string {
   return JSON.stringify([Object.entries(others).sort(), replies.map((reply) => reply.toString('base64'))]);
 }
 
-const nobody = await present('Bearer nobody');
+const unknownCaller = await present('Bearer nobody');
 
 t.test('the response to an unknown caller', async (t) => {
-  t.match(nobody, { http: 200, code: 'UNAUTHENTICATED', replies: [] });
-  t.match(nobody.error, { reason: 'CREDENTIALS_INVALID', domain: 'runtime.armature.local', metadata: {}, details: {} });
-  t.strictSame(leaksOf(nobody), []);
+  t.match(unknownCaller, { http: 200, code: 'UNAUTHENTICATED', replies: [] });
+  t.match(unknownCaller.error, {
+    reason: 'CREDENTIALS_INVALID',
+    domain: 'runtime.armature.local',
+    metadata: {},
+    details: {},
+  });
+  t.strictSame(leaksOf(unknownCaller), []);
   t.notMatch(
-    nobody.message,
+    unknownCaller.message,
     /token|signature|expire|audience|issuer|key|alg|certificate/i,
     'says nothing of the cause',
   );
-  const known = Object.keys(nobody.headers).sort();
+  const known = Object.keys(unknownCaller.headers).sort();
   t.strictSame(known, [':status', 'content-type', 'date', 'grpc-message', 'grpc-status', 'grpc-status-details-bin']);
 });
 
 t.test('refused, with the same response byte for byte', async (t) => {
   for (const { name, authorization } of refusedTokens(forge)) {
     const first = await present(authorization());
-    t.equal(said(first), said(nobody), name);
-    t.equal(said(await present(authorization())), said(nobody), `${name}, again`);
+    t.equal(said(first), said(unknownCaller), name);
+    t.equal(said(await present(authorization())), said(unknownCaller), `${name}, again`);
   }
 });
 
@@ -67,8 +72,8 @@ t.test('a call without a certificate gets the same response', async (t) => {
   const { ca } = await workloadCertificate('developer');
   const bare = await openWire(service.grpc, { ca });
   const headers = { authorization: bearer(forge.token()) };
-  t.equal(said(await bare.call(batchGetStock.path, { message, headers })), said(nobody));
-  t.equal(said(await bare.call(batchGetStock.path, { message })), said(nobody));
+  t.equal(said(await bare.call(batchGetStock.path, { message, headers })), said(unknownCaller));
+  t.equal(said(await bare.call(batchGetStock.path, { message })), said(unknownCaller));
   bare.close();
 });
 
@@ -130,7 +135,7 @@ t.test('unknown keys, a thousand times', async (t) => {
   const answers = await Promise.all(
     Array.from({ length: 1_000 }, (_, index) => present(bearer(forge.token({}, { kid: `nobody-${index}` })))),
   );
-  t.equal(answers.filter((answer) => said(answer) !== said(nobody)).length, 0, 'all get the same response');
+  t.equal(answers.filter((answer) => said(answer) !== said(unknownCaller)).length, 0, 'all get the same response');
   t.equal((await present(bearer(forge.token()))).code, 'OK', 'and who has a good one is served');
   t.comment(`${(performance.now() - started).toFixed(0)} ms`);
 });

@@ -178,7 +178,7 @@ function askingOf<Req>(
 }
 
 const ofIdentity = [
-  asking(identity.registerUser, () => ({ email: `${uuid()}@example.org`, password, displayName: 'Somebody' })),
+  asking(identity.registerUser, () => ({ email: `${uuid()}@example.org`, password, displayName: 'Test person' })),
   // Only the recipient of an e-mail knows its token.
   asking(identity.verifyEmail, () => ({ token: 'x'.repeat(80) }), { instead: 'FAILED_PRECONDITION' }),
   asking(identity.requestPasswordReset, () => ({ email: `${uuid()}@example.org` })),
@@ -194,7 +194,7 @@ const ofIdentity = [
   asking(identity.listUsers, nothing),
   askingOf(identity.updateUser, theirs, (userId) => ({
     userId,
-    displayName: 'Somebody else',
+    displayName: 'Another name',
     updateMask: ['display_name'],
   })),
   askingOf(identity.deactivateUser, spare('deactivate'), (userId) => ({ userId })),

@@ -114,7 +114,7 @@ async function accounts(t: Teardown, shop: Shop): Promise<IdentityScene> {
   t.teardown(() => administrator.close());
   const register = async () => {
     const email = `${uuid()}@example.org`;
-    return (await administrator.registerUser({ email, password, displayName: 'Somebody' })).userId;
+    return (await administrator.registerUser({ email, password, displayName: 'Test person' })).userId;
   };
   const [userId, first, second, third, fourth, fifth] = await Promise.all(Array.from({ length: 6 }, register));
   const serviceAccountId = `program-${uuid()}`;

@@ -221,9 +221,9 @@ export function startRaces({ gate, monitor, held }: RaceParts): Races {
     });
     const arrive = (arrival: Waiting): void => {
       const player = players.find((one) => owns(one, arrival));
-      const what = player ? place(player, arrival, points) : 'nobody';
+      const what = player ? place(player, arrival, points) : 'no player';
       if (what === 'passes' || what === 'end') arrival.go();
-      if (what === 'nobody' || what === 'next round') idle(arrival);
+      if (what === 'no player' || what === 'next round') idle(arrival);
       if (!player || what === 'passes') return;
       if (what === 'step') player.state = 'waiting';
       else if (what === 'end' || !hasMore(player)) player.state = 'done';
