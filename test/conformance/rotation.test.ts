@@ -48,7 +48,7 @@ t.teardown(() => db.close());
 /** Certificates are tested here, not the speed of the machine, so the deadline is long. */
 const deadline = { defaultMs: 30_000, maxMs: 30_000 };
 const { ask, watch } = HopContract.methods;
-const patient = { ...HopContract, methods: { ask: { ...ask, deadline }, watch: { ...watch, deadline } } };
+const longDeadlines = { ...HopContract, methods: { ask: { ...ask, deadline }, watch: { ...watch, deadline } } };
 
 /** Two services in a row, each with certificates in files, and a caller with its own. */
 const far = await startHop(
@@ -57,18 +57,18 @@ const far = await startHop(
   db,
   { ask: async ({ text }) => ({ text: `${text}!` }), watch: counting },
   filesOf('inventory'),
-  patient,
+  longDeadlines,
 );
-const onward = await hopClient(t, far, 'inventory', 'orders', filesOf('orders'), patient);
+const onward = await hopClient(t, far, 'inventory', 'orders', filesOf('orders'), longDeadlines);
 const near = await startHop(
   t,
   'orders',
   db,
   { ask: (message, call) => onward.ask(message, { parent: call }), watch: counting },
   filesOf('orders'),
-  patient,
+  longDeadlines,
 );
-const client = await hopClient(t, near, 'orders', 'developer', filesOf('developer'), patient);
+const client = await hopClient(t, near, 'orders', 'developer', filesOf('developer'), longDeadlines);
 
 async function* counting(message: Note, call: Call<Note>): AsyncGenerator<Note> {
   for (let count = 1; !call.signal.aborted; count += 1) {

@@ -8,7 +8,7 @@ import { openTestState, runDirectory } from '../../../scripts/devmesh/state.ts';
 import { stopEverything, stopInner } from '../../../scripts/devmesh/stop.ts';
 import { testServers } from '../../support/infra.ts';
 import type { Mutation } from './mutation.ts';
-import { harmless, mutations } from './mutations.ts';
+import { equivalentChanges, mutations } from './mutations.ts';
 import { makeScratch } from './scratch.ts';
 import { detectorsOf, mustHold, type Trial, tryMutation, type Verdict } from './trial.ts';
 
@@ -61,7 +61,7 @@ async function main(): Promise<void> {
 async function judge(trial: Trial, all: readonly Mutation[]): Promise<Verdict[]> {
   console.log('\nEvery test passes without a mutation:');
   await mustHold(trial, detectorsOf(all));
-  for (const one of harmless) {
+  for (const one of equivalentChanges) {
     console.log(`\n${one.name}: every test passes:`);
     trial.scratch.mutate(one);
     await mustHold(trial, detectorsOf([one]));

@@ -2,7 +2,7 @@ import { messageMutations } from './message-mutations.ts';
 import { moneyMutations } from './money-mutations.ts';
 import type { Mutation } from './mutation.ts';
 import { sagaMutations } from './saga-mutations.ts';
-import { harmless, shopMutations } from './shop-mutations.ts';
+import { equivalentChanges, shopMutations } from './shop-mutations.ts';
 
 /** All mutations that a test must catch. */
 export const mutations: readonly Mutation[] = [
@@ -12,4 +12,4 @@ export const mutations: readonly Mutation[] = [
   ...moneyMutations,
 ];
 
-export { harmless };
+export { equivalentChanges };

@@ -195,9 +195,9 @@ export const shopMutations: readonly Mutation[] = [
 ];
 
 /** Changes without an effect. A test that fails for them would fail for any change. */
-export const harmless: readonly Mutation[] = [
+export const equivalentChanges: readonly Mutation[] = [
   {
-    name: 'harmless: other words in a log',
+    name: 'no effect: other words in a log',
     breaks: 'nothing',
     edits: [
       {
@@ -215,7 +215,7 @@ export const harmless: readonly Mutation[] = [
     },
   },
   {
-    name: 'harmless: another name of a local',
+    name: 'no effect: another name of a local',
     breaks: 'nothing',
     edits: [
       {

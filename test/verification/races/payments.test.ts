@@ -56,8 +56,8 @@ async function query<Row = any>(sql: string, params: readonly unknown[] = []): P
   return rows as Row[];
 }
 
-const sweeper: BackgroundActor = {
-  ...{ name: 'sweeper', root: 'sweep operations without an outcome', service: 'payments', pid: service.pid },
+const recoveryJob: BackgroundActor = {
+  ...{ name: 'recovery', root: 'sweep operations without an outcome', service: 'payments', pid: service.pid },
   calls: /^resolve /,
   /** Ages the operations until all that are pending are due. */
   async before() {
@@ -67,7 +67,7 @@ const sweeper: BackgroundActor = {
       if (Date.now() > end) throw new Error('an operation is not due within the limit');
   },
 };
-const { race } = startRaces({ gate, monitor, held: [sweeper] });
+const { race } = startRaces({ gate, monitor, held: [recoveryJob] });
 
 /**
  * Other actors read what is written under the lock of the payment only under that lock. So only locks, ends of
@@ -333,14 +333,14 @@ const cases: RaceCase<Till>[] = [
     long: true,
     points: ownIds,
     prepare: authorized,
-    actors: (till) => [capture('capture', till), sweeper],
+    actors: (till) => [capture('capture', till), recoveryJob],
     ...judgedBy,
   },
   {
     name: 'recovery by the periodic job against the request that finishes its authorization',
     points: ownIds,
     prepare: async () => fresh(),
-    actors: (till) => [authorize('authorize', till), sweeper],
+    actors: (till) => [authorize('authorize', till), recoveryJob],
     ...judgedBy,
   },
   {

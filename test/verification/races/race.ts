@@ -193,7 +193,7 @@ export interface Races {
 
 /** Blocks rounds of background actors between races. Returns the function that runs one race. */
 export function startRaces({ gate, monitor, held }: RaceParts): Races {
-  const standing = new Map<string, Waiting>();
+  const blockedRounds = new Map<string, Waiting>();
   const awaited = new Map<string, () => void>();
   /** The call of a round that was let go; it arrives more than once. */
   const gone = new Map<string, string>();
@@ -202,12 +202,12 @@ export function startRaces({ gate, monitor, held }: RaceParts): Races {
     const key = keyOf(arrival.service, arrival.pid, arrival.name);
     const stays = heldKeys.has(key) && gone.get(key) !== arrival.call;
     if (!stays) return void arrival.go();
-    standing.set(key, arrival);
+    blockedRounds.set(key, arrival);
     awaited.get(key)?.();
   };
   const takeStanding = (actor: BackgroundActor): Waiting | undefined => {
-    const arrival = standing.get(roundKey(actor));
-    standing.delete(roundKey(actor));
+    const arrival = blockedRounds.get(roundKey(actor));
+    blockedRounds.delete(roundKey(actor));
     return arrival;
   };
   gate.watch(idle);
@@ -270,7 +270,7 @@ export function startRaces({ gate, monitor, held }: RaceParts): Races {
   return {
     race,
     async stands(actor) {
-      if (standing.has(roundKey(actor))) return;
+      if (blockedRounds.has(roundKey(actor))) return;
       const { promise, resolve } = Promise.withResolvers<void>();
       awaited.set(roundKey(actor), resolve);
       await withTimeout(standsWithinMs, promise, `${actor.name}, to arrive at the gate,`);
