@@ -3,13 +3,13 @@ import type { VerifiedToken } from '../credentials/tokens.ts';
 import { credentialsInvalid } from '../errors/errors.ts';
 
 export interface AuthenticateOptions {
-  /** Casbin subject of the workload on the other end of the connection; null without a valid certificate. */
+  /** Returns the Casbin subject of the workload that opened the connection; null without a valid certificate. */
   workloadOf(call: Call): string | null;
-  /** Answers at once for a token it knows. Throws UNAUTHENTICATED. */
+  /** Returns without a promise for a token that it has verified before. Throws UNAUTHENTICATED. */
   verify(token: string): VerifiedToken | Promise<VerifiedToken>;
 }
 
-/** Fills in who is calling: the workload by its certificate and, where there is a token, the user. */
+/** Sets the caller of a call: the workload from its certificate and, when there is a token, the user. */
 export function authenticate({ workloadOf, verify }: AuthenticateOptions): Interceptor {
   return (next) => (call) => {
     const workload = workloadOf(call);

@@ -19,13 +19,15 @@ export const policyVersionOf = (call: Call): string => call.get(allowedBy)?.poli
 /** Attaches the decision that allows a call. */
 export const setAllowed = (call: Call, decision: Allowed): void => call.set(allowedBy, decision);
 
-/** Notes that the owner of the loaded resource was compared with the caller, now or when a stored response was made. */
+/**
+ * Records that the owner of the loaded resource was compared with the caller, now or when a stored response was made.
+ */
 export const setOwnerChecked = (call: Call): void => call.set(ownerChecked, true);
 
 /** Whether a call with scope `own` has not compared the owner of its loaded resource with the caller yet. */
 export const lacksOwnerCheck = (call: Call): boolean => scopeOf(call) === 'own' && !call.get(ownerChecked);
 
-/** Has the first transaction of the call write down this decision, so that no effect is without its record. */
+/** Has the first transaction of the call store this decision, so that every effect has its record. */
 export const recordInTransaction = (call: Call, decision: RecordedDecision): void => call.set(toRecord, decision);
 
 /** The decision that the first transaction of the call is to record; null once it has. */

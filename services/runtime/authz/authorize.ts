@@ -17,17 +17,17 @@ export function decisionCounter(registry: Registry): Counter<'permission' | 'dec
   });
 }
 
-/** What a method or an event asks of its caller. */
+/** The permission that a method or an event requires of its caller, and how that is checked. */
 export interface AccessRule {
   readonly permission: string;
   readonly owner: { kind: 'field'; read: (message: any) => string } | { kind: 'loaded' } | null;
-  /** Whether a decision that allows is recorded too. */
+  /** Whether decisions that allow are recorded too. */
   readonly audit: boolean;
 }
 
 /**
- * Lets a call through only when policy allows it, and has denials recorded. The scope "own" is checked here against a request
- * field, or by the handler once it has loaded the resource; a handler that forgets fails the call.
+ * Lets a call through only when policy allows it, and records denials. The scope "own" is checked here against a
+ * request field, or by the handler after it has loaded the resource. A handler that does not check fails the call.
  */
 export function authorize(
   { permission, owner, audit }: AccessRule,
@@ -69,8 +69,8 @@ export function authorize(
 }
 
 /**
- * Whether the caller may act on a loaded resource of this owner. Every handler whose contract says
- * `owner: {loaded: true}` asks before it answers, and answers a stranger as if nothing were there.
+ * Whether the caller may act on a loaded resource of this owner. Every handler whose contract says `owner: {loaded:
+ * true}` must call this before it responds, and must respond to other callers as if the resource did not exist.
  */
 export function mayTouch(call: Call, ownerId: string): boolean {
   setOwnerChecked(call);

@@ -18,7 +18,7 @@ import {
 } from './decisions.ts';
 import type { Denials } from './denials.ts';
 
-/** Hands decisions to access. Doing it again with the same ones changes nothing. */
+/** Sends decisions to access. Sending the same ones again changes nothing. */
 export type SendDecisions = (call: Call, requestId: string, decisions: readonly Decision[]) => Promise<void>;
 
 export interface DecisionLogOptions {
@@ -26,14 +26,14 @@ export interface DecisionLogOptions {
   service: string;
   db: Database;
   denials: Denials;
-  /** Null: there is nobody to send to, and decisions stay here. */
+  /** Null: there is no service to send to, and decisions stay here. */
   send: SendDecisions | null;
   registry: Registry;
 }
 
 export interface DecisionLog {
   readonly sweepers: readonly Sweeper[];
-  /** Stores what is in memory; what happens at the end of a service. */
+  /** Stores the decisions that are in memory; called when the service ends. */
   flush(call: Call): Promise<void>;
 }
 
@@ -42,17 +42,17 @@ const everyMs = 1_000;
 const keptDays = 7;
 const keptRows = 100_000;
 const countedMax = 100_000;
-/** Calls of one round; a batch with many refused rows is continued in the next one. */
+/** Calls in one round; a batch with many refused rows is continued in the next round. */
 const callsMax = 60;
-/** Rounds that are left out at most after failures, so that a time without access does not fill the log. */
+/** Most rounds that are skipped after failures, so that an outage of access does not fill the log. */
 const restRoundsMax = 30;
-/** Request ids are made of batches under this name, so that the same batch is the same request. */
+/** Namespace of the request ids, which are derived from batches: the same batch is the same request. */
 const batches = '5f1c2a52-7d0b-4b0e-9f57-0a3f4d0d9c11';
 
 /**
- * The way of decisions to access: allowed ones are in the table since they were made, in the transaction of their
- * effect; denials come from memory, once a second. Those that cannot be handed over wait; of more than 100,000, the
- * ones older than 7 days are dropped, and counted.
+ * Sends decisions to access. Decisions that allow are in the table already, written in the transaction of their effect.
+ * Denials are stored from memory once a second. Decisions that cannot be sent wait. Of more than 100,000, those older
+ * than 7 days are dropped and counted.
  */
 export function decisionLog({ service, db, denials, send, registry }: DecisionLogOptions): DecisionLog {
   const dropped = new Counter({
@@ -127,12 +127,12 @@ export function decisionLog({ service, db, denials, send, registry }: DecisionLo
   return { sweepers, flush };
 }
 
-/** What access says of a row that it will never take. Of other errors no row is to blame. */
+/** Reasons of access for refusing one row for good. Other errors are not caused by a row. */
 const rowFaults: ReadonlySet<string> = new Set(['INVALID_ARGUMENT', 'FAILED_PRECONDITION', 'OUT_OF_RANGE']);
 
 /**
- * Hands over a batch. One that access refuses is halved until the row that it refuses is alone; that row is kept aside
- * and the others go. False when the calls of one round were used up before the end.
+ * Sends a batch. A batch that access refuses is halved until the refused row is alone; that row is marked as refused
+ * and the others are sent. Returns false when the calls of one round were used up before the end.
  */
 async function handBatch(
   to: { service: string; db: Database; send: SendDecisions },

@@ -2,7 +2,7 @@ import type { Migration } from '../db/schema-change.ts';
 
 const text = (length: number) => `varchar(${length}) character set ascii collate ascii_bin`;
 
-/** Authorization decisions on their way to access, which keeps them. */
+/** Authorization decisions that wait to be sent to access, which stores them. */
 export const Migration20261101000003_decisions: Migration = {
   name: 'Migration20261101000003_decisions',
   up(change) {

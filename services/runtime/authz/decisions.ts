@@ -1,7 +1,7 @@
 import type { Decision } from '@armature/proto/access/v1/access.ts';
 import { type Param, type Sql, type SqlReader, utcDate } from '../db/tx.ts';
 
-/** A decision that waits to be handed to access. */
+/** A decision that waits to be sent to access. */
 export interface PendingDecision {
   readonly position: string;
   readonly decision: Decision;
@@ -11,7 +11,7 @@ const columns =
   'decision_id, workload, subject, permission, target, allowed, reason, policy_version, call_id, times, decided_at';
 const placeholders = `(${Array(11).fill('?').join(', ')})`;
 
-/** Whatever is too long is cut, here rather than by a failing statement: a record may be shortened, not lost. */
+/** Values that are too long are cut here, so that the statement does not fail: a record may be shortened, not lost. */
 export async function insertDecisions(sql: Sql, decisions: readonly Decision[]): Promise<void> {
   if (decisions.length === 0) return;
   const params = decisions.flatMap((one): Param[] => [
@@ -75,7 +75,7 @@ export async function deleteDecisions(sql: Sql, positions: readonly string[]): P
   await sql.execute('delete from decision_outbox where position in (?)', [positions]);
 }
 
-/** Keeps a decision that access refuses out of the way of those behind it, with what access said. */
+/** Marks a decision that access refused, with the error of access, so that it does not block those behind it. */
 export async function refuseDecision(sql: Sql, position: string, refusal: string): Promise<void> {
   await sql.execute('update decision_outbox set refused_at = utc_timestamp(6), refusal = ? where position = ?', [
     refusal.slice(0, 300),
@@ -83,7 +83,7 @@ export async function refuseDecision(sql: Sql, position: string, refusal: string
   ]);
 }
 
-/** How many were refused, counted up to `limit`. */
+/** Returns how many were refused, counted up to `limit`. */
 export async function countRefused(sql: SqlReader, limit: number): Promise<number> {
   const rows = await sql.query<{ refused: number | string }>(
     'select count(*) as refused from (select 1 from decision_outbox where refused_at > 0 limit ?) as found',
@@ -92,7 +92,7 @@ export async function countRefused(sql: SqlReader, limit: number): Promise<numbe
   return Number(rows[0]?.refused ?? 0);
 }
 
-/** Drops what was refused more than `days` ago, a bounded number at a time. */
+/** Deletes decisions that were refused more than `days` ago, a bounded number at a time. */
 export async function dropRefused(sql: Sql, days: number): Promise<number> {
   const { affectedRows } = await sql.execute(
     'delete from decision_outbox where refused_at < utc_timestamp(6) - interval ? day order by refused_at limit 1000',
@@ -101,7 +101,7 @@ export async function dropRefused(sql: Sql, days: number): Promise<number> {
   return affectedRows;
 }
 
-/** How many wait, counted up to `limit`: more than that is more than enough to know. */
+/** Returns how many wait, counted up to `limit`; the exact number above it does not matter. */
 export async function countDecisions(sql: SqlReader, limit: number): Promise<number> {
   const rows = await sql.query<{ pending: number | string }>(
     'select count(*) as pending from (select 1 from decision_outbox where refused_at is null limit ?) as waiting',
@@ -111,8 +111,9 @@ export async function countDecisions(sql: SqlReader, limit: number): Promise<num
 }
 
 /**
- * Drops what is both older than `days` and not among the newest `keepRows`, oldest first, a bounded number at a time. It
- * looks at no more rows than it may drop: when access is away for long, millions wait that are too young.
+ * Deletes decisions that are both older than `days` and not among the newest `keepRows`, oldest first, a bounded number
+ * at a time. It reads no more rows than it may delete: when access is unreachable for long, millions of rows wait that
+ * are too young.
  */
 export async function dropDecisions(sql: Sql, days: number, keepRows: number): Promise<number> {
   const [newest] = await sql.query<{ position: number | string | null }>(

@@ -2,12 +2,12 @@ import type { Decision } from '@armature/proto/access/v1/access.ts';
 import { type Call, subjectOf } from '../context/call.ts';
 import { newId } from '../id/id.ts';
 
-/** Remembers denials until they are taken; equal ones are one record with a count. */
+/** Collects denials until they are taken; equal ones become one record with a count. */
 export interface Denials {
   denied(call: Call, permission: string, reason: string, policyVersion: string): void;
-  /** Hands over everything, and begins anew. */
+  /** Returns all records, and starts empty again. */
   take(): Decision[];
-  /** Takes back what could not be stored. */
+  /** Puts records back that could not be stored. */
   restore(decisions: readonly Decision[]): void;
   readonly size: number;
 }
@@ -15,8 +15,8 @@ export interface Denials {
 const countMax = 2 ** 31 - 1;
 
 /**
- * Holds at most `keysMax` different denials. Those beyond are counted in one record more, which says no more than
- * how many there were: whoever is denied must not be able to fill memory, table and record with it.
+ * Collects at most `keysMax` different denials. Further ones are counted in one extra record that has only the count: a
+ * denied caller must not be able to fill memory, table and log.
  */
 export function denials(keysMax = 500): Denials {
   let held = new Map<string, Decision>();
@@ -52,7 +52,7 @@ function keyOf({ caller, name }: Call, permission: string, reason: string, polic
   return [caller.workload, subject, permission, name, policyVersion, reason].join('\n');
 }
 
-/** What is recorded of a decision about a call. With a reason it was denied. */
+/** Makes the record of a decision about a call. With a reason the call was denied. */
 export function decisionOf(
   { id, name, caller }: Call,
   { permission, policyVersion, reason = '' }: { permission: string; policyVersion: string; reason?: string },

@@ -1,4 +1,4 @@
-// deploy/policy.csv, held against a table of who may what and against the contracts, exhaustively both ways.
+// Compares deploy/policy.csv with a table of permissions and with the contracts, exhaustively in both directions.
 import { globSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
@@ -74,7 +74,7 @@ const operator: Record<string, string> = {
   'payments.operations.read': 'any',
   'payments.operations.resolve': 'any',
 };
-/** What every service may: follow the policy and report its decisions. */
+/** Permissions of every service: follow the policy and report its decisions. */
 const service: Record<string, string> = { 'access.watch': 'any', 'access.record': 'any' };
 
 /** Everything that is allowed; what a row does not name must be denied. */

@@ -1,4 +1,4 @@
-// A real service that follows a scripted access: what it lets through, what it says of itself, what it records.
+// A real service that follows a scripted access: which calls it allows, its health and metrics, and what it records.
 import { randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';

@@ -2,8 +2,8 @@ import { Assertion, Enforcer, Model, newModelFromString, type RoleManager } from
 import type { Rule, RuleScope } from './policy-text.ts';
 
 /**
- * The Casbin model. Something is allowed only because a rule says so: there is no deny to forget, no
- * pattern and no expression inside a rule.
+ * The Casbin model. A rule can only allow. There are no deny rules that could be forgotten, and no patterns or
+ * expressions inside a rule.
  */
 export const modelText = `
 [request_definition]
@@ -26,9 +26,9 @@ m = r.permission == p.permission && g(r.sub, p.sub)
 export type Ask = (subject: string, permission: string, rules: readonly Rule[]) => RuleScope | null;
 
 /**
- * Puts questions to Casbin over a few rules at a time: its enforcer walks every rule it holds, so it is
- * given only those that can matter. Each question has an enforcer of its own over the parsed model, which
- * costs a few microseconds; none is ever changed after it was made.
+ * Evaluates a few rules at a time with Casbin: its enforcer walks every rule it contains, so it gets only those that
+ * can match. Each query has its own enforcer over the parsed model, which costs a few microseconds. No enforcer is
+ * changed after it was made.
  */
 export function askCasbin(roles: RoleManager): Ask {
   const parsed = newModelFromString(modelText);

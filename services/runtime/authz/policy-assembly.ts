@@ -6,23 +6,23 @@ export interface PolicyLabel {
   readonly digest: string;
 }
 
-/** What a message of the stream meant, once it is complete. */
+/** The meaning of a message of the stream, once it is complete. */
 export type Received =
-  /** Nothing yet: the text goes on. */
+  /** Nothing yet: more of the text follows. */
   | null
   /** The version is still in force. */
   | ({ readonly kind: 'sign' } & PolicyLabel)
   | ({ readonly kind: 'text'; readonly bytes: Buffer } & PolicyLabel);
 
-/** Puts the texts of a WatchPolicy stream together from their parts. */
+/** Assembles the texts of a WatchPolicy stream from their parts. */
 export interface PolicyAssembly {
-  /** Throws when the stream breaks its contract or the text grows too long. */
+  /** Throws when the stream violates its contract or the text grows too long. */
   take(message: WatchPolicyResponse): Received;
 }
 
 const maxChunkBytes = 1024 * 1024;
 
-/** Of one stream; a new stream begins with a new one. Never holds more than `maxBytes`. */
+/** Assembles one stream; every stream needs a new assembly. Never stores more than `maxBytes`. */
 export function policyAssembly(maxBytes: number): PolicyAssembly {
   let of: PolicyLabel | null = null;
   let parts: Uint8Array[] = [];
@@ -34,7 +34,7 @@ export function policyAssembly(maxBytes: number): PolicyAssembly {
   };
   return {
     take({ version, digest, chunk, complete }) {
-      // A newer text may take the place of one that was not sent to its end.
+      // A newer text may replace one that was not sent to its end.
       if (of && (of.digest !== digest || of.version !== version)) begin(null);
       if (chunk.length === 0 && !of) {
         if (!complete) throw new Error('the stream of access sent a message that says nothing');

@@ -163,7 +163,7 @@ t.test('what was refused does not keep what is held in force', async (t) => {
   await until('it is refused', async () => (await metric(follower.registry, refused))?.endsWith(' 1') ?? false);
   clock.ms += 60_001;
   access.send(faulty, faulty, faulty);
-  // A message behind the signs: once it was handled, so were they.
+  // A message after the confirmations: once it was handled, so were they.
   access.send({ ...faulty, digest: 'd'.repeat(16), chunk: Buffer.from('p, role:b\n') });
   await until('all was handled', async () => (await metric(follower.registry, refused))?.endsWith(' 2') ?? false);
   t.equal(follower.allows(), null);
@@ -281,7 +281,7 @@ t.test('200 swaps a second: every decision is one of a version that was in force
   };
   const people = ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h'];
   const { access, start } = await setUp(t);
-  /** What each version allows, written apart from the policy, by version and in the order of publication. */
+  /** What each version allows, computed separately from the policy, by version and in the order of publication. */
   const published = new Map<string, { at: number; allowed: ReadonlySet<string> }>();
   const publish = (at: number) => {
     const allowed = new Set(people.filter(() => random() < 0.5));

@@ -9,7 +9,7 @@ import { type PolicyLabel, policyAssembly, type Received } from './policy-assemb
 import { followerMetrics, type UpdateOutcome } from './policy-metrics.ts';
 import type { PolicySource } from './policy-source.ts';
 
-/** The part of a client of access that the follower needs. */
+/** The part of access's client that the follower needs. */
 export interface PolicyClient {
   watchPolicy(
     request: Partial<WatchPolicyRequest>,
@@ -19,32 +19,34 @@ export interface PolicyClient {
 }
 
 export interface FollowerOptions {
-  /** A client with connections of its own: each stream gets a new one, and closes it when it ends. */
+  /** Returns a client with its own connections: each stream gets a new one, and closes it when it ends. */
   connect(): PolicyClient;
   copy: LastGoodCopy;
-  /** How long a policy is trusted that access has not confirmed. */
+  /** How long a policy that access has not confirmed is trusted. */
   ageMaxMs: number;
   log: Logger;
   registry: Registry;
-  /** A stream that says nothing for so long is given up: its connection may be dead without anybody saying so. */
+  /** A stream without messages is closed after this time: its connection may be dead without an error. */
   silenceMs?: number;
-  /** Milliseconds of a clock that is never set. */
+  /** Milliseconds of a monotonic clock. */
   now?: () => number;
 }
 
 const maxTextBytes = 16 * 1024 * 1024;
-/** Reading a large policy keeps calls waiting, so after one this service rests: it is busy with it a fifth of its time. */
+/**
+ * Compiling a large policy blocks calls, so the follower pauses afterwards: it compiles at most a fifth of the time.
+ */
 const largeMs = 20;
 const restMaxMs = 1_000;
 const backoff = { initialBackoffMs: 50, maxBackoffMs: 2_000 };
 
 /**
- * Follows the policy of access. What it holds is replaced as a whole, between two decisions, as soon as a newer one
- * has come complete, undamaged and without a fault in any row; anything else is refused, and the last good one stays.
- * Without a sign of access that it is still in force a policy is trusted no longer than `ageMaxMs`; then there is none.
+ * Follows the policy of access. It replaces the whole policy, between two decisions, as soon as a newer one has arrived
+ * that is complete, undamaged and valid in every row. It refuses anything else and keeps the last good policy. A policy
+ * that access does not confirm is trusted no longer than `ageMaxMs`; then there is none.
  *
- * An older version than the one held is taken only when that is no longer trusted: an instance of access that lags
- * behind must not bring back what was revoked.
+ * A version older than the current one is taken only when the current one is no longer trusted: an instance of access
+ * that lags behind must not restore permissions that were revoked.
  */
 export async function followPolicy(options: FollowerOptions): Promise<PolicySource> {
   const { ageMaxMs, copy, log, registry, now = () => performance.now() } = options;
@@ -98,7 +100,7 @@ interface CopiedPolicy {
   age: number;
 }
 
-/** A copy that cannot be used is as good as none. */
+/** A copy that cannot be used is treated as missing. */
 async function readCopy(copy: LastGoodCopy, log: Logger): Promise<CopiedPolicy | null> {
   try {
     const found = await copy.read();
@@ -112,9 +114,9 @@ async function readCopy(copy: LastGoodCopy, log: Logger): Promise<CopiedPolicy |
 }
 
 interface Receiving {
-  /** What is held and trusted. */
+  /** The current policy, while it is trusted. */
   held(): PolicyLabel | null;
-  /** Of what is held, trusted or not. */
+  /** The digest of the current policy, trusted or not. */
   digest(): string;
   policy(): Policy | null;
   adopt(text: { policy: Policy; bytes: Buffer }, version: bigint): void;
@@ -123,7 +125,7 @@ interface Receiving {
   log: Logger;
 }
 
-/** Takes what has come complete. True: access has confirmed what is held now. Throws on damage. */
+/** Applies a complete message. Returns true when access has confirmed the current policy. Throws on damage. */
 function receiver(on: Receiving): (received: NonNullable<Received>) => boolean {
   const isOlder = ({ version, digest }: PolicyLabel): boolean => {
     const held = on.held();
@@ -137,7 +139,7 @@ function receiver(on: Receiving): (received: NonNullable<Received>) => boolean {
       return false;
     }
     if (received.kind === 'sign') {
-      // Of one that was refused here: what is held is not in force any more, so it is not confirmed.
+      // This version was refused here: the current policy is no longer in force, so it is not confirmed.
       if (digest === refused) return false;
       if (digest !== on.digest())
         throw new Error(`access says that policy ${version} is in force, and did not send it`);
@@ -170,7 +172,7 @@ function textOf(bytes: Uint8Array): string {
 
 type Following = FollowerOptions & { receive: ReturnType<typeof receiver>; digest(): string };
 
-/** Streams one after the other until the signal. */
+/** Opens one stream after the other until the signal aborts. */
 async function follow(on: Following, stopping: AbortSignal): Promise<void> {
   let failures = 0;
   while (!stopping.aborted) {
@@ -184,12 +186,12 @@ async function follow(on: Following, stopping: AbortSignal): Promise<void> {
       failures += 1;
       if (failures === 1) on.log.warn({ err: error }, 'the policy is not followed now; it is tried again');
     }
-    // Full jitter: services that lost access together must not come back together.
+    // Full jitter: services that lost access together must not reconnect together.
     await backOff(failures + 1, backoff, stopping, { jitter: 'full' });
   }
 }
 
-/** One stream, until it ends, fails or falls silent. */
+/** Reads one stream, until it ends, fails or is silent for too long. */
 async function watch(on: Following, stopping: AbortSignal, onConfirmed: () => void): Promise<void> {
   const { silenceMs = 3_000 } = on;
   const silence = new AbortController();
@@ -204,7 +206,7 @@ async function watch(on: Following, stopping: AbortSignal, onConfirmed: () => vo
       const since = performance.now();
       if (received && on.receive(received)) onConfirmed();
       const took = performance.now() - since;
-      // Access is held back meanwhile, and then sends the newest alone.
+      // Flow control stops access meanwhile; afterwards it sends only the newest.
       if (took > largeMs) await sleep(Math.min(took * 4, restMaxMs), signal);
       timer.refresh();
     }

@@ -1,11 +1,11 @@
 import { Counter, Gauge, type Registry } from '../telemetry/metrics.ts';
 import type { PolicySource } from './policy-source.ts';
 
-/** What became of a policy that came: taken; taken from disk; faulty; older than the one held. */
+/** The result of a policy that arrived: applied; read from disk; invalid; older than the current one. */
 export type UpdateOutcome = 'applied' | 'copied' | 'refused' | 'older';
 const outcomes: readonly UpdateOutcome[] = ['applied', 'copied', 'refused', 'older'];
 
-/** Names the policy in force, wherever it comes from. Without one there is no sample. */
+/** Reports the version in force, from any source. Without a policy there is no sample. */
 export function reportVersion(registry: Registry, source: Pick<PolicySource, 'current'>): void {
   new Gauge({
     name: 'armature_policy_version',

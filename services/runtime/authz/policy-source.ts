@@ -1,14 +1,14 @@
 import type { Logger } from '../telemetry/log.ts';
 import { loadPolicy, type Policy } from './policy.ts';
 
-/** Where a service's policy comes from. */
+/** The source of a service's policy. */
 export interface PolicySource {
-  /** The policy in force; null while there is none that can be trusted: then nothing is allowed. */
+  /** The policy in force; null while no policy can be trusted: then nothing is allowed. */
   current(): Policy | null;
   stop(): Promise<void>;
 }
 
-/** The policy of a file, read once. */
+/** Reads the policy of a file once. */
 export async function filePolicy(file: string, log: Logger): Promise<PolicySource> {
   const policy = await loadPolicy(file).then(
     (loaded) => {

@@ -1,7 +1,7 @@
-/** What a decision allows: everything, or only the caller's own things. */
+/** What a decision allows: all resources, or only the caller's own. */
 export type Scope = 'any' | 'own';
 
-/** What a rule grants: everything, only own things (users), or only together with a user (workloads). */
+/** What a rule grants: all resources, only own resources (users), or only calls on behalf of a user (workloads). */
 export type RuleScope = Scope | 'on-behalf';
 
 export interface Rule {
@@ -21,11 +21,11 @@ export interface Grant {
 export interface PolicyRows {
   readonly rules: readonly Rule[];
   readonly grants: readonly Grant[];
-  /** Users and clients that are denied everything, whatever they were granted. */
+  /** Users and clients that are denied everything, regardless of their grants. */
   readonly denied: ReadonlySet<string>;
 }
 
-/** Says where a policy is wrong, all places at once (the first twenty): "policy.csv:12: …". */
+/** Names the places where a policy is invalid, all at once (the first twenty): "policy.csv:12: …". */
 export class PolicyError extends Error {
   override readonly name = 'PolicyError';
 }
@@ -50,8 +50,8 @@ const maxLines = 200_000;
 const maxProblems = 20;
 
 /**
- * Reads `p` and `g` rows in the form that Casbin's own file adapter reads, but strictly: a row that the
- * adapter would skip or bend is an error here. `d` rows are our own: Casbin can only allow. Throws PolicyError.
+ * Reads `p` and `g` rows in the form that Casbin's own file adapter reads, but strictly: a row that the adapter would
+ * skip or alter is an error here. `d` rows are an extension, because Casbin can only allow. Throws PolicyError.
  */
 export function parsePolicy(text: string, name: string): PolicyRows {
   if (text.length > maxTextLength) throw new PolicyError(`${name} is longer than ${maxTextLength} characters`);
@@ -71,12 +71,12 @@ export function parsePolicy(text: string, name: string): PolicyRows {
   return { rules: reader.rules, grants: reader.grants, denied: reader.denied };
 }
 
-/** A policy's text in two: the rows before its denials, and from its first denial on. */
+/** A policy's text in two parts: the rows before its denials, and the rows from its first denial on. */
 export interface SplitPolicy {
   readonly rules: string;
   /** Null where other rows follow the first denial. */
   readonly denials: string | null;
-  /** How many lines come before the denials. */
+  /** The number of lines before the denials. */
   readonly line: number;
 }
 
@@ -117,12 +117,12 @@ interface Reader {
   rules: Rule[];
   grants: Grant[];
   denied: Set<string>;
-  /** What was stated before, and on which line. */
+  /** The statements read so far, each with its line. */
   seen: Map<string, number>;
   problems: Problem[];
 }
 
-/** Takes a row in, or says what is wrong with it. */
+/** Adds a row, or returns what is wrong with it. */
 function readRow(reader: Reader, row: string, line: number): string | null {
   if (row.length > maxLineLength) return `is longer than ${maxLineLength} characters`;
   const [kind, ...fields] = row.split(',').map((field) => field.trim());
@@ -163,7 +163,7 @@ function readGrant(reader: Reader, fields: string[], line: number): string | nul
   return null;
 }
 
-/** Only people and programs that sign in are denied: workloads have their certificates taken away. */
+/** Only people and programs that sign in can be denied. A workload is denied by revoking its certificate. */
 function readDenial(reader: Reader, fields: string[], line: number): string | null {
   const [subject = ''] = fields;
   if (fields.length !== 1) return 'a d row is: d, subject';
@@ -176,7 +176,7 @@ function readDenial(reader: Reader, fields: string[], line: number): string | nu
   return null;
 }
 
-/** The line that stated the same before, if one did. */
+/** Returns the line that has the same statement, if there is one. */
 function statedBefore(reader: Reader, statement: string, line: number): number | undefined {
   const before = reader.seen.get(statement);
   if (before === undefined) reader.seen.set(statement, line);

@@ -21,7 +21,7 @@ const shapes: Shape[] = [
 const permissionOf = (role: number, rule: number, { permissions }: Shape) =>
   `a.p${(role * 7 + rule * Math.floor(permissions / rulesPerRole)) % permissions}`;
 
-/** Roles of 20 rules each, two for every user; every workload has one role that may everything on behalf. */
+/** Roles of 20 rules each, two for every user; every workload has one role with every permission on behalf of users. */
 function policyText(shape: Shape): string {
   const rows = Array.from({ length: shape.permissions }, (_, index) => `p, role:edge, a.p${index}, on-behalf`);
   for (let role = 0; role < roles; role++) {
@@ -34,7 +34,7 @@ function policyText(shape: Shape): string {
   return rows.join('\n');
 }
 
-/** One question per role and rule, each of another workload, user and permission; every other is denied. */
+/** One query per role and rule, each of another workload, user and permission; every other one is denied. */
 function questionsOf(shape: Shape): { caller: Caller; permission: string }[] {
   return Array.from({ length: roles * rulesPerRole }, (_, index) => {
     const role = index % roles;
@@ -67,7 +67,7 @@ async function bench(shape: Shape): Promise<void> {
   let allowed = 0;
   for (const { caller, permission } of questions) if (warm.decide(caller, permission).allowed) allowed++;
 
-  // Each question is asked once of a policy that has answered none; the first of all is reported apart.
+  // Each query runs once on a policy that has evaluated none; the very first is reported separately.
   const fresh = policyOf(text);
   const first = measure(1, () => fresh.decide(questions[1]!.caller, questions[1]!.permission));
   const cold = measure(questions.length, (index) =>

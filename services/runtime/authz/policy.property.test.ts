@@ -1,5 +1,5 @@
-// Decisions through the index are those of plain node-casbin over the whole policy, on random policies.
-// A failing run is repeated with its seed: node services/runtime/authz/policy.property.test.ts <seed>
+// Decisions through the index equal those of plain node-casbin over the whole policy, on random policies. A failing run
+// is repeated with its seed: node services/runtime/authz/policy.property.test.ts <seed>
 import { randomInt } from 'node:crypto';
 import { type Enforcer, newEnforcer, newModelFromString, StringAdapter } from 'casbin';
 import t from 'tap';
@@ -7,7 +7,7 @@ import { type Random, seeded } from '../../../test/support/random.ts';
 import { type Subject, subjectOf } from '../context/call.ts';
 import { policyOf } from './policy.ts';
 
-// Written apart from enforcer.ts: it asks for each scope by name instead of reading it off the matched rule.
+// Independent of enforcer.ts: it queries each scope by name and does not read it from the matched rule.
 const plainModel = `
 [request_definition]
 r = sub, permission, scope
@@ -30,7 +30,7 @@ const workloadRoles = ['role:w1', 'role:w2', 'role:w3'];
 const clientRoles = ['role:c1', 'role:c2'];
 const sharedRoles = ['role:s1', 'role:s2'];
 
-/** Rows that are well formed by construction: roles have only later roles, and each kind only its scopes. */
+/** Rows that are valid by construction: roles have only later roles, and each kind only its scopes. */
 function randomRows({ next: random, pick }: Random): string[] {
   const density = random() * 0.5;
   const rows: string[] = [];
@@ -68,7 +68,7 @@ function randomRows({ next: random, pick }: Random): string[] {
   return rows.sort(() => random() - 0.5);
 }
 
-/** Casbin knows no denials, so who is denied everything comes beside it. */
+/** Casbin has no denials, so the denied subjects are a separate argument. */
 function expected(
   plain: Enforcer,
   denied: ReadonlySet<string>,

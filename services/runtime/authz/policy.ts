@@ -27,7 +27,7 @@ export interface Allowed {
 
 export type Decision =
   | Allowed
-  /** The reason is for logs; it never goes to the caller. */
+  /** The reason is for logs; it is never sent to the caller. */
   | { readonly allowed: false; readonly reason: string; readonly policyVersion: string };
 
 /** One version of the policy. It never changes; a new version is a new object. */
@@ -35,25 +35,26 @@ export interface Policy {
   /** A hash of the policy's text. */
   readonly version: string;
   /**
-   * Without a user the workload needs scope any. With one, both must be allowed, the workload by any or
-   * on-behalf, and the scope is the user's. Every user has role:customer; a client that signed in by itself
-   * has only what it was granted, and never scope own. A denied subject is allowed nothing. Nor is anything else.
+   * Decides whether a caller has a permission. Without a user the workload needs scope any. With one, both must be
+   * allowed, the workload by any or on-behalf, and the scope is the user's. Every user has role:customer. A client that
+   * signed in by itself has only its grants, and never scope own. A denied subject is allowed nothing. Everything else
+   * is denied.
    */
   decide(caller: Caller, permission: string): Decision;
-  /** Whether a service may publish events of this permission: a decision for the workload alone. */
+  /** Decides whether a service may publish events of this permission, by the workload alone. */
   mayPublish(publisher: string, permission: string): Decision;
 }
 
-/** The policy in use; what watches for new versions swaps them in here. */
+/** Contains the policy in use; the watcher replaces it here. */
 export interface PolicyHolder {
   current(): Policy | null;
-  /** Replaces the whole policy between two decisions; null takes it away, and everything is denied. */
+  /** Replaces the whole policy between two decisions. With null there is no policy, and everything is denied. */
   swap(policy: Policy | null): void;
   decide(caller: Caller, permission: string): Decision;
 }
 
 const rememberedScopes = 65_536;
-// Stands for every user whom no row names; no real subject begins with a dash.
+// Represents every user that no row names; no real subject begins with a dash.
 const unnamedUser = 'user:-';
 const subjectPatterns: Readonly<Record<Subject['kind'], RegExp>> = { user: userPattern, client: clientPattern };
 const width: Readonly<Record<RuleScope, number>> = { any: 0, own: 1, 'on-behalf': 2 };
@@ -73,9 +74,9 @@ export async function loadPolicy(file: string): Promise<Policy> {
 /** The version of a policy: a hash of its text. */
 export const versionOf = (text: string): string => hash('sha256', text, 'hex').slice(0, 16);
 
-/** What follows from the rules and grants of a policy, without its denials. */
+/** The compiled rules and grants of a policy, without its denials. */
 interface Compiled {
-  /** Of the rows before the denials; empty where denials stand among them. */
+  /** Digest of the rows before the denials; empty when other rows follow the first denial. */
   readonly digest: string;
   readonly scopeOf: ReturnType<typeof scopes>;
   readonly roles: RoleGraph;
@@ -85,9 +86,9 @@ interface Compiled {
 const compiledOf = new WeakMap<Policy, Compiled>();
 
 /**
- * Makes a policy of its text. Throws PolicyError; `name` stands before line numbers. Where only the denials at its end
- * differ from those of `before`, what was compiled for that one is used again: an account that is deactivated must not
- * make every service compile every rule.
+ * Compiles a policy from its text. Throws PolicyError; `name` precedes line numbers. When only the denials at the end
+ * differ from those of `before`, its compiled rules are reused: to deactivate an account must not make every service
+ * compile every rule.
  */
 export function policyOf(text: string, name = 'policy', before: Policy | null = null): Policy {
   const { rules, denials, line } = splitDenials(text);
@@ -135,7 +136,7 @@ function policyFrom(text: string, compiled: Compiled, denied: ReadonlySet<string
   return policy;
 }
 
-/** The widest scope in which a subject has a permission; null when it has not. Answers are remembered. */
+/** Returns the widest scope in which a subject has a permission; null when it has none. Results are cached. */
 function scopes(rules: readonly Rule[], roles: RoleGraph): (subject: string, permission: string) => RuleScope | null {
   const ask = askCasbin(roleManager(roles));
   const index = new Map<string, Map<string, Rule>>();
@@ -160,7 +161,7 @@ function scopes(rules: readonly Rule[], roles: RoleGraph): (subject: string, per
   };
 }
 
-/** The rules that name one of these principals, widest scope first, so that the first match is the answer. */
+/** Returns the rules that name one of these principals, widest scope first, so that the first match decides. */
 function rulesFor(principals: ReadonlySet<string>, holders: ReadonlyMap<string, Rule>): Rule[] {
   const found: Rule[] = [];
   if (principals.size <= holders.size) {
@@ -174,7 +175,7 @@ function rulesFor(principals: ReadonlySet<string>, holders: ReadonlyMap<string, 
   return found.sort((a, b) => width[a.scope] - width[b.scope]);
 }
 
-/** Holds the policy in use. Without one every decision is a denial. */
+/** Makes a holder for the policy in use. Without a policy every decision is a denial. */
 export function policyHolder(initial: Policy | null = null): PolicyHolder {
   let current = initial;
   return {

@@ -9,13 +9,13 @@ import {
   workloadPattern,
 } from './policy-text.ts';
 
-/** What the token of a user stands for, whoever it names; a client has only what it was granted. */
+/** The role of every token of a user; a client has only its grants. */
 export const everyUser = 'role:customer';
 
-// Casbin's own role manager silently stops after ten steps; a longer chain is refused instead.
+// Casbin's own role manager silently stops after ten steps. Longer chains are refused here.
 const maxChain = 10;
 
-/** Who has which roles. Nothing changes once it is built. */
+/** The roles of each subject. It is immutable. */
 export interface RoleGraph {
   /** The subject itself and every role it has, directly or through another role. */
   principalsOf(subject: string): ReadonlySet<string>;
@@ -24,7 +24,7 @@ export interface RoleGraph {
   readonly problems: readonly Problem[];
 }
 
-/** Resolves grants, and finds chains without an end and rules that their holders cannot use. */
+/** Resolves grants, and reports cyclic chains and rules that their holders cannot use. */
 export function roleGraph({ rules, grants }: Pick<PolicyRows, 'rules' | 'grants'>): RoleGraph {
   const problems: Problem[] = [];
   const direct = new Map<string, Grant[]>();
@@ -80,7 +80,7 @@ function closure(from: string, direct: ReadonlyMap<string, Grant[]>): Set<string
   return found;
 }
 
-/** For every role that such members have, one of them. */
+/** Maps every role that such members have to one of these members. */
 function reachedBy(
   pattern: RegExp,
   direct: ReadonlyMap<string, Grant[]>,
@@ -90,7 +90,7 @@ function reachedBy(
   for (const [member, grants] of direct) {
     if (!pattern.test(member)) continue;
     for (const grant of grants) {
-      // A role that was reached before was followed to its end before.
+      // The grants of a role that was reached before were followed already.
       if (reached.has(grant.role)) continue;
       for (const role of resolve(grant.role)) if (!reached.has(role)) reached.set(role, member);
     }
@@ -98,7 +98,7 @@ function reachedBy(
   return reached;
 }
 
-/** Roles that have themselves, and chains longer than Casbin follows. */
+/** Reports roles that contain themselves, and chains longer than Casbin follows. */
 function chainProblems(direct: ReadonlyMap<string, Grant[]>): Problem[] {
   const problems: Problem[] = [];
   const height = new Map<string, number>();
@@ -126,7 +126,7 @@ function chainProblems(direct: ReadonlyMap<string, Grant[]>): Problem[] {
   return problems;
 }
 
-/** The role graph as Casbin asks for it. It only answers: a policy that is in use never changes. */
+/** The role graph in the form that Casbin uses. It is read-only: a policy in use never changes. */
 export function roleManager(graph: RoleGraph): RoleManager {
   const refuseChange = (): Promise<never> => Promise.reject(new Error('a policy never changes; load a new one'));
   const holds = (member: string, role: string): boolean => graph.principalsOf(member).has(role);

@@ -1,8 +1,8 @@
-/** One environment variable: its name, what it is for, and how its text becomes a value. */
+/** One environment variable: its name, its purpose, and how its text becomes a value. */
 export interface Variable<T> {
   readonly name: string;
   readonly about: string;
-  /** Throws an Error whose message says what is wrong. */
+  /** Throws an Error with a message that says what is wrong. */
   readonly parse: (raw: string) => T;
   /** Used when the variable is not set; undefined makes it required. */
   readonly fallback?: T | undefined;
@@ -12,7 +12,7 @@ export interface Variable<T> {
 export type ConfigSpec = Readonly<Record<string, Variable<unknown>>>;
 export type Config<S extends ConfigSpec> = { readonly [K in keyof S]: S[K] extends Variable<infer T> ? T : never };
 
-/** Everything that is wrong with the environment, at once. Values of secrets are not quoted. */
+/** Lists every problem of the environment at once. Values of secrets are not quoted. */
 export class ConfigError extends Error {
   override name = 'ConfigError';
   constructor(problems: readonly string[]) {
@@ -108,7 +108,7 @@ export const url = (
   },
 });
 
-/** Texts separated by commas; blanks around them do not count. */
+/** Texts separated by commas; surrounding spaces are removed. */
 export const words = (
   name: string,
   about: string,
@@ -136,7 +136,7 @@ export const address = (name: string, about: string, options: Options<string> = 
   },
 });
 
-/** host:port of every instance of a service this one calls, separated by commas. */
+/** host:port of every instance of a service that this one calls, separated by commas. */
 export const peer = (service: string, options: Options<readonly string[]> = {}): Variable<readonly string[]> => ({
   name: `ARMATURE_PEER_${service.toUpperCase()}`,
   about: `host:port of every instance of ${service}, separated by commas`,
@@ -148,7 +148,7 @@ export const peer = (service: string, options: Options<readonly string[]> = {}):
   },
 });
 
-/** A path, or where to fetch the same by https://. */
+/** A path, or an https:// URL from which the same content is fetched. */
 export const source = (name: string, about: string): Variable<string> => ({
   name,
   about,
@@ -160,7 +160,7 @@ export const source = (name: string, about: string): Variable<string> => ({
   },
 });
 
-/** What every service needs. */
+/** Variables that every service needs. */
 export const runtimeVariables = {
   grpcAddress: address('ARMATURE_GRPC_ADDRESS', 'where to serve gRPC', { fallback: '127.0.0.1:0' }),
   adminAddress: address('ARMATURE_ADMIN_ADDRESS', 'where to serve metrics and health over HTTP, loopback only', {

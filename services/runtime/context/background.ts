@@ -1,7 +1,7 @@
 import { type Call, type Caller, type CallLog, openCall } from './call.ts';
 import { childTrace } from './trace.ts';
 
-/** Opens calls for work that nobody outside asked for; they act as the service itself. */
+/** Opens calls for work that no client requested; they act as the service itself. */
 export type Background = (name: string, timeoutMs: number, traceparent?: string) => Call<null>;
 
 export function background(service: string, log: CallLog): Background {
@@ -18,10 +18,13 @@ export function background(service: string, log: CallLog): Background {
     });
 }
 
-/** A chore that is done again and again: expiring, purging. */
+/** A periodic job, such as one that expires or deletes rows. */
 export interface Sweeper {
   name: string;
   everyMs: number;
-  /** Does a bounded piece of work; returns how many things it handled. More than 0: it is called again at once. */
+  /**
+   * Does a bounded piece of work; returns how many items it handled. When that is more than 0 it is called again at
+   * once.
+   */
   sweep(call: Call): Promise<number>;
 }

@@ -3,7 +3,7 @@ import type { EventContract, MethodContract } from '@armature/proto/contract.ts'
 import { type Attachments, attachments } from './keys.ts';
 import type { TraceContext } from './trace.ts';
 
-/** What a call logs through; pino's loggers are such. */
+/** The logger of a call; pino's loggers implement it. */
 export interface CallLog {
   child(bindings: Record<string, unknown>): CallLog;
   debug(bindings: object, message: string): void;
@@ -13,7 +13,7 @@ export interface CallLog {
   isLevelEnabled(level: string): boolean;
 }
 
-/** For calls that nobody keeps logs of, such as those of a client outside the mesh. */
+/** For calls whose logs are not kept, such as those of a client outside the mesh. */
 export const silentLog: CallLog = {
   child: () => silentLog,
   debug() {},
@@ -23,10 +23,10 @@ export const silentLog: CallLog = {
   isLevelEnabled: () => false,
 };
 
-/** Where a call stands: answering one, making one, handling an event, or working on its own account. */
+/** The kind of a call: serving a request, making one, handling an event, or background work. */
 export type CallKind = 'server' | 'client' | 'consumer' | 'background';
 
-/** Who a token names: a person, or a program that signed in by itself. */
+/** The subject of a token: a person, or a program that signed in by itself. */
 export interface Subject {
   readonly kind: 'user' | 'client';
   /** The token's subject. */
@@ -34,11 +34,11 @@ export interface Subject {
 }
 
 export interface User extends Subject {
-  /** The access token as it came; it is forwarded unchanged. */
+  /** The access token as it was received; it is forwarded unchanged. */
   readonly token: string;
 }
 
-/** Who stands behind a call. Nothing is trusted before the authenticate interceptor has filled it in. */
+/** The caller of a call. Nothing is trusted before the authenticate interceptor has set it. */
 export interface Caller {
   /** Casbin subject of the workload: "service:orders", "workload:developer". Null: not authenticated. */
   readonly workload: string | null;
@@ -48,46 +48,46 @@ export interface Caller {
 export const anonymous: Caller = Object.freeze({ workload: null, user: null });
 
 /**
- * Everything that travels with one piece of work. It is an argument, never a global. Other folders attach what only
- * they and the folders below them need, by keys of their own.
+ * The context of one piece of work. It is always an argument, never a global. Other folders attach values that only
+ * they and the folders below them need, by their own keys.
  */
 export interface Call<M = any> extends Attachments {
   readonly kind: CallKind;
-  /** Method path, event type or job name: what logs and metrics call it. */
+  /** Method path, event type or job name, as in logs and metrics. */
   readonly name: string;
   readonly method: MethodContract | null;
   readonly event: EventContract | null;
   message: M;
-  /** Names this piece of work in our logs; sent with internal errors. The trace id spans all hops. */
+  /** Identifies this piece of work in the logs; sent with internal errors. The trace id spans all hops. */
   readonly id: string;
   /** Epoch milliseconds; always finite. */
   readonly deadline: number;
-  /** Aborted when the deadline passes or the caller goes away. */
+  /** Aborted when the deadline passes or the client cancels. */
   readonly signal: AbortSignal;
   readonly trace: TraceContext;
-  /** Names this call in every line. Made when first used, because that is not free. */
+  /** Logs with the fields of this call. Made at first use, because making it is expensive. */
   readonly log: CallLog;
-  /** Whether lines of this level are written at all; asking does not make the log. */
+  /** Whether lines of this level are written; the check does not make the log. */
   logs(level: string): boolean;
   /** Set by the authenticate interceptor. */
   caller: Caller;
-  /** A request header; undefined when absent. Binary headers are not offered. */
+  /** Returns a request header; undefined when absent. Binary headers are not available. */
   header(name: string): string | undefined;
-  /** Why the call was cancelled, if it was. */
+  /** The reason of the cancellation; null when the call was not cancelled. */
   readonly cancelReason: Error | null;
   /** Aborts `signal`. */
   cancel(reason: Error): void;
-  /** Runs when the call is over, whatever became of it; frees timers. */
+  /** Ends the call, whatever its result; frees timers. */
   close(): void;
 }
 
-/** What a handler hands back: the message for unary calls, nothing or an iterable for streams. */
+/** The result of a handler: the message for unary calls, nothing or an iterable for streams. */
 export type Reply = unknown;
 export type Handler = (call: Call) => Promise<Reply>;
 /** Wraps a handler. The first interceptor of an array is the outermost. */
 export type Interceptor = (next: Handler) => Handler;
 
-/** Wraps `handler` in `interceptors`; done once per method at start. */
+/** Wraps `handler` in `interceptors`; called once per method at start. */
 export function compose(interceptors: readonly Interceptor[], handler: Handler): Handler {
   return interceptors.reduceRight((next, interceptor) => interceptor(next), handler);
 }
@@ -104,7 +104,7 @@ export interface CallInit<M> {
   log: CallLog;
   caller?: Caller;
   header?: (name: string) => string | undefined;
-  /** A call that caused this one: its cancellation cascades. */
+  /** The call that caused this one: its cancellation cascades. */
   parent?: Call | null;
 }
 
@@ -114,7 +114,7 @@ export class DeadlineError extends Error {
   override name = 'DeadlineError';
 }
 
-/** Opens a call. The signal and its timer exist only once somebody asks for them. */
+/** Opens a call. The signal and its timer are made at first use. */
 export function openCall<M>(init: CallInit<M>): Call<M> {
   let controller: AbortController | null = null;
   let timer: NodeJS.Timeout | null = null;
@@ -178,10 +178,10 @@ export function openCall<M>(init: CallInit<M>): Call<M> {
   };
 }
 
-/** Casbin subject of whom a token names: "user:ada", "client:reports". */
+/** Casbin subject of a token's subject: "user:ada", "client:reports". */
 export const subjectOf = ({ kind, subject }: Subject): string => `${kind}:${subject}`;
 
-/** The principal that idempotency keys belong to: whom the token names if there is one, else the workload. */
+/** The principal that owns idempotency keys: the token's subject if there is one, else the workload. */
 export function principalOf(caller: Caller): string {
   return caller.user ? subjectOf(caller.user) : (caller.workload ?? 'anonymous');
 }

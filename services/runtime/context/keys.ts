@@ -1,10 +1,10 @@
 /**
- * A typed name for a value that one folder attaches to a call or a transaction. Whoever holds the key can read and
- * replace the value; code without it cannot.
+ * A typed name for a value that one folder attaches to a call or a transaction. Code that has the key can read and
+ * replace the value; other code cannot.
  */
 export interface ContextKey<T> {
   readonly name: string;
-  /** What `get` returns until a value is set. */
+  /** The value that `get` returns until one is set. */
   readonly initial: T;
   readonly index: number;
 }
@@ -17,13 +17,13 @@ export function contextKey<T>(name: string, initial: T): ContextKey<T> {
   return { name, initial, index: keys - 1 };
 }
 
-/** Holds one value per key. */
+/** Stores one value per key. */
 export interface Attachments {
   get<T>(key: ContextKey<T>): T;
   set<T>(key: ContextKey<T>, value: T): void;
 }
 
-/** Holds no value yet. An array by index: this runs several times per call. */
+/** Makes an empty store. It is an array by index, because this runs several times per call. */
 export function attachments(): Attachments {
   const values: unknown[] = [];
   return {

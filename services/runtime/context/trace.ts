@@ -1,12 +1,12 @@
 import { randomBytes } from 'node:crypto';
 
-/** W3C trace context: which trace a call belongs to and which span it is. */
+/** W3C trace context: the trace of a call and its span (https://www.w3.org/TR/trace-context/). */
 export interface TraceContext {
   /** 32 hex digits. */
   readonly traceId: string;
   /** 16 hex digits: this call's own span. */
   readonly spanId: string;
-  /** The span that caused this one; empty at a root. */
+  /** The parent span; empty at a root. */
   readonly parentId: string;
   readonly sampled: boolean;
 }
@@ -25,7 +25,7 @@ function randomHex(bytes: number): string {
   return pool.toString('hex', used - bytes, used);
 }
 
-/** A new span below the one that `traceparent` names, or a new trace where it names none. */
+/** Makes a span below the one that `traceparent` names, or a new trace where it names none. */
 export function childTrace(traceparent: string | undefined): TraceContext {
   const match = traceparent ? pattern.exec(traceparent) : null;
   if (!match?.[1] || !match[2] || /^0+$/.test(match[1]) || /^0+$/.test(match[2])) {
@@ -39,7 +39,7 @@ export function childTrace(traceparent: string | undefined): TraceContext {
   };
 }
 
-/** The header that hands a span on to the next hop. */
+/** The header that passes a span to the next hop. */
 export function traceparent(trace: TraceContext): string {
   return `00-${trace.traceId}-${trace.spanId}-${trace.sampled ? '01' : '00'}`;
 }

@@ -1,7 +1,10 @@
 import { Gauge, type Registry } from '../telemetry/metrics.ts';
 import type { TlsWatch } from './tls-files.ts';
 
-/** Counts down, so that an alert needs no clock of its own; below zero every peer refuses us. */
+/**
+ * Reports the remaining time, so that an alert needs no clock of its own; below zero every peer refuses this
+ * certificate.
+ */
 export function certificateGauge(registry: Registry, watch: TlsWatch): void {
   new Gauge({
     name: 'armature_certificate_expiry_seconds',

@@ -70,7 +70,7 @@ async function setUp(
   return { state, clock, start };
 }
 
-/** The code of a refusal, and the reason; "ok" when the token was taken. */
+/** The code and reason of a refusal; "ok" when the token was accepted. */
 async function verdict(verifier: ReturnType<typeof tokenVerifier>, token: string): Promise<string> {
   try {
     await verifier.verify(token);

@@ -12,14 +12,14 @@ import { workloadOf } from './spiffe.ts';
 export interface KeyUrlOptions {
   /** https:// */
   url: string;
-  /** Certificates of the authorities that the server's certificate must come from. */
+  /** Certificates of the authorities that must have issued the server's certificate. */
   caFile: string;
-  /** The workload that must be on the other end, such as "service:identity". */
+  /** The workload that must serve the URL, such as "service:identity". */
   expectWorkload: string;
   trustDomain: string;
   copy: LastGoodCopy;
   log: Logger;
-  /** Milliseconds of a clock that is never set. */
+  /** Milliseconds of a monotonic clock. */
   now?: () => number;
 }
 
@@ -32,14 +32,14 @@ export interface KeyUrl extends KeySource {
 const refreshMs = 5 * 60_000;
 const timeoutMs = 5_000;
 const firstRetryMs = 250;
-/** Keys that nobody confirmed for so long are no longer taken to be good. */
+/** Keys that their source has not confirmed for this time are no longer used. */
 const ageMaxMs = 24 * 3_600_000;
 
 /**
- * Holds the public keys of a JWKS that is fetched: at once, then every 5 minutes, so that keys that were withdrawn
- * go, and sooner when a token names a key it does not know, but for tokens never twice in 30 s. While fetching fails
- * it is tried again after growing pauses of up to 30 s. Keys stay good for 24 h without a word of their source, and
- * outlive a restart by their copy. Starts without any.
+ * Provides the public keys of a JWKS that it fetches: at once, then every 5 minutes, so that revoked keys disappear,
+ * and sooner when a token names an unknown key, but for tokens at most once in 30 s. After a failure it retries with
+ * growing pauses of up to 30 s. Keys stay valid for 24 h without confirmation by their source, and a copy on disk keeps
+ * them across a restart. It can start without any keys.
  */
 export async function keyUrl(options: KeyUrlOptions): Promise<KeyUrl> {
   const { url, copy, log, now = () => performance.now() } = options;
@@ -81,7 +81,7 @@ export async function keyUrl(options: KeyUrlOptions): Promise<KeyUrl> {
     return looking;
   };
   const current = (): ReadonlyMap<string, KeyObject> | null => (now() - confirmedAt <= ageMaxMs ? keys : null);
-  /** What an unknown key means depends on whether these keys are the newest. */
+  /** An unknown key id means a bad token only when these keys are the newest. */
   const answer = (kid: string): KeyObject | null => {
     const key = current()?.get(kid);
     if (key) return key;
@@ -116,12 +116,12 @@ export async function keyUrl(options: KeyUrlOptions): Promise<KeyUrl> {
   };
 }
 
-/** A fault as a rejection, as for answers that take time. */
+/** Turns an exception into a rejection, as for asynchronous results. */
 async function settle<T>(answer: () => T): Promise<T> {
   return answer();
 }
 
-/** A copy that cannot be used is as good as none. */
+/** A copy that cannot be used is treated as missing. */
 async function readCopy(copy: LastGoodCopy, url: string, log: Logger) {
   try {
     const found = await copy.read();
@@ -135,8 +135,8 @@ async function readCopy(copy: LastGoodCopy, url: string, log: Logger) {
 }
 
 /**
- * The body of a 200. Anything else is a failure, redirects included: they would name a source that nobody configured.
- * Who the server is, its SPIFFE id tells, whatever name it is reached under.
+ * Returns the body of a 200. Anything else is a failure, redirects included: they would name a source that is not
+ * configured. The server is identified by its SPIFFE id, whatever host name the URL has.
  */
 async function get(options: KeyUrlOptions, stopping: AbortSignal): Promise<string> {
   const { url, expectWorkload, trustDomain } = options;

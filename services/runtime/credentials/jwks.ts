@@ -4,24 +4,23 @@ import { readFile } from 'node:fs/promises';
 
 export const maxKeySetBytes = 256 * 1024;
 const maxKeys = 64;
-/** Whatever tokens say, the keys are not looked for more often. */
+/** Shortest time between two lookups that tokens can cause. */
 export const minLookIntervalMs = 30_000;
 
 /** Public keys that tokens are verified with. */
 export interface KeySource {
   /**
-   * The ES256 key of this id; null when there is none, looked for anew at most every 30 s. Rejects with UNAVAILABLE
-   * when the keys could not be had.
+   * Returns the ES256 key of this id; null when there is none, after a new lookup at most every 30 s. Rejects with
+   * UNAVAILABLE when the keys could not be read.
    */
   find(kid: string): KeyObject | null | Promise<KeyObject | null>;
-  /** The listener hears of every change: a key that went may have been stolen. */
+  /** Calls the listener at every change: a key that was removed may have been stolen. */
   onChange(listener: () => void): void;
 }
 
 /**
- * Holds the public keys of a JWKS file. Throws at once when the file is missing, broken or has no key to
- * verify with. At run time a file that cannot be read leaves the keys as they were and fails the lookup
- * that asked for more.
+ * Provides the public keys of a JWKS file. Throws at once when the file is missing, invalid or has no key to verify
+ * with. At run time a file that cannot be read leaves the keys unchanged and fails the lookup that needed more.
  */
 export function keyFile(file: string, now: () => number = Date.now): KeySource {
   let text = readFileSync(file, 'utf8');
@@ -53,7 +52,7 @@ export function keyFile(file: string, now: () => number = Date.now): KeySource {
   };
 }
 
-/** The ES256 verification keys of a key set by their id; keys of other kinds are left out. */
+/** Returns the ES256 verification keys of a key set by their id; keys of other kinds are left out. */
 export function parseKeys(text: string, file: string): Map<string, KeyObject> {
   if (Buffer.byteLength(text) > maxKeySetBytes) throw new Error(`${file} is longer than ${maxKeySetBytes} bytes`);
   const set = attempt<unknown>(`${file} is not JSON`, () => JSON.parse(text));
@@ -87,7 +86,7 @@ function verifiesEs256(key: Record<string, unknown>): boolean {
   );
 }
 
-/** Says what was at fault when something below does not know it. */
+/** Adds the name of the fault to an error that does not say it. */
 function attempt<T>(fault: string, act: () => T): T {
   try {
     return act();

@@ -61,7 +61,7 @@ t.test('a confirmation does not make an older content look fresh', async (t) => 
   const copy = open();
   copy.write(Buffer.from('old'), 'old');
   await copy.settled();
-  // A folder where the new content is put together first; unlike rights, it stops root too.
+  // A folder at the path of the temporary file; unlike file permissions, it stops root too.
   const inTheWay = `${file}.${process.pid}`;
   mkdirSync(inTheWay);
   clock.ms += 10_000;

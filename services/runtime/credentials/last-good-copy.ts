@@ -3,43 +3,43 @@ import { chmod, mkdir, open, readFile, rename, rm, stat, utimes } from 'node:fs/
 import { dirname } from 'node:path';
 import type { Logger } from '../telemetry/log.ts';
 
-/** What a copy held, and how long ago its source confirmed it. */
+/** The content of a copy, and the time since its source confirmed it. */
 export interface CopyFound {
   readonly bytes: Buffer;
-  /** Words of the writer, such as a version. */
+  /** A text of the writer, such as a version. */
   readonly note: string;
   /** Milliseconds. */
   readonly age: number;
 }
 
-/** The last good version of something, on disk for a start without its source. */
+/** The last good version of some content, on disk for a start without its source. */
 export interface LastGoodCopy {
-  /** Null when there is none. Throws when it was damaged, or bears a time that has not come yet. */
+  /** Returns null when there is no copy. Throws when it is damaged, or has a modification time in the future. */
   read(): Promise<CopyFound | null>;
   /**
-   * Replaces the copy; a reader sees the old or the new one, whole. What fails is logged, and done again with the next
-   * confirmation: the copy is a reserve, and nobody waits for it.
+   * Replaces the copy; a reader sees the old or the new one, complete. A failure is logged, and repeated with the next
+   * confirmation: the copy is only a reserve, so no caller waits for it.
    */
   write(bytes: Uint8Array, note: string): void;
-  /** Notes that the source has just confirmed what was written or read last. Costs nothing more often than every 3 s. */
+  /** Records that the source has just confirmed the content written or read last. Writes at most every 3 s. */
   confirm(): void;
-  /** Resolves once everything is on disk. */
+  /** Resolves once all writes are complete. */
   settled(): Promise<void>;
 }
 
 const confirmEveryMs = 3_000;
-/** File times may be rounded up; beyond this a copy comes from the future, and its age cannot be told. */
+/** File times may be rounded up. A copy with a later time than this is from the future, and its age is unknown. */
 const roundingMs = 1_000;
 const maxBytes = 17 * 1024 * 1024;
 
 /**
- * A file with a first line of checksum and note; its modification time is when its content was confirmed last.
- * Readable by this user only, in a folder of the same kind. One process keeps one file.
+ * Keeps a copy in a file with a first line of checksum and note; its modification time is the last confirmation of its
+ * content. Readable by this user only, in a folder with the same permissions. One process uses one file.
  */
 export function lastGoodCopy(file: string, log: Logger, now: () => number = Date.now): LastGoodCopy {
   let confirmedAt = Number.NEGATIVE_INFINITY;
   let failing = false;
-  // At most one thing is on its way to the disk and one waits, the newest.
+  // At most one write is in progress and one waits, the newest.
   let waiting: { content: Content | null; at: number } | null = null;
   let unwritten: Content | null = null;
   let working: Promise<void> | null = null;
@@ -53,7 +53,7 @@ export function lastGoodCopy(file: string, log: Logger, now: () => number = Date
       } catch (error) {
         if (!failing) log.warn({ err: error, file }, 'the copy was not kept');
         failing = true;
-        // A confirmation must not make an older file look fresh, so what was not written is written with it.
+        // A confirmation must not make an older file look fresh, so content that was not written is written with it.
         unwritten = next.content ?? unwritten;
       }
     }
@@ -77,7 +77,7 @@ export function lastGoodCopy(file: string, log: Logger, now: () => number = Date
     write: (bytes, note) => put({ bytes, note }),
     confirm() {
       const since = now() - confirmedAt;
-      // A clock that was set back must not leave the time of the file in the future.
+      // When the clock was set back, the time of the file must not stay in the future.
       if (since < 0 || since >= confirmEveryMs) put(null);
     },
     async settled() {
@@ -94,7 +94,7 @@ interface Content {
 const seconds = (ms: number): number => Math.floor(ms) / 1000;
 const sha256 = (bytes: Uint8Array): string => hash('sha256', bytes, 'hex');
 
-/** The content behind the first line, when it is what was written. */
+/** Returns the content after the first line, when its checksum matches. */
 function split(whole: Buffer, file: string): { bytes: Buffer; note: string } {
   const end = whole.indexOf('\n');
   const [checksum, ...note] = whole.subarray(0, Math.max(end, 0)).toString('latin1').split(' ');
@@ -115,7 +115,7 @@ async function replace(file: string, { bytes, note }: Content, at: number): Prom
     } finally {
       await handle.close();
     }
-    // One that a process with this id left behind keeps the mode it had.
+    // A file that another process with this id left behind keeps its mode.
     await chmod(beside, 0o600);
     await rename(beside, file);
   } catch (error) {
@@ -124,7 +124,7 @@ async function replace(file: string, { bytes, note }: Content, at: number): Prom
   }
 }
 
-/** No file is no fault. */
+/** A missing file is not an error. */
 function absent(error: NodeJS.ErrnoException): null {
   if (error.code === 'ENOENT') return null;
   throw error;

@@ -19,7 +19,7 @@ t.test('the newest half is always there', async (t) => {
     for (let key = 0; key < 500; key++) {
       map.set(key, key);
       const newest = Array.from({ length: Math.min(key + 1, Math.floor(limit / 2)) }, (_, age) => key - age);
-      // Reading would make them young, so presence is checked on the last step only.
+      // Reading would make the entries recent, so presence is checked in the last step only.
       if (key === 499) for (const each of newest) t.equal(map.get(each), each, `limit ${limit}, key ${each}`);
     }
   }

@@ -1,4 +1,4 @@
-/** A map that never holds more than `limit` entries, and always the half of that used last. */
+/** A map that never contains more than `limit` entries, and always the most recently used half of that. */
 export interface LruMap<K, V> {
   readonly size: number;
   get(key: K): V | undefined;
@@ -8,8 +8,8 @@ export interface LruMap<K, V> {
 }
 
 /**
- * Keeps two generations instead of an exact order: what is used moves to the young one, and when that is
- * half of the limit the old one is dropped. An exact order would cost two writes at every read.
+ * Keeps two generations instead of an exact order: an entry that is used moves to the young one. When that has half of
+ * the limit, the old one is dropped. An exact order would cost two writes at every read.
  */
 export function lruMap<K, V>(limit: number): LruMap<K, V> {
   if (!Number.isSafeInteger(limit) || limit < 2) throw new RangeError(`limit must be at least 2, not ${limit}`);

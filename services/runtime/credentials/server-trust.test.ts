@@ -34,7 +34,9 @@ t.test('a URL and the file of those who vouch for its server', async (t) => {
   for (const url of ['amqp://h:1', 'http://h:1']) t.throws(() => withCa(url, '/ca.pem'), { message: /not encrypted/ });
 });
 
-/** A file that holds an authority nobody has a certificate of, and how to put a better one in its place. */
+/**
+ * A file with an authority that has issued no certificate in use, and a function that replaces it with the right one.
+ */
 function trusting(t: Test) {
   const file = join(t.testdir(), 'ca.pem');
   writeFileSync(file, foreignPem);

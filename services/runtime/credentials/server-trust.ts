@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { certificatesIn } from './tls-files.ts';
 
-/** The query parameter that names a file of authorities, as the servers' own tools write it. */
+/** The query parameter that names a file of authorities, as in the servers' own tools. */
 const parameters: Readonly<Record<string, string>> = {
   'mysql:': 'ssl-ca',
   'amqps:': 'cacertfile',
@@ -9,8 +9,8 @@ const parameters: Readonly<Record<string, string>> = {
 };
 
 /**
- * The URL with the file of those who vouch for its server in it, so that one string says all there is to know
- * of a connection. Without a file it stays as it is. Throws for a protocol that is not encrypted.
+ * Returns the URL with the CA bundle that verifies the server, so that one string configures a connection. Without a
+ * file the URL is unchanged. Throws for a protocol that is not encrypted.
  */
 export function withCa(url: string, caFile: string | undefined): string {
   if (!caFile) return url;
@@ -21,7 +21,7 @@ export function withCa(url: string, caFile: string | undefined): string {
   return changed.href;
 }
 
-/** The URL without the file, and the file; none where the URL names none. */
+/** Returns the URL without the file, and the file; undefined where the URL names none. */
 export function splitCa(url: string): { url: string; caFile: string | undefined } {
   const bare = new URL(url);
   const parameter = parameters[bare.protocol];
@@ -34,8 +34,8 @@ export function splitCa(url: string): { url: string; caFile: string | undefined 
 const freshMs = 1_000;
 
 /**
- * What a file of authorities holds, read again at most once a second. A file that is away or half written
- * leaves what was there before; the first reading throws.
+ * Returns a reader of a CA bundle that reads the file again at most once a second. A file that is missing or half
+ * written leaves the previous content; the first read throws.
  */
 export function caReader(caFile: string): () => string {
   const read = () => {
@@ -51,7 +51,7 @@ export function caReader(caFile: string): () => string {
     try {
       known = read();
     } catch {
-      // Authorities that were good a moment ago are the safer choice; the file is looked at again soon.
+      // The previous authorities are the safer choice; the file is read again soon.
     }
     return known;
   };

@@ -1,6 +1,6 @@
 import { X509Certificate } from 'node:crypto';
 
-/** A certificate as node's TLS sockets and grpc-js hand it out. */
+/** A certificate as node's TLS sockets and grpc-js return it. */
 export type LeafCertificate = X509Certificate | { readonly raw?: Uint8Array };
 
 const maxNamesLength = 4096;
@@ -12,10 +12,10 @@ const pathPattern = /^(service|workload)\/([a-z0-9-]{1,63})$/;
 const known = new WeakMap<object, { trustDomain: string; workload: string | null }>();
 
 /**
- * The Casbin subject behind a certificate: "service:orders" for spiffe://<trust domain>/service/orders,
- * "workload:developer" for …/workload/developer. Null unless the certificate is a leaf whose only URI
- * name is a SPIFFE id of this trust domain. The TLS layer has verified chain and validity before. The
- * answer is remembered per certificate object.
+ * Returns the Casbin subject of a certificate: "service:orders" for spiffe://<trust domain>/service/orders,
+ * "workload:developer" for …/workload/developer. Null unless the certificate is a leaf whose only URI name is a SPIFFE
+ * id of this trust domain. The TLS layer has verified chain and validity before. The result is cached per certificate
+ * object.
  */
 export function workloadOf(certificate: LeafCertificate, trustDomain: string): string | null {
   const before = known.get(certificate);
@@ -43,12 +43,12 @@ function parse(certificate: LeafCertificate): X509Certificate | null {
   try {
     return new X509Certificate(certificate.raw);
   } catch {
-    // Bytes that are no certificate identify nobody; the caller says so in the log.
+    // Bytes that are not a certificate identify no workload; the caller logs that.
     return null;
   }
 }
 
-/** The URI names in node's text form of subjectAltName; null when the text is not in that form. */
+/** Returns the URI names in node's text form of subjectAltName; null when the text is not in that form. */
 export function uriNames(subjectAltName: string): string[] | null {
   if (subjectAltName.length > maxNamesLength) return null;
   const uris: string[] = [];

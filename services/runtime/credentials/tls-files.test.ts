@@ -20,7 +20,7 @@ async function until(what: string, condition: () => boolean): Promise<void> {
   }
 }
 
-/** A watch over files of its own that looks every few milliseconds, and what it has to say. */
+/** A watch over its own files that reads them every few milliseconds, and its log. */
 function watched(t: Test, leaf: Issued = first) {
   const dir = t.testdir();
   const files = { certFile: join(dir, 'tls.pem'), keyFile: join(dir, 'tls.key'), caFile: join(dir, 'ca.pem') };
@@ -127,7 +127,7 @@ t.test('certificates in a text', async (t) => {
   }
 });
 
-/** The same length, another letter deep inside the last certificate. */
+/** Changes one character deep inside the last certificate; the length stays the same. */
 function garbled(pem: string): string {
   const at = pem.length - 200;
   return `${pem.slice(0, at)}-${pem.slice(at + 1)}`;

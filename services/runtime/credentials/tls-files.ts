@@ -10,7 +10,7 @@ export interface TlsFiles {
   caFile: string;
 }
 
-/** What the three files held when they were last good: a certificate, its own key, and whom to trust. */
+/** The last valid content of the three files: a certificate, its own key, and the trusted authorities. */
 export interface TlsMaterial {
   readonly cert: Buffer;
   readonly key: Buffer;
@@ -18,10 +18,10 @@ export interface TlsMaterial {
   readonly expiresAt: Date;
 }
 
-/** Certificate files that are looked at again and again, for whoever must use the newest. */
+/** Certificate files that are read again periodically, for users that need the newest. */
 export interface TlsWatch {
   current(): TlsMaterial;
-  /** Calls `changed` with every new material. The answer ends that. */
+  /** Calls `changed` with every new material. Call the returned function to stop. */
   follow(changed: (material: TlsMaterial) => void): () => void;
   stop(): void;
 }
@@ -29,9 +29,9 @@ export interface TlsWatch {
 const pollMs = 2_000;
 
 /**
- * Reads the files now, and throws when they are not usable. Then looks at them every two seconds and takes
- * what is new once it is whole: a file that is half written, or a pair of which only one half has been
- * replaced, is left for the next look, and what was good before stays in use.
+ * Reads the files now, and throws when they are not usable. Then reads them every two seconds and uses new content once
+ * it is complete. A file that is half written, or a pair of which only one half has been replaced, is left for the next
+ * read, and the previous content stays in use.
  */
 export function watchTls(
   files: TlsFiles,
@@ -56,7 +56,7 @@ export function watchTls(
         await look();
         complaint = '';
       } catch (error) {
-        // Said once, not every two seconds.
+        // Logged once, not every two seconds.
         if (String(error) !== complaint) complain(options.log, error);
         complaint = String(error);
       }
@@ -81,13 +81,13 @@ export function watchTls(
 function complain(log: Pick<CallLog, 'warn'> | undefined, error: unknown): void {
   const what = 'certificates not reloaded; the old ones stay';
   if (log) log.warn({ err: error }, what);
-  // A program without a log of ours hears of it as node's own warnings are heard of.
+  // Without a logger the problem becomes a process warning of node.
   else process.emitWarning(`${what}: ${error}`, 'CertificateWarning');
 }
 
 type Triple = [Buffer, Buffer, Buffer];
 
-/** Throws unless everything parses, the key is the certificate's own, and OpenSSL would use the three together. */
+/** Throws unless everything parses, the key belongs to the certificate, and OpenSSL accepts the three together. */
 function material(cert: Buffer, key: Buffer, ca: Buffer): TlsMaterial {
   const leaf = certificatesIn(cert.toString())[0]!;
   certificatesIn(ca.toString());
@@ -97,8 +97,8 @@ function material(cert: Buffer, key: Buffer, ca: Buffer): TlsMaterial {
 }
 
 /**
- * The certificates of a PEM text, at least one. Throws when any is cut off or garbled: OpenSSL would take the
- * ones before it and say nothing, and half a bundle of authorities refuses good peers.
+ * Returns the certificates of a PEM text, at least one. Throws when any is truncated or invalid: OpenSSL would silently
+ * use only the ones before it, and half a bundle of authorities refuses good peers.
  */
 export function certificatesIn(pem: string): X509Certificate[] {
   const blocks = pem.match(/-----BEGIN CERTIFICATE-----[\s\S]*?-----END CERTIFICATE-----/g) ?? [];

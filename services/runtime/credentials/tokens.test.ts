@@ -38,7 +38,7 @@ function sign(claims: JWTPayload = {}, header: Partial<JWTHeaderParameters> = {}
 
 const encode = (value: unknown) => Buffer.from(JSON.stringify(value)).toString('base64url');
 
-/** A token in a form that no library would make. */
+/** Makes a token in a form that no library would make. */
 function forge(header: object, claims: object, signature: (input: string) => string): string {
   const input = `${encode(header)}.${encode(claims)}`;
   return `${input}.${signature(input)}`;
@@ -60,7 +60,7 @@ function setUp(t: Test, keys: object[] = [publicJwk, rsaJwk]) {
   return { jwksFile, clock, publish, make };
 }
 
-/** Every refusal must look the same from outside; the cause is what the log gets. */
+/** Every refusal must look the same to the client; the cause is only logged. */
 async function refusal(t: Test, answer: () => VerifiedToken | Promise<VerifiedToken>): Promise<string> {
   try {
     await answer();

@@ -5,7 +5,10 @@ import { credentialsInvalid, RpcError } from '../errors/errors.ts';
 import type { KeySource } from './jwks.ts';
 import { lruMap } from './lru.ts';
 
-/** Whom a token names. One that was given to a program for itself names that program: sub and client_id are equal. */
+/**
+ * The subject of a verified token. A token that was issued to a program for itself names that program: sub and
+ * client_id are equal.
+ */
 export interface VerifiedToken extends Subject {
   /** Epoch milliseconds after which the token is refused, leeway included. */
   readonly expiresAtMs: number;
@@ -13,9 +16,9 @@ export interface VerifiedToken extends Subject {
 
 export interface TokenVerifier {
   /**
-   * Answers at once for a token it has verified before, otherwise with a promise. Whatever is wrong with
-   * a token, the promise is rejected with the same UNAUTHENTICATED; only its cause, for the log, differs. Without
-   * the keys to tell, it is UNAVAILABLE: a token that may be right is not refused for our fault.
+   * Returns without a promise for a token that it has verified before, otherwise a promise. Whatever is wrong with a
+   * token, the promise is rejected with the same UNAUTHENTICATED; only its cause, for the log, differs. When the keys
+   * are missing it is UNAVAILABLE: a token that may be valid is not refused for a fault of the service.
    */
   verify(token: string): VerifiedToken | Promise<VerifiedToken>;
 }
@@ -27,13 +30,13 @@ export interface TokenVerifierOptions {
   keys: KeySource;
   leewaySeconds?: number;
   now?: () => number;
-  /** How many verified tokens are remembered. */
+  /** The number of verified tokens that are cached. */
   cacheSize?: number;
 }
 
 const maxTokenLength = 8192;
 const subjectPattern = /^[a-z0-9][a-z0-9._-]{0,63}$/;
-// An allowlist rather than a list of what is known to be dangerous (jku, x5u, jwk, crit, and what comes next).
+// An allowlist, because a denylist of dangerous headers (jku, x5u, jwk, crit) would miss new ones.
 const headerNames = new Set(['alg', 'typ', 'kid']);
 
 /** Verifies RFC 9068 access tokens. */
@@ -41,8 +44,8 @@ export function tokenVerifier(options: TokenVerifierOptions): TokenVerifier {
   const { issuer, audience, keys, leewaySeconds = 5, now = Date.now, cacheSize = 10_000 } = options;
   const verified = lruMap<string, VerifiedToken>(cacheSize);
   const underWay = new Map<string, Promise<VerifiedToken>>();
-  // A key that was taken out of the set may have been stolen, so what it vouched for is forgotten, and what
-  // is being verified at that moment is not remembered.
+  // A key that was removed from the set may have been stolen. So the tokens that it signed are forgotten, and a token
+  // that is being verified at that moment is not cached.
   let keySet = 0;
   keys.onChange(() => {
     keySet++;
@@ -108,7 +111,7 @@ async function check(token: string, { issuer, audience, leewaySeconds, now, keys
   return checkClaims(payload, audience, leewaySeconds, now());
 }
 
-/** Refuses before any signature is verified what no token of ours says; the key id is what it returns. */
+/** Refuses a header that no valid token has before any signature is verified; returns the key id. */
 function checkHeader(header: ProtectedHeaderParameters): string {
   for (const name of Object.keys(header)) {
     if (!headerNames.has(name)) throw new Error('the token header says more than alg, typ and kid');
@@ -119,7 +122,7 @@ function checkHeader(header: ProtectedHeaderParameters): string {
   return header.kid;
 }
 
-/** What jose takes more loosely: several audiences, times in the future or not whole, odd subjects. */
+/** Checks what jose accepts: several audiences, times in the future or not integers, malformed subjects. */
 function checkClaims(payload: JWTPayload, audience: string, leewaySeconds: number, nowMs: number): VerifiedToken {
   const { aud, iat, exp, sub, client_id: client } = payload;
   if (aud !== audience) throw new Error('aud is not exactly our audience');

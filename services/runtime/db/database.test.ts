@@ -158,7 +158,7 @@ t.test('a repeat after the key of the hashes has changed gets the stored respons
 t.test('a repeat of a request that an earlier release has stored gets the stored response', async (t) => {
   const key = randomUUID();
   const { attempts } = await addOne(db, keyed(key, 'same'));
-  // As before hashes had a version: over the bytes as they came, under a key that is not recorded.
+  // As before hashes had a version: over the received bytes, under a key that is not recorded.
   await db.write(null, (sql) =>
     sql.execute(`update idempotency set hash_version = 1, hash_key = '' where request_key = ?`, [key]),
   );
@@ -191,12 +191,12 @@ t.test('a database that is away is UNAVAILABLE, not an internal error', async (t
   await away.close();
 });
 
-/** The database behind a way that can go silent, as an own pool of two connections sees it. */
+/** A database behind a network path that can go silent, with its own pool of two connections. */
 async function behindWay(t: Teardown, { migratorUrl }: TestDatabase) {
   const way = await openWay(t, migratorUrl);
   const options = { url: way.url, log: createLogger('test', 'silent'), registry: createRegistry('way') };
   const far = await openDatabase({ ...options, poolMax: 2, statementTimeoutMs: 500 });
-  // Closed before the way, so that what it waits for can come.
+  // Closed before the path, so that its pending responses can arrive.
   t.teardown(async () => {
     way.open();
     await far.close();
@@ -210,7 +210,7 @@ t.test('a database that hangs costs a call its deadline and a second, and nobody
   await Promise.all([one(), one()]);
   way.hold();
   const since = performance.now();
-  // Two old connections, then two that do not even get a greeting.
+  // Two old connections, then two that do not even receive a greeting.
   for (const _ of [1, 2]) {
     const answers = await Promise.allSettled([one(), one()]);
     t.match(
@@ -284,7 +284,7 @@ for (const [errno, what] of [
   });
 }
 
-/** Asks until it is answered, for twenty seconds. */
+/** Repeats the read until it succeeds, for twenty seconds. */
 async function eventuallyReads(read: () => Promise<unknown>): Promise<void> {
   const deadline = performance.now() + 20_000;
   for (;;) {

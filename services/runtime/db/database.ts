@@ -27,38 +27,41 @@ export interface DatabaseOptions {
   registry: Registry;
   /** Connections in the pool. */
   poolMax?: number;
-  /** Pieces of work that may wait for a connection, and for how long. */
+  /** How many pieces of work may wait for a connection, and for how long. */
   waitersMax?: number;
   waitTimeoutMs?: number;
-  /** The server gives up a statement after this; when it does not, we give up the connection two seconds later. */
+  /**
+   * The server aborts a statement after this time. When it does not, the client closes the connection two seconds
+   * later.
+   */
   statementTimeoutMs?: number;
-  /** What adds rows of its own to transactions, in this order. */
+  /** Participants that add their own rows to transactions, in this order. */
   participants?: readonly CommitParticipant[];
 }
 
 export interface Database {
   /**
-   * Runs `work` in one transaction. Deadlocks and lock-wait timeouts roll back and run it again, at most
-   * five times, so `work` must not act on anything but `tx`; a network call inside it throws.
-   * Throws: ABORTED when it stays contended, UNAVAILABLE when the database is away, full or read-only,
-   * RESOURCE_EXHAUSTED when there is no connection in time, DEADLINE_EXCEEDED.
+   * Runs `work` in one transaction. After a deadlock or lock-wait timeout it rolls back and runs `work` again, at most
+   * five times, so `work` must not act on anything but `tx`; a network call inside it throws. Throws: ABORTED when
+   * contention continues, UNAVAILABLE when the database is unreachable, full or read-only, RESOURCE_EXHAUSTED when
+   * there is no connection in time, DEADLINE_EXCEEDED.
    */
   transaction<T>(call: Call, work: (tx: Tx) => Promise<T>): Promise<T>;
   /** Runs reads outside a transaction. */
   read<T>(call: Call | null, work: (sql: SqlReader) => Promise<T>): Promise<T>;
   /**
-   * Runs one statement that writes, committed by itself. Reads may come before it; a second write in `work` throws, since
+   * Runs one statement that writes, committed by itself. Reads may precede it; a second write in `work` throws, since
    * it needs a transaction.
    */
   write<T>(call: Call | null, work: (sql: Sql) => Promise<T>): Promise<T>;
-  /** Throws when the database does not answer within two seconds. However many ask, it is asked once at a time. */
+  /** Throws when the database does not respond within two seconds. Concurrent callers share one query. */
   ping(): Promise<void>;
   close(): Promise<void>;
   /** Statements sent so far, for tests that count them. */
   statements(): number;
 }
 
-/** Errors after which the same transaction, run again, may well succeed. */
+/** Errors after which the same transaction may succeed when it runs again. */
 const retryable = new Map<number, string>([
   [1213, 'deadlock'],
   [1205, 'lock_wait'],
@@ -67,7 +70,7 @@ const retryable = new Map<number, string>([
 const attemptsMax = 5;
 const contentionBackoff = { initialBackoffMs: 10, maxBackoffMs: 80 };
 
-/** What the client says when there is no connection, or no longer one. */
+/** Error codes of the driver for a missing or lost connection. */
 const lostCodes = new Set([
   'ECONNREFUSED',
   'ECONNRESET',
@@ -76,22 +79,22 @@ const lostCodes = new Set([
   'STATEMENT_TIMEOUT',
   'ENOTFOUND',
   'PROTOCOL_CONNECTION_LOST',
-  // The server shows no certificate, or one of nobody we trust.
+  // The server has no certificate, or one of an authority that is not trusted.
   'HANDSHAKE_NO_SSL_SUPPORT',
   'HANDSHAKE_SSL_ERROR',
 ]);
 
 /**
- * What the server says when it cannot serve now: too many connections (1040, 1203, 1226), shutting down (1053), disk
- * or table full (3, 1021, 1030, 1114), read-only (1290, 1792, 1836), statement interrupted or out of time (1317, 1969,
+ * Errors of a server that cannot serve now: too many connections (1040, 1203, 1226), shutting down (1053), disk or
+ * table full (3, 1021, 1030, 1114), read-only (1290, 1792, 1836), statement interrupted or out of time (1317, 1969,
  * 3024), connection killed (1927).
  */
 const lostNumbers = new Set([3, 1021, 1030, 1040, 1053, 1114, 1203, 1226, 1290, 1317, 1792, 1836, 1927, 1969, 3024]);
-/** How far beyond the server's own limit a statement is waited for: its word says more than our giving up. */
+/** The client waits this much longer than the server's own limit, because the server's error is more specific. */
 const serverFirstMs = 2_000;
 const pingTimeoutMs = 2_000;
 
-/** The database is away, full, stopping or read-only: somebody else's fault, and it may pass. */
+/** Whether the database is unreachable, full, stopping or read-only: a fault of the server that may be temporary. */
 function isLost(error: unknown): boolean {
   if (lostNumbers.has(databaseErrno(error))) return true;
   for (let e = error; e instanceof Error; e = e.cause) {
@@ -101,13 +104,14 @@ function isLost(error: unknown): boolean {
   return false;
 }
 
-/** Opens the pool; nothing is sent until the first use. */
+/** Opens the pool; connects at the first use. */
 export async function openDatabase(options: DatabaseOptions): Promise<Database> {
   const poolMax = options.poolMax ?? 20;
   const { url, driverOptions } = driverUrl(options.url);
   const statementTimeoutMs = options.statementTimeoutMs ?? 10_000;
   let statements = 0;
-  // Not by init(), which loads whatever of the ORM's own extensions is installed: migrations, for serving processes.
+  // Not by init(), which loads every installed extension of the ORM, such as migrations; serving processes do not need
+  // them.
   const orm = new MikroORM({
     clientUrl: url,
     entities: [...(options.entities ?? [])],
@@ -153,8 +157,8 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
     },
     async close() {
       await orm.close(true);
-      // The ORM does not end a pool that nothing was sent on; the timer of the pool would keep the process alive. A pool
-      // cannot be ended twice, and says only by this field whether it has been.
+      // The ORM does not end a pool that has sent nothing, and the pool's timer would keep the process alive. A pool
+      // cannot be ended twice, and only this field says whether it has been.
       if ((pool as unknown as { _closed: boolean })._closed) return;
       await new Promise<void>((resolve, reject) => pool.end((error) => (error ? reject(error) : resolve())));
     },
@@ -169,7 +173,7 @@ interface Backend {
   metrics: ReturnType<typeof databaseMetrics>;
 }
 
-/** Session settings that every statement relies on, whatever the server's own defaults are. */
+/** Sets the session variables that every statement relies on, whatever the server's defaults are. */
 async function prepareSession(connection: DatabaseConnection, statementTimeoutMs: number): Promise<void> {
   const run = (sql: string) => connection.executeQuery<{ version: string }>(CompiledQuery.raw(sql));
   try {
@@ -181,7 +185,7 @@ async function prepareSession(connection: DatabaseConnection, statementTimeoutMs
   }
 }
 
-/** `pass` is there only while a test holds statements back. */
+/** `pass` is set only while a test blocks statements at sync points. */
 function sqlOf(em: SqlEntityManager, pass: ((sql: string) => Promise<void>) | null): Sql {
   const query: Sql['query'] = (sql, params = []) => em.execute(sql, params as unknown[], 'all');
   const execute: Sql['execute'] = (sql, params = []) => em.execute(sql, params as unknown[], 'run');
@@ -193,11 +197,11 @@ function sqlOf(em: SqlEntityManager, pass: ((sql: string) => Promise<void>) | nu
   };
 }
 
-/** How a call's transaction passes the race gate; null unless a test has armed it. */
+/** The sync point function of a call's transaction; null unless a test has armed it. */
 async function gateOf(call: Call, em: SqlEntityManager): Promise<((point: string) => Promise<void>) | null> {
   const pass = raceGate(call);
   if (!pass) return null;
-  // Names the connection, so that the test can ask the server whether it waits for a lock.
+  // Reports the connection id, so that the test can query whether it waits for a lock.
   const [row] = await em.execute<{ id: number | string }[]>('select connection_id() as id');
   return (point) => pass(point, Number(row?.id));
 }
@@ -206,8 +210,8 @@ const sqlPoint = (pass: ((point: string) => Promise<void>) | null) =>
   pass && ((sql: string) => pass(`sql ${sql.replace(/\s+/g, ' ').trim()}`));
 
 /**
- * SQL of one transaction and of nothing after it: work that was given up on, because its time had passed, may wake
- * up again, and what it sends then must not run outside of any transaction.
+ * SQL of one transaction that throws after its end. Work that was abandoned at its deadline may continue, and its
+ * statements must not run outside of any transaction.
  */
 function within(scope: { over: boolean }, call: Call, sql: Sql): Sql {
   const check = () => {
@@ -229,7 +233,7 @@ function within(scope: { over: boolean }, call: Call, sql: Sql): Sql {
   };
 }
 
-/** SQL that writes once. */
+/** SQL that allows one write. */
 function singleWrite(sql: Sql): Sql {
   let written = false;
   return {
@@ -303,7 +307,7 @@ async function attemptOnce<T>(backend: Backend, call: Call, work: (tx: Tx) => Pr
   } catch (error) {
     if (pass) await pass('rollback');
     scope.over = true;
-    // A lock-wait timeout rolls back one statement only, so the transaction is always ended by hand.
+    // A lock-wait timeout rolls back one statement only, so the transaction is always rolled back explicitly.
     await em.rollback().catch((cause: unknown) => options.log.warn({ err: cause }, 'rollback failed'));
     metrics.transactions.inc({ outcome: 'rolled_back' });
     throw error;

@@ -1,4 +1,7 @@
-/** The server's error number, also below the ORM's wrappers; 0 when the error did not come from the server. */
+/**
+ * Returns the server's error number, also from inside the ORM's wrappers; 0 when the error did not come from the
+ * server.
+ */
 export function databaseErrno(error: unknown): number {
   for (let e = error; e instanceof Error; e = e.cause) {
     if ('errno' in e && typeof e.errno === 'number') return e.errno;
@@ -7,11 +10,11 @@ export function databaseErrno(error: unknown): number {
 }
 
 /**
- * Thrown inside a transaction whose view is out of date: it is rolled back and run again, as after a deadlock. For
- * rows that came into use meanwhile: a failed insert keeps a shared lock, so the same transaction must not lock the
- * row afterwards.
+ * Thrown inside a transaction whose snapshot is out of date: it is rolled back and run again, as after a deadlock. For
+ * rows that another transaction inserted meanwhile: a failed insert keeps a shared lock, so the same transaction must
+ * not lock the row afterwards.
  */
 export class RestartTransaction extends Error {}
 
-/** A unique key was taken. Only the statement is undone: the transaction goes on. */
+/** Whether a unique key was already used. Only the statement is undone; the transaction continues. */
 export const isDuplicateKey = (error: unknown): boolean => databaseErrno(error) === 1062;

@@ -7,11 +7,11 @@ import { driverUrl } from './tls.ts';
 export interface MigrateOptions {
   /** How long to wait for another process that migrates the same schema, seconds. */
   lockWaitSeconds?: number;
-  /** Called after each statement; what it throws interrupts the migration there, as the end of the process would. */
+  /** Called after each statement. An exception interrupts the migration there, as the end of the process would. */
   afterStatement?: (statement: string) => void | Promise<void>;
 }
 
-/** The table in which a schema notes its migrations; as releases before this one made it. */
+/** The table in which a schema records its migrations, as earlier releases made it. */
 const journal = `
   create table if not exists migration (
     id int not null auto_increment,
@@ -21,11 +21,11 @@ const journal = `
   ) engine = InnoDB default charset = utf8mb4`;
 
 /**
- * Brings a schema up to date: forward only, in the order of the list, and returns the names of the migrations that
- * were applied. A run that was interrupted is finished by the next one.
+ * Migrates a schema to the newest version: forward only, in the order of the list. Returns the names of the migrations
+ * that it applied. The next run finishes a run that was interrupted.
  *
- * The named lock and every statement share one connection. So no statement is sent after the lock is lost, and the
- * lock of a killed process is free only when the server has ended the statement that was running.
+ * The named lock and every statement share one connection. So no statement is sent after the lock is lost, and the lock
+ * of a killed process is free only when the server has ended the statement that was running.
  */
 export async function migrate(
   url: string,
@@ -57,7 +57,7 @@ async function migrateOn(
   plan: readonly { name: string; steps: readonly Step[] }[],
   options: MigrateOptions,
 ): Promise<string[]> {
-  // A statement that waits for the lock of a table keeps all others from it, so it gives up after a minute.
+  // A statement that waits for a table lock blocks all other users of the table, so it fails after a minute.
   await em.execute(`set session sql_mode = '${sqlMode}', time_zone = '+00:00', lock_wait_timeout = 60`);
   await lockSchema(em, options.lockWaitSeconds ?? 60);
   const run = async (statement: string, params: readonly string[] = []) => {
@@ -75,14 +75,14 @@ async function migrateOn(
       if (await isDue(em, step)) await run(step.statement);
     }
     await run('insert into migration (name) values (?)', [name]);
-    // The journal's row is an ordinary write, which the transaction around would keep back.
+    // The journal's row is an ordinary write, so the surrounding transaction must be committed.
     await run('commit');
     applied.push(name);
   }
   return applied;
 }
 
-/** Waits for a process that migrates the same schema. Throws when it is not done in time. */
+/** Waits for another process that migrates the same schema. Throws when that takes too long. */
 async function lockSchema(em: SqlEntityManager, waitSeconds: number): Promise<void> {
   const [row] = await em.execute<{ name: string; held: number | string | null }[]>(
     `select concat(database(), '.migration') as name, get_lock(concat(database(), '.migration'), ?) as held`,

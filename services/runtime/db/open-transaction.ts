@@ -3,8 +3,8 @@ import { contextKey } from '../context/keys.ts';
 
 const openTransaction = contextKey('a database transaction is open', false);
 
-/** Whether a database transaction of this call is open. Network calls are refused meanwhile. */
+/** Whether a database transaction of this call is open. Network calls throw meanwhile. */
 export const inTransaction = (call: Call): boolean => call.get(openTransaction);
 
-/** Says that a transaction of this call begins or has ended. */
+/** Records that a transaction of this call begins or has ended. */
 export const setInTransaction = (call: Call, open: boolean): void => call.set(openTransaction, open);

@@ -2,8 +2,9 @@ import { overloaded } from '../errors/errors.ts';
 
 export interface PoolGate {
   /**
-   * Waits for a place and returns how to give it back. Throws RESOURCE_EXHAUSTED when too many wait
-   * already or the wait takes too long, and the signal's reason when it is aborted. The signal is asked for only when there is a wait.
+   * Waits for a free connection and returns the function that releases it. Throws RESOURCE_EXHAUSTED when too many
+   * callers wait already or the wait takes too long, and the signal's reason when it is aborted. `signalOf` is called
+   * only when there is a wait.
    */
   enter(signalOf?: () => AbortSignal): Promise<() => void>;
   inUse(): number;
@@ -15,8 +16,7 @@ interface Waiter {
 }
 
 /**
- * Stands before the connection pool, first come first served: mysql2 bounds its queue but not the time
- * spent in it.
+ * Limits access to the connection pool, first come first served: mysql2 bounds its queue but not the time spent in it.
  */
 export function poolGate(options: { size: number; waitersMax: number; waitTimeoutMs: number }): PoolGate {
   let inUse = 0;

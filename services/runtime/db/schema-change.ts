@@ -1,11 +1,11 @@
 /**
- * The statements of migrations. Every one can run again, because DDL commits by itself: a migration that was
- * interrupted has applied its first statements, and its next run starts at the first one again.
+ * The statements of migrations. Every one can run again, because DDL commits by itself: an interrupted migration has
+ * applied its first statements, and its next run starts at the first one again.
  *
- * MariaDB has IF NOT EXISTS for columns and indexes, MySQL 8.4 has not, so these steps ask information_schema first.
+ * MariaDB has IF NOT EXISTS for columns and indexes, MySQL 8.4 does not, so these steps query information_schema first.
  */
 export interface Migration {
-  /** Noted in the table `migration` once every step is applied. Unique in a schema; never changed afterwards. */
+  /** Recorded in the table `migration` once every step is applied. Unique in a schema; never changed afterwards. */
   readonly name: string;
   /** Lists the steps in order. Runs nothing, so it may be called at any time. */
   up(change: SchemaChange): void;
@@ -13,10 +13,10 @@ export interface Migration {
 
 export interface SchemaChange {
   /**
-   * A statement that can run again as it is: `create table if not exists`, `drop table if exists`,
-   * `alter table … comment =`, `alter table … modify column`, an insert with `on duplicate key update`, an update or
-   * a delete that finds nothing to do the second time. Anything else throws.
-   * A data move and the drop of a column it reads belong in two migrations.
+   * Adds a statement that can run again unchanged: `create table if not exists`, `drop table if exists`, `alter table …
+   * comment =`, `alter table … modify column`, an insert with `on duplicate key update`, an update or a delete that
+   * finds no rows the second time. Anything else throws. A data move and the drop of a column that it reads belong in
+   * two migrations.
    */
   run(statement: string): void;
   /** `definition` as in CREATE TABLE without the name: `varchar(64) not null default ''`. */
@@ -30,14 +30,14 @@ export interface SchemaChange {
   addConstraint(table: string, constraint: string, definition: string): void;
   dropConstraint(table: string, constraint: string): void;
   /**
-   * A procedure that runs with the rights of the migrating account; one of the same name is replaced. It gives the
-   * service's account a narrow right, such as to delete old rows of a table that is append-only for it.
+   * Adds a procedure that runs with the rights of the migrating account; one of the same name is replaced. It grants
+   * the service's account a narrow right, such as to delete old rows of a table that is append-only for it.
    * `parameters` and `body` as in CREATE PROCEDURE, without the parentheses of the parameters.
    */
   addProcedure(procedure: string, parameters: string, body: string): void;
 }
 
-/** One statement, and the question whether its change is still to be made. */
+/** One statement, and the query that tells whether it must run. */
 export interface Step {
   readonly statement: string;
   /** The statement runs when what it names is present (true) or absent (false); without it, always. */

@@ -49,7 +49,7 @@ t.test('a session', async (t) => {
 
   t.test('has the SQL mode of ours, whatever the server has', async (t) => {
     const [row] = await ask<{ mode: string }>('select @@session.sql_mode as mode');
-    // MariaDB lists its own order.
+    // MariaDB returns the modes in another order.
     t.strictSame(row?.mode.split(',').sort(), sqlMode.split(',').sort());
     await db.write(null, (run) => run.execute('create table short (word varchar(3) not null, n int not null)'));
     const long = db.write(null, (run) => run.execute(`insert into short values ('long', 1)`));

@@ -1,6 +1,6 @@
 /**
- * How statements behave, whatever the server's own default is: a value that does not fit fails instead of being cut,
- * a query whose groups leave a column open fails instead of picking a row. Both servers know all of these.
+ * The SQL mode, whatever the server's default is: a value that does not fit fails instead of being cut; a query whose
+ * groups leave a column undetermined fails instead of returning an arbitrary row. Both servers have all of these modes.
  */
 export const sqlMode = [
   'ONLY_FULL_GROUP_BY',
@@ -12,18 +12,18 @@ export const sqlMode = [
   'NO_ENGINE_SUBSTITUTION',
 ].join(',');
 
-/** How many times as long as a statement an open transaction may send none. */
+/** An open transaction may be idle this many times as long as a statement may run. */
 const idleStatements = 3;
 
 const idleSeconds = (statementTimeoutMs: number) => Math.ceil((statementTimeoutMs * idleStatements) / 1000);
 
 /**
- * What makes a new connection a session of ours. `version` is what the server says of itself.
+ * Statements that configure a new connection. `version` is the server's version string.
  *
- * Both servers end a transaction that sends nothing any more; nothing else could free the locks of one whose process
- * is stopped or cut off. MariaDB has a limit for that. MySQL has none and ends any idle session instead
- * (`wait_timeout`), so the pool closes idle connections before the server does: see `idleConnections`.
- * MariaDB bounds every statement in seconds, MySQL only SELECTs, in milliseconds.
+ * Both servers end an idle transaction; nothing else could free the locks of one whose process is stopped or
+ * disconnected. MariaDB has a limit for that. MySQL has none and ends any idle session instead (`wait_timeout`), so the
+ * pool closes idle connections before the server does: see `idleConnections`. MariaDB bounds every statement in
+ * seconds, MySQL only SELECTs, in milliseconds.
  */
 export function sessionStatements(version: string, statementTimeoutMs: number): string[] {
   const limits = version.includes('MariaDB')
@@ -35,8 +35,8 @@ export function sessionStatements(version: string, statementTimeoutMs: number): 
   ];
 }
 
-/** Pool options that close a connection in half the time after which MySQL would end its session. */
+/** Pool options that close an idle connection after half the time after which MySQL would end its session. */
 export function idleConnections(poolMax: number, statementTimeoutMs: number) {
-  // The driver looks for idle connections only where fewer may be idle than open.
+  // The driver checks for idle connections only where `maxIdle` is less than the pool size.
   return { maxIdle: poolMax - 1, idleTimeout: (idleSeconds(statementTimeoutMs) * 1000) / 2 };
 }

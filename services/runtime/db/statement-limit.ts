@@ -2,30 +2,33 @@ import { AsyncLocalStorage } from 'node:async_hooks';
 import type { Socket } from 'node:net';
 import type { Pool, PoolConnection } from 'mysql2';
 
-/** One piece of work at the database. */
+/** One unit of work that uses the database. */
 interface Work {
-  /** Epoch milliseconds; Infinity where nobody waits. */
+  /** Epoch milliseconds; Infinity when there is no deadline. */
   readonly deadline: number;
-  /** What its last statement went over. */
+  /** The connection of its last statement. */
   connection: PoolConnection | null;
 }
 
-/** The ORM stands between a piece of work and its connection, and would not hand anything through. */
+/** The ORM is between the work and its connection, and does not pass values through. */
 const current = new AsyncLocalStorage<Work>();
 
-/** A statement that ends so soon after its deadline costs no connection: a rollback, an answer a moment late. */
+/**
+ * A statement that ends this soon after its deadline does not close its connection: a rollback, a response that is
+ * slightly late.
+ */
 const graceMs = 1_000;
 
-/** The database did not answer a statement in time; whether the statement acted is not known. */
+/** The database did not respond to a statement in time; whether the statement took effect is not known. */
 export class StatementTimeout extends Error {
   readonly code = 'STATEMENT_TIMEOUT';
 }
 
 /**
- * From now on a connection of the pool that has not answered a statement for `maxMs`, or for a second more than the
- * deadline of the work that sent it, is closed, and the statement fails with StatementTimeout. The server cannot do
- * this by itself: one that hangs, or that cannot be reached any more, would keep every connection for ever. The
- * connection has to go, for the answer may still be on its way.
+ * Closes a connection of the pool that has not responded to a statement for `maxMs`, or until a second after the
+ * deadline of the work that sent it; the statement fails with StatementTimeout. The server cannot do this: a server
+ * that hangs or is unreachable would block every connection for ever. The connection must be closed, because the
+ * response may still arrive.
  */
 export function limitStatements(pool: Pool, maxMs: number): void {
   pool.on('connection', (connection: PoolConnection) => {
@@ -36,7 +39,7 @@ export function limitStatements(pool: Pool, maxMs: number): void {
       const leftMs = (work?.deadline ?? Number.POSITIVE_INFINITY) - Date.now();
       const limitMs = Math.min(maxMs, Math.max(0, leftMs) + graceMs);
       const timer = setTimeout(() => {
-        // Not connection.destroy(): that waits for the server's farewell, and never ends the statement.
+        // Not connection.destroy(): it waits for the server to close, and never ends the statement.
         const { stream } = connection as unknown as { stream: Socket };
         stream.destroy(new StatementTimeout(`no answer within ${Math.round(limitMs)} ms`));
       }, limitMs);
@@ -51,15 +54,15 @@ export function limitStatements(pool: Pool, maxMs: number): void {
 
 type Done = (error: unknown, ...rest: unknown[]) => void;
 
-/** Runs work whose statements nobody waits for after `deadline`, epoch milliseconds. */
+/** Runs work; its statements fail after `deadline`, epoch milliseconds. */
 export function limited<T>(deadline: number, work: () => Promise<T>): Promise<T> {
   return current.run({ deadline, connection: null }, work);
 }
 
 /**
- * Closes the connection that the work at hand has used last, and gives its place in the pool to another. The query
- * builder does not do so when preparing a session or beginning a transaction fails, and never gives it back either
- * (kysely 0.29, MysqlDriver.acquireConnection and ControlledTransactionBuilder.execute).
+ * Closes the connection that the current work used last, and frees its place in the pool. The query builder does not do
+ * so when preparing a session or beginning a transaction fails, and never releases it either (kysely 0.29,
+ * MysqlDriver.acquireConnection and ControlledTransactionBuilder.execute).
  */
 export function dropConnection(): void {
   current.getStore()?.connection?.destroy();

@@ -1,9 +1,9 @@
 import { caReader, splitCa } from '../credentials/server-trust.ts';
 
 /**
- * TLS as the driver takes it: the server must show a certificate of these authorities, for the name that it is
- * reached under. An object with a getter, because the driver looks at `ca` whenever it connects; that is how new
- * authorities count from the next connection on. Connections that are open stay as they are.
+ * TLS options of the driver: the server must have a certificate of these authorities, for the host name of the URL.
+ * `ca` is a getter, because the driver reads it at every connect, so new authorities apply from the next connection on.
+ * Open connections stay unchanged.
  */
 class VerifiedTls {
   readonly rejectUnauthorized = true;
@@ -19,13 +19,13 @@ class VerifiedTls {
     return this.#read();
   }
 
-  /** The ORM copies its options, and keeps what copies itself so. */
+  /** The ORM copies its options, but uses `clone` where there is one. */
   clone(): this {
     return this;
   }
 }
 
-/** A database's URL as the driver takes it. TLS is used, and verified, where the URL has `?ssl-ca=<file>`. */
+/** Converts a database's URL for the driver. TLS is used, and verified, where the URL has `?ssl-ca=<file>`. */
 export function driverUrl(url: string): { url: string; driverOptions: { ssl?: VerifiedTls } } {
   const bare = splitCa(url);
   return { url: bare.url, driverOptions: bare.caFile ? { ssl: new VerifiedTls(bare.caFile) } : {} };

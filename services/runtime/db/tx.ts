@@ -20,16 +20,16 @@ export interface Sql extends SqlReader {
 
 /** One open transaction. Everything done through it commits together or not at all. */
 export interface Tx extends Sql, Attachments {
-  /** Runs once the transaction has committed; not when it rolls back. For waking things up, not for effects. */
+  /** Runs once the transaction has committed; not when it rolls back. For wake-ups, not for effects. */
   afterCommit(action: () => void): void;
 }
 
 /**
- * Adds its own rows to the transactions of a database, such as outbox rows. It keeps what it needs in attachments of
- * the transaction or the call.
+ * Adds its own rows to the transactions of a database, such as outbox rows. It keeps its state in attachments of the
+ * transaction or the call.
  */
 export interface CommitParticipant {
-  /** Prepares a transaction, before any work of it. */
+  /** Prepares a transaction, before its work starts. */
   begin?(tx: Tx): void;
   /** Sends its statements, after the work and before the commit. Called again when the transaction is run again. */
   beforeCommit(tx: Tx, call: Call): Promise<void>;
@@ -37,5 +37,5 @@ export interface CommitParticipant {
   committed?(tx: Tx, call: Call): void;
 }
 
-/** The time in a datetime(6) column as a Date: the driver hands it over as text, without a zone, in UTC. */
+/** Converts a datetime(6) column to a Date: the driver returns it as text, without a zone, in UTC. */
 export const utcDate = (text: string): Date => new Date(`${text.replace(' ', 'T')}Z`);

@@ -1,19 +1,19 @@
 import type { FieldViolation } from '@armature/proto/contract.ts';
 import type { status } from '@grpc/grpc-js';
 
-/** Names of gRPC status codes, without OK: an error is never that. */
+/** Names of gRPC status codes, without OK, because an error never has that. */
 export type Code = Exclude<keyof typeof status, 'OK'>;
 
 export interface RpcErrorDetails {
   fieldViolations?: readonly FieldViolation[];
-  /** How long to wait before trying again, milliseconds. */
+  /** How long to wait before a retry, milliseconds. */
   retryDelayMs?: number;
-  /** Which limit was hit: what it applies to, and what it says. */
+  /** The limit that was exceeded: its subject and a description. */
   quota?: { subject: string; description: string };
 }
 
 /**
- * The one error that crosses edges. `code`, `reason`, `message` and `metadata` reach the caller; `cause`
+ * The one error that crosses process boundaries. `code`, `reason`, `message` and `metadata` reach the caller; `cause`
  * is logged here and never sent.
  */
 export class RpcError extends Error {
@@ -21,11 +21,11 @@ export class RpcError extends Error {
   readonly code: Code;
   /** The contract's reason, such as "STOCK_INSUFFICIENT". */
   readonly reason: string;
-  /** Who defined the reason: "inventory.armature.local". Empty: the service that answers. */
+  /** The service that defined the reason: "inventory.armature.local". Empty: the service that responds. */
   readonly domain: string;
   readonly metadata: Readonly<Record<string, string>>;
   readonly details: RpcErrorDetails;
-  /** The method that answered with this error, when it came over the wire. */
+  /** The method that responded with this error, when it came over the wire. */
   readonly from: string;
 
   constructor(
@@ -50,7 +50,7 @@ export class RpcError extends Error {
   }
 }
 
-/** A rule of the service said no. Each service's errors.ts has one constructor per reason. */
+/** Makes the error for a violated rule of a service. Each service's errors.ts has one constructor per reason. */
 export function rpcError(code: Code, reason: string, message: string, metadata: Record<string, string> = {}): RpcError {
   return new RpcError(code, reason, message, { metadata });
 }
@@ -82,7 +82,7 @@ export const requestIdReused = (field: string) =>
     details: { fieldViolations: [{ field, description: 'was used before with another request', reason: 'reused' }] },
   });
 
-/** Says the same whatever was wrong with the credentials; the cause is for the log. */
+/** Makes the same error whatever was wrong with the credentials; the cause is for the log. */
 export const credentialsInvalid = (cause: string) =>
   runtimeError('UNAUTHENTICATED', 'CREDENTIALS_INVALID', 'no valid credentials', { cause: new Error(cause) });
 
@@ -118,7 +118,7 @@ export const dependencyUnavailable = (name: string, cause: unknown) =>
     details: { retryDelayMs: 500 },
   });
 
-/** Tokens may be good and cannot be told from bad ones: the keys of their issuer could not be had. */
+/** Makes the error for tokens that cannot be verified, because the keys of their issuer are missing. */
 export const keysUnavailable = () =>
   runtimeError('UNAVAILABLE', 'DEPENDENCY_UNAVAILABLE', 'no keys to verify access tokens with are at hand', {
     metadata: { dependency: 'identity' },
@@ -141,6 +141,8 @@ export const fieldMaskInvalid = (path: string) =>
     },
   });
 
-/** Anything that is not an RpcError: the caller learns only the id under which the log has the cause. */
+/**
+ * Makes the error for anything that is not an RpcError: the caller gets only the id under which the cause is logged.
+ */
 export const internal = (correlationId: string, cause: unknown) =>
   runtimeError('INTERNAL', 'INTERNAL', 'internal error', { cause, metadata: { correlation_id: correlationId } });

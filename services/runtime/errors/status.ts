@@ -5,17 +5,15 @@ import { type Code, RpcError, type RpcErrorDetails } from './errors.ts';
 
 const prefix = 'type.googleapis.com/google.rpc.';
 
-/** Messages of errors are cut here: a status travels in trailers, and those are small. */
+/** Error messages are cut to this length: a status travels in trailers, whose size is limited. */
 const messageMax = 1024;
 
-/**
- * Makes text safe for a status message: grpc-js hands it to encodeURI, which throws on a lone surrogate.
- */
+/** Makes text safe for a status message: grpc-js passes it to encodeURI, which throws on a lone surrogate. */
 export function safeText(text: string): string {
   return text.toWellFormed().slice(0, messageMax).toWellFormed();
 }
 
-/** The error as google.rpc.Status, with ErrorInfo and, where they apply, the other details. */
+/** Encodes the error as google.rpc.Status, with ErrorInfo and, where they apply, the other details. */
 export function encodeStatus(error: RpcError, domain: string): Uint8Array {
   const details = [
     pack('ErrorInfo', ErrorInfo, {
@@ -41,7 +39,7 @@ function pack<T>(name: string, codec: { encode(message: T): { finish(): Uint8Arr
   return { typeUrl: prefix + name, value: Buffer.from(codec.encode(message).finish()) };
 }
 
-/** Reads a google.rpc.Status back into an error; details of other types are passed over. */
+/** Decodes a google.rpc.Status into an error; details of other types are ignored. */
 export function decodeStatus(bytes: Uint8Array, from = ''): RpcError {
   const decoded = Status.decode(bytes);
   const code = (status[decoded.code] ?? 'UNKNOWN') as Code;

@@ -25,8 +25,8 @@ const isFastifyError = (error: unknown): error is Error & { statusCode: number }
   error instanceof Error && 'statusCode' in error && 'code' in error && String(error.code).startsWith('FST_');
 
 /**
- * What a client learns of an error. Overload and a dependency that is away are 503 with a time to come back; whatever
- * is not known to be the client's doing is 500 and carries its cause for the log.
+ * Converts an error to the response for the client. Overload and an unreachable dependency are 503 with a Retry-After
+ * time. An error that is not known to be caused by the client is 500 and carries its cause for the log.
  */
 export function httpErrorOf(error: unknown): HttpError {
   if (error instanceof HttpError) return error;

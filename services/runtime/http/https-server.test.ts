@@ -19,7 +19,7 @@ const folder = mkdtempSync(join(tmpdir(), 'armature-https-'));
 t.teardown(() => rmSync(folder, { recursive: true, force: true }));
 const [certFile, keyFile] = [join(folder, 'cert.pem'), join(folder, 'key.pem')];
 
-/** The files as a service watches them; nobody shows this server a certificate, so whom it trusts does not matter. */
+/** The files as a service watches them; no client has a certificate here, so the trusted authorities do not matter. */
 function watched(t: { teardown(undo: () => void): unknown }): TlsWatch {
   const watch = watchTls({ certFile, keyFile, caFile: certFile }, { log: createLogger('test', 'error'), pollMs: 50 });
   t.teardown(() => watch.stop());
@@ -96,7 +96,7 @@ t.test('closing lets requests in progress finish', async (t) => {
   await closed;
 });
 
-/** A server of these routes, and a way to send it bytes as they are and receive all that it answers. */
+/** A server of these routes, and a function that sends it raw bytes and returns its whole response. */
 async function serving(
   t: { teardown(undo: () => unknown): unknown },
   options: Pick<HttpsServerOptions, 'routes'> & Partial<HttpsServerOptions>,

@@ -19,7 +19,7 @@ const defaults = {
   headersTimeoutMs: 5_000,
   requestTimeoutMs: 15_000,
   idleTimeoutMs: 5_000,
-  /** The longest delay of a sign-in, the longest wait for a hash, and some time to work. */
+  /** The longest delay of a sign-in, the longest wait for a hash, and a reserve. */
   responseTimeoutMs: 30_000,
   headerBytesMax: 16 * 1024,
   headersMax: 100,
@@ -33,28 +33,33 @@ export type HttpReply = FastifyReply;
 export type HttpHandler = (request: HttpRequest, reply: HttpReply) => Promise<unknown>;
 
 export interface HttpsServerOptions {
-  /** host:port to listen on; port 0 takes a free one. */
+  /** host:port to listen on; port 0 selects a free one. */
   address: string;
   tls: TlsWatch;
   log: Logger;
-  /** Registers routes, and a parser for each content type that they take: without one a body is refused with 415. */
+  /**
+   * Registers routes, and a parser for each content type that they accept: a body without a parser is refused with 415.
+   */
   routes(app: HttpApp): void;
-  /** How a refusal is shown; JSON with its code unless told otherwise. */
+  /** The response body of a refusal; by default JSON with its code. */
   errorBody?(error: HttpError): { type: string; body: string };
-  /** What pages of this server may load, beyond nothing. */
+  /** Sources that pages of this server may load; none by default. */
   contentPolicy?: PolicyDirectives;
-  /** Limits other than those for pages that people visit. */
+  /** Overrides of the limits, whose defaults are for pages that people visit. */
   limits?: Partial<typeof defaults>;
 }
 
 export interface HttpsServer {
-  /** host:port that is listened on. */
+  /** host:port that the server listens on. */
   readonly address: string;
-  /** Lets requests in progress finish for a bounded time, then ends what is left. */
+  /** Lets requests in progress finish for a bounded time, then ends the rest. */
   close(): Promise<void>;
 }
 
-/** Serves HTTPS with the service's own certificate, always the newest, under limits and headers that all edges share. */
+/**
+ * Serves HTTPS with the service's own certificate, always the newest, under limits and headers that all HTTPS servers
+ * share.
+ */
 export async function serveHttps(options: HttpsServerOptions): Promise<HttpsServer> {
   const { tls, log } = options;
   const limits = { ...defaults, ...options.limits };
@@ -72,8 +77,8 @@ export async function serveHttps(options: HttpsServerOptions): Promise<HttpsServ
   server.maxHeadersCount = limits.headersMax;
   server.setTimeout(limits.responseTimeoutMs);
   server.on('tlsClientError', (error) => log.debug({ err: error }, 'TLS handshake failed'));
-  // Fastify would open further servers, without these limits, for a name with several addresses; with a server of
-  // ours it does not.
+  // For a name with several addresses Fastify would open further servers without these limits. With a given server it
+  // does not.
   const app = fastify({
     serverFactory: (handler) => server.on('request', handler),
     bodyLimit: limits.bodyBytesMax,
@@ -89,7 +94,7 @@ export async function serveHttps(options: HttpsServerOptions): Promise<HttpsServ
   app.addHook('onRequest', async (request, reply) => {
     protect(reply);
     if (Number(request.headers['content-length'] ?? 0) <= limits.bodyBytesMax) return;
-    // The rest is not read, so the connection cannot be used for anything else.
+    // The rest of the body is not read, so the connection cannot be reused.
     return reply.code(413).header('Connection', 'close').send();
   });
   app.setErrorHandler(refuse);
@@ -122,11 +127,11 @@ export function route(
     throw new HttpError(405, 'method_not_allowed', { headers: { Allow: allowed.join(', ') } });
   };
   const others = app.supportedMethods.filter((method) => !allowed.includes(method));
-  // In the first hook, so that a body that nothing is done with is not read.
+  // In the first hook, so that the body of a refused request is not read.
   app.route({ method: others, url, onRequest: refuse, handler: refuse });
 }
 
-/** Hands every request that no route takes to a handler of Node's kind, with its body unread. */
+/** Passes every request that no route takes to a handler of Node's kind, with its body unread. */
 export function mount(
   app: HttpApp,
   handle: (request: IncomingMessage, response: ServerResponse) => Promise<void>,
@@ -140,7 +145,7 @@ export function mount(
         if (!reply.raw.headersSent) throw error;
         reply.raw.destroy(error as Error);
       }
-      // What was sent, Fastify did not send.
+      // The handler has sent the response itself, so Fastify must not.
       reply.hijack();
     });
   });
@@ -148,7 +153,9 @@ export function mount(
 
 const json = ({ code }: HttpError) => ({ type: 'application/json', body: JSON.stringify({ error: { code } }) });
 
-/** Answers every request that failed. A fault of ours is logged once, by its route: a URL may hold what opens things. */
+/**
+ * Responds to every request that failed. A fault of the server is logged once, by its route: a URL may contain secrets.
+ */
 function refusals(log: Logger, bodyOf: NonNullable<HttpsServerOptions['errorBody']>) {
   return (error: unknown, request: HttpRequest, reply: HttpReply): void => {
     const refused = httpErrorOf(error);
@@ -160,24 +167,24 @@ function refusals(log: Logger, bodyOf: NonNullable<HttpsServerOptions['errorBody
         'a request failed',
       );
     }
-    // What was not read of a body must not be taken for the next request.
+    // The unread rest of a body must not be parsed as the next request.
     if (!raw.complete) reply.header('Connection', 'close');
     const { type, body } = bodyOf(refused);
     reply.code(refused.status).headers(refused.headers).type(type).send(body);
   };
 }
 
-/** Requests are checked by contracts and by their handlers; leaving JSON Schema out saves some megabytes. */
+/** Contracts and handlers check requests; leaving JSON Schema out saves some megabytes. */
 function noSchemas(): never {
   throw new Error('routes of this server have no JSON schema');
 }
 
-/** The path of a request target. One that names a host (RFC 9112, 3.2.2) may do so; which host decides nothing. */
+/** Returns the path of a request target. A target may contain a host (RFC 9112, 3.2.2); the host is ignored. */
 function pathOf(target: string): string {
   if (target.startsWith('/')) return target;
   const url = URL.parse(target);
   return url ? `${url.pathname}${url.search}` : '/';
 }
 
-/** Callers show no certificate here, so there is nobody to trust. */
+/** Clients have no certificate here, so no authorities are needed. */
 const contextOf = ({ cert, key }: TlsMaterial) => ({ cert, key, minVersion: 'TLSv1.2' as const });

@@ -3,17 +3,17 @@ import { mkdir, open, rename } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 
-/** A mail as it goes out: plain text, and the same as HTML. */
+/** An e-mail: plain text, and the same as HTML. */
 export interface MailMessage {
   to: string;
-  /** The same at every attempt: a mailbox can tell a repeat. */
+  /** The same at every attempt: a mailbox can detect a duplicate. */
   messageId: string;
   subject: string;
   text: string;
   html: string;
 }
 
-/** Hands a mail over. Throws when that did not work or is not known to have worked. */
+/** Sends an e-mail. Throws when that failed or its result is unknown. */
 export type SendMail = (message: MailMessage) => Promise<void>;
 
 type Outgoing = MailMessage & { from: string };
@@ -26,7 +26,7 @@ export function mailTransport({ mailUrl, mailFrom }: { mailUrl: string; mailFrom
   return (message) => deliver({ ...message, from: mailFrom });
 }
 
-/** Loaded when the first mail is sent: an instance that sends none does without. */
+/** Loaded when the first e-mail is sent: an instance that sends none does not need it. */
 const nodemailer = () => import('nodemailer');
 
 function smtp(mailUrl: string): (message: Outgoing) => Promise<void> {
@@ -40,8 +40,8 @@ function smtp(mailUrl: string): (message: Outgoing) => Promise<void> {
 }
 
 /**
- * Writes a maildir: whole files appear in new/ by rename. The name comes from the Message-ID, so that a
- * mail that is sent again takes its own place.
+ * Writes a maildir: complete files appear in new/ by rename. The name comes from the Message-ID, so that an e-mail that
+ * is sent again replaces its first copy.
  */
 function maildir(folder: string): (message: Outgoing) => Promise<void> {
   return async (message) => {

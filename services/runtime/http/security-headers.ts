@@ -1,7 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import helmet from 'helmet';
 
-/** Directives of a Content-Security-Policy. An empty list allows nothing, but may be added to. */
+/** Directives of a Content-Security-Policy. An empty list allows nothing, but may be extended. */
 export type PolicyDirectives = Readonly<Record<string, readonly string[]>>;
 
 type Exchange = { request: { raw: IncomingMessage }; raw: ServerResponse };
@@ -18,13 +18,13 @@ function rethrow(error?: unknown): void {
 }
 
 /**
- * Sets the headers that no response goes without: nothing is loaded from elsewhere, framed, sniffed or kept by a cache.
- * They are set on Node's response, so that a handler that writes to it directly sends them too.
+ * Sets the headers of every response: no content from elsewhere, no framing, no sniffing, no caching. They are set on
+ * Node's response, so that a handler that writes to it directly sends them too.
  */
 export function securityHeaders(directives: PolicyDirectives): (exchange: Exchange) => void {
   const protect = helmet({
     contentSecurityPolicy: policyOf(directives),
-    // Forms are checked for where they come from, so pages of one origin may tell each other.
+    // The server checks the origin of forms, so pages of one origin may send the referrer to each other.
     referrerPolicy: { policy: 'same-origin' },
     strictTransportSecurity: { maxAge: 31_536_000, includeSubDomains: false },
     xFrameOptions: { action: 'deny' },
@@ -35,7 +35,7 @@ export function securityHeaders(directives: PolicyDirectives): (exchange: Exchan
   };
 }
 
-/** Replaces the Content-Security-Policy of responses that need another one. Throws on a source that is none. */
+/** Replaces the Content-Security-Policy of responses that need another one. Throws on an invalid source. */
 export function contentPolicy(directives: PolicyDirectives): (exchange: Exchange) => void {
   const write = helmet.contentSecurityPolicy(policyOf(directives));
   return ({ request, raw }) => write(request.raw, raw, rethrow);

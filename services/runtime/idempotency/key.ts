@@ -2,12 +2,12 @@ import type { Call } from '../context/call.ts';
 import { contextKey } from '../context/keys.ts';
 import type { RequestHash } from './request-hash.ts';
 
-/** The identity of one keyed request: the same principal, method and key must mean the same effect. */
+/** Identifies one keyed request: the same principal, method and key must mean the same effect. */
 export interface IdempotencyKey {
   readonly principal: string;
   readonly method: string;
   readonly key: string;
-  /** The key as it came, where that was in another case: releases before this one kept it so. */
+  /** The key as received, when that was in another case: earlier releases stored it so. */
   readonly receivedKey?: string;
   readonly hash: RequestHash;
 }

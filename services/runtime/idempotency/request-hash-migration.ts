@@ -1,6 +1,6 @@
 import type { Migration, SchemaChange } from '../db/schema-change.ts';
 
-/** How the hash of a stored request was made; rows from before have version 1. */
+/** The version of the hash of a stored request; existing rows have version 1. */
 export const Migration20261127000000_request_hash: Migration = {
   name: 'Migration20261127000000_request_hash',
   up(change) {

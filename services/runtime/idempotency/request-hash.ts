@@ -1,17 +1,17 @@
 import { createHash, createHmac } from 'node:crypto';
 
 /**
- * How the hash of a request is made. Version 1 is over the bytes as they came, under a key that is not recorded: a
- * repeat is recognised when its bytes are the same, or when the first request came in the canonical encoding.
- * Version 2 is over the canonical encoding of the decoded message: another order of fields, fields that this service
- * does not know, defaults that are written out and longer varints are the same request.
+ * The version of a request's hash. Version 1 is over the received bytes, under a key that is not recorded: a duplicate
+ * is recognised when its bytes are the same, or when the first request came in the canonical encoding. Version 2 is
+ * over the canonical encoding of the decoded message: another order of fields, unknown fields, explicit defaults and
+ * longer varints are the same request.
  */
 export const hashVersion = 2;
 
-/** A request's hash as a table keeps it. */
+/** A request's hash as stored in a table. */
 export interface StoredHash {
   readonly version: number;
-  /** Names the key, without telling it; empty where there was none, and in version 1. */
+  /** Identifies the key without revealing it; empty where there was none, and in version 1. */
   readonly keyId: string;
   readonly digest: Buffer;
 }
@@ -20,24 +20,26 @@ export interface StoredHash {
 export type Comparison = 'same' | 'different' | 'unknown';
 
 export interface RequestHash extends StoredHash {
-  /** Whether a stored hash is of the same request, under the key and the version that it was made with. */
+  /** Compares a stored hash with the same request, under the key and version of the stored hash. */
   compare(stored: StoredHash): Comparison;
 }
 
 export interface HashKeys {
-  /** Makes HMACs of hashes, so that the table does not let anyone guess a password offline; empty: a bare hash. */
+  /**
+   * Keys for HMACs of hashes, so that the table does not allow an offline guess of a password. Empty: an unkeyed hash.
+   */
   readonly current: string;
-  /** Keys that stored hashes may have been made with. */
+  /** Earlier keys, which stored hashes may have been made with. */
   readonly previous: readonly string[];
 }
 
 export const noHashKeys: HashKeys = { current: '', previous: [] };
 
-/** Hashes a request from the bytes as they came and from its canonical encoding. */
+/** Hashes a request from the received bytes and from its canonical encoding. */
 export type RequestHasher = (received: Uint8Array, canonical: Uint8Array) => RequestHash;
 
 export function requestHasher(keys: HashKeys): RequestHasher {
-  // What was stored before there was a key has a bare hash.
+  // Hashes that were stored before there was a key are unkeyed.
   const known = new Map([keys.current, ...keys.previous, ''].map((key) => [keyIdOf(key), key]));
   const keyId = keyIdOf(keys.current);
   return (received, canonical) => ({

@@ -2,19 +2,22 @@ import type { Logger } from '../telemetry/log.ts';
 import type { Broker } from './connection.ts';
 import type { ExpectedQueue } from './topology.ts';
 
-/** Which of the expected queues are there. */
+/** Tells which of the expected queues exist. */
 export interface Audience {
-  /** Whether somebody consumes events of this aggregate. */
+  /** Whether a consumer of this aggregate's events is expected. */
   expects(aggregate: string): boolean;
-  /** Looks for what was missing, at most once a second. The aggregates whose events must wait, and how many queues lack. */
+  /**
+   * Looks for queues that were missing, at most once a second. Returns the aggregates whose events must wait, and the
+   * number of missing queues.
+   */
   missing(): Promise<{ aggregates: string[]; queues: number }>;
-  /** Says that an event came back: nothing is certain any more. */
+  /** Called when an event was returned: all queues are checked again. */
   forget(): void;
 }
 
 const recheckMs = 1_000;
 
-/** Queues that were found are not looked at again until an event comes back. */
+/** Queues that were found are not checked again until an event is returned. */
 export function openAudience(broker: Broker, expected: readonly ExpectedQueue[], log: Logger): Audience {
   let absent = new Set(expected);
   let lookedAt = Number.NEGATIVE_INFINITY;

@@ -1,6 +1,6 @@
 /**
- * Baselines, as the owner of an aggregate publishes them: where each aggregate stands, then the events that the outbox
- * still holds of it, to the queue of one consumer. See docs/adr/0040.
+ * Baselines, as the owner of an aggregate publishes them to the queue of one consumer: the sequence of each aggregate,
+ * then its events that are still in the outbox. See docs/adr/0040.
  */
 
 import { Baseline } from '@armature/proto/runtime/v1/baseline.ts';
@@ -20,9 +20,9 @@ import { baselineRoutingKey, eventsExchange } from './topology.ts';
 
 export interface BaselinePublisher {
   /**
-   * Publishes the baselines of these aggregates and what the outbox holds of them, and waits for the broker's confirms.
-   * Throws BASELINE_UNROUTED when the consumer has not bound its queue, UNAVAILABLE when the broker is away. Stops
-   * early, after a whole aggregate, when `call` is about to reach its deadline; `done` says how many are complete.
+   * Publishes the baselines of these aggregates and their events in the outbox, and waits for the broker's confirms.
+   * Throws BASELINE_UNROUTED when the consumer has not bound its queue, UNAVAILABLE when the broker is unreachable.
+   * Stops early, after a whole aggregate, shortly before the deadline of `call`; `done` says how many are complete.
    */
   publish(call: Call, request: BaselineRequest): Promise<Published>;
 }
@@ -43,9 +43,9 @@ export interface Published {
   events: bigint;
 }
 
-/** Events read and published at once. */
+/** Number of events that are read and published at once. */
 const chunkRows = 100;
-/** Of the time of the call, kept back for its response. */
+/** The part of the call's time that is reserved for its response. */
 const reserveMs = 5_000;
 
 export function baselinePublisher(parts: { service: string; broker: Pick<Broker, 'publish'> }): BaselinePublisher {
@@ -66,10 +66,10 @@ export function baselinePublisher(parts: { service: string; broker: Pick<Broker,
   };
 }
 
-/** What the outbox holds of an aggregate. */
+/** The events of an aggregate that the outbox contains. */
 interface History {
   first: bigint;
-  /** The last that was published. */
+  /** The last one that was published. */
   published: bigint;
   last: bigint;
   rows: bigint;
@@ -91,15 +91,18 @@ async function historiesOf(sql: SqlReader, aggregate: string, ids: readonly stri
   );
 }
 
-/** From where on the consumer gets events, and which of them are published again. */
+/** The sequence after which the consumer gets events, and which of them are published again. */
 interface Plan {
-  /** Events after this one follow, or are on their way. */
+  /** Events after this one are published again or still pending. */
   historyAfter: bigint;
   /** The last one that is published again; not above `historyAfter` when none is. */
   replayTo: bigint;
 }
 
-/** Everything that is pending comes by the relay. Of a history with a gap in it, which only a repair by hand makes, nothing is published again. */
+/**
+ * The relay publishes pending events. Of a history with a gap, which only a manual repair makes, nothing is published
+ * again.
+ */
 function planOf(place: AggregatePlace, history: History | undefined, skipHistory: boolean): Plan {
   if (!history) return { historyAfter: place.sequence, replayTo: 0n };
   const whole = history.last - history.first + 1n === history.rows;
@@ -109,7 +112,7 @@ function planOf(place: AggregatePlace, history: History | undefined, skipHistory
 
 type Parts = Parameters<typeof baselinePublisher>[0];
 
-/** Returns how many were published: none where the whole history follows and there is no state. */
+/** Returns how many messages were published: none when the whole history is published again and there is no state. */
 async function publishBaseline(
   parts: Parts,
   call: Call,
@@ -170,7 +173,7 @@ async function publishHistory(
         [aggregate, id, after, replayTo, chunkRows],
       ),
     );
-    // They are past their retention just now.
+    // The retention job has just deleted them.
     if (rows.length === 0) break;
     await confirmed(
       parts,

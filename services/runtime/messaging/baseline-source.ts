@@ -6,21 +6,24 @@ export interface AggregatePlace {
   readonly sequence: bigint;
 }
 
-/** Where the aggregates of one type stand, from the tables of their owner. */
+/** Reads the sequences of the aggregates of one type, from the tables of their owner. */
 export interface BaselineSource {
   readonly aggregate: string;
-  /** The next aggregates in the order of their ids, at most `limit`; `ids`, when given, are the only ones. */
+  /** Returns the next aggregates in the order of their ids, at most `limit`; `ids`, when given, are the only ones. */
   page(sql: SqlReader, of: { after: string; limit: number; ids: readonly string[] }): Promise<AggregatePlace[]>;
-  /** Full name of the message that `state` gives; needed with it. */
+  /** Full name of the message that `state` returns; required with it. */
   readonly stateType?: string;
   /**
-   * The aggregate's state and the sequence of the last event that it includes, both of one moment: read them by one
-   * statement. Null when there is no such aggregate any more.
+   * Returns the aggregate's state and the sequence of the last event that it includes, both from one statement, so that
+   * they belong together. Null when the aggregate no longer exists.
    */
   readonly state?: (sql: SqlReader, id: string) => Promise<{ sequence: bigint; state: Uint8Array } | null>;
 }
 
-/** Reads places from a table that has a row for each aggregate, with its id (unique) and the sequence of its last event. */
+/**
+ * Reads sequences from a table that has a row for each aggregate, with its id (unique) and the sequence of its last
+ * event.
+ */
 export function tableBaselines(of: { aggregate: string; table: string; id: string; sequence: string }): BaselineSource {
   const { aggregate, table, id, sequence } = of;
   return {
@@ -36,7 +39,7 @@ export function tableBaselines(of: { aggregate: string; table: string; id: strin
   };
 }
 
-/** Places of what has events in the outbox, which every service has. */
+/** Reads the sequences of aggregates that have events in the outbox; every service has one. */
 export function outboxBaselines(aggregate: string): BaselineSource {
   return {
     aggregate,
@@ -52,7 +55,7 @@ export function outboxBaselines(aggregate: string): BaselineSource {
   };
 }
 
-/** Places from several sources in the order of their ids; of one id the furthest. */
+/** Merges the sequences of several sources in the order of their ids; of one id the highest. */
 export async function placesOf(
   sql: SqlReader,
   sources: readonly BaselineSource[],

@@ -1,4 +1,4 @@
-// A consumer that came late, or lost its queue or a part of its database, is brought up to date by the owner.
+// A consumer that was started late, or lost its queue or a part of its database, gets the current state from the owner.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Baseline } from '@armature/proto/runtime/v1/baseline.ts';
 import t from 'tap';
@@ -33,7 +33,7 @@ t.setTimeout(180_000);
 const queue = eventQueue('notifications', 'orders', 'order');
 const open = background('orders', createLogger('test', 'silent'));
 
-/** As an operator would have orders do it, all pages at once. */
+/** Publishes as an operator of orders would, all pages at once. */
 async function publishBaselines(producer: Producer, more: Partial<BaselineRequest> = {}) {
   const call = open('baseline', 30_000);
   const source = more.source ?? outboxBaselines('order');
@@ -143,7 +143,7 @@ t.test('what was lost while events go on', async (t) => {
   });
 
   await t.test('with the newest part of the database', async () => {
-    // As after a backup was restored: what it did since the fourth event is not known any more.
+    // As after a restored backup: everything since the fourth event is lost.
     await consumer.db.write(null, (sql) => sql.execute('update inbox_sequence set applied = 4, handled = 4'));
     await consumer.db.write(null, (sql) => sql.execute('delete from inbox where sequence > 4'));
     const before = numbers();
@@ -197,7 +197,7 @@ t.test('a broker that comes back empty', async (t) => {
   });
 
   await t.test('what was lost with it is published again', async (t) => {
-    // Confirmed, and in no queue any more when the consumer comes back.
+    // Confirmed, but no longer in any queue when the consumer returns.
     await producer.emit('b', [1]);
     t.same(await effectsOf(consumer, 'b', 1), [1]);
     await consumer.db.write(null, (sql) => sql.execute(`delete from inbox where aggregate_id = 'b'`));

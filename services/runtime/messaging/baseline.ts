@@ -1,6 +1,6 @@
 /**
- * Baselines, as a consumer takes them. The owner of an aggregate says where it stands; the consumer moves its sequence
- * forward to there, never back, and continues with the events that follow. See docs/adr/0040.
+ * Baselines, as a consumer handles them. The owner of an aggregate sends its current sequence. The consumer moves its
+ * own sequence forward to it, never back, and continues with the events that follow. See docs/adr/0040.
  */
 import type { Codec, EventContract } from '@armature/proto/contract.ts';
 import { Baseline } from '@armature/proto/runtime/v1/baseline.ts';
@@ -10,7 +10,7 @@ import { RpcError } from '../errors/errors.ts';
 import { baselineType } from './delivery.ts';
 import { moveToBaseline, type Step, type Stream } from './inbox.ts';
 
-/** What a service does with the state that comes with a baseline of another service. */
+/** How a service handles the state in a baseline of another service. */
 export interface BaselineHandler {
   readonly source: string;
   readonly aggregate: string;
@@ -20,9 +20,9 @@ export interface BaselineHandler {
 }
 
 /**
- * Takes the state of an aggregate from its owner's baseline, in the transaction that moves the sequence. `handle`
- * replaces what this service holds of the aggregate, and may get the same state again; of the events that the state
- * includes only order-independent ones are handled any more.
+ * Handles the state of an aggregate from its owner's baseline, in the transaction that moves the sequence. `handle`
+ * replaces what this service stores of the aggregate, and may get the same state again. Of the events that the state
+ * includes only order-independent ones are handled afterwards.
  */
 export function onBaseline<S>(
   of: { source: string; aggregate: string; stateType: string; state: Codec<S> },
@@ -32,7 +32,7 @@ export function onBaseline<S>(
   return { source, aggregate, stateType, decode: (bytes) => state.decode(bytes), handle };
 }
 
-/** A baseline as a contract, so that its publisher is authorized like that of the aggregate's events. */
+/** Makes a contract for baselines, so that their publisher is authorized like that of the aggregate's events. */
 export function baselineContract(of: EventContract): EventContract<Baseline> {
   return {
     type: baselineType,
@@ -45,7 +45,7 @@ export function baselineContract(of: EventContract): EventContract<Baseline> {
   };
 }
 
-/** Moves the sequence forward to the baseline, and hands over the state where there is one and a handler takes it. */
+/** Moves the sequence forward to the baseline, and passes the state to its handler when both exist. */
 export async function applyBaseline(
   tx: Tx,
   call: Call,

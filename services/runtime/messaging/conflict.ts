@@ -4,9 +4,12 @@ import { RpcError } from '../errors/errors.ts';
 import { oldestIdOf } from '../id/id.ts';
 import type { Delivery } from './delivery.ts';
 
-/** How long the inbox knows a message: longer than the outbox, so that what can be published again is still known. */
+/**
+ * How long the inbox stores message ids: longer than the outbox, so that every event that can be published again is
+ * still recognised.
+ */
 export const inboxKeptHours = 7 * 24;
-/** Message ids that may just have been forgotten, also by the clock of another process, prove nothing. */
+/** Around the retention limit, also by the clock of another process, a missing message id proves nothing. */
 const marginHours = 1;
 
 /** The first half of the SHA-256 of the body. */
@@ -38,13 +41,13 @@ export async function notedOf(
 }
 
 /**
- * What is wrong with a message whose sequence or message id was used; null for a second delivery of the same. It is
- * another event under a used id (MESSAGE_ID_REUSED), or under a new id and a used sequence (SEQUENCE_REUSED), as when
- * the database of its owner was restored.
+ * Returns what is wrong with a message whose sequence or message id was used; null for a second delivery of the same
+ * message. It is another event under a used id (MESSAGE_ID_REUSED), or under a new id and a used sequence
+ * (SEQUENCE_REUSED), as after the database of its owner was restored.
  */
 export function conflictOf(delivery: Delivery, noted: Noted | undefined): RpcError | null {
   const { messageId, sequence } = delivery;
-  // Names the body by its digest, so that two such events under one id are two dead letters.
+  // Identifies the body by its digest, so that two such events under one id are two dead letters.
   const body = `event ${sequence} with a body with digest ${digestOf(delivery).toString('hex')}`;
   if (noted) {
     if (isSame(delivery, noted)) return null;

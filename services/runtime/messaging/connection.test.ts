@@ -104,7 +104,7 @@ t.test('a broker', async (t) => {
     const queue = 'notifications.orders.order';
     t.equal(await orders.queueBound(queue), false);
     const held = notifications.subscribe(queue, async (channel) => {
-      // As an earlier release has left it.
+      // As an earlier release left it.
       await channel.assertExchange(formerMarker(queue), 'fanout', { durable: true });
       await declareService(channel, 'notifications', [100]);
       await declareEventQueue(channel, 'notifications', 'orders', 'order');

@@ -19,19 +19,22 @@ export interface BrokerOptions {
 }
 
 /**
- * The broker, as the runtime uses it. Publishing and consuming have a connection each, so that a broker
- * that holds back publishers does not hold back acknowledgements. Both come back by themselves.
+ * A client of the broker. Publishing and consuming have separate connections, so that a broker that blocks publishers
+ * does not block acknowledgements. Both reconnect automatically.
  */
 export interface Broker {
-  /** The broker verifies that the user-id of what we publish is this. */
+  /** The broker verifies that the user-id of published messages is this. */
   readonly user: string;
   /** True when both connections are up and publishing is not blocked. */
   ready(): boolean;
   /** True when both connections are up. */
   connected(): boolean;
-  /** Which connection for publishing this is, counted from 1; 0 before the first. What was known of the broker may have changed with it. */
+  /**
+   * The number of the publishing connection, counted from 1; 0 before the first. With a new connection, earlier
+   * knowledge of the broker's state may be wrong.
+   */
   generation(): number;
-  /** Makes sure of the exchange that events go through. */
+  /** Declares the exchange for events if it is missing. */
   declareEvents(): Promise<void>;
   /** True when `publish` may succeed now. */
   canPublish(): boolean;
@@ -40,7 +43,7 @@ export interface Broker {
   subscribe(name: string, setup: (channel: ConfirmChannel) => Promise<void>): HeldChannel;
   /** Whether a consumer has declared this queue and bound it. Throws while the broker is away. */
   queueBound(queue: string): Promise<boolean>;
-  /** Waits up to 2 s for messages on their way, then closes both connections. */
+  /** Waits up to 2 s for unconfirmed messages, then closes both connections. */
   close(): Promise<void>;
 }
 
@@ -84,8 +87,8 @@ export function openBroker(options: BrokerOptions): Broker {
 }
 
 /**
- * Looks before it declares: looking needs no rights, and where the exchange is declared by those who run
- * the broker, services need none to configure it.
+ * Checks before it declares. A check needs no rights, so where operators declare the exchange, services need no right
+ * to configure it.
  */
 async function makeSureOfEvents(link: Pick<Link, 'withChannel'>): Promise<void> {
   if (await exists(link, (channel) => channel.checkExchange(eventsExchange))) return;

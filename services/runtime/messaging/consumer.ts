@@ -18,7 +18,7 @@ import { openStream, type RunningStream } from './stream.ts';
 import type { EventHandler, KnownTypes, Run, StreamLimits } from './stream-work.ts';
 import { deadQueue, groupByQueue, retryDelaysMs } from './topology.ts';
 
-/** What a service does with one kind of event. */
+/** How a service handles one event type. */
 export interface Consumer {
   readonly event: EventContract;
   readonly handle: EventHandler['handle'];
@@ -27,16 +27,16 @@ export interface Consumer {
 
 export interface ConsumeOptions {
   /**
-   * The effect does not depend on other events of the aggregate, as with an e-mail that says what happened. A dead
-   * letter of such an event may be redriven at any time; others only while no later event of the aggregate was applied.
+   * The effect does not depend on other events of the aggregate, such as an e-mail about one event. A dead letter of
+   * such an event may be redriven at any time; others only while no later event of the aggregate was applied.
    */
   orderIndependent?: boolean;
 }
 
 /**
- * Says what happens with an event. `handle` runs once per event in a transaction that also notes the event,
- * in the order of the aggregate's events; it acts through `tx` only. A permanent RpcError sets the event
- * aside as a dead letter; any other error tries it again later.
+ * Declares the handler of an event. `handle` runs once per event in a transaction that also records the event, in the
+ * order of the aggregate's events; it acts through `tx` only. A permanent RpcError makes the event a dead letter; after
+ * any other error it is retried later.
  */
 export function consume<E>(
   event: EventContract<E>,
@@ -49,7 +49,7 @@ export function consume<E>(
 export interface ConsumerOptions {
   service: string;
   consumers: readonly Consumer[];
-  /** The service's contracts; what they say it consumes must be exactly what `consumers` handle. */
+  /** The service's contracts; the events that they consume must be exactly those that `consumers` handle. */
   contracts: readonly ServiceContract[];
   db: Pick<Database, 'transaction' | 'read' | 'write'>;
   broker: Broker;
@@ -57,13 +57,13 @@ export interface ConsumerOptions {
   registry: Registry;
   /** Outermost first. */
   interceptors: readonly Interceptor[];
-  /** Asks whether the publisher may publish the event. */
+  /** Checks whether the publisher may publish the event. */
   authorize: (event: EventContract) => Interceptor;
-  /** Takers of the states that come with baselines. */
+  /** Handlers of the states in baselines. */
   baselines?: readonly BaselineHandler[];
-  /** Whether there is a policy that can be trusted; without one consumption pauses. */
+  /** Whether there is a trusted policy; without one consumption pauses. */
   policyLoaded?: () => boolean;
-  /** The events that contracts name; those of the generated contracts by default. */
+  /** The events that contracts declare; those of the generated contracts by default. */
   published?: readonly PublishedEvent[];
   limits?: Partial<StreamLimits>;
 }
@@ -73,7 +73,7 @@ export type PublishedEvent = Pick<EventContract, 'type' | 'source' | 'aggregate'
 export interface RunningConsumers extends Redrive {
   /** Resolves once every queue is bound and consumed. */
   readonly started: Promise<void>;
-  /** Queues that are not consumed now, and why: "notifications.orders.order: …". */
+  /** Queues that are not consumed now, with the reason: "notifications.orders.order: …". */
   faults(): string[];
   stop(): Promise<void>;
 }
@@ -148,7 +148,7 @@ function openStreams(
   return { streams, dead };
 }
 
-/** What a type stands for at the queue of these events. */
+/** Classifies an event type for the queue of these events. */
 function knownTypes(published: readonly PublishedEvent[], ofQueue: readonly EventContract[]): KnownTypes {
   const { source, aggregate } = ofQueue[0]!;
   const isOurs = (event: PublishedEvent) => event.source === source && event.aggregate === aggregate;
@@ -157,7 +157,7 @@ function knownTypes(published: readonly PublishedEvent[], ofQueue: readonly Even
   return (type) => (ours.has(type) ? 'ours' : others.has(type) ? 'other' : 'unknown');
 }
 
-/** The contracts say what a service consumes, because they are what permissions and producers go by. */
+/** Permissions and producers rely on what the contracts say a service consumes, so the handlers must match. */
 function checkConsumers({ service, consumers, contracts }: ConsumerOptions): void {
   const declared = new Set(contracts.flatMap((contract) => contract.consumes.map((event) => event.type)));
   const handled = new Set<string>();
@@ -182,7 +182,7 @@ function baselinesOf(options: ConsumerOptions, of: EventContract) {
   return { contract, run: chainOf(options, contract), handlers: (options.baselines ?? []).filter(ofStream) };
 }
 
-/** Composes the chain of an event once. The work of each call is looked up by the call when the chain ends. */
+/** Composes the chain of an event once. The end of the chain finds the work of each call by the call. */
 function chainOf({ db, interceptors, authorize }: ConsumerOptions, event: EventContract): Run {
   const works = new WeakMap<Call, (tx: Tx) => Promise<Step>>();
   const chain = compose([...interceptors, authorize(event)], (call) => db.transaction(call, works.get(call)!));

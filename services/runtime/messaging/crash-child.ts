@@ -1,6 +1,6 @@
 /**
- * A process for tests to kill: relays or consumes the tests' events until a crash point ends it. Its one
- * argument is JSON. It prints "ready" once it works.
+ * A process that tests kill: relays or consumes the tests' events until a crash point ends it. Its one argument is
+ * JSON. It prints "ready" once it works.
  */
 
 import { openDatabase } from '../db/database.ts';
@@ -17,7 +17,7 @@ export interface CrashChild {
   role: 'relay' | 'consumer';
   databaseUrl: string;
   brokerUrl: string;
-  /** As for armCrashPoints. */
+  /** In the format of armCrashPoints. */
   crash: string;
   leaseMs: number;
 }

@@ -3,10 +3,10 @@ import { Gauge, type Registry } from '../telemetry/metrics.ts';
 import { cached } from './metrics.ts';
 
 const cacheMs = 10_000;
-/** Counting stops here; more is an incident whatever its exact size. */
+/** Counting stops here; above it the exact number does not matter. */
 const countMax = 10_000;
 
-/** The index dead_letter_waiting answers these, however many resolved dead letters there are. */
+/** The index dead_letter_waiting serves these queries, however many resolved dead letters there are. */
 const waiting = (unknownType: 0 | 1) => `unknown_type = ${unknownType} and redriven_at is null and dropped_at is null`;
 const countOf = (unknownType: 0 | 1) =>
   `select count(*) from (select 1 from dead_letter where ${waiting(unknownType)} limit ${countMax}) as capped`;
@@ -15,7 +15,10 @@ const oldestAge = `select timestampdiff(microsecond, dead_at, utc_timestamp(6)) 
 
 export const gaugeStatements: readonly string[] = [countOf(0), countOf(1), oldestAge];
 
-/** How many dead letters wait for an operator and since when, looked up by a scrape and at most every 10 s. */
+/**
+ * The number of dead letters that wait for an operator and the age of the oldest, read by a scrape and at most every 10
+ * s.
+ */
 export function deadLetterGauges(db: Pick<Database, 'read'>, registry: Registry): void {
   const load = cached(cacheMs, async () => {
     const rows = await db.read(null, (sql) =>

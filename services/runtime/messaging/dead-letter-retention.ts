@@ -4,7 +4,7 @@ import type { Sql } from '../db/tx.ts';
 const resolvedDays = 90;
 const rowsMax = 500;
 
-/** Deletes dead letters that were resolved long ago, a bounded number at a time. Returns how many went. */
+/** Deletes dead letters that were resolved more than 90 days ago, a bounded number at a time. Returns how many. */
 export async function purgeDeadLetters(sql: Sql): Promise<number> {
   let purged = 0;
   for (const resolved of ['redriven_at', 'dropped_at']) {

@@ -6,7 +6,7 @@ import { bodyDigest, conflictOf, notedOf } from './conflict.ts';
 import type { Delivery } from './delivery.ts';
 import { noteMessage, type Step, type Stream, stepSequence } from './inbox.ts';
 
-/** A message that was set aside, as operators find it. */
+/** A message in the dead-letter store, as operators see it. */
 export interface DeadLetter {
   id: string;
   consumer: string;
@@ -23,8 +23,8 @@ export interface DeadLetter {
 }
 
 /**
- * Sets a message aside in its turn: the letter, the inbox row and the step of the sequence commit together,
- * so later events of the aggregate go on and a copy of the message is a duplicate.
+ * Makes a dead letter of a message in its turn: the letter, the inbox row and the step of the sequence commit together,
+ * so later events of the aggregate continue and a copy of the message is a duplicate.
  */
 export async function deadLetterInTurn(sql: Sql, stream: Stream, delivery: Delivery, reason: string): Promise<Step> {
   const step = await stepSequence(sql, stream, delivery, 'dead');
@@ -33,7 +33,7 @@ export async function deadLetterInTurn(sql: Sql, stream: Stream, delivery: Deliv
     await insertDeadLetters(sql, stream.consumer, [delivery], reason);
     return 'next';
   }
-  // Its sequence or message id belongs to another event, which keeps its row in the inbox.
+  // Its sequence or message id belongs to another event, whose inbox row stays.
   const noted = await notedOf(sql, stream.consumer, [delivery]);
   if (!conflictOf(delivery, noted.get(delivery.messageId))) return 'duplicate';
   await insertOnce(sql, stream.consumer, delivery, reason);
@@ -41,14 +41,16 @@ export async function deadLetterInTurn(sql: Sql, stream: Stream, delivery: Deliv
 }
 
 /**
- * Sets aside what is not an event of the stream's source, or not the event that its place in the sequence belongs to.
- * Inbox and sequence do not note it: a forged message must not make a real event look like a duplicate.
+ * Makes a dead letter of a message that is not an event of the stream's source, or not the event with this place in the
+ * sequence. Inbox and sequence do not record it: a forged message must not make a real event look like a duplicate.
  */
 export const deadLetterForeign = insertOnce;
 
-/** Bodies above this are not kept; no event comes near it, and a statement must stay below the server's packet. */
+/**
+ * Larger bodies are not kept. No event is nearly so large, and a statement must stay below the server's packet limit.
+ */
 export const keptBodyMax = 4 * 1024 * 1024;
-/** Bodies in one statement, together. */
+/** Total size of the bodies in one statement. */
 const insertBytesMax = 8 * 1024 * 1024;
 const keptHeadersMax = 16_000;
 const reasonMax = 1_000;
@@ -57,7 +59,7 @@ const lostBodyHeader = 'armature-lost-body-sha256';
 const isBodyKept = (delivery: Delivery): boolean => delivery.message.content.length <= keptBodyMax;
 const bodySha256 = (delivery: Delivery): string => hash('sha256', delivery.message.content);
 
-/** Of a body that is not kept, the reason tells size and digest. */
+/** For a body that is not kept, the reason contains its size and digest. */
 function keptReason(delivery: Delivery, reason: string): string {
   if (isBodyKept(delivery)) return reason;
   const lost = ` (body not kept: ${delivery.message.content.length} bytes, SHA-256 ${bodySha256(delivery)})`;
@@ -85,11 +87,11 @@ async function insertOnce(sql: Sql, consumer: string, delivery: Delivery, reason
     'select 1 from dead_letter where consumer = ? and message_id = ? and publisher = ? and reason = ? limit 1',
     [consumer, delivery.messageId.slice(0, 255), delivery.publisher.slice(0, 128), keptReason(delivery, reason)],
   );
-  // Only a copy after a crash between commit and acknowledgement is the same in all of these.
+  // Only a copy after a crash between commit and acknowledgement is equal in all of these.
   if (known.length === 0 || delivery.messageId === '') await insertDeadLetters(sql, consumer, [delivery], reason);
 }
 
-/** Keeps events of types that this service does not know, whose sequence has been stepped. */
+/** Stores events of unknown types as dead letters, after their sequence was stepped. */
 export function keepUnknown(sql: Sql, consumer: string, deliveries: readonly Delivery[]): Promise<void> {
   return insertDeadLetters(sql, consumer, deliveries, 'UNIMPLEMENTED EVENT_TYPE_UNKNOWN: kept for a later version', 1);
 }
@@ -97,7 +99,7 @@ export function keepUnknown(sql: Sql, consumer: string, deliveries: readonly Del
 const columns = `id, consumer, message_id, publisher, type, routing_key, aggregate_id, sequence, body, headers, reason,
   attempts, unknown_type, dead_at`;
 
-/** In as few statements as the size of the bodies allows. */
+/** Inserts in as few statements as the size of the bodies allows. */
 async function insertDeadLetters(
   sql: Sql,
   consumer: string,
@@ -148,7 +150,7 @@ async function insertBatch(
   await sql.execute(`insert into dead_letter (${columns}) values ${deliveries.map(() => row).join(', ')}`, params);
 }
 
-/** Open letters of a queue that came from nowhere, counted up to `max`. */
+/** Counts open dead letters of a queue whose source is unknown, up to `max`. */
 export async function countForeign(sql: SqlReader, queue: string, max: number): Promise<number> {
   const [row] = await sql.query<{ letters: number | string }>(
     `select count(*) as letters from
@@ -168,7 +170,7 @@ export async function loadDeadLetter(sql: SqlReader, id: string): Promise<DeadLe
   return rows[0] ?? null;
 }
 
-/** Which handler a dead letter would go to, as far as the order of its aggregate matters. */
+/** The order rules that apply to a dead letter's handler. */
 export interface RedriveOrder {
   aggregate: string;
   /** Types whose order matters to the service; earlier dead letters of other types are left out. */
@@ -176,9 +178,9 @@ export interface RedriveOrder {
 }
 
 /**
- * Refuses a dead letter that would break the order of its aggregate: throws EVENT_SUPERSEDED when the service has
- * applied a later event or a baseline that covers it, and EARLIER_DEAD_LETTER_OPEN while an earlier one waits. In a
- * transaction (`lock`) no later event is applied before it ends.
+ * Throws when a dead letter would break the order of its aggregate: EVENT_SUPERSEDED when the service has applied a
+ * later event or a baseline that covers it, EARLIER_DEAD_LETTER_OPEN while an earlier one waits. In a transaction
+ * (`lock`) no later event is applied before it ends.
  */
 export async function assertInOrder(
   sql: SqlReader,
@@ -195,7 +197,7 @@ export async function assertInOrder(
      ${lock ? 'for update' : ''}`,
     [letter.consumer, aggregate, letter.aggregateId],
   );
-  // Of a sequence from before `handled` was noted, every later event counts as one with an effect.
+  // In a sequence from before `handled` was recorded, every later event counts as one with an effect.
   const handled = BigInt(place?.handled ?? place?.applied ?? 0);
   if (place?.handled === null ? handled > sequence : handled >= sequence) {
     throw rpcError(
@@ -231,8 +233,8 @@ export async function assertInOrder(
 }
 
 /**
- * Refuses a dead letter whose message id and sequence belong to another event: throws MESSAGE_ID_REUSED. To handle it
- * would take that event's place in the inbox.
+ * Throws MESSAGE_ID_REUSED for a dead letter whose message id and sequence belong to another event: handling it would
+ * replace that event's row in the inbox.
  */
 export async function assertOwnMessageId(sql: SqlReader, letter: DeadLetter): Promise<void> {
   const [noted] = await sql.query<{ type: string; aggregateId: string; digest: Buffer | null }>(
@@ -254,9 +256,9 @@ export async function assertOwnMessageId(sql: SqlReader, letter: DeadLetter): Pr
 }
 
 /**
- * Marks a letter as redriven. False when somebody did so before, or dropped it; a second caller waits for the first
- * to commit. The inbox forgets after a week and letters do not: one that is no longer noted there is still its own
- * guard, and the sequence keeps copies of the message out.
+ * Marks a dead letter as redriven. Returns false when another call has redriven or dropped it; a second caller waits
+ * for the first to commit. The inbox deletes rows after a week, the dead-letter store does not. So a dead letter
+ * without an inbox row is protected by its own row, and the sequence rejects copies of the message.
  */
 export async function claimDeadLetter(tx: Tx, letter: DeadLetter, order: RedriveOrder): Promise<boolean> {
   const { affectedRows } = await tx.execute(
@@ -272,7 +274,7 @@ export async function claimDeadLetter(tx: Tx, letter: DeadLetter, order: Redrive
   );
   const fresh =
     noted.affectedRows > 0 ||
-    // Under the same id and another sequence another event is noted.
+    // Another event is recorded under the same id and another sequence.
     (
       await tx.query('select 1 from inbox where consumer = ? and message_id = ? and sequence = ?', [
         letter.consumer,

@@ -25,16 +25,16 @@ export interface DeadQueueParts {
 }
 
 export interface RunningDeadQueue {
-  /** Why the queue is not consumed now; null when it is. */
+  /** The reason why the queue is not consumed now; null when it is. */
   fault(): string | null;
   stop(): Promise<void>;
 }
 
-/** Foreign messages that are kept; what comes beyond is counted and logged only. */
+/** Most foreign messages that are kept; further ones are only counted and logged. */
 const foreignMax = 1_000;
-/** How long a message is left to another version of the service, counted from its death. */
+/** How long a message is left for another version of the service, counted from its death. */
 const leftToOthersMs = 10 * 60_000;
-/** A larger body is kept by its digest: a publisher could otherwise fill the disk. */
+/** A larger body is stored as its digest: a publisher could otherwise fill the disk. */
 const foreignBytesMax = 64 * 1024;
 const keepBackoff = { initialBackoffMs: 100, maxBackoffMs: 5_000 };
 
@@ -72,7 +72,7 @@ export function consumeDead(parts: DeadQueueParts): RunningDeadQueue {
 
 function checkTopology({ service, retryDelaysMs, topologyCheckMs, log }: DeadQueueParts, channel: ConfirmChannel) {
   return setInterval(() => {
-    // What the broker refuses ends the channel; setting up the next one says why.
+    // An error of the broker closes the channel; setting up the next one reports the cause.
     declareService(channel, service, retryDelaysMs).catch((error: unknown) =>
       log.debug({ err: error }, 'retry and dead-letter queues not declared again'),
     );
@@ -87,9 +87,10 @@ function deathOf(message: ConsumeMessage): { queue: string; atMs: number } {
 }
 
 /**
- * Whether the message died lately in a queue of this service that only another version of it consumes, as during a
- * deployment. The age of the death limits the wait, not the number of returns: a returned message goes to the head of
- * the queue, so with a limit for each message the messages behind several of them would wait for each in turn.
+ * Whether the message recently exceeded the limit in a queue of this service that only another version of it consumes,
+ * as during a deployment. The age of the death limits the wait, not the number of returns: a returned message goes to
+ * the head of the queue, so with a limit for each message the messages behind several of them would wait for each in
+ * turn.
  */
 function isOfAnotherVersion(service: string, message: ConsumeMessage): boolean {
   const { queue, atMs } = deathOf(message);
@@ -108,7 +109,7 @@ async function leaveToOthers(
   if (session.open) session.channel.nack(message, false, true);
 }
 
-/** Moves a foreign message to the dead letters, as soon as the database takes it. */
+/** Stores a foreign message as a dead letter, as soon as the database accepts it. */
 async function keepForeign(
   parts: DeadQueueParts,
   session: Session,

@@ -2,38 +2,41 @@ import type { ConfirmChannel, ConsumeMessage } from 'amqplib';
 import type { Logger } from '../telemetry/log.ts';
 import { aggregateIdPattern } from './outbox.ts';
 
-/** One life of a consumer's channel. Deliveries of an ended one cannot be acknowledged; the broker sends them again. */
+/**
+ * The lifetime of one consumer channel. Deliveries of an ended session cannot be acknowledged; the broker sends them
+ * again.
+ */
 export interface Session {
   readonly channel: ConfirmChannel;
   open: boolean;
 }
 
-/** A message as it came from a queue, with what the runtime reads from its envelope. */
+/** A message from a queue, with the envelope fields that the runtime reads. */
 export interface Delivery {
   readonly session: Session;
   readonly message: ConsumeMessage;
   readonly messageId: string;
   readonly type: string;
-  /** As it was first published; a retried message comes back under another. */
+  /** The routing key of the first publish; a retried message returns under another. */
   readonly routingKey: string;
-  /** The broker user that published the event; empty when the message does not say. */
+  /** The broker user that published the event; empty when the message has none. */
   readonly publisher: string;
   readonly aggregateId: string;
   readonly sequence: bigint;
   /** 1 at first. */
   readonly attempt: number;
-  /** How often it was put off because its predecessor was missing. */
+  /** How often it was delayed because its predecessor was missing. */
   readonly waits: number;
-  /** When it was first found to be early, epoch milliseconds; 0 when it was not. */
+  /** When it was first found to be early, epoch milliseconds; 0 when it was not early. */
   readonly earlySinceMs: number;
-  /** Epoch milliseconds; 0 when the message does not say. */
+  /** Epoch milliseconds; 0 when the message has no time. */
   readonly createdAtMs: number;
   readonly traceparent: string | undefined;
   /** Why this cannot be an event of the queue's source; null when it can. */
   readonly fault: string | null;
 }
 
-/** Headers that a retried message carries on top of its own. */
+/** Headers that a retried message has in addition to its own. */
 export const retryHeaders = {
   attempt: 'armature-attempt',
   waits: 'armature-waits',
@@ -47,15 +50,15 @@ const sequencePattern = /^[1-9][0-9]{0,18}$/;
 /** A full message name, as event types are. */
 const typePattern = /^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$/;
 
-/** The type of messages that carry a baseline. They are no events of the owner and have no place in its sequence. */
+/** The type of messages that carry a baseline. They are not events of the owner and have no place in its sequence. */
 export const baselineType = 'armature.runtime.v1.Baseline';
 
 export const isBaseline = (delivery: Pick<Delivery, 'type'>): boolean => delivery.type === baselineType;
 
 /**
- * Reads the envelope. The broker lets nobody claim another's user-id, so that property says who published.
- * A retried message is published by the consumer itself and names the first publisher in a header, which
- * is believed only from ourselves.
+ * Reads the envelope. The broker rejects a user-id other than the publisher's own, so that property identifies the
+ * publisher. A retried message is published by the consumer itself and names the first publisher in a header, which is
+ * trusted only in messages of this service.
  */
 export function readDelivery(
   session: Session,
@@ -75,7 +78,7 @@ export function readDelivery(
     routingKey: (ours && text(headers[retryHeaders.routingKey])) || fields.routingKey,
     publisher,
     aggregateId: text(headers['aggregate-id']),
-    // A baseline has no sequence of its own: it replaces events that are missing.
+    // A baseline has no sequence number of its own: it replaces events that are missing.
     sequence:
       text(properties.type) !== baselineType && sequencePattern.test(text(headers.sequence))
         ? BigInt(text(headers.sequence))
@@ -103,13 +106,13 @@ const text = (value: unknown): string => (typeof value === 'string' ? value : ''
 const count = (value: unknown): number =>
   typeof value === 'number' && Number.isSafeInteger(value) && value > 0 ? value : 0;
 
-/** Tells the broker that the message is done. On a lost channel nothing is sent; the message comes again. */
+/** Acknowledges the message. On a lost channel nothing is sent; the broker delivers the message again. */
 export function acknowledge(delivery: Delivery, log: Logger): void {
   if (!delivery.session.open) return;
   try {
     delivery.session.channel.ack(delivery.message);
   } catch (error) {
-    // The channel is closing and its close event is on its way.
+    // The channel is closing and its close event will follow.
     log.debug({ err: error, message_id: delivery.messageId }, 'not acknowledged; the message will come again');
   }
 }

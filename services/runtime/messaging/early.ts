@@ -2,9 +2,9 @@ import type { Logger } from '../telemetry/log.ts';
 import { Gauge, type Registry } from '../telemetry/metrics.ts';
 
 /**
- * Which aggregates wait for an event that has not come. For a while that is normal: the event is on another
- * connection, or is being tried again. What waits for longer than `shownAfterMs` was lost on its way, or published before this
- * consumer had a queue; a baseline of its owner helps.
+ * Records which aggregates wait for a missing event. For a while that is normal: the event is on another connection, or
+ * is being retried. An event missing for longer than `shownAfterMs` was lost, or published before this consumer had a
+ * queue; a baseline of its owner repairs that.
  */
 export interface EarlyWatch {
   /** An event of the aggregate was early again. */
@@ -14,7 +14,7 @@ export interface EarlyWatch {
 }
 
 const watchedMax = 10_000;
-/** An event that waits comes back at least this often; what did not was taken out of its queue. */
+/** A waiting event returns at least this often; one that did not was removed from its queue. */
 const forgottenAfterMs = 10 * 60_000;
 const warnEveryMs = 10 * 60_000;
 

@@ -10,9 +10,9 @@ import { declareService } from './topology.ts';
 
 const retryBackoff = { initialBackoffMs: 50, maxBackoffMs: 5_000 };
 
-/** Decides what becomes of a delivery whose handling threw: it waits here, another attempt, or a dead letter. */
+/** Decides what happens with a delivery whose handling failed: it waits here, is retried, or becomes a dead letter. */
 export async function fail(on: StreamWork, delivery: Delivery, error: unknown): Promise<LaneAnswer> {
-  // Not acknowledged: the broker gives it to whoever consumes next.
+  // Not acknowledged: the broker delivers it to the next consumer.
   if (on.stopping.aborted || !delivery.session.open) return 'done';
   if (await on.gate.closesFor(error)) return delivery.session.open ? 'again' : 'done';
   const reason = reasonOf(error);
@@ -24,7 +24,7 @@ export async function fail(on: StreamWork, delivery: Delivery, error: unknown): 
   return 'done';
 }
 
-/** Makes the delivery a dead letter when it is its turn. A baseline has no turn. */
+/** Makes the delivery a dead letter in its turn. A baseline has no turn. */
 export async function deadLetter(on: StreamWork, delivery: Delivery, reason: string): Promise<LaneAnswer> {
   if (isBaseline(delivery)) return deadLetterOutOfTurn(on, delivery, reason);
   const step = await write(on, delivery, reason, (tx) => deadLetterInTurn(tx, on.stream, delivery, reason));
@@ -32,7 +32,7 @@ export async function deadLetter(on: StreamWork, delivery: Delivery, reason: str
   return ackDelivery(on, delivery, step, 'deadLetters');
 }
 
-/** Makes a dead letter of what is not an event of the source at all. */
+/** Makes a dead letter of a message that is not an event of the source. */
 export async function rejectForeign(on: StreamWork, delivery: Delivery): Promise<void> {
   const reason = `UNAUTHENTICATED: ${delivery.fault}`;
   while ((await deadLetterOutOfTurn(on, delivery, reason)) === 'again' && delivery.session.open) {
@@ -51,8 +51,8 @@ async function deadLetterOutOfTurn(on: StreamWork, delivery: Delivery, reason: s
 }
 
 /**
- * Writes a dead letter. `again`: consumption pauses. `later`: it could not be written now, and the message waits as
- * long as messages can before it is tried again.
+ * Writes a dead letter. `again`: consumption pauses. `later`: it could not be written now, and the message waits the
+ * longest retry delay before the next try.
  */
 async function write(
   on: StreamWork,
@@ -74,7 +74,10 @@ async function write(
   }
 }
 
-/** Lets an early delivery wait in a retry queue. That is no attempt. The longer it waits, the less often we ask. */
+/**
+ * Lets an early delivery wait in a retry queue. That does not count as an attempt. The delays grow with the waiting
+ * time.
+ */
 export function wait(on: StreamWork, delivery: Delivery): Promise<void> {
   const { retryDelaysMs } = on.limits;
   const delayMs = retryDelaysMs[Math.min(delivery.waits, 2, retryDelaysMs.length - 1)]!;
@@ -82,7 +85,7 @@ export function wait(on: StreamWork, delivery: Delivery): Promise<void> {
   return scheduleRetry(on, delivery, { delayMs, attempt: delivery.attempt, waits: delivery.waits + 1, earlySinceMs });
 }
 
-/** Hands the message to a retry queue, then acknowledges it: rather twice than never. */
+/** Publishes the message to a retry queue, then acknowledges it: a duplicate is possible, a loss is not. */
 export async function scheduleRetry(
   on: StreamWork,
   delivery: Delivery,
@@ -103,13 +106,14 @@ export async function scheduleRetry(
   }
 }
 
-/** A missing exchange shows as a lost channel, without a word of which it was: so all are declared again. */
+/** A missing exchange closes the channel without naming the exchange, so all are declared again. */
 async function declareRetries({ service, limits, log }: StreamWork, { session }: Delivery): Promise<void> {
   if (!session.open) return;
   try {
     await declareService(session.channel, service, limits.retryDelaysMs);
   } catch (error) {
-    // What the broker refuses ends the channel; its next one says so, and is not consumed until it is repaired.
+    // An error of the broker closes the channel; the next one reports the cause, and is not consumed until that is
+    // repaired.
     log.debug({ err: error }, 'retry queues not declared');
   }
 }

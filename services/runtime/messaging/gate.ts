@@ -5,15 +5,15 @@ import { Gauge, type Registry } from '../telemetry/metrics.ts';
 import { backOff } from '../time/backoff.ts';
 
 /**
- * Whether this service can handle events at all. While its policy or its database is away, nothing can be concluded
- * about any event: consumption pauses, and no event loses an attempt.
+ * Whether this service can handle events at all. Without its policy or its database it cannot judge any event:
+ * consumption pauses, and no event loses an attempt.
  */
 export interface Gate {
-  /** What is away; null when events can be handled. */
+  /** What is missing; null when events can be handled. */
   missing(): string | null;
-  /** Whether the error follows from a condition of this service that still holds. The gate is closed then. */
+  /** Whether the error was caused by a missing policy or database that is still missing. The gate is closed then. */
   closesFor(error: unknown): Promise<boolean>;
-  /** Resolves once events can be handled, or with the signal. */
+  /** Resolves once events can be handled, or when the signal aborts. */
   whenOpen(signal: AbortSignal): Promise<void>;
   /** Calls `listener` whenever the gate opens or closes. */
   onChange(listener: (missing: string | null) => void): void;
@@ -22,7 +22,7 @@ export interface Gate {
 
 export interface GateOptions {
   db: Pick<Database, 'read' | 'write'>;
-  /** Whether there is a policy that can be trusted. */
+  /** Whether there is a trusted policy. */
   policyLoaded: () => boolean;
   log: Logger;
   registry: Registry;
@@ -32,7 +32,7 @@ const lookBackoff = { initialBackoffMs: 100, maxBackoffMs: 2_000 };
 const kinds = ['policy', 'database'] as const;
 type Kind = (typeof kinds)[number];
 
-/** Opens the gate; it is closed until the first look. */
+/** Opens the gate; it is closed until the first check. */
 export function openGate(options: GateOptions): Gate {
   const { log, registry } = options;
   const stopping = new AbortController();
@@ -73,7 +73,7 @@ export function openGate(options: GateOptions): Gate {
       if (!isCondition(error)) return false;
       if (missing !== null) return true;
       const found = await look(options);
-      // Another event may have found out meanwhile.
+      // Another event may have closed the gate meanwhile.
       if (missing !== null || stopping.signal.aborted) return missing !== null;
       if (found === null) return false;
       set(found);
@@ -96,7 +96,7 @@ export function openGate(options: GateOptions): Gate {
   };
 }
 
-/** Errors that a missing policy or database causes. Whether one is missing must still be looked at: an event may cause them, too. */
+/** Errors that a missing policy or database causes. An event may cause them too, so the gate must still be checked. */
 function isCondition(error: unknown): boolean {
   if (!(error instanceof RpcError)) return false;
   const { reason, metadata, details } = error;
@@ -107,7 +107,7 @@ function isCondition(error: unknown): boolean {
   );
 }
 
-/** What is away now. The database is asked for a write: one that is full or read-only still reads. */
+/** Returns what is missing now. The database is tested with a write: one that is full or read-only can still read. */
 async function look({ db, policyLoaded }: GateOptions): Promise<Kind | null> {
   if (!policyLoaded()) return 'policy';
   try {
@@ -119,7 +119,7 @@ async function look({ db, policyLoaded }: GateOptions): Promise<Kind | null> {
     );
     return null;
   } catch {
-    // What is wrong shows in the error of the event; here only that it still is.
+    // The error of the event has the details; here it only matters that the database still fails.
     return 'database';
   }
 }

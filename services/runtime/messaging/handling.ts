@@ -12,7 +12,7 @@ import type { LaneAnswer } from './lanes.ts';
 import { reasonOf } from './retry.ts';
 import { ackDelivery, asCall, type EventHandler, facts, type StreamWork } from './stream-work.ts';
 
-/** Handles one event in its turn, and decides what becomes of it whatever happens. Never rejects. */
+/** Handles one event in its turn, and decides what happens with it after any error. Never rejects. */
 export async function handleEvent(on: StreamWork, handler: EventHandler, delivery: Delivery): Promise<LaneAnswer> {
   const about = { name: delivery.type, event: handler.event };
   try {
@@ -24,7 +24,7 @@ export async function handleEvent(on: StreamWork, handler: EventHandler, deliver
   }
 }
 
-/** Everything that belongs to an event, in one transaction: inbox, sequence, effect. */
+/** Does everything for an event in one transaction: inbox, sequence, effect. */
 function applyEvent(on: StreamWork, handler: EventHandler, delivery: Delivery, call: Call): Promise<Step> {
   call.message = decode(handler.event, delivery.message.content);
   assertSameAggregate(handler.event, call.message, delivery.aggregateId);
@@ -68,8 +68,8 @@ export async function handleBaseline(on: StreamWork, delivery: Delivery): Promis
 }
 
 /**
- * Steps over events that this service does not handle, many in one transaction. When that fails, each of them is tried
- * alone, and one that fails alone has lost an attempt. Never rejects.
+ * Steps over events that this service does not handle, many in one transaction. When that fails, each is tried alone,
+ * and one that fails alone loses an attempt. Never rejects.
  */
 export async function skipEvents(on: StreamWork, deliveries: readonly Delivery[]): Promise<LaneAnswer[]> {
   const about = { name: `skip ${on.stream.consumer}`, event: null };
@@ -94,7 +94,7 @@ export async function skipEvents(on: StreamWork, deliveries: readonly Delivery[]
   } catch (error) {
     if (await on.gate.closesFor(error)) return deliveries.map((one) => (one.session.open ? 'again' : 'done'));
     if (deliveries.length > 1) {
-      // One of them may be at fault; the others must not wait with it.
+      // One of them may cause the failure; the others must not wait with it.
       on.log.warn({ err: error, queue: on.stream.consumer }, 'events not skipped together; each is tried alone');
       const answers: LaneAnswer[] = [];
       for (const one of deliveries) answers.push(...(await skipEvents(on, [one])));
@@ -112,7 +112,7 @@ export function decode(event: EventContract, body: Buffer): unknown {
   }
 }
 
-/** Every field of a message may be missing on the wire, so an empty body is an event about nothing. */
+/** Every field of a message may be missing on the wire, so an empty body would be an event without an aggregate. */
 export function assertSameAggregate(event: EventContract, message: unknown, aggregateId: string): void {
   if (event.aggregateId(message) === aggregateId) return;
   throw new RpcError(
@@ -123,9 +123,9 @@ export function assertSameAggregate(event: EventContract, message: unknown, aggr
 }
 
 /**
- * Stops waiting when the deadline passes. Around a handler that never returns, this ends its transaction: the locks
- * and the connection of a handler that hangs would otherwise be kept from the message's next attempt, and in the end
- * from everybody. Around the whole, the transaction may still commit; then the next attempt is a duplicate.
+ * Stops waiting when the deadline passes. Around a handler that never returns, this ends its transaction: its locks and
+ * connection would otherwise block the message's next attempt, and in the end all work of the service. Around the
+ * whole, the transaction may still commit; then the next attempt is a duplicate.
  */
 function untilAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
   return new Promise((resolve, reject) => {

@@ -5,13 +5,13 @@ import { type BackoffPolicy, backOff } from '../time/backoff.ts';
 import { withTimeout } from '../time/timeout.ts';
 import { type Outage, openOutage } from './outage.ts';
 
-/** A channel that is opened again, and set up again, whenever it is lost. */
+/** A channel that is opened and set up again after every loss. */
 export interface HeldChannel {
-  /** Null while there is none that is set up. */
+  /** Null while no channel is set up. */
   current(): ConfirmChannel | null;
-  /** Why the last channel could not be set up; null once one was. */
+  /** The reason why the last channel could not be set up; null once one was. */
   failure(): string | null;
-  /** Closes the channel and opens none again. */
+  /** Closes the channel and stops opening new ones. */
   release(): Promise<void>;
 }
 
@@ -19,15 +19,15 @@ export interface ChannelHold {
   name: string;
   log: Logger;
   backoff: BackoffPolicy;
-  /** Runs on each new channel, within 15 s or the channel is given up. */
+  /** Runs on each new channel; after 15 s the channel is closed. */
   setup: (channel: ConfirmChannel) => Promise<void>;
-  /** The connection, as soon as there is one. */
+  /** Resolves with the connection, as soon as there is one. */
   connection: () => Promise<ChannelModel>;
 }
 
 const setupTimeoutMs = 15_000;
 const closeTimeoutMs = 2_000;
-/** What lived this long was fine; its loss starts the backoff from the beginning. */
+/** After a channel that lived this long, the backoff starts from the beginning. */
 export const soundAfterMs = 5_000;
 
 export function holdChannel(options: ChannelHold): HeldChannel {
@@ -73,25 +73,25 @@ async function stayOpen(hold: Hold): Promise<void> {
   }
 }
 
-/** What the broker refuses stays refused until the fault is repaired, so it is asked less often. */
+/** A rejection by the broker lasts until its cause is repaired, so the retries are less frequent. */
 const refusedBackoff = (backoff: BackoffPolicy): BackoffPolicy => ({
   ...backoff,
   maxBackoffMs: backoff.maxBackoffMs * 3,
 });
 
-/** Says what is wrong with a channel, once. */
+/** Logs each failure of a channel once. */
 function tell({ log, name, outage }: Hold, error: unknown, what: string): string {
   if (outage.isNew(error)) log.warn({ err: error, channel: name }, what);
   return error instanceof Error ? error.message : String(error);
 }
 
-/** Opens a channel and returns when it is gone. */
+/** Opens a channel and returns when it is closed. */
 async function openOnce(hold: Hold, model: ChannelModel): Promise<void> {
   let channel: ConfirmChannel | null = null;
   try {
     channel = await model.createConfirmChannel();
     const closed = closing(channel, (error) => {
-      // While it is set up, the setup rejects with the same.
+      // During the setup, the setup rejects with the same error.
       if (hold.current) tell(hold, error, 'broker channel failed');
     });
     await withTimeout(setupTimeoutMs, hold.setup(channel), `setting up ${hold.name}`);
@@ -105,7 +105,7 @@ async function openOnce(hold: Hold, model: ChannelModel): Promise<void> {
   if (channel) await quietly(channel.close());
 }
 
-/** A channel without a listener for errors would take the process down. */
+/** A channel without an error listener would end the process. */
 function closing(channel: ConfirmChannel, onError: (error: Error) => void): Promise<void> {
   return new Promise((resolve) => {
     channel.on('error', onError);
@@ -113,10 +113,10 @@ function closing(channel: ConfirmChannel, onError: (error: Error) => void): Prom
   });
 }
 
-/** Runs `work` on a channel of its own. Rejects with what the broker refused. */
+/** Runs `work` on its own channel. Rejects with the broker's error. */
 export async function onOwnChannel<T>(model: ChannelModel, work: (channel: ConfirmChannel) => Promise<T>): Promise<T> {
   const channel = await model.createConfirmChannel();
-  // What the broker refuses rejects `work` too.
+  // An error of the broker rejects `work` too.
   void closing(channel, () => undefined);
   try {
     return await withTimeout(setupTimeoutMs, work(channel), 'a broker operation');
@@ -125,7 +125,7 @@ export async function onOwnChannel<T>(model: ChannelModel, work: (channel: Confi
   }
 }
 
-/** For closing what may be closed already: amqplib throws then, and there is nothing left to do. */
+/** Closes a channel or connection that may be closed already: amqplib throws then, and that error is irrelevant. */
 export async function quietly(closing: Promise<unknown>): Promise<void> {
   await withTimeout(closeTimeoutMs, closing, 'closing').catch(() => undefined);
 }

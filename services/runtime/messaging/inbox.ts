@@ -5,27 +5,27 @@ import { conflictOf, digestOf, notedOf } from './conflict.ts';
 import type { Delivery } from './delivery.ts';
 
 /**
- * Where an event stands in the sequence of its aggregate. `superseded`: it never came, and a baseline made its effect
- * unnecessary.
+ * The place of an event in the sequence of its aggregate. `superseded`: it never arrived, and a baseline made its
+ * effect unnecessary.
  */
 export type Step = 'next' | 'duplicate' | 'early' | 'superseded';
 
-/** `missed`: a baseline has moved the sequence past the event, which was not dealt with before. */
+/** `missed`: a baseline has moved the sequence past the event, which was not handled before. */
 export type Place = Step | 'missed';
 
-/** What became of a message: its effect committed, not for this service, or set aside. */
+/** The result of a message: its effect committed, not for this service, or a dead letter. */
 export type Outcome = 'applied' | 'skipped' | 'dead';
 
-/** A stream of events that one consumer applies: the queue, and the aggregate it carries. */
+/** A stream of events that one consumer applies: the queue, and the aggregate in it. */
 export interface Stream {
   readonly consumer: string;
   readonly aggregate: string;
 }
 
 /**
- * Steps the aggregate's sequence to this event if it is the next one, and notes whether it has an effect here. The row stays locked until the
- * transaction ends, so that a second consumer, such as one that was believed dead, waits and then finds a
- * duplicate.
+ * Steps the aggregate's sequence to this event if it is the next one, and records whether it has an effect here. The
+ * row stays locked until the transaction ends, so that a second consumer, such as one that was paused, waits and then
+ * finds a duplicate.
  */
 export async function stepSequence(sql: Sql, stream: Stream, delivery: Delivery, outcome: Outcome): Promise<Place> {
   const key: Param[] = [stream.consumer, stream.aggregate, delivery.aggregateId];
@@ -38,8 +38,8 @@ export async function stepSequence(sql: Sql, stream: Stream, delivery: Delivery,
   );
   if (affectedRows > 0) return 'next';
   if (sequence === 1n) {
-    // After the update, not before: an insert that meets the row keeps a shared lock, and two consumers that then
-    // wanted to update it would wait for each other.
+    // After the update, not before: an insert that finds the row keeps a shared lock, and two consumers that then tried
+    // to update it would deadlock.
     const inserted = await sql.execute(
       'insert ignore into inbox_sequence (consumer, aggregate, aggregate_id, applied, handled) values (?, ?, ?, 1, ?)',
       [...key, applied ? 1 : 0],
@@ -56,12 +56,12 @@ export async function stepSequence(sql: Sql, stream: Stream, delivery: Delivery,
   return behindBaseline(position, sequence);
 }
 
-/** How far the sequence of an aggregate is, and what its baselines have changed. */
+/** The position of an aggregate's sequence, and what its baselines have changed. */
 interface Position {
   applied: bigint;
-  /** The last event that a baseline stood in for. */
+  /** The last event that a baseline replaced. */
   baseline: bigint;
-  /** Where the sequence stood before its first baseline. */
+  /** The sequence before its first baseline. */
   baselineFrom: bigint;
   /** Events up to here need no effect. */
   superseded: bigint;
@@ -79,16 +79,16 @@ function positionOf(row: SequenceRow | undefined): Position {
   };
 }
 
-/** Of an event that no baseline is behind, and whose message was not noted. */
+/** The place of an event that no baseline covers, and whose message was not recorded. */
 function behindBaseline({ baselineFrom, superseded }: Position, sequence: bigint): Place {
   if (sequence > baselineFrom) return 'missed';
   return sequence <= superseded ? 'superseded' : 'duplicate';
 }
 
 /**
- * What becomes of an event that a baseline has passed: it has its effect where no later event had one or the order does
- * not matter, and none where the state of a baseline includes it (`skipped`). Throws EVENT_SUPERSEDED where it would
- * undo a later event. The row stays locked until the transaction ends.
+ * Decides on an event that a baseline has passed. It has its effect when no later event had one or the order does not
+ * matter, and none when the state of a baseline includes it (`skipped`). Throws EVENT_SUPERSEDED when it would undo a
+ * later event. The row stays locked until the transaction ends.
  */
 export async function stepMissed(
   sql: Sql,
@@ -115,7 +115,7 @@ export async function stepMissed(
   );
 }
 
-/** Notes that the message was dealt with. False when it was noted before. */
+/** Records that the message was handled. Returns false when it was recorded before. */
 export async function noteMessage(sql: Sql, stream: Stream, delivery: Delivery, outcome: Outcome): Promise<boolean> {
   return (await noteMessages(sql, stream, [delivery], outcome)) > 0;
 }
@@ -144,7 +144,10 @@ async function noteMessages(
   return affectedRows;
 }
 
-/** Throws MESSAGE_ID_REUSED or SEQUENCE_REUSED when a message whose id or sequence was used is not a second delivery of the same message. */
+/**
+ * Throws MESSAGE_ID_REUSED or SEQUENCE_REUSED when a message with a used id or sequence is not a second delivery of the
+ * same message.
+ */
 export async function assertDuplicate(sql: SqlReader, stream: Stream, delivery: Delivery): Promise<void> {
   const noted = await notedOf(sql, stream.consumer, [delivery]);
   const conflict = conflictOf(delivery, noted.get(delivery.messageId));
@@ -152,9 +155,9 @@ export async function assertDuplicate(sql: SqlReader, stream: Stream, delivery: 
 }
 
 /**
- * Moves an aggregate's sequence forward to a baseline. False when it is further already, or there and the baseline has
- * no state: it never moves back. `withState`: the baseline's state has the effects of the events that it covers, so
- * that none of them is redriven. `skipped`: they shall have none.
+ * Moves an aggregate's sequence forward to a baseline. Returns false when it is further already, or equal and the
+ * baseline has no state: it never moves back. `withState`: the baseline's state includes the effects of the events that
+ * it covers, so none of them is redriven. `skipped`: they must have no effect.
  */
 export async function moveToBaseline(
   sql: Sql,
@@ -168,7 +171,7 @@ export async function moveToBaseline(
      on duplicate key update applied = applied`,
     key,
   );
-  // Assigned from left to right, so that the first two see the position of before.
+  // Assigned from left to right, so that the first two see the previous position.
   const { affectedRows } = await sql.execute(
     `update inbox_sequence set
        baseline_from = ${skipped ? '?' : 'if(baseline = 0, applied, baseline_from)'},
@@ -185,12 +188,15 @@ export async function moveToBaseline(
   return affectedRows > 0;
 }
 
-/** What became of a batch of events without a handler. */
+/** The result of a batch of events without a handler. */
 export interface Skipped {
   readonly steps: readonly Step[];
-  /** Of unknown types, noted as dead: the caller keeps them for a version of the service that knows them. */
+  /**
+   * Events of unknown types, recorded as dead: the caller stores them for a version of the service that knows the
+   * types.
+   */
   readonly unknown: readonly Delivery[];
-  /** Messages that are no duplicates of what their sequence or message id belongs to: the caller makes dead letters of them. */
+  /** Messages with a used sequence or message id that are not duplicates: the caller makes dead letters of them. */
   readonly conflicts: ReadonlyMap<Delivery, RpcError>;
 }
 
@@ -226,7 +232,7 @@ export async function skipMessages(
       [...moved].flatMap(([id, applied]) => [stream.consumer, stream.aggregate, id, applied]),
     );
   }
-  // After the others were noted: a message may be there twice.
+  // After the others were recorded: a batch may contain a message twice.
   const doubted = deliveries.filter((_, index) => steps[index] === 'duplicate' || fresh < next.length);
   const noted = await notedOf(sql, stream.consumer, doubted);
   const conflicts = new Map<Delivery, RpcError>();
@@ -248,7 +254,7 @@ export async function skipMessages(
   return { steps, unknown: [...unknown.filter((one) => !conflicts.has(one)), ...late.values()], conflicts };
 }
 
-/** Locks in one order, and makes missing rows first: a lock on a missing row would be a gap lock. */
+/** Locks in one order, and inserts missing rows first: a lock on a missing row would be a gap lock. */
 async function lockSequences(sql: Sql, stream: Stream, ids: readonly string[]): Promise<Map<string, Position>> {
   await sql.execute(
     `insert into inbox_sequence (consumer, aggregate, aggregate_id, applied, handled)
@@ -264,8 +270,8 @@ async function lockSequences(sql: Sql, stream: Stream, ids: readonly string[]): 
 }
 
 /**
- * Forgets messages published longer ago than this, a bounded number at a time; the sequences still tell
- * their duplicates. Message ids are UUIDv7, so that their order is the order of time. Returns how many went.
+ * Deletes messages published longer ago than this, a bounded number at a time; the sequences still detect their
+ * duplicates. Message ids are UUIDv7, so they sort by time. Returns how many.
  */
 export async function purgeInbox(sql: Sql, keepHours: number, now: Date, rowsMax = 1000): Promise<number> {
   const oldestId = oldestIdOf(new Date(now.getTime() - keepHours * 3_600_000));

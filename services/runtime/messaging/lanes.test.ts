@@ -1,7 +1,7 @@
 import t from 'tap';
 import { type LaneItem, openLanes } from './lanes.ts';
 
-/** A small generator, so that a failing run can be repeated from its seed. */
+/** A small generator of pseudo-random numbers, so that a failing run can be repeated from its seed. */
 function random(seed: number): () => number {
   let state = seed;
   return () => {
@@ -62,7 +62,7 @@ t.test('random arrivals with duplicates and late predecessors', async (t) => {
       lanes.add(item);
       if (next() < 0.3) await new Promise((resolve) => setTimeout(resolve, next() * 4));
     }
-    // Given-up items come back later, as from a retry queue.
+    // Items that were given up return later, as from a retry queue.
     const until = Date.now() + 5_000;
     while ([...applied.values()].filter((sequence) => sequence === 10n).length < 8 && Date.now() < until) {
       for (const item of waiting.splice(0)) lanes.add(item);

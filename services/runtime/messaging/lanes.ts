@@ -1,25 +1,27 @@
-/** What the scheduler knows of an item. */
+/** The fields of an item that the scheduler uses. */
 export interface LaneItem {
   readonly aggregateId: string;
-  /** 0: a baseline, which replaces missing items. It waits until the items before it are done or the first one is early. */
+  /**
+   * 0: a baseline, which replaces missing items. It waits until the items before it are done or the first one is early.
+   */
   readonly sequence: bigint;
 }
 
 /**
- * `done`: the item is dealt with. `early`: its predecessor is missing; it stays at the head of its lane. `again`: it
- * could not be worked on now; it stays at the head of its lane, which starts again after `resume`.
+ * `done`: the item is finished. `early`: its predecessor is missing; it stays at the head of its lane. `again`: work on
+ * it is not possible now; it stays at the head of its lane, which continues after `resume`.
  */
 export type LaneAnswer = 'done' | 'early' | 'again';
 
 export interface LanesOptions<T extends LaneItem> {
-  /** Pieces of work at once. */
+  /** Number of concurrent pieces of work. */
   width: number;
-  /** Items that `batchable` accepts are worked on together, across lanes, up to this many. */
+  /** Items that `batchable` accepts are processed together, across lanes, up to this many. */
   batchMax: number;
   batchable: (item: T) => boolean;
-  /** Works on one item, or on several batchable ones. Must not reject. */
+  /** Processes one item, or several batchable ones. Must not reject. */
   work: (items: readonly T[]) => Promise<readonly LaneAnswer[]>;
-  /** Early items are handed to `giveUp` after this, or when more than `stalledMax` wait. */
+  /** Early items are passed to `giveUp` after this time, or when more than `stalledMax` wait. */
   stallMs: number;
   stalledMax: number;
   giveUp: (items: readonly T[]) => void;
@@ -27,31 +29,31 @@ export interface LanesOptions<T extends LaneItem> {
 
 export interface Lanes<T extends LaneItem> {
   add(item: T): void;
-  /** Takes out items that nobody works on. */
+  /** Removes matching items that are not in progress. */
   remove(match: (item: T) => boolean): void;
-  /** Starts nothing new until `resume`; what is being worked on is finished. */
+  /** Starts no new work until `resume`; work in progress is finished. */
   pause(): void;
   resume(): void;
-  /** Starts nothing new and resolves once nothing is worked on. */
+  /** Starts no new work and resolves once none is in progress. */
   stop(): Promise<void>;
 }
 
 interface Lane<T> {
-  /** Ascending by sequence, except that baselines stay behind what came before them. */
+  /** Ascending by sequence, except that baselines stay behind the items that arrived before them. */
   items: T[];
   running: boolean;
-  /** When its head was found to be early; null when it can be worked on. */
+  /** When its head was found to be early; null when it can be processed. */
   stalledAt: number | null;
 }
 
 interface LanesState<T extends LaneItem> extends LanesOptions<T> {
   readonly lanes: Map<string, Lane<T>>;
-  /** Lanes with work that may start now, first come first served. */
+  /** Lanes whose head may be processed now, first come first served. */
   readonly ready: Set<string>;
   running: number;
   /**
-   * Whether a batch is being worked on. The next one waits for it and grows meanwhile, so that batches are as
-   * large as the load makes them, and an idle consumer waits for nothing.
+   * Whether a batch is in progress. The next one waits for it and grows meanwhile, so that batches grow with the load,
+   * and an idle consumer never waits.
    */
   batching: boolean;
   paused: boolean;
@@ -61,9 +63,8 @@ interface LanesState<T extends LaneItem> extends LanesOptions<T> {
 }
 
 /**
- * Runs items of different aggregates side by side and those of one aggregate one after another, in the
- * order of their sequence. A lane whose head came too early stalls until a smaller sequence or a baseline
- * arrives.
+ * Runs items of different aggregates concurrently and those of one aggregate one after another, in the order of their
+ * sequence. A lane whose head came too early stalls until a smaller sequence or a baseline arrives.
  */
 export function openLanes<T extends LaneItem>(options: LanesOptions<T>): Lanes<T> {
   const state: LanesState<T> = {
@@ -114,7 +115,7 @@ export function openLanes<T extends LaneItem>(options: LanesOptions<T>): Lanes<T
   };
 }
 
-/** Keeps the order of sequences; an equal one goes behind. Nearly always the end is the right place. */
+/** Keeps the order of sequences; an equal one goes behind. The end is nearly always the right place. */
 function insert<T extends LaneItem>(items: T[], item: T): void {
   let index = items.length;
   if (!isBaseline(item)) while (index > 0 && items[index - 1]!.sequence > item.sequence) index -= 1;
@@ -130,7 +131,7 @@ function putBack<T extends LaneItem>(items: T[], item: T): void {
 
 const isBaseline = ({ sequence }: LaneItem): boolean => sequence === 0n;
 
-/** Moves the first baseline to the head of a lane that cannot go on. False when there is none. */
+/** Moves the first baseline to the head of a lane that cannot continue. Returns false when there is none. */
 function moveBaselineUp<T extends LaneItem>(items: T[]): boolean {
   const index = items.findIndex(isBaseline);
   if (index < 0) return false;
@@ -138,7 +139,7 @@ function moveBaselineUp<T extends LaneItem>(items: T[]): boolean {
   return true;
 }
 
-/** Makes a lane that has changed ready, or forgets it when it is empty. */
+/** Makes a lane that has changed ready, or removes it when it is empty. */
 function place<T extends LaneItem>({ lanes, ready }: LanesState<T>, key: string, lane: Lane<T>): void {
   if (lane.running) return;
   if (lane.items.length === 0) lanes.delete(key);
@@ -154,8 +155,8 @@ function pump<T extends LaneItem>(state: LanesState<T>): void {
 }
 
 /**
- * The head of the first ready lane; when it is batchable, the batchable heads of all ready lanes. Nothing
- * when all that is ready must wait for the batch that is being worked on.
+ * Takes the head of the first ready lane; when it is batchable, the batchable heads of all ready lanes. Returns nothing
+ * when all ready lanes must wait for the batch in progress.
  */
 function take<T extends LaneItem>(state: LanesState<T>): Map<string, T[]> {
   const { lanes, ready, batchable, batchMax } = state;
@@ -191,7 +192,7 @@ async function run<T extends LaneItem>(state: LanesState<T>, taken: Map<string, 
     lane.running = false;
     const back = ofLane.filter((item) => early.has(item) || again.has(item));
     for (const item of back.reverse()) putBack(lane.items, item);
-    // What arrived meanwhile may be the predecessor that was missing, or stand in for it.
+    // An item that arrived meanwhile may be the missing predecessor, or replace it.
     const [head] = lane.items;
     const stalled = head !== undefined && early.has(head) && !moveBaselineUp(lane.items);
     lane.stalledAt = stalled ? Date.now() : null;

@@ -1,29 +1,31 @@
 import { randomUUID } from 'node:crypto';
 import type { Database } from '../db/database.ts';
 
-/** A right that one process at a time holds, by the database's clock. */
+/** A lease that one process at a time holds, by the database's clock. */
 export interface Lease {
   /**
-   * Takes or renews the lease. The fencing token while it is held, else null. Renews once in a third of the
-   * lease's time; who does not hold it asks at least twice a second, for what a dead process leaves lies idle.
+   * Takes or renews the lease. Returns the fencing token while this process holds it, else null. The holder renews once
+   * in a third of the lease's time. Other processes ask at least twice a second, because the work of a dead holder
+   * waits.
    */
   hold(): Promise<bigint | null>;
-  /** Forgets the lease without touching the database, after a fenced statement showed that it is lost. */
+  /** Drops the lease without a database access, after a fenced statement showed that it is lost. */
   lose(): void;
-  /** Gives the lease back so that another process need not wait for it to expire. */
+  /** Releases the lease so that another process need not wait for it to expire. */
   release(): Promise<void>;
 }
 
 const vacantAskMs = 500;
 
 /**
- * The token grows with every change of holder. A statement that only the holder may run must compare it
- * in its own condition: a process that was paused past the expiry still believes in its lease.
+ * The token grows with every change of holder. A statement that only the holder may run must compare it in its own
+ * condition: a process that was paused past the expiry still assumes that it holds the lease.
  */
 export function openLease(db: Pick<Database, 'read' | 'write'>, name: string, durationMs: number): Lease {
   const holder = randomUUID();
   let token: bigint | null = null;
-  // By our own monotonic clock, counted from before the statement: we stop believing before the database does.
+  // By this process's monotonic clock, counted from before the statement: the holder stops using the lease before the
+  // database lets it expire.
   let askAgainAt = 0;
 
   async function take(): Promise<void> {

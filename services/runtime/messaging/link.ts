@@ -7,25 +7,25 @@ import { openOutage } from './outage.ts';
 
 export interface LinkOptions {
   url: string;
-  /** Shown by the broker beside the connection: "orders publish". */
+  /** The connection name that the broker shows: "orders publish". */
   name: string;
   log: Logger;
-  /** Runs on every new connection before anything uses it. */
+  /** Runs on every new connection before it is used. */
   prelude: (link: Pick<Link, 'withChannel'>) => Promise<void>;
   backoff?: BackoffPolicy;
 }
 
 export interface Link {
   connected(): boolean;
-  /** True while the broker takes no publishes from this connection, because it is short of memory or disk. */
+  /** True while the broker accepts no messages from this connection, because it is short of memory or disk. */
   blocked(): boolean;
   /** Runs `act` whenever the broker begins to block this connection. */
   onBlocked(act: () => void): void;
-  /** Keeps a channel for as long as the link lives, and runs `setup` on each new one. */
+  /** Keeps a channel open for as long as the link lives, and runs `setup` on each new one. */
   hold(name: string, setup: (channel: ConfirmChannel) => Promise<void>): HeldChannel;
-  /** Runs `work` on a channel of its own. Rejects when not connected, or with what the broker refused. */
+  /** Runs `work` on its own channel. Rejects when not connected, or with the broker's error. */
   withChannel<T>(work: (channel: ConfirmChannel) => Promise<T>): Promise<T>;
-  /** Gives this connection up and makes a new one: its state is no longer known. */
+  /** Closes this connection and opens a new one: its state is no longer known. */
   reset(reason: string): void;
   close(): Promise<void>;
 }
@@ -39,11 +39,14 @@ interface LinkState {
   model: ChannelModel | null;
   blocked: boolean;
   readonly whenBlocked: Set<() => void>;
-  /** Resolves with the next connection, or the one there is. */
+  /** Resolves with the next connection, or the current one. */
   arrival: PromiseWithResolvers<ChannelModel>;
 }
 
-/** Connects to the broker of a URL; where that names authorities, each connection trusts the newest of them. */
+/**
+ * Returns a function that connects to the broker of a URL. When the URL names a CA bundle, each connection trusts its
+ * newest content.
+ */
 export function brokerDialer(url: string): (options?: DialOptions) => Promise<ChannelModel> {
   const bare = splitCa(url);
   const ca = bare.caFile ? caReader(bare.caFile) : undefined;
@@ -58,8 +61,8 @@ interface DialOptions {
 }
 
 /**
- * One connection to the broker that is made again after any loss, and its channels with it. amqplib's own
- * recovery brings back the connection only, neither channels nor consumers, so it is not used.
+ * One connection to the broker that is opened again after any loss, with its channels. amqplib's own recovery restores
+ * only the connection, neither channels nor consumers, so it is not used.
  */
 export function openLink(options: LinkOptions): Link {
   const state: LinkState = {
@@ -96,7 +99,7 @@ export function openLink(options: LinkOptions): Link {
     async close() {
       await Promise.all([...state.held].map((held) => held.release()));
       state.stopped.abort();
-      // A broker that blocks a connection does not read from it either, so it would not answer a farewell.
+      // A broker that blocks a connection does not read from it either, so it would not respond to a close.
       if (state.model) await (state.blocked ? cutOff(state.model) : shut(state.model));
       await running;
     },
@@ -133,7 +136,7 @@ async function stayConnected(state: LinkState): Promise<void> {
   }
 }
 
-/** Follows what becomes of a connection. Resolves when it is gone, for whatever reason. */
+/** Follows the state of a connection. Resolves when it is closed, for any reason. */
 function watch(state: LinkState, model: ChannelModel): Promise<void> {
   const { log, name: connection } = state.options;
   const lost = Promise.withResolvers<void>();
@@ -169,7 +172,7 @@ function dialer(options: LinkOptions): () => Promise<ChannelModel> {
   return () => dial({ timeout: 5_000, noDelay: true, keepAlive: true, clientProperties });
 }
 
-/** Ends a connection politely if it answers within 2 s, else by destroying its socket. */
+/** Closes a connection properly if the broker responds within 2 s, else destroys its socket. */
 async function shut(model: ChannelModel): Promise<void> {
   await quietly(model.close());
   cutOff(model);

@@ -1,6 +1,6 @@
 /**
- * How long it takes from a commit to the committed effect in another service, and how many events go
- * through, both sides and this bench in one process. Run: node services/runtime/messaging/messaging.bench.ts
+ * Measures the time from a commit to the committed effect in another service, and the throughput of events, both sides
+ * and this benchmark in one process. Run: node services/runtime/messaging/messaging.bench.ts
  */
 
 import { eventually, ignored, openTestbed, ticked } from '../testing/messaging.ts';
@@ -28,7 +28,7 @@ const producer = await bed.producer({ pollMs: 500 });
 
 const at = (share: number): string => latenciesMs[Math.floor(latenciesMs.length * share)]?.toFixed(1) ?? '-';
 
-/** Single events at a steady rate, each for an aggregate of its own. */
+/** Single events at a steady rate, each for its own aggregate. */
 async function latency(perSecond: number, seconds: number): Promise<void> {
   latenciesMs.length = 0;
   const emitted: Promise<void>[] = [];
@@ -45,7 +45,7 @@ async function latency(perSecond: number, seconds: number): Promise<void> {
   console.log(`${perSecond}/s: commit → effect p50 ${at(0.5)} ms, p90 ${at(0.9)} ms, p99 ${at(0.99)} ms`);
 }
 
-/** Events that lie in the outbox when the relay starts. `share` of them are of a type that is handled. */
+/** Events that are in the outbox when the relay starts. `share` of them have a type that is handled. */
 async function throughput(
   name: string,
   aggregates: number,

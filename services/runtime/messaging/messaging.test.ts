@@ -70,7 +70,7 @@ async function metric(consumer: RunningConsumer, name: string): Promise<number> 
   return found?.values.reduce((sum, value) => sum + value.value, 0) ?? 0;
 }
 
-/** Publishes an event past the outbox, as its source would. */
+/** Publishes an event without the outbox, as its source would. */
 function publish(producer: Producer, id: string, number: number, sequence: number, body?: Buffer): Promise<string> {
   const message = { id, number, atMs: Date.now() };
   return producer.broker.publish({
@@ -256,7 +256,7 @@ t.test('publishers', async (t) => {
   });
 });
 
-/** Publishes what looks like the first event of "forged"; what the broker said against it. */
+/** Publishes a message that looks like the first event of "forged"; returns the broker's error. */
 async function refusal(bed: Testbed, as: string, properties: Options.Publish): Promise<string | null> {
   const connection = await connectBroker(as === 'admin' ? bed.vhost.adminUrl : bed.vhost.url(as));
   const channel = await connection.createConfirmChannel();
@@ -287,7 +287,7 @@ t.test('a message that kills its consumer again and again becomes a dead letter'
   const connection = await connectBroker(bed.vhost.adminUrl);
   t.teardown(() => connection.close());
   const channel = await connection.createChannel();
-  // Stands for a process that dies with the message in hand: the broker counts both the same way.
+  // Represents a process that dies while it handles the message: the broker counts both the same way.
   await channel.prefetch(1);
   await channel.consume(queue, (message) => message && channel.nack(message, false, true));
   await eventually(

@@ -22,9 +22,12 @@ export interface MessagingOptions {
   url: string;
   log: Logger;
   registry: Registry;
-  /** Who consumes what in the whole mesh. Events wait in the outbox for the queues of those named here. */
+  /**
+   * Which service consumes which aggregate in the whole mesh. Events wait in the outbox for the queues of these
+   * subscriptions.
+   */
   subscriptions?: readonly Subscription[];
-  /** How long a process that died keeps others of its service from publishing. */
+  /** How long a dead process blocks other processes of its service from publishing. */
   relayLeaseMs?: number;
 }
 
@@ -33,7 +36,7 @@ export type MessagingStart = Pick<
   'contracts' | 'consumers' | 'baselines' | 'interceptors' | 'authorize' | 'policyLoaded' | 'limits'
 >;
 
-/** Everything of a service that has to do with events. */
+/** The event side of a service: outbox, relay and consumers. */
 export interface Messaging {
   /** For the database: writes what a transaction emitted. */
   /** Writes the events of transactions, and wakes the relay after the commit. */
@@ -41,16 +44,18 @@ export interface Messaging {
   /** For the database: a transaction that emitted has committed. */
   wake(): void;
   start(db: Database, parts: MessagingStart): void;
-  /** Resolves once every queue this service consumes is bound. */
+  /** Resolves once every queue that this service consumes is bound. */
   started(): Promise<void>;
-  /** True when the broker is connected and takes messages. */
+  /** True when the broker is connected and accepts messages. */
   ready(): boolean;
-  /** What events wait for: "broker", or each queue that is not consumed, and why. Empty when all are consumed. */
+  /**
+   * What events wait for: "broker", or each queue that is not consumed, with the reason. Empty when all are consumed.
+   */
   waitingFor(): string[];
   redrive: RunningConsumers['redrive'];
   checkRedrive: RunningConsumers['checkRedrive'];
   publishBaselines: BaselinePublisher['publish'];
-  /** One bounded round of forgetting old rows; the number that went. */
+  /** Deletes old rows in one bounded round; returns how many. */
   purge(db: Database): Promise<number>;
   /** Consumers finish and stop, the relay publishes what is pending, connections close. Takes 5 s at most. */
   stop(): Promise<void>;

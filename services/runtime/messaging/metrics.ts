@@ -2,7 +2,7 @@ import { Counter, Gauge, Histogram, latencyBuckets, type Registry } from '../tel
 
 const lagBuckets = [...latencyBuckets, 60, 300, 1800, 7200];
 
-/** What the relay of a service tells operators. */
+/** Metrics of a service's relay. */
 export function relayMetrics(registry: Registry) {
   const registers = [registry];
   return {
@@ -43,7 +43,7 @@ export function relayMetrics(registry: Registry) {
 
 export type RelayMetrics = ReturnType<typeof relayMetrics>;
 
-/** What the consumers of a service tell operators. */
+/** Metrics of a service's consumers. */
 export function consumerMetrics(registry: Registry) {
   const registers = [registry];
   const perEvent = (name: string, help: string) =>
@@ -88,7 +88,7 @@ export function consumerMetrics(registry: Registry) {
 
 export type ConsumerMetrics = ReturnType<typeof consumerMetrics>;
 
-/** Remembers the answer of `load` for a while, so that scrapes cannot load the database. */
+/** Caches the result of `load` for a while, so that scrapes cannot overload the database. */
 export function cached<T>(ttlMs: number, load: () => Promise<T>): () => Promise<T> {
   let pending: Promise<T> | null = null;
   let expires = 0;

@@ -5,11 +5,11 @@ const text = (length: number) => `varchar(${length}) character set ascii collate
 const uuid = 'char(36) character set ascii collate ascii_bin';
 const table = 'engine = InnoDB default charset = utf8mb4';
 
-/** What a service needs to publish and consume events. The same tables in every service's schema. */
+/** The tables that a service needs to publish and consume events. They are the same in every service's schema. */
 export const Migration20261101000001_messaging: Migration = {
   name: 'Migration20261101000001_messaging',
   up(change) {
-    // `pending` is 1 until the broker has confirmed the row, then null: the index holds only what is left to do.
+    // `pending` is 1 until the broker has confirmed the row, then null: the index contains only pending rows.
     change.run(`
       create table if not exists outbox (
         position bigint unsigned not null auto_increment,

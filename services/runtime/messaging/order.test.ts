@@ -1,4 +1,4 @@
-// What must not go wrong when events cannot be handled now, are redriven late, or are not what they should be.
+// Tests of events that cannot be handled now, are redriven late, or are invalid.
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
@@ -16,7 +16,7 @@ import { consume } from './consumer.ts';
 
 t.setTimeout(180_000);
 
-/** As authorize(): nothing is decided without a policy. */
+/** As authorize(): without a policy it throws. */
 const byPolicy = (loaded: () => boolean) => (): Interceptor => (next) => (call) =>
   loaded() ? next(call) : Promise.reject(policyUnavailable());
 

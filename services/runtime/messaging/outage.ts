@@ -1,11 +1,11 @@
-/** The failures of one outage, which is tried again and again: each is logged once. */
+/** The failures of one outage, during which retries continue: each is logged once. */
 export interface Outage {
   /** Whether the failure is new in this outage. */
   isNew(error: unknown): boolean;
   over(): void;
 }
 
-/** Texts may name ids, so that they differ without end. */
+/** Messages may contain ids, so the number of different ones is unlimited. */
 const toldMax = 10;
 
 export function openOutage(): Outage {

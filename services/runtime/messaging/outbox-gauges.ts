@@ -2,11 +2,11 @@ import type { Database } from '../db/database.ts';
 import { Gauge, type Registry } from '../telemetry/metrics.ts';
 import { cached } from './metrics.ts';
 
-/** Counting stops here; a deeper outbox is an incident whatever its exact size. */
+/** Counting stops here; above it the exact depth does not matter. */
 const depthMax = 100_000;
 const cacheMs = 5_000;
 
-/** Depth and age of the outbox, looked up when somebody scrapes and at most every 5 s. */
+/** Depth and age of the outbox, read by a scrape and at most every 5 s. */
 export function outboxGauges(db: Pick<Database, 'read'>, registry: Registry): void {
   const load = cached(cacheMs, async () => {
     const rows = await db.read(null, (sql) =>

@@ -43,10 +43,10 @@ export const outbox = (onCommitted: () => void = () => {}): CommitParticipant =>
   },
 });
 
-/** Events are facts, not files: what does not fit belongs behind an id. */
+/** Large content belongs elsewhere; the event refers to it by an id. */
 export const eventBytesMax = 1024 * 1024;
 
-/** What consumers accept as an aggregate's id. */
+/** The pattern of aggregate ids that consumers accept. */
 export const aggregateIdPattern = /^[\x21-\x7e]{1,64}$/;
 
 const columns = 11;
@@ -55,8 +55,8 @@ const rowPlaceholders = `(${Array(columns - 1)
   .join(', ')}, utc_timestamp(6))`;
 
 /**
- * Writes events in one statement, inside the transaction that made them true. A sequence number that was
- * used before fails on the unique key, which is how a lost update of an aggregate shows.
+ * Writes events in one statement, inside the transaction of the change that they report. A used sequence number
+ * violates the unique key, which reveals a lost update of an aggregate.
  */
 export async function writeOutbox(sql: Sql, call: Call, events: readonly OutboxEvent[]): Promise<void> {
   if (events.length === 0) return;
@@ -84,10 +84,10 @@ export async function writeOutbox(sql: Sql, call: Call, events: readonly OutboxE
   );
 }
 
-/** Forgets events that were published longer ago than this, a bounded number at a time. Returns how many went. */
+/** Deletes events that were published longer ago than this, a bounded number at a time. Returns how many. */
 export async function purgeOutbox(sql: Sql, keepHours: number, rowsMax = 1000): Promise<number> {
   const { affectedRows } = await sql.execute(
-    // What is pending has no time of publishing.
+    // Pending rows have no published_at.
     `delete from outbox where published_at < utc_timestamp(6) - interval ? hour order by published_at limit ?`,
     [keepHours, rowsMax],
   );

@@ -1,4 +1,4 @@
-// Events that come after their aggregate's sequence has passed them: behind a baseline, or under a used sequence.
+// Events that arrive after their aggregate's sequence has passed them: behind a baseline, or under a used sequence.
 import t from 'tap';
 import { v7 as uuidv7 } from 'uuid';
 import { refusal } from '../../../test/support/refusal.ts';
@@ -37,7 +37,9 @@ const send = (id: string, sequence: number, type = ticked, messageId: string = u
   return publish(producer, { id, number: sequence, sequence }, { event: type, body, properties });
 };
 
-/** Has orders publish a baseline of an aggregate of which its outbox holds nothing, and waits until it was taken. */
+/**
+ * Publishes, as orders, a baseline of an aggregate that has no events in the outbox, and waits until it was applied.
+ */
 async function baseline(id: string, sequence: number, more: { skipHistory?: boolean; state?: number } = {}) {
   const { skipHistory = false, state } = more;
   const before = await metric(consumer, 'armature_consumer_baselines_total');

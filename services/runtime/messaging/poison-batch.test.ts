@@ -1,4 +1,4 @@
-// Events that a service steps over together: one that cannot be written must not hold up the others.
+// Events that a service skips in a batch: one that cannot be written must not block the others.
 import { randomUUID } from 'node:crypto';
 import t from 'tap';
 import { refusal } from '../../../test/support/refusal.ts';
@@ -13,7 +13,7 @@ import type { Delivery } from './delivery.ts';
 t.setTimeout(120_000);
 const tocked = event('orders', 'order', 'Tocked');
 
-/** The database, which fails to keep messages of this id as events of an unknown type. */
+/** The database, which fails to store messages of this id as events of an unknown type. */
 const failingFor = (db: Database, messageId: string): Database => ({
   ...db,
   transaction: (call, work) =>
@@ -37,7 +37,7 @@ t.test(
     await first.running.stop();
     const producer = await bed.producer();
     const poison = randomUUID();
-    // They wait in the queue, so that the consumer takes them in few batches.
+    // They wait in the queue, so that the consumer reads them in few batches.
     const send = (id: string, sequence: number, messageId: string = randomUUID()) => {
       const headers = { aggregate: 'order', 'aggregate-id': id, sequence: String(sequence) };
       return publish(

@@ -1,8 +1,8 @@
 /**
- * What one poisoned message in a hundred costs the healthy ones: time from commit to committed effect in another
- * service, in rounds without and with poison by turns, so that both see the same machine. Fails when a healthy one is
- * set aside or when their p99 more than doubles, by the median of the rounds.
- * Run: node services/runtime/messaging/poison.bench.ts
+ * Measures how one poisoned message in a hundred slows the others: time from commit to committed effect in another
+ * service, in alternating rounds without and with poison, so that both run under the same conditions. Fails when a
+ * healthy message becomes a dead letter or when their p99 more than doubles, by the median of the rounds. Run: node
+ * services/runtime/messaging/poison.bench.ts
  */
 import { RpcError } from '../errors/errors.ts';
 import { eventually, openTestbed, ticked } from '../testing/messaging.ts';
@@ -18,7 +18,7 @@ const bed = await openTestbed({ teardown: (undo) => undos.push(undo) });
 const committed = new Map<string, number>();
 let latenciesMs: number[] = [];
 
-/** By turns what is wrong for ever, which is set aside at once, and what fails at each of its attempts. */
+/** Alternates between permanent errors, which make a dead letter at once, and errors at every attempt. */
 function fail(number: number): never {
   if (number % 2 === 0) throw new RpcError('INVALID_ARGUMENT', 'POISON', 'never will do');
   throw new RpcError('UNAVAILABLE', 'POISON', 'not now, and never');
@@ -35,7 +35,7 @@ const consumer = await bed.consumer({
 });
 const producer = await bed.producer({ pollMs: 500 });
 
-/** The times below which half and ninety-nine of a hundred healthy messages of a round lie, ms. */
+/** Returns the median and the 99th percentile of a hundred healthy messages of a round, ms. */
 async function round(name: string, poisoned: boolean): Promise<{ p50: number; p99: number }> {
   latenciesMs = [];
   const emitted: Promise<void>[] = [];
@@ -47,7 +47,7 @@ async function round(name: string, poisoned: boolean): Promise<{ p50: number; p9
     const bad = poisoned && index % poisonEvery === poisonEvery / 2;
     if (!bad) healthy += 1;
     const id = `${bad ? 'poison' : 'healthy'}-${name}-${index}`;
-    // Counted from before the commit: the effect may be there before its commit is heard of.
+    // Counted from before the commit: the effect may exist before the commit returns.
     committed.set(id, performance.now());
     emitted.push(producer.emit(id, [Math.floor(index / poisonEvery)]));
   }
@@ -62,7 +62,7 @@ const median = (values: number[]) => values.toSorted((a, b) => a - b)[Math.floor
 const letters = () =>
   consumer.db.read(null, (sql) => sql.query<{ id: string }>('select aggregate_id as id from dead_letter'));
 
-// What is slow only the first time is nobody's poison.
+// The first run is slower for reasons other than poison.
 await round('warm', true);
 const ratios: { p50: number; p99: number }[] = [];
 for (let turn = 0; turn < rounds; turn += 1) {

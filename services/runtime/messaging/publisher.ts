@@ -9,39 +9,39 @@ export interface OutgoingMessage {
   readonly properties: Options.Publish & { messageId: string };
 }
 
-/** What became of a confirmed message: in at least one queue, or in none because none is bound. */
+/** The result of a confirmed message: in at least one queue, or in none because none is bound. */
 export type Confirmed = 'routed' | 'unrouted';
 
 export interface Publisher {
   ready(): boolean;
   /**
-   * Resolves once the broker is responsible for the message. Rejects with UNAVAILABLE when that is not
-   * known: the message may or may not have arrived, so whoever publishes again must expect a duplicate.
+   * Resolves once the broker is responsible for the message. Rejects with UNAVAILABLE when that is unknown: the message
+   * may or may not have arrived, so a caller that publishes again must expect a duplicate.
    */
   publish(message: OutgoingMessage): Promise<Confirmed>;
-  /** Waits for what is on its way, at most this long, and closes the channel. */
+  /** Waits for unconfirmed messages, at most this long, and closes the channel. */
   close(timeoutMs: number): Promise<void>;
 }
 
 export interface PublisherLimits {
-  /** Messages on their way at once; more are refused with RESOURCE_EXHAUSTED. */
+  /** Most unconfirmed messages; more are refused with RESOURCE_EXHAUSTED. */
   unconfirmedMax: number;
-  /** A confirm that takes longer ends the connection, because its state is no longer known. */
+  /** A confirm that takes longer closes the connection, because its state is no longer known. */
   confirmTimeoutMs: number;
 }
 
 /**
- * Publishes on one confirm channel of `link`, in the order of the calls. While the broker blocks the
- * connection nothing new is accepted, because amqplib would buffer it without end. What is on its way then is given
- * up, since nobody knows when it will arrive; the connection is not: the next would be blocked as well, and the broker
- * keeps those that it has blocked for as long as it is short of something.
+ * Publishes on one confirm channel of `link`, in the order of the calls. While the broker blocks the connection no new
+ * message is accepted, because amqplib would buffer it without limit. Unconfirmed messages then fail, since it is
+ * unknown when they will arrive. The connection stays: the next would be blocked as well, and the broker keeps blocked
+ * connections for as long as it is short of memory or disk.
  */
 export function openPublisher(link: Link, user: string, limits: PublisherLimits): Publisher {
-  // Messages the broker returned; the return always comes before the confirm of the same message.
+  // Messages that the broker returned; the return always comes before the confirm of the same message.
   let returned = new Set<string>();
   let unconfirmed = 0;
   let emptied = Promise.withResolvers<void>();
-  /** How to stop waiting for each message on its way. */
+  /** Functions that stop waiting for each unconfirmed message. */
   const underWay = new Set<() => void>();
   link.onBlocked(() => {
     for (const giveUp of underWay) giveUp();
@@ -74,7 +74,7 @@ export function openPublisher(link: Link, user: string, limits: PublisherLimits)
       underWay.add(giveUp);
       try {
         channel.publish(exchange, routingKey, body, options, (error: unknown) => {
-          // Also for a message that was given up: it counts as unconfirmed for as long as amqplib keeps it.
+          // Also for a message that failed here: it counts as unconfirmed for as long as amqplib keeps it.
           clearTimeout(timer);
           underWay.delete(giveUp);
           settle();

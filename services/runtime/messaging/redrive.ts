@@ -18,11 +18,11 @@ import type { EventHandler } from './stream-work.ts';
 
 export interface Redrive {
   /**
-   * Runs a dead letter's handler as if it came now. Any number of calls have one effect. Throws EVENT_SUPERSEDED and
+   * Runs the handler of a dead letter now. Any number of calls have one effect. Throws EVENT_SUPERSEDED and
    * EARLIER_DEAD_LETTER_OPEN where that would break the order of its aggregate.
    */
   redrive(id: string): Promise<'redriven' | 'already'>;
-  /** Throws what `redrive` would refuse, and does nothing. */
+  /** Throws the errors of `redrive`, without an effect. */
   checkRedrive(id: string): Promise<void>;
 }
 
@@ -47,7 +47,10 @@ export function redriving(parts: RedriveParts): Redrive {
   };
 }
 
-/** The letter, and the handler that it goes to. Throws when there is none, or when it is no event of the handler's. */
+/**
+ * Reads the dead letter and finds its handler. Throws when either is missing, or when the dead letter is not an event
+ * of the handler.
+ */
 async function load({ service, db, handlers }: RedriveParts, id: string) {
   const letter = await db.read(null, (sql) => loadDeadLetter(sql, id));
   if (!letter) throw rpcError('NOT_FOUND', 'DEAD_LETTER_NOT_FOUND', `no dead letter ${id}`);

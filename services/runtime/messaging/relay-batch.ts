@@ -8,7 +8,7 @@ import { eventsExchange } from './topology.ts';
 
 export const leaseName = 'relay';
 
-/** An outbox row as the database gives it: 64-bit numbers as number or string, times as UTC strings. */
+/** An outbox row as the database returns it: 64-bit numbers as number or string, times as UTC strings. */
 export interface OutboxRow {
   position: string | number;
   messageId: string;
@@ -27,7 +27,7 @@ export interface BatchResult {
   /** Positions that may be marked. */
   routed: (string | number)[];
   unrouted: (string | number)[];
-  /** Events that came back although somebody consumes them. */
+  /** Events that were returned although a consumer is expected. */
   returned: number;
   /** The first failure; null when every row may be marked. */
   failure: Error | null;
@@ -36,7 +36,7 @@ export interface BatchResult {
 export const outboxColumns = `position, message_id as messageId, type, routing_key as routingKey, aggregate,
   aggregate_id as aggregateId, sequence, payload, traceparent, policy_version as policyVersion, created_at as createdAt`;
 
-/** The oldest pending rows, except of aggregates whose consumers are not there yet. */
+/** Selects the oldest pending rows, except of aggregates whose queues are missing. */
 export function selectPending(
   db: Pick<Database, 'read' | 'write'>,
   rowsMax: number,
@@ -48,7 +48,7 @@ export function selectPending(
         rowsMax,
       ]);
     }
-    // One by one, because a filter on top of the oldest rows would read all that is held back.
+    // One by one, because a filter on the oldest rows would read all rows that are blocked.
     const wanted = (await pendingAggregates(sql)).filter((aggregate) => !without.includes(aggregate));
     if (wanted.length === 0) return [];
     const one = `(select ${outboxColumns} from outbox where pending = 1 and aggregate = ? order by position limit ?)`;
@@ -59,7 +59,7 @@ export function selectPending(
   });
 }
 
-/** Which aggregates have pending rows: one look into the index for each of the few there are. */
+/** Returns the aggregates with pending rows: one index lookup for each of the few that exist. */
 async function pendingAggregates(sql: SqlReader): Promise<string[]> {
   const found: string[] = [];
   for (let last = ''; ; ) {
@@ -73,7 +73,7 @@ async function pendingAggregates(sql: SqlReader): Promise<string[]> {
   }
 }
 
-/** Marks rows as published, unless the lease has another holder by now. Returns how many were marked. */
+/** Marks rows as published, unless another process holds the lease. Returns how many were marked. */
 export async function markPublished(
   db: Pick<Database, 'read' | 'write'>,
   token: bigint,
@@ -93,7 +93,10 @@ export async function markPublished(
   return affectedRows;
 }
 
-/** Publishes rows in order and waits for every answer. Of an aggregate, nothing after a failure counts as done. */
+/**
+ * Publishes rows in order and waits for every confirm. Of an aggregate, no event after a failed one counts as
+ * published.
+ */
 export async function publishBatch(batch: {
   rows: readonly OutboxRow[];
   broker: Broker;
@@ -127,7 +130,7 @@ export async function publishBatch(batch: {
   return result;
 }
 
-/** An event as it goes out, under its own routing key or another. */
+/** Makes the message of an event, under its own routing key or another. */
 export function toMessage(row: OutboxRow, service: string, routingKey = row.routingKey): OutgoingMessage {
   const createdAtMs = parseUtc(row.createdAt);
   return {
@@ -152,7 +155,7 @@ export function toMessage(row: OutboxRow, service: string, routingKey = row.rout
   };
 }
 
-/** The database gives "2026-11-01 12:00:00.123456", in UTC. */
+/** The database returns "2026-11-01 12:00:00.123456", in UTC. */
 export function parseUtc(time: string | Date): number {
   return time instanceof Date ? time.getTime() : Date.parse(`${time.replace(' ', 'T').slice(0, 23)}Z`);
 }

@@ -69,7 +69,7 @@ t.test('who consumes what', async (t) => {
     const queue = encodeURIComponent(eventQueue('notifications', 'orders', 'order'));
     await bed.vhost.api.request('DELETE', `/queues/${bed.vhost.name}/${queue}`);
     await producer.emit('b', [1]);
-    // The consumer notices, declares the queue again and gets what was written in between.
+    // The consumer notices, declares the queue again and gets the events written meanwhile.
     await eventually(async () => (await pending(producer)) === 0, 'published', 30_000);
     const rows = await producer.db.read(null, (sql) =>
       sql.query<{ unrouted: number }>(`select unrouted from outbox where aggregate_id = 'b'`),
@@ -128,7 +128,7 @@ t.test('what the broker has not confirmed stays pending, and is published again'
   let lost = 0;
   const lossy: Broker = {
     ...producer.broker,
-    // The first time it is lost on the way, and nobody can say so but by the confirm that does not come.
+    // The first publish is lost, and only the missing confirm shows that.
     publish: (message) => {
       if (lost === 3) return producer.broker.publish(message);
       lost += 1;
@@ -141,7 +141,7 @@ t.test('what the broker has not confirmed stays pending, and is published again'
   t.equal(lost, 3);
 });
 
-/** Runs until a crash point kills it; the signal that ended it. */
+/** Runs until a crash point kills it; returns the signal that ended it. */
 async function crash(child: CrashChild): Promise<string | null> {
   const program = fileURLToPath(new URL('crash-child.ts', import.meta.url));
   const running = spawn(process.execPath, [program, JSON.stringify(child)], { stdio: ['ignore', 'ignore', 'inherit'] });

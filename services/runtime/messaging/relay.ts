@@ -42,21 +42,21 @@ export interface RelayOptions {
   service: string;
   log: Logger;
   registry: Registry;
-  /** Queues that must be bound before events of their aggregate leave; see expectedQueues(). */
+  /** Queues that must be bound before events of their aggregate are published; see expectedQueues(). */
   expected?: readonly ExpectedQueue[];
   batchMax?: number;
-  /** Longest pause between looks at the outbox while nobody wakes the relay. */
+  /** Longest pause between two reads of the outbox while no commit wakes the relay. */
   pollMs?: number;
   leaseMs?: number;
 }
 
 export interface Relay {
-  /** Says that a transaction has written events. Cheap; many calls make one pass. */
+  /** Called after a transaction has written events. Cheap; many calls cause one pass. */
   wake(): void;
   leading(): boolean;
-  /** Resolves with true once the outbox was seen empty, or with false after `timeoutMs` or when the relay stops. */
+  /** Resolves with true once the outbox was empty, or with false after `timeoutMs` or when the relay stops. */
   drain(timeoutMs: number): Promise<boolean>;
-  /** Finishes the batch in hand and gives the lease back. */
+  /** Finishes the current batch and releases the lease. */
   stop(): Promise<void>;
 }
 
@@ -65,19 +65,19 @@ interface RelayWork extends Required<Omit<RelayOptions, 'expected' | 'registry'>
   readonly metrics: RelayMetrics;
   readonly audience: Audience;
   readonly stopping: AbortSignal;
-  /** Told of each look that found the outbox empty. */
+  /** Called after each read that found the outbox empty. */
   readonly waiting: Set<(empty: boolean) => void>;
-  /** Replaced whenever it was used. */
+  /** Replaced after every use. */
   interrupt: AbortController;
   woken: boolean;
   leading: boolean;
-  /** The connection to the broker whose queues the audience knows. */
+  /** The number of the broker connection whose queues `audience` has checked. */
   generation: number;
 }
 
 const shortestPollMs = 20;
 const failureBackoff = { initialBackoffMs: 25, maxBackoffMs: 1_000 };
-/** Short, because a service that stops waits for the pass. */
+/** Short, because a stopping service waits for the pass. */
 const repairTimeoutMs = 2_000;
 
 export function startRelay(options: RelayOptions): Relay {
@@ -144,7 +144,7 @@ async function keepRelaying(on: RelayWork): Promise<void> {
       if (failures > 0) on.log.info({ failures }, 'relay passes succeed again');
       failures = 0;
       outage.over();
-      // Rows found without a wake were written by another process of this service: look again soon.
+      // Rows found without a wake were written by another process of this service: read again soon.
       pauseMs = busy || byCommit ? shortestPollMs : Math.min(pauseMs * 2, on.pollMs);
       if (!on.woken) await sleep(pauseMs * (0.75 + Math.random() / 2), on.interrupt.signal);
     } catch (error) {
@@ -157,7 +157,7 @@ async function keepRelaying(on: RelayWork): Promise<void> {
   }
 }
 
-/** Publishes until nothing is pending, if this process leads. True when it published something. */
+/** Publishes until no row is pending, if this process holds the lease. Returns true when it published something. */
 async function emptyOutbox(on: RelayWork): Promise<boolean> {
   for (let busy = false; ; busy = true) {
     const token = await on.lease.hold();
@@ -170,12 +170,12 @@ async function emptyOutbox(on: RelayWork): Promise<boolean> {
   }
 }
 
-/** Publishes and marks one batch. False when nothing was pending. */
+/** Publishes and marks one batch. Returns false when no row was pending. */
 async function relayBatch(on: RelayWork, token: bigint): Promise<boolean> {
   const { db, broker, service, metrics, audience } = on;
   if (!broker.canPublish()) throw dependencyUnavailable('broker', new Error('not connected, or blocked'));
   if (on.generation !== broker.generation()) {
-    // The broker may have come back empty: an event that one consumer's queue takes would be lost to another's.
+    // The broker may have restarted empty: an event that reaches one consumer's queue would be lost for another's.
     audience.forget();
     on.generation = broker.generation();
   }
@@ -205,8 +205,8 @@ async function relayBatch(on: RelayWork, token: bigint): Promise<boolean> {
     on.lease.lose();
   }
   if (failure) {
-    // A missing exchange shows as a lost channel, without a word of which it was. Where this service may not declare
-    // it, that is what has to be told.
+    // A missing exchange closes the channel without naming the exchange. When this service may not declare it, the
+    // error must say so.
     throw await withTimeout(repairTimeoutMs, broker.declareEvents(), 'declaring the exchange of events').then(
       () => failure,
       (refused: unknown) => refused,

@@ -3,7 +3,7 @@ import { type Delivery, retryHeaders } from './delivery.ts';
 import type { OutgoingMessage } from './publisher.ts';
 import { retryExchange, retryRoutingKey } from './topology.ts';
 
-/** Codes that say nothing against the message: the same one may well succeed later. */
+/** Codes that are not caused by the message: the same one may succeed later. */
 const transientCodes: ReadonlySet<string> = new Set([
   'UNAVAILABLE',
   'ABORTED',
@@ -14,12 +14,15 @@ const transientCodes: ReadonlySet<string> = new Set([
   'UNKNOWN',
 ]);
 
-/** Whether trying again is pointless. What is not an RpcError is a fault of ours and may be mended meanwhile. */
+/**
+ * Whether a retry is pointless. An error that is not an RpcError is a fault of this service and may be repaired
+ * meanwhile.
+ */
 export function isPermanent(error: unknown): boolean {
   return error instanceof RpcError && !transientCodes.has(error.code);
 }
 
-/** One line for operators: what went wrong, without anything from the payload. */
+/** One line for operators: the error, without anything from the payload. */
 export function reasonOf(error: unknown): string {
   const said =
     error instanceof RpcError ? `${error.code} ${error.reason}: ${error.message}` : `INTERNAL: ${messageOf(error)}`;
@@ -35,11 +38,14 @@ export interface Postponement {
   delayMs: number;
   attempt: number;
   waits: number;
-  /** Of an event that waits for its predecessor: since when. */
+  /** Since when an early event waits for its predecessor. */
   earlySinceMs?: number;
 }
 
-/** The same message, to come back to its queue after a while. The broker's own death headers stay behind. */
+/**
+ * Makes the same message for a retry queue, which returns it to its queue after a delay. The broker's own death headers
+ * are removed.
+ */
 export function postponed(
   delivery: Delivery,
   { service, queue, delayMs, attempt, waits, earlySinceMs = 0 }: Postponement,

@@ -20,7 +20,7 @@ export type Run = (call: Call, work: (tx: Tx) => Promise<Step>) => Promise<Step>
 export interface EventHandler {
   readonly event: EventContract;
   readonly handle: (message: any, call: Call, tx: Tx) => Promise<void>;
-  /** Whether a dead letter of it may be handled after later events of its aggregate. */
+  /** Whether its dead letter may be handled after later events of its aggregate. */
   readonly orderIndependent: boolean;
   readonly run: Run;
 }
@@ -28,7 +28,7 @@ export interface EventHandler {
 export interface StreamLimits {
   /** Waiting time before each retry; after the last one a message is a dead letter. */
   retryDelaysMs: readonly number[];
-  /** Messages taken from the broker before they are acknowledged. */
+  /** Most unacknowledged messages of the consumer. */
   prefetch: number;
   /** Events of different aggregates handled at once. */
   width: number;
@@ -37,9 +37,9 @@ export interface StreamLimits {
   handleTimeoutMs: number;
   /** How long an early event waits in memory before it waits in a retry queue. */
   earlyWaitMs: number;
-  /** How long an aggregate waits for its next event before that shows in a gauge and in the log. */
+  /** How long an aggregate waits for its next event before a gauge and the log report it. */
   earlyShownMs: number;
-  /** How long a pause lasts before deliveries go back to the queue, for another process of the service. */
+  /** After a pause of this length deliveries return to the queue, for another process of the service. */
   pauseReleaseMs: number;
   /** How often exchanges, queues and bindings are declared again. */
   topologyCheckMs: number;
@@ -52,7 +52,7 @@ export interface StreamParts {
   /** By event type. Other types only step the sequence. */
   handlers: ReadonlyMap<string, EventHandler>;
   baselines: { readonly handlers: readonly BaselineHandler[]; readonly run: Run; readonly contract: EventContract };
-  /** What a type stands for in the contracts that this service was built with. */
+  /** Classifies types by the contracts that this service was built with. */
   known: KnownTypes;
   db: Pick<Database, 'transaction'>;
   broker: Broker;
@@ -63,16 +63,16 @@ export interface StreamParts {
   early: EarlyWatch;
 }
 
-/** Whether a type is an event of the stream, an event of something else, or in no contract. */
+/** Whether a type is an event of the stream, an event of another one, or in no contract. */
 export type KnownTypes = (type: string) => 'ours' | 'other' | 'unknown';
 
-/** A stream at work: its parts, and what is in progress. */
+/** A running stream: its parts, and its work in progress. */
 export interface StreamWork extends StreamParts {
   readonly stopping: AbortSignal;
   readonly calls: Set<Call>;
 }
 
-/** Runs `work` as a call of the delivery's publisher, within the time that handling may take. */
+/** Runs `work` as a call of the delivery's publisher, within the time limit of handling. */
 export async function asCall<T>(
   on: StreamWork,
   delivery: Delivery,
@@ -99,7 +99,7 @@ export async function asCall<T>(
   }
 }
 
-/** What metrics call the event. A publisher can send any type; labels are those of the contracts. */
+/** The event's label in metrics. A publisher can send any type; labels are only those of the contracts. */
 export const labelOf = (on: Pick<StreamParts, 'known'>, { type }: Pick<Delivery, 'type'>): string =>
   on.known(type) === 'unknown' ? 'unknown' : shortType(type);
 
@@ -126,7 +126,7 @@ export function ackDelivery(
   return 'done';
 }
 
-/** What logs say about a delivery: never its payload. */
+/** The fields of a delivery for logs, without its payload. */
 export const facts = (delivery: Delivery) => ({
   message_id: delivery.messageId,
   event: delivery.type,

@@ -13,11 +13,11 @@ import { declareEventQueue, declareService } from './topology.ts';
 export interface RunningStream {
   /** Resolves when the queue is bound and consumed for the first time. */
   started: Promise<void>;
-  /** Why the queue is not consumed now; null when it is. */
+  /** The reason why the queue is not consumed now; null when it is. */
   fault(): string | null;
-  /** Takes a message that the broker gave up on: it becomes a dead letter in its turn. */
+  /** Takes a message that exceeded the broker's delivery limit: it becomes a dead letter in its turn. */
   giveUpOn(session: Session, message: ConsumeMessage): Promise<void>;
-  /** Finishes what is being handled, for at most 2 s; the rest goes back to the queue. */
+  /** Finishes deliveries in progress, for at most 2 s; the rest returns to the queue. */
   stop(): Promise<void>;
 }
 
@@ -110,7 +110,7 @@ function lanesOf(on: StreamWork): Lanes<Delivery> {
 const mismatched = ({ stream }: StreamWork, { type }: Delivery): RpcError =>
   new RpcError('INVALID_ARGUMENT', 'EVENT_MISMATCHED', `${type} is no event of ${stream.aggregate}`);
 
-/** Sets a new channel up: everything that the queue needs is declared, now and again. */
+/** Sets up a new channel: declares everything that the queue needs, now and periodically. */
 async function declareQueue(on: StreamWork, channel: ConfirmChannel, lanes: Lanes<Delivery>): Promise<Session> {
   const { service, source, stream, limits, log } = on;
   const declare = () => declareEventQueue(channel, service, source, stream.aggregate);
@@ -118,7 +118,7 @@ async function declareQueue(on: StreamWork, channel: ConfirmChannel, lanes: Lane
   await declare();
   await channel.prefetch(limits.prefetch);
   const check = setInterval(() => {
-    // What the broker refuses ends the channel; setting up the next one says why.
+    // An error of the broker closes the channel; setting up the next one reports the cause.
     declare().catch((error: unknown) => log.debug({ err: error, queue: stream.consumer }, 'queue not declared again'));
   }, limits.topologyCheckMs);
   return openSession(channel, () => {
@@ -127,7 +127,7 @@ async function declareQueue(on: StreamWork, channel: ConfirmChannel, lanes: Lane
   });
 }
 
-/** Begins to take messages once events can be handled. Resolves to the reason why it does not; null when it does. */
+/** Starts to consume once events can be handled. Resolves with the reason why it does not; null when it does. */
 async function consumeWhenOpen(on: StreamWork, session: Session, lanes: Lanes<Delivery>): Promise<string | null> {
   const { source, stream, broker, log, gate } = on;
   const { channel } = session;
@@ -136,7 +136,7 @@ async function consumeWhenOpen(on: StreamWork, session: Session, lanes: Lanes<De
   try {
     await channel.consume(stream.consumer, (message) => {
       if (!message) {
-        // The broker took the queue away; a new channel declares it again.
+        // The broker has cancelled the consumer, as when the queue was deleted; a new channel declares it again.
         void quietly(channel.close());
         return;
       }
@@ -146,14 +146,14 @@ async function consumeWhenOpen(on: StreamWork, session: Session, lanes: Lanes<De
     });
     return session.open ? null : channelLost;
   } catch (error) {
-    // What the broker refuses ends the channel, and that is logged once.
+    // An error of the broker closes the channel, and is logged once.
     log.debug({ err: error, queue: stream.consumer }, 'queue not consumed; its channel is opened again');
     await quietly(channel.close());
     return error instanceof Error ? error.message : String(error);
   }
 }
 
-/** A session ends with its channel; `onEnd` runs then. */
+/** Makes the session of a channel. `onEnd` runs when the channel closes. */
 export function openSession(channel: ConfirmChannel, onEnd: () => void): Session {
   const session: Session = { channel, open: true };
   channel.once('close', () => {

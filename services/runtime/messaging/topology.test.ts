@@ -1,4 +1,5 @@
-// Queues and exchanges that are taken away or changed by hand: declared again, or named as the reason for not being ready.
+// Queues and exchanges that are deleted or changed by hand: declared again, or reported as the reason for not being
+// ready.
 import t from 'tap';
 import { connectBroker } from '../../../test/support/infra.ts';
 import type { Tx } from '../db/tx.ts';
@@ -30,7 +31,7 @@ async function exists(bed: Testbed, kind: 'queues' | 'exchanges', name: string):
   return (found as unknown as { name: string }[]).some((one) => one.name === name);
 }
 
-/** Whether the broker hands what has waited in a retry queue back to the events' queue. */
+/** Whether the broker returns messages from a retry queue to the events' queue. */
 async function returns(bed: Testbed): Promise<boolean> {
   const path = `/exchanges/${bed.vhost.name}/${returnExchange(service)}/bindings/source`;
   const found = await bed.vhost.api.request('GET', path).catch(() => []);
@@ -51,7 +52,7 @@ t.test('what is taken away is declared again, without a restart', async (t) => {
   const producer = await bed.producer(subscriptions);
   await ready(consumer);
   let number = 0;
-  /** An event that fails once, so that it needs the retry queues, and arrives all the same. */
+  /** An event that fails once, so that it needs the retry queues, and is handled in the end. */
   const retried = async () => {
     number += 1;
     failing.add(number);
@@ -70,7 +71,7 @@ t.test('what is taken away is declared again, without a restart', async (t) => {
   ] as const) {
     await t.test(`${kind.slice(0, -1)} ${name}`, async (t) => {
       await remove(bed, kind, name);
-      // What comes out of a retry queue and finds no way back waits in the broker for three minutes.
+      // A message that leaves a retry queue and has no route back waits in the broker for three minutes.
       if (name === returnExchange(service)) await eventually(() => returns(bed), 'the way back is there');
       await retried();
       t.ok(await eventually(() => exists(bed, kind, name), 'declared again'));

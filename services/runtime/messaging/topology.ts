@@ -23,59 +23,59 @@ export const retryExchange = (service: string): string => `${service}.retry`;
 export const returnExchange = (service: string): string => `${service}.return`;
 export const deadQueue = (service: string): string => `${service}.dead`;
 
-/** The queue that carries every event of one aggregate of one service to one consuming service. */
+/** The queue for every event of one aggregate of one service to one consuming service. */
 export const eventQueue = (service: string, source: string, aggregate: string): string =>
   `${service}.${source}.${aggregate}`;
 
 /**
- * Declared after the queue is bound: who finds it knows that no event passes the queue by. The queue is bound to it as
- * well, so that the broker deletes it together with the queue and its bindings.
+ * Declared after the queue is bound: when it exists, no event misses the queue. The queue is bound to it as well, so
+ * that the broker deletes it together with the queue and its bindings.
  */
 export const boundMarker = (queue: string): string => `${queue}.live`;
 
-/** The marker of an earlier release, which stayed when the queue was deleted. */
+/** The marker of an earlier release, which remained when the queue was deleted. */
 export const formerMarker = (queue: string): string => `${queue}.bound`;
 
-/** The way of a baseline to one consumer: no event's routing key has four parts, so that no other queue gets it. */
+/** The routing key of a baseline to one consumer: no event's routing key has four parts, so no other queue gets it. */
 export const baselineRoutingKey = (source: string, aggregate: string, consumer: string): string =>
   `${source}.${aggregate}.baseline.${consumer}`;
 
-/** Where a message waits before it comes back to `queue`. */
+/** The routing key of a message that waits before it returns to `queue`. */
 export const retryRoutingKey = (delayMs: number, queue: string): string => `${delayMs}.${queue}`;
 
-/** Waiting times of retries, each longer than the one before; attempts beyond the last are dead letters. */
+/** Delays of retries, each longer than the one before; after the last one a message becomes a dead letter. */
 export const retryDelaysMs: readonly number[] = [1_000, 5_000, 30_000, 120_000, 600_000];
 
 /**
- * Deliveries after which the broker itself gives up on a message: the net under our own counting, for a
- * message that kills the process before it can count. A lost connection counts as a delivery, and
- * neighbours in the prefetch window are counted too, hence high.
+ * Deliveries after which the broker itself dead-letters a message. This covers a message that ends the process before
+ * the process can count the attempt. A lost connection counts as a delivery, and neighbours in the prefetch window are
+ * counted too, so the limit is high.
  */
 const deliveryLimit = 100;
-/** Messages a queue holds before it refuses more; refused events stay in the producer's outbox. */
+/** Most messages in a queue; refused events stay in the producer's outbox. */
 const queueLengthMax = 1_000_000;
 
-/** A queue that some service's contract says it consumes from. */
+/** A queue that a service consumes according to its contract. */
 export interface ExpectedQueue {
   readonly aggregate: string;
   readonly queue: string;
 }
 
-/** One line of who consumes what: `service` consumes events of this aggregate of `source`. */
+/** A subscription: `service` consumes events of this aggregate of `source`. */
 export interface Subscription {
   readonly service: string;
   readonly source: string;
   readonly aggregate: string;
 }
 
-/** The queues that carry what `source` publishes to its consumers. */
+/** The queues to which `source` publishes for its consumers. */
 export function expectedQueues(source: string, subscriptions: readonly Subscription[]): ExpectedQueue[] {
   return subscriptions
     .filter((subscription) => subscription.source === source)
     .map(({ service, aggregate }) => ({ aggregate, queue: eventQueue(service, source, aggregate) }));
 }
 
-/** The event's name without its package, short enough for a label. */
+/** The event's name without its package, as a short label. */
 export const shortType = (type: string): string => type.slice(type.lastIndexOf('.') + 1);
 
 /** Events grouped by the queue that carries them. */
@@ -95,12 +95,12 @@ const deadLetterSafely = (exchange: string) => ({
   'x-overflow': 'reject-publish',
 });
 
-/** Makes sure of the exchange every event goes through. */
+/** Declares the exchange of all events if it is missing. */
 export async function declareEvents(channel: ConfirmChannel): Promise<void> {
   await channel.assertExchange(eventsExchange, 'topic', { durable: true });
 }
 
-/** Makes sure of what all queues of a consuming service share: delays and the dead. */
+/** Declares what all queues of a consuming service share: the retry queues and the dead queue. */
 export async function declareService(
   channel: ConfirmChannel,
   service: string,
@@ -123,7 +123,7 @@ export async function declareService(
   }
 }
 
-/** Makes sure of one consumer queue and its bindings. Everything here may be repeated. */
+/** Declares one consumer queue and its bindings. Everything here may be repeated. */
 export async function declareEventQueue(
   channel: ConfirmChannel,
   service: string,

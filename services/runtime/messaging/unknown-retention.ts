@@ -5,8 +5,8 @@ import { Counter, type Registry } from '../telemetry/metrics.ts';
 const defaults = { days: 30, rows: 100_000, rowsAtOnce: 1_000 } as const;
 
 /**
- * Forgets events of unknown types that are older than 30 days or not among the newest 100,000, a bounded number at a
- * time. Each round resolves to how many went; these are counted and logged, because nothing has handled them.
+ * Deletes events of unknown types that are older than 30 days or not among the newest 100,000, a bounded number at a
+ * time. Each round resolves to the number deleted; it is counted and logged, because these events were never handled.
  */
 export function unknownRetention(
   { log, registry }: { log: Logger; registry: Registry },

@@ -1,15 +1,15 @@
 /**
- * Minor units of currencies by ISO 4217, and amounts as people read them.
+ * Minor units of currencies by ISO 4217, and amounts as text.
  *
- * The digits are those of ISO 4217 list one of 2024-06-25 (the data of the npm package currency-codes 2.2.0), with
- * the amendments up to 2026-01-01: XCG instead of ANG, ZWG instead of ZWL, and without BGN, CUC and HRK. `Intl` is no
- * source for them: its digits are those of CLDR, which differ (HUF, IDR, COP and IQD have none there), and they change
- * with the version of Node.
+ * The digits are those of ISO 4217 list one of 2024-06-25 (the data of the npm package currency-codes 2.2.0), with the
+ * amendments up to 2026-01-01: XCG instead of ANG, ZWG instead of ZWL, and without BGN, CUC and HRK. `Intl` is not
+ * used: its digits are those of CLDR, which differ (HUF, IDR, COP and IQD have none there), and they change with the
+ * version of Node.
  */
 interface Currency {
   /** Digits after the decimal point. */
   readonly digits: number;
-  /** Whether prices and payments may be in it. The others are only shown. */
+  /** Whether prices and payments may be in it. The others are only displayed. */
   readonly accepted: boolean;
 }
 
@@ -25,7 +25,7 @@ const accepted: Readonly<Record<number, string>> = {
   3: 'BHD IQD JOD KWD LYD OMR TND',
 };
 
-/** Units of account that no card is charged in, and currencies that were withdrawn: old amounts are still shown. */
+/** Units of account that no card is charged in, and withdrawn currencies: old amounts are still displayed. */
 const shownOnly: Readonly<Record<number, string>> = {
   0: 'UYI',
   2: 'ANG BGN BOV CHE CHW COU CUC HRK MXV USN ZWL',
@@ -67,8 +67,8 @@ export function formatMinor(amountMinor: bigint, currencyCode: string): string {
 }
 
 /**
- * An amount as a person reads it: `HUF 12,990.00`. An amount whose currency has no known minor unit is named for what
- * it is, `ZZZ 1,234 minor units`, instead of a guess that may be wrong by a factor of a thousand.
+ * An amount as text: `HUF 12,990.00`. An amount whose currency has no known minor unit is shown as `ZZZ 1,234 minor
+ * units`, because a guess may be wrong by a factor of a thousand.
  */
 export function formatMoney({ currencyCode, amountMinor }: { currencyCode: string; amountMinor: bigint }): string {
   const text = `${currencyCode} ${formatMinor(amountMinor, currencyCode)}`;

@@ -1,4 +1,4 @@
-/** What operators did: written with the effect, or before it where there are several transactions. */
+/** The actions of operators: written with the effect, or before it where there are several transactions. */
 
 import { type Call, principalOf } from '../context/call.ts';
 import { isDuplicateKey } from '../db/errno.ts';
@@ -6,13 +6,13 @@ import type { SqlReader, Tx } from '../db/tx.ts';
 import { idempotencyKeyOf } from '../idempotency/key.ts';
 import { assertSameRequest, type HashColumns, storedHash } from '../idempotency/stored-responses.ts';
 
-/** The ids that a request acts on, and whether there are more that it could have. */
+/** The ids that a request acts on, and whether there are more that match. */
 export interface Chosen {
   ids: string[];
   more: boolean;
 }
 
-/** Notes an action. Its repeat runs into the stored answer and is rolled back with everything it did. */
+/** Records an action. A repeat finds the stored response and is rolled back with everything it did. */
 export async function noteAction(tx: Tx, call: Call, why: string, chosen: Chosen): Promise<void> {
   const { hash, key } = keyOf(call);
   await tx.execute(
@@ -34,8 +34,8 @@ export async function noteAction(tx: Tx, call: Call, why: string, chosen: Chosen
 }
 
 /**
- * Notes what an action of many transactions acts on before it begins, and answers what was noted at first: a repeat,
- * such as one after a crash, goes on with the same ids and with no others.
+ * Records the ids of an action with many transactions before it begins, and returns those recorded first: a repeat,
+ * such as one after a crash, continues with the same ids and no others.
  */
 export async function chooseOnce(tx: Tx, call: Call, choose: () => Promise<Chosen>, why = ''): Promise<Chosen> {
   const before = await load(tx, call);
@@ -45,7 +45,7 @@ export async function chooseOnce(tx: Tx, call: Call, choose: () => Promise<Chose
     await noteAction(tx, call, why, chosen);
     return chosen;
   } catch (error) {
-    // A copy of the request has committed meanwhile: under READ COMMITTED its row is there to be read.
+    // A copy of the request has committed meanwhile: under READ COMMITTED its row can be read.
     const first = isDuplicateKey(error) ? await load(tx, call) : null;
     if (!first) throw error;
     return first;

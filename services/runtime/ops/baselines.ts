@@ -20,7 +20,7 @@ export interface BaselineParts {
   sources: readonly BaselineSource[];
 }
 
-/** Brings one consumer up to date with the aggregates of this service. */
+/** Publishes the aggregates of this service to one consumer that needs them. */
 export function baselines(parts: BaselineParts): Pick<Implementation<typeof OpsServiceContract>, 'publishBaseline'> {
   const { service, db, publish, subscriptions, sources } = parts;
   return {
@@ -57,7 +57,10 @@ export function baselines(parts: BaselineParts): Pick<Implementation<typeof OpsS
   };
 }
 
-/** Notes the action before anything is published: what fails half way is on record. A repeat acts on the same ids. */
+/**
+ * Records the action before anything is published, so that a partial failure is recorded. A repeat acts on the same
+ * ids.
+ */
 async function noteBefore(db: Database, call: Call, why: string, page: Chosen): Promise<readonly string[]> {
   const { ids } = await db.transaction(call, (tx) => chooseOnce(tx, call, async () => page, why));
   return ids;

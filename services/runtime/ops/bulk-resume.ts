@@ -15,7 +15,7 @@ import { sagaFilterMissing, sagaUndefined } from './errors.ts';
 import { chooseStuck, type SagaView, sagasById } from './saga-store.ts';
 
 const resumeLimit = 100;
-/** Kept back from the deadline for storing the response. */
+/** Reserved before the deadline for storing the response. */
 const responseMs = 2_000;
 
 interface BulkResumeParts {
@@ -25,7 +25,7 @@ interface BulkResumeParts {
   shownOf(saga: SagaView): Saga;
 }
 
-/** Resumes stuck sagas by filter: after an outage that was longer than their tries there are many alike. */
+/** Resumes stuck sagas by filter: after an outage longer than their retries many are stuck at the same step. */
 export function bulkResume(parts: BulkResumeParts): Pick<Implementation<typeof OpsServiceContract>, 'resumeSagas'> {
   const { db, definitions } = parts;
   return {
@@ -55,7 +55,7 @@ export function bulkResume(parts: BulkResumeParts): Pick<Implementation<typeof O
 const saysSomething = ({ all, name, step, reason, olderThanSeconds }: StuckSagaFilter): boolean =>
   all || name !== '' || step !== '' || reason !== '' || olderThanSeconds > 0n;
 
-/** Where a step stands in each version of each definition; null where any step will do. */
+/** The index of a step in each version of each definition; null where any step matches. */
 function placesOf(definitions: readonly SagaDefinition<any>[], step: string) {
   if (step === '') return null;
   return definitions.flatMap(({ name, version, steps }) => {
@@ -64,7 +64,7 @@ function placesOf(definitions: readonly SagaDefinition<any>[], step: string) {
   });
 }
 
-/** One after another, oldest first, each in a transaction of its own. */
+/** One after another, oldest first, each in its own transaction. */
 async function resumeAll(parts: BulkResumeParts, call: Call, ids: readonly string[]): Promise<ResumeResult[]> {
   const { db, definitionOf } = parts;
   const results: ResumeResult[] = [];

@@ -33,7 +33,7 @@ import {
 
 const pageSize = 50;
 const redriveLimit = 100;
-/** Kept back from the deadline for storing the answer. */
+/** Reserved before the deadline for storing the response. */
 const answerMs = 2_000;
 
 export interface LetterParts {
@@ -49,7 +49,7 @@ type Letters = Pick<
   'listDeadLetters' | 'getDeadLetter' | 'redriveDeadLetters' | 'dropDeadLetter'
 >;
 
-/** Messages that were set aside: shown, handled after all, or given up. */
+/** Lists, redrives and drops dead letters. */
 export function deadLetters(parts: LetterParts): Letters {
   const { db } = parts;
   const types = parts.events.map(({ type }) => type);
@@ -108,7 +108,7 @@ export function deadLetters(parts: LetterParts): Letters {
   };
 }
 
-/** One after another, oldest first: later events of an aggregate may stand on earlier ones. */
+/** One after another, oldest first: later events of an aggregate may depend on earlier ones. */
 async function redriveAll({ db, redrive }: LetterParts, call: Call, ids: readonly string[]): Promise<RedriveResult[]> {
   const results: RedriveResult[] = [];
   for (const row of await db.read(call, (sql) => lettersById(sql, ids))) {
@@ -131,7 +131,7 @@ async function redriveAll({ db, redrive }: LetterParts, call: Call, ids: readonl
   return results;
 }
 
-/** What a redrive of this letter would come to, after those of `before`. */
+/** Returns what a redrive of this letter would do, after those of `before`. */
 async function wouldBe(
   { checkRedrive }: LetterParts,
   row: LetterRow,
@@ -156,7 +156,10 @@ async function wouldBe(
   return result(RedriveOutcome.REDRIVE_OUTCOME_WOULD_REDRIVE);
 }
 
-/** The body where it surely is what it says it is. A forged or broken one may hold anything, so it is not shown. */
+/**
+ * Returns the body when it is certainly an event of its type. A forged or invalid one may contain anything, so it is
+ * not shown.
+ */
 async function shown(
   row: LetterRow,
   body: Buffer,
@@ -170,7 +173,7 @@ async function shown(
     if (event.aggregateId(event.message.decode(body)) !== row.aggregateId) {
       return not('the body is about something else than its envelope says');
     }
-    // Loaded when somebody asks: the library that reads descriptors takes some 14 MB.
+    // Loaded at the first request: the library that reads descriptors takes some 14 MB.
     const { redactedJson } = await import('./redaction.ts');
     return { bodyJson: JSON.stringify(redactedJson(row.type, body)), undecodable: '' };
   } catch {

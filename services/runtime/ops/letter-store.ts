@@ -1,4 +1,4 @@
-/** Dead letters as operators look for them. */
+/** Queries of dead letters for operators. */
 import type { DeadLetterFilter } from '@armature/proto/ops/v1/ops.ts';
 import type { Param, SqlReader, Tx } from '../db/tx.ts';
 import type { Page } from '../rpc/paging.ts';
@@ -57,7 +57,7 @@ function where(state: LetterState, filter: DeadLetterFilter | undefined): { cond
   return { conditions, params };
 }
 
-/** Newest first; one row more than the page, when there is one. Ids are in the order of time. */
+/** Newest first; one row more than the page, when there is one. Ids sort by time. */
 export function listLetters(
   sql: SqlReader,
   state: LetterState,
@@ -82,8 +82,8 @@ export async function bodyOf(sql: SqlReader, id: string): Promise<Buffer> {
 }
 
 /**
- * The oldest open letters that fit, so that those of one aggregate come in the order of its events; with them those of
- * unknown types that are among `types` by now.
+ * The oldest open dead letters that match, so that those of one aggregate come in the order of its events; including
+ * those of formerly unknown types that are in `types` now.
  */
 export async function chooseLetters(
   sql: SqlReader,
@@ -103,13 +103,15 @@ export async function chooseLetters(
   return { ids: rows.slice(0, limit).map(({ id }) => id), more: rows.length > limit };
 }
 
-/** Those of these ids that there are, oldest first. */
+/** The dead letters of these ids that exist, oldest first. */
 export async function lettersById(sql: SqlReader, ids: readonly string[]): Promise<LetterRow[]> {
   if (ids.length === 0) return [];
   return sql.query<LetterRow>(`select ${columns} from dead_letter where id in (?) order by id`, [ids]);
 }
 
-/** Gives an open letter up. False when it is not open; whoever redrives it at this moment goes first or finds it dropped. */
+/**
+ * Drops an open dead letter. Returns false when it is not open. A concurrent redrive commits first or finds it dropped.
+ */
 export async function dropLetter(tx: Tx, id: string, by: string, why: string): Promise<boolean> {
   const { affectedRows } = await tx.execute(
     `update dead_letter set dropped_at = utc_timestamp(6), dropped_by = ?, drop_why = ?

@@ -2,14 +2,14 @@ import type { Migration } from '../db/schema-change.ts';
 
 const text = (length: number) => `varchar(${length}) character set ascii collate ascii_bin`;
 
-/** What operators did, and the mark of a dead letter that one of them has given up. */
+/** The actions of operators, and the mark of a dead letter that an operator has dropped. */
 export const Migration20261124000000_operators: Migration = {
   name: 'Migration20261124000000_operators',
   up(change) {
     change.addColumn('dead_letter', 'dropped_at', 'datetime(6) null');
     change.addColumn('dead_letter', 'dropped_by', 'varchar(128) null');
     change.addColumn('dead_letter', 'drop_why', 'varchar(300) null');
-    // `targets` are the ids that were acted on, chosen once: a repeat of the request acts on the same ones.
+    // `targets` are the ids that were acted on, selected once: a repeat of the request acts on the same ones.
     change.run(`
       create table if not exists operator_action (
         principal ${text(128)} not null,

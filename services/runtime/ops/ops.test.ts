@@ -1,4 +1,4 @@
-// The operator's calls, on real services: what was set aside is seen, handled once, or given up; sagas are moved on.
+// The operator's calls, on real services: dead letters are listed, redriven once, or dropped; sagas are resumed.
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { opsClient } from '@armature/clients';
@@ -14,7 +14,7 @@ import { retryExchange, retryRoutingKey } from '../messaging/topology.ts';
 import type { StateOfFormat1 } from '../saga/state-format.ts';
 
 t.setTimeout(120_000);
-// Nobody answers there: a saga that goes on waits, which is all that is asked of it here.
+// No server listens there: the saga's calls fail and it waits, which is all that these tests need.
 const away = '127.0.0.1:1';
 const peers = { catalog: away, inventory: away, payments: away };
 const queue = 'notifications.orders.order';
@@ -147,7 +147,7 @@ t.test('dead letters', async (t) => {
 
   await t.test('a crash in the middle of a redrive loses and doubles nothing', async (t) => {
     await sql('rename table delivery_away to delivery');
-    // The inbox forgets after a week, letters do not: one of these lies there for longer.
+    // The inbox deletes rows after a week, the dead-letter store does not: this dead letter is older than that.
     await sql(`delete from inbox where message_id =
       (select message_id from dead_letter where aggregate_id = '${orderIds[2]}')`);
     const request = { requestId: randomUUID(), filter: { eventType: 'OrderConfirmed' } };
@@ -211,7 +211,7 @@ t.test('baselines', async (t) => {
   t.teardown(() => operator.close());
   const sql = <Row = any>(text: string): Promise<Row[]> =>
     withConnection(orders.database!.adminUrl, async (connection) => (await connection.query(text))[0] as Row[]);
-  // What was published before its consumer had a queue, and lost with the broker.
+  // Events that were published before their consumer had a queue, or lost with the broker.
   const ids = Array.from({ length: 5 }, () => newId());
   for (const orderId of ids) {
     await withConnection(orders.database!.adminUrl, (connection) =>
@@ -269,7 +269,7 @@ t.test('sagas', async (t) => {
   const card = `card_${randomUUID()}`;
   const stuck = { refused: true, reason: 'PERMANENT' };
   const failure = { cause: 'rejected', step: 'authorize-payment', reason: 'PAYMENT_DECLINED', detail: '' } as const;
-  // As processes of before have written them: such rows outlive a deployment.
+  // As processes of an earlier release wrote them: such rows outlive a deployment.
   const first: StateOfFormat1 = {
     ...{ format: 1, phase: 'run', step: 0, epoch: 1, attempt: 0, round: 0 },
     ...{ failure: null, absent: false, cancelTooLate: false, stuck: null },

@@ -1,4 +1,4 @@
-/** What operators may see of a message: the fields that its contract does not mark as personal, and no others. */
+/** The fields of a message that operators may see: those that its contract does not mark as personal, and no others. */
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import {
@@ -17,7 +17,7 @@ export const redacted = '[redacted]';
 
 let read: FileRegistry | null = null;
 
-/** From the built descriptor set, which says what the generated code does not: debug_redact. */
+/** From the built descriptor set, which contains debug_redact; the generated code does not. */
 function registry(): FileRegistry {
   const path = fileURLToPath(import.meta.resolve('@armature/proto/descriptors.binpb'));
   read ??= createFileRegistry(fromBinary(FileDescriptorSetSchema, readFileSync(path)));
@@ -25,8 +25,8 @@ function registry(): FileRegistry {
 }
 
 /**
- * The message as JSON without its personal data. Throws where the bytes are not such a message. Fields that the
- * contract does not know are left out: nobody can say what they hold.
+ * Returns the message as JSON without its personal data. Throws when the bytes are not such a message. Fields that the
+ * contract does not know are left out, because their content is unknown.
  */
 export function redactedJson(type: string, body: Uint8Array): JsonObject {
   const desc = registry().getMessage(type);
@@ -36,7 +36,7 @@ export function redactedJson(type: string, body: Uint8Array): JsonObject {
 }
 
 function redact(desc: DescMessage, json: JsonObject): JsonObject {
-  // Google's own types have JSON of their own form, and no personal data.
+  // Google's own types have their own JSON form, and no personal data.
   if (desc.typeName.startsWith('google.protobuf.')) return json;
   const shown: JsonObject = {};
   for (const field of desc.fields) {

@@ -1,4 +1,5 @@
-// Resuming many stuck sagas by filter, on a real service: a dry run first, killed in the middle, repeated.
+// Resumes many stuck sagas by filter, on a real service: first a dry run, then a run that is killed in the middle and
+// repeated.
 import { randomUUID } from 'node:crypto';
 import { opsClient } from '@armature/clients';
 import { SagaState } from '@armature/proto/ops/v1/ops.ts';
@@ -23,7 +24,7 @@ const bearer = await token('olga');
 const definitionOf = (name: string, version: number) =>
   sagaDefinitions().find((one) => one.name === name && one.version === version)!;
 
-/** Stuck at a step, since so many seconds. */
+/** A saga that has been stuck at a step for so many seconds. */
 async function insertStuck(name: string, version: number, step: string, reason: string, seconds = 0): Promise<string> {
   const definition = definitionOf(name, version);
   const [branch] = begin(definition).branches;

@@ -1,4 +1,4 @@
-/** Sagas as operators look for them. */
+/** Queries of sagas for operators. */
 import type { SqlReader } from '../db/tx.ts';
 import type { Page } from '../rpc/paging.ts';
 import type { Input } from '../saga/core.ts';
@@ -32,8 +32,8 @@ const toView = (row: Row): SagaView => ({
 });
 
 /**
- * Newest first; one row more than the page, when there is one. What has not ended is found by its status, of which
- * there is little; without being told the server might walk through everything that has ended instead.
+ * Newest first; one row more than the page, when there is one. Sagas that have not ended are few and are found by their
+ * status. Without the index hint the server might scan all ended ones.
  */
 export async function listSagas(
   sql: SqlReader,
@@ -64,7 +64,7 @@ export async function findSaga(sql: SqlReader, sagaId: string): Promise<SagaView
   return row ? toView(row) : null;
 }
 
-/** What stuck sagas are chosen by. `steps` are the places of a step in the versions of definitions; null: any. */
+/** The filter for stuck sagas. `steps` are the indexes of a step in the versions of definitions; null: any. */
 export interface StuckWanted {
   /** The definitions that this process has: it can resume no other saga. */
   known: readonly { name: string; version: number }[];
@@ -74,7 +74,10 @@ export interface StuckWanted {
   olderThanSeconds: bigint;
 }
 
-/** The oldest stuck sagas that fit and whose version this process knows: others would fill every page in vain. */
+/**
+ * The oldest stuck sagas that match and whose version this process knows: others would fill every page without a
+ * result.
+ */
 export async function chooseStuck(sql: SqlReader, wanted: StuckWanted, limit: number): Promise<Chosen> {
   const conditions = ["status = 'STUCK'"];
   const params: (string | number | bigint)[] = [];
@@ -89,7 +92,7 @@ export async function chooseStuck(sql: SqlReader, wanted: StuckWanted, limit: nu
   );
   if (wanted.name !== '') add('name = ?', wanted.name);
   if (wanted.olderThanSeconds > 0n) {
-    // Branches that go on change the row time and again.
+    // Branches that are not stuck update the row repeatedly.
     add('if(due_at is null, updated_at, created_at) <= utc_timestamp(6) - interval ? second', wanted.olderThanSeconds);
   }
   const places = wanted.steps?.map(() => '(name = ? and definition_version = ? and step = ?)').join(' or ') || '1 = 0';
@@ -109,7 +112,7 @@ export async function chooseStuck(sql: SqlReader, wanted: StuckWanted, limit: nu
 const branches = `json_table(coalesce(json_extract(state, '$.branches'), concat('[', state, ']')), '$[*]'
   columns (step int path '$.step', why varchar(500) path '$.stuck.reason')) branch`;
 
-/** Those of these sagas that there are, oldest first. */
+/** The sagas of these ids that exist, oldest first. */
 export async function sagasById(sql: SqlReader, ids: readonly string[]): Promise<SagaView[]> {
   if (ids.length === 0) return [];
   const rows = await sql.query<Row>(`select ${columns} from saga where saga_id in (?) order by saga_id`, [ids]);

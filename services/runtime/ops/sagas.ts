@@ -32,7 +32,7 @@ type Sagas = Pick<
   'listSagas' | 'getSaga' | 'resumeSaga' | 'resumeSagas' | 'forceCompensateSaga'
 >;
 
-/** Sagas of this service: shown, resumed, turned back. A service without any answers with empty lists. */
+/** Shows, resumes and compensates the sagas of this service. A service without sagas responds with empty lists. */
 export function sagaOperations(db: Database, definitions: readonly SagaDefinition<any>[]): Sagas {
   const definitionOf = (saga: Pick<SagaView, 'name' | 'definitionVersion'>) =>
     definitions.find(({ name, version }) => name === saga.name && version === saga.definitionVersion);
@@ -92,7 +92,7 @@ export function sagaOperations(db: Database, definitions: readonly SagaDefinitio
   };
 }
 
-/** The rule of the saga's core that keeps it from being turned back. */
+/** The rule of the saga's core that forbids compensation. */
 function refusal(saga: SagaView, definition: SagaDefinition<any>) {
   if (definition.core.mustComplete) return sagaMustComplete(saga.sagaId);
   const state = readState(saga.state, definition.core);

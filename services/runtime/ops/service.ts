@@ -9,7 +9,7 @@ import { baselines } from './baselines.ts';
 import { deadLetters } from './dead-letters.ts';
 import { sagaOperations } from './sagas.ts';
 
-/** The operator's way out, which every service offers for its own schema without knowing of it. */
+/** The operations service, which every service offers for its own schema without knowing of it. */
 export function opsService(parts: {
   service: string;
   db: Database;

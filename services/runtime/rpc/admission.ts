@@ -1,10 +1,10 @@
 import type { Call, Interceptor } from '../context/call.ts';
 import { overloaded, RpcError, runtimeDomain } from '../errors/errors.ts';
 
-/** Bytes of request headers that a call may bring. */
+/** Most bytes of request headers in a call. */
 const metadataBytesMax = 8 * 1024;
 
-/** Refuses work beyond a number of calls in progress, before anything is spent on it. */
+/** Refuses calls beyond a limit of calls in progress, before any work is done for them. */
 export function admission(callsMax: number, metadataBytes: (call: Call) => number): Interceptor {
   let inProgress = 0;
   return (next) => async (call) => {

@@ -1,6 +1,6 @@
 /**
- * What the chain costs: CPU time of the server per call, bare grpc-js beside the full chain, on the same
- * TLS transport and the same method, in turns. Run it with `node services/runtime/rpc/chain.bench.ts`.
+ * Measures the cost of the chain: CPU time of the server per call, bare grpc-js beside the full chain, on the same TLS
+ * transport and the same method, alternately. Run it with `node services/runtime/rpc/chain.bench.ts`.
  */
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';

@@ -27,7 +27,7 @@ export interface ServerChainParts {
   domain: string;
 }
 
-/** What every call goes through on its way to a handler, outermost first. */
+/** The interceptors of every call to a handler, outermost first. */
 export const serverChain = (parts: ServerChainParts, method: MethodContract): readonly Interceptor[] => [
   parts.admission,
   parts.metrics(method),

@@ -23,7 +23,7 @@ async function until(what: string, condition: () => boolean): Promise<void> {
   }
 }
 
-/** Certificates that change when the test says so. */
+/** Certificates that the test replaces. */
 function turnable(first: TlsMaterial) {
   const followers = new Set<(material: TlsMaterial) => void>();
   let current = first;
@@ -45,7 +45,7 @@ function turnable(first: TlsMaterial) {
 const bytes = (buffer: Buffer): Buffer => buffer;
 const path = '/test/Ask';
 
-/** A server that answers with the serial number of the caller's certificate, at once or when it is told to. */
+/** A server that responds with the serial number of the caller's certificate, at once or when the test says so. */
 async function startEcho(t: Test) {
   const waiting: (() => void)[] = [];
   const server = new Server();

@@ -2,18 +2,18 @@ import { type ChannelCredentials, type ChannelOptions, credentials, Client as Gr
 import { workloadOf } from '../credentials/spiffe.ts';
 import type { TlsMaterial, TlsWatch } from '../credentials/tls-files.ts';
 
-/** A channel with the certificates of one moment, and how many calls are on it. */
+/** A channel with the certificates of its start, and the number of its calls. */
 export interface Generation {
   readonly channel: GrpcClient;
   calls: number;
 }
 
-/** The channel of a client, made anew whenever its certificates change. */
+/** The channel of a client, opened again whenever its certificates change. */
 export interface Channels {
-  /** The channel for a call that begins now. Every call that takes one gives it back by `leave`. */
+  /** Returns the channel for a call that begins now. The caller must release it with `leave`. */
   enter(): Generation;
   leave(generation: Generation): void;
-  /** How many channels are open: one, and those that old calls are still on. */
+  /** The number of open channels: the current one, and those with older calls in progress. */
   open(): number;
   close(): void;
 }
@@ -26,13 +26,13 @@ export interface ChannelTarget {
   options: ChannelOptions;
 }
 
-/** How long a new channel may try to connect while calls go on over the old one. */
+/** How long a new channel may try to connect while calls still use the old one. */
 const warmUpMs = 3_000;
 
 /**
- * Certificates of a gRPC channel are fixed, so new ones mean a new channel. Calls move to it once it is
- * connected, or after three seconds, since the old certificates may be refused soon; calls in progress end on
- * the old one, which is closed behind the last of them.
+ * The certificates of a gRPC channel are fixed, so new ones need a new channel. Calls move to it once it is connected,
+ * or after three seconds, since servers may refuse the old certificates soon. Calls in progress end on the old one,
+ * which is closed after the last of them.
  */
 export function openChannels({ target, tls, expectWorkload, trustDomain, options }: ChannelTarget): Channels {
   const make = (material: TlsMaterial): Generation => ({
@@ -82,7 +82,7 @@ export function openChannels({ target, tls, expectWorkload, trustDomain, options
   };
 }
 
-/** The server proves who it is by its SPIFFE id, whatever name it is reached under. */
+/** The server is identified by its SPIFFE id, whatever host name it has. */
 function channelCredentials(tls: TlsMaterial, expectWorkload: string, trustDomain: string): ChannelCredentials {
   return credentials.createSsl(tls.ca, tls.key, tls.cert, {
     checkServerIdentity(_host, certificate) {

@@ -14,7 +14,7 @@ type AnyHandler = (
   callback: (error: object | null, value?: unknown) => void,
 ) => void;
 
-/** The standard channelz service: it shows every connection, so it is for administrators only. */
+/** The standard channelz service. It shows every connection, so it is for administrators only. */
 export function channelz(guard: {
   workloadAt(peer: string): string | null;
   verify(token: string): VerifiedToken | Promise<VerifiedToken>;
@@ -30,7 +30,7 @@ export function channelz(guard: {
           else callback({ code: status.PERMISSION_DENIED, details: 'ops.channelz is not allowed' });
         })
         .catch((error: unknown) => {
-          // Without keys a token that may be right is put off, as everywhere.
+          // Without keys a token that may be valid is UNAVAILABLE, as everywhere.
           if (error instanceof RpcError && error.code === 'UNAVAILABLE') {
             callback({ code: status.UNAVAILABLE, details: error.message });
           } else callback({ code: status.UNAUTHENTICATED, details: 'no valid credentials' });
@@ -51,8 +51,8 @@ export function channelz(guard: {
 }
 
 /**
- * The definition that grpc-js makes by reading and compiling its .proto files, which is a seventh of the work of a
- * start, put off until somebody calls a method.
+ * Loads the definition at the first call: grpc-js makes it by reading and compiling its .proto files, which is a
+ * seventh of the work of a start.
  */
 function onceAsked(names: readonly string[]): ServiceDefinition {
   const method = (name: string) => (getChannelzServiceDefinition() as unknown as ServiceDefinition)[name]!;

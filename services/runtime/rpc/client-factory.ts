@@ -8,13 +8,13 @@ import { rpcMetrics } from './metrics.ts';
 
 type Connect = <K extends ServiceContract>(contract: K, service: string, addresses: readonly string[]) => Client<K>;
 
-/** Makes clients that have this service's certificate, count, and trace. */
+/** Makes clients that have this service's certificate, metrics and traces. */
 export interface ClientFactory {
-  /** A client that whoever asked for it closes. */
+  /** Opens a client that the caller must close. */
   readonly open: Connect;
-  /** A client that lives as long as the service. */
+  /** Opens a client that lives as long as the service. */
   readonly connect: Connect;
-  /** Closes those that live as long as the service. */
+  /** Closes the clients that live as long as the service. */
   close(): void;
 }
 

@@ -25,7 +25,7 @@ import { raceGate } from '../sync/race-gate.ts';
 import { type Channels, openChannels } from './channel.ts';
 
 type Builtin = Date | Uint8Array | string | number | bigint | boolean | undefined;
-/** A message with what may be left out left out; ts-proto fills in the zero values. */
+/** A message whose optional fields may be missing; ts-proto fills in the zero values. */
 export type Init<T> = T extends Builtin
   ? T
   : T extends (infer U)[]
@@ -35,7 +35,10 @@ export type Init<T> = T extends Builtin
       : { [K in keyof T]?: Init<T[K]> };
 
 export interface CallOptions {
-  /** The call on whose behalf this one is made: its deadline and cancellation cascade, its user goes along. */
+  /**
+   * The call on whose behalf this one is made: its deadline and cancellation cascade, and its user's token is
+   * forwarded.
+   */
   parent?: Call;
   /** Milliseconds; the contract's default when left out. */
   timeoutMs?: number;
@@ -57,22 +60,22 @@ export type Client<C extends ServiceContract> = {
 };
 
 export interface ClientOptions {
-  /** host:port of every instance; calls go round. */
+  /** host:port of every instance; calls are distributed round robin. */
   addresses: readonly string[];
-  /** Files are looked at every two seconds, and new certificates used without a failed call. */
+  /** Files are read every two seconds, and new certificates are used without a failed call. */
   tls: TlsFiles | TlsWatch;
-  /** The workload that must be on the other end, such as "service:orders". */
+  /** The workload that must serve the connection, such as "service:orders". */
   expectWorkload: string;
   trustDomain?: string;
-  /** The token of every call that brings none of its own. */
+  /** The token of every call that has none of its own. */
   token?: () => string | undefined;
-  /** More of the chain, outermost first; services put their metrics here. */
+  /** Additional interceptors, outermost first; services add their metrics here. */
   interceptors?: (method: MethodContract) => readonly Interceptor[];
 }
 
 /**
- * A client for one service. Every call has a deadline; retries happen only where the contract declares
- * idempotency, by the generated service config; a keyed request without a request id is given one.
+ * Makes a client for one service. Every call has a deadline. Retries happen only where the contract declares
+ * idempotency, by the generated service config. A keyed request without a request id gets one.
  */
 export function createClient<C extends ServiceContract>(contract: C, options: ClientOptions): Client<C> {
   const watch = 'certFile' in options.tls ? watchTls(options.tls) : options.tls;
@@ -99,12 +102,12 @@ export function createClient<C extends ServiceContract>(contract: C, options: Cl
 
 const channelOptions = {
   'grpc.service_config_disable_resolution': 1,
-  // TLS wants a name rather than an address; who the server is, its SPIFFE id tells.
+  // TLS needs a host name, not an address; the server is identified by its SPIFFE id.
   'grpc.ssl_target_name_override': 'localhost',
-  // The mesh is reached directly; grpc-js would send even loopback through a proxy of the environment.
+  // Services connect directly; grpc-js would send even loopback through a proxy of the environment.
   'grpc.enable_http_proxy': 0,
-  // A peer that went silent without a word is found out within 7.5 s, also between calls: TCP alone would go on
-  // for a quarter of an hour, and every call meanwhile would wait for its deadline (grpc-node 2785).
+  // A silent peer is detected within 7.5 s, also between calls. TCP alone would need a quarter of an hour, and every
+  // call meanwhile would wait for its deadline (grpc-node 2785).
   'grpc.keepalive_time_ms': 5_000,
   'grpc.keepalive_timeout_ms': 2_500,
   'grpc.keepalive_permit_without_calls': 1,
@@ -114,7 +117,7 @@ const channelOptions = {
   'grpc.max_send_message_length': 4 * 1024 * 1024,
 };
 
-/** Several addresses only work as IP literals, which is what round robin is given here. */
+/** Several addresses only work as IP literals; round robin gets those. */
 function targetOf(addresses: readonly string[]): string {
   const [first] = addresses;
   if (!first) throw new Error('a client needs at least one address');
@@ -168,7 +171,7 @@ function bindUnary(channels: Channels, method: MethodContract, chain: readonly I
   const send: Handler = (call) =>
     new Promise((resolve, reject) => {
       const grpcOptions: GrpcCallOptions = { deadline: call.deadline };
-      // Whatever may throw comes before the channel is entered, so that every call that enters leaves.
+      // Everything that may throw comes before the channel is entered, so that every call that enters also leaves.
       const [bytes, metadata] = [encode(method, call.message), headers(call)];
       const generation = channels.enter();
       const grpcCall = generation.channel.makeUnaryRequest(
@@ -245,7 +248,7 @@ async function* messages(
   }
 }
 
-/** The deadline is left to gRPC, which has it too: cancelling first would make CANCELLED of DEADLINE_EXCEEDED. */
+/** gRPC enforces the deadline too: to cancel first would turn DEADLINE_EXCEEDED into CANCELLED. */
 function cancelWith(grpcCall: { cancel(): void }, call: Call): void {
   const cancel = () => {
     if (!(call.signal.reason instanceof DeadlineError)) grpcCall.cancel();
@@ -269,7 +272,7 @@ function toRpcError(error: ServiceError, method: MethodContract): RpcError {
     try {
       return decodeStatus(details, method.path);
     } catch {
-      // A status of somebody else's making; its code and message are all there is.
+      // The status of a server outside the mesh; it has only a code and a message.
     }
   }
   const code = (status[error.code] ?? 'UNKNOWN') as Code;

@@ -12,7 +12,7 @@ const method = InventoryServiceContract.methods.reserveStock;
 const bytesOf = (reservationId: string, requestId = '') =>
   Buffer.from(ReserveStockRequest.encode(ReserveStockRequest.fromPartial({ requestId, reservationId })).finish());
 
-/** The call of these bytes, once they are decoded. */
+/** The call of these bytes, after decoding. */
 async function decoded(bytes: Buffer, keys: HashKeys = noHashKeys) {
   const call = openCall<any>({
     ...{ kind: 'server', name: method.path, method, message: bytes, log: silentLog },

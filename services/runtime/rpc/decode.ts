@@ -5,13 +5,13 @@ import { messageMalformed } from '../errors/errors.ts';
 import { setIdempotencyKey } from '../idempotency/key.ts';
 import { noHashKeys, type RequestHasher, requestHasher } from '../idempotency/request-hash.ts';
 
-// Strings are held to UTF-8 in both directions, as proto3 demands; the library's default replaces what is
-// not text, and two different requests could then look the same.
+// Strings must be UTF-8 in both directions, as proto3 requires; the library's default replaces invalid bytes, and two
+// different requests could then look the same.
 const fatal = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 configureTextEncoding({ ...getTextEncoding(), decodeUtf8: (bytes) => fatal.decode(bytes) });
 
 /**
- * Turns the request's bytes into its message. On keyed methods it also takes the idempotency key, and a hash that is
+ * Decodes the request's bytes into its message. On keyed methods it also sets the idempotency key, and a hash that is
  * the same for every encoding of the message.
  */
 export function decode(method: MethodContract, hash: RequestHasher = requestHasher(noHashKeys)): Interceptor {

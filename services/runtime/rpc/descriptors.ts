@@ -8,7 +8,7 @@ import { status } from '@grpc/grpc-js';
 export type Answer = NonNullable<ServerReflectionResponse['messageResponse']>;
 export type DescriptorIndex = ReturnType<typeof readDescriptors>;
 
-/** Reads the built descriptor set and finds files in it the ways that reflection asks for them. */
+/** Reads the built descriptor set and indexes its files for the queries of reflection. */
 export function readDescriptors() {
   const path = fileURLToPath(import.meta.resolve('@armature/proto/descriptors.binpb'));
   const registry = createFileRegistry(fromBinary(FileDescriptorSetSchema, readFileSync(path)));
@@ -20,7 +20,7 @@ export function readDescriptors() {
     bySymbol(name: string): DescFile | undefined {
       const found = registry.get(name);
       if (found) return found.file;
-      // A method, a field or an enum value is found through what it stands in.
+      // A method, a field or an enum value is found through the type that contains it.
       const parent = name.slice(0, name.lastIndexOf('.'));
       return parent ? registry.get(parent)?.file : undefined;
     },

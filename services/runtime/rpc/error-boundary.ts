@@ -2,15 +2,16 @@ import type { Call, Interceptor } from '../context/call.ts';
 import { DeadlineError } from '../context/call.ts';
 import { cancelled, deadlineExceeded, dependencyUnavailable, internal, RpcError } from '../errors/errors.ts';
 
-/** Codes that say the same about us when a service we depend on said them. */
+/** Codes that mean the same for the caller when they come from a dependency. */
 const passedOn = new Set(['DEADLINE_EXCEEDED', 'CANCELLED', 'UNAVAILABLE', 'RESOURCE_EXHAUSTED', 'ABORTED']);
 
-/** A call that went on with the deadline of this one may report its end a little sooner. */
+/** A call that inherited the deadline of this one may report its end a little earlier. */
 const sameDeadlineMs = 25;
 
 /**
- * With a reason it was one of our services that spoke, for anybody to hear; without one it was the transport, whose
- * words name addresses. A deadline that was not the caller's own says no more than that there was no answer.
+ * An error with a reason comes from one of our services and is safe to pass on. Without one it comes from the
+ * transport, whose messages contain addresses. A deadline that was not the caller's own is reported as a missing
+ * response only.
  */
 function passOn(error: RpcError, call: Call): RpcError {
   const late = error.code === 'DEADLINE_EXCEEDED';
@@ -20,16 +21,16 @@ function passOn(error: RpcError, call: Call): RpcError {
 }
 
 /**
- * Whatever comes out of a handler leaves as an RpcError. What is not one is our fault: the caller gets a
- * correlation id, the log the cause. So it is with what another service refused us and the handler did not expect: its
- * PERMISSION_DENIED is not our caller's.
+ * Turns every error of a handler into an RpcError. An error that is not one is a fault of this service: the caller gets
+ * a correlation id, and the cause is logged. The same applies to an error of another service that the handler did not
+ * expect: PERMISSION_DENIED for this service is not PERMISSION_DENIED for its caller.
  */
 export const errorBoundary: Interceptor = (next) => async (call) => {
   try {
     return await next(call);
   } catch (error) {
     if (error instanceof RpcError && !error.from) throw error;
-    // What another service says once this call has ended is an echo of that end, not its reason.
+    // An error that another service returns after this call has ended is a consequence of that end, not its cause.
     if (error instanceof DeadlineError || call.cancelReason instanceof DeadlineError) throw deadlineExceeded();
     if (call.cancelReason) throw call.cancelReason instanceof RpcError ? call.cancelReason : cancelled();
     if (error instanceof RpcError && passedOn.has(error.code)) throw passOn(error, call);

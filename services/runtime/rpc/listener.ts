@@ -9,23 +9,22 @@ import './request-headers.ts';
 import { type TlsFiles, type TlsMaterial, type TlsWatch, watchTls } from '../credentials/tls-files.ts';
 
 export interface Listener {
-  /** host:port that is listened on. */
+  /** host:port that the server listens on. */
   readonly address: string;
-  /** Casbin subject of the workload behind a connection, by `getPeer()`; null without a valid certificate. */
+  /** Casbin subject of the workload of a connection, by `getPeer()`; null without a valid certificate. */
   workloadAt(peer: string): string | null;
   connections(): number;
-  /** Takes no new connections; those there are stay. The promise is kept when the last of them has ended. */
+  /** Accepts no new connections; open ones stay. Resolves when the last of them has ended. */
   close(): Promise<void>;
 }
 
 const limits = { connectionsMax: 2_000, handshakeTimeoutMs: 5_000 };
 
 /**
- * Terminates TLS itself and hands the connections to gRPC: that is how handshakes get a time limit, the
- * number of connections a ceiling, certificates a reload without restart, and how the workload's name is
- * worked out once per connection instead of once per call. A connection without a valid certificate is
- * let in, so that its calls can be refused with a proper status. New certificates are for new connections;
- * those there are live on until the server ends them for their age.
+ * Terminates TLS itself and passes the connections to gRPC. So handshakes have a time limit, the number of connections
+ * has a maximum, certificates reload without a restart, and the workload is determined once per connection, not once
+ * per call. A connection without a valid certificate is accepted, so that its calls can be refused with a proper
+ * status. New certificates apply to new connections; open ones stay until the server closes them for their age.
  */
 export async function listen(options: {
   server: Server;
@@ -79,8 +78,8 @@ function identify(socket: tls.TLSSocket, trustDomain: string): string | null {
 }
 
 /**
- * Without tickets nobody resumes a session, so that each connection shows its certificate and has it judged by
- * the authorities and the time of now.
+ * Without tickets no client resumes a session, so each connection sends its certificate and is verified against the
+ * current authorities and time.
  */
 function contextOf({ cert, key, ca }: TlsMaterial): tls.SecureContextOptions {
   return { cert, key, ca, minVersion: 'TLSv1.2', secureOptions: constants.SSL_OP_NO_TICKET };

@@ -1,7 +1,7 @@
 import { type Interceptor, subjectOf } from '../context/call.ts';
 import { RpcError } from '../errors/errors.ts';
 
-/** Codes that mean a fault on our side rather than the caller's. */
+/** Codes that mean a fault of the server, not of the caller. */
 const faults = new Set(['INTERNAL', 'UNKNOWN', 'DATA_LOSS', 'UNAVAILABLE']);
 
 /** One line per call that failed, with its cause; successes only at level debug. Never a payload. */

@@ -6,8 +6,8 @@ import { Counter, Histogram, latencyBuckets, type Registry } from '../telemetry/
 const labelNames = ['grpc_service', 'grpc_method', 'grpc_type'] as const;
 
 /**
- * Counts and times calls under the names that public gRPC dashboards expect. Made once per side; the
- * labels of a method are bound once, so that a call costs three increments and no look-up.
+ * Counts and times calls under the names that public gRPC dashboards expect. Made once per side. The labels of a method
+ * are bound once, so that a call costs three increments and no look-up.
  */
 export function rpcMetrics(registry: Registry, side: 'server' | 'client'): (method: MethodContract) => Interceptor {
   const started = new Counter({
@@ -64,7 +64,7 @@ const codeOf = (error: unknown): string => (error instanceof RpcError ? error.co
 const isIterable = (reply: Reply): reply is AsyncIterable<unknown> =>
   typeof reply === 'object' && reply !== null && Symbol.asyncIterator in reply;
 
-/** A client's stream is over when its reader is done, not when it was opened. */
+/** A client's stream ends when its reader is done, not when it was opened. */
 async function* observed(source: AsyncIterable<unknown>, finish: (code: string) => void): AsyncGenerator<unknown> {
   let code = 'CANCELLED';
   try {

@@ -2,20 +2,20 @@ import { createHash } from 'node:crypto';
 import { pageTokenInvalid } from '../errors/errors.ts';
 
 /**
- * Keyset pagination: a token holds the sort key of the last row of a page and a fingerprint of the query,
- * so that a token of another query is refused instead of skipping rows.
+ * Keyset pagination: a token contains the sort key of the last row of a page and a fingerprint of the query, so that a
+ * token of another query is refused instead of skipping rows.
  */
 export interface Page<Cursor> {
   size: number;
-  /** Where the page begins; null on the first. */
+  /** The cursor after which the page begins; null on the first page. */
   after: Cursor | null;
   /** The token for the page after a full one. */
   tokenAfter(cursor: Cursor): string;
 }
 
 /**
- * Reads page_size and page_token. `query` is everything else that decides which rows come and in which
- * order. Throws INVALID_ARGUMENT PAGE_TOKEN_INVALID.
+ * Reads page_size and page_token. `query` is everything else that selects and orders the rows. Throws INVALID_ARGUMENT
+ * PAGE_TOKEN_INVALID.
  */
 export function openPage<Cursor extends readonly (string | number)[]>(
   request: { pageSize: number; pageToken: string },
@@ -44,7 +44,7 @@ function readToken<Cursor extends readonly (string | number)[]>(token: string, f
   return parts.slice(1) as unknown as Cursor;
 }
 
-/** Cuts the one row too many that a store reads to see whether there is a next page. */
+/** Removes the extra row that a store reads to see whether there is a next page. */
 export function closePage<Row, Cursor>(rows: readonly Row[], page: Page<Cursor>, cursorOf: (row: Row) => Cursor) {
   const items = rows.slice(0, page.size);
   const last = items.at(-1);

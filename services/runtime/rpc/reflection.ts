@@ -15,8 +15,8 @@ import type { Answer, DescriptorIndex } from './descriptors.ts';
 type Stream = ServerDuplexStream<ServerReflectionRequest, ServerReflectionResponse>;
 
 /**
- * Server reflection, v1 and v1alpha, from the built descriptor set, so that callers see comments and
- * options as they stand in the contracts. Offered only to connections with a valid certificate.
+ * Server reflection, v1 and v1alpha, from the built descriptor set, so that callers see the comments and options of the
+ * contracts. Offered only to connections with a valid certificate.
  */
 export function reflection(
   services: readonly string[],
@@ -48,7 +48,7 @@ export function reflection(
       stream.emit('error', { code: status.UNAUTHENTICATED, details: 'no valid credentials' });
       return;
     }
-    // What the client sends meanwhile waits in the stream.
+    // Messages that the client sends meanwhile wait in the stream.
     descriptors().then(
       (index) => {
         stream.on('data', (request: ServerReflectionRequest) => {
@@ -71,8 +71,8 @@ export function reflection(
 let loaded: Promise<DescriptorIndex> | null = null;
 
 /**
- * Read when somebody first asks: most instances are never asked, and the library that reads descriptors takes
- * some 14 MB by itself.
+ * Read at the first request: most instances never get one, and the library that reads descriptors takes some 14 MB by
+ * itself.
  */
 function descriptors(): Promise<DescriptorIndex> {
   loaded ??= import('./descriptors.ts').then((module) => module.readDescriptors());

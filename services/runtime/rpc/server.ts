@@ -21,7 +21,7 @@ import { storedResponseOf } from '../idempotency/key.ts';
 import type { Logger } from '../telemetry/log.ts';
 import { listen } from './listener.ts';
 
-/** What a service implements for a contract: one function per method, by local name. */
+/** A service's implementation of a contract: one function per method, by local name. */
 export type Implementation<C extends ServiceContract> = {
   [M in keyof C['methods']]: C['methods'][M] extends MethodContract<infer Request, infer Response, infer Kind>
     ? Kind extends 'unary'
@@ -35,7 +35,7 @@ export interface Registration<C extends ServiceContract = ServiceContract> {
   readonly implementation: Implementation<C>;
 }
 
-/** Pairs a contract with its implementation, checked against each other. */
+/** Pairs a contract with its implementation; the types must match. */
 export function implement<C extends ServiceContract>(contract: C, implementation: Implementation<C>): Registration<C> {
   return { contract, implementation };
 }
@@ -47,7 +47,7 @@ export const serverLimits = {
   connectionGraceMs: 10_000,
 };
 
-/** For the last answers to go out, and for clients that stay connected without a call. */
+/** Time for the last responses to be sent, and for clients that stay connected without a call. */
 const lingerMs = 500;
 
 export interface RpcServerOptions {
@@ -55,7 +55,7 @@ export interface RpcServerOptions {
   tls: TlsFiles | TlsWatch;
   trustDomain: string;
   registrations: readonly Registration<any>[];
-  /** Services outside the contracts: health, reflection, channelz. They guard themselves. */
+  /** Services outside the contracts: health, reflection, channelz. They do their own access checks. */
   standard?: readonly { definition: ServiceDefinition; implementation: UntypedServiceImplementation }[];
   /** The chain of one method, outermost first. */
   chain: (method: MethodContract) => readonly Interceptor[];
@@ -64,17 +64,17 @@ export interface RpcServerOptions {
 
 export interface RpcServer {
   readonly address: string;
-  /** Casbin subject behind a connection. */
+  /** Casbin subject of a connection's workload. */
   workloadAt(peer: string): string | null;
   inFlight(): number;
   /**
-   * Stops taking connections and calls, lets calls in flight finish, and cuts what is left after
-   * `timeoutMs`. Streams are asked to end at once: their clients resume elsewhere.
+   * Stops accepting connections and calls, lets calls in progress finish, and aborts the rest after `timeoutMs`.
+   * Streams are ended at once: their clients resume elsewhere.
    */
   drain(timeoutMs: number): Promise<void>;
 }
 
-/** The only place that touches grpc-js's server: turns its calls into ours and back. */
+/** The only module that uses grpc-js's server: converts its calls to `Call` and back. */
 export async function startServer(options: RpcServerOptions): Promise<RpcServer> {
   const server = new Server({
     'grpc.max_receive_message_length': serverLimits.messageBytesMax,
@@ -99,8 +99,8 @@ export async function startServer(options: RpcServerOptions): Promise<RpcServer>
     async drain(timeoutMs) {
       const disconnected = listener.close();
       for (const call of open) if (call.method?.kind === 'server_stream') call.cancel(draining());
-      // Tells clients to go elsewhere. When it calls back means nothing: node closes an HTTP/2 server's sessions
-      // itself, and grpc-js 1.14 takes a session that is closing, with calls in flight, for one that has ended.
+      // Tells clients to reconnect elsewhere. Its callback is ignored: node closes an HTTP/2 server's sessions itself,
+      // and grpc-js 1.14 treats a session that is closing, with calls in progress, as ended.
       server.tryShutdown(() => {});
       const end = performance.now() + timeoutMs;
       while (open.size > 0 && performance.now() < end) await sleep(5);
@@ -128,8 +128,8 @@ function bindContract(
       path: method.path,
       requestStream: false,
       responseStream: method.kind === 'server_stream',
-      // Bytes go through as they are: decoding belongs in the chain, where its errors get a proper status,
-      // and a stored answer goes out byte for byte.
+      // Bytes pass unchanged: decoding belongs in the chain, where its errors get a proper status, and a stored
+      // response is sent byte for byte.
       requestSerialize: passBytes,
       requestDeserialize: passBytes,
       responseSerialize: passBytes,
@@ -213,8 +213,8 @@ async function run(handler: Handler, call: Call, open: Set<Call>): Promise<unkno
 }
 
 /**
- * Opens our call for theirs. grpc-js times deadlines that the client set; one that it did not set, or that
- * is longer than the contract allows, gets a timer here. The message is still bytes: decode turns it.
+ * Opens a `Call` for a grpc-js call. grpc-js enforces deadlines that the client set. A missing deadline, or one longer
+ * than the contract allows, gets a timer here. The message is still bytes; `decode` converts it.
  */
 function accept(
   grpcCall: AnyServerCall,
@@ -258,12 +258,12 @@ function accept(
 
 const transports = new WeakMap<Call, AnyServerCall>();
 
-/** The address a server call came from, as grpc-js names it. */
+/** The peer address of a server call, as grpc-js names it. */
 export const peerOf = (call: Call): string => transports.get(call)?.getPeer() ?? '';
 
-/** About how many bytes of headers a server call brought. */
+/** The approximate number of header bytes of a server call. */
 export function metadataBytesOf(call: Call): number {
-  // getMap() would copy every header of every call; the map behind it is private but has not changed in years.
+  // getMap() would copy every header of every call; the internal map is private but has not changed in years.
   const metadata = transports.get(call)?.metadata as unknown as { internalRepr?: Map<string, (string | Buffer)[]> };
   let bytes = 0;
   for (const [name, values] of metadata?.internalRepr ?? []) {
@@ -283,7 +283,7 @@ function toStatus(
 ): Partial<StatusObject> & { code: number; details: string } {
   const metadata = new Metadata();
   if (!(error instanceof RpcError)) {
-    // The errors interceptor leaves nothing else; this is for a fault in the chain itself.
+    // The error boundary passes nothing else; this is for a fault in the chain itself.
     call.log.error({ err: error }, 'an error passed the chain');
     return { code: status.INTERNAL, details: 'internal error', metadata };
   }
@@ -291,7 +291,7 @@ function toStatus(
   return { code: status[error.code], details: safeText(error.message), metadata };
 }
 
-/** Iterates until the signal is aborted; then throws its reason, even when the source never answers. */
+/** Iterates until the signal is aborted; then throws its reason, even when the source never responds. */
 async function* untilAborted<T>(source: AsyncIterable<T>, signal: AbortSignal): AsyncGenerator<T> {
   const iterator = source[Symbol.asyncIterator]();
   // One listener for the whole stream; racing every step against one promise would keep all steps alive.
@@ -310,12 +310,12 @@ async function* untilAborted<T>(source: AsyncIterable<T>, signal: AbortSignal): 
     }
   } finally {
     signal.removeEventListener('abort', onAbort);
-    // Not awaited: a generator that waits for its next event ends only when that comes.
+    // Not awaited: a generator that waits for its next event ends only when that arrives.
     void Promise.resolve(iterator.return?.()).catch(() => {});
   }
 }
 
-/** Waits until the stream takes more, so that a slow reader slows its sender instead of filling memory. */
+/** Waits until the stream accepts more, so that a slow reader slows its sender instead of filling memory. */
 async function drained(stream: ServerWritableStream<Buffer, Buffer>, signal: AbortSignal): Promise<void> {
   signal.throwIfAborted();
   await new Promise<void>((resolve, reject) => {

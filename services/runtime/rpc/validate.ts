@@ -2,7 +2,7 @@ import type { FieldViolation, MethodContract } from '@armature/proto/contract.ts
 import type { Interceptor } from '../context/call.ts';
 import { fieldsInvalid } from '../errors/errors.ts';
 
-/** Holds the request to the contract's field rules; every broken one is named. */
+/** Checks the request against the contract's field rules; the error names every violation. */
 export function validate(method: MethodContract): Interceptor {
   return (next) => (call) => {
     const violations: FieldViolation[] = [];

@@ -14,7 +14,7 @@ import {
 import { answered, failedAt, thrown } from './outcome.ts';
 import { factsOf, type Given } from './recording.ts';
 
-/** Calls the step once and says what came of it; it never throws. Once `giveUp` is aborted it waits no longer. */
+/** Calls the step once and returns the outcome; it never throws. Once `giveUp` is aborted it stops waiting. */
 export async function attempt(
   { background, giveUp }: { background: Background; giveUp: AbortSignal },
   definition: SagaDefinition<any>,
@@ -36,7 +36,7 @@ export async function attempt(
   try {
     crashPoint('saga.before-call');
     const answer = invoke(step, kind, ctx, epoch);
-    // The request leaves this process when the event loop next comes round, not when the promise is made.
+    // The request leaves this process in the next turn of the event loop, not when the promise is made.
     setImmediate(crashPoint, 'saga.sent');
     const given = await untilDeadline(call, answer);
     crashPoint('saga.answered');
@@ -58,7 +58,7 @@ async function invoke(step: RemoteStep<any>, kind: Action, ctx: StepContext<any>
   return { input: answered(outcome, epoch), result: outcome.kind === 'done' ? (outcome.result ?? null) : null };
 }
 
-/** A step that does not heed its deadline is not waited for. */
+/** Stops waiting for a step that ignores its deadline. */
 function untilDeadline<T>(call: Call, work: Promise<T>): Promise<T> {
   const { signal } = call;
   return new Promise((resolve, reject) => {

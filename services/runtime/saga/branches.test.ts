@@ -1,4 +1,4 @@
-// Compensations, and the steps of a group, as the engine runs them: one that hangs or is refused keeps no other waiting.
+// Compensations, and the steps of a group, in the engine: one that hangs or is refused does not delay the others.
 import t from 'tap';
 import { createDatabase } from '../../../test/support/infra.ts';
 import { rpcError } from '../errors/errors.ts';
@@ -28,7 +28,7 @@ async function behave(behaviour: Behaviour): Promise<void> {
   if (behaviour === 'fail') throw rpcError('UNAVAILABLE', 'AWAY', 'as told');
 }
 
-/** A step whose compensation, or whose run where it has none, behaves as told at each moment. */
+/** A step whose compensation, or whose run where it has none, behaves as the test says. */
 function remote(name: string, told: Record<string, Behaviour>, more: Partial<RemoteStep<Data>>): RemoteStep<Data> {
   return {
     ...{ name, dependency: name, timeoutMs: hasty.timeoutMs },
@@ -71,7 +71,7 @@ async function until(what: string, condition: () => Promise<boolean>, timeoutMs 
 const statusOf = async (id: string) =>
   (await schema.sql<{ status: string }>('select status from saga where saga_id = ?', [id]))[0]?.status;
 
-/** reserve → authorize → wait, which is refused: what was done before is compensated. */
+/** reserve → authorize → wait, which is refused: the earlier steps are compensated. */
 const refusedAtTheEnd = (told: Record<string, Behaviour>) =>
   saga({ steps: [compensated('reserve', told), compensated('authorize', told), remote('wait', told, {})] });
 

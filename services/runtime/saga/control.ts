@@ -8,9 +8,9 @@ import { readState } from './state-format.ts';
 import { insertSaga, lockById, lockBySubject, removeDeadline, type SagaRow, writeLocked } from './store.ts';
 
 /**
- * Starts a saga with the caller's transaction: it runs once that commits, and never if it does not. A saga has
- * one subject, such as an order, and a subject one saga of a name: a second one is a duplicate-key error.
- * A worker in this process takes it over without looking for it, unless it is full.
+ * Starts a saga in the caller's transaction: it runs once that commits, and never if it does not. A saga has one
+ * subject, such as an order, and a subject has one saga of a name: a second one is a duplicate-key error. A worker in
+ * this process takes the saga over without a query, unless all of its slots are used.
  */
 export async function startSaga<Data>(
   tx: Tx,
@@ -29,7 +29,7 @@ export async function startSaga<Data>(
     if (!lease) continue;
     const held = {
       ...{ sagaId, subjectId, traceparent, state, startedAt },
-      // As any other worker would read it: what JSON drops must not be there only the first time.
+      // As any other worker would read it: values that JSON drops must be missing the first time too.
       data: JSON.parse(data) as unknown,
       token: 1n,
       results: {},
@@ -44,17 +44,17 @@ export async function startSaga<Data>(
   tx.afterCommit(taker ? taker.adopt : () => wake(definition));
 }
 
-/** What became of a cancel request. */
+/** The result of a cancel request. */
 export type CancelAnswer = 'accepted' | 'too_late' | 'unknown_saga';
 
 /**
- * Records with the caller's transaction that the saga of this subject is to be undone. It is, as soon as the outcome of
- * its present step is known; after the pivot it is not, and the answer says so. `definitions` are all versions of one
- * saga that this process knows; the one that the saga was started with decides. Throws UNAVAILABLE when the saga has a
- * version that is not among them: another process, deployed earlier or later, can take the request.
+ * Records in the caller's transaction that the saga of this subject must be undone. It is undone as soon as the outcome
+ * of its current step is known. After the pivot it is not, and the result says so. `definitions` are all versions of
+ * one saga that this process knows; the version that the saga was started with applies. Throws UNAVAILABLE when that
+ * version is missing: another process, deployed earlier or later, can handle the request.
  *
- * The saga's row is locked from here to the commit. Lock rows of the domain first: recordings of the engine
- * keep that order.
+ * The saga's row is locked from here to the commit. Lock rows of the domain first: the engine's transactions use that
+ * order.
  */
 export async function requestCancel(
   tx: Tx,
@@ -80,20 +80,20 @@ function nameOf(definitions: readonly SagaDefinition<any>[]): string {
   return first.name;
 }
 
-/** What became of an operator's order. */
+/** The result of an operator's command. */
 export type OperatorAnswer = 'accepted' | 'not_possible' | 'unknown_saga';
 
 /**
- * Lets a stuck saga go on where it was. A step or compensation that was refused is called again under a new
- * key, since a refusal is final for the old one and had no effect.
+ * Resumes a stuck saga at its current steps. A step or compensation that was refused is called again under a new key,
+ * since a refusal is final for the old one and had no effect.
  */
 export async function resumeSaga(tx: Tx, definition: SagaDefinition<any>, sagaId: string): Promise<OperatorAnswer> {
   return order(tx, definition, sagaId, { kind: 'resume' });
 }
 
 /**
- * Turns a saga back that has not passed its pivot, stuck or not. Also then nothing is compensated before the
- * outcome of its present step is known, and after the pivot it is refused: there is only forward.
+ * Starts the compensation of a saga before its pivot, stuck or not. Nothing is compensated before the outcome of its
+ * current step is known. After the pivot the request is refused: the saga can only go forward.
  */
 export async function forceCompensate(
   tx: Tx,
@@ -120,7 +120,7 @@ export async function restartFailedSaga(
   const { epoch } = readState(row.state, definition.core);
   const { changed } = await change(tx, definition, row, { kind: 'restart', after: epoch });
   if (!changed) return 'not_possible';
-  // A process of the earlier release that takes it must not find it late again.
+  // A process of the earlier release that leases it must not find it late again.
   await removeDeadline(tx, sagaId);
   return 'accepted';
 }

@@ -47,7 +47,7 @@ const expire: Said = { kind: 'abandon', cause: 'expired', reason: 'TIME_LIMIT', 
 const force: Said = { kind: 'abandon', cause: 'operator', reason: 'OPERATOR', detail: '' };
 const resume: Said = { kind: 'resume' };
 
-/** Time between two inputs: the third failure in a row is over the time for all tries. */
+/** Time between two inputs: the third failure in a row exceeds the time for all tries. */
 const stepMs = 1_500;
 let clock = 0;
 
@@ -61,7 +61,7 @@ function say(state: State, said: Said, definition = checkout, step?: string): St
 }
 const saidAll = (state: State, inputs: readonly Said[]): State => inputs.reduce((at, said) => say(at, said), state);
 
-/** What is due, in words: "query authorize +100", "compensate reserve", "failed cancelled". */
+/** The due commands as text: "query authorize +100", "compensate reserve", "failed cancelled". */
 function due(state: State, definition = checkout): string {
   const next = nextOf(definition, state);
   if (next.kind === 'stuck') return `stuck: ${next.reason}`;

@@ -17,13 +17,13 @@ import { exponentialBackoffMs } from '../time/backoff.ts';
 
 export interface CoreStep {
   readonly name: string;
-  /** Done in the transaction that records it, so its outcome is never unknown. */
+  /** Runs in the transaction that records it, so its outcome is never unknown. */
   readonly local: boolean;
   /** Once it is done the saga only goes forward. */
   readonly pivot: boolean;
   readonly queryable: boolean;
   readonly compensable: boolean;
-  /** Also compensated when it has not acted, so that a request still under way finds a tombstone. */
+  /** Also compensated when it has not acted, so that a request still in progress finds a tombstone. */
   readonly compensateAbsent: boolean;
   /** Consecutive steps after the pivot with the same group are independent of each other. */
   readonly group?: string;
@@ -42,16 +42,16 @@ export interface CoreDefinition {
 
 export type Action = 'run' | 'query' | 'compensate';
 
-/** Why a saga goes back, or went. */
+/** The reason of a compensation that runs or has run. */
 export interface Failure {
   readonly cause: 'rejected' | 'cancelled' | 'expired' | 'operator';
-  /** The step at which it turned or was asked to. */
+  /** The step at which the compensation began or was requested. */
   readonly step: string;
   readonly reason: string;
   readonly detail: string;
 }
 
-/** A command that is due, and what is known of its tries. Times are milliseconds since the saga began. */
+/** A due command, and the record of its tries. Times are milliseconds since the saga began. */
 export interface Branch {
   readonly phase: Action;
   /** Index of its step. */
@@ -66,7 +66,7 @@ export interface Branch {
   readonly absent: boolean;
   /** When the tries began to fail. */
   readonly failingSince: number | null;
-  /** The next try is not due earlier. */
+  /** The earliest time of the next try. */
   readonly notBefore: number;
   readonly stuck: { readonly refused: boolean; readonly reason: string } | null;
 }
@@ -75,18 +75,18 @@ export interface Branch {
 export interface State {
   readonly format: 2;
   readonly end: 'completed' | 'failed' | null;
-  /** The newest one given out; grows with every new command. */
+  /** The newest epoch; grows with every new command. */
   readonly epoch: number;
   readonly failure: Failure | null;
   /** A cancel request came after the pivot. */
   readonly cancelTooLate: boolean;
-  /** One, save on the way back and in a group. None once the saga has ended. */
+  /** One, except during compensation and in a group. None once the saga has ended. */
   readonly branches: readonly Branch[];
 }
 
 /**
- * `at`: milliseconds since the saga began, by the clock of the database. `retryAfterMs`: the pause that the peer asks
- * for; jitter takes up to half of it, as of every pause.
+ * `at`: milliseconds since the saga began, by the clock of the database. `retryAfterMs`: the pause that the peer
+ * requests; jitter takes up to half of it, as of every pause.
  */
 export type Input =
   | { kind: 'done' | 'compensated'; epoch: number }
@@ -102,18 +102,23 @@ export type Input =
       detail: string;
       retryAfterMs?: number;
     }
-  /** A client or operator wants it undone, or its time is up. Applied as soon as the outcome of the step is known. */
+  /**
+   * A client or operator cancels the saga, or its time limit has passed. Applied as soon as the outcome of the step is
+   * known.
+   */
   | { kind: 'abandon'; cause: 'cancelled' | 'expired' | 'operator'; reason: string; detail: string }
-  /** An operator has removed what made it stuck. */
+  /** An operator has removed the cause of a stuck saga. */
   | { kind: 'resume' }
-  /** It must complete, and an earlier release that did not know this ended it. `after`: the epoch that it ended with. */
+  /**
+   * The saga must complete, and an earlier release without that rule ended it. `after`: the epoch that it ended with.
+   */
   | { kind: 'restart'; after: number };
 
 export type Result =
   | { readonly kind: 'completed'; readonly cancelTooLate: boolean }
   | { readonly kind: 'failed'; readonly failure: Failure };
 
-/** What a state asks for: calls, one for each branch that is not stuck, an operator, or nothing more. */
+/** The due work of a state: calls, one for each branch that is not stuck; an operator's action; or none. */
 export type Next =
   | { readonly kind: 'due'; readonly branches: readonly Branch[] }
   | { readonly kind: 'stuck'; readonly reason: string }
@@ -123,10 +128,10 @@ const firstTry = { attempt: 0, round: 0, absent: false, failingSince: null, notB
 
 const none: State = { format: 2, end: null, epoch: 0, failure: null, cancelTooLate: false, branches: [] };
 
-/** The state that a saga starts with. */
+/** The initial state of a saga. */
 export const begin = (definition: CoreDefinition): State => enter(definition, none, 0);
 
-/** What is due in a state, also after a crash. */
+/** Returns the due work of a state, also after a crash. */
 export function nextOf(definition: CoreDefinition, state: State): Next {
   if (state.end === 'completed') {
     return { kind: 'finished', result: { kind: 'completed', cancelTooLate: state.cancelTooLate } };
@@ -140,13 +145,13 @@ export function nextOf(definition: CoreDefinition, state: State): Next {
   return { kind: 'stuck', reason: state.branches.map(({ stuck }) => stuck?.reason).join('; ') };
 }
 
-/** The branch that an input is about; where it is about none, the first. Undefined once the saga has ended. */
+/** Returns the branch of an input; the first when the input names none. Undefined once the saga has ended. */
 export function branchOf(state: State, input: Input): Branch | undefined {
   const found = 'epoch' in input ? state.branches.find(({ epoch }) => epoch === input.epoch) : undefined;
   return found ?? state.branches[0];
 }
 
-/** A peer cannot make a saga pause for longer by what its error says. */
+/** Limit for the pause that an error of a peer can request. */
 const retryAfterMaxMs = 60_000;
 
 /** The pause after so many tries: doubles up to the longest. The worker adds the jitter. */
@@ -155,7 +160,7 @@ export function backoffMs({ retry }: CoreDefinition, attempt: number): number {
   return exponentialBackoffMs(attempt, retry);
 }
 
-/** Applies one input. An input that does not fit, being late or a duplicate, returns the very same state. */
+/** Applies one input. A late or duplicate input, which does not match, returns the very same state. */
 export function advance(definition: CoreDefinition, state: State, input: Input): State {
   if (input.kind === 'restart') return restart(definition, state, input.after);
   if (state.end !== null) return state;
@@ -201,7 +206,7 @@ function applyCompensation(definition: CoreDefinition, state: State, branch: Bra
 function done(definition: CoreDefinition, state: State, branch: Branch): State {
   const beyond = stepAt(definition, branch.step).pivot || isPastPivot(definition, state);
   if (state.failure && !beyond) return compensateFrom(definition, state, branch.step, false);
-  // A cancel request that came while the pivot was under way has lost the race.
+  // A cancel request that arrived while the pivot was in progress came too late.
   const cancelTooLate = state.cancelTooLate || state.failure?.cause === 'cancelled';
   const branches = state.branches.filter((one) => one !== branch);
   const next: State = { ...state, failure: null, cancelTooLate, branches };
@@ -230,7 +235,7 @@ function unknown(
   return tryAgain(definition, state, branch, { phase, why: detail, at, after });
 }
 
-/** One more try, unless it has failed for too long where that is limited. */
+/** Schedules one more try, unless the command has failed for longer than its limit. */
 function tryAgain(
   definition: CoreDefinition,
   state: State,
@@ -251,7 +256,7 @@ function stuck(state: State, branch: Branch, reason: string, refused: boolean, a
   return replace(state, branch, { ...as, stuck: { refused, reason: reason.slice(0, 500) } });
 }
 
-/** Every branch that is stuck is due at once. */
+/** Makes every stuck branch due at once. */
 function resume(state: State): State {
   return state.branches.reduce((resumed, branch) => {
     if (!branch.stuck) return resumed;
@@ -260,7 +265,7 @@ function resume(state: State): State {
   }, state);
 }
 
-/** From its first step; epochs go on, so that no earlier input fits. */
+/** Starts again at the first step; epochs continue, so that no earlier input matches. */
 function restart(definition: CoreDefinition, state: State, after: number): State {
   if (!definition.mustComplete || state.end !== 'failed' || state.epoch !== after) return state;
   return restartAfter(definition, after);
@@ -281,15 +286,15 @@ function abandon(definition: CoreDefinition, state: State, input: Omit<Failure, 
   const { cause, reason, detail } = input;
   const wished: State = { ...state, failure: { cause, step: step.name, reason, detail } };
   if (step.local) return compensateFrom(definition, wished, branch.step - 1, false);
-  // The epoch stays: the outcome of a call that is under way still counts. If there is none, because its caller
-  // died or never called, the status query finds out without making the step act.
+  // The epoch stays: the outcome of a call in progress still counts. If there is none, because its caller died or never
+  // called, the status query finds out without making the step act.
   const phase = step.queryable ? 'query' : 'run';
   return { ...wished, branches: [{ ...branch, phase, attempt: 0, failingSince: null, notBefore: 0 }] };
 }
 
 /**
- * Compensates what is to be compensated at or before `index`, the latest first: each in a branch of its own, or only
- * the first where they go in order. Where nothing is, the saga has ended.
+ * Compensates the steps at or before `index` that need it, the latest first: each in its own branch, or only the first
+ * when they must run in order. When there are none, the saga has ended.
  */
 function compensateFrom(definition: CoreDefinition, state: State, index: number, absentThere: boolean): State {
   const found: { step: number; absent: boolean }[] = [];
@@ -306,7 +311,7 @@ function compensateFrom(definition: CoreDefinition, state: State, index: number,
   );
 }
 
-/** Starts the step at `index`, with the others of its group; past the last one is the end. */
+/** Starts the step at `index`, with the others of its group; after the last one the saga ends. */
 function enter(definition: CoreDefinition, state: State, index: number): State {
   if (index === definition.steps.length) return ended(state, 'completed');
   const steps = Array.from({ length: groupEnd(definition, index) - index + 1 }, (_, offset) => index + offset);
@@ -316,7 +321,7 @@ function enter(definition: CoreDefinition, state: State, index: number): State {
   );
 }
 
-/** The index of the last step of the group that the step at `index` belongs to: itself where it has none. */
+/** The index of the last step in the group of the step at `index`; `index` itself when it has no group. */
 function groupEnd({ steps }: CoreDefinition, index: number): number {
   const group = steps[index]?.group;
   let last = index;
@@ -324,7 +329,7 @@ function groupEnd({ steps }: CoreDefinition, index: number): number {
   return last;
 }
 
-/** New branches take the place of all others, each with an epoch of its own. */
+/** Replaces all branches with new ones, each with its own epoch. */
 function withBranches(
   state: State,
   branches: readonly (Pick<Branch, 'phase' | 'step'> & { absent?: boolean })[],
@@ -337,7 +342,7 @@ function withBranches(
   };
 }
 
-/** A branch gets a new command, and so a new epoch. */
+/** Gives a branch a new command, and so a new epoch. */
 function replace(state: State, branch: Branch, by: Branch): State {
   const epoch = state.epoch + 1;
   const branches = state.branches.map((one) => (one === branch ? { ...by, epoch } : one));
@@ -357,7 +362,10 @@ function stepAt(definition: CoreDefinition, index: number): CoreStep {
   return step;
 }
 
-/** Whether the saga only goes forward. On the way back it does not: nothing leads there from beyond the pivot. */
+/**
+ * Whether the saga only goes forward. A compensation never starts after the pivot, so during compensation this is
+ * false.
+ */
 export function isPastPivot(definition: CoreDefinition, state: State): boolean {
   if (definition.mustComplete || state.end === 'completed') return true;
   if (state.end === 'failed' || state.branches.some(({ phase }) => phase === 'compensate')) return false;

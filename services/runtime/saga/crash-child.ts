@@ -1,4 +1,6 @@
-/** A program that works on sagas until a crash point kills it: database URL, name of the saga, crash points. */
+/**
+ * A program that works on sagas until a crash point kills it. Arguments: database URL, name of the saga, crash points.
+ */
 
 import { openDatabase } from '../db/database.ts';
 import { armCrashPoints } from '../sync/crash-point.ts';

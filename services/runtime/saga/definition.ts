@@ -3,26 +3,26 @@ import type { Tx } from '../db/tx.ts';
 import { derivedId } from '../id/id.ts';
 import type { CoreDefinition, CoreStep, Failure, Result, State } from './core.ts';
 
-/** What steps hand back and sagas start from: it is stored, so it must survive JSON. */
+/** Results of steps and data of sagas: they are stored, so they must survive JSON. */
 export type Json = string | number | boolean | null | readonly Json[] | { readonly [key: string]: Json | undefined };
 
-/** How one call of a step ended. What is neither done nor refused nor absent is unknown. */
+/** The outcome of one call of a step. An outcome that is not done, refused or absent is unknown. */
 export type StepOutcome =
   | { readonly kind: 'done'; readonly result?: Json }
   | { readonly kind: 'rejected'; readonly reason: string; readonly detail: string }
   | { readonly kind: 'unknown'; readonly detail: string };
 
 /**
- * A status query may also find that the step has not acted, or not to its end: calling it again, or compensating it,
- * is what brings it there.
+ * A status query may also find that the step has not acted, or only in part: then it must be called again, or
+ * compensated.
  */
 export type StatusAnswer = StepOutcome | { readonly kind: 'absent' };
 
-/** An outcome that stands, as `record` hears of it. */
+/** A final outcome, as passed to `record`. */
 export type Recorded =
   | { readonly kind: 'done'; readonly result: Json }
   | { readonly kind: 'rejected'; readonly reason: string; readonly detail: string }
-  /** `acted` is false where only a tombstone was left for a request that may still come. */
+  /** `acted` is false when the compensation only left a tombstone for a request that may still arrive. */
   | { readonly kind: 'compensated'; readonly result: Json; readonly acted: boolean };
 
 export interface SagaFacts<Data> {
@@ -30,8 +30,8 @@ export interface SagaFacts<Data> {
   readonly subjectId: string;
   readonly data: Data;
   /**
-   * What the remote steps done so far have returned, by the name of the step; null where that was nothing. A
-   * compensation that returns something replaces what its step has returned.
+   * The results of the remote steps done so far, by the name of the step; null where there was none. A compensation
+   * that returns a result replaces the result of its step.
    */
   readonly results: Readonly<Record<string, Json>>;
 }
@@ -41,14 +41,11 @@ export interface StepContext<Data> extends SagaFacts<Data> {
   readonly call: Call;
   /** The same at every try of this step: the request id. A compensation has its own. */
   readonly key: string;
-  /**
-   * The key under which `run` was called: what a status query or a compensation asks about, where the step
-   * is not known by an id of its own.
-   */
+  /** The key under which `run` was called: for a status query or a compensation of a step that has no id of its own. */
   readonly runKey: string;
 }
 
-/** A step that calls somebody. All of its calls are made at least once, so all must act once per key. */
+/** A step that calls another service. All of its calls are made at least once, so all must act once per key. */
 export interface RemoteStep<Data> {
   name: string;
   local?: undefined;
@@ -63,24 +60,24 @@ export interface RemoteStep<Data> {
    * order, and the step after the group starts once all of them are done.
    */
   group?: string;
-  /** Throwing an RpcError that says no is a rejection; throwing anything else makes the outcome unknown. */
+  /** Throwing a permanent RpcError is a rejection; throwing anything else makes the outcome unknown. */
   run(ctx: StepContext<Data>): Promise<StepOutcome>;
-  /** Finds out how `run` ended, without acting. What it throws makes the answer unknown. */
+  /** Finds out how `run` ended, without acting. An exception makes the outcome unknown. */
   query?(ctx: StepContext<Data>): Promise<StatusAnswer>;
-  /** Undoes the step. Throwing an RpcError that says no makes the saga stuck; anything else is tried again. */
+  /** Undoes the step. Throwing a permanent RpcError makes the saga stuck; any other error is retried. */
   compensate?(ctx: StepContext<Data>): Promise<Json | undefined>;
   /**
-   * Compensate even where the status query found nothing: for services that leave a tombstone, so that a
-   * request still under way has no effect. Without it, an absent answer must be final.
+   * Compensate even when the status query found nothing: for services that leave a tombstone, so that a request still
+   * in progress has no effect. Without it, an absent outcome must be final.
    */
   compensateAbsent?: boolean;
-  /** Writes what the outcome means, in the transaction that records it. It may be run more than once. */
+  /** Writes the effect of the outcome, in the transaction that records it. It may run more than once. */
   record?(tx: Tx, saga: SagaFacts<Data>, outcome: Recorded): Promise<void>;
 }
 
 /**
- * A step that only writes to the service's own database, in the same transaction that records the step before
- * it: it costs no commit. Throwing an RpcError that says no is a rejection.
+ * A step that only writes to the service's own database, in the same transaction that records the step before it: it
+ * needs no extra commit. Throwing a permanent RpcError is a rejection.
  */
 export interface LocalStep<Data> {
   name: string;
@@ -91,54 +88,61 @@ export interface LocalStep<Data> {
 
 export type Step<Data> = RemoteStep<Data> | LocalStep<Data>;
 
-/** How often and for how long a command is tried again whose outcome is unknown or whose compensation failed. */
+/** The retry limits of a command with an unknown outcome or a failed compensation. */
 export interface RetryPolicy {
   /** The first pause; it doubles with every try, with jitter. */
   readonly initialBackoffMs: number;
   /** The longest pause. */
   readonly maxBackoffMs: number;
   /**
-   * After the pivot and on the way back: the command is stuck once it has failed for this long, counted from its first
-   * failed try by the clock of the database. Before the pivot the time limit of the saga ends the tries instead.
+   * After the pivot and during compensation: the command is stuck once it has failed for this long, counted from its
+   * first failed try by the clock of the database. Before the pivot the time limit of the saga ends the tries instead.
    */
   readonly maxElapsedMs: number;
 }
 
-/** What a finished saga says about itself. */
+/** The result of a finished saga. */
 export type SagaResult = Result;
 export type SagaFailure = Failure;
 
 export interface SagaInit<Data> {
   name: string;
   /**
-   * Whole number from 1, stored with each saga. What a version does never changes: another order of steps or another
-   * request is a new version, and the old one stays registered until no saga of it is left.
+   * Whole number from 1, stored with each saga. The behaviour of a version never changes: another order of steps or
+   * another request is a new version, and the old one stays registered until no saga of it is left.
    */
   version: number;
   steps: readonly Step<Data>[];
-  /** Until the pivot is done: after this the saga goes back, once the outcome of its step is known. */
+  /**
+   * Limit for the time until the pivot is done: then the saga compensates, once the outcome of its current step is
+   * known.
+   */
   timeLimitMs: number | 'none';
-  /** The saga only goes forward, from its first step: neither time nor an operator nor a cancel request ends it. */
+  /**
+   * The saga only goes forward, from its first step: neither a time limit nor an operator nor a cancel request ends it.
+   */
   mustComplete?: boolean;
-  /** What is left out is 100 ms, 30 s and 24 hours. */
+  /** Defaults: 100 ms, 30 s and 24 hours. */
   retry?: Partial<RetryPolicy>;
   /**
    * Whether compensations wait for one another. 'in-order' is for versions that began before compensations were
    * independent of each other.
    */
   compensation?: 'independent' | 'in-order';
-  /** Fields of the data that operators may see: no personal data, nothing that pays. All others are redacted. */
+  /**
+   * Fields of the data that operators may see: no personal data and no payment credentials. All others are redacted.
+   */
   harmless?: readonly (keyof Data & string)[];
   /** Fields of the data that are removed from the row in the transaction that ends the saga, such as payment tokens. */
   secrets?: readonly (keyof Data & string)[];
   /**
-   * Writes what the end means, in the transaction that ends the saga, whether a worker ends it, an operator or a
-   * cancel request. It may be run more than once.
+   * Writes the effect of the end, in the transaction that ends the saga, whether a worker, an operator or a cancel
+   * request ends it. It may run more than once.
    */
   finished?(tx: Tx, saga: SagaFacts<Data>, result: SagaResult): Promise<void>;
 }
 
-/** A saga that a worker holds a lease on: what it has read, and how long the lease is good for. */
+/** A saga that a worker has leased: its row, and the end of the lease. */
 export interface LeasedSaga {
   readonly sagaId: string;
   readonly subjectId: string;
@@ -155,17 +159,17 @@ export interface LeasedSaga {
   startedAt: number;
 }
 
-/** Milliseconds since the saga began: what the core takes for the time. */
+/** Milliseconds since the saga began: the time that the core uses. */
 export const elapsedMs = ({ startedAt }: Pick<LeasedSaga, 'startedAt'>): number =>
   Math.round(performance.now() - startedAt);
 
 /** A worker in this process, as `startSaga` sees it. */
 export interface Handover {
-  /** The lease under which a new saga of this definition may be inserted, or null when there is no slot for it. */
+  /** Returns the lease under which a new saga of this definition may be inserted, or null when no slot is free. */
   offer(definition: SagaDefinition<any>): { holder: string; leaseMs: number } | null;
   /** Takes over a saga that was inserted under that lease and has committed. */
   adopt(definition: SagaDefinition<any>, saga: LeasedSaga): void;
-  /** Says that something is due. */
+  /** Called when a saga may be due. */
   wake(): void;
 }
 
@@ -189,13 +193,13 @@ const namePattern = /^[a-z][a-z0-9_-]{0,63}$/;
 
 export const isLocal = <Data>(step: Step<Data>): step is LocalStep<Data> => step.local === true;
 
-/** The data that an ended saga keeps, as its row has it; null when all of it is kept. */
+/** Returns the data that an ended saga keeps, as in its row; null when all of it is kept. */
 export function withoutSecrets({ secrets }: SagaDefinition<any>, data: unknown): string | null {
   if (secrets.length === 0 || data === null || typeof data !== 'object') return null;
   return JSON.stringify(Object.fromEntries(Object.entries(data).filter(([field]) => !secrets.includes(field))));
 }
 
-/** Checks a saga and makes it ready to run. Throws when its parts do not fit together. */
+/** Checks a saga definition and prepares it. Throws when its parts do not match. */
 export function defineSaga<Data>(init: SagaInit<Data>): SagaDefinition<Data> {
   const { name, version, timeLimitMs, mustComplete = false, compensation = 'independent' } = init;
   const retry = { ...defaultRetry, ...init.retry };
@@ -268,7 +272,7 @@ function checkSteps<Data>({ steps, mustComplete }: SagaInit<Data>, fail: (rule: 
 
 const groupOf = <Data>(step: Step<Data>): string | undefined => (isLocal(step) ? undefined : step.group);
 
-/** The request id of a step's call: the same for every try, in whichever process. */
+/** The request id of a step's call: the same for every try, in any process. */
 export function stepKey(sagaId: string, step: string, action: 'run' | 'compensate', round: number): string {
   const parts = [sagaId, step];
   if (action === 'compensate') parts.push('compensate');

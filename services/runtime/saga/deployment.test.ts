@@ -52,7 +52,7 @@ t.test('sagas of both versions end, and a process runs only what it knows', asyn
 
   await deploy('1,2', 'new');
   const beside = await startSome(10);
-  // The old process is taken away; what it holds goes to the new one, as does what is started now.
+  // The old process is killed; the sagas that it leased go to the new one, as do those that start now.
   old.kill('SIGKILL');
   const after = await startSome(5);
   const all = [...alone, ...beside, ...after].flat();

@@ -1,4 +1,4 @@
-/** Takes one leased saga from step to step: decides what is due, calls it, records what came of it. */
+/** Runs one leased saga from step to step: selects the due command, calls it, records the outcome. */
 
 import { type Code, RpcError } from '../errors/errors.ts';
 import type { Logger } from '../telemetry/log.ts';
@@ -23,9 +23,9 @@ import {
 import { type Place, type Slots, slotWaitMs } from './slots.ts';
 import { statusOf } from './store.ts';
 
-/** What is left of a lease when a call is made must cover the call and some delay of the process. */
+/** When a call is made, the rest of the lease must cover the call and some delay of the process. */
 export const slackMs = 1_000;
-/** How long a saga with several dependencies waits in the database when none of them has a slot. */
+/** How long a saga with several dependencies waits in the database when none of them has a free slot. */
 const noSlotPauseMs = 1_000;
 const recordingBackoff = { initialBackoffMs: 50, maxBackoffMs: 1_000 };
 
@@ -35,25 +35,25 @@ export interface Worker {
   log: Logger;
   slots: Slots;
   stopping: AbortSignal;
-  /** Aborted when calls under way are not waited for any longer. */
+  /** Aborted when the worker stops waiting for calls in progress. */
   giveUp: AbortSignal;
   /** 0 to 1, for jitter. */
   random: () => number;
-  /** Remembers that something will be due after so many milliseconds. */
+  /** Schedules a wake-up after so many milliseconds. */
   alarm(afterMs: number): void;
 }
 
-/** A saga in progress, with the slots that it takes. */
+/** A saga in progress, with its slots. */
 export interface Running {
   definition: SagaDefinition<any>;
   saga: LeasedSaga;
-  /** Among the sagas in progress. */
+  /** Its place among the sagas in progress. */
   seat: Place;
-  /** For the next call, where it was taken with the lease. */
+  /** The slot of the next call, when it was taken with the lease. */
   reserved: { dependency: string; place: Place } | null;
 }
 
-/** Runs until the saga ends, rests, must pause, or is lost. Releases the slots. */
+/** Runs until the saga ends, rests, must pause, or its lease is lost. Releases the slots. */
 export async function drive(worker: Worker, running: Running): Promise<void> {
   try {
     await driveOn(worker, running);
@@ -63,7 +63,7 @@ export async function drive(worker: Worker, running: Running): Promise<void> {
   }
 }
 
-/** Gives the lease back; the saga is due again after so long, in the lane of its state. */
+/** Releases the lease; the saga is due again after this delay, in the lane of its state. */
 export async function giveBack(
   { recorder }: Pick<Worker, 'recorder'>,
   { definition, saga }: Pick<Running, 'definition' | 'saga'>,
@@ -97,12 +97,12 @@ async function driveOn(worker: Worker, running: Running): Promise<void> {
   }
 }
 
-/** Does what is due, and returns what came of it. */
+/** Runs a due command, and returns its outcome. */
 async function nextOutcome(worker: Worker, running: Running): Promise<Given | 'lost' | 'rests' | 'no slot'> {
   const { definition, saga } = running;
   const next = nextOf(definition.core, saga.state);
   if (next.kind !== 'due') return 'rests';
-  // Before anything more is begun; an outcome that comes too late finds out when it is recorded.
+  // Checked before a new command begins; an outcome that arrives later is checked when it is recorded.
   if (isOverdue(definition, saga)) return { input: expired };
   const local = localStepDone(definition, saga.state);
   if (local) return local;
@@ -116,8 +116,8 @@ async function nextOutcome(worker: Worker, running: Running): Promise<Given | 'l
 }
 
 /**
- * The branch to do now, with a slot for its call: of those that are due the one that was tried least, of which the
- * dependency has a slot. Waits a moment where one will soon be free. Null: there is none.
+ * Selects the branch to run now, with a slot for its call: of the due branches, the one with the fewest tries whose
+ * dependency has a free slot. Waits shortly when one will soon be free. Returns null when there is none.
  */
 async function chooseBranch(
   worker: Worker,
@@ -145,7 +145,10 @@ async function chooseBranch(
   return place && !worker.stopping.aborted ? { branch: first, place } : null;
 }
 
-/** Those that are due, by their tries; or else all, by when they will be: the saga is leased since one of them is. */
+/**
+ * Returns the due branches by their tries; or else all by their next time, since the saga is leased because one of them
+ * is due.
+ */
 function inOrderOfTries(branches: readonly Branch[], now: number): Branch[] {
   const due = branches.filter(({ notBefore }) => notBefore <= now);
   if (due.length > 0) return due.sort((one, other) => one.attempt - other.attempt);
@@ -172,7 +175,7 @@ async function call(worker: Worker, { definition, saga }: Running, branch: Branc
   return given;
 }
 
-/** Makes sure that the lease outlasts a call of this length, as far as that can be known before. */
+/** Extends the lease when it may end before a call of this length. */
 async function coverCall(worker: Worker, saga: LeasedSaga, ms: number): Promise<boolean> {
   const { db, leaseMs } = worker.recorder;
   if (saga.leasedUntil - performance.now() >= ms) return true;
@@ -187,7 +190,7 @@ function lost({ metrics, log }: Worker, saga: LeasedSaga): void {
   log.warn({ saga: saga.sagaId }, 'saga lease lost; another worker has taken over');
 }
 
-/** Whether the lease is worth keeping: something that is due at once can be called, now or in a moment. */
+/** Whether to keep the lease: a command that is due at once can be called, now or in a moment. */
 function keepsLease(worker: Worker, { definition }: Running, state: State): boolean {
   if (worker.stopping.aborted) return false;
   if (localStepDone(definition, state)) return true;
@@ -198,8 +201,8 @@ function keepsLease(worker: Worker, { definition }: Running, state: State): bool
 }
 
 /**
- * Records an outcome, or what can be recorded of it. When a local step that was to go along fails, the outcome
- * is recorded without it; when what the outcome means cannot be written, that this try had no known outcome.
+ * Records an outcome. When a local step in the same transaction fails, the outcome is recorded without it. When
+ * `record` of the step fails, the try is recorded without a known outcome.
  */
 async function recordOutcome(worker: Worker, running: Running, given: Given): Promise<RecordingResult> {
   const { definition, saga } = running;
@@ -217,7 +220,7 @@ async function recordOutcome(worker: Worker, running: Running, given: Given): Pr
     if (last.kind !== 'failed') return last;
     if (isPassing(last.error)) throw last.error;
     worker.metrics.recordingsFailed.inc({ saga: definition.name });
-    // A local step's refusal is an outcome; everything else thrown while recording is a fault.
+    // A local step's refusal is an outcome; every other exception during recording is a fault.
     if (!refusal(last.error)) worker.log.error({ err: last.error, saga: saga.sagaId }, 'recording an outcome failed');
   }
   return last;
@@ -243,11 +246,11 @@ function withoutEffect(
 
 const passing = new Set<Code>(['UNAVAILABLE', 'ABORTED', 'RESOURCE_EXHAUSTED', 'DEADLINE_EXCEEDED']);
 
-/** The database is away or busy. */
+/** Whether the database is unreachable or busy. */
 const isPassing = (error: unknown): boolean =>
   error instanceof RpcError ? passing.has(error.code) : error instanceof Error && error.name === 'DeadlineError';
 
-/** Tries again while the lease lasts: an outcome that is not recorded must be asked for again. */
+/** Retries while the lease lasts: an outcome that is not recorded must be queried again. */
 async function persist(
   worker: Worker,
   running: Running,
@@ -265,7 +268,7 @@ async function persist(
   }
 }
 
-/** Tells operators what a recording has brought about. */
+/** Updates metrics and logs after a recording. */
 function observe(worker: Worker, { definition, saga }: Running, before: State): void {
   const { metrics, log } = worker;
   const next = nextOf(definition.core, saga.state);

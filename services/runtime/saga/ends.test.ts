@@ -1,4 +1,5 @@
-// Every end of a saga: what must complete does, `finished` is told of every end, and secrets leave with it.
+// All ends of a saga: a saga that must complete does, `finished` runs at every end, and the row has no secrets
+// afterwards.
 import t from 'tap';
 import { createDatabase } from '../../../test/support/infra.ts';
 import { RpcError } from '../errors/errors.ts';
@@ -47,7 +48,7 @@ const rowOf = async (id: string) => {
   return row!;
 };
 
-/** As after a downtime that was longer than any limit. */
+/** As after a downtime longer than any limit. */
 const age = (id: string) =>
   schema.sql("update saga set deadline_at = '2020-01-01', created_at = '2020-01-01' where saga_id = ?", [id]);
 

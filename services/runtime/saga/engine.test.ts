@@ -10,13 +10,13 @@ const schema = await openSchema(t, await createDatabase(t, 'orders'));
 const { db } = schema;
 t.setTimeout(120_000);
 let named = 0;
-/** A saga of its own name, so that tests do not run each other's. */
+/** A saga with its own name, so that tests do not run each other's. */
 const fresh = (options: Parameters<typeof checkout>[1] = {}) => {
   named += 1;
   return checkout(db, { name: `checkout-${named}`, ...options });
 };
 
-/** Behaves as told, call by call, and works from then on. */
+/** Behaves as planned, call by call, and succeeds from then on. */
 function told(plan: Record<string, Behaviour[]>): Script {
   const left = structuredClone(plan);
   return (call) => left[call]?.shift() ?? 'work';
@@ -38,12 +38,12 @@ const undone = ['run reserve', 'run authorize', 'compensate authorize', 'compens
 
 t.test('a saga without trouble costs one transaction to start and one per remote step', async (t) => {
   const definition = fresh();
-  // Its looks find nothing, and open no transaction.
+  // Its queries find nothing, and open no transaction.
   const worker = schema.worker([definition], { pollMs: 60_000 });
   const before = await committed();
   const id = await schema.start(definition);
   t.strictSame(await schema.rest([id]), ['COMPLETED']);
-  // The last commit is visible before the process that made it has counted it.
+  // The last commit is visible before its process has counted it.
   await worker.stop();
   t.equal((await committed()) - before, 4);
   t.strictSame(await schema.facts(id), completed);
@@ -227,7 +227,7 @@ t.test('cancelling', async (t) => {
       await new Promise((resolve) => setTimeout(resolve, delayMs));
       return { id, answer: await cancel(definition, subject) };
     };
-    // No more at a time than the pool of connections serves on a busy machine.
+    // No more at a time than the connection pool serves on a busy machine.
     for (let at = 0; at < delays.length; at += 30) {
       ids.push(...(await Promise.all(delays.slice(at, at + 30).map(cancelAfter))));
     }
@@ -267,7 +267,7 @@ t.test('pauses double, then the saga is stuck until an operator resumes it', asy
   const [first, ...others] = rows.map(({ kind, outcome }) => `${kind} ${outcome}`);
   t.equal(first, 'run unknown');
   t.ok(others.length >= 1 && others.every((one) => one === 'query unknown'), `${others.length} more tries`);
-  // When a try failed, rounded, which is when its pause begins; it is recorded some time later.
+  // The rounded time of a failed try, from which its pause counts; it is recorded some time later.
   const times = rows.map(({ detail }) => (JSON.parse(detail) as { at: number }).at);
   const failingMs = times.at(-1)! - times[0]!;
   t.ok(failingMs >= 1_500, `failing for ${failingMs} ms when it became stuck`);

@@ -1,16 +1,16 @@
 /**
- * Sagas: work over several services that ends, either done or undone.
+ * Sagas: work across several services that ends either done or compensated.
  *
- * What it costs: starting one is a row in the caller's own transaction; then one transaction per remote step,
- * which records the outcome, its log, what it means for the domain, the local steps that follow and the next
- * lease. A saga of three remote steps and two local ones that meets no trouble takes three commits and two
- * statements in each. Only pauses and takeovers add one: taking the lease again, for many sagas at once.
+ * Cost: starting a saga is a row in the caller's own transaction. Then each remote step takes one transaction, which
+ * records the outcome, its log, its effect in the domain, the local steps that follow and the next lease. A saga of
+ * three remote steps and two local ones without failures takes three commits and two statements in each. Only pauses
+ * and takeovers add one transaction: taking the lease again, for many sagas at once.
  *
- * A saga whose worker died, or whose lease was committed without anybody hearing of it, is taken up when that
- * lease has expired, 15 seconds later at most.
+ * When the worker of a saga died, or the response to the commit of its lease was lost, another worker takes the saga
+ * over after the lease has expired, at most 15 seconds later.
  *
- * The parts: core.ts decides, recording.ts writes, attempt.ts calls, worker.ts leases and drives, control.ts is
- * for those who start, cancel and mend.
+ * Modules: core.ts decides, recording.ts writes, attempt.ts calls, worker.ts leases and drives, control.ts starts,
+ * cancels and repairs.
  */
 export {
   type CancelAnswer,

@@ -1,6 +1,6 @@
 import { RpcError, runtimeDomain } from '../errors/errors.ts';
 
-/** A running process may not act on a saga of a version that it does not know; another process may. */
+/** A running process must not act on a saga of a version that it does not know; another process may. */
 export const sagaVersionUnknown = ({ name, definitionVersion }: { name: string; definitionVersion: number }) =>
   new RpcError(
     'UNAVAILABLE',

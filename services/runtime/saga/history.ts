@@ -1,7 +1,7 @@
 /**
- * What a saga has gone through, as its log keeps it, held against a definition. The same inputs must lead a
- * definition of today where they led the one of then: sagas that are under way while a new version is deployed
- * go on from states that the old one has made.
+ * Compares the history of a saga, from its log, with a definition. The same inputs must lead today's definition to the
+ * same states as the earlier one: sagas in progress during a deployment continue from states that the old version has
+ * made.
  */
 import {
   advance,
@@ -15,40 +15,40 @@ import {
   type State,
 } from './core.ts';
 
-/** One applied input, as saga_log has it. */
+/** One applied input, as stored in saga_log. */
 export interface HistoryEntry {
-  /** The step that was due when the input came, what was to be done with it, and the tries before. */
+  /** The step that was due at the input, its action, and the tries before. */
   readonly step: string;
   readonly kind: string;
   readonly attempt: number;
   readonly input: Input;
-  /** Where it led and what was due then, in the words of `landmark`; logs do not keep it, recordings do. */
+  /** The resulting state and what was due then, as text of `landmark`; recordings contain it, logs do not. */
   readonly led?: string;
 }
 
 export interface History {
-  /** The id of the saga, or what a recording is called. */
+  /** The id of the saga, or the name of a recording. */
   readonly name: string;
   readonly saga: string;
-  /** Of the definition; 1 where it is left out. */
+  /** Of the definition; 1 when it is missing. */
   readonly version?: number;
   readonly entries: readonly HistoryEntry[];
   /** The state of the saga's row; recordings end with their last `led` instead. */
   readonly state?: State;
 }
 
-/** Where a definition leaves a history: `entry` counts from 1, as positions do; 0 is the beginning. */
+/** Where a definition diverges from a history: `entry` counts from 1, as positions do; 0 is the beginning. */
 export interface Divergence {
   readonly name: string;
   readonly saga: string;
   readonly entry: number;
-  /** The input of that entry and what it was an answer to. */
+  /** The input of that entry and the command that it belongs to. */
   readonly at?: string;
   readonly expected: string;
   readonly got: string;
 }
 
-/** A state and what is due in it, without anything that somebody has written about it. */
+/** Describes a state and its due commands, without text from error messages or people. */
 export function landmark(definition: CoreDefinition, state: State): string {
   const [main, ...others] = state.branches;
   const words = main ? branchWords(definition, main) : [`${state.end}`, `epoch ${state.epoch}`, 'attempt 0'];
@@ -77,7 +77,7 @@ const stuckWords = (definition: CoreDefinition, branch: Branch): string =>
 const stepName = (definition: CoreDefinition, branch: Pick<Branch, 'step'> | undefined): string =>
   (branch && definition.steps[branch.step]?.name) ?? '(none)';
 
-/** What an input is about, as the log keeps it: the step, what was due there and the tries before. */
+/** Describes the command of an input, as in the log: the step, its action and the tries before. */
 export function about(
   definition: CoreDefinition,
   state: State,
@@ -88,7 +88,7 @@ export function about(
   return { step: stepName(definition, branch), kind, attempt: branch?.attempt ?? 0 };
 }
 
-/** Plays a history again. Null: the definition does today what was done then. */
+/** Replays a history. Null: the definition leads to the same states. */
 export function divergence(definition: CoreDefinition, history: History): Divergence | null {
   const { name, saga, entries } = history;
   const differs = (entry: number, expected: string, got: string): Divergence => {
@@ -102,7 +102,7 @@ export function divergence(definition: CoreDefinition, history: History): Diverg
       ...(last ? { at: `${last.input.kind} to ${last.kind} ${last.step}` } : {}),
     };
   };
-  // What came before a restart was decided by a release whose definition is no longer known.
+  // Entries before a restart were made by a release whose definition is no longer known.
   const restarted = entries.findLastIndex(({ input }) => input.kind === 'restart');
   let state = stateAfterRestart(definition, entries[restarted]?.input);
   for (const [index, { step, kind, attempt, input, led }] of entries.entries()) {
@@ -112,7 +112,7 @@ export function divergence(definition: CoreDefinition, history: History): Diverg
     const now = `${due.kind} ${due.step}, attempt ${due.attempt}`;
     if (then !== now) return differs(index + 1, `${input.kind} to ${then}`, now);
     const next = advance(definition, state, input);
-    // Only what changed something was written down.
+    // Only inputs that changed the state were logged.
     if (next === state) return differs(index + 1, `${input.kind} to ${then} changes the state`, 'it is ignored');
     state = next;
     const leads = landmark(definition, state);
@@ -129,7 +129,7 @@ const stateAfterRestart = (definition: CoreDefinition, input: Input | undefined)
 export const describeDivergence = ({ name, saga, entry, at, expected, got }: Divergence): string =>
   `${saga} ${name} diverges at entry ${entry}: expected ${expected}; got ${got}${at ? ` (at ${at})` : ''}`;
 
-/** Plays every history again; one of a saga that nobody defines any more diverges as well. */
+/** Replays every history; one of a saga without a definition diverges as well. */
 export function divergences(definitions: readonly CoreDefinition[], histories: readonly History[]): Divergence[] {
   return histories.flatMap((history) => {
     const { name, saga, version = 1 } = history;
@@ -141,7 +141,7 @@ export function divergences(definitions: readonly CoreDefinition[], histories: r
   });
 }
 
-/** A recording for the repository: where every input led, and nothing of what errors and people have said. */
+/** Makes a recording for the repository: the state after every input, without text from error messages and people. */
 export function recordingOf(definition: CoreDefinition, history: History): History {
   const wrong = divergence(definition, history);
   if (wrong) throw new Error(describeDivergence(wrong));

@@ -1,7 +1,7 @@
 /**
- * Where sagas wait: a lane holds the due sagas of one version whose next command calls one dependency, urgent ones and
- * new ones apart. Workers take from lanes for which they have slots, so that sagas that
- * wait for a slow dependency delay no others, however many they are.
+ * The queues of waiting sagas: a lane contains the due sagas of one version whose next command calls one dependency,
+ * urgent ones and new ones separately. Workers take from lanes for which they have slots, so that sagas that wait for a
+ * slow dependency delay no others, however many they are.
  */
 import { isPastPivot, type State } from './core.ts';
 import { isLocal, type SagaDefinition } from './definition.ts';
@@ -14,7 +14,7 @@ export interface Lane {
   readonly urgent: boolean;
 }
 
-/** The dependency that a step calls; empty where it is local or names none. */
+/** The dependency that a step calls; empty when it is local or names none. */
 export function dependencyOf({ steps }: SagaDefinition<any>, index: number): string {
   const step = steps[index];
   return step && !isLocal(step) ? (step.dependency ?? '') : '';

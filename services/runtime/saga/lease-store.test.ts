@@ -1,4 +1,4 @@
-// What happens to the row of a saga when its lease is given back.
+// The row of a saga when its lease is released.
 import t from 'tap';
 import { createDatabase } from '../../../test/support/infra.ts';
 import { newId } from '../id/id.ts';

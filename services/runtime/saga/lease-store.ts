@@ -9,7 +9,7 @@ const us = (ms: number) => Math.round(ms * 1000);
 const inLane = 'name = ? and definition_version = ? and dependency = ? and urgent = ? and due_at <= utc_timestamp(6)';
 const laneParams = ({ name, version, dependency, urgent }: Lane) => [name, version, dependency, urgent ? 1 : 0];
 
-/** Those of the lanes in which something is due: urgent ones first, then by how long it has been. */
+/** Returns the lanes with due sagas: urgent ones first, then by the time since they became due. */
 export async function dueLanes(sql: SqlReader, lanes: readonly Lane[]): Promise<Lane[]> {
   const earliest = lanes.map(
     (_, index) =>
@@ -42,7 +42,7 @@ const leasedColumns = `saga_id, name, definition_version, subject_id, state, res
   timestampdiff(microsecond, utc_timestamp(6), deadline_at) as left_us,
   timestampdiff(microsecond, created_at, utc_timestamp(6)) as age_us`;
 
-/** Locks up to `limit` due sagas of a lane. What another worker is taking at this moment is passed over. */
+/** Locks up to `limit` due sagas of a lane. Sagas that another worker has locked are skipped. */
 export function lockLane(tx: Tx, lane: Lane, limit: number): Promise<LeasedRow[]> {
   return tx.query<LeasedRow>(
     `select ${leasedColumns}
@@ -52,8 +52,8 @@ export function lockLane(tx: Tx, lane: Lane, limit: number): Promise<LeasedRow[]
 }
 
 /**
- * Locks up to `limit` due sagas of a lane whose time is up. The lane is of new sagas: what has ended or turned back is
- * urgent, so the index has no more such rows than there are sagas to end.
+ * Locks up to `limit` due sagas of a lane whose time limit has passed. The lane is of new sagas: ended and compensating
+ * ones are urgent, so the index has no more such rows than there are sagas to end.
  */
 export function lockOverdue(tx: Tx, lane: Lane, limit: number): Promise<LeasedRow[]> {
   return tx.query<LeasedRow>(
@@ -78,7 +78,7 @@ export async function leaseLocked(
   );
 }
 
-/** A leased row, all but its state. `since`: when it was asked for, by this process's monotonic clock. */
+/** Converts a leased row, without its state. `since`: when it was requested, by this process's monotonic clock. */
 export const fromRow = (row: LeasedRow, since: number, leaseMs: number): Omit<LeasedSaga, 'state'> => ({
   sagaId: row.saga_id,
   subjectId: row.subject_id,
@@ -92,7 +92,7 @@ export const fromRow = (row: LeasedRow, since: number, leaseMs: number): Omit<Le
   startedAt: since - Number(row.age_us) / 1000,
 });
 
-/** Prolongs a lease. False when it is lost. */
+/** Extends a lease. Returns false when it is lost. */
 export async function renewLease(sql: Sql, saga: LeasedSaga, leaseMs: number): Promise<boolean> {
   const { affectedRows } = await sql.execute(
     `update saga set due_at = utc_timestamp(6) + interval ? microsecond
@@ -103,7 +103,7 @@ export async function renewLease(sql: Sql, saga: LeasedSaga, leaseMs: number): P
 }
 
 /**
- * Gives a lease back; the saga is due again after `dueInMs`, in the lane of its state. Where a cancel request or an
+ * Releases a lease; the saga is due again after `dueInMs`, in the lane of its state. When a cancel request or an
  * operator has written a newer state meanwhile, the lane of that state stays, and the saga is due at once.
  */
 export async function releaseLease(sql: Sql, saga: LeasedSaga, dueInMs: number, lane: Lane): Promise<void> {
@@ -123,7 +123,7 @@ export async function releaseLease(sql: Sql, saga: LeasedSaga, dueInMs: number, 
   );
 }
 
-/** Ends a lease for good: nothing is due any more, or only an operator can make it so. */
+/** Ends a lease without a next time: the saga has ended, or only an operator can resume it. */
 export async function endLease(sql: Sql, saga: LeasedSaga, status: Status): Promise<void> {
   await sql.execute(
     `update saga set lease_holder = null, due_at = null, status = ?

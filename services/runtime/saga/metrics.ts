@@ -7,7 +7,7 @@ import { type Tally, tally } from './store.ts';
 const durationBuckets = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800];
 const tallyKeptMs = 2_000;
 
-/** What a saga worker tells operators. The gauges that ask the database count unfinished sagas only. */
+/** Metrics of a saga worker. The gauges that query the database count unfinished sagas only. */
 export function sagaMetrics(
   registry: Registry,
   db: Pick<Database, 'read'>,
@@ -17,7 +17,7 @@ export function sagaMetrics(
   const names = [...new Set(definitions.map(({ name }) => name))];
   const isKnown = (row: Tally) => definitions.some(({ name, version }) => name === row.name && version === row.version);
   const unfinished = cached(tallyKeptMs, () => db.read(null, tally));
-  /** A gauge with one value per label set of what is unfinished; without the database it shows nothing. */
+  /** A gauge with one value per label set of unfinished sagas; without the database it has no values. */
   const gauge = <L extends string>(
     name: string,
     help: string,

@@ -8,8 +8,8 @@ const table = 'engine = InnoDB default charset = utf8mb4';
 export const Migration20261101000002_saga: Migration = {
   name: 'Migration20261101000002_saga',
   up(change) {
-    // `due_at` is when a worker may take the saga: at once, after a pause, or when the lease of its holder ends.
-    // It is null once the saga rests, so that its index holds only what is left to do.
+    // `due_at` is when a worker may take the saga: at once, after a pause, or when its current lease ends. It is null
+    // once the saga rests, so that its index contains only unfinished work.
     change.run(`
       create table if not exists saga (
         saga_id ${uuid} not null,
@@ -32,7 +32,7 @@ export const Migration20261101000002_saga: Migration = {
         key saga_due (due_at),
         key saga_status (status, name, created_at)
       ) ${table}`);
-    // One row per input that was applied, in order: playing them again gives the state.
+    // One row per applied input, in order: replaying them gives the state.
     change.run(`
       create table if not exists saga_log (
         saga_id ${uuid} not null,

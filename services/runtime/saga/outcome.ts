@@ -3,13 +3,13 @@ import type { Input } from './core.ts';
 import type { Json, StatusAnswer, StepOutcome } from './definition.ts';
 
 /**
- * The codes by which a service says no: it looked at the request and will not do it. A keyed method gives the
- * same refusal to every repetition.
+ * The codes by which a service refuses a request for good, after checking it. A keyed method gives the same refusal to
+ * every duplicate.
  *
- * PERMISSION_DENIED, UNAUTHENTICATED, UNIMPLEMENTED and INTERNAL are not among them. They say something about
- * the mesh (a policy, a certificate, a version that is not deployed yet, a fault), not about the order, and an
- * earlier try may have acted before they began. An operator mends what is behind them, so they are tried again
- * with growing pauses and show up as sagas that grow old.
+ * PERMISSION_DENIED, UNAUTHENTICATED, UNIMPLEMENTED and INTERNAL are not among them. They describe the mesh (a policy,
+ * a certificate, a version that is not deployed yet, a fault), not the order, and an earlier try may have acted before
+ * they began. An operator repairs their cause, so they are retried with growing pauses and are visible as sagas that
+ * grow old.
  */
 const refusals = new Set<Code>([
   'INVALID_ARGUMENT',
@@ -20,7 +20,7 @@ const refusals = new Set<Code>([
 ]);
 
 /**
- * Whether an error is a refusal. REQUEST_ID_REUSED is not: it says that an earlier request under this key was
+ * Returns the error when it is a refusal. REQUEST_ID_REUSED is not: it means that an earlier request under this key was
  * different, and that one may have acted.
  */
 export function refusal(error: unknown): RpcError | null {
@@ -32,19 +32,19 @@ export const done = (result?: Json): StepOutcome => ({ kind: 'done', result });
 
 export const rejected = (reason: string, detail = ''): StepOutcome => ({ kind: 'rejected', reason, detail });
 
-/** For status queries: a thing that is not there has not been made. Throws any other error again. */
+/** For status queries: NOT_FOUND means that the step has not acted. Throws any other error again. */
 export function absentIfNotFound(error: unknown): StatusAnswer {
   if (error instanceof RpcError && error.code === 'NOT_FOUND') return { kind: 'absent' };
   throw error;
 }
 
-/** What a failure looks like in the log of a saga: never the cause, which may hold anything. */
+/** Describes a failure for the log of a saga: never the cause, which may contain anything. */
 export function describe(error: unknown): string {
   if (error instanceof RpcError) return `${error.code} ${error.reason} ${error.message}`.slice(0, 500);
   return error instanceof Error ? error.name : 'not an error';
 }
 
-/** An answer to `run` or `query` as the core takes it. */
+/** Converts the outcome of `run` or `query` to an input of the core. */
 export function answered(outcome: StatusAnswer, epoch: number): Input {
   switch (outcome.kind) {
     case 'rejected':
@@ -56,7 +56,7 @@ export function answered(outcome: StatusAnswer, epoch: number): Input {
   }
 }
 
-/** What `run`, `query` or `compensate` threw, as the core takes it. */
+/** Converts an exception of `run`, `query` or `compensate` to an input of the core. */
 export function thrown(action: 'run' | 'query' | 'compensate', error: unknown, epoch: number): Input {
   const no = refusal(error);
   if (action === 'compensate') {
@@ -67,13 +67,13 @@ export function thrown(action: 'run' | 'query' | 'compensate', error: unknown, e
   return { kind: 'unknown', epoch, detail: describe(error), ...pauseOf(error) };
 }
 
-/** The pause that a service asks for (google.rpc.RetryInfo). */
+/** Returns the pause that a service requests (google.rpc.RetryInfo). */
 function pauseOf(error: unknown): { retryAfterMs?: number } {
   const { retryDelayMs = 0 } = error instanceof RpcError ? error.details : {};
   return Number.isFinite(retryDelayMs) && retryDelayMs > 0 ? { retryAfterMs: Math.ceil(retryDelayMs) } : {};
 }
 
-/** Says when it failed, where the input is of a try that may be one of many. */
+/** Adds the time of the failure to the input of a try that may be repeated. */
 export function failedAt(input: Input, at: number): Input {
   return input.kind === 'unknown' || input.kind === 'absent' || input.kind === 'uncompensated'
     ? { ...input, at }

@@ -1,6 +1,9 @@
 import type { Migration } from '../db/schema-change.ts';
 
-/** New sagas by when their time is up: a worker ends them although the dependency they wait for has no slot. */
+/**
+ * An index of new sagas by their deadline: a worker ends them even when the dependency that they wait for has no free
+ * slot.
+ */
 export const Migration20261127310000_saga_overdue: Migration = {
   name: 'Migration20261127310000_saga_overdue',
   up(change) {

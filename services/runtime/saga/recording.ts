@@ -17,7 +17,7 @@ import { laneOf } from './lanes.ts';
 import { readState } from './state-format.ts';
 import { appendLog, type LogEntry, reload, statusOf, writeState } from './store.ts';
 
-/** An input and what the step returned with it. */
+/** An input, and the result that the step returned. */
 export interface Given {
   input: Input;
   result?: Json;
@@ -26,7 +26,7 @@ export interface Given {
 export interface Recorder {
   db: Database;
   background: Background;
-  /** Who holds the leases. */
+  /** The id of the lease holder. */
   holder: string;
   leaseMs: number;
   /** 0 to 1, for jitter. */
@@ -36,27 +36,27 @@ export interface Recorder {
 /** One outcome to be recorded. */
 export interface OutcomeToRecord {
   definition: SagaDefinition<any>;
-  /** Its state, results, version and lease are brought up to date. */
+  /** Its state, results, version and lease are updated. */
   saga: LeasedSaga;
   given: Given;
-  /** Whether local steps that come next are done in the same transaction. */
+  /** Whether the local steps that come next run in the same transaction. */
   merge: boolean;
-  /** Whether the lease is kept for what is due at once in this state; without it the lease goes back. */
+  /** Whether the lease is kept for commands that are due at once in this state; otherwise it is released. */
   keep: (state: State) => boolean;
 }
 
 export type RecordingResult =
   | {
       /**
-       * held: recorded, and the next command is due at once. released: recorded, or recorded before; the lease is
-       * given back, since the saga has ended, rests or waits. lost: another worker has the lease, nothing is written.
+       * held: recorded, and the next command is due at once. released: recorded, now or before; the lease is released,
+       * since the saga has ended, rests or waits. lost: another worker has the lease, nothing is written.
        */
       readonly kind: 'held' | 'released' | 'lost';
     }
-  /** Nothing is written: the database was away, or what the outcome means could not be written. */
+  /** Nothing is written: the database was unreachable, or the effect of the outcome could not be written. */
   | { readonly kind: 'failed'; readonly error: unknown };
 
-/** Thrown through the transaction, so that what was written with a stale lease or state is rolled back. */
+/** Thrown through the transaction, so that writes with a stale lease or state are rolled back. */
 class StaleLeaseError extends Error {
   override name = 'StaleLeaseError';
 }
@@ -65,12 +65,12 @@ const recordTimeoutMs = 10_000;
 const reloadsMax = 10;
 
 /**
- * Applies outcomes and records each with what it means for the domain. The results are in the order of the items, which
- * are of different sagas. Items share no fate: what one of them throws, loses or finds changed leaves the others as they
- * are. Never rejects.
+ * Applies outcomes and records each with its effect in the domain. The results are in the order of the items, which are
+ * of different sagas. Items are independent: an exception, a lost lease or a changed state of one does not affect the
+ * others. Never rejects.
  *
- * The row of a saga is written last, after the rows of the domain, and fences the whole: when the lease is lost nothing
- * remains. When only the state has changed, by a cancel request, the input is applied to that.
+ * The row of a saga is written last, after the rows of the domain, and is the fence: when the lease is lost, everything
+ * is rolled back. When only the state has changed, by a cancel request, the input is applied to the new state.
  */
 export function record(recorder: Recorder, items: readonly OutcomeToRecord[]): Promise<RecordingResult[]> {
   return Promise.all(
@@ -121,7 +121,7 @@ async function write(tx: Tx, recorder: Recorder, item: OutcomeToRecord): Promise
   if (log.length === 0) return null;
   const next = nextOf(definition.core, state);
   const waitMs = next.kind === 'due' ? pauseMs(next.branches, nowOf(item)) : null;
-  // Half of the pause is left to chance, so that sagas that failed together do not come back together.
+  // Half of the pause is random, so that sagas that failed together do not retry together.
   const dueInMs = waitMs && waitMs * (0.5 + 0.5 * recorder.random());
   const held = dueInMs === 0 && item.keep(state);
   const version = saga.version + log.length;
@@ -138,7 +138,7 @@ async function write(tx: Tx, recorder: Recorder, item: OutcomeToRecord): Promise
   return { state, results, version, held };
 }
 
-/** The time that pauses count from: that of a try that has just failed, or now. */
+/** The time from which pauses count: that of a try that has just failed, or now. */
 function nowOf({ given: { input }, saga }: OutcomeToRecord): number {
   return 'at' in input && input.at !== undefined ? input.at : elapsedMs(saga);
 }
@@ -146,16 +146,16 @@ function nowOf({ given: { input }, saga }: OutcomeToRecord): number {
 const pauseMs = (due: readonly Branch[], now: number): number =>
   Math.max(0, Math.min(...due.map(({ notBefore }) => notBefore)) - now);
 
-/** Whether the saga's time is up while it can still go back. */
+/** Whether the saga's time limit has passed while it can still compensate. */
 export function isOverdue(definition: SagaDefinition<any>, { state, expiresAt }: LeasedSaga): boolean {
   if (state.end !== null || state.failure || isPastPivot(definition.core, state)) return false;
   return definition.timeLimitMs !== null && performance.now() >= expiresAt;
 }
 
-/** The input of a saga whose time is up. */
+/** The input of a saga whose time limit has passed. */
 export const expired: Input = { kind: 'abandon', cause: 'expired', reason: 'TIME_LIMIT', detail: '' };
 
-/** Applies inputs one after another, with what they mean for the domain. */
+/** Applies inputs one after another, with their effects in the domain. */
 async function apply(tx: Tx, { definition, saga, given, merge }: OutcomeToRecord) {
   let state = saga.state;
   let results = saga.results;
@@ -175,7 +175,7 @@ async function apply(tx: Tx, { definition, saga, given, merge }: OutcomeToRecord
   return { state, results, log };
 }
 
-/** A local step is done by recording that it is. */
+/** The input for a local step: recording it is doing it. */
 export function localStepDone({ core }: SagaDefinition<any>, state: State): Given | null {
   const next = nextOf(core, state);
   const [only] = next.kind === 'due' ? next.branches : [];
@@ -215,7 +215,7 @@ async function takeEffect(tx: Tx, effect: Effect, { input, result = null }: Give
     await record?.(tx, factsOf(saga, more), { kind: 'compensated', result, acted: !branch.absent });
     return more;
   }
-  // A refusal after the pivot does not stand: an operator will have it tried again.
+  // A refusal after the pivot is not final: an operator will have it retried.
   if (input.kind === 'rejected' && !isPastPivot(definition.core, before)) {
     const { reason, detail } = input;
     await record?.(tx, factsOf(saga, results), { kind: 'rejected', reason, detail });

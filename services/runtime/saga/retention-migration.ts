@@ -2,7 +2,7 @@ import type { Migration } from '../db/schema-change.ts';
 
 /**
  * The history of sagas is append-only for the service's account. This procedure deletes the history of one saga for it,
- * and only of a saga that is gone and whose last entry is at least 90 days old.
+ * and only of a deleted saga whose last entry is at least 90 days old.
  */
 export const Migration20261127300000_saga_retention: Migration = {
   name: 'Migration20261127300000_saga_retention',

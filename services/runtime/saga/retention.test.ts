@@ -8,9 +8,9 @@ import { purgeSagas, removeSecrets } from './retention.ts';
 const schema = await openSchema(t, await createDatabase(t, 'orders'));
 const dayMs = 86_400_000;
 
-/** A saga that began and was last changed so many days ago. */
+/** Inserts a saga that began and was last changed so many days ago. */
 async function saga(status: string, beganDays: number, changedDays: number): Promise<string> {
-  // Only the time is that of the past: the rest keeps the id unique.
+  // Only the time is in the past: the rest keeps the id unique.
   const sagaId = oldestIdOf(new Date(Date.now() - beganDays * dayMs)).slice(0, 13) + newId().slice(13);
   await schema.sql(
     `insert into saga (saga_id, name, subject_id, status, state, results, data, lease_token, deadline_at,

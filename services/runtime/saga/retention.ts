@@ -4,19 +4,19 @@ import type { Sql } from '../db/tx.ts';
 import { oldestIdOf } from '../id/id.ts';
 import type { SagaDefinition } from './definition.ts';
 
-/** Sagas that one run deletes. */
+/** Most sagas that one run deletes. */
 const sagasMax = 200;
 /** The procedure that deletes histories keeps younger ones; see retention-migration.ts. */
 const logKeptDays = 90;
 
 /**
  * Deletes sagas that have ended and began more than `keptDays` ago, oldest first, each with its history. Sagas that
- * have not ended are kept, however old. Returns how many went; a bounded number at a time.
+ * have not ended are kept, however old. A bounded number at a time; returns how many.
  */
 export async function purgeSagas(db: Pick<Database, 'transaction'>, call: Call, keptDays: number): Promise<number> {
   const before = oldestIdOf(new Date(Date.now() - keptDays * 86_400_000));
   return db.transaction(call, async (tx) => {
-    // By the primary key, whose order is the order of time: the rows before the limit are few once the job has run.
+    // By the primary key, which sorts by time: few rows are before the limit once the job has run.
     const ended = await tx.query<{ id: string }>(
       `select saga_id as id from saga force index (primary)
        where saga_id < ? and status in ('COMPLETED', 'FAILED')
@@ -31,13 +31,13 @@ export async function purgeSagas(db: Pick<Database, 'transaction'>, call: Call, 
   });
 }
 
-/** Sagas that one run of `removeSecrets` changes, of each name. */
+/** Most sagas that one run of `removeSecrets` changes, of each name. */
 const secretsMax = 500;
 
 /**
- * Removes secrets, such as payment tokens, from sagas that have ended and still have them: those that ended in an
- * earlier release, and those that a process of such a release ends beside this one. This release removes them in the
- * transaction that ends a saga. Returns how many sagas changed; a bounded number at a time.
+ * Removes secrets, such as payment tokens, from ended sagas that still have them: those that ended in an earlier
+ * release, and those that a process of such a release ends beside this one. This release removes them in the
+ * transaction that ends a saga. A bounded number at a time; returns how many sagas changed.
  */
 export async function removeSecrets(
   sql: Sql,

@@ -1,8 +1,8 @@
 import type { Migration } from '../db/schema-change.ts';
 
 /**
- * Whether the secrets of a saga have left its data. Ended sagas whose secrets are left are found by the index: those of
- * before this column, and those that a process of an earlier release ends, which knows nothing of it.
+ * Whether the secrets were removed from the data of a saga. The index finds ended sagas that still have them: those
+ * from before this column, and those that a process of an earlier release ends, which does not use the column.
  */
 export const Migration20261127320000_saga_secrets: Migration = {
   name: 'Migration20261127320000_saga_secrets',

@@ -1,12 +1,12 @@
 /**
- * How many sagas, and how many calls to one dependency, a worker has in progress at once. Urgent sagas (those that
- * compensate, that must complete, or that are past their pivot) and new ones each get at most a share of a pool, so
- * that neither keeps the other waiting, however many there are.
+ * Limits how many sagas, and how many calls to one dependency, a worker has in progress at once. Urgent sagas (those
+ * that compensate, that must complete, or that are past their pivot) and new ones each get at most a share of a pool,
+ * so that neither delays the other, however many there are.
  */
 
 /** One place in a pool, until it is released. */
 export interface Place {
-  /** The saga that has it has become urgent, or has not: places of new sagas are counted apart. */
+  /** Whether the saga of this place is urgent, which may change: places of new sagas are counted separately. */
   urgent: boolean;
   release(): void;
 }
@@ -14,11 +14,11 @@ export interface Place {
 export interface Pool {
   /** How many more places may be taken now. */
   room(urgent: boolean): number;
-  /** Takes a place, or null where there is no room. */
+  /** Takes a place, or returns null when there is no room. */
   take(urgent: boolean): Place | null;
-  /** Takes a place even where there is no room. */
+  /** Takes a place even when there is no room. */
   force(urgent: boolean): Place;
-  /** Whether a place comes free soon, going by how long the last one was taken. */
+  /** Whether a place will be free soon, judged by how long the last one was taken. */
   readonly worthWaiting: boolean;
   /** Waits for a place, urgent ones first; null after `waitMs`. */
   wait(urgent: boolean, waitMs: number): Promise<Place | null>;
@@ -107,9 +107,9 @@ export function createPool(
 }
 
 export interface SlotLimits {
-  /** Sagas in progress at once. */
+  /** Most sagas in progress at once. */
   readonly sagasMax: number;
-  /** Calls in progress to one dependency, or to each by its name. */
+  /** Most calls in progress to one dependency, for all or each by its name. */
   readonly dependencyMax: number | Readonly<Record<string, number>>;
   /** The part of all slots, and of each dependency's, that new sagas may take. */
   readonly newShare: number;
@@ -122,10 +122,10 @@ export interface Slots {
 }
 
 export const defaultDependencyMax = 24;
-/** How long a saga keeps its lease while it waits for a call to be possible; longer waits are in the database. */
+/** How long a saga keeps its lease while it waits for a slot; longer waits are in the database. */
 export const slotWaitMs = 1_000;
 
-/** The pools of one worker. `onRoom` is called when there is room again for which sagas had been left waiting. */
+/** Makes the pools of one worker. `onRoom` is called when there is room again for sagas that had to wait. */
 export function createSlots({ sagasMax, dependencyMax, newShare }: SlotLimits, onRoom: () => void): Slots {
   const pools = new Map<string, Pool>();
   const poolOf = (limit: number) => createPool({ limit, newShare, waitMaxMs: slotWaitMs }, onRoom);

@@ -1,4 +1,4 @@
-// A dependency that hangs delays only the sagas that call it, and new sagas delay no urgent ones.
+// A dependency that hangs delays only the sagas that call it, and new sagas do not delay urgent ones.
 import t from 'tap';
 import { createDatabase } from '../../../test/support/infra.ts';
 import { newId } from '../id/id.ts';
@@ -12,7 +12,7 @@ t.setTimeout(90_000);
 
 type Data = { note: string };
 
-/** Calls `payments`, which hangs until it is let go, or `inventory`, which works. */
+/** Calls `payments`, which hangs until the test releases it, or `inventory`, which works. */
 function shop(name: string) {
   const gate = Promise.withResolvers<void>();
   let open = false;
@@ -134,7 +134,7 @@ t.test('one dependency hangs with 500 sagas before it', async (t) => {
   });
 });
 
-/** Two steps: the second is only there so that the first is undone. */
+/** Two steps: the second is only there so that the first is compensated. */
 function booking(name: string, timeLimitMs: number) {
   const calls = { urgent: 0, fresh: 0 };
   const hang = ({ call: { signal } }: StepContext<Data>) =>

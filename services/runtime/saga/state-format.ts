@@ -1,4 +1,4 @@
-/** Reads states as rows keep them. Rows of format 1 outlive the deployment of format 2. */
+/** Reads states from rows. Rows of format 1 outlive the deployment of format 2. */
 import { type Action, type Branch, begin, type CoreDefinition, type Failure, type State } from './core.ts';
 
 /** One command at a time, whose outcome led to the next one. */
@@ -16,8 +16,8 @@ export interface StateOfFormat1 {
 }
 
 /**
- * The state of a row. Without a definition, for sagas that this process does not know, the state is only good for
- * being shown. Throws on a format of a later deployment.
+ * Reads the state of a row. Without a definition, for sagas that this process does not know, the state may only be
+ * displayed. Throws on a format of a later release.
  */
 export function readState(text: string, definition: CoreDefinition | undefined): State {
   const stored = JSON.parse(text) as State | StateOfFormat1 | { format: unknown };

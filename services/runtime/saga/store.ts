@@ -1,4 +1,4 @@
-/** The tables of the saga engine. All times are the database's own. */
+/** The tables of the saga engine. All times are by the clock of the database. */
 
 import type { SqlReader, Tx } from '../db/tx.ts';
 import type { Input, State } from './core.ts';
@@ -7,7 +7,7 @@ import type { Lane } from './lanes.ts';
 
 export type Status = 'RUNNING' | 'WAITING' | 'COMPLETED' | 'FAILED' | 'STUCK';
 
-/** A saga as its row says. */
+/** The row of a saga. */
 export interface SagaRow {
   sagaId: string;
   name: string;
@@ -22,14 +22,16 @@ export interface SagaRow {
   leased: boolean;
 }
 
-/** The deadline of a saga without a time limit: the column takes no null, and processes of before read it. */
+/**
+ * The deadline of a saga without a time limit: the column is not nullable, and processes of earlier releases read it.
+ */
 export const noDeadline = '9999-12-31 00:00:00';
 
 const us = (ms: number) => Math.round(ms * 1000);
 
 /**
- * The status that a state shows itself by. One stuck branch makes it STUCK, so that operators see it, also while other
- * branches go on: whether a worker takes the saga depends on `due_at` alone.
+ * The status of a state. One stuck branch makes it STUCK, so that operators see it, also while other branches continue:
+ * whether a worker takes the saga depends on `due_at` alone.
  */
 export function statusOf(state: State, waits: boolean): Status {
   if (state.end === 'completed') return 'COMPLETED';
@@ -75,24 +77,24 @@ export async function insertSaga(
   );
 }
 
-/** What a recording leaves behind. */
+/** The columns that a recording writes. */
 export interface Written {
   state: State;
   results: Readonly<Record<string, Json>>;
   version: number;
   status: Status;
-  /** Null: the lease goes back. */
+  /** Null: the lease is released. */
   holder: string | null;
   /** From now until the saga is due again, or its lease ends. Null: it rests. */
   dueInMs: number | null;
-  /** The data that is kept from now on, which at the end is without secrets. Null: all of it. */
+  /** The data to be stored, without secrets when the saga ends. Null: unchanged. */
   data: string | null;
   lane: Lane;
 }
 
 /**
- * Writes a new state if the lease is still the same and nothing was written meanwhile; else changes nothing
- * and returns false. This is the fence: a worker that was paused past its lease fails here.
+ * Writes a new state if the lease is still the same and no other state was written meanwhile; else changes nothing and
+ * returns false. This is the fence: a worker that was paused past its lease fails here.
  */
 export async function writeState(
   tx: Tx,
@@ -123,7 +125,7 @@ export async function writeState(
   return affectedRows === 1;
 }
 
-/** One applied input: what was due when it came, and the input itself. */
+/** One applied input: the command that was due, and the input itself. */
 export interface LogEntry {
   step: string;
   kind: string;
@@ -148,7 +150,7 @@ export async function appendLog(tx: Tx, sagaId: string, after: number, entries: 
   );
 }
 
-/** Reads what has changed while the saga was leased. Null when the lease is lost. */
+/** Reads the columns that have changed while the saga was leased. Null when the lease is lost. */
 export async function reload(
   sql: SqlReader,
   saga: LeasedSaga,
@@ -209,8 +211,8 @@ export async function lockById(tx: Tx, sagaId: string): Promise<SagaRow | null> 
 }
 
 /**
- * Writes a state that a cancel request or an operator has changed. The row must be locked. What ends or rests by it
- * leaves its holder, whose next recording finds that out; a saga without a holder is due at once.
+ * Writes a state that a cancel request or an operator has changed. The row must be locked. A saga that ends or rests by
+ * it loses its holder, whose next recording detects that; a saga without a holder is due at once.
  */
 export async function writeLocked(
   tx: Tx,
@@ -232,7 +234,7 @@ export async function writeLocked(
   await appendLog(tx, row.sagaId, row.version, [log]);
 }
 
-/** Frees a saga of its time limit. The row must be locked. */
+/** Removes the time limit of a saga. The row must be locked. */
 export async function removeDeadline(tx: Tx, sagaId: string): Promise<void> {
   await tx.execute('update saga set deadline_at = ? where saga_id = ?', [noDeadline, sagaId]);
 }
@@ -245,7 +247,7 @@ export interface Tally {
   oldestSeconds: number;
 }
 
-/** Counts what has not ended; what has is never looked at, however much there is. */
+/** Counts sagas that have not ended; ended ones are never read, however many there are. */
 export async function tally(sql: SqlReader): Promise<Tally[]> {
   interface Row extends Omit<Tally, 'count' | 'oldestSeconds'> {
     count: string | number;

@@ -16,7 +16,7 @@ t.setTimeout(240_000);
 const all = ['run reserve', 'run authorize', 'run capture'];
 const completed = ['reserve done', 'authorize done', 'confirmed', 'capture done', 'complete', 'end'];
 
-/** Runs a worker in a process of its own, which a crash point is to kill; resolves with the signal it died by. */
+/** Runs a worker in its own process, which a crash point kills; resolves with the signal that ended it. */
 async function crash(name: string, points: string): Promise<NodeJS.Signals | null> {
   const child = spawn(
     process.execPath,
@@ -34,7 +34,7 @@ t.test('a worker is killed anywhere and another takes over', async (t) => {
   const rows = points.flatMap((point) => [1, 2, 3].map((pass) => ({ point, pass })));
   const started = await Promise.all(
     rows.map(async ({ point, pass }) => {
-      // Its time must not run out while others are killed before it.
+      // Its time limit must not pass while other processes are killed before it.
       const definition = checkout(db, { name: `${point.replace('.', '-')}-${pass}`, timeLimitMs: 600_000 });
       return { point: `${point}:${pass}`, definition, id: await schema.start(definition) };
     }),
@@ -59,7 +59,8 @@ t.test('killed on the way back', async (t) => {
   const definition = checkout(db, { name });
   const subject = newId();
   const id = await schema.start(definition, subject);
-  // The time is up before anybody begins, so the first call is a status query and the second a compensation.
+  // The time limit has passed before a worker takes the saga, so the first call is a status query and the second a
+  // compensation.
   await schema.db.write(null, (sql) =>
     sql.execute('update saga set deadline_at = utc_timestamp(6) where saga_id = ?', [id]),
   );
@@ -77,7 +78,8 @@ t.test(`two workers compete over ${crowd} sagas`, async (t) => {
   const count = crowd;
   const definition = checkout(db, { name: 'race' });
   const ids: string[] = [];
-  // As many at a time as there are connections and some: what waits too long for one is refused, and that is not tested.
+  // A few more at a time than there are connections: a start that waits too long for one is refused, and that is not
+  // tested.
   while (ids.length < count)
     ids.push(...(await Promise.all(Array.from({ length: 50 }, () => schema.start(definition)))));
   const since = Date.now();
@@ -108,7 +110,7 @@ t.test(`two workers compete over ${crowd} sagas`, async (t) => {
   for (const worker of workers) await worker.stop();
 });
 
-/** A script whose `run authorize` waits until it is let go, the first time. */
+/** A script whose first `run authorize` waits until the test releases it. */
 function held() {
   const reached = Promise.withResolvers<void>();
   const goOn = Promise.withResolvers<void>();
@@ -235,11 +237,11 @@ t.test('a transaction that rolls back starts nothing', async (t) => {
 const noSuchThread = 1094;
 
 t.test('connections are cut while sagas run', async (t) => {
-  // Where the answer to a commit that leased sagas is lost, nobody works on them until that lease has expired.
+  // When the response to a commit that leased sagas is lost, no worker works on them until that lease has expired.
   const definition = checkout(db, { name: 'cut', timeoutMs: 2_000 });
   const worker = schema.worker([definition], { leaseMs: 3_000 });
   const ids = await Promise.all(Array.from({ length: 60 }, () => schema.start(definition)));
-  // From outside the pool, so that a cut does not hit the one who cuts.
+  // From outside the pool, so that a cut does not hit the connection that cuts.
   const cut = await withConnection(database.adminUrl, async (administrator) => {
     let count = 0;
     for (let round = 0; round < 5; round += 1) {
@@ -248,7 +250,7 @@ t.test('connections are cut while sagas run', async (t) => {
         [new URL(database.url).username],
       );
       for (const { id } of rows) {
-        // A connection that another cut has closed meanwhile is none to count.
+        // A connection that another cut has closed meanwhile is not counted.
         await administrator.query('kill ?', [id]).then(
           () => {
             count += 1;

@@ -26,7 +26,7 @@ startSagaWorker({
   log,
   registry,
   background: open,
-  // What the killed process held is free soon after.
+  // The leases of the killed process expire soon after.
   leaseMs: timeoutMs + 1_200,
   pollMs: 20,
   sagasMax: 4,

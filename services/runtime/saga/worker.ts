@@ -17,25 +17,25 @@ import { readState } from './state-format.ts';
 
 export interface SagaWorkerOptions extends Partial<SlotLimits> {
   db: Database;
-  /** Versions of one saga may stand beside each other; sagas of other names and versions are left alone. */
+  /** Several versions of one saga are allowed; sagas of other names and versions are not touched. */
   definitions: readonly SagaDefinition<any>[];
   log: Logger;
   registry: Registry;
   background: Background;
-  /** How long a worker that died keeps others from taking its sagas. */
+  /** How long a dead worker blocks other workers from taking its sagas. */
   leaseMs?: number;
-  /** Longest pause between looks for sagas that nobody announced here. */
+  /** Longest pause between two queries for due sagas of other processes. */
   pollMs?: number;
-  /** How long `stop` waits for calls under way; after that their outcome is recorded as unknown. */
+  /** How long `stop` waits for calls in progress; after that their outcome is recorded as unknown. */
   stopGraceMs?: number;
   /** 0 to 1, for jitter. */
   random?: () => number;
 }
 
 export interface SagaWorker {
-  /** Says that something is due. Cheap; many calls make one look. */
+  /** Called when a saga may be due. Cheap; many calls cause one query. */
   wake(): void;
-  /** Takes no more sagas, lets steps under way be recorded and gives all leases back. */
+  /** Takes no more sagas, waits until steps in progress are recorded and releases all leases. */
   stop(): Promise<void>;
 }
 
@@ -44,7 +44,7 @@ const defaults = {
   ...{ leaseMs: 15_000, pollMs: 500, stopGraceMs: 4_000, random: Math.random },
 };
 
-/** Times to come that are remembered; beyond, polling is soon enough. */
+/** Most future wake-ups that are stored; for later ones polling is soon enough. */
 const alarmsMax = 1_000;
 
 const versionKey = ({ name, version }: { name: string; version: number }): string => `${name}@${version}`;
@@ -88,7 +88,7 @@ export function startSagaWorker(given: SagaWorkerOptions): SagaWorker {
     },
     adopt(definition, saga) {
       const seat = slots.sagas.take(isUrgent(definition, saga.state));
-      // Others that were offered a slot in the same moment may have taken it.
+      // Other sagas that were offered a slot at the same moment may have taken it.
       if (seat) start({ definition, saga, seat, reserved: null });
       else track({ definition, saga }, giveBack(worker, { definition, saga }, 0).then(timer.wake));
     },
@@ -111,7 +111,7 @@ export function startSagaWorker(given: SagaWorkerOptions): SagaWorker {
   };
 }
 
-/** When the worker looks for due sagas: at once when woken, at the times that it knows, and every now and then. */
+/** When the worker queries for due sagas: at once after a wake, at the scheduled times, and periodically. */
 function wakeUps({ pollMs, random }: { pollMs: number; random: () => number }, stopping: AbortSignal) {
   const alarms = new Set<number>();
   let interrupt = new AbortController();
@@ -121,7 +121,7 @@ function wakeUps({ pollMs, random }: { pollMs: number; random: () => number }, s
     let soonest = pollMs * (0.75 + random() * 0.5);
     for (const at of alarms) {
       if (at <= now) alarms.delete(at);
-      // One millisecond more: the database must agree that the time has come.
+      // One millisecond more: the time must have passed by the database's clock too.
       else soonest = Math.min(soonest, at - now + 1);
     }
     return soonest;
@@ -145,7 +145,7 @@ function wakeUps({ pollMs, random }: { pollMs: number; random: () => number }, s
   };
 }
 
-/** Takes what is due, as far as there are slots, urgent sagas first. Logs and returns nothing when the database fails. */
+/** Leases due sagas, as far as there are slots, urgent ones first. Logs and returns nothing when the database fails. */
 async function leaseDue(worker: Worker, definitions: readonly SagaDefinition<any>[]): Promise<Running[]> {
   const { recorder, log } = worker;
   const lanes = definitions.flatMap(lanesOf);
@@ -171,7 +171,7 @@ async function leaseDue(worker: Worker, definitions: readonly SagaDefinition<any
       const saga = { ...fromRow(row, since, recorder.leaseMs), state: readState(row.state, definition.core) };
       return [{ definition, saga, seat, reserved: place && { dependency: lane.dependency, place } }];
     } catch (error) {
-      // The others are not to wait for it; it is tried again when its lease has expired.
+      // The others must not wait for it; it is tried again when its lease has expired.
       log.error({ err: error, saga: row.saga_id }, 'a saga cannot be read');
       place?.release();
       seat.release();
@@ -180,14 +180,14 @@ async function leaseDue(worker: Worker, definitions: readonly SagaDefinition<any
   });
 }
 
-/** Leases what there are slots for, and asks to be woken for what there are none for. */
+/** Leases sagas for which there are slots, and requests a wake-up for the others. */
 async function takeLanes(
   tx: Tx,
   { slots, recorder }: Worker,
   due: readonly Lane[],
   taken: { seat: Place; place: Place | null; lane: Lane; row: LeasedRow }[],
 ): Promise<void> {
-  // A transaction that is tried again begins anew.
+  // A transaction that is run again starts without places.
   for (const { seat, place } of taken.splice(0)) {
     place?.release();
     seat.release();
@@ -204,7 +204,7 @@ async function takeLanes(
     }
     if (rows.length < room) continue;
     for (const one of full) one.want(urgent);
-    // That their time is up is recorded without a call, and makes them urgent.
+    // A passed time limit is recorded without a call, and makes the sagas urgent.
     const seats = urgent || !pool ? 0 : slots.sagas.room(urgent);
     const overdue = seats > 0 ? await lockOverdue(tx, lane, seats) : [];
     const locked = new Set(rows.map(({ saga_id }) => saga_id));

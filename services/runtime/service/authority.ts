@@ -21,19 +21,19 @@ export interface AuthorityOptions {
   db: Database;
   background: Background;
   clients: ClientFactory;
-  /** Of the service that keeps the policy and the record itself. */
+  /** Set by the service that stores the policy and the decisions itself. */
   own: {
     policy?: PolicySource;
     recordDecisions?: (call: Call, decisions: readonly Decision[]) => Promise<void>;
   };
 }
 
-/** Everything by which a service decides who may what, and the record of what it decided. */
+/** The authorization of a service: policy, keys, and the log of its decisions. */
 export interface Authority extends Pick<Trust, 'policy' | 'keys' | 'ready'>, Pick<DecisionLog, 'sweepers'> {
   readonly decide: Decide;
   readonly decisions: ReturnType<typeof decisionCounter>;
   readonly denials: Denials;
-  /** Stores the last denials. Comes when there are no more calls, and before the database closes. */
+  /** Stores the last denials. Called when there are no more calls, and before the database closes. */
   stop(): Promise<void>;
 }
 
@@ -65,7 +65,7 @@ export async function openAuthority(options: AuthorityOptions): Promise<Authorit
   };
 }
 
-/** Where recorded decisions go: to access, or, there, into its own table. */
+/** The target of recorded decisions: access, or in access itself its own table. */
 function sender({ own: { recordDecisions }, config, clients }: AuthorityOptions): SendDecisions | null {
   if (recordDecisions) return (call, _requestId, decisions) => recordDecisions(call, decisions);
   if (config.accessAddresses.length === 0) return null;
@@ -75,7 +75,7 @@ function sender({ own: { recordDecisions }, config, clients }: AuthorityOptions)
   };
 }
 
-/** A service that stops does not fail for them. */
+/** A failure here does not fail the stop of the service. */
 async function lastDenials(record: DecisionLog, background: Background, log: Logger): Promise<void> {
   const call = background('last denials', 2_000);
   try {

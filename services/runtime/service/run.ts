@@ -15,12 +15,12 @@ export interface Definition<S extends ConfigSpec> {
   config: S;
   contracts: readonly ServiceContract[];
   entities?: readonly Entity[];
-  /** Loaded only to migrate: a serving process does without them and what they stand on. */
+  /** Loaded only to migrate: a serving process does not need them or their dependencies. */
   migrations: () => Promise<{ migrations: readonly Migration[] }>;
   build: (parts: Parts<Config<S>>) => Built | Promise<Built>;
 }
 
-/** How long a stopping service may take before it is ended. */
+/** How long a service may take to stop before it is ended. */
 const drainTimeoutMs = 10_000;
 
 /**

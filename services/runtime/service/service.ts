@@ -47,34 +47,34 @@ import { type Authority, openAuthority } from './authority.ts';
 import type { Definition } from './run.ts';
 import { startSweepers } from './sweepers.ts';
 
-/** What a service's `build` is given to put itself together from. */
+/** The dependencies that a service's `build` gets. */
 export interface Parts<C> {
   config: C;
   db: Database;
   log: Logger;
   registry: Registry;
   background: Background;
-  /** This service's certificates, always the newest, for what it serves or asks beside gRPC. */
+  /** This service's certificates, always the newest, for servers and clients other than gRPC. */
   tls: TlsWatch;
   /** A client for another service, with this service's certificate; closed when the service stops. */
   connect<K extends ServiceContract>(contract: K, service: string, addresses: readonly string[]): Client<K>;
 }
 
-/** What a service consists of. */
+/** The components of a service. */
 export interface Built {
   services: readonly Registration<any>[];
   consumers?: readonly Consumer[];
-  /** What it does with the state in baselines of other services. */
+  /** Handlers of the state in baselines of other services. */
   baselineHandlers?: readonly BaselineHandler[];
-  /** Where its own aggregates stand, for baselines; of others the outbox says it. */
+  /** The sequences of its own aggregates, for baselines; those of other aggregates come from the outbox. */
   baselineSources?: readonly BaselineSource[];
   sagas?: readonly SagaDefinition<any>[];
   sweepers?: readonly Sweeper[];
-  /** Where the policy comes from, in the service that keeps it. */
+  /** The source of the policy, in the service that stores it. */
   policy?: PolicySource;
-  /** A server of the service's own beside gRPC, listening already; closed with the calls, and named in the state file. */
+  /** The service's own HTTP server, already listening; closed with the calls, and named in the state file. */
   http?: { address: string; close(): Promise<void> };
-  /** Keeps decisions, in the service that keeps everybody's; a decision that it has is left as it is. */
+  /** Stores decisions of all services, in the service that keeps them; an existing decision stays unchanged. */
   recordDecisions?: (call: Call, decisions: readonly Decision[]) => Promise<void>;
   /** Runs after everything else has stopped. */
   close?: () => Promise<void>;
@@ -90,11 +90,11 @@ export interface RunningService {
 }
 
 const answersKeptHours = 48;
-/** A start without policy or keys is held up so long, not for ever: some calls need neither. */
+/** A start without policy or keys waits this long, not for ever: some calls need neither. */
 const trustWaitMs = 5_000;
 const trustPollMs = 100;
 
-/** Puts a service together and starts it: every part once, in the order in which they need each other. */
+/** Builds and starts a service: every part once, in the order of their dependencies. */
 export async function startService<S extends ConfigSpec & typeof runtimeVariables>(
   definition: Definition<S>,
   config: Config<S> & RuntimeConfig,
@@ -200,9 +200,9 @@ export async function startService<S extends ConfigSpec & typeof runtimeVariable
 }
 
 /**
- * Says that the service serves for as long as it has a policy: without one every call is refused. Aborting says that
- * it does not, for good. The database is left out on purpose: it is the same for every instance, so that clients
- * would be left with none to ask, where now they get an answer that says what is away.
+ * Reports the service as serving while it has a policy: without one every call is refused. Aborting the returned
+ * controller reports it as not serving, for good. The database is deliberately ignored: it is the same for every
+ * instance, so that clients would have no instance left, whereas now they get an error that names the cause.
  */
 function followPolicyHealth(statuses: ReturnType<typeof health>, policy: PolicySource): AbortController {
   const stopping = new AbortController();
@@ -217,7 +217,10 @@ function followPolicyHealth(statuses: ReturnType<typeof health>, policy: PolicyS
   return stopping;
 }
 
-/** So that what waits for a service to be up does not find it refusing everything, unless it is to be so for longer. */
+/**
+ * Waits for policy and keys, so that a client that waits for the service does not find it refusing every call, unless
+ * they stay missing.
+ */
 async function holdUp(authority: Authority, stopping: AbortSignal): Promise<void> {
   const end = performance.now() + trustWaitMs;
   while (!authority.ready() && !stopping.aborted && performance.now() < end) await sleep(trustPollMs, stopping);
@@ -302,14 +305,14 @@ async function serve(parts: {
   return server;
 }
 
-/** Every contract is implemented, and nothing else. */
+/** Checks that every contract is implemented, and nothing else. */
 function checkContracts(contracts: readonly ServiceContract[], registrations: readonly Registration[]): void {
   const declared = contracts.map((contract) => contract.name).sort();
   const implemented = registrations.map((registration) => registration.contract.name).sort();
   if (declared.join() !== implemented.join()) {
     throw new Error(`contracts ${declared.join(', ')} are declared, ${implemented.join(', ')} are implemented`);
   }
-  // A record is written in the transaction of the effect, which only keyed methods are sure to have.
+  // A record is written in the transaction of the effect, and only keyed methods certainly have one.
   for (const method of contracts.flatMap((contract) => Object.values(contract.methods))) {
     if (method.audit && (method.kind !== 'unary' || !method.idempotency)) {
       throw new Error(`${method.path} says audit, so it must be unary and have an idempotency key`);

@@ -2,7 +2,7 @@ import type { Background, Sweeper } from '../context/background.ts';
 import type { Logger } from '../telemetry/log.ts';
 import { sleep } from '../time/sleep.ts';
 
-/** Runs each sweeper in its own loop. `stop` waits for the pieces in progress. */
+/** Runs each periodic job in its own loop. `stop` waits for the runs in progress. */
 export function startSweepers(sweepers: readonly Sweeper[], open: Background, log: Logger): { stop(): Promise<void> } {
   const stopping = new AbortController();
   const loops = sweepers.map((sweeper) => sweepLoop(sweeper, open, log, stopping.signal));

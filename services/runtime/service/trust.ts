@@ -16,22 +16,22 @@ export interface TrustOptions {
   config: Config<typeof runtimeVariables>;
   log: Logger;
   registry: Registry;
-  /** The policy of the service that keeps it. */
+  /** The policy of the service that stores it. */
   policy: PolicySource | undefined;
-  /** A client of access with connections of its own, which its user closes. */
+  /** A client of access with its own connections, which its user closes. */
   connectAccess(contract: typeof AccessServiceContract): Client<typeof AccessServiceContract>;
 }
 
-/** What a service lets decide for it: the policy, and the keys that tokens are verified with. */
+/** The policy, and the keys that verify tokens. */
 export interface Trust {
   readonly policy: PolicySource;
   readonly keys: KeySource;
-  /** Whether both are at hand. */
+  /** Whether both are loaded. */
   ready(): boolean;
   stop(): Promise<void>;
 }
 
-/** Opens both where the configuration says they are. Throws ConfigError when it does not say so. */
+/** Opens both as configured. Throws ConfigError when the configuration is incomplete. */
 export async function openTrust(options: TrustOptions): Promise<Trust> {
   refuseGaps(options);
   const policy = options.policy ?? (await configuredPolicy(options));
@@ -49,7 +49,7 @@ export async function openTrust(options: TrustOptions): Promise<Trust> {
 
 const isUrl = (place: string): boolean => place.startsWith('https://');
 
-/** What one variable asks of others, which no variable can check by itself. */
+/** Checks rules between several variables, which no variable can check by itself. */
 function refuseGaps({ config, policy }: TrustOptions): void {
   const follows = !policy && !config.policyFile;
   const problems: string[] = [];

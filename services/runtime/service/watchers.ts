@@ -3,11 +3,11 @@ import { sleep } from '../time/sleep.ts';
 
 /** Wakes streams that watch rows, by keys such as an order's id. */
 export interface Watchers {
-  /** Wakes those who watch one of the keys, once the transaction has committed. */
+  /** Wakes the watchers of these keys, once the transaction has committed. */
   wakeAfter(tx: Tx, keys: Iterable<string>): void;
   /**
-   * Yields at once, then whenever one of the keys may have changed: woken by commits of this process, and
-   * every so often for those of other instances. Ends by throwing the signal's reason.
+   * Yields at once, then whenever one of the keys may have changed: woken by commits of this process, and periodically
+   * for those of other instances. Ends by throwing the signal's reason.
    */
   changes(keys: Iterable<string>, signal: AbortSignal): AsyncGenerator<void>;
 }
@@ -17,7 +17,7 @@ interface Watcher {
   wake: () => void;
 }
 
-/** A reason of our own: without one, every wake would make an exception with a stack. */
+/** An explicit reason: without one, every wake would make an exception with a stack. */
 const somethingChanged = Symbol('something changed');
 
 export function watchers(pollMs: number): Watchers {
@@ -46,7 +46,7 @@ export function watchers(pollMs: number): Watchers {
       try {
         for (;;) {
           signal.throwIfAborted();
-          // A wake between here and the pause is not lost: the pause finds it aborted already.
+          // A wake between here and the pause is not lost: the signal of the pause is aborted already.
           woken = new AbortController();
           yield;
           await sleep(pollMs, AbortSignal.any([woken.signal, signal]));

@@ -1,9 +1,9 @@
 import { writeSync } from 'node:fs';
 
 /**
- * Named places where a test may kill the process, to prove that what survives is enough. Unarmed, a
- * crash point costs one comparison. The kill is SIGKILL, so that no handler tidies up;
- * all that is left to say which point it was is a line on standard error.
+ * Named places where a test can kill the process, to prove that the durable state is enough for recovery. Unarmed, a
+ * crash point costs one comparison. The kill is SIGKILL, so that no handler cleans up; a line on standard error names
+ * the point.
  */
 let passesLeft: Map<string, Armed> | null = null;
 
@@ -13,9 +13,8 @@ interface Armed {
 }
 
 /**
- * Arms crash points from a comma-separated list: "relay.published" kills at the first pass,
- * "relay.published:3" at the third; "relay.published=stop" only stops it there, until SIGCONT. An empty spec
- * disarms all.
+ * Arms crash points from a comma-separated list: "relay.published" kills at the first pass, "relay.published:3" at the
+ * third; "relay.published=stop" only stops the process there, until SIGCONT. An empty spec disarms all.
  */
 export function armCrashPoints(spec: string): void {
   const armed = new Map<string, Armed>();
@@ -35,8 +34,8 @@ export function crashPoint(name: string): void {
 
 /**
  * The crash points around a commit, of transactions that emit events: "place-order.before-commit" and
- * "place-order.committed" for the method PlaceOrder. Work without a method has the words of its name instead,
- * as in "sweep-expired-reservations.committed".
+ * "place-order.committed" for the method PlaceOrder. For work without a method the name is made of the words of its
+ * name, as in "sweep-expired-reservations.committed".
  */
 export function crashPointOf(work: string, place: 'before-commit' | 'committed'): void {
   if (passesLeft !== null) pass(passesLeft, `${kebab(work)}.${place}`);

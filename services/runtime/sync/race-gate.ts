@@ -1,28 +1,28 @@
 /**
- * A place in front of every statement, commit, rollback and outgoing call where a test may hold a call back, to
- * force an interleaving of several instead of hoping for it. Unarmed, passing costs one comparison. Armed, each
- * passing is reported over a unix socket and waits for its line there; when the socket closes, everybody goes on.
+ * A sync point in front of every statement, commit, rollback and outgoing call. A test can block a call there, to force
+ * an interleaving of several calls. Unarmed, a sync point costs one comparison. Armed, each one is reported over a unix
+ * socket and waits for its line there; when the socket closes, all calls continue.
  */
 import { connect, type Socket } from 'node:net';
 import { createInterface } from 'node:readline';
 
-/** What a test is told of a call that waits, one line of JSON each. The answer is the id on a line of its own. */
+/** The message to a test about a waiting call, one line of JSON each. The response is the id on a line of its own. */
 export interface Arrival {
   readonly id: number;
-  /** The service, and which of its processes. */
+  /** The service and its process. */
   readonly service: string;
   readonly pid: number;
   /** The call's own id, the trace that it belongs to, and its name. */
   readonly call: string;
   readonly trace: string;
   readonly name: string;
-  /** "sql …", "commit", "rollback", "end", or "call …" with what is asked of somebody else. */
+  /** "sql …", "commit", "rollback", "end", or "call …" with the method that is called. */
   readonly point: string;
   /** The database's id of the connection of an open transaction; 0 outside of one. */
   readonly connection: number;
 }
 
-/** What a test is told of a call. */
+/** The fields of a call that the test gets. */
 interface Waiting {
   readonly id: string;
   readonly name: string;
@@ -40,7 +40,10 @@ interface Gate {
 
 let armed: Gate | null = null;
 
-/** Arms the gate with the unix socket of a test; an empty path leaves it open. Rejects when nobody listens there. */
+/**
+ * Connects the sync points to the unix socket of a test; an empty path disarms them. Rejects when no test listens
+ * there.
+ */
 export async function armRaceGate(path: string, service: string): Promise<void> {
   if (path === '') return;
   const socket = connect(path);
@@ -61,13 +64,13 @@ export async function armRaceGate(path: string, service: string): Promise<void> 
   socket.on('error', open);
 }
 
-/** Tells the test that work under this name is over, where no call of its own would show that. Nobody waits. */
+/** Tells the test that work of this name has ended, where no call of its own would show that. It does not wait. */
 export function passLast(name: string): void {
   if (armed === null) return;
   void raceGate({ id: '', name, trace: { traceId: '' } })?.('end');
 }
 
-/** How a call passes the gate; null while the gate is not armed. */
+/** The sync point function of a call; null while sync points are not armed. */
 export function raceGate(call: Waiting | null): Pass | null {
   if (armed === null || call === null) return null;
   const gate = armed;

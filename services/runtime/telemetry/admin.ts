@@ -8,10 +8,10 @@ export interface AdminServer {
   close(): Promise<void>;
 }
 
-/** What is not ready, by name; empty when everything is. */
+/** Names the parts that are not ready; empty when all are. */
 export type Readiness = () => Promise<readonly string[]> | readonly string[];
 
-/** Metrics and health over plain HTTP for this machine only: anything but a loopback address is refused. */
+/** Metrics and health over plain HTTP for this machine only: an address other than loopback is refused. */
 export async function startAdmin(options: {
   address: string;
   registry: Registry;

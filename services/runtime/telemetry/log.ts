@@ -2,7 +2,7 @@ import { type Logger, pino } from 'pino';
 
 export type { Logger };
 
-/** Names under which secrets and personal data travel; their values never reach a log. */
+/** Fields that contain secrets and personal data; their values are never logged. */
 const secretPaths = [
   'token',
   'password',
@@ -13,7 +13,7 @@ const secretPaths = [
   'recipient',
 ];
 
-/** JSON lines on standard output. Payloads are never logged; these paths are the net under that rule. */
+/** Logs JSON lines to standard output. Payloads are never logged; these paths protect against mistakes. */
 export function createLogger(service: string, level: string): Logger {
   return pino({
     level,
@@ -34,8 +34,8 @@ interface PlainError {
 }
 
 /**
- * What a log may say of an error. Nothing else of it is written: database errors carry the whole statement
- * with its values, and those may be anybody's.
+ * The fields of an error that may be logged. Others are left out: database errors contain the whole statement with its
+ * values, which may be personal data.
  */
 export function plainError(error: unknown): PlainError {
   if (!(error instanceof Error)) return { type: typeof error, message: 'not an error' };

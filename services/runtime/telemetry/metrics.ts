@@ -3,7 +3,7 @@ import { withTimeout } from '../time/timeout.ts';
 
 export { Counter, Gauge, Histogram, Registry };
 
-/** A registry of its own, so that two services in one process keep their numbers apart. */
+/** Makes a separate registry, so that two services in one process have separate numbers. */
 export function createRegistry(service: string): Registry {
   const registry = new Registry();
   registry.setDefaultLabels({ service });
@@ -14,12 +14,12 @@ export function createRegistry(service: string): Registry {
 /** Buckets for latencies, seconds: fine where calls should be, coarse where they should not. */
 export const latencyBuckets = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
 
-/** What reading one metric may take; a scrape has ten seconds by default. */
+/** Time limit for reading one metric; a scrape has ten seconds by default. */
 const readWithinMs = 2_000;
 
 /**
- * All metrics as text. Some are read from the database when they are asked for; one that cannot be read in time is
- * left out, and counted, so that the others stay visible when they are needed most.
+ * Returns all metrics as text. Some are read from the database at the scrape. One that cannot be read in time is left
+ * out and counted, so that the others stay visible when they are needed most.
  */
 export async function exposition(registry: Registry): Promise<string> {
   const names = registry.getMetricsAsArray().map((metric) => metric.name);

@@ -4,9 +4,9 @@ import { type Call, type CallKind, type Interceptor, subjectOf } from '../contex
 import { RpcError } from '../errors/errors.ts';
 
 export interface Tracing {
-  /** Reports each call as a span; does nothing when there is nowhere to report to. */
+  /** Reports each call as a span; does nothing without an endpoint. */
   readonly interceptor: Interceptor;
-  /** Sends what is waiting, at most for a second. */
+  /** Sends the queued spans, for at most a second. */
   stop(): Promise<void>;
 }
 
@@ -18,8 +18,8 @@ const spanKinds: Record<CallKind, number> = { background: 0, server: 1, client: 
 const statusCodes = { ok: 1, error: 2 };
 
 /**
- * Reports calls to an OTLP endpoint, such as http://127.0.0.1:4318. Trace context travels whether or not
- * anybody listens; this only decides who hears of it. Spans beyond the queue are dropped, never waited for.
+ * Reports calls to an OTLP endpoint, such as http://127.0.0.1:4318. Trace context is always propagated; this only
+ * exports spans. Spans beyond the queue are dropped; calls never wait for it.
  */
 export async function startTracing(service: string, endpoint: string): Promise<Tracing> {
   if (!endpoint) return off;
@@ -77,7 +77,7 @@ function spanOf(
     endTime: hrTime(startTime[0] * 1_000 + startTime[1] / 1e6 + durationMs),
     duration: hrTime(durationMs),
     status: { code: code === 'OK' ? statusCodes.ok : statusCodes.error },
-    // Names of methods, codes and principals only; never anything of a message.
+    // Names of methods, codes and principals only; never the content of a message.
     attributes: {
       'rpc.system': call.kind === 'consumer' ? 'amqp' : 'grpc',
       'rpc.grpc.status': code,

@@ -1,4 +1,4 @@
-/** What the tests and the bench of messaging stand on: real servers, tiny events, two services in one process. */
+/** The test bed of messaging, for tests and benchmarks: real servers, tiny events, two services in one process. */
 import type { EventContract, ServiceContract } from '@armature/proto/contract.ts';
 import { createDatabase, createVhost, type Teardown, type TestVirtualHost } from '../../../test/support/infra.ts';
 import { Migration20261101000003_decisions } from '../authz/decision-migration.ts';
@@ -19,7 +19,7 @@ import { Migration20261124000000_operators } from '../ops/operator-migration.ts'
 import { createLogger, type Logger } from '../telemetry/log.ts';
 import { Registry } from '../telemetry/metrics.ts';
 
-/** The events of the tests: a counter's id, a number to look at, and when it was written. */
+/** The events of the tests: a counter's id, a number, and the time of writing. */
 export interface Ticked {
   id: string;
   number: number;
@@ -54,41 +54,41 @@ export function contract(name: string, consumes: readonly EventContract[]): Serv
 
 const log = createLogger('test', 'silent');
 export const allowAll = (): Interceptor => (next) => next;
-/** Short waits, so that a test of five attempts takes a second. */
+/** Short delays, so that a test of five attempts takes a second. */
 export const quick: Partial<StreamLimits> = { retryDelaysMs: [50, 100, 200], earlyWaitMs: 200, handleTimeoutMs: 5_000 };
 
 export interface Producer {
   db: Database;
-  /** The service's own account of the schema. */
+  /** The URL for the service's own account of the schema. */
   databaseUrl: string;
   broker: Broker;
   registry: Registry;
   relay: Relay;
-  /** Writes the aggregate's next events in one transaction, without waking the relay unless told. */
+  /** Writes the aggregate's next events in one transaction. Wakes the relay only when requested. */
   emit(id: string, numbers: readonly number[], of?: EventContract<Ticked>): Promise<void>;
   startRelay(options?: Partial<RelayOptions>): Relay;
 }
 
 export interface Testbed {
   vhost: TestVirtualHost;
-  /** The service orders, unless told otherwise. */
+  /** A producer, by default the service orders. */
   producer(options?: Partial<RelayOptions> & { url?: string }): Promise<Producer>;
   consumer(options: ConsumerSetup): Promise<RunningConsumer>;
 }
 
 export interface ConsumerSetup {
   consumers: readonly Consumer[];
-  /** By default they name exactly the events of `consumers`. */
+  /** By default they declare exactly the events of `consumers`. */
   contracts?: readonly ServiceContract[];
   limits?: Partial<StreamLimits>;
   authorize?: () => Interceptor;
   baselines?: readonly BaselineHandler[];
   policyLoaded?: () => boolean;
-  /** Whether to wait until the queues are consumed; by default. */
+  /** Whether to wait until the queues are consumed; true by default. */
   waits?: boolean;
   log?: Logger;
   url?: string;
-  /** To go on with the schema of an earlier consumer. */
+  /** To continue with the schema of an earlier consumer. */
   on?: Pick<RunningConsumer, 'db' | 'databaseUrl'>;
 }
 
@@ -100,7 +100,7 @@ export interface RunningConsumer {
   running: RunningConsumers;
 }
 
-/** A broker of its own and a schema per service, all gone when the test ends. */
+/** Its own broker and a schema per service, all deleted when the test ends. */
 export async function openTestbed(t: Teardown): Promise<Testbed> {
   const vhost = await createVhost(t, ['orders', 'notifications', 'inventory']);
   return {
@@ -180,7 +180,7 @@ export async function openTestbed(t: Teardown): Promise<Testbed> {
   };
 }
 
-/** A migrated schema with an `effect` table, where handlers of tests leave their mark. */
+/** A migrated schema with an `effect` table, where handlers of tests write their effects. */
 async function schema(
   t: Teardown,
   service: string,
@@ -209,7 +209,7 @@ async function schema(
   return { db, databaseUrl: database.url };
 }
 
-/** Waits until `look` finds what it looks for; fails with what it saw last. */
+/** Waits until `look` returns a value; fails with the last result. */
 export async function eventually<T>(
   look: () => Promise<T | null | undefined | false>,
   what: string,

@@ -1,4 +1,4 @@
-/** What tests of messaging look at in a consumer: its effects, its dead letters, its metrics. */
+/** Observations of a consumer in tests of messaging: its effects, its dead letters, its metrics. */
 import { randomUUID } from 'node:crypto';
 import type { EventContract } from '@armature/proto/contract.ts';
 import type { Options } from 'amqplib';
@@ -12,7 +12,7 @@ export async function record(message: Ticked, tx: Tx): Promise<void> {
   await tx.execute('insert into effect (id, number, written_us) values (?, ?, 0)', [message.id, message.number]);
 }
 
-/** A handler that records messages, and refuses for good those whose number is in the set now. */
+/** A handler that records messages, and rejects those whose number is in the set with a permanent error. */
 export const recordUnless = (failing: ReadonlySet<number>) => (message: Ticked, _call: unknown, tx: Tx) =>
   failing.has(message.number)
     ? Promise.reject(rpcError('FAILED_PRECONDITION', 'NEVER', 'this cannot be'))
@@ -68,7 +68,7 @@ export async function metric(
   return found?.values.filter(fits).reduce((sum, value) => sum + value.value, 0) ?? 0;
 }
 
-/** Publishes a message past the outbox, as the events' source would. */
+/** Publishes a message without the outbox, as the events' source would. */
 export function publish(
   producer: Producer,
   of: { id: string; number: number; sequence: number },

@@ -1,4 +1,4 @@
-// A scripted access service on a real server, and a network in front of it that can be made to go dead.
+// A scripted access service on a real server, and a network path to it that can go silent.
 import { once } from 'node:events';
 import net, { type AddressInfo } from 'node:net';
 import type { Decision, WatchPolicyResponse } from '@armature/proto/access/v1/access.ts';
@@ -19,16 +19,16 @@ type Message = Partial<WatchPolicyResponse>;
 
 export interface ScriptedAccess {
   readonly address: string;
-  /** Digests that streams began with, one for each stream so far. */
+  /** The digests in the first messages of the streams, one for each stream so far. */
   readonly streams: string[];
-  /** Puts a version in force: it is sent to every stream at once. */
+  /** Publishes a version: it is sent to every stream at once. */
   publish(text: string, version?: bigint): void;
-  /** Sends these as they are, in front of whatever comes next. */
+  /** Sends these messages unchanged, before any later ones. */
   send(...messages: Message[]): void;
-  /** Sends nothing at all until it is taken back. */
+  /** While true, nothing is sent. */
   silent: boolean;
   chunkBytes: number;
-  /** Batches that were recorded, by whom, and under which request id. */
+  /** Recorded batches, with their caller and request id. */
   readonly recorded: { by: string | null; requestId: string; decisions: Decision[] }[];
   /** While set, recording fails. */
   refuseRecords: boolean;
@@ -37,7 +37,10 @@ export interface ScriptedAccess {
 
 const signEveryMs = 100;
 
-/** The contract of access as far as services use it; signs come more often than the contract has it, for short tests. */
+/**
+ * The part of access's contract that services use; confirmations are more frequent than in the contract, for short
+ * tests.
+ */
 export async function scriptedAccess(t: Teardown, address = '127.0.0.1:0'): Promise<ScriptedAccess> {
   let inForce: { version: bigint; digest: string; bytes: Buffer } | null = null;
   let woken = new AbortController();
@@ -132,13 +135,13 @@ export async function accessClients(addresses: () => string) {
 
 export interface Network {
   readonly address: string;
-  /** Connections that are open now go dead: nothing comes through and nobody is told. New ones work. */
+  /** Open connections go silent: they pass no data and no error. New ones work. */
   freeze(): void;
   /** Whether new connections are refused. */
   down: boolean;
 }
 
-/** Stands between a client and `address`. */
+/** A network path between a client and `address`. */
 export async function network(t: Teardown, address: string): Promise<Network> {
   const [host, port] = address.split(':') as [string, string];
   const open = new Set<net.Socket>();
@@ -177,7 +180,9 @@ export async function network(t: Teardown, address: string): Promise<Network> {
   return state;
 }
 
-/** Waits until it holds; fails the test's promise after 20 s. Answers how long it took, in milliseconds. */
+/**
+ * Waits until the condition is true; fails the test's promise after 20 s. Returns how long it took, in milliseconds.
+ */
 export async function until(what: string, holds: () => boolean | Promise<boolean>): Promise<number> {
   const since = performance.now();
   while (!(await holds())) {

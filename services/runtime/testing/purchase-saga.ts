@@ -1,7 +1,7 @@
 import { advance, begin, type CoreDefinition, type CoreStep, type Input, type State } from '../saga/core.ts';
 import { about, type History, type HistoryEntry } from '../saga/history.ts';
 
-/** A remote step that can be asked and undone, unless told otherwise. */
+/** A remote step with a status query and a compensation, by default. */
 export const step = (name: string, more: Partial<CoreStep> = {}): CoreStep => ({
   ...{ name, local: false, pivot: false, queryable: true, compensable: true, compensateAbsent: true },
   ...more,
@@ -14,10 +14,10 @@ export const purchase: CoreDefinition = {
   retry: { initialBackoffMs: 50, maxBackoffMs: 400, maxElapsedMs: 2_400 },
 };
 
-/** An answer to whatever is due, once its epoch is known; the time is a second after the last one. */
+/** An outcome of the due command, once its epoch is known; the time is a second after the last one. */
 export type Answer = (epoch: number, at: number) => Input;
 
-/** Plays answers to a purchase as the engine does, and keeps what its log would. */
+/** Plays outcomes to a purchase saga as the engine does, and collects what its log would contain. */
 export function played(name: string, answers: readonly Answer[]): History & { state: State } {
   let state = begin(purchase);
   const entries: HistoryEntry[] = answers.map((answer, index) => {

@@ -1,4 +1,4 @@
-/** What the tests of the saga engine stand on: a schema of their own, and a world outside that acts once per key. */
+/** The test bed of the saga engine: its own schema, and simulated services that act once per key. */
 import { background } from '../context/background.ts';
 import { type Database, openDatabase } from '../db/database.ts';
 import { migrate } from '../db/migrate.ts';
@@ -28,7 +28,7 @@ interface Teardown {
   teardown(undo: () => unknown): unknown;
 }
 
-/** An empty schema, as the test support makes them. */
+/** An empty schema, as the test support makes it. */
 interface EmptySchema {
   url: string;
   migratorUrl: string;
@@ -39,23 +39,23 @@ interface EmptySchema {
 const log = createLogger('test', 'silent');
 export const open = background('test', log);
 
-/** What a try of a step does instead of simply working. */
+/** The behaviour of one try of a step, instead of success. */
 export type Behaviour =
   | 'work'
   | 'refuse'
-  /** The answer is lost, after the step acted or without. */
+  /** The response is lost, after the step acted or without that. */
   | 'act, then time out'
   | 'time out'
   | 'hang';
 
-/** Decides how the next call behaves; `call` is such as "run reserve". */
+/** Decides how the next call behaves; `call` is for example "run reserve". */
 export type Script = (call: string, ctx: StepContext<unknown>) => Behaviour | Promise<Behaviour>;
 
 const away = () => new RpcError('UNAVAILABLE', 'DEPENDENCY_UNAVAILABLE', 'does not answer');
 
 /**
- * The services a saga calls, kept in a table so that they outlive a killed process: a step acts once per key,
- * says what it said before to a repetition, and a compensation leaves a tombstone where nothing had acted.
+ * The services that a saga calls, in a table so that they outlive a killed process: a step acts once per key and
+ * returns the same result to a duplicate, and a compensation leaves a tombstone when the step had not acted.
  */
 function outside(db: Database, script: Script) {
   const call = async (ctx: StepContext<unknown>, kind: string, step: string): Promise<StatusAnswer> => {
@@ -97,7 +97,7 @@ export interface CheckoutOptions {
   version?: number;
   timeLimitMs?: number;
   retry?: Partial<RetryPolicy>;
-  /** Long, so that a busy machine times nothing out; short where a call is to hang. */
+  /** Long, so that nothing times out on a busy machine; short where a call must hang. */
   timeoutMs?: number;
 }
 
@@ -163,25 +163,25 @@ export function checkout(db: Database, options: CheckoutOptions = {}): SagaDefin
 export interface SagaSchema {
   db: Database;
   registry: Registry;
-  /** For programs of their own. */
+  /** For programs in their own process. */
   url: string;
   sql<Row>(text: string, params?: (string | number | string[])[]): Promise<Row[]>;
-  /** Starts a saga in a transaction of its own and returns its id. */
+  /** Starts a saga in its own transaction and returns its id. */
   start<Data = { note: string }>(definition: SagaDefinition<Data>, subjectId?: string, data?: Data): Promise<string>;
   worker(definitions: SagaDefinition<any>[], options?: Partial<SagaWorkerOptions>): SagaWorker & { registry: Registry };
-  /** Waits until the sagas rest; returns how they do. */
+  /** Waits until the sagas rest; returns their status. */
   rest(ids: readonly string[], timeoutMs?: number): Promise<string[]>;
   facts(id: string): Promise<string[]>;
   /** The calls that had an effect, such as "run reserve", in order. */
   effects(id: string): Promise<string[]>;
-  /** Plays the recorded history of every saga again and returns those whose state is not what comes out. */
+  /** Replays the recorded history of every saga and returns those whose state differs from the result. */
   misplayed(definition: SagaDefinition<any>): Promise<string[]>;
 }
 
-/** Where a test waits for leases to expire: short steps, short leases. */
+/** For tests that wait for leases to expire: short steps, short leases. */
 export const hasty = { timeoutMs: 150, leaseMs: 1_200 };
 
-/** Makes an empty schema ready for sagas, with a table for the world outside and one for facts. */
+/** Prepares an empty schema for sagas, with a table for the simulated services and one for facts. */
 export async function openSchema(t: Teardown, database: EmptySchema): Promise<SagaSchema> {
   await migrate(database.migratorUrl, [
     Migration20261101000002_saga,

@@ -1,4 +1,4 @@
-/** Rejects with an Error that names `what` when `work` takes longer than `timeoutMs`. The work itself goes on. */
+/** Rejects with an Error that names `what` when `work` takes longer than `timeoutMs`. The work itself continues. */
 export async function withTimeout<T>(timeoutMs: number, work: Promise<T>, what: string): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
   const expired = new Promise<never>((_, reject) => {
