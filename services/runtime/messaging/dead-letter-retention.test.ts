@@ -28,7 +28,7 @@ t.test('dead letters that were resolved long ago are deleted, open ones are kept
   await letter('redriven-lately', 'utc_timestamp(6) - interval 89 day', 'null');
   await letter('redriven-long-ago', 'utc_timestamp(6) - interval 91 day', 'null');
   await letter('dropped-long-ago', 'null', 'utc_timestamp(6) - interval 91 day');
-  t.equal(await db.write(null, purgeDeadLetters), 2);
+  t.equal(await purgeDeadLetters(db), 2);
   const left = await db.read(null, (sql) => sql.query<{ name: string }>('select consumer as name from dead_letter'));
   t.strictSame(left.map(({ name }) => name).sort(), ['open', 'redriven-lately']);
 });

@@ -92,7 +92,7 @@ export function startMessaging(options: MessagingOptions): Messaging {
     async purge(db) {
       const outbox = await db.write(null, (sql) => purgeOutbox(sql, outboxKeptHours));
       const inbox = await db.write(null, (sql) => purgeInbox(sql, inboxKeptHours, new Date()));
-      return outbox + inbox + (await db.write(null, forgetUnknown));
+      return outbox + inbox + (await forgetUnknown(db));
     },
     async stop() {
       await consumers?.stop();

@@ -73,7 +73,7 @@ t.test('secrets leave sagas that another release has ended, some at a time, and 
     const id = await saga(status, 1, 1);
     await schema.sql('update saga set name = ?, data = ? where saga_id = ?', [name, data, id]);
   }
-  const run = () => schema.db.write(null, (sql) => removeSecrets(sql, definitions, 3));
+  const run = () => removeSecrets(schema.db, definitions, 3);
   t.equal(await run(), 4, 'three of one name, one of another');
   t.equal(await run(), 1);
   t.equal(await run(), 0, 'none is looked at again');

@@ -1,6 +1,5 @@
 import type { Call } from '../context/call.ts';
 import type { Database } from '../db/database.ts';
-import type { Sql } from '../db/tx.ts';
 import { oldestIdOf } from '../id/id.ts';
 import type { SagaDefinition } from './definition.ts';
 
@@ -40,7 +39,7 @@ const secretsMax = 500;
  * transaction that ends a saga. A bounded number at a time; returns how many sagas changed.
  */
 export async function removeSecrets(
-  sql: Sql,
+  db: Pick<Database, 'write'>,
   definitions: readonly Pick<SagaDefinition<any>, 'name' | 'secrets'>[],
   limit = secretsMax,
 ): Promise<number> {
@@ -48,10 +47,12 @@ export async function removeSecrets(
   for (const [name, versions] of Map.groupBy(definitions, (definition) => definition.name)) {
     const paths = [...new Set(versions.flatMap(({ secrets }) => secrets))].map((field) => `$."${field}"`);
     const data = paths.length > 0 ? `data = json_remove(data, ${paths.map(() => '?').join(', ')}), ` : '';
-    const { affectedRows } = await sql.execute(
-      `update saga force index (saga_secrets) set ${data}secrets_removed = 1
-       where secrets_removed = 0 and status in ('COMPLETED', 'FAILED') and name = ? limit ?`,
-      [...paths, name, limit],
+    const { affectedRows } = await db.write(null, (sql) =>
+      sql.execute(
+        `update saga force index (saga_secrets) set ${data}secrets_removed = 1
+         where secrets_removed = 0 and status in ('COMPLETED', 'FAILED') and name = ? limit ?`,
+        [...paths, name, limit],
+      ),
     );
     changed += affectedRows;
   }

@@ -240,8 +240,8 @@ function chores(
     },
     { name: 'old events', everyMs: 60_000, sweep: () => messaging.purge(db) },
     { name: 'ended sagas', everyMs: 600_000, sweep: (call) => purgeSagas(db, call, sagaKeptDays) },
-    { name: 'secrets of sagas', everyMs: 60_000, sweep: (call) => db.write(call, (sql) => removeSecrets(sql, sagas)) },
-    { name: 'resolved dead letters', everyMs: 600_000, sweep: (call) => db.write(call, purgeDeadLetters) },
+    { name: 'secrets of sagas', everyMs: 60_000, sweep: () => removeSecrets(db, sagas) },
+    { name: 'resolved dead letters', everyMs: 600_000, sweep: () => purgeDeadLetters(db) },
   ];
 }
 
