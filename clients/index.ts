@@ -21,7 +21,7 @@ export { Address } from '@armature/proto/type/v1/address.ts';
 export { Money } from '@armature/proto/type/v1/money.ts';
 export type { CallOptions, Client, Init } from '@armature/runtime/client';
 export { ConfigError } from '@armature/runtime/config';
-export type { Call, Handler, Interceptor, Reply } from '@armature/runtime/context';
+export type { CallContext, Handler, Interceptor, Reply } from '@armature/runtime/context';
 export { type Code, RpcError, type RpcErrorDetails } from '@armature/runtime/errors';
 export * as access from './access.ts';
 export * as catalog from './catalog.ts';

@@ -7,6 +7,7 @@ export interface Codec<T> {
   /** Throws on bytes that are not such a message. */
   decode(bytes: Uint8Array): T;
   /** Fills in what is left out. */
+  // biome-ignore lint/suspicious/noExplicitAny: ts-proto types this parameter as a deep partial of T, which differs by message
   fromPartial(value: any): T;
   fromJSON(value: unknown): T;
   toJSON(message: T): unknown;
@@ -40,6 +41,7 @@ export interface IdempotencyRule<Req> {
 }
 
 // biome-ignore-start lint/suspicious/noExplicitAny: a table of methods holds every type; any stands for "whichever".
+// biome-ignore lint/suspicious/noExplicitAny: a table of contracts holds methods of different messages
 export interface MethodContract<Req = any, Res = any, Kind extends MethodKind = MethodKind> {
   /** Full name of the service, such as "armature.orders.v1.OrderService". */
   readonly service: string;
@@ -62,6 +64,7 @@ export interface MethodContract<Req = any, Res = any, Kind extends MethodKind = 
   readonly validate: Validate<Req>;
 }
 
+// biome-ignore lint/suspicious/noExplicitAny: a table of contracts holds events of different messages
 export interface EventContract<E = any> {
   /** Full name of the message: "armature.orders.v1.OrderConfirmed". */
   readonly type: string;

@@ -1,4 +1,4 @@
-import { type Background, type Call, type Database, newId, principalOf, type Tx } from '@armature/runtime';
+import { type Background, type CallContext, type Database, newId, principalOf, type Tx } from '@armature/runtime';
 import type { FilteredAdapter, Model } from 'casbin';
 import * as entities from './entities.ts';
 import type { Rule } from './policy.ts';
@@ -29,7 +29,10 @@ const timeoutMs = 30_000;
  */
 export function casbinAdapter({ db, change, background }: AdapterOptions): FilteredAdapter {
   let filtered = false;
-  const write = async (words: string, work: (tx: Tx, change: Change, call: Call) => Promise<void>): Promise<void> => {
+  const write = async (
+    words: string,
+    work: (tx: Tx, change: Change, call: CallContext) => Promise<void>,
+  ): Promise<void> => {
     const call = background('casbin adapter', timeoutMs);
     try {
       await db.transaction(call, (tx) =>
@@ -129,7 +132,7 @@ async function addRules(tx: Tx, change: Change, rules: readonly Rule[]): Promise
   if (rules.length > 0) await tx.em.insertMany(entities.PolicyRule, [...rules]);
 }
 
-async function addGrants(tx: Tx, change: Change, call: Call, rows: readonly string[][]): Promise<void> {
+async function addGrants(tx: Tx, change: Change, call: CallContext, rows: readonly string[][]): Promise<void> {
   const named = rows.flatMap(([member = '', role = '']) => (member.startsWith('role:') ? [member, role] : [role]));
   await addRoles(tx, change, named);
   const held = await tx.em.find(entities.RoleGrant, { state: 'LIVE' });
@@ -163,7 +166,7 @@ async function removeRules(tx: Tx, start: number, values: readonly string[]): Pr
 async function removeGrants(
   tx: Tx,
   { version, now }: Change,
-  call: Call,
+  call: CallContext,
   start: number,
   values: readonly string[],
 ): Promise<void> {
@@ -174,7 +177,7 @@ async function removeGrants(
 }
 
 /** Makes the tables what the model holds. Grants that are in both stay what they are, with their times. */
-async function replaceAll(tx: Tx, change: Change, call: Call, model: Model): Promise<void> {
+async function replaceAll(tx: Tx, change: Change, call: CallContext, model: Model): Promise<void> {
   const rowsOf = (kind: Kind) => model.model.get(kind)?.get(kind)?.policy ?? [];
   for (const kind of ['p', 'g'] as const) for (const fields of rowsOf(kind)) kindOf(kind, kind, fields);
   await tx.em.nativeDelete(entities.PolicyRule, {});

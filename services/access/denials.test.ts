@@ -1,5 +1,5 @@
 // How long denials of deactivated accounts last, and what they mean for the administration of the policy.
-import { type Call, newId } from '@armature/runtime';
+import { type CallContext, newId } from '@armature/runtime';
 import { stepsOf } from '@armature/runtime/migrations';
 import t from 'tap';
 import { withConnection } from '../../scripts/devmesh/provision.ts';
@@ -15,7 +15,7 @@ const administrators = ['user:amy', 'user:ben'];
 const grants = administrators.map((user) => `g, ${user}, role:admin\n`).join('');
 await seedWith(access, `${seedText}${grants}d, user:seeded\n`);
 
-const run = <T>(work: (call: Call) => Promise<T>): Promise<T> => {
+const run = <T>(work: (call: CallContext) => Promise<T>): Promise<T> => {
   const call = background('test', 20_000);
   return work(call).finally(() => call.close());
 };

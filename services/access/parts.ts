@@ -1,6 +1,13 @@
 import { readFile } from 'node:fs/promises';
 import type { Decision } from '@armature/proto/access/v1/access.ts';
-import { type Built, type Call, type Config, type Database, type Parts, watchers } from '@armature/runtime';
+import {
+  type CallContext,
+  type Config,
+  type Database,
+  type ServiceComponents,
+  type ServiceDependencies,
+  watchers,
+} from '@armature/runtime';
 import type { config as variables } from './config.ts';
 import { consumers } from './consumers.ts';
 import { insertDecisions, purgeDecisions } from './history-store.ts';
@@ -14,7 +21,12 @@ import { accessStore } from './store.ts';
 const headPollMs = 250;
 
 /** Puts the service together. Its own policy comes from its own tables: it cannot ask anybody else. */
-export async function buildAccess({ config, db, background, log }: Parts<Config<typeof variables>>): Promise<Built> {
+export async function buildAccess({
+  config,
+  db,
+  background,
+  log,
+}: ServiceDependencies<Config<typeof variables>>): Promise<ServiceComponents> {
   const watching = watchers(headPollMs);
   const change = policyChanges(watching);
   const store = accessStore(change);
@@ -32,16 +44,16 @@ export async function buildAccess({ config, db, background, log }: Parts<Config<
       }
     },
   });
-  const due = { name: 'grants that begin or end', everyMs: config.grantSweepMs, sweep: store.applyDue(db) };
+  const due = { name: 'grants that begin or end', everyMs: config.grantSweepMs, run: store.applyDue(db) };
   const retention = {
     name: 'old decisions',
     everyMs: 600_000,
-    sweep: (call: Call) => db.write(call, (sql) => purgeDecisions(sql, config.decisionKeptDays)),
+    run: (call: CallContext) => db.write(call, (sql) => purgeDecisions(sql, config.decisionKeptDays)),
   };
   return {
     services: [accessService(db, store, policy)],
     consumers: consumers(store),
-    sweepers: [due, retention],
+    periodicJobs: [due, retention],
     policy,
     recordDecisions: recordDecisions(db),
   };
@@ -50,5 +62,5 @@ export async function buildAccess({ config, db, background, log }: Parts<Config<
 /** Records what this service itself decided; the others send theirs by RecordDecisions. */
 export const recordDecisions =
   (db: Database) =>
-  (call: Call, decisions: readonly Decision[]): Promise<void> =>
+  (call: CallContext, decisions: readonly Decision[]): Promise<void> =>
     db.transaction(call, (tx) => insertDecisions(tx, 'service:access', decisions));

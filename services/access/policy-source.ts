@@ -1,4 +1,4 @@
-import { type Background, type Call, type Database, sleep, type Watchers } from '@armature/runtime';
+import { type Background, type CallContext, type Database, sleep, type Watchers } from '@armature/runtime';
 import { type Policy, type PolicyRows, type PolicySource, parsePolicy, policyOf } from '@armature/runtime/authz';
 import { policyUnavailable } from '@armature/runtime/errors';
 import type { Logger } from '@armature/runtime/telemetry';
@@ -20,7 +20,7 @@ export interface OwnPolicy extends PolicySource {
   /** The last version, if it was found to be in force within the last `ms`; else null. */
   confirmed(ms: number): Snapshot | null;
   /** The version in force now: reads what was committed before the call. Throws UNAVAILABLE when there is none. */
-  fresh(call: Call): Promise<Snapshot>;
+  fresh(call: CallContext): Promise<Snapshot>;
   /** Resolves once there is another version than the one seen, after `ms`, or with the signal; never rejects. */
   changed(seen: Snapshot | null, ms: number, signal: AbortSignal): Promise<void>;
 }
@@ -33,7 +33,7 @@ export interface OwnPolicyOptions {
   /** How long a policy is trusted after it was last found to be in force. */
   ageMaxMs: number;
   /** Makes the first version when there is none; called again until there is. */
-  seed: (call: Call) => Promise<void>;
+  seed: (call: CallContext) => Promise<void>;
   /** Changes that come closer together are read as one. */
   gapMs?: number;
   /** Milliseconds of a clock that is never set. */
@@ -60,7 +60,7 @@ export async function ownPolicy(options: OwnPolicyOptions): Promise<OwnPolicy> {
     snapshot = next;
     for (const wake of [...waiting]) wake();
   };
-  const look = async (call: Call): Promise<void> => {
+  const look = async (call: CallContext): Promise<void> => {
     const at = now();
     let head = await db.read(call, readHead);
     if (head.version === 0n) {

@@ -1,5 +1,5 @@
 import {
-  type Call,
+  type CallContext,
   newId,
   type Param,
   principalOf,
@@ -49,7 +49,7 @@ export interface Denials {
 
 export type ChangePolicy = <T>(
   tx: Tx,
-  call: Call,
+  call: CallContext,
   work: (change: Change) => Promise<Changed<T>>,
   options?: ChangeOptions,
 ) => Promise<T>;
@@ -156,7 +156,7 @@ export async function readPolicy(sql: SqlReader): Promise<Head & { text: string 
 const seedBatch = 500;
 
 /** Makes the first version of the policy. False when there is one: instances that start together seed once. */
-export async function seed(tx: Tx, call: Call, change: ChangePolicy, contents: Contents): Promise<boolean> {
+export async function seed(tx: Tx, call: CallContext, change: ChangePolicy, contents: Contents): Promise<boolean> {
   const [head] = await tx.query<{ version: string }>('select version from policy_head where id = 1 for update');
   if (!head || BigInt(head.version) !== 0n) return false;
   await change(tx, call, async ({ version, now }) => {

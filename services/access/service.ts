@@ -1,5 +1,5 @@
 import { AccessServiceContract } from '@armature/proto/access/v1/contract.ts';
-import { type Call, closePage, type Database, implement, openPage, runIdempotent } from '@armature/runtime';
+import { type CallContext, closePage, type Database, implement, openPage, runIdempotent } from '@armature/runtime';
 import { permissionUnknown, ruleConflict } from './errors.ts';
 import { explain } from './explain.ts';
 import { insertDecisions, listDecisions, listVersions } from './history-store.ts';
@@ -105,7 +105,7 @@ export function accessService(db: Database, store: AccessStore, own: OwnPolicy) 
 }
 
 /** The grants behind an explanation, in its order; one that ended since is left out. */
-async function messagesOf(db: Database, call: Call, links: readonly { member: string; role: string }[]) {
+async function messagesOf(db: Database, call: CallContext, links: readonly { member: string; role: string }[]) {
   if (links.length === 0) return [];
   const members = [...new Set(links.map(({ member }) => member))];
   const rows = await db.read(call, (sql) => liveGrantsOf(sql, members));

@@ -1,4 +1,12 @@
-import { type Call, type Database, newId, type Page, principalOf, type SqlReader, type Tx } from '@armature/runtime';
+import {
+  type CallContext,
+  type Database,
+  newId,
+  type Page,
+  principalOf,
+  type SqlReader,
+  type Tx,
+} from '@armature/runtime';
 import { everyUser } from '@armature/runtime/authz';
 import { contention } from '@armature/runtime/errors';
 import type { PolicyRuleRow, RoleGrantRow } from './entities.ts';
@@ -37,7 +45,11 @@ export type AccessStore = ReturnType<typeof accessStore>;
 export function accessStore(change: ChangePolicy) {
   return {
     /** Throws POLICY_CHANGED unless `expected` is 0 or the present version, and what the policy refuses. */
-    putRole(tx: Tx, call: Call, wish: { name: string; rules: readonly Omit<Rule, 'subject'>[]; expected: bigint }) {
+    putRole(
+      tx: Tx,
+      call: CallContext,
+      wish: { name: string; rules: readonly Omit<Rule, 'subject'>[]; expected: bigint },
+    ) {
       const { name, expected } = wish;
       return change(tx, call, async ({ before, now }) => {
         if (expected !== 0n && expected !== before) throw policyChanged(expected, before);
@@ -48,7 +60,7 @@ export function accessStore(change: ChangePolicy) {
     },
 
     /** Answers the version without the role. Throws ROLE_NOT_FOUND and ROLE_IN_USE. */
-    deleteRole(tx: Tx, call: Call, name: string): Promise<bigint> {
+    deleteRole(tx: Tx, call: CallContext, name: string): Promise<bigint> {
       return change(tx, call, async ({ version, now }) => {
         const role = await tx.em.findOne(entities.PolicyRole, { name });
         if (!role) throw roleNotFound(name);
@@ -66,7 +78,7 @@ export function accessStore(change: ChangePolicy) {
     },
 
     /** Throws ROLE_NOT_FOUND, GRANT_EXISTS, GRANT_TIMES_INVALID, and what the policy refuses. */
-    grant(tx: Tx, call: Call, wish: { member: string; role: string } & Period): Promise<RoleGrantRow> {
+    grant(tx: Tx, call: CallContext, wish: { member: string; role: string } & Period): Promise<RoleGrantRow> {
       const { member, role, startAt, endAt } = wish;
       return change(tx, call, async ({ version, now }) => {
         const problem = periodProblem(wish, now);
@@ -92,7 +104,7 @@ export function accessStore(change: ChangePolicy) {
     },
 
     /** Throws GRANT_NOT_FOUND, GRANT_ENDED and LAST_ADMINISTRATOR. */
-    revoke(tx: Tx, call: Call, grantId: string): Promise<RoleGrantRow> {
+    revoke(tx: Tx, call: CallContext, grantId: string): Promise<RoleGrantRow> {
       return change(tx, call, async ({ version, now }) => {
         const grant = await tx.em.findOne(entities.RoleGrant, { grantId });
         if (!grant) throw grantNotFound(grantId);
@@ -107,7 +119,7 @@ export function accessStore(change: ChangePolicy) {
      * Denies an account everything, whatever it was granted; an erased one also loses that. It is a fact of
      * identity, so it is not refused, even when nobody is left to administer.
      */
-    deny(tx: Tx, call: Call, subject: string, because: 'deactivated' | 'erased'): Promise<void> {
+    deny(tx: Tx, call: CallContext, subject: string, because: 'deactivated' | 'erased'): Promise<void> {
       const onUnadministered = () =>
         call.log.error({ subject, because }, 'the last administrator is denied: nobody may change roles and grants');
       const deny = async ({ version, now }: { version: bigint; now: Date }) => {
@@ -131,7 +143,7 @@ export function accessStore(change: ChangePolicy) {
     },
 
     /** Lets an account use again what it was granted. */
-    allow(tx: Tx, call: Call, subject: string): Promise<void> {
+    allow(tx: Tx, call: CallContext, subject: string): Promise<void> {
       const allow = async () => {
         await tx.execute('delete from denied_subject where subject = ?', [subject]);
         return { words: `${subject} was reactivated`, result: undefined };
@@ -140,7 +152,7 @@ export function accessStore(change: ChangePolicy) {
     },
 
     /** Begins and ends grants whose time has come, by the database's clock. Answers how many. */
-    applyDue: (db: Database) => async (call: Call) => {
+    applyDue: (db: Database) => async (call: CallContext) => {
       const { grants, denials } = await db.read(call, dueCounts);
       if (grants + denials === 0) return 0;
       return db.transaction(call, async (tx) => {

@@ -77,6 +77,7 @@ function spawnAcquirer(
 }
 
 // The answers of the acquirer are what the tests look into, so they are not typed here.
+// biome-ignore lint/suspicious/noExplicitAny: tests read JSON of any shape
 export type Answer = { status: number; text: string; json: any; replayed: boolean };
 
 export type Sent = {

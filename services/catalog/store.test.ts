@@ -1,6 +1,6 @@
 import { CatalogServiceContract } from '@armature/proto/catalog/v1/contract.ts';
 import type { MethodContract } from '@armature/proto/contract.ts';
-import { type Call, newId } from '@armature/runtime';
+import { type CallContext, newId } from '@armature/runtime';
 import { background } from '@armature/runtime/context';
 import { openDatabase } from '@armature/runtime/db';
 import { noHashKeys, requestHasher, setIdempotencyKey } from '@armature/runtime/idempotency';
@@ -24,7 +24,7 @@ const { implementation } = catalogService(db);
 const { methods } = CatalogServiceContract;
 
 /** A call as it arrives after the chain, which has checked all there is to check. */
-function call<M>(method: MethodContract, message: M): Call<M> {
+function call<M>(method: MethodContract, message: M): CallContext<M> {
   const key = {
     principal: 'user:bo',
     method: method.path,

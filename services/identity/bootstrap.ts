@@ -1,5 +1,5 @@
 import { readFile } from 'node:fs/promises';
-import type { Call, Database } from '@armature/runtime';
+import type { CallContext, Database } from '@armature/runtime';
 import { addressKey } from './account.ts';
 import type { ClientStore, PublicClient } from './client-store.ts';
 import type { Passwords } from './passwords.ts';
@@ -25,7 +25,7 @@ const idPattern = /^[a-z0-9][a-z0-9._-]{0,63}$/;
  */
 export async function bootstrap(
   file: string,
-  parts: { db: Database; call: Call; store: AccountStore; clients: ClientStore; passwords: Passwords },
+  parts: { db: Database; call: CallContext; store: AccountStore; clients: ClientStore; passwords: Passwords },
 ): Promise<void> {
   const { db, call, store, clients, passwords } = parts;
   const wanted = parseBootstrap(await readFile(file, 'utf8'));

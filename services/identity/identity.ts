@@ -1,12 +1,12 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import {
-  type Built,
-  type Call,
+  type CallContext,
   type Config,
   type Database,
   newId,
-  type Parts,
   RpcError,
+  type ServiceComponents,
+  type ServiceDependencies,
   tableBaselines,
 } from '@armature/runtime';
 import { mailTransport, serveHttps } from '@armature/runtime/http';
@@ -34,8 +34,8 @@ const startPauseMs = 200;
 
 /** Does what a start needs of the database, as soon as that is there: the service waits for it rather than end. */
 async function onceThere<T>(
-  { background, log }: Pick<Parts<unknown>, 'background' | 'log'>,
-  work: (call: Call) => Promise<T>,
+  { background, log }: Pick<ServiceDependencies<unknown>, 'background' | 'log'>,
+  work: (call: CallContext) => Promise<T>,
 ): Promise<T> {
   for (;;) {
     const call = background('start', startTimeoutMs);
@@ -59,7 +59,7 @@ export async function identity({
   log,
   registry,
   tls,
-}: Parts<Config<typeof spec>>): Promise<Built> {
+}: ServiceDependencies<Config<typeof spec>>): Promise<ServiceComponents> {
   const stopping = new AbortController();
   const sealing = sealingOf(config.identitySecret);
   const store = accountStore();
@@ -125,7 +125,7 @@ export async function identity({
   return {
     services: [identityService({ db, store, accounts, clients, artifacts, passwords, throttle })],
     baselineSources: [tableBaselines({ aggregate: 'user', table: 'account', id: 'user_id', sequence: 'sequence' })],
-    sweepers: [
+    periodicJobs: [
       ring.sweeper,
       sendLetters({
         db,
@@ -136,11 +136,11 @@ export async function identity({
         background,
         registry,
       }),
-      { name: 'accounts never verified', everyMs: 60_000, sweep: (call) => eraseForgotten(db, store, accounts, call) },
+      { name: 'accounts never verified', everyMs: 60_000, run: (call) => eraseForgotten(db, store, accounts, call) },
       ...[artifacts, letters, store, throttle].map((kept, index) => ({
         name: ['artifacts', 'letters past', 'accounts past', 'attempts past'][index] ?? '',
         everyMs: 60_000,
-        sweep: (call: Call) => db.transaction(call, (tx) => kept.purge(tx)),
+        run: (call: CallContext) => db.transaction(call, (tx) => kept.purge(tx)),
       })),
     ],
     http: {
@@ -154,7 +154,7 @@ export async function identity({
 }
 
 /** A registration that was never verified holds an address and a name of somebody who may not even know. */
-function eraseForgotten(db: Database, store: AccountStore, accounts: Accounts, call: Call): Promise<number> {
+function eraseForgotten(db: Database, store: AccountStore, accounts: Accounts, call: CallContext): Promise<number> {
   return db.transaction(call, async (tx) => {
     const forgotten = await store.neverVerified(tx);
     for (const userId of forgotten) await accounts.erase(tx, userId);

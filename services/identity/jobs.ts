@@ -1,4 +1,4 @@
-import type { Background, Database, Registry, Sweeper } from '@armature/runtime';
+import type { Background, Database, PeriodicJob, Registry } from '@armature/runtime';
 import { Counter } from '@armature/runtime';
 import type { SendMail } from '@armature/runtime/http';
 import { attemptsMax, backoffMs, purposeOf, render } from './letter.ts';
@@ -25,7 +25,7 @@ interface Post {
  * Sends what is due. A letter is leased, sent outside any transaction, and its outcome recorded only while the lease
  * is still held. Its token is made here and nowhere kept.
  */
-export function sendLetters(post: Post): Sweeper {
+export function sendLetters(post: Post): PeriodicJob {
   const { db, letters } = post;
   const outcomes = new Counter({
     name: 'armature_jobs_total',
@@ -36,7 +36,7 @@ export function sendLetters(post: Post): Sweeper {
   return {
     name: 'letters',
     everyMs: pollMs,
-    async sweep(call) {
+    async run(call) {
       const leased = await db.transaction(call, (tx) => letters.leaseDue(tx));
       const sent = leased.map(async (letter) => outcomes.inc({ job: 'mail', outcome: await sendOne(post, letter) }));
       await Promise.all(sent);

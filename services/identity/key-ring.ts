@@ -1,4 +1,4 @@
-import type { Call, Database, Sweeper } from '@armature/runtime';
+import type { CallContext, Database, PeriodicJob } from '@armature/runtime';
 import type { Provider } from 'oidc-provider';
 import type { KeyPeriods } from './key.ts';
 import { type SigningKey, turnKeys } from './key-store.ts';
@@ -14,7 +14,7 @@ export interface KeyRing {
   /** A request keeps the set that it began with. */
   present(): KeySet;
   /** Follows the keys as time and other instances change them. */
-  sweeper: Sweeper;
+  sweeper: PeriodicJob;
 }
 
 /**
@@ -25,11 +25,11 @@ export async function openKeyRing(parts: {
   db: Database;
   sealing: Sealing;
   periods: KeyPeriods;
-  call: Call;
+  call: CallContext;
   open: (keys: readonly SigningKey[]) => Promise<Provider>;
 }): Promise<KeyRing> {
   const { db, sealing, periods, open } = parts;
-  const read = (call: Call) => db.transaction(call, (tx) => turnKeys(tx, sealing, periods));
+  const read = (call: CallContext) => db.transaction(call, (tx) => turnKeys(tx, sealing, periods));
   let present = keySet(await read(parts.call), open);
   return {
     present: () => present,
@@ -37,7 +37,7 @@ export async function openKeyRing(parts: {
       name: 'signing keys',
       // Well within the time for which a key is published before it is used.
       everyMs: Math.max(200, Math.min(15_000, (periods.leadS * 1_000) / 4)),
-      async sweep(call) {
+      async run(call) {
         const fresh = await read(call);
         if (signature(fresh) !== signature(present.keys)) present = keySet(fresh, open);
         return 0;

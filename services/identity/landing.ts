@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { type Background, type Call, type Database, RpcError } from '@armature/runtime';
+import { type Background, type CallContext, type Database, RpcError } from '@armature/runtime';
 import { HttpError, type HttpReply, type HttpRequest } from '@armature/runtime/http';
 import type { Accounts } from './accounts.ts';
 import { donePage, forgotPasswordPage, resetPasswordPage, verifyEmailPage } from './pages.ts';
@@ -45,7 +45,7 @@ export function landing(parts: {
     return form;
   }
 
-  async function within<T>(name: string, work: (call: Call) => Promise<T>): Promise<T> {
+  async function within<T>(name: string, work: (call: CallContext) => Promise<T>): Promise<T> {
     const call = parts.background(name, timeoutMs);
     try {
       return await work(call);

@@ -11,7 +11,7 @@ await run({
   migrations: () => import('./migrations/index.ts'),
   build: ({ config, db }) => {
     const store = inventoryStore({ reservationTtlMs: config.reservationTtlMs });
-    const expire = { name: 'expired reservations', everyMs: config.expirySweepMs, sweep: store.expireReservations(db) };
-    return { services: [inventoryService(db, store)], sweepers: [expire] };
+    const expire = { name: 'expired reservations', everyMs: config.expirySweepMs, run: store.expireReservations(db) };
+    return { services: [inventoryService(db, store)], periodicJobs: [expire] };
   },
 });

@@ -6,7 +6,7 @@ import {
   StockReservedEvent,
 } from '@armature/proto/inventory/v1/contract.ts';
 import {
-  type Call,
+  type CallContext,
   type Database,
   emit,
   isDuplicateKey,
@@ -188,7 +188,7 @@ export function inventoryStore({ reservationTtlMs }: { reservationTtlMs: number 
     },
 
     /** Gives back what was held too long, a batch at a time. */
-    expireReservations: (db: Database) => (call: Call) =>
+    expireReservations: (db: Database) => (call: CallContext) =>
       db.transaction(call, async (tx) => {
         const due = await tx.query<{ reservation_id: string }>(
           `select reservation_id from reservation where state = 'HELD' and expires_at < utc_timestamp(6)

@@ -1,4 +1,4 @@
-import type { Background, Call, Database, Registry, Sweeper } from '@armature/runtime';
+import type { Background, CallContext, Database, PeriodicJob, Registry } from '@armature/runtime';
 import { Counter } from '@armature/runtime';
 import type { SendMail } from '@armature/runtime/http';
 import { crashPoint } from '@armature/runtime/sync';
@@ -22,7 +22,7 @@ export function sendDue(parts: {
   background: Background;
   registry: Registry;
   config: { attemptsMax: number; retryBaseMs: number };
-}): Sweeper {
+}): PeriodicJob {
   const { db, store } = parts;
   const outcomes = new Counter({
     name: 'armature_jobs_total',
@@ -43,7 +43,7 @@ export function sendDue(parts: {
   return {
     name: 'deliveries',
     everyMs: pollMs,
-    async sweep(call) {
+    async run(call) {
       const leased = await db.transaction(call, (tx) => store.leaseDue(tx));
       await Promise.all(leased.map(attempt));
       return leased.length;
@@ -53,7 +53,7 @@ export function sendDue(parts: {
 
 async function sendOne(
   { db, store, send, config }: Parameters<typeof sendDue>[0],
-  call: Call,
+  call: CallContext,
   delivery: LeasedDelivery,
 ): Promise<'sent' | 'failed' | 'dead' | 'lease_lost'> {
   const attempts = delivery.attempts + 1;
@@ -76,6 +76,6 @@ async function sendOne(
 }
 
 /** The periodic jobs of this service: sending what is due, and deleting what was sent long ago. */
-export function jobs(parts: Parameters<typeof sendDue>[0] & { config: { deliveryKeptDays: number } }): Sweeper[] {
+export function jobs(parts: Parameters<typeof sendDue>[0] & { config: { deliveryKeptDays: number } }): PeriodicJob[] {
   return [sendDue(parts), parts.store.retention(parts.db, parts.config.deliveryKeptDays)];
 }

@@ -14,7 +14,7 @@ await run({
   migrations: () => import('./migrations/index.ts'),
   build: ({ background, config, db, registry }) => {
     const store = deliveryStore();
-    const sweepers = jobs({ db, store, send: mailTransport(config), background, registry, config });
-    return { services: [notificationService(db, store)], consumers: consumers(store), sweepers };
+    const periodicJobs = jobs({ db, store, send: mailTransport(config), background, registry, config });
+    return { services: [notificationService(db, store)], consumers: consumers(store), periodicJobs };
   },
 });

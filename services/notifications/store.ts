@@ -1,4 +1,4 @@
-import { type Database, newId, type Page, type SqlReader, type Sweeper, type Tx, utcDate } from '@armature/runtime';
+import { type Database, newId, type Page, type PeriodicJob, type SqlReader, type Tx, utcDate } from '@armature/runtime';
 import type { Delivery, MailData, State, Template } from './delivery.ts';
 import { deliveryInProgress, deliveryNotFound } from './errors.ts';
 
@@ -16,10 +16,10 @@ export type DeliveryStore = ReturnType<typeof deliveryStore>;
 export function deliveryStore() {
   return {
     /** Deletes deliveries that were sent long ago, a bounded number at a time; those that failed are kept. */
-    retention: (db: Database, days: number): Sweeper => ({
+    retention: (db: Database, days: number): PeriodicJob => ({
       name: 'deliveries past',
       everyMs: 600_000,
-      async sweep(call) {
+      async run(call) {
         const { affectedRows } = await db.write(call, (sql) =>
           sql.execute(
             `delete from delivery where state = 'SENT' and created_at < utc_timestamp(6) - interval ? day

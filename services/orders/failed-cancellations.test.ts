@@ -98,7 +98,7 @@ async function lost(
 
 async function sweep(): Promise<number> {
   const call = open('sweep', 10_000);
-  return job.sweep(call).finally(() => call.close());
+  return job.run(call).finally(() => call.close());
 }
 
 async function ended(orderId: string): Promise<State> {
@@ -135,6 +135,7 @@ t.test('a cancellation that an earlier release ended is restarted and ends its o
   t.equal(await ended(uncharged.orderId), 'CANCELLED');
   t.strictSame(sent.splice(0), ['voidPayment', 'releaseReservation']);
 
+  // biome-ignore lint/suspicious/noExplicitAny: rows of any shape, as the driver returns them
   const world = { query: (sql: string) => query<any>(sql.replaceAll('{orders}.', '')) };
   const histories = await sagaHistories(world);
   t.equal(histories.length, 2);

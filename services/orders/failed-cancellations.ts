@@ -1,4 +1,4 @@
-import type { Database, Parts, Sweeper } from '@armature/runtime';
+import type { Database, PeriodicJob, ServiceDependencies } from '@armature/runtime';
 import type { CheckoutSagas } from './saga.ts';
 import type { OrderStore } from './store.ts';
 
@@ -13,13 +13,13 @@ export function failedCancellations(parts: {
   db: Database;
   store: OrderStore;
   sagas: CheckoutSagas;
-  log: Parts<unknown>['log'];
-}): Sweeper {
+  log: ServiceDependencies<unknown>['log'];
+}): PeriodicJob {
   const { db, store, sagas, log } = parts;
   return {
     name: 'failed cancellations',
     everyMs: 60_000,
-    async sweep(call) {
+    async run(call) {
       const found = await db.read(call, (sql) =>
         sql.query<{ saga_id: string; order_id: string }>(
           `select s.saga_id, o.order_id from saga s force index (saga_status) straight_join orders o on o.order_id = s.subject_id

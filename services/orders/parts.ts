@@ -1,5 +1,5 @@
 import { CatalogServiceContract } from '@armature/proto/catalog/v1/contract.ts';
-import type { Built, Config, Parts } from '@armature/runtime';
+import type { Config, ServiceComponents, ServiceDependencies } from '@armature/runtime';
 import type { config } from './config.ts';
 import { failedCancellations } from './failed-cancellations.ts';
 import { checkoutSagas } from './saga.ts';
@@ -7,7 +7,7 @@ import { orderService } from './service.ts';
 import { baselineSources, orderStore } from './store.ts';
 
 /** Puts the service together. */
-export function ordersParts(all: Parts<Config<typeof config>>): Built {
+export function ordersParts(all: ServiceDependencies<Config<typeof config>>): ServiceComponents {
   const { config: settings, connect, db, log } = all;
   const catalog = connect(CatalogServiceContract, 'catalog', settings.catalog);
   const store = orderStore();
@@ -16,6 +16,6 @@ export function ordersParts(all: Parts<Config<typeof config>>): Built {
     services: [orderService({ db, store, catalog, sagas })],
     sagas: sagas.definitions,
     baselineSources,
-    sweepers: [failedCancellations({ db, store, sagas, log })],
+    periodicJobs: [failedCancellations({ db, store, sagas, log })],
   };
 }

@@ -38,7 +38,7 @@ const variants: Record<string, Record<string, object>> = {
 type Sent = Record<string, Record<string, string>>;
 
 /** Calls every action of every step with clients that note what they are called with, and never respond. */
-async function requestsOf(definition: SagaDefinition<any>, sent: string[]): Promise<Sent> {
+async function requestsOf(definition: SagaDefinition, sent: string[]): Promise<Sent> {
   const found: Sent = {};
   for (const [variant, data] of Object.entries(variants[definition.name] ?? {})) {
     const requests: Record<string, string> = {};
@@ -55,7 +55,7 @@ async function requestsOf(definition: SagaDefinition<any>, sent: string[]): Prom
   return found;
 }
 
-function context(step: RemoteStep<any>, action: 'run' | 'query' | 'compensate', data: object): StepContext<any> {
+function context(step: RemoteStep, action: 'run' | 'query' | 'compensate', data: object): StepContext {
   const key = stepKey(sagaId, step.name, action === 'compensate' ? 'compensate' : 'run', 0);
   const runKey = stepKey(sagaId, step.name, 'run', 0);
   return { sagaId, subjectId, data, results: {}, call: {} as never, key, runKey };

@@ -3,10 +3,10 @@ import { PaymentServiceContract } from '@armature/proto/payments/v1/contract.ts'
 import {
   type Config,
   newId,
-  type Parts,
   requestCancel,
   restartFailedSaga,
   type SagaDefinition,
+  type ServiceDependencies,
   startSaga,
   type Tx,
 } from '@armature/runtime';
@@ -18,7 +18,7 @@ import type { OrderStore } from './store.ts';
 
 export interface CheckoutSagas {
   /** Every version of every saga that this process runs. */
-  definitions: readonly SagaDefinition<any>[];
+  definitions: readonly SagaDefinition[];
   /** Begins to bring an order to its end; part of the transaction that accepts it. */
   startCheckout(tx: Tx, order: Order, paymentMethod: string): Promise<void>;
   /**
@@ -38,7 +38,7 @@ export function checkoutSagas(parts: {
     Config<typeof config>,
     'inventory' | 'payments' | 'checkoutLimitMs' | 'checkoutVersion' | 'cancellationVersion'
   >;
-  connect: Parts<unknown>['connect'];
+  connect: ServiceDependencies<unknown>['connect'];
   store: OrderStore;
 }): CheckoutSagas {
   const { config, connect, store } = parts;

@@ -2,14 +2,14 @@ import type { CatalogServiceContract } from '@armature/proto/catalog/v1/contract
 import { OrderServiceContract } from '@armature/proto/orders/v1/contract.ts';
 import { type Order as OrderMessage, OrderState, type PlaceOrderRequest } from '@armature/proto/orders/v1/orders.ts';
 import {
-  type Call,
+  type CallContext,
   type Client,
   closePage,
   type Database,
   implement,
-  mayTouch,
   newId,
   openPage,
+  ownsOrCanAccessAny,
   principalOf,
   type RpcError,
   runIdempotent,
@@ -68,7 +68,7 @@ export function orderService(parts: {
     async cancelOrder({ orderId }, call) {
       return runIdempotent(db, call, async (tx) => {
         const order = await store.find(tx, orderId, 'for update');
-        if (!mayTouch(call, order.customerId)) throw orderNotFound(orderId);
+        if (!ownsOrCanAccessAny(call, order.customerId)) throw orderNotFound(orderId);
         const what = cancellation(order);
         if (what === 'refuse') throw orderClosed(orderId);
         if (what === 'same') return toMessage(order);
@@ -108,9 +108,9 @@ export function orderService(parts: {
   });
 
   /** The order, if the caller may see it; to a stranger it is as if it were not there. */
-  async function readable(orderId: string, call: Call): Promise<Order> {
+  async function readable(orderId: string, call: CallContext): Promise<Order> {
     const order = await db.read(call, (sql) => store.find(sql, orderId));
-    if (!mayTouch(call, order.customerId)) throw orderNotFound(orderId);
+    if (!ownsOrCanAccessAny(call, order.customerId)) throw orderNotFound(orderId);
     return order;
   }
 }
@@ -119,7 +119,7 @@ export function orderService(parts: {
 async function priced(
   catalog: Client<typeof CatalogServiceContract>,
   message: PlaceOrderRequest,
-  call: Call,
+  call: CallContext,
 ): Promise<Order> {
   const { currencyCode, customerId, contactEmail, shippingAddress } = message;
   const violations = shapeViolations(message);

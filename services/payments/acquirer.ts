@@ -1,5 +1,5 @@
-import { type Call, inTransaction } from '@armature/runtime';
-import { raceGate } from '@armature/runtime/sync';
+import { type CallContext, inTransaction } from '@armature/runtime';
+import { syncPoint } from '@armature/runtime/sync';
 import { Counter, Histogram, latencyBuckets, type Registry } from '@armature/runtime/telemetry';
 import { type HttpAnswer, type HttpQuestion, httpClient } from './acquirer-http.ts';
 import { type LoggedOperation, type LoggedPage, readOperations, readPage } from './acquirer-page.ts';
@@ -37,27 +37,27 @@ export interface ChargeRequest {
  * outcome that is certain, or throws UNAVAILABLE ACQUIRER_UNAVAILABLE: silence is never taken for a no.
  */
 export interface Acquirer {
-  authorize(call: Call, key: string, request: AuthorizationRequest): Promise<Outcome>;
-  operate(call: Call, kind: ChargeOperation, key: string, request: ChargeRequest): Promise<Outcome>;
+  authorize(call: CallContext, key: string, request: AuthorizationRequest): Promise<Outcome>;
+  operate(call: CallContext, kind: ChargeOperation, key: string, request: ChargeRequest): Promise<Outcome>;
   /** Keeps a key that has not acted from ever acting; says what it did if it has. */
-  cancel(call: Call, kind: OperationKind, key: string): Promise<Outcome>;
+  cancel(call: CallContext, kind: OperationKind, key: string): Promise<Outcome>;
   /** What became of a key; null when nothing is recorded under it. */
-  find(call: Call, kind: OperationKind, key: string): Promise<Outcome | null>;
+  find(call: CallContext, kind: OperationKind, key: string): Promise<Outcome | null>;
   /**
    * What became of a key, by the operations of its charge, which the acquirer keeps for longer than keys. Null where
    * none of them has the key.
    */
-  findOnCharge(call: Call, kind: ChargeOperation, key: string, chargeId: string): Promise<Outcome | null>;
+  findOnCharge(call: CallContext, kind: ChargeOperation, key: string, chargeId: string): Promise<Outcome | null>;
   /** How the hold of a charge has ended other than by a capture; null where it has not. The key is that of the void, if it was one. */
-  holdEnd(call: Call, chargeId: string): Promise<{ end: HoldEnd; key: string } | null>;
+  holdEnd(call: CallContext, chargeId: string): Promise<{ end: HoldEnd; key: string } | null>;
   /** The capture of a charge, under whatever key; null where it has none, or where a refund has followed. */
-  captureOf(call: Call, chargeId: string): Promise<{ externalId: string; amountMinor: bigint } | null>;
+  captureOf(call: CallContext, chargeId: string): Promise<{ externalId: string; amountMinor: bigint } | null>;
   /** The status of a charge, such as "captured"; null where the acquirer knows no such charge. */
-  chargeStatus(call: Call, chargeId: string): Promise<string | null>;
+  chargeStatus(call: CallContext, chargeId: string): Promise<string | null>;
   /** Those of up to 100 operations that the acquirer's log has. */
-  lookUp(call: Call, externalIds: readonly string[]): Promise<LoggedOperation[]>;
+  lookUp(call: CallContext, externalIds: readonly string[]): Promise<LoggedOperation[]>;
   /** Operations of the acquirer's log after a position, as they were written. */
-  page(call: Call, after: number, limit: number): Promise<LoggedPage>;
+  page(call: CallContext, after: number, limit: number): Promise<LoggedPage>;
   /** There is news of a key: whoever waits for its outcome asks at once. */
   nudge(key: string): void;
   close(): void;
@@ -76,9 +76,9 @@ export function acquirer(options: AcquirerOptions): Acquirer {
   const metrics = acquirerMetrics(options.registry);
 
   /** One request under a deadline; everything that is not a whole answer is "unknown". */
-  const ask = async (call: Call, kind: OperationKind, what: string, question: Question): Promise<Answer> => {
+  const ask = async (call: CallContext, kind: OperationKind, what: string, question: Question): Promise<Answer> => {
     if (inTransaction(call)) throw new Error(`${what}: the acquirer must not be asked inside a transaction`);
-    const pass = raceGate(call);
+    const pass = syncPoint(call);
     if (pass) await pass(`call acquirer ${what}`);
     const timeoutMs = Math.min(question.timeoutMs, call.deadline - Date.now());
     const stop = metrics.seconds.startTimer({ operation: what });
@@ -90,7 +90,7 @@ export function acquirer(options: AcquirerOptions): Acquirer {
       call.log.warn({ err: said.cause, operation: what }, 'no certain answer of the acquirer');
     return said;
   };
-  const sendOrUnknown = async (call: Call, question: Question): Promise<HttpAnswer | Answer> => {
+  const sendOrUnknown = async (call: CallContext, question: Question): Promise<HttpAnswer | Answer> => {
     if (question.timeoutMs < timeLeftMinMs) return { kind: 'unknown', cause: new Error('no time is left to ask') };
     try {
       return await http.send({ ...question, signal: call.signal });
@@ -98,7 +98,7 @@ export function acquirer(options: AcquirerOptions): Acquirer {
       return { kind: 'unknown', cause: error instanceof Error ? error : new Error(String(error)) };
     }
   };
-  const status = (call: Call, kind: OperationKind, key: string): Promise<Answer> =>
+  const status = (call: CallContext, kind: OperationKind, key: string): Promise<Answer> =>
     ask(call, kind, 'status', {
       method: 'GET',
       path: `/v1/operations?idempotency_key=${encodeURIComponent(key)}`,
@@ -106,7 +106,7 @@ export function acquirer(options: AcquirerOptions): Acquirer {
     });
 
   /** Asks for the status while an authorization is undecided, as long as the call has time. */
-  const decided = async (call: Call, kind: OperationKind, key: string, first: Answer): Promise<Answer> => {
+  const decided = async (call: CallContext, kind: OperationKind, key: string, first: Answer): Promise<Answer> => {
     let answer = first;
     let delayMs = pollDelayMs.first;
     while (answer.kind === 'pending') {
@@ -120,7 +120,7 @@ export function acquirer(options: AcquirerOptions): Acquirer {
   };
 
   /** A mutation: when its answer does not come, its key is asked about before anything is concluded. */
-  const mutate = async (call: Call, kind: OperationKind, key: string, question: Question): Promise<Outcome> => {
+  const mutate = async (call: CallContext, kind: OperationKind, key: string, question: Question): Promise<Outcome> => {
     const timeoutMs = Math.min(question.timeoutMs, (call.deadline - Date.now()) * shareOfFirstAttempt);
     let answer = await ask(call, kind, kind, { ...question, key, timeoutMs });
     if (answer.kind === 'unknown') answer = await status(call, kind, key);
@@ -132,7 +132,7 @@ export function acquirer(options: AcquirerOptions): Acquirer {
   };
 
   /** Reads from the log. Half a response is none. */
-  const read = async <T>(call: Call, path: string, parse: (body: unknown) => T | null): Promise<T> => {
+  const read = async <T>(call: CallContext, path: string, parse: (body: unknown) => T | null): Promise<T> => {
     const { timeoutMs } = options;
     const answer = await sendOrUnknown(call, { method: 'GET', path, timeoutMs, bytesMax: pageBytesMax });
     if (!('status' in answer)) throw acquirerUnavailable('cause' in answer ? answer.cause : answer);
@@ -141,7 +141,7 @@ export function acquirer(options: AcquirerOptions): Acquirer {
     return parsed;
   };
 
-  async function* operationsOf(call: Call, chargeId: string): AsyncGenerator<LoggedOperation> {
+  async function* operationsOf(call: CallContext, chargeId: string): AsyncGenerator<LoggedOperation> {
     for (let after = 0; ; ) {
       const path = `/v1/charges/${encodeURIComponent(chargeId)}/operations?after=${after}&limit=${pageLimit}`;
       const page = await read(call, path, readPage);

@@ -8,6 +8,7 @@ import { readEntries, type StoredEntry } from './ledger-store.ts';
 import { type AcquirerOperation, differences } from './reconcile.ts';
 
 /** Runs a query in the schema of payments. */
+// biome-ignore lint/suspicious/noExplicitAny: rows of any shape, as the driver returns them
 export type Query = (sql: string, params?: readonly unknown[]) => Promise<any[]>;
 
 /** The acquirer's whole log. */

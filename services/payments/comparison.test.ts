@@ -1,4 +1,4 @@
-import type { Call } from '@armature/runtime';
+import type { CallContext } from '@armature/runtime';
 import t from 'tap';
 import type { Acquirer } from './acquirer.ts';
 import type { LoggedOperation } from './acquirer-page.ts';
@@ -180,13 +180,13 @@ t.test('a page of the ledger is one request to the acquirer', async (t) => {
   );
   const asked: number[] = [];
   const acquirer = {
-    async lookUp(_call: Call, ids: readonly string[]) {
+    async lookUp(_call: CallContext, ids: readonly string[]) {
       asked.push(ids.length);
       return ids.slice(1).map((externalId) => record('capture', 'captured', { externalId }));
     },
   } as unknown as Acquirer;
   const parts = { acquirer } as OperationParts;
-  const { differences } = await compareWithAcquirer(parts, {} as Call, [...lines, line('release')]);
+  const { differences } = await compareWithAcquirer(parts, {} as CallContext, [...lines, line('release')]);
   t.strictSame(asked, [100]);
   t.match(differences, [{ kind: 'NOT_AT_ACQUIRER', externalId: lines[0]!.externalId }]);
 });

@@ -64,6 +64,7 @@ const unavailable = refusal({ reason: 'ACQUIRER_UNAVAILABLE' });
 const post = async (path: string, body: object = {}, key: string = randomUUID()) => {
   const headers = { 'idempotency-key': key };
   const response = await fetch(acquirerUrl + path, { method: 'POST', headers, body: JSON.stringify(body) });
+  // biome-ignore lint/suspicious/noExplicitAny: JSON of the acquirer, of any shape
   return { status: response.status, json: (await response.json()) as any };
 };
 const { PAYMENT_STATE_HOLD_EXPIRED, PAYMENT_STATE_VOIDED_EXTERNALLY } = PaymentState;
@@ -93,6 +94,7 @@ const ends = [
     card: 'card_hold_expires',
     end: async (chargeId: string) => {
       const url = `${acquirerUrl}/v1/charges/${chargeId}`;
+      // biome-ignore lint/suspicious/noExplicitAny: JSON of the acquirer, of any shape
       await until('the hold ends', async () => ((await (await fetch(url)).json()) as any).status === 'expired');
     },
     state: PAYMENT_STATE_HOLD_EXPIRED,

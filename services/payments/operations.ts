@@ -6,7 +6,7 @@
  */
 import type { Payment as PaymentMessage } from '@armature/proto/payments/v1/payments.ts';
 import {
-  type Call,
+  type CallContext,
   type Database,
   idempotencyKeyOf,
   isDuplicateKey,
@@ -68,19 +68,19 @@ export type Operations = ReturnType<typeof operations>;
 
 export function operations(parts: OperationParts) {
   return {
-    async authorize(call: Call, wish: Authorization): Promise<PaymentMessage> {
+    async authorize(call: CallContext, wish: Authorization): Promise<PaymentMessage> {
       const operation = await intendAuthorization(parts, call, wish);
       return finish(parts, call, operation, () => performAuthorization(parts, call, operation, wish));
     },
 
-    async capture(call: Call, paymentId: string): Promise<PaymentMessage> {
+    async capture(call: CallContext, paymentId: string): Promise<PaymentMessage> {
       const asked = await askedBy(parts, call);
       const plan = (payment: Payment) => planExclusive('capture', payment, asked.operationId);
       const work = await intend(parts, call, { kind: 'capture', paymentId, asked, plan });
       return finish(parts, call, work.operation, () => perform(parts, call, work));
     },
 
-    async refund(call: Call, { paymentId, amount }: Refund): Promise<PaymentMessage> {
+    async refund(call: CallContext, { paymentId, amount }: Refund): Promise<PaymentMessage> {
       const asked = await askedBy(parts, call);
       const plan = (payment: Payment) => planRefund(payment, amount);
       const same = ({ currencyCode }: Payment, { rest, amountMinor }: Operation) =>
@@ -90,7 +90,10 @@ export function operations(parts: OperationParts) {
       return finish(parts, call, work.operation, () => perform(parts, call, work));
     },
 
-    async void(call: Call, { paymentId, orderId }: { paymentId: string; orderId: string }): Promise<PaymentMessage> {
+    async void(
+      call: CallContext,
+      { paymentId, orderId }: { paymentId: string; orderId: string },
+    ): Promise<PaymentMessage> {
       const asked = await askedBy(parts, call);
       const plan = (payment: Payment) => planExclusive('void', payment, asked.operationId);
       const insertMissing = (tx: Tx) => parts.store.insertTombstone(tx, paymentId, orderId);
@@ -104,7 +107,7 @@ export function operations(parts: OperationParts) {
  * The operation of a keyed call: the same principal, method and request id always mean the same one. Releases before
  * this one derived its id from the request id in the case that the client sent; an operation of theirs stays the same.
  */
-export async function askedBy({ db }: OperationParts, call: Call): Promise<Asked> {
+export async function askedBy({ db }: OperationParts, call: CallContext): Promise<Asked> {
   const asked = idempotencyKeyOf(call);
   if (!asked) throw new Error(`${call.name} moves money without an idempotency key`);
   const { principal, method, key, receivedKey } = asked;
@@ -113,7 +116,7 @@ export async function askedBy({ db }: OperationParts, call: Call): Promise<Asked
   return { operationId: before ? before.operationId : idOf(key), principal, requestHash: asked.hash.digest };
 }
 
-async function intendAuthorization(parts: OperationParts, call: Call, wish: Authorization): Promise<Operation> {
+async function intendAuthorization(parts: OperationParts, call: CallContext, wish: Authorization): Promise<Operation> {
   const { db, store } = parts;
   const asked = await askedBy(parts, call);
   const methodHash = parts.hashMethod(wish.paymentMethod);
@@ -157,7 +160,7 @@ interface Intent {
 const intendAttemptsMax = 3;
 
 /** Commits what is intended with an existing payment, or finds that this request intended it before. */
-async function intend({ db, store }: OperationParts, call: Call, intent: Intent): Promise<Work> {
+async function intend({ db, store }: OperationParts, call: CallContext, intent: Intent): Promise<Work> {
   for (let attempt = 1; ; attempt += 1) {
     try {
       return await db.transaction(call, (tx) => intendOnce(store, tx, intent));
@@ -193,7 +196,7 @@ async function intendOnce(store: PaymentStore, tx: Tx, intent: Intent): Promise<
 /** Brings a request's operation to its end, unless it was brought there before, and stores the answer with it. */
 async function finish(
   { db, store }: OperationParts,
-  call: Call,
+  call: CallContext,
   operation: Operation,
   ask: () => Promise<Outcome>,
 ): Promise<PaymentMessage> {
@@ -241,7 +244,7 @@ function rejection({ payment, operation }: Work, { key }: Operation): RpcError |
 
 async function performAuthorization(
   parts: OperationParts,
-  call: Call,
+  call: CallContext,
   operation: Operation,
   wish: Authorization,
 ): Promise<Outcome> {
@@ -255,7 +258,7 @@ async function performAuthorization(
  */
 async function findAuthorization(
   { db, store, acquirer }: OperationParts,
-  call: Call,
+  call: CallContext,
   operation: Operation,
 ): Promise<Outcome> {
   const found = await acquirer.find(call, 'authorize', operation.key);
@@ -265,7 +268,11 @@ async function findAuthorization(
 }
 
 /** Asks the acquirer for a capture, void or refund. Asking again under the same key gets the same outcome. */
-export async function perform(parts: OperationParts, call: Call, { payment, operation }: Work): Promise<Outcome> {
+export async function perform(
+  parts: OperationParts,
+  call: CallContext,
+  { payment, operation }: Work,
+): Promise<Outcome> {
   const { kind } = operation;
   if (kind === 'authorize') throw new Error('only the caller of an authorization can ask for it: it has the card');
   const held = kind === 'void' ? await cancelIfPending(parts, call, payment) : payment;
@@ -288,7 +295,7 @@ const outcomeWithoutHold = ({ state }: Payment): Outcome =>
  */
 async function sendOrFind(
   { db, store, acquirer, sendAgainMs }: OperationParts,
-  call: Call,
+  call: CallContext,
   operation: Operation,
   chargeId: string,
 ): Promise<Outcome> {
@@ -320,7 +327,7 @@ const holdEndCodes = {
  */
 export async function explainRefusal(
   acquirer: Acquirer,
-  call: Call,
+  call: CallContext,
   { kind, operationId, key, amountMinor }: Operation,
   chargeId: string,
   outcome: Outcome,
@@ -344,7 +351,7 @@ export async function explainRefusal(
  * A void overtakes an authorization that is still under way: its key is cancelled, so that it never acts,
  * or, if it has acted, its outcome is recorded and there is something to void.
  */
-async function cancelIfPending(parts: OperationParts, call: Call, payment: Payment): Promise<Payment> {
+async function cancelIfPending(parts: OperationParts, call: CallContext, payment: Payment): Promise<Payment> {
   const { authorizeOperationId, state } = payment;
   if (state !== 'PENDING' || authorizeOperationId === null) return payment;
   const operation = await parts.db.read(call, (sql) => findOperation(sql, authorizeOperationId));
@@ -353,7 +360,11 @@ async function cancelIfPending(parts: OperationParts, call: Call, payment: Payme
 }
 
 /** Cancels an authorization at the acquirer, or looks it up where it is too old for that, and records the outcome. */
-export async function settleCancelled(parts: OperationParts, call: Call, operation: Operation): Promise<Payment> {
+export async function settleCancelled(
+  parts: OperationParts,
+  call: CallContext,
+  operation: Operation,
+): Promise<Payment> {
   const { db, store, acquirer, sendAgainMs } = parts;
   const outcome =
     operation.keyAgeMs < sendAgainMs

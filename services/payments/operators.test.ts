@@ -48,6 +48,7 @@ const eur = (amountMinor: bigint) => ({ currencyCode: 'EUR', amountMinor });
 const post = async (path: string, body: object = {}) => {
   const headers = { 'idempotency-key': randomUUID() };
   const response = await fetch(acquirerUrl + path, { method: 'POST', headers, body: JSON.stringify(body) });
+  // biome-ignore lint/suspicious/noExplicitAny: JSON of the acquirer, of any shape
   return (await response.json()) as any;
 };
 const { PAYMENT_RESOLUTION_ASK_AGAIN, PAYMENT_RESOLUTION_DONE_AT_ACQUIRER } = PaymentResolution;

@@ -1,4 +1,4 @@
-import type { Built, Config, Parts } from '@armature/runtime';
+import type { Config, ServiceComponents, ServiceDependencies } from '@armature/runtime';
 import { serveHttps } from '@armature/runtime/http';
 import { requestHasher } from '@armature/runtime/idempotency';
 import { acquirer as openAcquirer } from './acquirer.ts';
@@ -16,7 +16,7 @@ import { webhookReceiver } from './webhook-receiver.ts';
 import { webhookStore } from './webhook-store.ts';
 
 /** What the service consists of, and who is given what. */
-export async function payments(all: Parts<Config<typeof config>>): Promise<Built> {
+export async function payments(all: ServiceDependencies<Config<typeof config>>): Promise<ServiceComponents> {
   const { config: settings, db, registry, background, log, tls } = all;
   const store = paymentStore({ pendingResolveMs: settings.pendingResolveMs });
   const acquirer = openAcquirer({
@@ -52,14 +52,14 @@ export async function payments(all: Parts<Config<typeof config>>): Promise<Built
       paymentOperationService(parts),
       ledgerService(db, reconciliation(parts)),
     ],
-    sweepers: [
+    periodicJobs: [
       pendingSweeper(parts, {
         background,
         everyMs: settings.pendingSweepMs,
         abandonMs: settings.pendingAbandonMs,
       }),
       reconciling.sweeper,
-      { name: 'old webhook events', everyMs: 60_000, sweep: (call) => db.write(call, events.purge) },
+      { name: 'old webhook events', everyMs: 60_000, run: (call) => db.write(call, events.purge) },
     ],
     http: webhooks,
     async close() {

@@ -3,7 +3,7 @@
  * ledger from where they were; two full passes begin at the first record every so often, for what an incremental pass
  * cannot see: records that changed or vanished. What can be resolved is; what stays is kept, listed and looked at again.
  */
-import type { Call, Database, Sweeper } from '@armature/runtime';
+import type { CallContext, Database, PeriodicJob } from '@armature/runtime';
 import { openLease } from '@armature/runtime/messaging';
 import { Counter, Gauge, type Registry } from '@armature/runtime/telemetry';
 import type { Comparison, Found } from './comparison.ts';
@@ -48,7 +48,7 @@ const recheckLimit = 100;
 export function reconciliationJob(
   parts: OperationParts,
   options: ReconciliationOptions,
-): { sweeper: Sweeper; close(): Promise<void> } {
+): { sweeper: PeriodicJob; close(): Promise<void> } {
   const { db } = parts;
   const lease = openLease(db, 'reconciliation', leaseMs);
   const count = recordCounter(options.registry);
@@ -57,7 +57,7 @@ export function reconciliationJob(
   const fullEverySeconds = options.fullEveryMs / 1_000;
 
   /** Compares the next page of a pass. Returns how much of it is left to do at once. */
-  const step = async (call: Call, pass: PassName): Promise<number> => {
+  const step = async (call: CallContext, pass: PassName): Promise<number> => {
     const direction: Direction = pass.startsWith('acquirer') ? 'acquirer' : 'ledger';
     const from = await db.transaction(call, (tx) => passPosition(tx, pass, fullEverySeconds));
     const compare = direction === 'acquirer' ? acquirerPage : ledgerPage;
@@ -72,7 +72,7 @@ export function reconciliationJob(
     sweeper: {
       name: 'reconciliation with the acquirer',
       everyMs: options.everyMs,
-      async sweep(call) {
+      async run(call) {
         if ((await lease.hold()) === null) return 0;
         let more = 0;
         for (const pass of passes) more += await step(call, pass);
@@ -87,7 +87,7 @@ export function reconciliationJob(
 /** Resolves what can be, and keeps what stays. Answers what stays. */
 async function resolveAndKeep(
   parts: OperationParts,
-  call: Call,
+  call: CallContext,
   direction: Direction,
   { differences }: Comparison,
 ): Promise<Found[]> {
@@ -102,7 +102,7 @@ async function resolveAndKeep(
 }
 
 /** Looks again at differences that stand, those first that were not looked at for longest, and drops what is gone. */
-async function recheck(parts: OperationParts, call: Call): Promise<void> {
+async function recheck(parts: OperationParts, call: CallContext): Promise<void> {
   for (const direction of ['acquirer', 'ledger'] as const) {
     const ids = await parts.db.read(call, (sql) => stalestDifferences(sql, direction, recheckLimit));
     if (ids.length === 0) continue;
@@ -114,7 +114,7 @@ async function recheck(parts: OperationParts, call: Call): Promise<void> {
   }
 }
 
-async function again(parts: OperationParts, call: Call, ids: readonly string[]): Promise<Comparison> {
+async function again(parts: OperationParts, call: CallContext, ids: readonly string[]): Promise<Comparison> {
   const records = await parts.acquirer.lookUp(
     call,
     ids.filter((id) => acquirerIdPattern.test(id)),
@@ -122,7 +122,7 @@ async function again(parts: OperationParts, call: Call, ids: readonly string[]):
   return compareWithLedger(parts, call, records);
 }
 
-async function linesAgain(parts: OperationParts, call: Call, ids: readonly string[]): Promise<Comparison> {
+async function linesAgain(parts: OperationParts, call: CallContext, ids: readonly string[]): Promise<Comparison> {
   const lines = await parts.db.read(call, (sql) => linesOf(sql, ids));
   return compareWithAcquirer(parts, call, [...lines.values()]);
 }

@@ -4,7 +4,7 @@
  * outcome, by asking under its key, and a hold that has ended at the acquirer. Entries are never made up.
  */
 import { type Difference, DifferenceKind, type ReconcileLedgerResponse } from '@armature/proto/payments/v1/ledger.ts';
-import { type Call, principalOf, RpcError } from '@armature/runtime';
+import { type CallContext, principalOf, RpcError } from '@armature/runtime';
 import { pageTokenInvalid } from '@armature/runtime/errors';
 import type { LoggedOperation } from './acquirer-page.ts';
 import { readAnswer } from './answer.ts';
@@ -28,7 +28,7 @@ export interface ReconcileOptions {
   graceSeconds: number;
 }
 
-export type Reconcile = (call: Call, options: ReconcileOptions) => Promise<ReconcileLedgerResponse>;
+export type Reconcile = (call: CallContext, options: ReconcileOptions) => Promise<ReconcileLedgerResponse>;
 
 /** As many operations as one lookup at the acquirer may name. */
 export const pageSize = 100;
@@ -69,7 +69,7 @@ export interface ComparedPage extends Comparison {
 /** What the acquirer knows: a page of its log after a position, as far as it is older than the grace. */
 export async function acquirerPage(
   parts: OperationParts,
-  call: Call,
+  call: CallContext,
   after: string,
   graceSeconds: number,
 ): Promise<ComparedPage> {
@@ -84,7 +84,7 @@ export async function acquirerPage(
 /** Compares records of the acquirer's log with everything that is known here about them, in four statements. */
 export async function compareWithLedger(
   { db }: OperationParts,
-  call: Call,
+  call: CallContext,
   records: readonly LoggedOperation[],
 ): Promise<Comparison> {
   const keys = records.map(({ key }) => key).filter(isOperationId);
@@ -101,7 +101,7 @@ export async function compareWithLedger(
 /** What the ledger knows: a page of its entries after a position, as far as they are older than the grace. */
 export async function ledgerPage(
   parts: OperationParts,
-  call: Call,
+  call: CallContext,
   after: string,
   graceSeconds: number,
 ): Promise<ComparedPage> {
@@ -114,7 +114,7 @@ export async function ledgerPage(
 /** Compares entries with the operations that the acquirer has under their ids, in one request. */
 export async function compareWithAcquirer(
   { acquirer }: OperationParts,
-  call: Call,
+  call: CallContext,
   lines: readonly LedgerLine[],
 ): Promise<Comparison> {
   const ids = lines.map(({ externalId }) => externalId).filter((id) => acquirerIdPattern.test(id));
@@ -129,7 +129,7 @@ export type Resolved = Pick<Difference, 'resolved' | 'result'>;
 /** Resolves what can be, one after another, as long as the call has time. */
 export async function resolveAll(
   parts: OperationParts,
-  call: Call,
+  call: CallContext,
   differences: readonly Found[],
 ): Promise<Map<Found, Resolved>> {
   const all = new Map<Found, Resolved>();
@@ -154,7 +154,7 @@ export async function resolveAll(
   return all;
 }
 
-async function resolveOutcome(parts: OperationParts, call: Call, found: Found): Promise<Resolved> {
+async function resolveOutcome(parts: OperationParts, call: CallContext, found: Found): Promise<Resolved> {
   const { db, store } = parts;
   const { operationId } = found;
   const { operation: before, payment } = await db.read(call, async (sql) => {
@@ -183,7 +183,7 @@ async function resolveOutcome(parts: OperationParts, call: Call, found: Found): 
 /** By its key, or by the record of the acquirer's log, which the acquirer keeps for longer than keys. */
 async function findAuthorization(
   { acquirer }: OperationParts,
-  call: Call,
+  call: CallContext,
   { kind, key }: Operation,
   externalId: string,
 ): Promise<Outcome | null> {
@@ -195,7 +195,12 @@ async function findAuthorization(
   return said.kind === 'acted' || said.kind === 'declined' ? said : null;
 }
 
-function noteResolution(tx: Parameters<typeof recordResolution>[0], call: Call, before: Operation, after: Operation) {
+function noteResolution(
+  tx: Parameters<typeof recordResolution>[0],
+  call: CallContext,
+  before: Operation,
+  after: Operation,
+) {
   const { operationId } = before;
   const resolvedBy = principalOf(call.caller);
   return recordResolution(tx, {
@@ -205,7 +210,7 @@ function noteResolution(tx: Parameters<typeof recordResolution>[0], call: Call, 
 }
 
 /** The acquirer's log is asked once more, since only what it says now counts. */
-async function resolveHold({ db, store, acquirer }: OperationParts, call: Call, { paymentId }: Found) {
+async function resolveHold({ db, store, acquirer }: OperationParts, call: CallContext, { paymentId }: Found) {
   const payment = await db.read(call, (sql) => store.payment(sql, paymentId));
   if (!payment) throw new Error(`payment ${paymentId} is gone`);
   if (payment.state !== 'AUTHORIZED') return { resolved: true, result: payment.state };

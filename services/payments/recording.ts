@@ -3,7 +3,7 @@
  * What it was is read from the acquirer's log. Operation, payment, ledger, event, the record of the decision and the
  * response commit together.
  */
-import { type Call, principalOf, runIdempotent, type Tx } from '@armature/runtime';
+import { type CallContext, principalOf, runIdempotent, type Tx } from '@armature/runtime';
 import { derivedId } from '@armature/runtime/id';
 import type { LoggedOperation } from './acquirer-page.ts';
 import { acquirerNames } from './answer.ts';
@@ -33,7 +33,7 @@ interface Recordable {
 /** Records an operation of the acquirer. The response, made by `respond`, is stored with it. */
 export async function recordAcquirerOperation<R>(
   parts: OperationParts,
-  call: Call,
+  call: CallContext,
   request: RecordRequest,
   respond: (recorded: ShownOperation) => R,
 ): Promise<R> {
@@ -56,7 +56,7 @@ export async function recordAcquirerOperation<R>(
 /** Throws unless the acquirer's log has a capture or refund of a payment, and no operation of ours asked for it. */
 async function recordable(
   { db, store }: OperationParts,
-  call: Call,
+  call: CallContext,
   externalId: string,
   logged: LoggedOperation | undefined,
 ): Promise<Recordable> {
@@ -81,7 +81,7 @@ async function recordable(
 async function commitRecorded(
   { store }: OperationParts,
   tx: Tx,
-  call: Call,
+  call: CallContext,
   request: RecordRequest & { asked: Asked; found: Recordable },
 ): Promise<ShownOperation> {
   const { asked, externalId, reason, found } = request;

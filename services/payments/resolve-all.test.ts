@@ -1,4 +1,4 @@
-import type { Call } from '@armature/runtime';
+import type { CallContext } from '@armature/runtime';
 import t from 'tap';
 import type { Found } from './comparison.ts';
 import type { OperationParts } from './operations.ts';
@@ -14,7 +14,7 @@ t.test('an unexpected error leaves its difference unresolved and the others alon
   const call = {
     ...{ signal: new AbortController().signal, deadline: Date.now() + 60_000 },
     log: { error: ({ operationId }: { operationId: string }) => logged.push(operationId) },
-  } as unknown as Call;
+  } as unknown as CallContext;
   const db = { read: () => Promise.reject(new Error('a row that nothing can be read from')) };
   const results = await resolveAll({ db } as unknown as OperationParts, call, [first, second]);
   const unresolved = { resolved: false, result: 'INTERNAL' };

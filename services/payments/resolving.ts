@@ -2,7 +2,7 @@
  * How an operator's decision is carried out: the acquirer is asked for what the decision depends on, then operation,
  * payment, ledger, event, the record of the decision and the response commit together.
  */
-import { type Call, idempotencyKeyOf, newId, principalOf, runIdempotent, type Tx } from '@armature/runtime';
+import { type CallContext, idempotencyKeyOf, newId, principalOf, runIdempotent, type Tx } from '@armature/runtime';
 import { derivedId } from '@armature/runtime/id';
 import { acquirerNames } from './answer.ts';
 import { decide } from './change-store.ts';
@@ -30,7 +30,7 @@ export interface ResolveRequest {
 /** Ends an operation by an operator's decision. The response, made by `respond`, is stored with it. */
 export async function resolveOperation<R>(
   parts: OperationParts,
-  call: Call,
+  call: CallContext,
   request: ResolveRequest,
   respond: (after: ShownOperation) => R,
 ): Promise<R> {
@@ -58,7 +58,7 @@ export async function resolveOperation<R>(
 }
 
 /** The same for each repeat of a request. */
-export function resolutionIdOf(call: Call, operationId: string): string {
+export function resolutionIdOf(call: CallContext, operationId: string): string {
   const asked = idempotencyKeyOf(call);
   if (!asked) throw new Error(`${call.name} decides about money without an idempotency key`);
   return derivedId(`${asked.principal}\n${asked.method}\n${asked.key}\n${operationId}`);
@@ -69,7 +69,7 @@ type Identified = ResolveRequest & { resolutionId: string };
 /** What each resolution depends on is asked for here; nothing is changed. */
 const decisions: Record<
   Resolution,
-  (parts: OperationParts, call: Call, operation: ShownOperation, request: Identified) => Promise<Decided>
+  (parts: OperationParts, call: CallContext, operation: ShownOperation, request: Identified) => Promise<Decided>
 > = {
   async ASK_AGAIN(parts, call, operation) {
     const outcome = await findOutcome(parts, call, operation);
@@ -119,7 +119,7 @@ const decisions: Record<
 /** Only one that waits for an operator, who has seen that the acquirer holds nothing; its caller ends the others. */
 async function giveUpAuthorization(
   { acquirer }: OperationParts,
-  call: Call,
+  call: CallContext,
   operation: ShownOperation,
 ): Promise<Decided> {
   if (!operation.needsOperator) throw resolutionNotApplicable(operation, 'it is under way and needs no operator');
@@ -131,7 +131,7 @@ async function giveUpAuthorization(
 
 async function commitDecision(
   tx: Tx,
-  call: Call,
+  call: CallContext,
   seen: ShownOperation,
   request: Identified,
   decided: Decided,
@@ -156,7 +156,7 @@ async function commitDecision(
 /** The outcome that the acquirer has for it, without sending anything. */
 async function findOutcome(
   { acquirer }: OperationParts,
-  call: Call,
+  call: CallContext,
   operation: ShownOperation,
 ): Promise<Outcome | null> {
   const { kind, key, chargeId } = operation;
@@ -176,7 +176,7 @@ async function findOutcome(
  */
 async function assertNeverActs(
   { acquirer }: OperationParts,
-  call: Call,
+  call: CallContext,
   operation: ShownOperation,
   except = '',
 ): Promise<void> {
@@ -194,7 +194,7 @@ async function assertNeverActs(
 /** Throws unless the acquirer's log has this very operation on the charge, and the ledger does not have it yet. */
 async function assertDone(
   { db, acquirer }: OperationParts,
-  call: Call,
+  call: CallContext,
   { kind, amountMinor, currencyCode, chargeId, operationId }: ShownOperation,
   externalId: string,
 ): Promise<void> {

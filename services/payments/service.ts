@@ -1,5 +1,5 @@
 import { PaymentServiceContract } from '@armature/proto/payments/v1/contract.ts';
-import { type Database, implement, mayTouch } from '@armature/runtime';
+import { type Database, implement, ownsOrCanAccessAny } from '@armature/runtime';
 import { amountInvalid, paymentNotFound } from './errors.ts';
 import type { Operations } from './operations.ts';
 import { toMessage } from './payment-message.ts';
@@ -26,7 +26,7 @@ export const paymentService = (db: Database, store: PaymentStore, operations: Op
 
     async getPayment({ paymentId }, call) {
       const payment = await db.read(call, (sql) => store.payment(sql, paymentId));
-      if (!mayTouch(call, payment?.customerId ?? '') || !payment) throw paymentNotFound(paymentId);
+      if (!ownsOrCanAccessAny(call, payment?.customerId ?? '') || !payment) throw paymentNotFound(paymentId);
       return toMessage(payment);
     },
   });

@@ -1,4 +1,4 @@
-import { type Background, type Call, RpcError, type Sweeper } from '@armature/runtime';
+import { type Background, type CallContext, type PeriodicJob, RpcError } from '@armature/runtime';
 import { type OperationParts, perform, settleCancelled } from './operations.ts';
 import type { Overdue } from './store.ts';
 
@@ -16,12 +16,12 @@ const resolveTimeoutMs = 15_000;
  * Brings operations to their end whose callers did not come back, so that the ledger catches up with the
  * acquirer whatever died in between. It asks under the same keys as the callers, so racing them is harmless.
  */
-export function pendingSweeper(parts: OperationParts, options: SweeperOptions): Sweeper {
+export function pendingSweeper(parts: OperationParts, options: SweeperOptions): PeriodicJob {
   const { background, everyMs, abandonMs } = options;
   return {
     name: 'operations without an outcome',
     everyMs,
-    async sweep(call) {
+    async run(call) {
       const overdue = await parts.db.transaction(call, (tx) => parts.store.claimOverdue(tx, batch));
       // Each has a call of its own, because one that waits for the acquirer must not hold up the others.
       await Promise.all(
@@ -39,7 +39,7 @@ export function pendingSweeper(parts: OperationParts, options: SweeperOptions): 
   };
 }
 
-async function resolve(parts: OperationParts, call: Call, overdue: Overdue, abandonMs: number): Promise<void> {
+async function resolve(parts: OperationParts, call: CallContext, overdue: Overdue, abandonMs: number): Promise<void> {
   const { kind, operationId, paymentId } = overdue.operation;
   try {
     const done =
@@ -58,7 +58,7 @@ async function resolve(parts: OperationParts, call: Call, overdue: Overdue, aban
 const expected: ReadonlySet<string> = new Set(['UNAVAILABLE', 'ABORTED']);
 
 /** Captures, voids and refunds are asked for again: somebody wanted them, and their keys make that safe. */
-async function repeat(parts: OperationParts, call: Call, overdue: Overdue): Promise<boolean> {
+async function repeat(parts: OperationParts, call: CallContext, overdue: Overdue): Promise<boolean> {
   const outcome = await perform(parts, call, overdue);
   await parts.db.transaction(call, (tx) => parts.store.settle(tx, overdue.operation, outcome));
   return true;
@@ -71,7 +71,7 @@ async function repeat(parts: OperationParts, call: Call, overdue: Overdue): Prom
  */
 async function resolveAuthorization(
   parts: OperationParts,
-  call: Call,
+  call: CallContext,
   overdue: Overdue,
   abandonMs: number,
 ): Promise<boolean> {

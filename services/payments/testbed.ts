@@ -69,6 +69,7 @@ export const queryOf =
   (connection: Connection): Query =>
   async (sql, params = []) =>
     // Rows of any query: each test knows its columns.
+    // biome-ignore lint/suspicious/noExplicitAny: rows of any shape, as the driver returns them
     (await connection.query({ sql, values: [...params], dateStrings: true }))[0] as any[];
 
 /** Throws unless the books are in order, saying everything that is wrong. */

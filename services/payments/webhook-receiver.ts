@@ -1,4 +1,4 @@
-import { type Background, type Call, RpcError } from '@armature/runtime';
+import { type Background, type CallContext, RpcError } from '@armature/runtime';
 import {
   type HttpApp,
   HttpError,
@@ -102,7 +102,7 @@ export function webhookReceiver(options: ReceiverOptions): Pick<HttpsServerOptio
     });
   };
 
-  const outcomeOf = async ({ headers, body }: HttpRequest, call: Call): Promise<Outcome> => {
+  const outcomeOf = async ({ headers, body }: HttpRequest, call: CallContext): Promise<Outcome> => {
     if (!Buffer.isBuffer(body)) return 'wrong_type';
     const verdict: Verdict = judge(headers['acquirer-signature'], body, secrets, Date.now());
     if (verdict !== 'genuine') return verdict;
@@ -148,7 +148,7 @@ export function webhookReceiver(options: ReceiverOptions): Pick<HttpsServerOptio
 }
 
 /** Deliveries of one event that arrive at once are dealt with once. */
-function shared(work: (event: WebhookEvent, call: Call) => Promise<Outcome>): typeof work {
+function shared(work: (event: WebhookEvent, call: CallContext) => Promise<Outcome>): typeof work {
   const underWay = new Map<string, Promise<Outcome>>();
   return (event, call) => {
     const id = `${event.eventId}\n${event.key}`;
@@ -160,7 +160,7 @@ function shared(work: (event: WebhookEvent, call: Call) => Promise<Outcome>): ty
   };
 }
 
-async function settle(options: ReceiverOptions, call: Call, event: WebhookEvent): Promise<Outcome> {
+async function settle(options: ReceiverOptions, call: CallContext, event: WebhookEvent): Promise<Outcome> {
   const byKey = await settleOperation(options, call, event);
   // Also where the key was not ours: a hold can be ended by a request of the acquirer's own.
   if (event.endedChargeId === '' || byKey === 'unconfirmed') return byKey;
@@ -169,7 +169,7 @@ async function settle(options: ReceiverOptions, call: Call, event: WebhookEvent)
 
 async function settleOperation(
   { store, acquirer }: ReceiverOptions,
-  call: Call,
+  call: CallContext,
   event: WebhookEvent,
 ): Promise<Outcome> {
   if (!isOperationId(event.key)) return 'foreign';
@@ -183,7 +183,7 @@ async function settleOperation(
   return settled ? 'settled' : 'repeated';
 }
 
-async function outcomeOf(store: WebhookStore, acquirer: Acquirer, call: Call, operation: Operation) {
+async function outcomeOf(store: WebhookStore, acquirer: Acquirer, call: CallContext, operation: Operation) {
   const outcome = await acquirer.find(call, operation.kind, operation.key);
   return outcome && explainRefusal(acquirer, call, operation, await store.chargeId(call, operation), outcome);
 }
@@ -191,7 +191,7 @@ async function outcomeOf(store: WebhookStore, acquirer: Acquirer, call: Call, op
 /** Null where the hold of that charge is none of ours, or has not ended after all. */
 async function settleHold(
   { store, acquirer }: ReceiverOptions,
-  call: Call,
+  call: CallContext,
   { eventId, endedChargeId }: WebhookEvent,
 ): Promise<Outcome | null> {
   const payment = await store.payment(call, endedChargeId);

@@ -1,4 +1,4 @@
-import { type Call, type Database, isDuplicateKey, type Sql, type Tx } from '@armature/runtime';
+import { type CallContext, type Database, isDuplicateKey, type Sql, type Tx } from '@armature/runtime';
 import { crashPoint } from '@armature/runtime/sync';
 import type { HoldEnd, Operation, Outcome, Payment } from './payment.ts';
 import { findByKey, type PaymentStore } from './store.ts';
@@ -10,7 +10,7 @@ const purgeBatch = 1_000;
 /** Events of the acquirer that had an effect here, each in the transaction of its effect: an inbox. */
 export function webhookStore(db: Database, store: PaymentStore) {
   const once = async (
-    call: Call,
+    call: CallContext,
     eventId: string,
     operationId: string,
     effect: (tx: Tx) => Promise<unknown>,
@@ -32,21 +32,22 @@ export function webhookStore(db: Database, store: PaymentStore) {
     }
   };
   return {
-    operation: (call: Call, key: string): Promise<Operation | null> => db.read(call, (sql) => findByKey(sql, key)),
+    operation: (call: CallContext, key: string): Promise<Operation | null> =>
+      db.read(call, (sql) => findByKey(sql, key)),
 
     /** Empty while its authorization has no outcome. */
-    chargeId: async (call: Call, { paymentId }: Operation): Promise<string> =>
+    chargeId: async (call: CallContext, { paymentId }: Operation): Promise<string> =>
       (await db.read(call, (sql) => store.payment(sql, paymentId)))?.chargeId ?? '',
 
-    payment: (call: Call, chargeId: string): Promise<Payment | null> =>
+    payment: (call: CallContext, chargeId: string): Promise<Payment | null> =>
       db.read(call, (sql) => store.paymentOfCharge(sql, chargeId)),
 
     /** Settles an operation by an event. False when the event had its effect before; then nothing changes. */
-    settle: (call: Call, eventId: string, operation: Operation, outcome: Outcome): Promise<boolean> =>
+    settle: (call: CallContext, eventId: string, operation: Operation, outcome: Outcome): Promise<boolean> =>
       once(call, eventId, operation.operationId, (tx) => store.settle(tx, operation, outcome)),
 
     /** Records the end of a hold by an event. False when the event had its effect before. */
-    endHold: (call: Call, eventId: string, { paymentId, authorizeOperationId }: Payment, end: HoldEnd) =>
+    endHold: (call: CallContext, eventId: string, { paymentId, authorizeOperationId }: Payment, end: HoldEnd) =>
       once(call, eventId, authorizeOperationId ?? '', (tx) => store.endHold(tx, paymentId, end)),
 
     async purge(sql: Sql): Promise<number> {

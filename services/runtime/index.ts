@@ -1,7 +1,14 @@
-export { mayTouch } from './authz/authorize.ts';
+export { ownsOrCanAccessAny } from './authz/authorize.ts';
 export * from './config/config.ts';
-export type { Background, Sweeper } from './context/background.ts';
-export { type Call, type Caller, principalOf, type Subject, subjectOf, type User } from './context/call.ts';
+export type { Background, PeriodicJob } from './context/background.ts';
+export {
+  type CallContext,
+  type Caller,
+  principalOf,
+  type Subject,
+  subjectOf,
+  type User,
+} from './context/call-context.ts';
 export type { Database } from './db/database.ts';
 export { isDuplicateKey, RestartTransaction } from './db/errno.ts';
 export { inTransaction } from './db/open-transaction.ts';
@@ -24,7 +31,7 @@ export { closePage, openPage, type Page } from './rpc/paging.ts';
 export { type Implementation, implement } from './rpc/server.ts';
 export * from './saga/engine.ts';
 export { run } from './service/run.ts';
-export type { Built, Parts } from './service/service.ts';
+export type { ServiceComponents, ServiceDependencies } from './service/service.ts';
 export { type Watchers, watchers } from './service/watchers.ts';
 export { Counter, Gauge, Histogram, type Registry } from './telemetry/metrics.ts';
 export * from './time/index.ts';

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Call } from '@armature/runtime/context';
+import type { CallContext } from '@armature/runtime/context';
 import { openDatabase } from '@armature/runtime/db';
 import { RpcError, rpcError } from '@armature/runtime/errors';
 import { createRegistry } from '@armature/runtime/telemetry';
@@ -24,14 +24,14 @@ const db = await openDatabase({
 });
 t.teardown(() => db.close());
 
-type Ask = (message: Note, call: Call<Note>) => Promise<Note>;
-type Watch = (message: Note, call: Call<Note>) => AsyncIterable<Note>;
+type Ask = (message: Note, call: CallContext<Note>) => Promise<Note>;
+type Watch = (message: Note, call: CallContext<Note>) => AsyncIterable<Note>;
 
 /** The handlers of the two hops; each test sets what it needs. By default the first hop calls the second. */
 let second: { ask: Ask; watch: Watch };
 let first: { ask: Ask; watch: Watch };
 /** The call contexts that each hop has seen, newest last. */
-const seen = { first: [] as Call[], second: [] as Call[] };
+const seen = { first: [] as CallContext[], second: [] as CallContext[] };
 
 const far = await startHop(t, 'inventory', db, {
   ask(message, call) {
@@ -71,7 +71,7 @@ t.beforeEach(() => {
   };
 });
 
-const onlySecond = (): Call => {
+const onlySecond = (): CallContext => {
   const [call] = seen.second;
   if (!call || seen.second.length > 1) throw new Error(`the second hop saw ${seen.second.length} calls`);
   return call;

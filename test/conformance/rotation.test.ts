@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { connect as connectTls } from 'node:tls';
 import { splitAddress } from '@armature/runtime/config';
-import type { Call } from '@armature/runtime/context';
+import type { CallContext } from '@armature/runtime/context';
 import type { TlsFiles } from '@armature/runtime/credentials';
 import { openDatabase } from '@armature/runtime/db';
 import { RpcError } from '@armature/runtime/errors';
@@ -70,7 +70,7 @@ const near = await startHop(
 );
 const client = await hopClient(t, near, 'orders', 'developer', filesOf('developer'), longDeadlines);
 
-async function* counting(message: Note, call: Call<Note>): AsyncGenerator<Note> {
+async function* counting(message: Note, call: CallContext<Note>): AsyncGenerator<Note> {
   for (let count = 1; !call.signal.aborted; count += 1) {
     yield { text: `${message.text}${count}` };
     await sleep(50);

@@ -49,7 +49,7 @@ export async function openWay(t: Teardown, serverUrl: string): Promise<Way> {
     }
     const pair = connectPair(client, target, passes, () => way.delayMs());
     pairs.add(pair);
-    pair.ended.then(() => pairs.delete(pair));
+    void pair.ended.then(() => pairs.delete(pair));
   });
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');

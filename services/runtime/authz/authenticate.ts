@@ -1,10 +1,10 @@
-import type { Call, Interceptor } from '../context/call.ts';
+import type { CallContext, Interceptor } from '../context/call-context.ts';
 import type { VerifiedToken } from '../credentials/tokens.ts';
 import { credentialsInvalid } from '../errors/errors.ts';
 
 export interface AuthenticateOptions {
   /** Returns the Casbin subject of the workload that opened the connection; null without a valid certificate. */
-  workloadOf(call: Call): string | null;
+  workloadOf(call: CallContext): string | null;
   /** Returns without a promise for a token that it has verified before. Throws UNAUTHENTICATED. */
   verify(token: string): VerifiedToken | Promise<VerifiedToken>;
 }

@@ -1,5 +1,5 @@
 import type { Decision as RecordedDecision } from '@armature/proto/access/v1/access.ts';
-import type { Call } from '../context/call.ts';
+import type { CallContext } from '../context/call-context.ts';
 import { contextKey } from '../context/keys.ts';
 import type { CommitParticipant } from '../db/tx.ts';
 import { insertDecisions } from './decisions.ts';
@@ -11,27 +11,28 @@ const ownerChecked = contextKey('owner of the loaded resource compared with the 
 const toRecord = contextKey<RecordedDecision | null>('decision that the first transaction records', null);
 
 /** What the decision allows: everything, or only the caller's own resources. Null until the call is authorized. */
-export const scopeOf = (call: Call): Scope | null => call.get(allowedBy)?.scope ?? null;
+export const scopeOf = (call: CallContext): Scope | null => call.get(allowedBy)?.scope ?? null;
 
 /** The version of the policy that allowed this call; empty until the call is authorized. */
-export const policyVersionOf = (call: Call): string => call.get(allowedBy)?.policyVersion ?? '';
+export const policyVersionOf = (call: CallContext): string => call.get(allowedBy)?.policyVersion ?? '';
 
 /** Attaches the decision that allows a call. */
-export const setAllowed = (call: Call, decision: Allowed): void => call.set(allowedBy, decision);
+export const setAllowed = (call: CallContext, decision: Allowed): void => call.set(allowedBy, decision);
 
 /**
  * Records that the owner of the loaded resource was compared with the caller, now or when a stored response was made.
  */
-export const setOwnerChecked = (call: Call): void => call.set(ownerChecked, true);
+export const setOwnerChecked = (call: CallContext): void => call.set(ownerChecked, true);
 
 /** Whether a call with scope `own` has not compared the owner of its loaded resource with the caller yet. */
-export const lacksOwnerCheck = (call: Call): boolean => scopeOf(call) === 'own' && !call.get(ownerChecked);
+export const lacksOwnerCheck = (call: CallContext): boolean => scopeOf(call) === 'own' && !call.get(ownerChecked);
 
 /** Has the first transaction of the call store this decision, so that every effect has its record. */
-export const recordInTransaction = (call: Call, decision: RecordedDecision): void => call.set(toRecord, decision);
+export const recordInTransaction = (call: CallContext, decision: RecordedDecision): void =>
+  call.set(toRecord, decision);
 
 /** The decision that the first transaction of the call is to record; null once it has. */
-export const decisionToRecord = (call: Call): RecordedDecision | null => call.get(toRecord);
+export const decisionToRecord = (call: CallContext): RecordedDecision | null => call.get(toRecord);
 
 /** Writes the decision that allowed a call in the first transaction of the call that commits. */
 export const decisionRecorder: CommitParticipant = {

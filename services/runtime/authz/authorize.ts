@@ -1,4 +1,4 @@
-import { type Call, type Caller, type Interceptor, subjectOf } from '../context/call.ts';
+import { type CallContext, type Caller, type Interceptor, subjectOf } from '../context/call-context.ts';
 import { permissionDenied, policyUnavailable } from '../errors/errors.ts';
 import { Counter, type Registry } from '../telemetry/metrics.ts';
 import { lacksOwnerCheck, recordInTransaction, scopeOf, setAllowed, setOwnerChecked } from './authorization.ts';
@@ -20,6 +20,7 @@ export function decisionCounter(registry: Registry): Counter<'permission' | 'dec
 /** The permission that a method or an event requires of its caller, and how that is checked. */
 export interface AccessRule {
   readonly permission: string;
+  // biome-ignore lint/suspicious/noExplicitAny: reads the field of one message type, chosen by the contract
   readonly owner: { kind: 'field'; read: (message: any) => string } | { kind: 'loaded' } | null;
   /** Whether decisions that allow are recorded too. */
   readonly audit: boolean;
@@ -37,7 +38,7 @@ export function authorize(
 ): Interceptor {
   const allowed = counter.labels({ permission, decision: 'allow' });
   const denied = counter.labels({ permission, decision: 'deny' });
-  const refuse = (call: Call, cause: string, policyVersion: string) => {
+  const refuse = (call: CallContext, cause: string, policyVersion: string) => {
     denied.inc();
     denials.denied(call, permission, cause, policyVersion);
     const { workload, user } = call.caller;
@@ -72,7 +73,7 @@ export function authorize(
  * Whether the caller may act on a loaded resource of this owner. Every handler whose contract says `owner: {loaded:
  * true}` must call this before it responds, and must respond to other callers as if the resource did not exist.
  */
-export function mayTouch(call: Call, ownerId: string): boolean {
+export function ownsOrCanAccessAny(call: CallContext, ownerId: string): boolean {
   setOwnerChecked(call);
   const scope = scopeOf(call);
   return scope === 'any' || (scope === 'own' && call.caller.user?.subject === ownerId);

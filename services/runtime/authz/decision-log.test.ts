@@ -5,7 +5,7 @@ import { Payment } from '@armature/proto/payments/v1/payments.ts';
 import t from 'tap';
 import { createDatabase } from '../../../test/support/infra.ts';
 import { background } from '../context/background.ts';
-import { type Call, compose, openCall } from '../context/call.ts';
+import { type CallContext, compose, openCall } from '../context/call-context.ts';
 import { childTrace } from '../context/trace.ts';
 import { openDatabase } from '../db/database.ts';
 import { migrate } from '../db/migrate.ts';
@@ -39,10 +39,10 @@ t.beforeEach(async () => {
   await db.write(null, (sql) => sql.execute('delete from decision_outbox'));
 });
 
-function allowedCall(key: string = randomUUID()): Call<any> {
+function allowedCall(key: string = randomUUID()): CallContext {
   const caller = { workload: 'service:orders', user: null };
   const message = { paymentId: key };
-  const call = openCall<any>({
+  const call: CallContext = openCall({
     ...{ kind: 'server', name: method.path, method, message, caller, log },
     deadline: Date.now() + 10_000,
     trace: childTrace(undefined),
@@ -57,7 +57,7 @@ function allowedCall(key: string = randomUUID()): Call<any> {
   });
   return call;
 }
-const act = (call: Call) =>
+const act = (call: CallContext) =>
   runIdempotent(db, call, async (tx) => {
     await tx.execute('insert into effect (id) values (?)', [call.id]);
     return Payment.fromPartial({});
@@ -151,9 +151,9 @@ t.test('the way to access', async (t) => {
   });
   const sweep = async (name: string) => {
     const call = open(name, 10_000);
-    return record.sweepers
+    return record.periodicJobs
       .find((one) => one.name === name)!
-      .sweep(call)
+      .run(call)
       .finally(() => call.close());
   };
   const metric = async (name: string) => {
@@ -217,8 +217,8 @@ t.test('the way to access', async (t) => {
     });
     await db.write(null, (sql) => insertDecisions(sql, many));
     const call = open('decisions', 20_000);
-    const sweeper = refusing.sweepers.find((one) => one.name === 'decisions')!;
-    await sweeper.sweep(call);
+    const sweeper = refusing.periodicJobs.find((one) => one.name === 'decisions')!;
+    await sweeper.run(call);
     t.strictSame(
       taken,
       many.map((one) => one.decisionId).filter((id) => !bad.has(id)),
@@ -231,7 +231,7 @@ t.test('the way to access', async (t) => {
     t.strictSame(new Set(kept.map(({ id }) => id)), bad);
     t.match(kept[0]?.refusal, /^INVALID_ARGUMENT FIELDS_INVALID: subject/);
     t.equal(await metric('armature_decisions_refused'), 2);
-    await sweeper.sweep(call);
+    await sweeper.run(call);
     t.equal(taken.length, 58);
 
     const [first, ...others] = [...bad];
@@ -239,7 +239,7 @@ t.test('the way to access', async (t) => {
     const runbook = await readFile(new URL('../../../docs/runbooks/policy-stale.md', import.meta.url), 'utf8');
     const [putBack] = runbook.match(/update decision_outbox [^;]+/) ?? [];
     await db.write(null, (sql) => sql.execute(putBack!));
-    await sweeper.sweep(call);
+    await sweeper.run(call);
     t.strictSame(taken.slice(58), [first], 'after the statement of the runbook they are tried again');
     t.equal(await metric('armature_decisions_refused'), others.length);
     await db.write(null, (sql) => sql.execute('update decision_outbox set refused_at = refused_at - interval 8 day'));

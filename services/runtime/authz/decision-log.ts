@@ -1,7 +1,7 @@
 import type { Decision } from '@armature/proto/access/v1/access.ts';
 import { v5 as uuidv5 } from 'uuid';
-import type { Sweeper } from '../context/background.ts';
-import type { Call } from '../context/call.ts';
+import type { PeriodicJob } from '../context/background.ts';
+import type { CallContext } from '../context/call-context.ts';
 import type { Database } from '../db/database.ts';
 import { RpcError } from '../errors/errors.ts';
 import { Counter, Gauge, type Registry } from '../telemetry/metrics.ts';
@@ -19,7 +19,7 @@ import {
 import type { Denials } from './denials.ts';
 
 /** Sends decisions to access. Sending the same ones again changes nothing. */
-export type SendDecisions = (call: Call, requestId: string, decisions: readonly Decision[]) => Promise<void>;
+export type SendDecisions = (call: CallContext, requestId: string, decisions: readonly Decision[]) => Promise<void>;
 
 export interface DecisionLogOptions {
   /** "orders" */
@@ -32,9 +32,9 @@ export interface DecisionLogOptions {
 }
 
 export interface DecisionLog {
-  readonly sweepers: readonly Sweeper[];
+  readonly periodicJobs: readonly PeriodicJob[];
   /** Stores the decisions that are in memory; called when the service ends. */
-  flush(call: Call): Promise<void>;
+  flush(call: CallContext): Promise<void>;
 }
 
 const batchMax = 500;
@@ -76,7 +76,7 @@ export function decisionLog({ service, db, denials, send, registry }: DecisionLo
       this.set(await db.read(null, (sql) => countRefused(sql, countedMax)));
     },
   });
-  const flush = async (call: Call): Promise<void> => {
+  const flush = async (call: CallContext): Promise<void> => {
     const taken = denials.take();
     try {
       if (taken.length > 0) await db.transaction(call, (tx) => insertDecisions(tx, taken));
@@ -85,18 +85,18 @@ export function decisionLog({ service, db, denials, send, registry }: DecisionLo
       throw error;
     }
   };
-  const hand = async (call: Call, to: SendDecisions): Promise<number> => {
+  const hand = async (call: CallContext, to: SendDecisions): Promise<number> => {
     const pending = await db.read(call, (sql) => pendingDecisions(sql, batchMax));
     if (pending.length === 0) return 0;
     const complete = await handBatch({ service, db, send: to }, call, pending);
     return complete && pending.length < batchMax ? 0 : pending.length;
   };
-  const sweepers: Sweeper[] = [
-    { name: 'denials', everyMs, sweep: (call) => flush(call).then(() => 0) },
+  const periodicJobs: PeriodicJob[] = [
+    { name: 'denials', everyMs, run: (call) => flush(call).then(() => 0) },
     {
       name: 'old decisions',
       everyMs: 60_000,
-      async sweep(call) {
+      async run(call) {
         const refused = await db.write(call, (sql) => dropRefused(sql, keptDays));
         const gone = refused + (await db.write(call, (sql) => dropDecisions(sql, keptDays, keptRows)));
         if (gone > 0)
@@ -108,7 +108,7 @@ export function decisionLog({ service, db, denials, send, registry }: DecisionLo
   ];
   let failures = 0;
   let rest = 0;
-  const handOrRest = async (call: Call, to: SendDecisions): Promise<number> => {
+  const handOrRest = async (call: CallContext, to: SendDecisions): Promise<number> => {
     if (rest > 0) {
       rest -= 1;
       return 0;
@@ -123,8 +123,8 @@ export function decisionLog({ service, db, denials, send, registry }: DecisionLo
       throw error;
     }
   };
-  if (send) sweepers.push({ name: 'decisions', everyMs, sweep: (call) => handOrRest(call, send) });
-  return { sweepers, flush };
+  if (send) periodicJobs.push({ name: 'decisions', everyMs, run: (call) => handOrRest(call, send) });
+  return { periodicJobs, flush };
 }
 
 /** Reasons of access for refusing one row for good. Other errors are not caused by a row. */
@@ -136,7 +136,7 @@ const rowFaults: ReadonlySet<string> = new Set(['INVALID_ARGUMENT', 'FAILED_PREC
  */
 async function handBatch(
   to: { service: string; db: Database; send: SendDecisions },
-  call: Call,
+  call: CallContext,
   pending: readonly PendingDecision[],
 ): Promise<boolean> {
   const { service, db, send } = to;
@@ -158,7 +158,7 @@ async function handBatch(
   return batches.length === 0;
 }
 
-async function refuse(db: Database, call: Call, { position, decision }: PendingDecision, error: RpcError) {
+async function refuse(db: Database, call: CallContext, { position, decision }: PendingDecision, error: RpcError) {
   const refusal = `${error.code} ${error.reason}: ${error.message}`;
   await db.write(call, (sql) => refuseDecision(sql, position, refusal));
   call.log.error({ decision: decision.decisionId, refusal }, 'access refuses a recorded decision; it is kept aside');

@@ -1,5 +1,5 @@
 import t from 'tap';
-import { type Caller, openCall, silentLog } from '../context/call.ts';
+import { type Caller, openCall, silentLog } from '../context/call-context.ts';
 import { childTrace } from '../context/trace.ts';
 import { denials } from './denials.ts';
 

@@ -1,10 +1,10 @@
 import type { Decision } from '@armature/proto/access/v1/access.ts';
-import { type Call, subjectOf } from '../context/call.ts';
+import { type CallContext, subjectOf } from '../context/call-context.ts';
 import { newId } from '../id/id.ts';
 
 /** Collects denials until they are taken; equal ones become one record with a count. */
 export interface Denials {
-  denied(call: Call, permission: string, reason: string, policyVersion: string): void;
+  denied(call: CallContext, permission: string, reason: string, policyVersion: string): void;
   /** Returns all records, and starts empty again. */
   take(): Decision[];
   /** Puts records back that could not be stored. */
@@ -47,14 +47,14 @@ export function denials(keysMax = 500): Denials {
   };
 }
 
-function keyOf({ caller, name }: Call, permission: string, reason: string, policyVersion: string): string {
+function keyOf({ caller, name }: CallContext, permission: string, reason: string, policyVersion: string): string {
   const subject = caller.user ? subjectOf(caller.user) : '';
   return [caller.workload, subject, permission, name, policyVersion, reason].join('\n');
 }
 
 /** Makes the record of a decision about a call. With a reason the call was denied. */
 export function decisionOf(
-  { id, name, caller }: Call,
+  { id, name, caller }: CallContext,
   { permission, policyVersion, reason = '' }: { permission: string; policyVersion: string; reason?: string },
 ): Decision {
   return {

@@ -2,7 +2,7 @@
 import { globSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import type { Caller } from '../context/call.ts';
+import type { Caller } from '../context/call-context.ts';
 import { loadPolicy } from './policy.ts';
 
 const root = join(import.meta.dirname, '../../..');

@@ -3,7 +3,7 @@ import { mkdirSync, readFileSync, statSync, utimesSync, writeFileSync } from 'no
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
-import type { Caller } from '../context/call.ts';
+import type { Caller } from '../context/call-context.ts';
 import { lastGoodCopy } from '../credentials/last-good-copy.ts';
 import { createLogger } from '../telemetry/log.ts';
 import { createRegistry, exposition, type Registry } from '../telemetry/metrics.ts';

@@ -1,7 +1,7 @@
 // Compares decisions over 20,000 rules and 1,000 roles with plain node-casbin, in one run:
 // node services/runtime/authz/policy.bench.ts
 import { newEnforcer, newModelFromString, StringAdapter } from 'casbin';
-import type { Caller, User } from '../context/call.ts';
+import type { Caller, User } from '../context/call-context.ts';
 import { modelText } from './enforcer.ts';
 import { policyOf } from './policy.ts';
 

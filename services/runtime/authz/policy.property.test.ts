@@ -4,7 +4,7 @@ import { randomInt } from 'node:crypto';
 import { type Enforcer, newEnforcer, newModelFromString, StringAdapter } from 'casbin';
 import t from 'tap';
 import { type Random, seeded } from '../../../test/support/random.ts';
-import { type Subject, subjectOf } from '../context/call.ts';
+import { type Subject, subjectOf } from '../context/call-context.ts';
 import { policyOf } from './policy.ts';
 
 // Independent of enforcer.ts: it queries each scope by name and does not read it from the matched rule.

@@ -1,7 +1,7 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import type { Caller } from '../context/call.ts';
+import type { Caller } from '../context/call-context.ts';
 import { type Decision, loadPolicy, policyHolder, policyOf } from './policy.ts';
 
 const by = (workload: string | null, subject?: string): Caller => ({

@@ -1,7 +1,7 @@
 import { hash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { basename } from 'node:path';
-import { type Caller, type Subject, subjectOf } from '../context/call.ts';
+import { type Caller, type Subject, subjectOf } from '../context/call-context.ts';
 import { lruMap } from '../credentials/lru.ts';
 import { askCasbin } from './enforcer.ts';
 import {

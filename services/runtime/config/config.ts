@@ -233,7 +233,7 @@ export const runtimeVariables = {
     fallback: '',
   }),
   crashPoints: text('ARMATURE_CRASH_POINTS', 'named places where a test kills the process', { fallback: '' }),
-  raceGate: text('ARMATURE_RACE_GATE', 'unix socket of a test that holds back every statement and outgoing call', {
+  syncPoint: text('ARMATURE_RACE_GATE', 'unix socket of a test that holds back every statement and outgoing call', {
     fallback: '',
   }),
 } as const;

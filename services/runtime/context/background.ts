@@ -1,8 +1,8 @@
-import { type Call, type Caller, type CallLog, openCall } from './call.ts';
+import { type CallContext, type Caller, type CallLog, openCall } from './call-context.ts';
 import { childTrace } from './trace.ts';
 
 /** Opens calls for work that no client requested; they act as the service itself. */
-export type Background = (name: string, timeoutMs: number, traceparent?: string) => Call<null>;
+export type Background = (name: string, timeoutMs: number, traceparent?: string) => CallContext<null>;
 
 export function background(service: string, log: CallLog): Background {
   const caller: Caller = { workload: `service:${service}`, user: null };
@@ -19,12 +19,12 @@ export function background(service: string, log: CallLog): Background {
 }
 
 /** A periodic job, such as one that expires or deletes rows. */
-export interface Sweeper {
+export interface PeriodicJob {
   name: string;
   everyMs: number;
   /**
    * Does a bounded piece of work; returns how many items it handled. When that is more than 0 it is called again at
    * once.
    */
-  sweep(call: Call): Promise<number>;
+  run(call: CallContext): Promise<number>;
 }

@@ -1,5 +1,5 @@
 import { deadlineExceeded } from '../errors/errors.ts';
-import type { Interceptor } from './call.ts';
+import type { Interceptor } from './call-context.ts';
 
 /** Rejects a call whose deadline has passed. The transport ends a call that runs past its deadline. */
 export const deadline: Interceptor = (next) => (call) =>

@@ -1,6 +1,6 @@
 export { background } from './background.ts';
 export {
-  type Call,
+  type CallContext,
   type Caller,
   type Handler,
   type Interceptor,
@@ -9,5 +9,5 @@ export {
   type Subject,
   silentLog,
   type User,
-} from './call.ts';
+} from './call-context.ts';
 export { childTrace, traceparent } from './trace.ts';

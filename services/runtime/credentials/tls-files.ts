@@ -2,7 +2,7 @@ import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { createSecureContext } from 'node:tls';
-import type { CallLog } from '../context/call.ts';
+import type { CallLog } from '../context/call-context.ts';
 
 export interface TlsFiles {
   certFile: string;

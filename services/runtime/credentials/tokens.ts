@@ -1,6 +1,6 @@
 import { hash } from 'node:crypto';
 import { decodeProtectedHeader, type JWTPayload, jwtVerify, type ProtectedHeaderParameters } from 'jose';
-import type { Subject } from '../context/call.ts';
+import type { Subject } from '../context/call-context.ts';
 import { credentialsInvalid, RpcError } from '../errors/errors.ts';
 import type { KeySource } from './jwks.ts';
 import { lruMap } from './lru.ts';

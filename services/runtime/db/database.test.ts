@@ -5,7 +5,7 @@ import t from 'tap';
 import { createDatabase, type Teardown, type TestDatabase } from '../../../test/support/infra.ts';
 import { openWay } from '../../../test/support/way.ts';
 import { background } from '../context/background.ts';
-import { type Call, openCall } from '../context/call.ts';
+import { type CallContext, openCall } from '../context/call-context.ts';
 import { childTrace } from '../context/trace.ts';
 import { idempotencyKeyOf, setIdempotencyKey, storedResponseOf } from '../idempotency/key.ts';
 import { noHashKeys, requestHasher } from '../idempotency/request-hash.ts';
@@ -97,8 +97,8 @@ t.test('a statement that takes too long is given up by the server', async (t) =>
 });
 
 const method = NotificationServiceContract.methods.resendDelivery;
-function keyed(key: string, body: string, hash = requestHasher(noHashKeys)): Call {
-  const call = openCall<any>({
+function keyed(key: string, body: string, hash = requestHasher(noHashKeys)): CallContext {
+  const call: CallContext = openCall({
     kind: 'server',
     name: method.path,
     method,
@@ -115,7 +115,7 @@ function keyed(key: string, body: string, hash = requestHasher(noHashKeys)): Cal
   });
   return call;
 }
-const addOne = (db: Database, call: Call) =>
+const addOne = (db: Database, call: CallContext) =>
   runIdempotent(db, call, async (tx) => {
     await tx.execute('update counter set n = n + 1 where id = 1');
     const rows = await tx.query<{ n: number }>('select n from counter where id = 1');

@@ -1,9 +1,9 @@
 import { type EntitySchema, MikroORM, type SqlEntityManager } from '@mikro-orm/mysql';
 import { CompiledQuery, type DatabaseConnection } from 'kysely';
-import { type Call, DeadlineError } from '../context/call.ts';
+import { type CallContext, DeadlineError } from '../context/call-context.ts';
 import { attachments } from '../context/keys.ts';
 import { contention, deadlineExceeded, dependencyUnavailable } from '../errors/errors.ts';
-import { raceGate } from '../sync/race-gate.ts';
+import { syncPoint } from '../sync/sync-point.ts';
 import type { Logger } from '../telemetry/log.ts';
 import { Counter, Gauge, type Registry } from '../telemetry/metrics.ts';
 import { backOff } from '../time/backoff.ts';
@@ -46,14 +46,14 @@ export interface Database {
    * contention continues, UNAVAILABLE when the database is unreachable, full or read-only, RESOURCE_EXHAUSTED when
    * there is no connection in time, DEADLINE_EXCEEDED.
    */
-  transaction<T>(call: Call, work: (tx: Tx) => Promise<T>): Promise<T>;
+  transaction<T>(call: CallContext, work: (tx: Tx) => Promise<T>): Promise<T>;
   /** Runs reads outside a transaction. */
-  read<T>(call: Call | null, work: (sql: SqlReader) => Promise<T>): Promise<T>;
+  read<T>(call: CallContext | null, work: (sql: SqlReader) => Promise<T>): Promise<T>;
   /**
    * Runs one statement that writes, committed by itself. Reads may precede it; a second write in `work` throws, since
    * it needs a transaction.
    */
-  write<T>(call: Call | null, work: (sql: Sql) => Promise<T>): Promise<T>;
+  write<T>(call: CallContext | null, work: (sql: Sql) => Promise<T>): Promise<T>;
   /** Throws when the database does not respond within two seconds. Concurrent callers share one query. */
   ping(): Promise<void>;
   close(): Promise<void>;
@@ -198,8 +198,8 @@ function sqlOf(em: SqlEntityManager, pass: ((sql: string) => Promise<void>) | nu
 }
 
 /** The sync point function of a call's transaction; null unless a test has armed it. */
-async function gateOf(call: Call, em: SqlEntityManager): Promise<((point: string) => Promise<void>) | null> {
-  const pass = raceGate(call);
+async function gateOf(call: CallContext, em: SqlEntityManager): Promise<((point: string) => Promise<void>) | null> {
+  const pass = syncPoint(call);
   if (!pass) return null;
   // Reports the connection id, so that the test can query whether it waits for a lock.
   const [row] = await em.execute<{ id: number | string }[]>('select connection_id() as id');
@@ -213,7 +213,7 @@ const sqlPoint = (pass: ((point: string) => Promise<void>) | null) =>
  * SQL of one transaction that throws after its end. Work that was abandoned at its deadline may continue, and its
  * statements must not run outside of any transaction.
  */
-function within(scope: { over: boolean }, call: Call, sql: Sql): Sql {
+function within(scope: { over: boolean }, call: CallContext, sql: Sql): Sql {
   const check = () => {
     if (scope.over) throw new Error(`${call.name}: its transaction has ended`);
   };
@@ -246,11 +246,15 @@ function singleWrite(sql: Sql): Sql {
   };
 }
 
-async function outsideTransaction<T>(backend: Backend, call: Call | null, work: (sql: Sql) => Promise<T>): Promise<T> {
+async function outsideTransaction<T>(
+  backend: Backend,
+  call: CallContext | null,
+  work: (sql: Sql) => Promise<T>,
+): Promise<T> {
   const release = await backend.gate.enter(call ? () => call.signal : undefined);
   try {
     return await limited(call?.deadline ?? Number.POSITIVE_INFINITY, () =>
-      work(sqlOf(backend.orm.em.fork(), sqlPoint(raceGate(call)))),
+      work(sqlOf(backend.orm.em.fork(), sqlPoint(syncPoint(call)))),
     );
   } catch (error) {
     throw isLost(error) ? dependencyUnavailable('database', error) : error;
@@ -259,7 +263,7 @@ async function outsideTransaction<T>(backend: Backend, call: Call | null, work: 
   }
 }
 
-async function transaction<T>(backend: Backend, call: Call, work: (tx: Tx) => Promise<T>): Promise<T> {
+async function transaction<T>(backend: Backend, call: CallContext, work: (tx: Tx) => Promise<T>): Promise<T> {
   if (inTransaction(call)) throw new Error(`${call.name}: a transaction inside a transaction`);
   for (let attempt = 1; ; attempt += 1) {
     const release = await backend.gate.enter(() => call.signal);
@@ -281,7 +285,7 @@ async function transaction<T>(backend: Backend, call: Call, work: (tx: Tx) => Pr
   }
 }
 
-async function attemptOnce<T>(backend: Backend, call: Call, work: (tx: Tx) => Promise<T>): Promise<T> {
+async function attemptOnce<T>(backend: Backend, call: CallContext, work: (tx: Tx) => Promise<T>): Promise<T> {
   const { options, metrics } = backend;
   const em = backend.orm.em.fork();
   await em.begin().catch((error: unknown) => {

@@ -1,5 +1,5 @@
 import type { SqlEntityManager } from '@mikro-orm/mysql';
-import type { Call } from '../context/call.ts';
+import type { CallContext } from '../context/call-context.ts';
 import type { Attachments } from '../context/keys.ts';
 
 export type Param = string | number | bigint | boolean | Date | Buffer | null;
@@ -32,9 +32,9 @@ export interface CommitParticipant {
   /** Prepares a transaction, before its work starts. */
   begin?(tx: Tx): void;
   /** Sends its statements, after the work and before the commit. Called again when the transaction is run again. */
-  beforeCommit(tx: Tx, call: Call): Promise<void>;
+  beforeCommit(tx: Tx, call: CallContext): Promise<void>;
   /** Called after the commit. Must not throw. */
-  committed?(tx: Tx, call: Call): void;
+  committed?(tx: Tx, call: CallContext): void;
 }
 
 /** Converts a datetime(6) column to a Date: the driver returns it as text, without a zone, in UTC. */

@@ -1,6 +1,6 @@
 import { status } from '@grpc/grpc-js';
 import { policyVersionOf } from '../authz/authorization.ts';
-import type { Call, Interceptor } from '../context/call.ts';
+import type { CallContext, Interceptor } from '../context/call-context.ts';
 import type { Database } from '../db/database.ts';
 import { type Code, RpcError } from '../errors/errors.ts';
 import { encodeStatus } from '../errors/status.ts';
@@ -37,7 +37,7 @@ export function idempotency(db: Database, domain: string): Interceptor {
 }
 
 /** A request that fails now may have succeeded before, when the data were others. */
-async function earlierResponse(db: Database, call: Call, error: unknown): Promise<unknown> {
+async function earlierResponse(db: Database, call: CallContext, error: unknown): Promise<unknown> {
   const key = idempotencyKeyOf(call);
   if (!key || (error instanceof RpcError && withoutLookup.has(error.code))) throw error;
   const stored = await db
@@ -52,7 +52,7 @@ async function earlierResponse(db: Database, call: Call, error: unknown): Promis
 }
 
 /** Stores the refusal. When a duplicate request stored its response meanwhile, that one is returned. */
-async function refuseForGood(db: Database, call: Call, error: RpcError, domain: string): Promise<unknown> {
+async function refuseForGood(db: Database, call: CallContext, error: RpcError, domain: string): Promise<unknown> {
   const key = idempotencyKeyOf(call);
   if (!key) throw error;
   try {

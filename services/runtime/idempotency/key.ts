@@ -1,4 +1,4 @@
-import type { Call } from '../context/call.ts';
+import type { CallContext } from '../context/call-context.ts';
 import { contextKey } from '../context/keys.ts';
 import type { RequestHash } from './request-hash.ts';
 
@@ -16,11 +16,12 @@ const attachedKey = contextKey<IdempotencyKey | null>('idempotency key', null);
 const attachedResponse = contextKey<Uint8Array | null>('stored response', null);
 
 /** The idempotency key of a call to a keyed method, once its message is decoded; null for other calls. */
-export const idempotencyKeyOf = (call: Call): IdempotencyKey | null => call.get(attachedKey);
+export const idempotencyKeyOf = (call: CallContext): IdempotencyKey | null => call.get(attachedKey);
 
-export const setIdempotencyKey = (call: Call, key: IdempotencyKey): void => call.set(attachedKey, key);
+export const setIdempotencyKey = (call: CallContext, key: IdempotencyKey): void => call.set(attachedKey, key);
 
 /** The encoded response, once it is stored under the idempotency key. */
-export const storedResponseOf = (call: Call): Uint8Array | null => call.get(attachedResponse);
+export const storedResponseOf = (call: CallContext): Uint8Array | null => call.get(attachedResponse);
 
-export const setStoredResponse = (call: Call, response: Uint8Array): void => call.set(attachedResponse, response);
+export const setStoredResponse = (call: CallContext, response: Uint8Array): void =>
+  call.set(attachedResponse, response);

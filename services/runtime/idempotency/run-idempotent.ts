@@ -1,5 +1,5 @@
 import { policyVersionOf, setOwnerChecked } from '../authz/authorization.ts';
-import type { Call } from '../context/call.ts';
+import type { CallContext } from '../context/call-context.ts';
 import type { Database } from '../db/database.ts';
 import type { Tx } from '../db/tx.ts';
 import { contention } from '../errors/errors.ts';
@@ -20,7 +20,7 @@ import {
  * Throws: what `Database.transaction` throws; INVALID_ARGUMENT `REQUEST_ID_REUSED` when the stored response is of
  * another request under the same key; the stored error, when the first request was refused.
  */
-export async function runIdempotent<R>(db: Database, call: Call, work: (tx: Tx) => Promise<R>): Promise<R> {
+export async function runIdempotent<R>(db: Database, call: CallContext, work: (tx: Tx) => Promise<R>): Promise<R> {
   const { method } = call;
   const key = idempotencyKeyOf(call);
   if (!method || !key) throw new Error(`${call.name}: runIdempotent() is for keyed methods`);
@@ -44,7 +44,7 @@ export async function runIdempotent<R>(db: Database, call: Call, work: (tx: Tx) 
 }
 
 /** Returns the stored response decoded, or throws the stored error again. */
-export function replay(call: Call, stored: StoredResponse): unknown {
+export function replay(call: CallContext, stored: StoredResponse): unknown {
   const { method } = call;
   if (!method) throw new Error(`${call.name}: replay() is for keyed methods`);
   assertSameRequest(call, stored.hash);

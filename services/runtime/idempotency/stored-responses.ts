@@ -1,4 +1,4 @@
-import type { Call } from '../context/call.ts';
+import type { CallContext } from '../context/call-context.ts';
 import { isDuplicateKey } from '../db/errno.ts';
 import type { Sql, SqlReader } from '../db/tx.ts';
 import { requestIdReused } from '../errors/errors.ts';
@@ -94,7 +94,7 @@ export const storedHash = (row: HashColumns): StoredHash => ({
  * be compared, because its key is gone or a newer release made it, counts as the same: a retry after a rotation must
  * get its response, and a second effect is impossible either way.
  */
-export function assertSameRequest(call: Call, stored: StoredHash): void {
+export function assertSameRequest(call: CallContext, stored: StoredHash): void {
   const comparison = idempotencyKeyOf(call)?.hash.compare(stored);
   if (comparison === 'different') throw requestIdReused(call.method?.idempotency?.field ?? 'request_id');
   if (comparison === 'unknown') {

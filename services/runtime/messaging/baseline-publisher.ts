@@ -6,7 +6,7 @@
 import { Baseline } from '@armature/proto/runtime/v1/baseline.ts';
 import { v7 as uuidv7 } from 'uuid';
 import { policyVersionOf } from '../authz/authorization.ts';
-import { type Call, principalOf } from '../context/call.ts';
+import { type CallContext, principalOf } from '../context/call-context.ts';
 import { traceparent } from '../context/trace.ts';
 import type { Database } from '../db/database.ts';
 import type { SqlReader } from '../db/tx.ts';
@@ -24,7 +24,7 @@ export interface BaselinePublisher {
    * Throws BASELINE_UNROUTED when the consumer has not bound its queue, UNAVAILABLE when the broker is unreachable.
    * Stops early, after a whole aggregate, shortly before the deadline of `call`; `done` says how many are complete.
    */
-  publish(call: Call, request: BaselineRequest): Promise<Published>;
+  publish(call: CallContext, request: BaselineRequest): Promise<Published>;
 }
 
 export interface BaselineRequest {
@@ -115,7 +115,7 @@ type Parts = Parameters<typeof baselinePublisher>[0];
 /** Returns how many messages were published: none when the whole history is published again and there is no state. */
 async function publishBaseline(
   parts: Parts,
-  call: Call,
+  call: CallContext,
   { db, aggregate, consumer, source, skipHistory, dryRun }: BaselineRequest,
   { id, sequence }: AggregatePlace,
   { historyAfter }: Plan,
@@ -157,7 +157,7 @@ async function publishBaseline(
 
 async function publishHistory(
   parts: Parts,
-  call: Call,
+  call: CallContext,
   { db, aggregate, consumer, dryRun }: BaselineRequest,
   { id }: AggregatePlace,
   { historyAfter, replayTo }: Plan,

@@ -4,7 +4,7 @@
  */
 import type { Codec, EventContract } from '@armature/proto/contract.ts';
 import { Baseline } from '@armature/proto/runtime/v1/baseline.ts';
-import type { Call } from '../context/call.ts';
+import type { CallContext } from '../context/call-context.ts';
 import type { Tx } from '../db/tx.ts';
 import { RpcError } from '../errors/errors.ts';
 import { baselineType } from './delivery.ts';
@@ -16,7 +16,8 @@ export interface BaselineHandler {
   readonly aggregate: string;
   readonly stateType: string;
   readonly decode: (bytes: Uint8Array) => unknown;
-  readonly handle: (state: any, call: Call, tx: Tx) => Promise<void>;
+  // biome-ignore lint/suspicious/noExplicitAny: a list holds handlers of different states
+  readonly handle: (state: any, call: CallContext, tx: Tx) => Promise<void>;
 }
 
 /**
@@ -26,7 +27,7 @@ export interface BaselineHandler {
  */
 export function onBaseline<S>(
   of: { source: string; aggregate: string; stateType: string; state: Codec<S> },
-  handle: (state: S, call: Call, tx: Tx) => Promise<void>,
+  handle: (state: S, call: CallContext, tx: Tx) => Promise<void>,
 ): BaselineHandler {
   const { source, aggregate, stateType, state } = of;
   return { source, aggregate, stateType, decode: (bytes) => state.decode(bytes), handle };
@@ -48,7 +49,7 @@ export function baselineContract(of: EventContract): EventContract<Baseline> {
 /** Moves the sequence forward to the baseline, and passes the state to its handler when both exist. */
 export async function applyBaseline(
   tx: Tx,
-  call: Call,
+  call: CallContext,
   stream: Stream,
   { aggregate, aggregateId, sequence, historyAfter, stateType, state, historySkipped: skipped }: Baseline,
   handlers: readonly BaselineHandler[],

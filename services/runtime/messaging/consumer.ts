@@ -1,6 +1,6 @@
 import type { EventContract, ServiceContract } from '@armature/proto/contract.ts';
 import { publishedEvents } from '@armature/proto/subscriptions.ts';
-import { type Call, compose, type Interceptor } from '../context/call.ts';
+import { type CallContext, compose, type Interceptor } from '../context/call-context.ts';
 import type { Database } from '../db/database.ts';
 import type { Tx } from '../db/tx.ts';
 import type { Logger } from '../telemetry/log.ts';
@@ -40,7 +40,7 @@ export interface ConsumeOptions {
  */
 export function consume<E>(
   event: EventContract<E>,
-  handle: (message: E, call: Call, tx: Tx) => Promise<void>,
+  handle: (message: E, call: CallContext, tx: Tx) => Promise<void>,
   { orderIndependent = false }: ConsumeOptions = {},
 ): Consumer {
   return { event, handle, orderIndependent };
@@ -184,7 +184,7 @@ function baselinesOf(options: ConsumerOptions, of: EventContract) {
 
 /** Composes the chain of an event once. The end of the chain finds the work of each call by the call. */
 function chainOf({ db, interceptors, authorize }: ConsumerOptions, event: EventContract): Run {
-  const works = new WeakMap<Call, (tx: Tx) => Promise<Step>>();
+  const works = new WeakMap<CallContext, (tx: Tx) => Promise<Step>>();
   const chain = compose([...interceptors, authorize(event)], (call) => db.transaction(call, works.get(call)!));
   return (call, work) => {
     works.set(call, work);

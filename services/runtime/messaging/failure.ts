@@ -3,7 +3,7 @@ import { backOff } from '../time/backoff.ts';
 import { deadLetterForeign, deadLetterInTurn } from './dead-letter.ts';
 import { acknowledge, type Delivery, isBaseline } from './delivery.ts';
 import type { Step } from './inbox.ts';
-import type { LaneAnswer } from './lanes.ts';
+import type { TaskResult } from './keyed-executor.ts';
 import { isPermanent, postponed, reasonOf } from './retry.ts';
 import { ackDelivery, asCall, facts, labelOf, type StreamWork } from './stream-work.ts';
 import { declareService } from './topology.ts';
@@ -11,7 +11,7 @@ import { declareService } from './topology.ts';
 const retryBackoff = { initialBackoffMs: 50, maxBackoffMs: 5_000 };
 
 /** Decides what happens with a delivery whose handling failed: it waits here, is retried, or becomes a dead letter. */
-export async function fail(on: StreamWork, delivery: Delivery, error: unknown): Promise<LaneAnswer> {
+export async function fail(on: StreamWork, delivery: Delivery, error: unknown): Promise<TaskResult> {
   // Not acknowledged: the broker delivers it to the next consumer.
   if (on.stopping.aborted || !delivery.session.open) return 'done';
   if (await on.gate.closesFor(error)) return delivery.session.open ? 'again' : 'done';
@@ -25,7 +25,7 @@ export async function fail(on: StreamWork, delivery: Delivery, error: unknown): 
 }
 
 /** Makes the delivery a dead letter in its turn. A baseline has no turn. */
-export async function deadLetter(on: StreamWork, delivery: Delivery, reason: string): Promise<LaneAnswer> {
+export async function deadLetter(on: StreamWork, delivery: Delivery, reason: string): Promise<TaskResult> {
   if (isBaseline(delivery)) return deadLetterOutOfTurn(on, delivery, reason);
   const step = await write(on, delivery, reason, (tx) => deadLetterInTurn(tx, on.stream, delivery, reason));
   if (step === 'again' || step === 'later') return step === 'again' ? 'again' : 'done';
@@ -41,7 +41,7 @@ export async function rejectForeign(on: StreamWork, delivery: Delivery): Promise
   }
 }
 
-async function deadLetterOutOfTurn(on: StreamWork, delivery: Delivery, reason: string): Promise<LaneAnswer> {
+async function deadLetterOutOfTurn(on: StreamWork, delivery: Delivery, reason: string): Promise<TaskResult> {
   const step = await write(on, delivery, reason, async (tx): Promise<Step> => {
     await deadLetterForeign(tx, on.stream.consumer, delivery, reason);
     return 'next';

@@ -1,6 +1,6 @@
 import type { EventContract } from '@armature/proto/contract.ts';
 import type { Baseline } from '@armature/proto/runtime/v1/baseline.ts';
-import { type Call, DeadlineError } from '../context/call.ts';
+import { type CallContext, DeadlineError } from '../context/call-context.ts';
 import { deadlineExceeded, RpcError } from '../errors/errors.ts';
 import { crashPoint } from '../sync/crash-point.ts';
 import { applyBaseline } from './baseline.ts';
@@ -8,12 +8,12 @@ import { deadLetterForeign, keepUnknown } from './dead-letter.ts';
 import { acknowledge, type Delivery } from './delivery.ts';
 import { fail } from './failure.ts';
 import { assertDuplicate, noteMessage, type Step, skipMessages, stepMissed, stepSequence } from './inbox.ts';
-import type { LaneAnswer } from './lanes.ts';
+import type { TaskResult } from './keyed-executor.ts';
 import { reasonOf } from './retry.ts';
 import { ackDelivery, asCall, type EventHandler, facts, type StreamWork } from './stream-work.ts';
 
 /** Handles one event in its turn, and decides what happens with it after any error. Never rejects. */
-export async function handleEvent(on: StreamWork, handler: EventHandler, delivery: Delivery): Promise<LaneAnswer> {
+export async function handleEvent(on: StreamWork, handler: EventHandler, delivery: Delivery): Promise<TaskResult> {
   const about = { name: delivery.type, event: handler.event };
   try {
     const step = await asCall(on, delivery, about, (call) => applyEvent(on, handler, delivery, call));
@@ -25,7 +25,7 @@ export async function handleEvent(on: StreamWork, handler: EventHandler, deliver
 }
 
 /** Does everything for an event in one transaction: inbox, sequence, effect. */
-function applyEvent(on: StreamWork, handler: EventHandler, delivery: Delivery, call: Call): Promise<Step> {
+function applyEvent(on: StreamWork, handler: EventHandler, delivery: Delivery, call: CallContext): Promise<Step> {
   call.message = decode(handler.event, delivery.message.content);
   assertSameAggregate(handler.event, call.message, delivery.aggregateId);
   crashPoint('consumer.before-effect');
@@ -45,7 +45,7 @@ function applyEvent(on: StreamWork, handler: EventHandler, delivery: Delivery, c
 }
 
 /** Moves an aggregate's sequence forward to a baseline of its owner. Never rejects. */
-export async function handleBaseline(on: StreamWork, delivery: Delivery): Promise<LaneAnswer> {
+export async function handleBaseline(on: StreamWork, delivery: Delivery): Promise<TaskResult> {
   const { baselines, stream } = on;
   const about = { name: delivery.type, event: baselines.contract };
   try {
@@ -71,7 +71,7 @@ export async function handleBaseline(on: StreamWork, delivery: Delivery): Promis
  * Steps over events that this service does not handle, many in one transaction. When that fails, each is tried alone,
  * and one that fails alone loses an attempt. Never rejects.
  */
-export async function skipEvents(on: StreamWork, deliveries: readonly Delivery[]): Promise<LaneAnswer[]> {
+export async function skipEvents(on: StreamWork, deliveries: readonly Delivery[]): Promise<TaskResult[]> {
   const about = { name: `skip ${on.stream.consumer}`, event: null };
   const isUnknown = (delivery: Delivery) => on.known(delivery.type) === 'unknown';
   try {
@@ -96,7 +96,7 @@ export async function skipEvents(on: StreamWork, deliveries: readonly Delivery[]
     if (deliveries.length > 1) {
       // One of them may cause the failure; the others must not wait with it.
       on.log.warn({ err: error, queue: on.stream.consumer }, 'events not skipped together; each is tried alone');
-      const answers: LaneAnswer[] = [];
+      const answers: TaskResult[] = [];
       for (const one of deliveries) answers.push(...(await skipEvents(on, [one])));
       return answers;
     }

@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import { refusal } from '../../../test/support/refusal.ts';
 import { openWay } from '../../../test/support/way.ts';
-import type { Interceptor } from '../context/call.ts';
+import type { Interceptor } from '../context/call-context.ts';
 import { openDatabase } from '../db/database.ts';
 import type { Tx } from '../db/tx.ts';
 import { policyUnavailable, rpcError } from '../errors/errors.ts';

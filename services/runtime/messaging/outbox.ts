@@ -1,7 +1,7 @@
 import type { EventContract } from '@armature/proto/contract.ts';
 import { v7 as uuidv7 } from 'uuid';
 import { policyVersionOf } from '../authz/authorization.ts';
-import { type Call, principalOf } from '../context/call.ts';
+import { type CallContext, principalOf } from '../context/call-context.ts';
 import { contextKey } from '../context/keys.ts';
 import { traceparent } from '../context/trace.ts';
 import type { CommitParticipant, Param, Sql, Tx } from '../db/tx.ts';
@@ -58,7 +58,7 @@ const rowPlaceholders = `(${Array(columns - 1)
  * Writes events in one statement, inside the transaction of the change that they report. A used sequence number
  * violates the unique key, which reveals a lost update of an aggregate.
  */
-export async function writeOutbox(sql: Sql, call: Call, events: readonly OutboxEvent[]): Promise<void> {
+export async function writeOutbox(sql: Sql, call: CallContext, events: readonly OutboxEvent[]): Promise<void> {
   if (events.length === 0) return;
   const parent = traceparent(call.trace);
   const author = principalOf(call.caller).slice(0, 128);

@@ -1,4 +1,4 @@
-import { openCall } from '../context/call.ts';
+import { openCall } from '../context/call-context.ts';
 import { childTrace } from '../context/trace.ts';
 import type { Database } from '../db/database.ts';
 import { rpcError } from '../errors/errors.ts';

@@ -27,13 +27,13 @@ import type { Registry } from '../telemetry/metrics.ts';
 import { backOff } from '../time/backoff.ts';
 import { sleep } from '../time/sleep.ts';
 import { withTimeout } from '../time/timeout.ts';
-import { type Audience, openAudience } from './audience.ts';
 import type { Broker } from './connection.ts';
 import { type Lease, openLease } from './lease.ts';
 import { type RelayMetrics, relayMetrics } from './metrics.ts';
 import { openOutage } from './outage.ts';
 import { outboxGauges } from './outbox-gauges.ts';
 import { leaseName, markPublished, publishBatch, selectPending } from './relay-batch.ts';
+import { openSubscriberQueues, type SubscriberQueues } from './subscriber-queues.ts';
 import type { ExpectedQueue } from './topology.ts';
 
 export interface RelayOptions {
@@ -63,7 +63,7 @@ export interface Relay {
 interface RelayWork extends Required<Omit<RelayOptions, 'expected' | 'registry'>> {
   readonly lease: Lease;
   readonly metrics: RelayMetrics;
-  readonly audience: Audience;
+  readonly subscriberQueues: SubscriberQueues;
   readonly stopping: AbortSignal;
   /** Called after each read that found the outbox empty. */
   readonly waiting: Set<(empty: boolean) => void>;
@@ -90,7 +90,7 @@ export function startRelay(options: RelayOptions): Relay {
     leaseMs,
     lease: openLease(db, leaseName, leaseMs),
     metrics: relayMetrics(registry),
-    audience: openAudience(broker, options.expected ?? [], log),
+    subscriberQueues: openSubscriberQueues(broker, options.expected ?? [], log),
     stopping: stopping.signal,
     waiting: new Set(),
     interrupt: new AbortController(),
@@ -172,14 +172,14 @@ async function emptyOutbox(on: RelayWork): Promise<boolean> {
 
 /** Publishes and marks one batch. Returns false when no row was pending. */
 async function relayBatch(on: RelayWork, token: bigint): Promise<boolean> {
-  const { db, broker, service, metrics, audience } = on;
+  const { db, broker, service, metrics, subscriberQueues } = on;
   if (!broker.canPublish()) throw dependencyUnavailable('broker', new Error('not connected, or blocked'));
   if (on.generation !== broker.generation()) {
     // The broker may have restarted empty: an event that reaches one consumer's queue would be lost for another's.
-    audience.forget();
+    subscriberQueues.forget();
     on.generation = broker.generation();
   }
-  const missing = await audience.missing();
+  const missing = await subscriberQueues.missing();
   metrics.missingQueues.set(missing.queues);
   const rows = await selectPending(db, on.batchMax, missing.aggregates);
   if (rows.length === 0) return false;
@@ -189,10 +189,10 @@ async function relayBatch(on: RelayWork, token: bigint): Promise<boolean> {
     broker,
     service,
     metrics,
-    expects: audience.expects,
+    expects: subscriberQueues.expects,
   });
   crashPoint('relay.confirmed');
-  if (returned > 0) audience.forget();
+  if (returned > 0) subscriberQueues.forget();
   const marked = (await markPublished(db, token, routed, 0)) + (await markPublished(db, token, unrouted, 1));
   crashPoint('relay.marked');
   metrics.published.inc({ outcome: 'routed' }, routed.length);

@@ -1,5 +1,5 @@
 import type { EventContract } from '@armature/proto/contract.ts';
-import { type Call, openCall } from '../context/call.ts';
+import { type CallContext, openCall } from '../context/call-context.ts';
 import { childTrace } from '../context/trace.ts';
 import type { Database } from '../db/database.ts';
 import type { Tx } from '../db/tx.ts';
@@ -10,16 +10,17 @@ import { acknowledge, type Delivery } from './delivery.ts';
 import type { EarlyWatch } from './early.ts';
 import type { Gate } from './gate.ts';
 import type { Step, Stream } from './inbox.ts';
-import type { LaneAnswer } from './lanes.ts';
+import type { TaskResult } from './keyed-executor.ts';
 import type { ConsumerMetrics } from './metrics.ts';
 import { shortType } from './topology.ts';
 
 /** Runs `work` in a transaction behind the interceptors of its event. */
-export type Run = (call: Call, work: (tx: Tx) => Promise<Step>) => Promise<Step>;
+export type Run = (call: CallContext, work: (tx: Tx) => Promise<Step>) => Promise<Step>;
 
 export interface EventHandler {
   readonly event: EventContract;
-  readonly handle: (message: any, call: Call, tx: Tx) => Promise<void>;
+  // biome-ignore lint/suspicious/noExplicitAny: a list holds handlers of different events
+  readonly handle: (message: any, call: CallContext, tx: Tx) => Promise<void>;
   /** Whether its dead letter may be handled after later events of its aggregate. */
   readonly orderIndependent: boolean;
   readonly run: Run;
@@ -69,7 +70,7 @@ export type KnownTypes = (type: string) => 'ours' | 'other' | 'unknown';
 /** A running stream: its parts, and its work in progress. */
 export interface StreamWork extends StreamParts {
   readonly stopping: AbortSignal;
-  readonly calls: Set<Call>;
+  readonly calls: Set<CallContext>;
 }
 
 /** Runs `work` as a call of the delivery's publisher, within the time limit of handling. */
@@ -77,7 +78,7 @@ export async function asCall<T>(
   on: StreamWork,
   delivery: Delivery,
   about: { name: string; event: EventContract | null },
-  work: (call: Call) => Promise<T>,
+  work: (call: CallContext) => Promise<T>,
 ): Promise<T> {
   const headers: Record<string, unknown> = delivery.message.properties.headers ?? {};
   const call = openCall({
@@ -109,7 +110,7 @@ export function ackDelivery(
   delivery: Delivery,
   step: Step,
   outcome: 'handled' | 'skipped' | 'deadLetters',
-): LaneAnswer {
+): TaskResult {
   const { metrics, log, early, stream } = on;
   const event = labelOf(on, delivery);
   if (step === 'early') {

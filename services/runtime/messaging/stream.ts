@@ -1,12 +1,12 @@
 import type { ConfirmChannel, ConsumeMessage } from 'amqplib';
-import type { Call } from '../context/call.ts';
+import type { CallContext } from '../context/call-context.ts';
 import { RpcError } from '../errors/errors.ts';
 import { withTimeout } from '../time/timeout.ts';
 import { baselineType, type Delivery, isBaseline, readDelivery, type Session } from './delivery.ts';
 import { deadLetter, fail, rejectForeign, wait } from './failure.ts';
 import { handleBaseline, handleEvent, skipEvents } from './handling.ts';
 import { quietly } from './held-channel.ts';
-import { type LaneAnswer, type Lanes, openLanes } from './lanes.ts';
+import { type KeyedExecutor, openKeyedExecutor, type TaskResult } from './keyed-executor.ts';
 import type { StreamParts, StreamWork } from './stream-work.ts';
 import { declareEventQueue, declareService } from './topology.ts';
 
@@ -28,14 +28,14 @@ const channelLost = 'its channel was lost';
 export function openStream(parts: StreamParts): RunningStream {
   const { stream, broker, log, gate, limits } = parts;
   const stopping = new AbortController();
-  const on: StreamWork = { ...parts, stopping: stopping.signal, calls: new Set<Call>() };
-  const lanes = lanesOf(on);
+  const on: StreamWork = { ...parts, stopping: stopping.signal, calls: new Set<CallContext>() };
+  const executor = lanesOf(on);
   const started = Promise.withResolvers<void>();
   let consuming: Session | null = null;
   let refusal: string | null = null;
   const held = broker.subscribe(stream.consumer, async (channel) => {
-    const session = await declareQueue(on, channel, lanes);
-    void consumeWhenOpen(on, session, lanes).then((refused) => {
+    const session = await declareQueue(on, channel, executor);
+    void consumeWhenOpen(on, session, executor).then((refused) => {
       refusal = refused;
       if (refused !== null) return;
       consuming = session;
@@ -45,8 +45,8 @@ export function openStream(parts: StreamParts): RunningStream {
   let release: NodeJS.Timeout | undefined;
   gate.onChange((missing) => {
     clearTimeout(release);
-    if (missing === null) return lanes.resume();
-    lanes.pause();
+    if (missing === null) return executor.resume();
+    executor.pause();
     release = setTimeout(() => {
       const channel = held.current();
       if (channel) void quietly(channel.close());
@@ -62,7 +62,7 @@ export function openStream(parts: StreamParts): RunningStream {
       const delivery = readDelivery(session, message, { source: parts.source, user: broker.user });
       const reason = 'INTERNAL: the broker gave up after too many deliveries without an answer';
       if (delivery.fault !== null) return rejectForeign(on, delivery);
-      for (let answer: LaneAnswer = 'again'; answer === 'again' && session.open && !stopping.signal.aborted; ) {
+      for (let answer: TaskResult = 'again'; answer === 'again' && session.open && !stopping.signal.aborted; ) {
         await gate.whenOpen(stopping.signal);
         answer = await deadLetter(on, delivery, reason);
         if (answer === 'early') await wait(on, delivery);
@@ -71,7 +71,7 @@ export function openStream(parts: StreamParts): RunningStream {
     async stop() {
       stopping.abort();
       clearTimeout(release);
-      await withTimeout(stopTimeoutMs, lanes.stop(), `handling events of ${stream.consumer}`).catch(
+      await withTimeout(stopTimeoutMs, executor.stop(), `handling events of ${stream.consumer}`).catch(
         (error: unknown) => {
           log.warn({ err: error, queue: stream.consumer }, 'events in progress are given up');
           for (const call of on.calls) call.cancel(new RpcError('CANCELLED', 'DRAINING', 'the service is stopping'));
@@ -82,11 +82,11 @@ export function openStream(parts: StreamParts): RunningStream {
   };
 }
 
-function lanesOf(on: StreamWork): Lanes<Delivery> {
+function lanesOf(on: StreamWork): KeyedExecutor<Delivery> {
   const { limits, handlers } = on;
   const isBatchable = ({ type }: Delivery) =>
     !handlers.has(type) && type !== baselineType && on.known(type) !== 'other';
-  const lanes = openLanes<Delivery>({
+  const executor = openKeyedExecutor<Delivery>({
     width: limits.width,
     batchMax: limits.skipMax,
     batchable: isBatchable,
@@ -103,15 +103,19 @@ function lanesOf(on: StreamWork): Lanes<Delivery> {
       for (const delivery of deliveries) void wait(on, delivery);
     },
   });
-  if (on.gate.missing() !== null) lanes.pause();
-  return lanes;
+  if (on.gate.missing() !== null) executor.pause();
+  return executor;
 }
 
 const mismatched = ({ stream }: StreamWork, { type }: Delivery): RpcError =>
   new RpcError('INVALID_ARGUMENT', 'EVENT_MISMATCHED', `${type} is no event of ${stream.aggregate}`);
 
 /** Sets up a new channel: declares everything that the queue needs, now and periodically. */
-async function declareQueue(on: StreamWork, channel: ConfirmChannel, lanes: Lanes<Delivery>): Promise<Session> {
+async function declareQueue(
+  on: StreamWork,
+  channel: ConfirmChannel,
+  executor: KeyedExecutor<Delivery>,
+): Promise<Session> {
   const { service, source, stream, limits, log } = on;
   const declare = () => declareEventQueue(channel, service, source, stream.aggregate);
   await declareService(channel, service, limits.retryDelaysMs);
@@ -123,12 +127,16 @@ async function declareQueue(on: StreamWork, channel: ConfirmChannel, lanes: Lane
   }, limits.topologyCheckMs);
   return openSession(channel, () => {
     clearInterval(check);
-    lanes.remove((delivery) => !delivery.session.open);
+    executor.remove((delivery) => !delivery.session.open);
   });
 }
 
 /** Starts to consume once events can be handled. Resolves with the reason why it does not; null when it does. */
-async function consumeWhenOpen(on: StreamWork, session: Session, lanes: Lanes<Delivery>): Promise<string | null> {
+async function consumeWhenOpen(
+  on: StreamWork,
+  session: Session,
+  executor: KeyedExecutor<Delivery>,
+): Promise<string | null> {
   const { source, stream, broker, log, gate } = on;
   const { channel } = session;
   await gate.whenOpen(on.stopping);
@@ -141,7 +149,7 @@ async function consumeWhenOpen(on: StreamWork, session: Session, lanes: Lanes<De
         return;
       }
       const delivery = readDelivery(session, message, { source, user: broker.user });
-      if (delivery.fault === null) lanes.add(delivery);
+      if (delivery.fault === null) executor.add(delivery);
       else void rejectForeign(on, delivery);
     });
     return session.open ? null : channelLost;

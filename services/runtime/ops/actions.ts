@@ -1,6 +1,6 @@
 /** The actions of operators: written with the effect, or before it where there are several transactions. */
 
-import { type Call, principalOf } from '../context/call.ts';
+import { type CallContext, principalOf } from '../context/call-context.ts';
 import { isDuplicateKey } from '../db/errno.ts';
 import type { SqlReader, Tx } from '../db/tx.ts';
 import { idempotencyKeyOf } from '../idempotency/key.ts';
@@ -13,7 +13,7 @@ export interface Chosen {
 }
 
 /** Records an action. A repeat finds the stored response and is rolled back with everything it did. */
-export async function noteAction(tx: Tx, call: Call, why: string, chosen: Chosen): Promise<void> {
+export async function noteAction(tx: Tx, call: CallContext, why: string, chosen: Chosen): Promise<void> {
   const { hash, key } = keyOf(call);
   await tx.execute(
     `insert into operator_action (principal, request_id, request_hash, hash_version, hash_key, method, targets, more,
@@ -37,7 +37,7 @@ export async function noteAction(tx: Tx, call: Call, why: string, chosen: Chosen
  * Records the ids of an action with many transactions before it begins, and returns those recorded first: a repeat,
  * such as one after a crash, continues with the same ids and no others.
  */
-export async function chooseOnce(tx: Tx, call: Call, choose: () => Promise<Chosen>, why = ''): Promise<Chosen> {
+export async function chooseOnce(tx: Tx, call: CallContext, choose: () => Promise<Chosen>, why = ''): Promise<Chosen> {
   const before = await load(tx, call);
   if (before) return before;
   const chosen = await choose();
@@ -52,7 +52,7 @@ export async function chooseOnce(tx: Tx, call: Call, choose: () => Promise<Chose
   }
 }
 
-async function load(sql: SqlReader, call: Call): Promise<Chosen | null> {
+async function load(sql: SqlReader, call: CallContext): Promise<Chosen | null> {
   const { key } = keyOf(call);
   const [row] = await sql.query<HashColumns & { targets: string; more: number }>(
     `select request_hash, hash_version, hash_key, targets, more from operator_action
@@ -64,7 +64,7 @@ async function load(sql: SqlReader, call: Call): Promise<Chosen | null> {
   return { ids: JSON.parse(row.targets) as string[], more: row.more === 1 };
 }
 
-function keyOf(call: Call) {
+function keyOf(call: CallContext) {
   const key = idempotencyKeyOf(call);
   if (!key) throw new Error(`${call.name} has no idempotency key`);
   return key;

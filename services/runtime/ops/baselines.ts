@@ -1,5 +1,5 @@
 import type { OpsServiceContract } from '@armature/proto/ops/v1/contract.ts';
-import type { Call } from '../context/call.ts';
+import type { CallContext } from '../context/call-context.ts';
 import type { Database } from '../db/database.ts';
 import { runIdempotent } from '../idempotency/run-idempotent.ts';
 import type { BaselinePublisher } from '../messaging/baseline-publisher.ts';
@@ -61,7 +61,7 @@ export function baselines(parts: BaselineParts): Pick<Implementation<typeof OpsS
  * Records the action before anything is published, so that a partial failure is recorded. A repeat acts on the same
  * ids.
  */
-async function noteBefore(db: Database, call: Call, why: string, page: Chosen): Promise<readonly string[]> {
+async function noteBefore(db: Database, call: CallContext, why: string, page: Chosen): Promise<readonly string[]> {
   const { ids } = await db.transaction(call, (tx) => chooseOnce(tx, call, async () => page, why));
   return ids;
 }

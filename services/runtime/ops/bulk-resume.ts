@@ -1,7 +1,7 @@
 import type { OpsServiceContract } from '@armature/proto/ops/v1/contract.ts';
 import type { Saga } from '@armature/proto/ops/v1/ops.ts';
 import { ResumeOutcome, type ResumeResult, type StuckSagaFilter } from '@armature/proto/ops/v1/resume_sagas.ts';
-import type { Call } from '../context/call.ts';
+import type { CallContext } from '../context/call-context.ts';
 import type { Database } from '../db/database.ts';
 import type { SqlReader } from '../db/tx.ts';
 import { runIdempotent } from '../idempotency/run-idempotent.ts';
@@ -20,8 +20,8 @@ const responseMs = 2_000;
 
 interface BulkResumeParts {
   db: Database;
-  definitions: readonly SagaDefinition<any>[];
-  definitionOf(saga: Pick<SagaView, 'name' | 'definitionVersion'>): SagaDefinition<any> | undefined;
+  definitions: readonly SagaDefinition[];
+  definitionOf(saga: Pick<SagaView, 'name' | 'definitionVersion'>): SagaDefinition | undefined;
   shownOf(saga: SagaView): Saga;
 }
 
@@ -56,7 +56,7 @@ const saysSomething = ({ all, name, step, reason, olderThanSeconds }: StuckSagaF
   all || name !== '' || step !== '' || reason !== '' || olderThanSeconds > 0n;
 
 /** The index of a step in each version of each definition; null where any step matches. */
-function placesOf(definitions: readonly SagaDefinition<any>[], step: string) {
+function placesOf(definitions: readonly SagaDefinition[], step: string) {
   if (step === '') return null;
   return definitions.flatMap(({ name, version, steps }) => {
     const index = steps.findIndex((one) => one.name === step);
@@ -65,7 +65,7 @@ function placesOf(definitions: readonly SagaDefinition<any>[], step: string) {
 }
 
 /** One after another, oldest first, each in its own transaction. */
-async function resumeAll(parts: BulkResumeParts, call: Call, ids: readonly string[]): Promise<ResumeResult[]> {
+async function resumeAll(parts: BulkResumeParts, call: CallContext, ids: readonly string[]): Promise<ResumeResult[]> {
   const { db, definitionOf } = parts;
   const results: ResumeResult[] = [];
   for (const saga of await db.read(call, (sql) => sagasById(sql, ids))) {

@@ -8,7 +8,7 @@ import {
   RedriveOutcome,
   type RedriveResult,
 } from '@armature/proto/ops/v1/ops.ts';
-import { type Call, principalOf } from '../context/call.ts';
+import { type CallContext, principalOf } from '../context/call-context.ts';
 import type { Database } from '../db/database.ts';
 import { utcDate } from '../db/tx.ts';
 import { RpcError } from '../errors/errors.ts';
@@ -109,7 +109,11 @@ export function deadLetters(parts: LetterParts): Letters {
 }
 
 /** One after another, oldest first: later events of an aggregate may depend on earlier ones. */
-async function redriveAll({ db, redrive }: LetterParts, call: Call, ids: readonly string[]): Promise<RedriveResult[]> {
+async function redriveAll(
+  { db, redrive }: LetterParts,
+  call: CallContext,
+  ids: readonly string[],
+): Promise<RedriveResult[]> {
   const results: RedriveResult[] = [];
   for (const row of await db.read(call, (sql) => lettersById(sql, ids))) {
     const result = (outcome: RedriveResult['outcome'], reason = '') =>

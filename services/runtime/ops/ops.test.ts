@@ -67,6 +67,7 @@ t.test('dead letters', async (t) => {
   const crashing = { ARMATURE_CRASH_POINTS: 'redrive.committed:2' };
   let service = await startService(t, 'notifications', { vhost, env: crashing });
   const own = service.database!;
+  // biome-ignore lint/suspicious/noExplicitAny: rows of any shape, as the driver returns them
   const sql = <Row = any>(text: string): Promise<Row[]> =>
     withConnection(own.adminUrl, async (connection) => (await connection.query(text))[0] as Row[]);
   const operator = await as(service, 'olga');
@@ -209,6 +210,7 @@ t.test('baselines', async (t) => {
   const orders = await startService(t, 'orders', { vhost, peers });
   const operator = await as(orders, 'olga');
   t.teardown(() => operator.close());
+  // biome-ignore lint/suspicious/noExplicitAny: rows of any shape, as the driver returns them
   const sql = <Row = any>(text: string): Promise<Row[]> =>
     withConnection(orders.database!.adminUrl, async (connection) => (await connection.query(text))[0] as Row[]);
   // Events that were published before their consumer had a queue, or lost with the broker.

@@ -33,7 +33,7 @@ type Sagas = Pick<
 >;
 
 /** Shows, resumes and compensates the sagas of this service. A service without sagas responds with empty lists. */
-export function sagaOperations(db: Database, definitions: readonly SagaDefinition<any>[]): Sagas {
+export function sagaOperations(db: Database, definitions: readonly SagaDefinition[]): Sagas {
   const definitionOf = (saga: Pick<SagaView, 'name' | 'definitionVersion'>) =>
     definitions.find(({ name, version }) => name === saga.name && version === saga.definitionVersion);
   const toMessage = (saga: SagaView) => messageOf(saga, definitionOf(saga));
@@ -93,7 +93,7 @@ export function sagaOperations(db: Database, definitions: readonly SagaDefinitio
 }
 
 /** The rule of the saga's core that forbids compensation. */
-function refusal(saga: SagaView, definition: SagaDefinition<any>) {
+function refusal(saga: SagaView, definition: SagaDefinition) {
   if (definition.core.mustComplete) return sagaMustComplete(saga.sagaId);
   const state = readState(saga.state, definition.core);
   if (state.end !== null) return sagaEnded(saga.sagaId);
@@ -117,7 +117,7 @@ const states: Record<Status, Saga['state']> = {
   FAILED: SagaState.SAGA_STATE_FAILED,
 };
 
-function messageOf(saga: SagaView, definition: SagaDefinition<any> | undefined): Saga {
+function messageOf(saga: SagaView, definition: SagaDefinition | undefined): Saga {
   const state = shownState(saga.state, definition);
   const createTime = utcDate(saga.createdAt);
   const branches = (state?.branches ?? []).map(({ step, phase, attempt, stuck, failingSince }) => ({
@@ -149,11 +149,11 @@ function messageOf(saga: SagaView, definition: SagaDefinition<any> | undefined):
   };
 }
 
-const isPastPivotOf = (definition: SagaDefinition<any> | undefined, state: State): boolean =>
+const isPastPivotOf = (definition: SagaDefinition | undefined, state: State): boolean =>
   definition !== undefined && isPastPivot(definition.core, state);
 
 /** Null for a state that a later version has written: the rest of the row is shown without it. */
-function shownState(text: string, definition: SagaDefinition<any> | undefined): State | null {
+function shownState(text: string, definition: SagaDefinition | undefined): State | null {
   try {
     return readState(text, definition?.core);
   } catch {

@@ -14,7 +14,7 @@ export function opsService(parts: {
   service: string;
   db: Database;
   contracts: readonly ServiceContract[];
-  sagas: readonly SagaDefinition<any>[];
+  sagas: readonly SagaDefinition[];
   messaging: Pick<Messaging, 'redrive' | 'checkRedrive' | 'publishBaselines'>;
   subscriptions: readonly Subscription[];
   baselineSources: readonly BaselineSource[];

@@ -1,11 +1,11 @@
-import type { Call, Interceptor } from '../context/call.ts';
+import type { CallContext, Interceptor } from '../context/call-context.ts';
 import { overloaded, RpcError, runtimeDomain } from '../errors/errors.ts';
 
 /** Most bytes of request headers in a call. */
 const metadataBytesMax = 8 * 1024;
 
 /** Refuses calls beyond a limit of calls in progress, before any work is done for them. */
-export function admission(callsMax: number, metadataBytes: (call: Call) => number): Interceptor {
+export function admission(callsMax: number, metadataBytes: (call: CallContext) => number): Interceptor {
   let inProgress = 0;
   return (next) => async (call) => {
     if (inProgress >= callsMax) throw overloaded('calls', `more than ${callsMax} calls are in progress`);

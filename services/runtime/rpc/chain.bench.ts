@@ -14,7 +14,7 @@ import { tokenFiles } from '../../../test/support/token.ts';
 import { decisionCounter } from '../authz/authorize.ts';
 import { denials } from '../authz/denials.ts';
 import { loadPolicy } from '../authz/policy.ts';
-import type { Interceptor } from '../context/call.ts';
+import type { Interceptor } from '../context/call-context.ts';
 import { keyFile } from '../credentials/jwks.ts';
 import { tokenVerifier } from '../credentials/tokens.ts';
 import { createLogger } from '../telemetry/log.ts';

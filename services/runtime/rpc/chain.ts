@@ -3,7 +3,7 @@ import type { Counter } from 'prom-client';
 import { type AuthenticateOptions, authenticate } from '../authz/authenticate.ts';
 import { authorize, type Decide } from '../authz/authorize.ts';
 import type { Denials } from '../authz/denials.ts';
-import type { Interceptor } from '../context/call.ts';
+import type { Interceptor } from '../context/call-context.ts';
 import { deadline } from '../context/deadline.ts';
 import type { Database } from '../db/database.ts';
 import { idempotency } from '../idempotency/idempotency.ts';

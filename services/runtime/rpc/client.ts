@@ -8,20 +8,20 @@ import {
 } from '@grpc/grpc-js';
 import { v7 as uuidv7 } from 'uuid';
 import {
-  type Call,
+  type CallContext,
   compose,
   DeadlineError,
   type Handler,
   type Interceptor,
   openCall,
   silentLog,
-} from '../context/call.ts';
+} from '../context/call-context.ts';
 import { childTrace, traceparent } from '../context/trace.ts';
 import { type TlsFiles, type TlsWatch, watchTls } from '../credentials/tls-files.ts';
 import { inTransaction } from '../db/open-transaction.ts';
 import { type Code, RpcError } from '../errors/errors.ts';
 import { decodeStatus } from '../errors/status.ts';
-import { raceGate } from '../sync/race-gate.ts';
+import { syncPoint } from '../sync/sync-point.ts';
 import { type Channels, openChannels } from './channel.ts';
 
 type Builtin = Date | Uint8Array | string | number | bigint | boolean | undefined;
@@ -39,7 +39,7 @@ export interface CallOptions {
    * The call on whose behalf this one is made: its deadline and cancellation cascade, and its user's token is
    * forwarded.
    */
-  parent?: Call;
+  parent?: CallContext;
   /** Milliseconds; the contract's default when left out. */
   timeoutMs?: number;
   /** An access token of the user, when there is no parent that has one. */
@@ -125,12 +125,12 @@ function targetOf(addresses: readonly string[]): string {
   return `ipv4:${addresses.join(',')}`;
 }
 
-function open(method: MethodContract, message: unknown, options: ClientOptions, callOptions: CallOptions): Call {
+function open(method: MethodContract, message: unknown, options: ClientOptions, callOptions: CallOptions): CallContext {
   const { parent, timeoutMs } = callOptions;
   if (parent && inTransaction(parent))
     throw new Error(`${method.path} was called inside a transaction of ${parent.name}`);
   const timeout = Math.min(timeoutMs ?? method.deadline.defaultMs, method.deadline.maxMs);
-  const call = openCall<any>({
+  const call: CallContext = openCall({
     kind: 'client',
     name: method.path,
     method,
@@ -146,7 +146,7 @@ function open(method: MethodContract, message: unknown, options: ClientOptions, 
   return call;
 }
 
-const tokens = new WeakMap<Call, string>();
+const tokens = new WeakMap<CallContext, string>();
 
 function withRequestId(method: MethodContract, message: Record<string, unknown>): Record<string, unknown> {
   if (method.idempotency && method.idempotency.read(message) === '') {
@@ -155,7 +155,7 @@ function withRequestId(method: MethodContract, message: Record<string, unknown>)
   return message;
 }
 
-function headers(call: Call): Metadata {
+function headers(call: CallContext): Metadata {
   const metadata = new Metadata();
   metadata.set('traceparent', traceparent(call.trace));
   const token = tokens.get(call);
@@ -194,7 +194,7 @@ function bindUnary(channels: Channels, method: MethodContract, chain: readonly I
     const call = open(method, message, options, callOptions);
     const unlink = linkSignal(call, callOptions);
     try {
-      const pass = raceGate(call);
+      const pass = syncPoint(call);
       if (pass) await pass(`call ${method.path}`);
       return await handler(call);
     } finally {
@@ -249,7 +249,7 @@ async function* messages(
 }
 
 /** gRPC enforces the deadline too: to cancel first would turn DEADLINE_EXCEEDED into CANCELLED. */
-function cancelWith(grpcCall: { cancel(): void }, call: Call): void {
+function cancelWith(grpcCall: { cancel(): void }, call: CallContext): void {
   const cancel = () => {
     if (!(call.signal.reason instanceof DeadlineError)) grpcCall.cancel();
   };
@@ -257,7 +257,7 @@ function cancelWith(grpcCall: { cancel(): void }, call: Call): void {
   else call.signal.addEventListener('abort', cancel, { once: true });
 }
 
-function linkSignal(call: Call, { signal }: CallOptions): () => void {
+function linkSignal(call: CallContext, { signal }: CallOptions): () => void {
   if (!signal) return () => {};
   const abort = () => call.cancel(signal.reason instanceof Error ? signal.reason : new Error('aborted'));
   if (signal.aborted) abort();

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { InventoryServiceContract } from '@armature/proto/inventory/v1/contract.ts';
 import { ReserveStockRequest } from '@armature/proto/inventory/v1/inventory.ts';
 import t from 'tap';
-import { openCall, silentLog } from '../context/call.ts';
+import { type CallContext, openCall, silentLog } from '../context/call-context.ts';
 import { childTrace } from '../context/trace.ts';
 import { idempotencyKeyOf } from '../idempotency/key.ts';
 import { type HashKeys, noHashKeys, requestHasher } from '../idempotency/request-hash.ts';
@@ -14,7 +14,7 @@ const bytesOf = (reservationId: string, requestId = '') =>
 
 /** The call of these bytes, after decoding. */
 async function decoded(bytes: Buffer, keys: HashKeys = noHashKeys) {
-  const call = openCall<any>({
+  const call: CallContext = openCall({
     ...{ kind: 'server', name: method.path, method, message: bytes, log: silentLog },
     deadline: Date.now() + 1_000,
     trace: childTrace(undefined),

@@ -1,6 +1,6 @@
 import type { MethodContract } from '@armature/proto/contract.ts';
 import { configureTextEncoding, getTextEncoding } from '@bufbuild/protobuf/wire';
-import { type Interceptor, principalOf } from '../context/call.ts';
+import { type Interceptor, principalOf } from '../context/call-context.ts';
 import { messageMalformed } from '../errors/errors.ts';
 import { setIdempotencyKey } from '../idempotency/key.ts';
 import { noHashKeys, type RequestHasher, requestHasher } from '../idempotency/request-hash.ts';

@@ -1,5 +1,5 @@
-import type { Call, Interceptor } from '../context/call.ts';
-import { DeadlineError } from '../context/call.ts';
+import type { CallContext, Interceptor } from '../context/call-context.ts';
+import { DeadlineError } from '../context/call-context.ts';
 import { cancelled, deadlineExceeded, dependencyUnavailable, internal, RpcError } from '../errors/errors.ts';
 
 /** Codes that mean the same for the caller when they come from a dependency. */
@@ -13,7 +13,7 @@ const sameDeadlineMs = 25;
  * transport, whose messages contain addresses. A deadline that was not the caller's own is reported as a missing
  * response only.
  */
-function passOn(error: RpcError, call: Call): RpcError {
+function passOn(error: RpcError, call: CallContext): RpcError {
   const late = error.code === 'DEADLINE_EXCEEDED';
   if (late && call.deadline - Date.now() <= sameDeadlineMs) return deadlineExceeded();
   if (error.reason !== '' && !late) return error;

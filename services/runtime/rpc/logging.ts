@@ -1,4 +1,4 @@
-import { type Interceptor, subjectOf } from '../context/call.ts';
+import { type Interceptor, subjectOf } from '../context/call-context.ts';
 import { RpcError } from '../errors/errors.ts';
 
 /** Codes that mean a fault of the server, not of the caller. */

@@ -1,5 +1,5 @@
 import type { MethodContract } from '@armature/proto/contract.ts';
-import type { Interceptor, Reply } from '../context/call.ts';
+import type { Interceptor, Reply } from '../context/call-context.ts';
 import { RpcError } from '../errors/errors.ts';
 import { Counter, Histogram, latencyBuckets, type Registry } from '../telemetry/metrics.ts';
 

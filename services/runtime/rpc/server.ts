@@ -12,7 +12,14 @@ import {
   type UntypedServiceImplementation,
 } from '@grpc/grpc-js';
 import { lacksOwnerCheck } from '../authz/authorization.ts';
-import { type Call, compose, DeadlineError, type Handler, type Interceptor, openCall } from '../context/call.ts';
+import {
+  type CallContext,
+  compose,
+  DeadlineError,
+  type Handler,
+  type Interceptor,
+  openCall,
+} from '../context/call-context.ts';
 import { childTrace } from '../context/trace.ts';
 import type { TlsFiles, TlsWatch } from '../credentials/tls-files.ts';
 import { cancelled, deadlineExceeded, draining, RpcError } from '../errors/errors.ts';
@@ -25,8 +32,8 @@ import { listen } from './listener.ts';
 export type Implementation<C extends ServiceContract> = {
   [M in keyof C['methods']]: C['methods'][M] extends MethodContract<infer Request, infer Response, infer Kind>
     ? Kind extends 'unary'
-      ? (message: Request, call: Call<Request>) => Promise<Response>
-      : (message: Request, call: Call<Request>) => AsyncIterable<Response>
+      ? (message: Request, call: CallContext<Request>) => Promise<Response>
+      : (message: Request, call: CallContext<Request>) => AsyncIterable<Response>
     : never;
 };
 
@@ -54,7 +61,7 @@ export interface RpcServerOptions {
   address: string;
   tls: TlsFiles | TlsWatch;
   trustDomain: string;
-  registrations: readonly Registration<any>[];
+  registrations: readonly Registration[];
   /** Services outside the contracts: health, reflection, channelz. They do their own access checks. */
   standard?: readonly { definition: ServiceDefinition; implementation: UntypedServiceImplementation }[];
   /** The chain of one method, outermost first. */
@@ -74,7 +81,7 @@ export interface RpcServer {
   drain(timeoutMs: number): Promise<void>;
 }
 
-/** The only module that uses grpc-js's server: converts its calls to `Call` and back. */
+/** The only module that uses grpc-js's server: converts its calls to `CallContext` and back. */
 export async function startServer(options: RpcServerOptions): Promise<RpcServer> {
   const server = new Server({
     'grpc.max_receive_message_length': serverLimits.messageBytesMax,
@@ -85,7 +92,7 @@ export async function startServer(options: RpcServerOptions): Promise<RpcServer>
     'grpc.keepalive_time_ms': 30_000,
     'grpc.keepalive_timeout_ms': 10_000,
   });
-  const open = new Set<Call>();
+  const open = new Set<CallContext>();
   for (const { contract, implementation } of options.registrations) {
     const [definition, handlers] = bindContract(contract, implementation, options, open);
     server.addService(definition, handlers);
@@ -115,9 +122,10 @@ const passBytes = (bytes: Buffer): Buffer => bytes;
 
 function bindContract(
   contract: ServiceContract,
-  implementation: Readonly<Record<string, (message: any, call: Call) => unknown>>,
+  // biome-ignore lint/suspicious/noExplicitAny: methods of one service take different messages
+  implementation: Readonly<Record<string, (message: any, call: CallContext) => unknown>>,
   options: RpcServerOptions,
-  open: Set<Call>,
+  open: Set<CallContext>,
 ): [ServiceDefinition, UntypedServiceImplementation] {
   const definition: Record<string, ServiceDefinition[string]> = {};
   const handlers: UntypedServiceImplementation = {};
@@ -144,11 +152,12 @@ function bindContract(
 
 interface Binding {
   method: MethodContract;
-  act: (message: any, call: Call) => any;
+  // biome-ignore lint/suspicious/noExplicitAny: one method of a service whose types the contract names
+  act: (message: any, call: CallContext) => unknown;
   chain: readonly Interceptor[];
   domain: string;
   options: RpcServerOptions;
-  open: Set<Call>;
+  open: Set<CallContext>;
 }
 
 type AnyServerCall = ServerUnaryCall<Buffer, Buffer> | ServerWritableStream<Buffer, Buffer>;
@@ -176,11 +185,11 @@ function bindUnary({ method, act, chain, domain, options, open }: Binding) {
 }
 
 function bindStream({ method, act, chain, domain, options, open }: Binding) {
-  const senders = new WeakMap<Call, ServerWritableStream<Buffer, Buffer>>();
+  const senders = new WeakMap<CallContext, ServerWritableStream<Buffer, Buffer>>();
   const handler = compose(chain, async (call) => {
     const stream = senders.get(call);
     if (!stream) throw new Error('a stream call without its stream');
-    for await (const message of untilAborted<unknown>(act(call.message, call), call.signal)) {
+    for await (const message of untilAborted(act(call.message, call) as AsyncIterable<unknown>, call.signal)) {
       if (call.method?.owner?.kind === 'loaded' && lacksOwnerCheck(call)) {
         throw new Error(`${method.path} sent a message before it checked the owner`);
       }
@@ -202,7 +211,7 @@ function bindStream({ method, act, chain, domain, options, open }: Binding) {
   };
 }
 
-async function run(handler: Handler, call: Call, open: Set<Call>): Promise<unknown> {
+async function run(handler: Handler, call: CallContext, open: Set<CallContext>): Promise<unknown> {
   open.add(call);
   try {
     return await handler(call);
@@ -213,16 +222,16 @@ async function run(handler: Handler, call: Call, open: Set<Call>): Promise<unkno
 }
 
 /**
- * Opens a `Call` for a grpc-js call. grpc-js enforces deadlines that the client set. A missing deadline, or one longer
+ * Opens a `CallContext` for a grpc-js call. grpc-js enforces deadlines that the client set. A missing deadline, or one longer
  * than the contract allows, gets a timer here. The message is still bytes; `decode` converts it.
  */
 function accept(
   grpcCall: AnyServerCall,
   method: MethodContract,
   options: RpcServerOptions,
-  open: Set<Call>,
+  open: Set<CallContext>,
   onDeadline: (error: RpcError) => void,
-): { call: Call; timer: NodeJS.Timeout | null } {
+): { call: CallContext; timer: NodeJS.Timeout | null } {
   const { metadata } = grpcCall;
   const asked = Number(grpcCall.getDeadline());
   const now = Date.now();
@@ -231,7 +240,7 @@ function accept(
     const value = metadata.get(name)[0];
     return typeof value === 'string' ? value : undefined;
   };
-  const call = openCall<any>({
+  const call: CallContext = openCall({
     kind: 'server',
     name: method.path,
     method,
@@ -256,13 +265,13 @@ function accept(
   return { call, timer };
 }
 
-const transports = new WeakMap<Call, AnyServerCall>();
+const transports = new WeakMap<CallContext, AnyServerCall>();
 
 /** The peer address of a server call, as grpc-js names it. */
-export const peerOf = (call: Call): string => transports.get(call)?.getPeer() ?? '';
+export const peerOf = (call: CallContext): string => transports.get(call)?.getPeer() ?? '';
 
 /** The approximate number of header bytes of a server call. */
-export function metadataBytesOf(call: Call): number {
+export function metadataBytesOf(call: CallContext): number {
   // getMap() would copy every header of every call; the internal map is private but has not changed in years.
   const metadata = transports.get(call)?.metadata as unknown as { internalRepr?: Map<string, (string | Buffer)[]> };
   let bytes = 0;
@@ -278,7 +287,7 @@ function asBuffer(bytes: Uint8Array): Buffer {
 
 function toStatus(
   error: unknown,
-  call: Call,
+  call: CallContext,
   domain: string,
 ): Partial<StatusObject> & { code: number; details: string } {
   const metadata = new Metadata();

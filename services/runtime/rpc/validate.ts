@@ -1,5 +1,5 @@
 import type { FieldViolation, MethodContract } from '@armature/proto/contract.ts';
-import type { Interceptor } from '../context/call.ts';
+import type { Interceptor } from '../context/call-context.ts';
 import { fieldsInvalid } from '../errors/errors.ts';
 
 /** Checks the request against the contract's field rules; the error names every violation. */

@@ -1,5 +1,5 @@
 import type { Background } from '../context/background.ts';
-import type { Call } from '../context/call.ts';
+import type { CallContext } from '../context/call-context.ts';
 import { crashPoint } from '../sync/crash-point.ts';
 import type { Action, Branch } from './core.ts';
 import {
@@ -17,15 +17,15 @@ import { factsOf, type Given } from './recording.ts';
 /** Calls the step once and returns the outcome; it never throws. Once `giveUp` is aborted it stops waiting. */
 export async function attempt(
   { background, giveUp }: { background: Background; giveUp: AbortSignal },
-  definition: SagaDefinition<any>,
+  definition: SagaDefinition,
   saga: LeasedSaga,
-  step: RemoteStep<any>,
+  step: RemoteStep,
   due: Branch,
 ): Promise<Given> {
   const { phase: kind, epoch, round } = due;
   const name = `saga ${definition.name} ${kind} ${step.name}`;
   const call = background(name, step.timeoutMs ?? defaultTimeoutMs, saga.traceparent ?? undefined);
-  const ctx: StepContext<any> = {
+  const ctx: StepContext = {
     ...factsOf(saga, saga.results),
     call,
     key: stepKey(saga.sagaId, step.name, kind === 'compensate' ? 'compensate' : 'run', round),
@@ -49,7 +49,7 @@ export async function attempt(
   }
 }
 
-async function invoke(step: RemoteStep<any>, kind: Action, ctx: StepContext<any>, epoch: number): Promise<Given> {
+async function invoke(step: RemoteStep, kind: Action, ctx: StepContext, epoch: number): Promise<Given> {
   if (kind === 'compensate') {
     const result = await step.compensate?.(ctx);
     return { input: { kind: 'compensated', epoch }, result: result ?? null };
@@ -59,7 +59,7 @@ async function invoke(step: RemoteStep<any>, kind: Action, ctx: StepContext<any>
 }
 
 /** Stops waiting for a step that ignores its deadline. */
-function untilDeadline<T>(call: Call, work: Promise<T>): Promise<T> {
+function untilDeadline<T>(call: CallContext, work: Promise<T>): Promise<T> {
   const { signal } = call;
   return new Promise((resolve, reject) => {
     const abort = () => reject(signal.reason);

@@ -58,11 +58,11 @@ export type CancelAnswer = 'accepted' | 'too_late' | 'unknown_saga';
  */
 export async function requestCancel(
   tx: Tx,
-  definitions: SagaDefinition<any> | readonly SagaDefinition<any>[],
+  definitions: SagaDefinition | readonly SagaDefinition[],
   subjectId: string,
   why: { reason: string; detail?: string } = { reason: 'CANCELLED' },
 ): Promise<CancelAnswer> {
-  const known = Array.isArray(definitions) ? definitions : [definitions as SagaDefinition<any>];
+  const known = Array.isArray(definitions) ? definitions : [definitions as SagaDefinition];
   const name = nameOf(known);
   const row = await lockBySubject(tx, name, subjectId);
   if (!row) return 'unknown_saga';
@@ -73,7 +73,7 @@ export async function requestCancel(
   return isPastPivot(definition.core, state) ? 'too_late' : 'accepted';
 }
 
-function nameOf(definitions: readonly SagaDefinition<any>[]): string {
+function nameOf(definitions: readonly SagaDefinition[]): string {
   const [first, ...others] = definitions;
   if (!first) throw new Error('requestCancel needs a definition');
   if (others.some(({ name }) => name !== first.name)) throw new Error('requestCancel takes versions of one saga');
@@ -87,7 +87,7 @@ export type OperatorAnswer = 'accepted' | 'not_possible' | 'unknown_saga';
  * Resumes a stuck saga at its current steps. A step or compensation that was refused is called again under a new key,
  * since a refusal is final for the old one and had no effect.
  */
-export async function resumeSaga(tx: Tx, definition: SagaDefinition<any>, sagaId: string): Promise<OperatorAnswer> {
+export async function resumeSaga(tx: Tx, definition: SagaDefinition, sagaId: string): Promise<OperatorAnswer> {
   return order(tx, definition, sagaId, { kind: 'resume' });
 }
 
@@ -97,7 +97,7 @@ export async function resumeSaga(tx: Tx, definition: SagaDefinition<any>, sagaId
  */
 export async function forceCompensate(
   tx: Tx,
-  definition: SagaDefinition<any>,
+  definition: SagaDefinition,
   sagaId: string,
   detail = '',
 ): Promise<OperatorAnswer> {
@@ -110,7 +110,7 @@ export async function forceCompensate(
  */
 export async function restartFailedSaga(
   tx: Tx,
-  definitions: readonly SagaDefinition<any>[],
+  definitions: readonly SagaDefinition[],
   sagaId: string,
 ): Promise<OperatorAnswer> {
   const row = await lockById(tx, sagaId);
@@ -125,7 +125,7 @@ export async function restartFailedSaga(
   return 'accepted';
 }
 
-async function order(tx: Tx, definition: SagaDefinition<any>, sagaId: string, input: Input): Promise<OperatorAnswer> {
+async function order(tx: Tx, definition: SagaDefinition, sagaId: string, input: Input): Promise<OperatorAnswer> {
   const row = await lockById(tx, sagaId);
   if (row?.name !== definition.name || row.definitionVersion !== definition.version) return 'unknown_saga';
   return (await change(tx, definition, row, input)).changed ? 'accepted' : 'not_possible';
@@ -133,7 +133,7 @@ async function order(tx: Tx, definition: SagaDefinition<any>, sagaId: string, in
 
 async function change(
   tx: Tx,
-  definition: SagaDefinition<any>,
+  definition: SagaDefinition,
   row: SagaRow,
   input: Input,
 ): Promise<{ state: State; changed: boolean }> {
@@ -149,6 +149,6 @@ async function change(
   return { state, changed: true };
 }
 
-function wake(definition: SagaDefinition<any>): void {
+function wake(definition: SagaDefinition): void {
   for (const worker of definition.workers) worker.wake();
 }

@@ -1,4 +1,4 @@
-import type { Call } from '../context/call.ts';
+import type { CallContext } from '../context/call-context.ts';
 import type { Tx } from '../db/tx.ts';
 import { derivedId } from '../id/id.ts';
 import type { CoreDefinition, CoreStep, Failure, Result, State } from './core.ts';
@@ -25,7 +25,10 @@ export type Recorded =
   /** `acted` is false when the compensation only left a tombstone for a request that may still arrive. */
   | { readonly kind: 'compensated'; readonly result: Json; readonly acted: boolean };
 
-export interface SagaFacts<Data> {
+// biome-ignore lint/suspicious/noExplicitAny: a worker holds definitions of different data side by side
+type AnyData = any;
+
+export interface SagaFacts<Data = AnyData> {
   readonly sagaId: string;
   readonly subjectId: string;
   readonly data: Data;
@@ -36,9 +39,9 @@ export interface SagaFacts<Data> {
   readonly results: Readonly<Record<string, Json>>;
 }
 
-export interface StepContext<Data> extends SagaFacts<Data> {
+export interface StepContext<Data = AnyData> extends SagaFacts<Data> {
   /** A call in the service's own name that ends with this try; pass it on as `parent`. */
-  readonly call: Call;
+  readonly call: CallContext;
   /** The same at every try of this step: the request id. A compensation has its own. */
   readonly key: string;
   /** The key under which `run` was called: for a status query or a compensation of a step that has no id of its own. */
@@ -46,7 +49,7 @@ export interface StepContext<Data> extends SagaFacts<Data> {
 }
 
 /** A step that calls another service. All of its calls are made at least once, so all must act once per key. */
-export interface RemoteStep<Data> {
+export interface RemoteStep<Data = AnyData> {
   name: string;
   local?: undefined;
   /** Once this step is done the saga only goes forward. */
@@ -166,14 +169,14 @@ export const elapsedMs = ({ startedAt }: Pick<LeasedSaga, 'startedAt'>): number 
 /** A worker in this process, as `startSaga` sees it. */
 export interface Handover {
   /** Returns the lease under which a new saga of this definition may be inserted, or null when no slot is free. */
-  offer(definition: SagaDefinition<any>): { holder: string; leaseMs: number } | null;
+  offer(definition: SagaDefinition): { holder: string; leaseMs: number } | null;
   /** Takes over a saga that was inserted under that lease and has committed. */
-  adopt(definition: SagaDefinition<any>, saga: LeasedSaga): void;
+  adopt(definition: SagaDefinition, saga: LeasedSaga): void;
   /** Called when a saga may be due. */
   wake(): void;
 }
 
-export interface SagaDefinition<Data> {
+export interface SagaDefinition<Data = AnyData> {
   readonly name: string;
   readonly version: number;
   readonly steps: readonly Step<Data>[];
@@ -194,7 +197,7 @@ const namePattern = /^[a-z][a-z0-9_-]{0,63}$/;
 export const isLocal = <Data>(step: Step<Data>): step is LocalStep<Data> => step.local === true;
 
 /** Returns the data that an ended saga keeps, as in its row; null when all of it is kept. */
-export function withoutSecrets({ secrets }: SagaDefinition<any>, data: unknown): string | null {
+export function withoutSecrets({ secrets }: SagaDefinition, data: unknown): string | null {
   if (secrets.length === 0 || data === null || typeof data !== 'object') return null;
   return JSON.stringify(Object.fromEntries(Object.entries(data).filter(([field]) => !secrets.includes(field))));
 }

@@ -45,7 +45,7 @@ export interface Worker {
 
 /** A saga in progress, with its slots. */
 export interface Running {
-  definition: SagaDefinition<any>;
+  definition: SagaDefinition;
   saga: LeasedSaga;
   /** Its place among the sagas in progress. */
   seat: Place;

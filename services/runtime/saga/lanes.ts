@@ -15,17 +15,17 @@ export interface Lane {
 }
 
 /** The dependency that a step calls; empty when it is local or names none. */
-export function dependencyOf({ steps }: SagaDefinition<any>, index: number): string {
+export function dependencyOf({ steps }: SagaDefinition, index: number): string {
   const step = steps[index];
   return step && !isLocal(step) ? (step.dependency ?? '') : '';
 }
 
 /** Compensations, cancellations and sagas past their pivot come before new ones. */
-export const isUrgent = ({ core }: SagaDefinition<any>, state: State): boolean =>
+export const isUrgent = ({ core }: SagaDefinition, state: State): boolean =>
   state.failure !== null || isPastPivot(core, state);
 
 /** The lane of a saga in this state. */
-export function laneOf(definition: SagaDefinition<any>, state: State): Lane {
+export function laneOf(definition: SagaDefinition, state: State): Lane {
   const { name, version } = definition;
   const due = state.branches.filter(({ stuck }) => stuck === null);
   const dependencies = new Set(due.map(({ step }) => dependencyOf(definition, step)));
@@ -34,7 +34,7 @@ export function laneOf(definition: SagaDefinition<any>, state: State): Lane {
 }
 
 /** Every lane in which sagas of this definition may wait. */
-export function lanesOf(definition: SagaDefinition<any>): Lane[] {
+export function lanesOf(definition: SagaDefinition): Lane[] {
   const { name, version, steps } = definition;
   const dependencies = new Set(['', ...steps.map((_, index) => dependencyOf(definition, index))]);
   return [...dependencies].flatMap((dependency) =>

@@ -11,7 +11,7 @@ const tallyKeptMs = 2_000;
 export function sagaMetrics(
   registry: Registry,
   db: Pick<Database, 'read'>,
-  definitions: readonly Pick<SagaDefinition<any>, 'name' | 'version'>[],
+  definitions: readonly Pick<SagaDefinition, 'name' | 'version'>[],
 ) {
   const registers = [registry];
   const names = [...new Set(definitions.map(({ name }) => name))];

@@ -1,5 +1,5 @@
 import t from 'tap';
-import { DeadlineError } from '../context/call.ts';
+import { DeadlineError } from '../context/call-context.ts';
 import { dependencyUnavailable, permissionDenied, RpcError, requestIdReused, rpcError } from '../errors/errors.ts';
 import { defineSaga, type SagaInit, stepKey } from './definition.ts';
 import { absentIfNotFound, thrown } from './outcome.ts';

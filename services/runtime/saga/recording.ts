@@ -35,7 +35,7 @@ export interface Recorder {
 
 /** One outcome to be recorded. */
 export interface OutcomeToRecord {
-  definition: SagaDefinition<any>;
+  definition: SagaDefinition;
   /** Its state, results, version and lease are updated. */
   saga: LeasedSaga;
   given: Given;
@@ -147,7 +147,7 @@ const pauseMs = (due: readonly Branch[], now: number): number =>
   Math.max(0, Math.min(...due.map(({ notBefore }) => notBefore)) - now);
 
 /** Whether the saga's time limit has passed while it can still compensate. */
-export function isOverdue(definition: SagaDefinition<any>, { state, expiresAt }: LeasedSaga): boolean {
+export function isOverdue(definition: SagaDefinition, { state, expiresAt }: LeasedSaga): boolean {
   if (state.end !== null || state.failure || isPastPivot(definition.core, state)) return false;
   return definition.timeLimitMs !== null && performance.now() >= expiresAt;
 }
@@ -176,20 +176,20 @@ async function apply(tx: Tx, { definition, saga, given, merge }: OutcomeToRecord
 }
 
 /** The input for a local step: recording it is doing it. */
-export function localStepDone({ core }: SagaDefinition<any>, state: State): Given | null {
+export function localStepDone({ core }: SagaDefinition, state: State): Given | null {
   const next = nextOf(core, state);
   const [only] = next.kind === 'due' ? next.branches : [];
   if (only?.phase !== 'run' || !core.steps[only.step]?.local) return null;
   return { input: { kind: 'done', epoch: only.epoch } };
 }
 
-export function factsOf(saga: LeasedSaga, results: Readonly<Record<string, Json>>): SagaFacts<any> {
+export function factsOf(saga: LeasedSaga, results: Readonly<Record<string, Json>>): SagaFacts {
   const { sagaId, subjectId, data } = saga;
   return { sagaId, subjectId, data, results };
 }
 
 interface Effect {
-  definition: SagaDefinition<any>;
+  definition: SagaDefinition;
   saga: LeasedSaga;
   results: Record<string, Json>;
   before: State;

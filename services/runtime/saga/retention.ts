@@ -1,4 +1,4 @@
-import type { Call } from '../context/call.ts';
+import type { CallContext } from '../context/call-context.ts';
 import type { Database } from '../db/database.ts';
 import { oldestIdOf } from '../id/id.ts';
 import type { SagaDefinition } from './definition.ts';
@@ -12,7 +12,11 @@ const logKeptDays = 90;
  * Deletes sagas that have ended and began more than `keptDays` ago, oldest first, each with its history. Sagas that
  * have not ended are kept, however old. A bounded number at a time; returns how many.
  */
-export async function purgeSagas(db: Pick<Database, 'transaction'>, call: Call, keptDays: number): Promise<number> {
+export async function purgeSagas(
+  db: Pick<Database, 'transaction'>,
+  call: CallContext,
+  keptDays: number,
+): Promise<number> {
   const before = oldestIdOf(new Date(Date.now() - keptDays * 86_400_000));
   return db.transaction(call, async (tx) => {
     // By the primary key, which sorts by time: few rows are before the limit once the job has run.
@@ -40,7 +44,7 @@ const secretsMax = 500;
  */
 export async function removeSecrets(
   db: Pick<Database, 'write'>,
-  definitions: readonly Pick<SagaDefinition<any>, 'name' | 'secrets'>[],
+  definitions: readonly Pick<SagaDefinition, 'name' | 'secrets'>[],
   limit = secretsMax,
 ): Promise<number> {
   let changed = 0;

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import type { Background } from '../context/background.ts';
 import type { Database } from '../db/database.ts';
 import type { Tx } from '../db/tx.ts';
-import { passLast } from '../sync/race-gate.ts';
+import { lastSyncPoint } from '../sync/sync-point.ts';
 import type { Logger } from '../telemetry/log.ts';
 import type { Registry } from '../telemetry/metrics.ts';
 import { sleep } from '../time/sleep.ts';
@@ -18,7 +18,7 @@ import { readState } from './state-format.ts';
 export interface SagaWorkerOptions extends Partial<SlotLimits> {
   db: Database;
   /** Several versions of one saga are allowed; sagas of other names and versions are not touched. */
-  definitions: readonly SagaDefinition<any>[];
+  definitions: readonly SagaDefinition[];
   log: Logger;
   registry: Registry;
   background: Background;
@@ -73,7 +73,7 @@ export function startSagaWorker(given: SagaWorkerOptions): SagaWorker {
       .finally(() => {
         inProgress.delete(ending);
         metrics.held.set(inProgress.size);
-        passLast(`saga ${definition.name} left`);
+        lastSyncPoint(`saga ${definition.name} left`);
       });
     inProgress.add(ending);
     metrics.held.set(inProgress.size);
@@ -146,7 +146,7 @@ function wakeUps({ pollMs, random }: { pollMs: number; random: () => number }, s
 }
 
 /** Leases due sagas, as far as there are slots, urgent ones first. Logs and returns nothing when the database fails. */
-async function leaseDue(worker: Worker, definitions: readonly SagaDefinition<any>[]): Promise<Running[]> {
+async function leaseDue(worker: Worker, definitions: readonly SagaDefinition[]): Promise<Running[]> {
   const { recorder, log } = worker;
   const lanes = definitions.flatMap(lanesOf);
   const taken: { seat: Place; place: Place | null; lane: Lane; row: LeasedRow }[] = [];

@@ -6,7 +6,7 @@ import { type Denials, denials } from '../authz/denials.ts';
 import type { PolicySource } from '../authz/policy-source.ts';
 import type { Config, runtimeVariables } from '../config/config.ts';
 import type { Background } from '../context/background.ts';
-import type { Call } from '../context/call.ts';
+import type { CallContext } from '../context/call-context.ts';
 import type { Database } from '../db/database.ts';
 import type { ClientFactory } from '../rpc/client-factory.ts';
 import type { Logger } from '../telemetry/log.ts';
@@ -24,12 +24,12 @@ export interface AuthorityOptions {
   /** Set by the service that stores the policy and the decisions itself. */
   own: {
     policy?: PolicySource;
-    recordDecisions?: (call: Call, decisions: readonly Decision[]) => Promise<void>;
+    recordDecisions?: (call: CallContext, decisions: readonly Decision[]) => Promise<void>;
   };
 }
 
 /** The authorization of a service: policy, keys, and the log of its decisions. */
-export interface Authority extends Pick<Trust, 'policy' | 'keys' | 'ready'>, Pick<DecisionLog, 'sweepers'> {
+export interface Authority extends Pick<Trust, 'policy' | 'keys' | 'ready'>, Pick<DecisionLog, 'periodicJobs'> {
   readonly decide: Decide;
   readonly decisions: ReturnType<typeof decisionCounter>;
   readonly denials: Denials;
@@ -54,7 +54,7 @@ export async function openAuthority(options: AuthorityOptions): Promise<Authorit
     policy: trust.policy,
     keys: trust.keys,
     ready: trust.ready,
-    sweepers: record.sweepers,
+    periodicJobs: record.periodicJobs,
     decide: (caller, permission) => trust.policy.current()?.decide(caller, permission) ?? null,
     decisions: decisionCounter(registry),
     denials: denied,

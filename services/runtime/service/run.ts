@@ -7,7 +7,7 @@ import type { Entity } from '../db/database.ts';
 import type { Migration } from '../db/schema-change.ts';
 import { armCrashPoints } from '../sync/crash-point.ts';
 import { createLogger } from '../telemetry/log.ts';
-import { type Built, type Parts, startService } from './service.ts';
+import { type ServiceComponents, type ServiceDependencies, startService } from './service.ts';
 
 /** A service as its main.ts declares it. */
 export interface Definition<S extends ConfigSpec> {
@@ -17,7 +17,7 @@ export interface Definition<S extends ConfigSpec> {
   entities?: readonly Entity[];
   /** Loaded only to migrate: a serving process does not need them or their dependencies. */
   migrations: () => Promise<{ migrations: readonly Migration[] }>;
-  build: (parts: Parts<Config<S>>) => Built | Promise<Built>;
+  build: (parts: ServiceDependencies<Config<S>>) => ServiceComponents | Promise<ServiceComponents>;
 }
 
 /** How long a service may take to stop before it is ended. */

@@ -5,8 +5,8 @@ import { decisionRecorder } from '../authz/authorization.ts';
 import { authorize } from '../authz/authorize.ts';
 import type { PolicySource } from '../authz/policy-source.ts';
 import type { Config, ConfigSpec, runtimeVariables } from '../config/config.ts';
-import { type Background, background, type Sweeper } from '../context/background.ts';
-import type { Call } from '../context/call.ts';
+import { type Background, background, type PeriodicJob } from '../context/background.ts';
+import type { CallContext } from '../context/call-context.ts';
 import { certificateGauge } from '../credentials/certificate-gauge.ts';
 import { withCa } from '../credentials/server-trust.ts';
 import { type TlsWatch, watchTls } from '../credentials/tls-files.ts';
@@ -37,18 +37,18 @@ import { metadataBytesOf, peerOf, type Registration, startServer } from '../rpc/
 import { type SagaDefinition, startSagaWorker } from '../saga/engine.ts';
 import { purgeSagas, removeSecrets } from '../saga/retention.ts';
 import { armCrashPoints } from '../sync/crash-point.ts';
-import { armRaceGate } from '../sync/race-gate.ts';
+import { armSyncPoints } from '../sync/sync-point.ts';
 import { startAdmin } from '../telemetry/admin.ts';
 import type { Logger } from '../telemetry/log.ts';
 import { createRegistry, Gauge, type Registry } from '../telemetry/metrics.ts';
 import { startTracing, type Tracing } from '../telemetry/tracing.ts';
 import { sleep } from '../time/sleep.ts';
 import { type Authority, openAuthority } from './authority.ts';
+import { startPeriodicJobs } from './periodic-jobs.ts';
 import type { Definition } from './run.ts';
-import { startSweepers } from './sweepers.ts';
 
 /** The dependencies that a service's `build` gets. */
-export interface Parts<C> {
+export interface ServiceDependencies<C> {
   config: C;
   db: Database;
   log: Logger;
@@ -61,21 +61,21 @@ export interface Parts<C> {
 }
 
 /** The components of a service. */
-export interface Built {
-  services: readonly Registration<any>[];
+export interface ServiceComponents {
+  services: readonly Registration[];
   consumers?: readonly Consumer[];
   /** Handlers of the state in baselines of other services. */
   baselineHandlers?: readonly BaselineHandler[];
   /** The sequences of its own aggregates, for baselines; those of other aggregates come from the outbox. */
   baselineSources?: readonly BaselineSource[];
-  sagas?: readonly SagaDefinition<any>[];
-  sweepers?: readonly Sweeper[];
+  sagas?: readonly SagaDefinition[];
+  periodicJobs?: readonly PeriodicJob[];
   /** The source of the policy, in the service that stores it. */
   policy?: PolicySource;
   /** The service's own HTTP server, already listening; closed with the calls, and named in the state file. */
   http?: { address: string; close(): Promise<void> };
   /** Stores decisions of all services, in the service that keeps them; an existing decision stays unchanged. */
-  recordDecisions?: (call: Call, decisions: readonly Decision[]) => Promise<void>;
+  recordDecisions?: (call: CallContext, decisions: readonly Decision[]) => Promise<void>;
   /** Runs after everything else has stopped. */
   close?: () => Promise<void>;
 }
@@ -102,7 +102,7 @@ export async function startService<S extends ConfigSpec & typeof runtimeVariable
 ): Promise<RunningService> {
   armCrashPoints(config.crashPoints);
   const { name } = definition;
-  await armRaceGate(config.raceGate, name);
+  await armSyncPoints(config.syncPoint, name);
   const registry = createRegistry(name);
   const open = background(name, log);
   const tls = watchTls({ certFile: config.tlsCertFile, keyFile: config.tlsKeyFile, caFile: config.tlsCaFile }, { log });
@@ -155,11 +155,11 @@ export async function startService<S extends ConfigSpec & typeof runtimeVariable
     ...{ db, definitions: built.sagas ?? [], log, registry, background: open },
     pollMs: config.sagaPollMs,
   });
-  const sweepers = startSweepers(
+  const periodicJobs = startPeriodicJobs(
     [
-      ...(built.sweepers ?? []),
+      ...(built.periodicJobs ?? []),
       ...chores(db, messaging, built.sagas ?? [], config.sagaKeptDays),
-      ...authority.sweepers,
+      ...authority.periodicJobs,
     ],
     open,
     log,
@@ -178,7 +178,7 @@ export async function startService<S extends ConfigSpec & typeof runtimeVariable
     },
   });
   const following = followPolicyHealth(statuses, authority.policy);
-  await holdUp(authority, following.signal);
+  await waitUntilReady(authority, following.signal);
   return {
     address: server.address,
     adminAddress: admin.address,
@@ -186,7 +186,7 @@ export async function startService<S extends ConfigSpec & typeof runtimeVariable
     async stop() {
       stopping = true;
       following.abort();
-      await Promise.all([server.drain(5_000), built.http?.close(), sweepers.stop(), sagas.stop()]);
+      await Promise.all([server.drain(5_000), built.http?.close(), periodicJobs.stop(), sagas.stop()]);
       await messaging.stop();
       await authority.stop();
       await built.close?.();
@@ -221,7 +221,7 @@ function followPolicyHealth(statuses: ReturnType<typeof health>, policy: PolicyS
  * Waits for policy and keys, so that a client that waits for the service does not find it refusing every call, unless
  * they stay missing.
  */
-async function holdUp(authority: Authority, stopping: AbortSignal): Promise<void> {
+async function waitUntilReady(authority: Authority, stopping: AbortSignal): Promise<void> {
   const end = performance.now() + trustWaitMs;
   while (!authority.ready() && !stopping.aborted && performance.now() < end) await sleep(trustPollMs, stopping);
 }
@@ -229,24 +229,24 @@ async function holdUp(authority: Authority, stopping: AbortSignal): Promise<void
 function chores(
   db: Database,
   messaging: Pick<Messaging, 'purge'>,
-  sagas: readonly SagaDefinition<any>[],
+  sagas: readonly SagaDefinition[],
   sagaKeptDays: number,
-): Sweeper[] {
+): PeriodicJob[] {
   return [
     {
       name: 'old answers',
       everyMs: 60_000,
-      sweep: (call) => db.write(call, (sql) => purgeStoredResponses(sql, answersKeptHours)),
+      run: (call) => db.write(call, (sql) => purgeStoredResponses(sql, answersKeptHours)),
     },
-    { name: 'old events', everyMs: 60_000, sweep: () => messaging.purge(db) },
-    { name: 'ended sagas', everyMs: 600_000, sweep: (call) => purgeSagas(db, call, sagaKeptDays) },
-    { name: 'secrets of sagas', everyMs: 60_000, sweep: () => removeSecrets(db, sagas) },
-    { name: 'resolved dead letters', everyMs: 600_000, sweep: () => purgeDeadLetters(db) },
+    { name: 'old events', everyMs: 60_000, run: () => messaging.purge(db) },
+    { name: 'ended sagas', everyMs: 600_000, run: (call) => purgeSagas(db, call, sagaKeptDays) },
+    { name: 'secrets of sagas', everyMs: 60_000, run: () => removeSecrets(db, sagas) },
+    { name: 'resolved dead letters', everyMs: 600_000, run: () => purgeDeadLetters(db) },
   ];
 }
 
 async function serve(parts: {
-  registrations: readonly Registration<any>[];
+  registrations: readonly Registration[];
   config: RuntimeConfig;
   tls: TlsWatch;
   log: Logger;

@@ -1,2 +1,2 @@
 export { crashPoint } from './crash-point.ts';
-export { type Arrival, raceGate } from './race-gate.ts';
+export { type Arrival, syncPoint } from './sync-point.ts';

@@ -1,7 +1,7 @@
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import t from 'tap';
-import { compose, openCall, silentLog } from '../context/call.ts';
+import { compose, openCall, silentLog } from '../context/call-context.ts';
 import { childTrace, traceparent } from '../context/trace.ts';
 import { rpcError } from '../errors/errors.ts';
 import { startTracing } from './tracing.ts';

@@ -1,6 +1,6 @@
 import type { HrTime } from '@opentelemetry/api';
 import type { BatchSpanProcessor, ReadableSpan } from '@opentelemetry/sdk-trace';
-import { type Call, type CallKind, type Interceptor, subjectOf } from '../context/call.ts';
+import { type CallContext, type CallKind, type Interceptor, subjectOf } from '../context/call-context.ts';
 import { RpcError } from '../errors/errors.ts';
 
 export interface Tracing {
@@ -60,7 +60,7 @@ function reportTo(processor: BatchSpanProcessor, resource: ReadableSpan['resourc
 }
 
 function spanOf(
-  call: Call,
+  call: CallContext,
   code: string,
   startTime: HrTime,
   durationMs: number,

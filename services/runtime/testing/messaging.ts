@@ -3,7 +3,7 @@ import type { EventContract, ServiceContract } from '@armature/proto/contract.ts
 import { createDatabase, createVhost, type Teardown, type TestVirtualHost } from '../../../test/support/infra.ts';
 import { Migration20261101000003_decisions } from '../authz/decision-migration.ts';
 import { background } from '../context/background.ts';
-import type { Interceptor } from '../context/call.ts';
+import type { Interceptor } from '../context/call-context.ts';
 import { type Database, openDatabase } from '../db/database.ts';
 import { migrate } from '../db/migrate.ts';
 import type { BaselineHandler } from '../messaging/baseline.ts';

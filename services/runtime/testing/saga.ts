@@ -168,14 +168,14 @@ export interface SagaSchema {
   sql<Row>(text: string, params?: (string | number | string[])[]): Promise<Row[]>;
   /** Starts a saga in its own transaction and returns its id. */
   start<Data = { note: string }>(definition: SagaDefinition<Data>, subjectId?: string, data?: Data): Promise<string>;
-  worker(definitions: SagaDefinition<any>[], options?: Partial<SagaWorkerOptions>): SagaWorker & { registry: Registry };
+  worker(definitions: SagaDefinition[], options?: Partial<SagaWorkerOptions>): SagaWorker & { registry: Registry };
   /** Waits until the sagas rest; returns their status. */
   rest(ids: readonly string[], timeoutMs?: number): Promise<string[]>;
   facts(id: string): Promise<string[]>;
   /** The calls that had an effect, such as "run reserve", in order. */
   effects(id: string): Promise<string[]>;
   /** Replays the recorded history of every saga and returns those whose state differs from the result. */
-  misplayed(definition: SagaDefinition<any>): Promise<string[]>;
+  misplayed(definition: SagaDefinition): Promise<string[]>;
 }
 
 /** For tests that wait for leases to expire: short steps, short leases. */

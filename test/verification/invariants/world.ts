@@ -7,6 +7,7 @@ export interface World {
   /** Runs a query over all schemas: `{orders}.saga` is the table saga of orders. */
   query<Row = Record<string, unknown>>(sql: string, params?: readonly unknown[]): Promise<Row[]>;
   /** Runs a query in the schema of one service. Its tables need no schema prefix. */
+  // biome-ignore lint/suspicious/noExplicitAny: rows of any shape, as the driver returns them
   within(service: string, sql: string, params?: readonly unknown[]): Promise<any[]>;
   /** Base URL of the acquirer. */
   readonly acquirerUrl: string;

@@ -31,6 +31,7 @@ const sender = (name: string, { pid }: RunningService): BackgroundActor => ({
 const senders = [sender('first', first), sender('second', second)];
 const { race, stands, letGo } = startRaces({ gate, monitor, held: senders });
 
+// biome-ignore lint/suspicious/noExplicitAny: rows of any shape, as the driver returns them
 async function query(sql: string, params: unknown[] = []): Promise<any[]> {
   const [rows] = await connection.query<RowDataPacket[]>(sql, params);
   return rows;

@@ -418,6 +418,7 @@ for (const held of long ? (['refund', 'cancellation'] as const) : (['refund'] as
     }
     t.ok(n > 3, 'there were points');
     const payments = (sql: string, params: readonly unknown[] = []) =>
+      // biome-ignore lint/suspicious/noExplicitAny: rows of any shape, as the driver returns them
       connection.query({ sql, values: [...params], dateStrings: true }).then(([rows]) => rows as any[]);
     await connection.query(`use ${schemas.payments}`);
     t.strictSame(await wrongInBooks(payments, acquirerUrl), []);

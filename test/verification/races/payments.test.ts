@@ -51,6 +51,7 @@ t.teardown(async () => {
   await Promise.all([database.end(), monitor.end()]);
 });
 
+// biome-ignore lint/suspicious/noExplicitAny: rows of any shape, as the driver returns them
 async function query<Row = any>(sql: string, params: readonly unknown[] = []): Promise<Row[]> {
   const [rows] = await database.query<RowDataPacket[]>({ sql, values: [...params], dateStrings: true });
   return rows as Row[];

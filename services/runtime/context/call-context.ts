@@ -51,7 +51,8 @@ export const anonymous: Caller = Object.freeze({ workload: null, user: null });
  * The context of one piece of work. It is always an argument, never a global. Other folders attach values that only
  * they and the folders below them need, by their own keys.
  */
-export interface Call<M = any> extends Attachments {
+// biome-ignore lint/suspicious/noExplicitAny: interceptors handle calls of every message type
+export interface CallContext<M = any> extends Attachments {
   readonly kind: CallKind;
   /** Method path, event type or job name, as in logs and metrics. */
   readonly name: string;
@@ -83,7 +84,7 @@ export interface Call<M = any> extends Attachments {
 
 /** The result of a handler: the message for unary calls, nothing or an iterable for streams. */
 export type Reply = unknown;
-export type Handler = (call: Call) => Promise<Reply>;
+export type Handler = (call: CallContext) => Promise<Reply>;
 /** Wraps a handler. The first interceptor of an array is the outermost. */
 export type Interceptor = (next: Handler) => Handler;
 
@@ -105,7 +106,7 @@ export interface CallInit<M> {
   caller?: Caller;
   header?: (name: string) => string | undefined;
   /** The call that caused this one: its cancellation cascades. */
-  parent?: Call | null;
+  parent?: CallContext | null;
 }
 
 const noHeader = (): undefined => undefined;
@@ -115,7 +116,7 @@ export class DeadlineError extends Error {
 }
 
 /** Opens a call. The signal and its timer are made at first use. */
-export function openCall<M>(init: CallInit<M>): Call<M> {
+export function openCall<M>(init: CallInit<M>): CallContext<M> {
   let controller: AbortController | null = null;
   let timer: NodeJS.Timeout | null = null;
   let cancelled: Error | null = null;

@@ -11,7 +11,7 @@ export interface LaneItem {
  * `done`: the item is finished. `early`: its predecessor is missing; it stays at the head of its lane. `again`: work on
  * it is not possible now; it stays at the head of its lane, which continues after `resume`.
  */
-export type LaneAnswer = 'done' | 'early' | 'again';
+export type TaskResult = 'done' | 'early' | 'again';
 
 export interface LanesOptions<T extends LaneItem> {
   /** Number of concurrent pieces of work. */
@@ -20,14 +20,14 @@ export interface LanesOptions<T extends LaneItem> {
   batchMax: number;
   batchable: (item: T) => boolean;
   /** Processes one item, or several batchable ones. Must not reject. */
-  work: (items: readonly T[]) => Promise<readonly LaneAnswer[]>;
+  work: (items: readonly T[]) => Promise<readonly TaskResult[]>;
   /** Early items are passed to `giveUp` after this time, or when more than `stalledMax` wait. */
   stallMs: number;
   stalledMax: number;
   giveUp: (items: readonly T[]) => void;
 }
 
-export interface Lanes<T extends LaneItem> {
+export interface KeyedExecutor<T extends LaneItem> {
   add(item: T): void;
   /** Removes matching items that are not in progress. */
   remove(match: (item: T) => boolean): void;
@@ -48,7 +48,7 @@ interface Lane<T> {
 
 interface LanesState<T extends LaneItem> extends LanesOptions<T> {
   readonly lanes: Map<string, Lane<T>>;
-  /** Lanes whose head may be processed now, first come first served. */
+  /** KeyedExecutor whose head may be processed now, first come first served. */
   readonly ready: Set<string>;
   running: number;
   /**
@@ -66,7 +66,7 @@ interface LanesState<T extends LaneItem> extends LanesOptions<T> {
  * Runs items of different aggregates concurrently and those of one aggregate one after another, in the order of their
  * sequence. A lane whose head came too early stalls until a smaller sequence or a baseline arrives.
  */
-export function openLanes<T extends LaneItem>(options: LanesOptions<T>): Lanes<T> {
+export function openKeyedExecutor<T extends LaneItem>(options: LanesOptions<T>): KeyedExecutor<T> {
   const state: LanesState<T> = {
     ...options,
     lanes: new Map(),
@@ -185,7 +185,7 @@ async function run<T extends LaneItem>(state: LanesState<T>, taken: Map<string, 
   const answers = await state.work(items);
   state.running -= 1;
   if (batch) state.batching = false;
-  const left = (answer: LaneAnswer) => new Set(items.filter((_, index) => answers[index] === answer));
+  const left = (answer: TaskResult) => new Set(items.filter((_, index) => answers[index] === answer));
   const [early, again] = [left('early'), left('again')];
   for (const [key, ofLane] of taken) {
     const lane = state.lanes.get(key)!;

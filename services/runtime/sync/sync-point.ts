@@ -44,7 +44,7 @@ let armed: Gate | null = null;
  * Connects the sync points to the unix socket of a test; an empty path disarms them. Rejects when no test listens
  * there.
  */
-export async function armRaceGate(path: string, service: string): Promise<void> {
+export async function armSyncPoints(path: string, service: string): Promise<void> {
   if (path === '') return;
   const socket = connect(path);
   await new Promise<void>((resolve, reject) => socket.once('connect', resolve).once('error', reject));
@@ -65,13 +65,13 @@ export async function armRaceGate(path: string, service: string): Promise<void> 
 }
 
 /** Tells the test that work of this name has ended, where no call of its own would show that. It does not wait. */
-export function passLast(name: string): void {
+export function lastSyncPoint(name: string): void {
   if (armed === null) return;
-  void raceGate({ id: '', name, trace: { traceId: '' } })?.('end');
+  void syncPoint({ id: '', name, trace: { traceId: '' } })?.('end');
 }
 
 /** The sync point function of a call; null while sync points are not armed. */
-export function raceGate(call: Waiting | null): Pass | null {
+export function syncPoint(call: Waiting | null): Pass | null {
   if (armed === null || call === null) return null;
   const gate = armed;
   return (point, connection = 0) => {

@@ -3,7 +3,7 @@ import type { Broker } from './connection.ts';
 import type { ExpectedQueue } from './topology.ts';
 
 /** Tells which of the expected queues exist. */
-export interface Audience {
+export interface SubscriberQueues {
   /** Whether a consumer of this aggregate's events is expected. */
   expects(aggregate: string): boolean;
   /**
@@ -18,7 +18,11 @@ export interface Audience {
 const recheckMs = 1_000;
 
 /** Queues that were found are not checked again until an event is returned. */
-export function openAudience(broker: Broker, expected: readonly ExpectedQueue[], log: Logger): Audience {
+export function openSubscriberQueues(
+  broker: Broker,
+  expected: readonly ExpectedQueue[],
+  log: Logger,
+): SubscriberQueues {
   let absent = new Set(expected);
   let lookedAt = Number.NEGATIVE_INFINITY;
   let reported = '';

@@ -1,5 +1,5 @@
 import t from 'tap';
-import { type LaneItem, openLanes } from './lanes.ts';
+import { type LaneItem, openKeyedExecutor } from './keyed-executor.ts';
 
 /** A small generator of pseudo-random numbers, so that a failing run can be repeated from its seed. */
 function random(seed: number): () => number {
@@ -24,7 +24,7 @@ t.test('random arrivals with duplicates and late predecessors', async (t) => {
     let most = 0;
     let wrong = '';
     const inWork = new Set<string>();
-    const lanes = openLanes<Item>({
+    const lanes = openKeyedExecutor<Item>({
       width: 4,
       batchMax: 5,
       batchable: (item) => item.skip,
@@ -88,7 +88,7 @@ const single = {
 t.test('what is removed is not worked on', async (t) => {
   const worked: bigint[] = [];
   const gate = Promise.withResolvers<void>();
-  const lanes = openLanes<LaneItem>({
+  const lanes = openKeyedExecutor<LaneItem>({
     ...single,
     async work(items) {
       worked.push(items[0]!.sequence);
@@ -108,7 +108,7 @@ t.test('one batch at a time: the next grows while it waits, and others do not wa
   const batches: number[] = [];
   const order: string[] = [];
   const gate = Promise.withResolvers<void>();
-  const lanes = openLanes<Item>({
+  const lanes = openKeyedExecutor<Item>({
     width: 4,
     batchMax: 100,
     batchable: (item) => item.skip,
@@ -139,7 +139,7 @@ t.test('a baseline waits for the items before it, and goes ahead of early ones',
   let [applied, baseline] = [0n, 0n];
   const order: bigint[] = [];
   const arrives = new Map<bigint, () => void>();
-  const lanes = openLanes<LaneItem>({
+  const lanes = openKeyedExecutor<LaneItem>({
     ...single,
     async work([item]) {
       const { sequence } = item!;
