@@ -60,6 +60,10 @@ export function addDeadLetterCommands(program: Command): void {
     run: async ([id], { as, ...options }, invocation) =>
       (await load()).dropDeadLetter(id!, options, { as, invocation }),
   });
+  addBaselineCommand(program);
+}
+
+function addBaselineCommand(program: Command): void {
   addCommand<BaselineOptions & As>(program, {
     usage: 'baseline',
     summary: 'Bring a consumer up to date that missed events',
