@@ -62,9 +62,9 @@ t.test('an authority is replaced in three steps', async (t) => {
 
 t.test('a step out of turn says which one is due', async (t) => {
   const rows: { stage: RotationStage; steps: ((state: State) => Promise<unknown>)[]; due: RegExp }[] = [
-    { stage: 'steady', steps: [switchAuthority, retireAuthority], due: /STEP=start/ },
-    { stage: 'started', steps: [startRotation, retireAuthority], due: /STEP=switch/ },
-    { stage: 'switched', steps: [startRotation], due: /STEP=retire/ },
+    { stage: 'steady', steps: [switchAuthority, retireAuthority], due: /certs start/ },
+    { stage: 'started', steps: [startRotation, retireAuthority], due: /certs switch/ },
+    { stage: 'switched', steps: [startRotation], due: /certs retire/ },
   ];
   const state = await freshState(t.testdir());
   const forward: Record<RotationStage, (state: State) => Promise<unknown>> = {

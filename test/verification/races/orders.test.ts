@@ -284,7 +284,7 @@ const cases: RaceCase<Sale>[] = [
     prepare: reserved,
     actors: (sale) => [cancel(sale), asking],
     alsoRight: {
-      'cancel ok, CANCELLED CUSTOMER_REQUEST; placed+stockReserved+paymentAuthorized+stockCommitted+paymentVoided+stockReleased+cancelled; 3 on hand 0 reserved; payment VOIDED; ledger authorize+void; acquirer authorization+void; asked ReserveStock 1 AuthorizePayment 1 CommitReservation 1 VoidPayment 1 ReleaseReservation 1; taken 1 times; 5 answers':
+      'cancel ok, CANCELLED CUSTOMER_REQUEST; placed+stockReserved+paymentAuthorized+stockCommitted+paymentVoided+stockReleased+cancelled; 3 on hand 0 reserved; payment VOIDED; ledger authorize+void; acquirer authorization+void; asked ReserveStock 1 AuthorizePayment 1 CommitReservation 1 VoidPayment 1 ReleaseReservation 1; taken 1 times; 5 stored responses':
         'the request comes while the units are being taken, before the order is confirmed: they are returned',
     },
     ...judgedBy,
