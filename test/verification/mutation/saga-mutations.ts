@@ -97,7 +97,7 @@ export const sagaMutations: readonly Mutation[] = [
     );`,
       },
     ],
-    caughtBy: { detector: crashTest, says: /orders more than answers|was answered/ },
+    caughtBy: { detector: crashTest, says: /orders more than responses|returned .*, then / },
   },
   {
     name: 'cancellation with a time limit',

@@ -173,7 +173,7 @@ export const shopMutations: readonly Mutation[] = [
         'every interleaving',
         'a webhook against the request that',
       ),
-      says: /answered 500/,
+      says: /response to a webhook was 500/,
     },
   },
   {
