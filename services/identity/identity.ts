@@ -9,7 +9,8 @@ import {
   type ServiceDependencies,
   tableBaselines,
 } from '@armature/runtime';
-import { mailTransport, serveHttps } from '@armature/runtime/http';
+import { serveHttps } from '@armature/runtime/http';
+import { mailTransport } from '@armature/runtime/mail';
 import { isVerified } from './account.ts';
 import { type Accounts, accounts as accountsOf } from './accounts.ts';
 import { artifactStore } from './artifact-store.ts';

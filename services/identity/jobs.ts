@@ -1,6 +1,6 @@
 import type { Background, Database, PeriodicJob, Registry } from '@armature/runtime';
 import { Counter } from '@armature/runtime';
-import type { SendMail } from '@armature/runtime/http';
+import type { SendMail } from '@armature/runtime/mail';
 import { attemptsMax, backoffMs, purposeOf, render } from './letter.ts';
 import type { LeasedLetter, LetterStore } from './letter-store.ts';
 import { mailToken } from './mail-token.ts';

@@ -1,6 +1,6 @@
 import type { Background, CallContext, Database, PeriodicJob, Registry } from '@armature/runtime';
 import { Counter } from '@armature/runtime';
-import type { SendMail } from '@armature/runtime/http';
+import type { SendMail } from '@armature/runtime/mail';
 import { crashPoint } from '@armature/runtime/sync';
 import { afterFailure, backoffMs } from './delivery.ts';
 import { render } from './receipt.ts';

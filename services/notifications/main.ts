@@ -1,6 +1,6 @@
 import { NotificationServiceContract } from '@armature/proto/notifications/v1/contract.ts';
 import { run } from '@armature/runtime';
-import { mailTransport } from '@armature/runtime/http';
+import { mailTransport } from '@armature/runtime/mail';
 import { config } from './config.ts';
 import { consumers } from './consumers.ts';
 import { jobs } from './jobs.ts';

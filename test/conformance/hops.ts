@@ -2,7 +2,7 @@ import type { Codec, MethodContract, MethodKind, ServiceContract } from '@armatu
 import { decisionCounter, denials, policyOf } from '@armature/runtime/authz';
 import { type Client, createClient } from '@armature/runtime/client';
 import type { Interceptor } from '@armature/runtime/context';
-import { keyFile, type TlsFiles, tokenVerifier } from '@armature/runtime/credentials';
+import { keyFile, type TlsFiles } from '@armature/runtime/credentials';
 import type { Database } from '@armature/runtime/db';
 import {
   admission,
@@ -16,6 +16,7 @@ import {
   startServer,
 } from '@armature/runtime/rpc';
 import { createRegistry } from '@armature/runtime/telemetry';
+import { tokenVerifier } from '@armature/runtime/tokens';
 import { pino } from 'pino';
 import { trustDomain } from '../../scripts/devmesh/certificates.ts';
 import { type Teardown, testServers } from '../support/infra.ts';

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, rmSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
-import { brokerDialer } from '@armature/runtime/messaging';
+import { brokerDialer } from '@armature/runtime/broker-dialer';
 import type { ChannelModel } from 'amqplib';
 import type { Connection, RowDataPacket } from 'mysql2/promise';
 import { ensureCertificates } from '../../scripts/devmesh/certificates.ts';

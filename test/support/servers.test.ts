@@ -2,8 +2,8 @@
 import { readFileSync } from 'node:fs';
 import { connect as connectSocket } from 'node:net';
 import { connect as connectTls, type SecureVersion } from 'node:tls';
+import { brokerDialer } from '@armature/runtime/broker-dialer';
 import { splitCa, withCa } from '@armature/runtime/credentials';
-import { brokerDialer } from '@armature/runtime/messaging';
 import { createConnection } from 'mysql2/promise';
 import t from 'tap';
 import { issueCertificate, saveCertificate } from '../../scripts/devmesh/certificates.ts';

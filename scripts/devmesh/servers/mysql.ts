@@ -3,8 +3,7 @@ import { closeSync, existsSync, mkdirSync, openSync, renameSync, rmSync } from '
 import { userInfo } from 'node:os';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { withCa } from '@armature/runtime/credentials';
-import { driverUrl } from '@armature/runtime/db';
+import { driverUrl, withCa } from '@armature/runtime/credentials';
 import { type Connection, createConnection, type RowDataPacket } from 'mysql2/promise';
 import { certificateFiles } from '../certificates.ts';
 import { portFor } from '../ports.ts';

@@ -1,5 +1,5 @@
+export { driverUrl } from './driver-url.ts';
 export { keyFile } from './jwks.ts';
 export { caReader, splitCa, withCa } from './server-trust.ts';
 export { workloadOf } from './spiffe.ts';
 export { certificatesIn, type TlsFiles } from './tls-files.ts';
-export { tokenVerifier } from './tokens.ts';

@@ -2,6 +2,7 @@ import { type EntitySchema, MikroORM, type SqlEntityManager } from '@mikro-orm/m
 import { CompiledQuery, type DatabaseConnection } from 'kysely';
 import { type CallContext, DeadlineError } from '../context/call-context.ts';
 import { attachments } from '../context/keys.ts';
+import { driverUrl } from '../credentials/driver-url.ts';
 import { contention, deadlineExceeded, dependencyUnavailable } from '../errors/errors.ts';
 import { syncPoint } from '../sync/sync-point.ts';
 import type { Logger } from '../telemetry/log.ts';
@@ -13,7 +14,6 @@ import { inTransaction, setInTransaction } from './open-transaction.ts';
 import { poolGate } from './pool-gate.ts';
 import { idleConnections, sessionStatements } from './session.ts';
 import { dropConnection, limited, limitStatements } from './statement-limit.ts';
-import { driverUrl } from './tls.ts';
 import type { CommitParticipant, Sql, SqlReader, Tx } from './tx.ts';
 
 /** A table that the ORM maps, made by `defineEntity`. */

@@ -1,2 +1,1 @@
 export { type Database, openDatabase } from './database.ts';
-export { driverUrl } from './tls.ts';

@@ -1,8 +1,8 @@
 import { MikroORM, type SqlEntityManager } from '@mikro-orm/mysql';
+import { driverUrl } from '../credentials/driver-url.ts';
 import { crashPoint } from '../sync/crash-point.ts';
 import { type Migration, type Step, stepsOf } from './schema-change.ts';
 import { sqlMode } from './session.ts';
-import { driverUrl } from './tls.ts';
 
 export interface MigrateOptions {
   /** How long to wait for another process that migrates the same schema, seconds. */

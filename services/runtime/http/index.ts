@@ -9,5 +9,4 @@ export {
   route,
   serveHttps,
 } from './https-server.ts';
-export { mailTransport, type SendMail } from './mail.ts';
 export { contentPolicy } from './security-headers.ts';

@@ -2,7 +2,6 @@ export { openBroker } from './connection.ts';
 export { consume } from './consumer.ts';
 export { assertInOrder, countForeign } from './dead-letter.ts';
 export { openLease } from './lease.ts';
-export { brokerDialer } from './link.ts';
 export { outbox } from './outbox.ts';
 export { selectPending } from './relay-batch.ts';
 export { retryExchange, retryRoutingKey } from './topology.ts';

@@ -1,7 +1,7 @@
-import { type ChannelModel, type ConfirmChannel, connect } from 'amqplib';
-import { caReader, splitCa } from '../credentials/server-trust.ts';
+import type { ChannelModel, ConfirmChannel } from 'amqplib';
 import type { Logger } from '../telemetry/log.ts';
 import { type BackoffPolicy, backOff } from '../time/backoff.ts';
+import { brokerDialer } from './broker-dialer.ts';
 import { type HeldChannel, holdChannel, onOwnChannel, quietly, soundAfterMs } from './held-channel.ts';
 import { openOutage } from './outage.ts';
 
@@ -41,23 +41,6 @@ interface LinkState {
   readonly whenBlocked: Set<() => void>;
   /** Resolves with the next connection, or the current one. */
   arrival: PromiseWithResolvers<ChannelModel>;
-}
-
-/**
- * Returns a function that connects to the broker of a URL. When the URL names a CA bundle, each connection trusts its
- * newest content.
- */
-export function brokerDialer(url: string): (options?: DialOptions) => Promise<ChannelModel> {
-  const bare = splitCa(url);
-  const ca = bare.caFile ? caReader(bare.caFile) : undefined;
-  return (options = {}) => connect(bare.url, { ...options, ...(ca ? { ca: ca(), minVersion: 'TLSv1.2' } : {}) });
-}
-
-interface DialOptions {
-  timeout?: number;
-  noDelay?: boolean;
-  keepAlive?: boolean;
-  clientProperties?: Record<string, string>;
 }
 
 /**

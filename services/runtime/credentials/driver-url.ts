@@ -1,4 +1,4 @@
-import { caReader, splitCa } from '../credentials/server-trust.ts';
+import { caReader, splitCa } from './server-trust.ts';
 
 /**
  * TLS options of the driver: the server must have a certificate of these authorities, for the host name of the URL.
