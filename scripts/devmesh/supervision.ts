@@ -197,13 +197,18 @@ function watchReadiness(
 ): { stop(): number } {
   let stopped = false;
   let readySince: number | undefined;
+  let readyPid: number | undefined;
   const look = async () => {
-    const ready = await saysReady(program, child.pid);
+    const pid = await pidIfReady(program, child.pid);
     if (stopped) return;
-    if (ready !== (readySince !== undefined)) {
-      readySince = ready ? Date.now() : undefined;
-      changed(ready ? 'ready' : 'starting');
+    if (pid !== readyPid) {
+      // A watched program that starts within one interval is another process, which was not ready before.
+      if (readyPid !== undefined) changed('starting');
+      readyPid = pid;
+      readySince = pid === undefined ? undefined : Date.now();
+      if (pid !== undefined) changed('ready');
     }
+    const ready = pid !== undefined;
     if (!ready || program.watch) setTimeout(look, ready ? watchedPollMs : readinessPollMs);
   };
   void look();
@@ -215,19 +220,25 @@ function watchReadiness(
   };
 }
 
-/** Ready is: the state file carries the pid of this very process, and the admin port, where there is one, says so too. */
-async function saysReady({ stateFile, addresses, watch }: ServiceProgram, pid: number | undefined): Promise<boolean> {
+/**
+ * The pid of the service's own process when it is ready: the state file carries it, it belongs to the process that was
+ * started here, and the admin port, where there is one, says so too.
+ */
+async function pidIfReady(
+  { stateFile, addresses, watch }: ServiceProgram,
+  pid: number | undefined,
+): Promise<number | undefined> {
   const written = readJson<{ pid: number }>(stateFile)?.pid;
-  if (pid === undefined || written === undefined) return false;
+  if (pid === undefined || written === undefined) return undefined;
   // A watching Node has the program as its child.
-  if ((watch ? parentOf(written) : written) !== pid) return false;
-  if (!addresses.admin) return true;
+  if ((watch ? parentOf(written) : written) !== pid) return undefined;
+  if (!addresses.admin) return written;
   try {
     const response = await fetch(`http://${addresses.admin}/readyz`, { signal: AbortSignal.timeout(2_000) });
     await response.arrayBuffer();
-    return response.status === 200;
+    return response.status === 200 ? written : undefined;
   } catch {
     // Not listening yet, or just gone: the end of the process is noticed elsewhere.
-    return false;
+    return undefined;
   }
 }
