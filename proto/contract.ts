@@ -41,7 +41,6 @@ export interface IdempotencyRule<Req> {
 }
 
 // biome-ignore-start lint/suspicious/noExplicitAny: a table of methods holds every type; any stands for "whichever".
-// biome-ignore lint/suspicious/noExplicitAny: a table of contracts holds methods of different messages
 export interface MethodContract<Req = any, Res = any, Kind extends MethodKind = MethodKind> {
   /** Full name of the service, such as "armature.orders.v1.OrderService". */
   readonly service: string;
@@ -64,7 +63,6 @@ export interface MethodContract<Req = any, Res = any, Kind extends MethodKind = 
   readonly validate: Validate<Req>;
 }
 
-// biome-ignore lint/suspicious/noExplicitAny: a table of contracts holds events of different messages
 export interface EventContract<E = any> {
   /** Full name of the message: "armature.orders.v1.OrderConfirmed". */
   readonly type: string;

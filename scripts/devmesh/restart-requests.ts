@@ -63,7 +63,7 @@ export function takeRestartRequests(state: State, restart: (request: RestartRequ
     const id = name.slice(0, -requestEnding.length);
     const request = readJson<RestartRequest>(requestFile(state, id));
     rmSync(requestFile(state, id), { force: true });
-    // Taken back meanwhile.
+    // The client withdrew its request meanwhile.
     if (!request) continue;
     const respond = (response: RestartResponse) =>
       writeAtomically(responseFile(state, id), JSON.stringify(response), 0o600);

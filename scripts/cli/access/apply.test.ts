@@ -1,6 +1,5 @@
 // Runs armature access explain and apply against a real access service.
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
+
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -11,7 +10,7 @@ import { tokenIssuer } from '../../../test/support/token.ts';
 import { certificateFiles } from '../../devmesh/certificates.ts';
 import { policyFile } from '../../devmesh/environment.ts';
 import { keepToken } from '../../devmesh/sign-in/token-cache.ts';
-import { repository } from '../../devmesh/state.ts';
+import { type Ended, startArmature } from '../testbed.ts';
 
 const dir = mkdtempSync(join(tmpdir(), 'armature-apply-'));
 t.teardown(() => rmSync(dir, { recursive: true, force: true }));
@@ -36,19 +35,7 @@ writeFileSync(
   `${readFileSync(policyFile, 'utf8')}\np, role:auditor, ledger.read, any\ng, client:reports, role:auditor\n`,
 );
 
-async function run(...args: string[]): Promise<{ code: number | null; stdout: string; stderr: string }> {
-  const main = join(repository, 'scripts', 'cli', 'main.ts');
-  const env = { ...process.env, ARMATURE_RUN_DIR: dir };
-  const child = spawn(process.execPath, [main, 'access', ...args], { env });
-  const output = { stdout: '', stderr: '' };
-  for (const stream of ['stdout', 'stderr'] as const) {
-    child[stream].setEncoding('utf8').on('data', (text: string) => {
-      output[stream] += text;
-    });
-  }
-  const [code] = await once(child, 'close');
-  return { code, ...output };
-}
+const run = (...args: string[]): Promise<Ended> => startArmature(['access', ...args], dir).ended;
 
 const ledger = ['explain', 'client:reports', 'LedgerService/GetTrialBalance'];
 

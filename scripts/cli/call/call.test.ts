@@ -1,5 +1,5 @@
 // Runs armature call against a real inventory service, as every kind of caller.
-import { spawn } from 'node:child_process';
+
 import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -18,7 +18,7 @@ import { certificateFiles, workloadIds } from '../../devmesh/certificates.ts';
 import { policyFile } from '../../devmesh/environment.ts';
 import { reservePorts } from '../../devmesh/ports.ts';
 import { keepToken } from '../../devmesh/sign-in/token-cache.ts';
-import { repository } from '../../devmesh/state.ts';
+import { startArmature } from '../testbed.ts';
 import { nearest } from './nearest.ts';
 import { renderRefusal } from './refusal.ts';
 import { parseRequest } from './request.ts';
@@ -70,19 +70,10 @@ interface Asked {
 const flag = (name: string, value: string | undefined) => (value === undefined ? [] : [`--${name}`, value]);
 
 function start({ mesh = 'running', stdin = '', command = 'call', more = [], rpc, data, as, service }: Asked) {
-  const env: NodeJS.ProcessEnv = { ...process.env, ARMATURE_RUN_DIR: join(dir, mesh) };
   const flags = [...flag('data', data), ...flag('as', as), ...flag('service', service), ...more];
-  const args = [join(repository, 'scripts', 'cli', 'main.ts'), command, ...(rpc === undefined ? [] : [rpc]), ...flags];
-  const child = spawn(process.execPath, args, { env });
-  const output = { stdout: '', stderr: '' };
-  for (const stream of ['stdout', 'stderr'] as const) {
-    child[stream].setEncoding('utf8').on('data', (text: string) => {
-      output[stream] += text;
-    });
-  }
-  child.stdin.end(stdin);
-  const ended = once(child, 'close').then(([code]) => ({ code: code as number | null, ...output }));
-  return { child, output, ended };
+  const started = startArmature([command, ...(rpc === undefined ? [] : [rpc]), ...flags], join(dir, mesh));
+  started.child.stdin.end(stdin);
+  return started;
 }
 
 const sku = 'CALL-1';

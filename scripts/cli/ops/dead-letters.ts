@@ -11,7 +11,7 @@ import {
   type Caller,
   callOps,
   callOpsOfAll,
-  note,
+  noteOmissions,
   printTable,
   serviceNamed,
   servicesNamed,
@@ -112,9 +112,7 @@ export async function redriveDeadLetters(
     ...[deadLetterId, shortType(eventType), valueName(RedriveOutcome, outcome, 'REDRIVE_OUTCOME_'), reason],
   ]);
   printTable(['ID', 'EVENT', 'OUTCOME', 'REASON'], rows);
-  if (results.length === 0) note('no dead letter matches');
-  if (more) note('more dead letters match; run the command again for those');
-  if (!apply && results.length > 0) note('nothing was done; --apply does it');
+  noteOmissions(results, { of: 'dead letter', more, apply });
 }
 
 /** Gives one dead letter up for good. */

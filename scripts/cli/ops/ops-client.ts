@@ -91,3 +91,13 @@ export function valueName(values: Readonly<Record<string, unknown>>, value: unkn
   const [name = String(value)] = Object.entries(values).find(([, one]) => one === value) ?? [];
   return name.replace(prefix, '').toLowerCase().replaceAll('_', ' ');
 }
+
+/** Says what a table of results leaves out: that it is empty, that more match, that nothing was done yet. */
+export function noteOmissions(
+  results: readonly unknown[],
+  { of, more, apply }: { of: string; more: boolean; apply: boolean },
+): void {
+  if (results.length === 0) note(`no ${of} matches`);
+  if (more) note(`more ${of}s match; run the command again for those`);
+  if (!apply && results.length > 0) note('nothing was done; --apply does it');
+}

@@ -6,7 +6,7 @@ import {
   type Caller,
   callOps,
   callOpsOfAll,
-  note,
+  noteOmissions,
   printTable,
   serviceNamed,
   servicesNamed,
@@ -102,9 +102,7 @@ export async function resumeSagas(sagaId: string | undefined, options: ResumeOpt
     ...[valueName(ResumeOutcome, one.outcome, 'RESUME_OUTCOME_'), one.reason],
   ]);
   printTable(['ID', 'SAGA', 'ABOUT', 'STUCK AT', 'BECAUSE OF', 'OUTCOME', 'REASON'], rows);
-  if (results.length === 0) note('no saga matches');
-  if (more) note('more sagas match; run the command again for those');
-  if (!apply && results.length > 0) note('nothing was done; --apply does it');
+  noteOmissions(results, { of: 'saga', more, apply });
 }
 
 /** Turns a saga back before its pivot. */

@@ -2,7 +2,6 @@ import { spawnSync } from 'node:child_process';
 import { closeSync, existsSync, mkdirSync, openSync, renameSync, rmSync } from 'node:fs';
 import { userInfo } from 'node:os';
 import { dirname, join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { driverUrl, withCa } from '@armature/runtime/credentials';
 import { type Connection, createConnection, type RowDataPacket } from 'mysql2/promise';
 import { certificateFiles } from '../certificates.ts';
@@ -10,6 +9,7 @@ import { portFor } from '../ports.ts';
 import { isAlive, launch, type ProcessIdentity } from '../processes.ts';
 import { password, readJson, type State, tail, writeAtomically } from '../state.ts';
 import { findProgram } from './programs.ts';
+import { waitUntilUsable } from './start-up.ts';
 
 const startDeadlineMs = 60_000;
 const admin = 'armature_admin';
@@ -146,26 +146,11 @@ function accounts(state: State): string {
   ].join('\n');
 }
 
-async function ready(state: State, url: string, process_: ProcessIdentity): Promise<void> {
-  const deadline = Date.now() + startDeadlineMs;
-  for (;;) {
-    const failure = await hardened(url).then(
-      () => undefined,
-      (error: Error) => error,
-    );
-    if (!failure) return;
-    if (!isAlive(process_) || Date.now() > deadline) {
-      const what = isAlive(process_)
-        ? `did not answer within ${startDeadlineMs / 1000} s (${failure.message})`
-        : 'ended while starting';
-      throw new Error(
-        `the private MySQL/MariaDB ${what}; the end of ${mysqlLog(state)}:\n${tail(mysqlLog(state))}\n` +
-          'If its data cannot be read any more, `armature down --clean` starts over without it.',
-      );
-    }
-    await sleep(50);
-  }
-}
+const ready = (state: State, url: string, process: ProcessIdentity): Promise<void> =>
+  waitUntilUsable({
+    ...{ name: 'MySQL/MariaDB', process, log: mysqlLog(state), deadlineMs: startDeadlineMs },
+    probe: () => hardened(url),
+  });
 
 /**
  * Accounts that came with the installation and that nobody needs: those without a name, root from elsewhere, and

@@ -1,14 +1,14 @@
 import { execFile } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { withCa } from '@armature/runtime/credentials';
 import { certificateFiles } from '../certificates.ts';
 import { portFor } from '../ports.ts';
 import { isAlive, launch, type ProcessIdentity } from '../processes.ts';
-import { password, readJson, type State, tail, writeAtomically } from '../state.ts';
+import { password, readJson, type State, writeAtomically } from '../state.ts';
 import { BrokerApi } from './broker-api.ts';
+import { waitUntilUsable } from './start-up.ts';
 
 const startDeadlineMs = 90_000;
 const admin = 'armature_admin';
@@ -164,26 +164,11 @@ default_vhost = armature
 `;
 }
 
-async function ready(state: State, urls: BrokerUrls, process_: ProcessIdentity): Promise<void> {
-  const deadline = Date.now() + startDeadlineMs;
-  for (;;) {
-    const failure = await answers(urls).then(
-      () => undefined,
-      (error: Error) => error,
-    );
-    if (!failure) return;
-    if (!isAlive(process_) || Date.now() > deadline) {
-      const what = isAlive(process_)
-        ? `did not answer within ${startDeadlineMs / 1000} s (${failure.message})`
-        : 'ended while starting';
-      throw new Error(
-        `the private RabbitMQ ${what}; the end of ${rabbitmqLog(state)}:\n${tail(rabbitmqLog(state))}\n` +
-          'If its data cannot be read any more, `armature down --clean` starts over without it.',
-      );
-    }
-    await sleep(50);
-  }
-}
+const ready = (state: State, urls: BrokerUrls, process: ProcessIdentity): Promise<void> =>
+  waitUntilUsable({
+    ...{ name: 'RabbitMQ', process, log: rabbitmqLog(state), deadlineMs: startDeadlineMs },
+    probe: () => answers(urls),
+  });
 
 /** The alarms check fails until the node is booted, listeners included. */
 async function answers(urls: BrokerUrls): Promise<void> {

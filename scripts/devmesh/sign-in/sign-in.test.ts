@@ -1,6 +1,5 @@
 // Signs people and programs in to a real identity, by armature token.
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
+
 import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -8,10 +7,10 @@ import { decodeJwt, decodeProtectedHeader } from 'jose';
 import t from 'tap';
 import { testServers } from '../../../test/support/infra.ts';
 import { startMesh } from '../../../test/support/service.ts';
+import { type Ended, startArmature } from '../../cli/testbed.ts';
 import { certificateFiles } from '../certificates.ts';
 import { identityTrust, policyFile } from '../environment.ts';
 import { commandLine, personPassword } from '../people.ts';
-import { repository } from '../state.ts';
 import { signInPerson } from './flows.ts';
 import { httpsTo } from './https.ts';
 import { keepToken, keptToken } from './token-cache.ts';
@@ -33,18 +32,7 @@ writeFileSync(join(dir, 'mesh.json'), JSON.stringify(mesh));
 // Passwords follow from the secret, and identity was told those of the tests' state.
 writeFileSync(join(dir, 'secret'), state.secret, { mode: 0o600 });
 
-async function print(as: string): Promise<{ code: number | null; stdout: string; stderr: string }> {
-  const env = { ...process.env, ARMATURE_RUN_DIR: dir };
-  const child = spawn(process.execPath, [join(repository, 'scripts', 'cli', 'main.ts'), 'token', '--as', as], { env });
-  const output = { stdout: '', stderr: '' };
-  for (const stream of ['stdout', 'stderr'] as const) {
-    child[stream].setEncoding('utf8').on('data', (text: string) => {
-      output[stream] += text;
-    });
-  }
-  const [code] = await once(child, 'close');
-  return { code, ...output };
-}
+const print = (as: string): Promise<Ended> => startArmature(['token', '--as', as], dir).ended;
 
 t.test('a person signs in, and is not asked again while the token lives', async (t) => {
   const first = await print('customer:ada');

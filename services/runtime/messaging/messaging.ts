@@ -41,8 +41,6 @@ export interface Messaging {
   /** For the database: writes what a transaction emitted. */
   /** Writes the events of transactions, and wakes the relay after the commit. */
   outbox: CommitParticipant;
-  /** For the database: a transaction that emitted has committed. */
-  wake(): void;
   start(db: Database, parts: MessagingStart): void;
   /** Resolves once every queue that this service consumes is bound. */
   started(): Promise<void>;
@@ -76,7 +74,6 @@ export function startMessaging(options: MessagingOptions): Messaging {
   };
   return {
     outbox: outbox(() => relay?.wake()),
-    wake: () => relay?.wake(),
     start(db, parts) {
       if (relay) throw new Error(`messaging of ${service} has started before`);
       consumers = startConsumers({ ...parts, service, db, broker, log, registry });

@@ -1,3 +1,5 @@
+// What services use, and below it what verification looks into.
+
 export {
   advance,
   type Branch,
@@ -10,7 +12,7 @@ export {
   type State,
 } from './core.ts';
 export { stepKey } from './definition.ts';
+export * from './engine.ts';
 export { describeDivergence, divergences, type History, type HistoryEntry, recordingOf } from './history.ts';
 export { endLease, leaseLocked, lockLane, lockOverdue, releaseLease, renewLease } from './lease-store.ts';
 export { reload } from './store.ts';
-export { startSagaWorker } from './worker.ts';
