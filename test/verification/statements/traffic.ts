@@ -144,6 +144,7 @@ export async function administer(t: Teardown, shop: Shop): Promise<void> {
   await identity.exportUserData({ userId });
   await identity.deactivateUser({ userId });
   await identity.reactivateUser({ userId });
+  await identity.eraseUser({ userId });
 }
 
 /** Makes every gauge collect its value. */
