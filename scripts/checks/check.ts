@@ -26,11 +26,9 @@ const checks: Check[] = [
 
 /** What failed in the output of a tap test file. */
 function failuresOf(output: string): string {
-  const failures: string[] = [];
-  // A file run by itself has no file above its tests, so each test counts as one.
-  const parser = tally((test) => failures.push(...test.failures.map(describe)));
+  const { parser, result } = tally();
   parser.end(output);
-  return failures.join('\n') || output;
+  return result.failures.map(describe).join('\n') || output;
 }
 
 async function run({ name, command, args, explain = (output) => output }: Check): Promise<boolean> {

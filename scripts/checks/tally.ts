@@ -1,4 +1,4 @@
-import { Parser, type Result } from 'tap-parser';
+import { type FinalResults, Parser, type Result } from 'tap-parser';
 
 /** One assertion that failed, with the names of the tests around it, outermost first. */
 export interface Failure {
@@ -6,43 +6,61 @@ export interface Failure {
   diagnostics: Record<string, unknown> | undefined;
 }
 
-/** How one test file ended. */
-export interface FileResult {
-  name: string;
+/** Results of one test file so far. */
+export interface Tally {
   passed: number;
   failures: Failure[];
-  timeMs: number | undefined;
   /** What the file wrote besides its results. */
   output: string;
 }
 
-/**
- * Reads tap's own output and counts assertions. Skipped ones and those marked as still to be done are neither
- * passed nor failed. A test that ends badly without a failed assertion (a timeout, a crash) counts as one failure.
- * `whenOneFails` is told of a failed assertion inside a file at once, long before its file ends.
- */
-export function tally(
-  whenFileEnds: (file: FileResult) => void,
-  whenOneFails: (failure: Failure) => void = () => undefined,
-): Parser {
-  const parser = new Parser({ strict: false });
-  let file: FileResult | undefined;
-  parser.on('child', (child: Parser) => {
-    file = { name: '', passed: 0, failures: [], timeMs: undefined, output: '' };
-    follow(child, [], file, whenOneFails);
-  });
-  parser.on('assert', (point: Result) => {
-    const result = file ?? { name: point.name, passed: 0, failures: [], timeMs: undefined, output: '' };
-    file = undefined;
-    result.name = point.name;
-    result.timeMs = typeof point.time === 'number' ? point.time : undefined;
-    if (!point.ok && !excused(point) && result.failures.length === 0) result.failures.push(failureOf([], point));
-    whenFileEnds(result);
-  });
-  return parser;
+/** How the process of a test file ended. */
+export interface FileEnd {
+  code: number | null;
+  signal: NodeJS.Signals | null;
+  /** Why the process was ended from outside, if it was. */
+  reason?: string;
 }
 
-function follow(parser: Parser, path: string[], file: FileResult, whenOneFails: (failure: Failure) => void): void {
+/**
+ * Reads the TAP output of one test file and counts its assertions. Skipped assertions and those marked as todo count as
+ * neither passed nor failed. A test that ends badly without a failed assertion (a timeout, a crash) counts as one
+ * failure. `whenOneFails` is called at once for each failed assertion.
+ */
+export function tally(whenOneFails: (failure: Failure) => void = () => undefined): {
+  parser: Parser;
+  result: Tally;
+  /** Ends the parser. A file that ended badly, or ran no test, has at least one failure afterwards. */
+  end(ended: FileEnd): Tally;
+} {
+  const parser = new Parser({ strict: false });
+  const result: Tally = { passed: 0, failures: [], output: '' };
+  let complete: FinalResults | undefined;
+  follow(parser, [], result, whenOneFails);
+  parser.on('complete', (results: FinalResults) => {
+    complete = results;
+  });
+  return {
+    parser,
+    result,
+    end(ended) {
+      parser.end();
+      const badEnd = howItEndedBadly(ended, complete);
+      if (badEnd && result.failures.length === 0) result.failures.push({ path: [badEnd], diagnostics: undefined });
+      return result;
+    },
+  };
+}
+
+function howItEndedBadly({ code, signal, reason }: FileEnd, results: FinalResults | undefined): string | undefined {
+  if (reason !== undefined) return reason;
+  if (code !== 0) return `ended by ${signal ?? `code ${code}`}`;
+  if (!results || (results.count === 0 && !/^skip/i.test(results.plan.skipReason))) return 'no test ran';
+  if (results.ok) return undefined;
+  return results.failures.map((one) => String('tapError' in one ? one.tapError : one)).join('; ') || 'not ok';
+}
+
+function follow(parser: Parser, path: string[], file: Tally, whenOneFails: (failure: Failure) => void): void {
   let failuresBefore: number | undefined;
   parser.on('child', (child: Parser) => {
     failuresBefore = file.failures.length;
@@ -52,9 +70,9 @@ function follow(parser: Parser, path: string[], file: FileResult, whenOneFails: 
     const closes = failuresBefore !== undefined;
     const alreadyCounted = closes && file.failures.length > failuresBefore!;
     failuresBefore = undefined;
-    if (excused(point) || alreadyCounted) return;
+    if (point.skip || point.todo || alreadyCounted) return;
     if (!point.ok) {
-      const failure = failureOf(path, point);
+      const failure = { path: [...path, point.name].filter(Boolean), diagnostics: point.diag || undefined };
       file.failures.push(failure);
       whenOneFails(failure);
     } else if (!closes) file.passed++;
@@ -64,15 +82,7 @@ function follow(parser: Parser, path: string[], file: FileResult, whenOneFails: 
   });
 }
 
-function excused(point: Result): boolean {
-  return Boolean(point.skip || point.todo);
-}
-
-function failureOf(path: string[], point: Result): Failure {
-  return { path: [...path, point.name].filter(Boolean), diagnostics: point.diag || undefined };
-}
-
-/** How tap ran a file and what it calls things inside: nothing that helps to find a fault. */
+/** Diagnostics of tap's own, which do not help to find a fault. */
 const runnersOwn = [
   'args',
   'command',

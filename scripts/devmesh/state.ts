@@ -20,6 +20,11 @@ export interface State {
   dir: string;
   /** Every password is derived from this, so that two processes never have to agree on who writes one down. */
   secret: string;
+  /**
+   * Whether private servers force each commit to the disk (fsync). Servers of tests do not: their commits survive a
+   * killed process, which tests need, but not a power failure.
+   */
+  fsync: boolean;
 }
 
 /** The folder of the demo mesh: ARMATURE_RUN_DIR, or `.run` in the checkout. */
@@ -29,7 +34,7 @@ export function runDirectory(): string {
 
 /** Opens the state of the demo mesh, making its folder and secret where they are missing. */
 export function openState(dir: string = runDirectory()): State {
-  return { dir: made(dir), secret: secretOf(dir) };
+  return { dir: made(dir), secret: secretOf(dir), fsync: true };
 }
 
 /**
@@ -37,7 +42,7 @@ export function openState(dir: string = runDirectory()): State {
  * may stand on one server given by URL without changing each other's passwords.
  */
 export function openTestState(dir: string = runDirectory()): State {
-  return { dir: made(join(made(dir), 'test')), secret: secretOf(dir) };
+  return { dir: made(join(made(dir), 'test')), secret: secretOf(dir), fsync: false };
 }
 
 /** Where Node keeps what it has compiled of our programs, so that not every process compiles them anew. */

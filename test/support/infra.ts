@@ -48,7 +48,7 @@ let own: State | undefined;
  */
 export function ownServers(t: Teardown, name: string): State {
   if (opened) throw new Error('servers were in use before ownServers was called');
-  const state = openState(join(runsDirectory(openTestState()), `${name}-${process.pid}`));
+  const state: State = { ...openState(join(runsDirectory(openTestState()), `${name}-${process.pid}`)), fsync: false };
   own = state;
   // The compile cache of the services does not depend on the servers.
   const cache = compileCacheOf(openTestState());

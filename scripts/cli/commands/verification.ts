@@ -167,7 +167,7 @@ function addProofs(program: Command): void {
     run: async (_, { only = [] }, invocation) => {
       const { longTier, runCommand } = await load();
       const env = { ...longTier, ONLY: only.join(',') };
-      await runCommand({ program: 'test/verification/mutation/main.ts', env, needsTap: true }, invocation);
+      await runCommand({ program: 'test/verification/mutation/main.ts', env }, invocation);
     },
   });
   addCommand<{ only?: string[] }>(program, {

@@ -1,7 +1,7 @@
 // Runs the programs behind test, check, crash, keys, cold-start, races, faults and mutants, each in a process of its own.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { globSync, statSync, writeFileSync } from 'node:fs';
+import { globSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { readJson, repository, runDirectory } from '../../devmesh/state.ts';
@@ -16,8 +16,6 @@ export interface ProgramRun {
   env?: Readonly<Record<string, string>>;
   /** The file in the run directory that holds its report. */
   report?: string;
-  /** Whether tests are run, for which tap has to be built from the plugins of .taprc. */
-  needsTap?: boolean;
 }
 
 /** How a program ended. */
@@ -41,7 +39,6 @@ export async function runCommand(run: ProgramRun, invocation: Invocation): Promi
 
 /** Runs a program to its end. A passed deadline ends it by SIGTERM, then by force. */
 export async function runProgram(run: ProgramRun, { json, deadline }: Invocation): Promise<Outcome> {
-  if (run.needsTap) await buildTap();
   const start = performance.now();
   const child = spawn(process.execPath, [join(repository, run.program), ...(run.args ?? [])], {
     cwd: repository,
@@ -91,17 +88,6 @@ function forwardSignals(child: ChildProcess): { end(): void } {
   };
 }
 
-/** Builds tap where .taprc has changed since it was built last. */
-async function buildTap(): Promise<void> {
-  const settings = join(repository, '.taprc');
-  const stamp = join(repository, 'node_modules', '.tap-built');
-  if ((statSync(stamp, { throwIfNoEntry: false })?.mtimeMs ?? 0) > statSync(settings).mtimeMs) return;
-  const tap = join(repository, 'node_modules', '.bin', 'tap');
-  const child = spawn(process.execPath, [tap, 'build'], { cwd: repository, stdio: ['ignore', 'ignore', 'inherit'] });
-  if ((await exitCodeOf(child)) !== 0) throw new Error('tap could not be built from the plugins of .taprc');
-  writeFileSync(stamp, '');
-}
-
 /** The long variants of tests. */
 export const longTier = { ARMATURE_TEST_TIER: 'long' } as const;
 
@@ -111,7 +97,7 @@ export const testsOf = (folder: string): string[] =>
 
 /** Runs test files: all of a folder, or those that are named. */
 export const testRun = (files: readonly string[], env: Readonly<Record<string, string>> = {}): ProgramRun => ({
-  ...{ program: 'scripts/checks/test.ts', args: files, env, report: 'tests.json', needsTap: true },
+  ...{ program: 'scripts/checks/test.ts', args: files, env, report: 'tests.json' },
 });
 
 /** An environment of the options that were given; a missing one is emptied, so that none is inherited by its short name. */

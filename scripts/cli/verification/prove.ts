@@ -40,7 +40,7 @@ export const proofParts: readonly ProofPart[] = [
   })),
   {
     part: 'mutants',
-    run: { program: 'test/verification/mutation/main.ts', env: { ...longTier, ONLY: '' }, needsTap: true },
+    run: { program: 'test/verification/mutation/main.ts', env: { ...longTier, ONLY: '' } },
   },
 ];
 

@@ -96,6 +96,11 @@ function initializer(program: string, data: string): [string, string[]] {
   return [install, ['--no-defaults', ...options, `--datadir=${data}`, ...(process.getuid?.() === 0 ? [me] : [])]];
 }
 
+/** InnoDB writes each commit to the file system but does not wait for the disk; nor does the log of schema changes. */
+const withoutFsync = `innodb-flush-method = nosync
+loose-debug-no-sync
+`;
+
 /** Understood by MariaDB 10.11 and MySQL 8.4 alike; `loose-` options are for one of them. */
 function settings(state: State, port: number): string {
   const dir = join(state.dir, 'mysql');
@@ -125,7 +130,7 @@ transaction-isolation = READ-COMMITTED
 innodb-flush-log-at-trx-commit = 1
 innodb-buffer-pool-size = 256M
 max-connections = 400
-`;
+${state.fsync ? '' : withoutFsync}`;
 }
 
 /** A socket's path may have some hundred bytes; a checkout's path can be longer. We use TCP, so it may lie elsewhere. */

@@ -100,6 +100,9 @@ export async function startRabbitmq(
   return urls;
 }
 
+/** Quorum queues write their log to the file system but do not wait for the disk. */
+const withoutFsync = ' -ra wal_sync_method none';
+
 /** Nothing of this is read from /etc/rabbitmq, nor written to /var: the packaged broker is somebody else's. */
 function environment(state: State, ports: BrokerPorts): NodeJS.ProcessEnv {
   const dir = join(state.dir, 'rabbitmq');
@@ -121,7 +124,7 @@ function environment(state: State, ports: BrokerPorts): NodeJS.ProcessEnv {
     RABBITMQ_ENABLED_PLUGINS_FILE: join(dir, 'enabled_plugins'),
     RABBITMQ_PID_FILE: join(dir, 'broker.pid'),
     RABBITMQ_GENERATED_CONFIG_DIR: join(dir, 'generated'),
-    RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS: '-kernel inet_dist_use_interface {127,0,0,1}',
+    RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS: `-kernel inet_dist_use_interface {127,0,0,1}${state.fsync ? '' : withoutFsync}`,
     // Makes the start script become the broker instead of waiting for it as a child, so that its pid is the broker's.
     RUNNING_UNDER_SYSTEMD: '1',
   };

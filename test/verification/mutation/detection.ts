@@ -26,17 +26,11 @@ const limitMs = 300_000;
 /** Runs a detector in the copy until its first failure. */
 export async function detect({ file, only }: Detector, place: Place): Promise<Finding> {
   let failure: Failure | undefined;
-  let passed = 0;
   const found = new AbortController();
-  const fails = (one: Failure | undefined) => {
+  const { parser, result } = tally((one) => {
     failure ??= one;
-    if (failure) found.abort();
-  };
-  // A file that runs alone has no parent test for the file, so each outermost test is reported separately.
-  const parser = tally((test) => {
-    passed += test.passed;
-    fails(test.failures[0]);
-  }, fails);
+    found.abort();
+  });
   const filter = only.map((name) => `/${escaped(name)}/`).join('\n');
   const env = { TAP_TIMEOUT: String(limitMs / 1_000), ...(filter ? { TAP_GREP: filter } : {}) };
   const ended = await run([file], {
@@ -47,8 +41,11 @@ export async function detect({ file, only }: Detector, place: Place): Promise<Fi
   });
   parser.end();
   if (failure) return { kind: 'fails', first: failure.path.join(' > '), text: describe(failure) };
-  if (ended.code === 0 && passed > 0) return { kind: 'holds', assertions: passed };
-  return { kind: 'unable', text: `${file} ended with ${ended.code} after ${passed} assertions:\n${ended.output}` };
+  if (ended.code === 0 && result.passed > 0) return { kind: 'holds', assertions: result.passed };
+  return {
+    kind: 'unable',
+    text: `${file} ended with ${ended.code} after ${result.passed} assertions:\n${ended.output}`,
+  };
 }
 
 interface Running {
