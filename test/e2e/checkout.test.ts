@@ -8,16 +8,15 @@ import t from 'tap';
 import { acquirerLog } from '../../services/payments/books.ts';
 import { refusal } from '../support/refusal.ts';
 import type { RunningService } from '../support/service.ts';
+import { shopServices } from '../verification/faults/shoppers.ts';
 import { openInvariantCheck } from './invariant-check.ts';
 import { restart as restartService } from './restart.ts';
 import { buy, follow, openShop, stateName, wish } from './shop.ts';
 
 t.setTimeout(180_000);
 const paymentsEnv = { ARMATURE_ACQUIRER_TIMEOUT_MS: '400' };
-const shop = await openShop(t, {
-  payments: paymentsEnv,
-  acquirer: { ARMATURE_ACQUIRER_SLOW_MS: '1200' },
-});
+const settings = { payments: paymentsEnv, acquirer: { ARMATURE_ACQUIRER_SLOW_MS: '1200' } };
+const shop = await openShop(t, settings, shopServices);
 const { customer, staff } = shop;
 const assertInvariants = await openInvariantCheck(t, shop);
 const acquirer = `http://${shop.service('acquirer').http}`;
@@ -148,11 +147,11 @@ t.test('payments is killed before it calls the acquirer, and the order completes
 });
 
 /**
- * Starts orders that stops after this many recorded outcomes, and inventory whose reservations expire after two
- * seconds.
+ * Starts orders that stops after this many recorded outcomes, and inventory whose reservations expire after one
+ * second.
  */
 async function stopAfter(recorded: number, env: Record<string, string> = {}): Promise<RunningService> {
-  await restart('inventory', { ARMATURE_RESERVATION_TTL_MS: '2000', ARMATURE_EXPIRY_SWEEP_MS: '100' });
+  await restart('inventory', { ARMATURE_RESERVATION_TTL_MS: '1000', ARMATURE_EXPIRY_SWEEP_MS: '100' });
   const orders = await restart('orders', { ...env, ARMATURE_CRASH_POINTS: `saga.recorded:${recorded}=stop` });
   t.teardown(() => orders.process.kill('SIGCONT'));
   return orders;
@@ -164,7 +163,7 @@ t.test('the reservation of a confirmed order does not expire, however late the o
   const { orderId } = await customer.orders.placeOrder(wish(sku));
   while ((await shop.shelf(sku)).onHand !== 2n) await sleep(20);
   // Longer than the lifetime of a reservation and the interval of the expiry job.
-  await sleep(2_500);
+  await sleep(1_500);
   t.strictSame(await shop.shelf(sku), shelf(2n));
   orders.process.kill('SIGCONT');
   t.strictSame(steps(await follow(customer, orderId)), straight);

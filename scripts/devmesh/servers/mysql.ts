@@ -110,6 +110,7 @@ user = ${userInfo().username}
 datadir = ${join(dir, 'data')}
 socket = ${socketPath(state)}
 pid-file = ${join(dir, 'mysql.pid')}
+tmpdir = ${temporaryFolder(state)}
 init-file = ${join(dir, 'accounts.sql')}
 bind-address = 127.0.0.1
 port = ${port}
@@ -131,6 +132,13 @@ innodb-flush-log-at-trx-commit = 1
 innodb-buffer-pool-size = 256M
 max-connections = 400
 ${state.fsync ? '' : withoutFsync}`;
+}
+
+/** Of its own: at its start a server deletes the temporary tables that it finds, those of other servers too. */
+function temporaryFolder(state: State): string {
+  const folder = join(state.dir, 'mysql', 'tmp');
+  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  return folder;
 }
 
 /** A socket's path may have some hundred bytes; a checkout's path can be longer. We use TCP, so it may lie elsewhere. */

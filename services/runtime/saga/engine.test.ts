@@ -274,7 +274,8 @@ t.test('pauses double, then the saga is stuck until an operator resumes it', asy
   const gaps = times.slice(1).map((at, index) => at - times[index]!);
   gaps.forEach((gapMs, index) => {
     const pauseMs = Math.min(40 * 2 ** index, 100);
-    t.ok(gapMs >= pauseMs - 2, `pause ${index}: ${gapMs} ms, at least ${pauseMs} ms`);
+    // The process and the database take their times at different moments of a try.
+    t.ok(gapMs >= pauseMs - 10, `pause ${index}: ${gapMs} ms, at least ${pauseMs} ms`);
   });
   t.match(await worker.registry.metrics(), `armature_sagas_stuck{saga="${definition.name}"} 1`);
   t.equal(await inTransaction((tx) => requestCancel(tx, definition, subject)), 'too_late');

@@ -19,10 +19,10 @@ export interface Verdict {
   found: readonly unknown[];
 }
 
-/** Checks one invariant after another. Throws if a check cannot run. */
-export async function verify(world: World): Promise<Verdict[]> {
+/** Checks one invariant after another, all by default. Throws if a check cannot run. */
+export async function verify(world: World, checked: readonly Invariant[] = invariants): Promise<Verdict[]> {
   const verdicts: Verdict[] = [];
-  for (const invariant of invariants) verdicts.push({ invariant, found: await invariant.find(world) });
+  for (const invariant of checked) verdicts.push({ invariant, found: await invariant.find(world) });
   return verdicts;
 }
 
