@@ -16,32 +16,35 @@ export interface Pool {
   /** Test files that run at the same time. */
   jobs: number;
   env: NodeJS.ProcessEnv;
-  /** tap ends a file that takes longer; 15 s later the pool kills it. */
+  /** tap ends a file that takes longer. */
   fileTimeoutSeconds: number;
+  /** The pool kills a file that tap has not ended this long after its timeout. */
+  graceSeconds: number;
   /** Aborted when the remaining files are not to run; running ones are ended. */
   stopping: AbortSignal;
   whenFileEnds(result: FileResult): void;
 }
 
-const graceSeconds = 15;
-
 /**
- * Runs test files in processes of their own, `jobs` at a time, in the given order. Each file has a process group, so
- * that whatever it leaves behind ends with it. Files print TAP when they are run by node, so tap's own runner is not
- * needed: it costs 0.4 s of processor per file.
+ * Runs test files in processes of their own, `jobs` at a time. Each file has a process group, so that whatever it leaves
+ * behind ends with it. Files print TAP when they are run by node, so tap's own runner is not needed: it costs 0.4 s of
+ * processor per file.
+ *
+ * Every other worker takes files from the end of the list. Ordered by path, the list ends with tests of whole meshes,
+ * which keep the processor busy, and begins with tests of single parts, which wait more.
  */
 export async function runFiles(files: readonly string[], pool: Pool): Promise<void> {
   const waiting = [...files];
-  const worker = async () => {
-    for (let file = waiting.shift(); file !== undefined; file = waiting.shift()) {
-      if (pool.stopping.aborted) return;
+  const worker = async (_: unknown, index: number) => {
+    const next = () => (index % 2 === 0 ? waiting.pop() : waiting.shift());
+    for (let file = next(); file !== undefined && !pool.stopping.aborted; file = next()) {
       pool.whenFileEnds(await runFile(file, pool));
     }
   };
   await Promise.all(Array.from({ length: pool.jobs }, worker));
 }
 
-async function runFile(name: string, { env, fileTimeoutSeconds, stopping }: Pool): Promise<FileResult> {
+async function runFile(name: string, { env, fileTimeoutSeconds, graceSeconds, stopping }: Pool): Promise<FileResult> {
   const start = performance.now();
   const child = spawn(process.execPath, [name], {
     cwd: repository,

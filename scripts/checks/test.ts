@@ -56,7 +56,11 @@ async function main(): Promise<void> {
       PATH: `${join(repository, 'node_modules', '.bin')}:${process.env.PATH}`,
       NODE_COMPILE_CACHE: compileCacheOf(state),
     };
-    await runFiles(files, { jobs, env, fileTimeoutSeconds, stopping: stopping.signal, whenFileEnds: report });
+    await runFiles(files, {
+      ...{ jobs, env, fileTimeoutSeconds, graceSeconds: 15 },
+      stopping: stopping.signal,
+      whenFileEnds: report,
+    });
   } finally {
     await stopInner(state);
     rmSync(runsDirectory(state), { recursive: true, force: true });
