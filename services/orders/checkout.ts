@@ -47,19 +47,19 @@ export interface Checkouts {
 }
 
 /** The checkouts, built from the same step objects. */
-export function checkoutDefinitions(parts: {
+export function checkoutDefinitions(input: {
   dependencies: SagaDependencies;
   store: OrderStore;
   timeLimitMs: number;
   startCancellation: StartCancellation;
 }): Checkouts {
-  const { dependencies, store, timeLimitMs } = parts;
+  const { dependencies, store, timeLimitMs } = input;
   const reserve = reserveStock(dependencies, store);
   const authorize = authorizePayment(dependencies, store);
   const commit = commitReservation(dependencies, store);
   const confirm = confirmOrder(store);
   const capture = capturePayment(dependencies, store);
-  const complete = completeOrder(store, parts.startCancellation);
+  const complete = completeOrder(store, input.startCancellation);
   const define = (
     name: string,
     version: number,

@@ -9,13 +9,13 @@ const batchMax = 100;
  * operator could end a cancellation as FAILED before its first step, so that its order was neither refunded nor
  * cancelled. A cancellation of this release cannot fail, so the job finds nothing.
  */
-export function failedCancellations(parts: {
+export function failedCancellations(input: {
   db: Database;
   store: OrderStore;
   sagas: OrderSagas;
   log: ServiceDependencies<unknown>['log'];
 }): PeriodicJob {
-  const { db, store, sagas, log } = parts;
+  const { db, store, sagas, log } = input;
   return {
     name: 'failed cancellations',
     everyMs: 60_000,

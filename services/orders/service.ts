@@ -36,13 +36,13 @@ const violationsMax = 20;
 /** The number of events that watchOrder reads at a time. */
 const watchBatch = 100;
 
-export function orderService(parts: {
+export function orderService(input: {
   db: Database;
   store: OrderStore;
   catalog: Client<typeof CatalogServiceContract>;
   sagas: OrderSagas;
 }) {
-  const { db, store, catalog, sagas } = parts;
+  const { db, store, catalog, sagas } = input;
   return implement(OrderServiceContract, {
     async placeOrder(message, call) {
       const order = await priced(catalog, message, call);

@@ -10,7 +10,7 @@ import { VoidReason } from '@armature/proto/payments/v1/events.ts';
 import { emit, type Tx, utcDate } from '@armature/runtime';
 import { chainEntry } from './ledger.ts';
 import { writeEntry } from './ledger-store.ts';
-import type { Change, EventKind, Operation, Payment, Settlement } from './payment.ts';
+import type { Change, EventKind, Operation, OperationChange, Payment } from './payment.ts';
 import {
   type OperationRow,
   operationColumns,
@@ -21,12 +21,12 @@ import {
 } from './rows.ts';
 
 /** Between looks at operations that wait for an operator, who may take days. */
-export const askedRarely = 'interval 1 hour';
+export const operatorPollInterval = 'interval 1 hour';
 /** The failure code of operations that are too old to be sent again. */
 export const keyTooOld = 'key_too_old';
 
 /** A payment together with one of its operations. */
-export interface Work {
+export interface PaymentAndOperation {
   payment: Payment;
   operation: Operation;
 }
@@ -35,11 +35,11 @@ export interface Work {
  * Locks a payment and its operation, and writes what `change` makes of them; null leaves them as they are. Answers how
  * they stand afterwards.
  */
-export async function decide(
+export async function changeOperation(
   tx: Tx,
   { operationId, paymentId }: Pick<Operation, 'operationId' | 'paymentId'>,
-  change: (payment: Payment, operation: Operation) => Settlement | null,
-): Promise<Work> {
+  change: (payment: Payment, operation: Operation) => OperationChange | null,
+): Promise<PaymentAndOperation> {
   const rows = await tx.query<PaymentRow & OperationRow & { now: string }>(
     `select ${paymentColumns}, ${operationColumns}, utc_timestamp(6) as now
      from payment p left join payment_operation o on o.operation_id = ?
@@ -49,15 +49,15 @@ export async function decide(
   const [row] = rows;
   if (!row?.o_operation_id) throw new Error(`operation ${operationId} of payment ${paymentId} is gone`);
   const before = { payment: toPayment(row), operation: toOperation(row) };
-  const settled = change(before.payment, before.operation);
-  if (!settled) return before;
-  await writeOperation(tx, settled.operation, row.now);
-  await closeSuperseded(tx, settled);
-  return { payment: await writeChange(tx, row, settled), operation: settled.operation };
+  const changed = change(before.payment, before.operation);
+  if (!changed) return before;
+  await writeOperation(tx, changed.operation, row.now);
+  await closeSuperseded(tx, changed);
+  return { payment: await writeChange(tx, row, changed), operation: changed.operation };
 }
 
 /** Refused refunds need no operator any more once everything is refunded, or a refund of the rest was refused too. */
-async function closeSuperseded(tx: Tx, { payment, operation }: Settlement): Promise<void> {
+async function closeSuperseded(tx: Tx, { payment, operation }: OperationChange): Promise<void> {
   const restRefused = operation.rest && operation.state === 'REFUSED';
   if (operation.kind !== 'refund' || !(restRefused || payment.state === 'REFUNDED')) return;
   await tx.execute(
@@ -72,7 +72,7 @@ async function writeOperation(tx: Tx, o: Operation, now: string): Promise<void> 
   const needsOperator = o.needsOperator ? 'coalesce(needs_operator_at, ?)' : 'null';
   await tx.execute(
     `update payment_operation set state = ?, external_id = ?, failure_code = ?, needs_operator_at = ${needsOperator},
-       resolve_at = utc_timestamp(6) ${o.needsOperator ? `+ ${askedRarely}` : ''}
+       resolve_at = utc_timestamp(6) ${o.needsOperator ? `+ ${operatorPollInterval}` : ''}
      where operation_id = ?`,
     [o.state, o.externalId, o.failureCode, ...(o.needsOperator ? [now] : []), o.operationId],
   );

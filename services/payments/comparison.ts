@@ -18,7 +18,7 @@ export const differenceKinds = [
 export type DifferenceName = (typeof differenceKinds)[number];
 
 /** Where ledger and acquirer differ. */
-export interface Found {
+export interface LedgerDifference {
   readonly kind: DifferenceName;
   /** Of the record, or of the entry. */
   readonly position: string;
@@ -30,7 +30,7 @@ export interface Found {
 }
 
 /** What is known here about the records of a page, read in a few statements. */
-export interface Known {
+export interface LocalRecords {
   /** Operations by the key that the acquirer saw. */
   readonly operations: ReadonlyMap<string, Operation>;
   /** Entries by external id. */
@@ -68,13 +68,13 @@ const meanings: Readonly<Record<string, Meaning>> = {
 };
 
 export interface Comparison {
-  readonly differences: Found[];
+  readonly differences: LedgerDifference[];
   /** Records that there is nothing to compare with, by kind and status. */
   readonly ignored: Map<string, number>;
 }
 
 /** Compares records of the acquirer's log with what is known here. */
-export function compareRecords(records: readonly LoggedOperation[], known: Known): Comparison {
+export function compareRecords(records: readonly LoggedOperation[], known: LocalRecords): Comparison {
   const all: Comparison = { differences: [], ignored: new Map() };
   for (const record of records) {
     const name = `${record.kind} ${record.status}`;
@@ -90,14 +90,14 @@ export function compareRecords(records: readonly LoggedOperation[], known: Known
 
 export const textOf = ({ kind, amountMinor, currencyCode }: LedgerLine) => `${kind} of ${amountMinor} ${currencyCode}`;
 
-function differenceOf(record: LoggedOperation, meaning: Meaning, known: Known): Found | null {
+function differenceOf(record: LoggedOperation, meaning: Meaning, known: LocalRecords): LedgerDifference | null {
   const operation = known.operations.get(record.key);
   const pending = operation?.state === 'PENDING' && meaning.is !== 'undecided';
   // An operation that was refused and needs an operator has its refusal already. The end of a hold carries the key of
   // the authorization, or a key that is none of ours, and is looked up by its charge.
   const knownRefusal = operation?.needsOperator && record.status === 'refused';
   const ours = `${operation?.kind} without an outcome`;
-  if (pending && !knownRefusal) return found('OUTCOME_MISSING', record, known, ours, theirText(record, meaning));
+  if (pending && !knownRefusal) return difference('OUTCOME_MISSING', record, known, ours, theirText(record, meaning));
   switch (meaning.is) {
     case 'moved':
       return movedDifference(record, meaning, known);
@@ -107,43 +107,47 @@ function differenceOf(record: LoggedOperation, meaning: Meaning, known: Known): 
       const line = known.lines.get(record.externalId);
       // A pending authorization is in the ledger under its own id once it was settled.
       if (!line || meaning.is === 'undecided') return null;
-      return found('DISAGREEMENT', record, known, textOf(line), theirText(record, meaning));
+      return difference('DISAGREEMENT', record, known, textOf(line), theirText(record, meaning));
     }
   }
 }
 
-function movedDifference(record: LoggedOperation, meaning: Meaning & { is: 'moved' }, known: Known): Found | null {
+function movedDifference(
+  record: LoggedOperation,
+  meaning: Meaning & { is: 'moved' },
+  known: LocalRecords,
+): LedgerDifference | null {
   const theirs = theirText(record, meaning);
   const line = known.lines.get(record.externalId);
-  if (line) return textOf(line) === theirs ? null : found('DISAGREEMENT', record, known, textOf(line), theirs);
+  if (line) return textOf(line) === theirs ? null : difference('DISAGREEMENT', record, known, textOf(line), theirs);
   const payment = meaning.endsHold ? known.payments.get(record.chargeId) : undefined;
-  if (payment?.state === 'AUTHORIZED') return found('HOLD_ENDED', record, known, 'a hold', theirs);
-  return found('NOT_IN_LEDGER', record, known, known.operations.get(record.key)?.state ?? '', theirs);
+  if (payment?.state === 'AUTHORIZED') return difference('HOLD_ENDED', record, known, 'a hold', theirs);
+  return difference('NOT_IN_LEDGER', record, known, known.operations.get(record.key)?.state ?? '', theirs);
 }
 
-function settlementDifference(record: LoggedOperation, known: Known): Found | null {
+function settlementDifference(record: LoggedOperation, known: LocalRecords): LedgerDifference | null {
   const theirs = `authorize of ${record.amountMinor} ${record.currencyCode}`;
   const operation = known.operations.get(record.key);
   const line = operation && known.lines.get(operation.externalId);
-  if (line) return textOf(line) === theirs ? null : found('DISAGREEMENT', record, known, textOf(line), theirs);
-  return found('NOT_IN_LEDGER', record, known, operation?.state ?? '', theirs);
+  if (line) return textOf(line) === theirs ? null : difference('DISAGREEMENT', record, known, textOf(line), theirs);
+  return difference('NOT_IN_LEDGER', record, known, operation?.state ?? '', theirs);
 }
 
-const unknownRecord = (record: LoggedOperation, known: Known): Found =>
-  found('RECORD_UNKNOWN', record, known, '', `${record.kind} ${record.status}`);
+const unknownRecord = (record: LoggedOperation, known: LocalRecords): LedgerDifference =>
+  difference('RECORD_UNKNOWN', record, known, '', `${record.kind} ${record.status}`);
 
 function theirText({ kind, status, amountMinor, currencyCode }: LoggedOperation, meaning: Meaning): string {
   const name = meaning.is === 'moved' ? meaning.entry : `${kind} ${status}`;
   return `${name} of ${amountMinor} ${currencyCode}`;
 }
 
-function found(
+function difference(
   kind: DifferenceName,
   record: LoggedOperation,
-  { operations, payments }: Known,
+  { operations, payments }: LocalRecords,
   ours: string,
   theirs: string,
-): Found {
+): LedgerDifference {
   const operation = operations.get(record.key);
   const paymentId = operation?.paymentId ?? payments.get(record.chargeId)?.paymentId ?? '';
   const { externalId, position } = record;

@@ -67,7 +67,7 @@ export const config = {
     'how old a record is before it is compared, because its outcome may be on its way, milliseconds',
     { min: 0, max: 60 * 60_000, fallback: 60_000 },
   ),
-  pendingSweepMs: integer('ARMATURE_PENDING_SWEEP_MS', 'how often operations without an outcome are looked for', {
+  pendingJobMs: integer('ARMATURE_PENDING_SWEEP_MS', 'how often operations without an outcome are looked for', {
     min: 10,
     max: 60_000,
     fallback: 1_000,

@@ -1,7 +1,7 @@
 import { PaymentErrorReason } from '@armature/proto/payments/v1/contract.ts';
 import { RpcError, rpcError } from '@armature/runtime';
 import { contention } from '@armature/runtime/errors';
-import type { Because, Operation, Payment, State } from './payment.ts';
+import type { Operation, Payment, RefusalReason, State } from './payment.ts';
 
 const retryDelayMs = 500;
 const operatorRetryDelayMs = 60_000;
@@ -80,25 +80,25 @@ export const operationNotFound = (operationId: string) =>
 /** `why` is a sentence for the operator; `found` is what the acquirer said, where it was asked. */
 export const resolutionNotApplicable = (
   { operationId, kind, state }: Operation,
-  why: string,
+  reason: string,
   found: Record<string, string> = {},
 ) =>
-  rpcError('FAILED_PRECONDITION', PaymentErrorReason.RESOLUTION_NOT_APPLICABLE, why, {
+  rpcError('FAILED_PRECONDITION', PaymentErrorReason.RESOLUTION_NOT_APPLICABLE, reason, {
     operation_id: operationId,
     kind,
     state,
     ...found,
   });
 
-export const externalOperationInvalid = (externalId: string, why: string) =>
-  rpcError('FAILED_PRECONDITION', PaymentErrorReason.EXTERNAL_OPERATION_INVALID, why, { external_id: externalId });
+export const externalOperationInvalid = (externalId: string, reason: string) =>
+  rpcError('FAILED_PRECONDITION', PaymentErrorReason.EXTERNAL_OPERATION_INVALID, reason, { external_id: externalId });
 
 /** The operation changed while an operator decided about it. */
 export const operationChanged = (operationId: string) =>
   contention(new Error(`operation ${operationId} has changed meanwhile`));
 
 /** The error for a plan that refuses. "busy" may be asked again: what is under way decides. */
-export const refusal: Record<Because, (payment: Payment) => RpcError> = {
+export const refusal: Record<RefusalReason, (payment: Payment) => RpcError> = {
   state: (payment) => paymentState(payment),
   busy: (payment) => contention(new Error(`operation ${payment.exclusiveOperationId} is under way`)),
   currency: currencyMismatch,

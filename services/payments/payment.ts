@@ -62,15 +62,15 @@ export interface Operation {
   readonly needsOperator: boolean;
 }
 
-export type Because = 'state' | 'busy' | 'currency' | 'exceeds';
+export type RefusalReason = 'state' | 'busy' | 'currency' | 'exceeds';
 /** What to do about a request: act with an amount, respond at once because nothing is left to do, or refuse. */
 export type Plan =
   | { kind: 'act'; payment: Payment; amountMinor: bigint }
   | { kind: 'same' }
-  | { kind: 'refuse'; because: Because };
+  | { kind: 'refuse'; because: RefusalReason };
 
 /** What each request meets in each state, as a rule; amounts and operations under way are looked at after it. */
-const rules: Record<Exclude<OperationKind, 'authorize'>, Record<State, 'act' | 'same' | Because>> = {
+const rules: Record<Exclude<OperationKind, 'authorize'>, Record<State, 'act' | 'same' | RefusalReason>> = {
   capture: {
     PENDING: 'state',
     AUTHORIZED: 'act',
@@ -121,18 +121,18 @@ export function planExclusive(kind: 'capture' | 'void', payment: Payment, operat
 export type RefundAmount = 'rest' | { readonly currencyCode: string; readonly amountMinor: bigint };
 
 /** Plans a refund and reserves its amount: pending refunds count, so that two at once cannot exceed the capture. */
-export function planRefund(payment: Payment, wish: RefundAmount): Plan {
+export function planRefund(payment: Payment, amount: RefundAmount): Plan {
   const rule = rules.refund[payment.state];
   if (rule !== 'act' && rule !== 'exceeds') return { kind: 'refuse', because: 'state' };
   const left = payment.capturedMinor - payment.refundedMinor - payment.refundingMinor;
-  if (wish === 'rest') {
+  if (amount === 'rest') {
     // The outcome of a pending refund decides what the rest is, so this request must be made again.
     if (payment.refundingMinor > 0n) return { kind: 'refuse', because: 'busy' };
     return left === 0n ? { kind: 'same' } : reserveRefund(payment, left);
   }
-  if (wish.currencyCode !== payment.currencyCode) return { kind: 'refuse', because: 'currency' };
-  if (wish.amountMinor > left) return { kind: 'refuse', because: 'exceeds' };
-  return reserveRefund(payment, wish.amountMinor);
+  if (amount.currencyCode !== payment.currencyCode) return { kind: 'refuse', because: 'currency' };
+  if (amount.amountMinor > left) return { kind: 'refuse', because: 'exceeds' };
+  return reserveRefund(payment, amount.amountMinor);
 }
 
 function reserveRefund(payment: Payment, amountMinor: bigint): Plan {
@@ -146,12 +146,12 @@ function reserveRefund(payment: Payment, amountMinor: bigint): Plan {
 export function planRecorded(
   payment: Payment,
   kind: 'capture' | 'refund',
-  done: { readonly currencyCode: string; readonly amountMinor: bigint },
+  recorded: { readonly currencyCode: string; readonly amountMinor: bigint },
   exclusive: Operation | null,
 ): Plan {
-  const { amountMinor, currencyCode } = done;
+  const { amountMinor, currencyCode } = recorded;
   if (kind === 'refund') {
-    const plan = planRefund(payment, done);
+    const plan = planRefund(payment, recorded);
     const onlyReserved = amountMinor <= payment.capturedMinor - payment.refundedMinor;
     const exceeds = plan.kind === 'refuse' && plan.because === 'exceeds';
     return exceeds && onlyReserved ? { kind: 'refuse', because: 'busy' } : plan;
@@ -209,7 +209,7 @@ export interface Change {
   readonly voidReason?: HoldEnd['how'] | 'requested';
 }
 
-export interface Settlement extends Change {
+export interface OperationChange extends Change {
   readonly operation: Operation;
 }
 
@@ -281,10 +281,10 @@ const actsIn: Record<OperationKind, State> = {
 };
 
 /** Applies a certain outcome to a pending operation and its payment. */
-export function settle(payment: Payment, operation: Operation, outcome: Outcome): Settlement {
+export function completeOperation(payment: Payment, operation: Operation, outcome: Outcome): OperationChange {
   if (operation.state !== 'PENDING')
     throw new Error(`operation ${operation.operationId} is ${operation.state} already`);
-  if (outcome.kind === 'ended') return settleEnded(payment, operation, outcome);
+  if (outcome.kind === 'ended') return completeWithoutHold(payment, operation, outcome);
   const { kind, operationId } = operation;
   if ((outcome.kind === 'acted' || kind === 'authorize') && payment.state !== actsIn[kind]) {
     throw new Error(`${kind} ${operationId} cannot end on a payment that is ${payment.state}`);
@@ -320,7 +320,11 @@ const released = (payment: Payment, operationId: string): Payment =>
   payment.exclusiveOperationId === operationId ? { ...payment, exclusiveOperationId: null } : payment;
 
 /** A capture that finds no hold is refused; a void has nothing to do. Either shows that the hold has ended. */
-function settleEnded(before: Payment, operation: Operation, outcome: Outcome & { kind: 'ended' }): Settlement {
+function completeWithoutHold(
+  before: Payment,
+  operation: Operation,
+  outcome: Outcome & { kind: 'ended' },
+): OperationChange {
   const { kind, operationId } = operation;
   if (kind !== 'capture' && kind !== 'void')
     throw new Error(`${kind} ${operationId} cannot find that a hold has ended`);

@@ -24,10 +24,10 @@ const moved: Readonly<Record<string, StoredEntry['kind']>> = {
  * difference. An authorization that was decided later counts under the id that its key was answered with.
  */
 export function differences(entries: readonly StoredEntry[], log: readonly AcquirerOperation[]): string[] {
-  const settled = new Set(log.filter((one) => one.kind === 'settlement').map((one) => one.charge_id));
+  const decided = new Set(log.filter((one) => one.kind === 'settlement').map((one) => one.charge_id));
   const theirs = new Map<string, string>();
   for (const one of log) {
-    const late = one.kind === 'authorization' && one.status === 'pending' && settled.has(one.charge_id);
+    const late = one.kind === 'authorization' && one.status === 'pending' && decided.has(one.charge_id);
     const kind = late ? 'authorize' : moved[`${one.kind} ${one.status}`];
     if (kind) theirs.set(one.operation_id, `${kind} of ${one.amount_minor} ${one.currency_code}`);
   }

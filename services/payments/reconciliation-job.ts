@@ -6,8 +6,8 @@
 import type { CallContext, Database, PeriodicJob } from '@armature/runtime';
 import { openLease } from '@armature/runtime/messaging';
 import { Counter, Gauge, type Registry } from '@armature/runtime/telemetry';
-import type { Comparison, Found } from './comparison.ts';
-import type { OperationParts } from './operations.ts';
+import type { Comparison, LedgerDifference } from './comparison.ts';
+import type { OperationDependencies } from './operation-dependencies.ts';
 import {
   acquirerIdPattern,
   acquirerPage,
@@ -46,10 +46,10 @@ const recheckLimit = 100;
 
 /** The job, and what it has to give back at the end. */
 export function reconciliationJob(
-  parts: OperationParts,
+  dependencies: OperationDependencies,
   options: ReconciliationOptions,
-): { sweeper: PeriodicJob; close(): Promise<void> } {
-  const { db } = parts;
+): { job: PeriodicJob; close(): Promise<void> } {
+  const { db } = dependencies;
   const lease = openLease(db, 'reconciliation', leaseMs);
   const count = recordCounter(options.registry);
   differenceGauges(db, options.registry);
@@ -61,22 +61,22 @@ export function reconciliationJob(
     const direction: Direction = pass.startsWith('acquirer') ? 'acquirer' : 'ledger';
     const from = await db.transaction(call, (tx) => passPosition(tx, pass, fullEverySeconds));
     const compare = direction === 'acquirer' ? acquirerPage : ledgerPage;
-    const page = await compare(parts, call, from, graceSeconds);
-    const left = await resolveAndKeep(parts, call, direction, page);
+    const page = await compare(dependencies, call, from, graceSeconds);
+    const left = await resolveAndKeep(dependencies, call, direction, page);
     count(direction, page, left);
     await db.write(call, (sql) => advancePass(sql, pass, { from, to: page.last, caughtUp: !page.more }));
     return page.more ? page.compared : 0;
   };
 
   return {
-    sweeper: {
+    job: {
       name: 'reconciliation with the acquirer',
       everyMs: options.everyMs,
       async run(call) {
         if ((await lease.hold()) === null) return 0;
         let more = 0;
         for (const pass of passes) more += await step(call, pass);
-        if (more === 0) await recheck(parts, call);
+        if (more === 0) await recheck(dependencies, call);
         return more;
       },
     },
@@ -86,45 +86,56 @@ export function reconciliationJob(
 
 /** Resolves what can be, and keeps what stays. Answers what stays. */
 async function resolveAndKeep(
-  parts: OperationParts,
+  dependencies: OperationDependencies,
   call: CallContext,
   direction: Direction,
   { differences }: Comparison,
-): Promise<Found[]> {
+): Promise<LedgerDifference[]> {
   if (differences.length === 0) return [];
-  const resolved = await resolveAll(parts, call, differences);
+  const resolved = await resolveAll(dependencies, call, differences);
   const left = differences.filter((one) => !resolved.get(one)?.resolved);
   for (const one of left) {
-    const fresh = await parts.db.write(call, (sql) => keepDifference(sql, direction, one));
+    const fresh = await dependencies.db.write(call, (sql) => keepDifference(sql, direction, one));
     if (fresh) call.log.error({ ...one, direction }, 'ledger and acquirer differ');
   }
   return left;
 }
 
 /** Looks again at differences that stand, those first that were not looked at for longest, and drops what is gone. */
-async function recheck(parts: OperationParts, call: CallContext): Promise<void> {
+async function recheck(dependencies: OperationDependencies, call: CallContext): Promise<void> {
   for (const direction of ['acquirer', 'ledger'] as const) {
-    const ids = await parts.db.read(call, (sql) => stalestDifferences(sql, direction, recheckLimit));
+    const ids = await dependencies.db.read(call, (sql) => stalestDifferences(sql, direction, recheckLimit));
     if (ids.length === 0) continue;
-    const comparison = direction === 'acquirer' ? await again(parts, call, ids) : await linesAgain(parts, call, ids);
-    const left = await resolveAndKeep(parts, call, direction, comparison);
+    const comparison =
+      direction === 'acquirer'
+        ? await recheckRecords(dependencies, call, ids)
+        : await recheckLines(dependencies, call, ids);
+    const left = await resolveAndKeep(dependencies, call, direction, comparison);
     const stand = new Set(left.map(({ externalId }) => externalId));
     const gone = ids.filter((id) => !stand.has(id));
-    await parts.db.write(call, (sql) => dropDifferences(sql, direction, gone));
+    await dependencies.db.write(call, (sql) => dropDifferences(sql, direction, gone));
   }
 }
 
-async function again(parts: OperationParts, call: CallContext, ids: readonly string[]): Promise<Comparison> {
-  const records = await parts.acquirer.lookUp(
+async function recheckRecords(
+  dependencies: OperationDependencies,
+  call: CallContext,
+  ids: readonly string[],
+): Promise<Comparison> {
+  const records = await dependencies.acquirer.lookUp(
     call,
     ids.filter((id) => acquirerIdPattern.test(id)),
   );
-  return compareWithLedger(parts, call, records);
+  return compareWithLedger(dependencies, call, records);
 }
 
-async function linesAgain(parts: OperationParts, call: CallContext, ids: readonly string[]): Promise<Comparison> {
-  const lines = await parts.db.read(call, (sql) => linesOf(sql, ids));
-  return compareWithAcquirer(parts, call, [...lines.values()]);
+async function recheckLines(
+  dependencies: OperationDependencies,
+  call: CallContext,
+  ids: readonly string[],
+): Promise<Comparison> {
+  const lines = await dependencies.db.read(call, (sql) => linesOf(sql, ids));
+  return compareWithAcquirer(dependencies, call, [...lines.values()]);
 }
 
 function recordCounter(registry: Registry) {
@@ -134,7 +145,7 @@ function recordCounter(registry: Registry) {
     labelNames: ['direction', 'result'],
     registers: [registry],
   });
-  return (direction: Direction, page: ComparedPage, left: readonly Found[]) => {
+  return (direction: Direction, page: ComparedPage, left: readonly LedgerDifference[]) => {
     let ignored = 0;
     for (const [kind, n] of page.ignored) {
       records.inc({ direction, result: `ignored ${kind}` }, n);

@@ -1,5 +1,5 @@
 import type { Sql, SqlReader, Tx } from '@armature/runtime';
-import { type DifferenceName, differenceKinds, type Found } from './comparison.ts';
+import { type DifferenceName, differenceKinds, type LedgerDifference } from './comparison.ts';
 import type { EntryKind, Operation, Payment } from './payment.ts';
 import {
   type OperationRow,
@@ -162,7 +162,7 @@ export async function secondsSinceCaughtUp(sql: SqlReader): Promise<number | nul
 export type Direction = 'acquirer' | 'ledger';
 
 /** Keeps a difference, with the time when it was first seen. True when it is new. */
-export async function keepDifference(sql: Sql, direction: Direction, found: Found): Promise<boolean> {
+export async function keepDifference(sql: Sql, direction: Direction, found: LedgerDifference): Promise<boolean> {
   const cut = (text: string) => text.slice(0, 200);
   const { affectedRows } = await sql.execute(
     `insert into reconciliation_difference (direction, external_id, kind, position, operation_id, payment_id, ours,
@@ -196,7 +196,7 @@ export async function stalestDifferences(sql: SqlReader, direction: Direction, l
   return rows.map((row) => row.external_id);
 }
 
-export interface KeptDifference extends Found {
+export interface KeptDifference extends LedgerDifference {
   firstSeenAt: string;
   /** Of both, so that it is unique. */
   seek: string;

@@ -6,10 +6,11 @@
 import { type Difference, DifferenceKind, type ReconcileLedgerResponse } from '@armature/proto/payments/v1/ledger.ts';
 import { type CallContext, principalOf, RpcError } from '@armature/runtime';
 import { pageTokenInvalid } from '@armature/runtime/errors';
+import { perform } from './acquirer-operations.ts';
 import type { LoggedOperation } from './acquirer-page.ts';
-import { readAnswer } from './answer.ts';
-import { type Comparison, compareLines, compareRecords, type Found } from './comparison.ts';
-import { type OperationParts, perform } from './operations.ts';
+import { type Comparison, compareLines, compareRecords, type LedgerDifference } from './comparison.ts';
+import type { OperationDependencies } from './operation-dependencies.ts';
+import { readOperationStatus } from './operation-status.ts';
 import type { Operation, Outcome } from './payment.ts';
 import {
   type LedgerLine,
@@ -36,16 +37,18 @@ export const pageSize = 100;
 const resolveReserveMs = 5_000;
 
 /** One page on the demand of a person. */
-export function reconciliation(parts: OperationParts): Reconcile {
+export function reconciliation(dependencies: OperationDependencies): Reconcile {
   return async (call, { pageToken, apply, graceSeconds }) => {
     const match = /^(?:(acquirer|ledger):(\d{1,15}))?$/.exec(pageToken);
     if (!match) throw pageTokenInvalid();
     const after = match[2] ?? '0';
     const page =
       match[1] === 'ledger'
-        ? await ledgerPage(parts, call, after, graceSeconds)
-        : await acquirerPage(parts, call, after, graceSeconds);
-    const resolved = apply ? await resolveAll(parts, call, page.differences) : new Map<Found, Resolved>();
+        ? await ledgerPage(dependencies, call, after, graceSeconds)
+        : await acquirerPage(dependencies, call, after, graceSeconds);
+    const resolved = apply
+      ? await resolveAll(dependencies, call, page.differences)
+      : new Map<LedgerDifference, Resolved>();
     const direction = match[1] ?? 'acquirer';
     const nextPageToken = page.more ? `${direction}:${page.last}` : direction === 'acquirer' ? 'ledger:0' : '';
     return {
@@ -68,22 +71,22 @@ export interface ComparedPage extends Comparison {
 
 /** What the acquirer knows: a page of its log after a position, as far as it is older than the grace. */
 export async function acquirerPage(
-  parts: OperationParts,
+  dependencies: OperationDependencies,
   call: CallContext,
   after: string,
   graceSeconds: number,
 ): Promise<ComparedPage> {
-  const { operations, hasMore } = await parts.acquirer.page(call, Number(after), pageSize);
+  const { operations, hasMore } = await dependencies.acquirer.page(call, Number(after), pageSize);
   const oldest = Date.now() - graceSeconds * 1_000;
   const young = operations.findIndex(({ createTime }) => createTime.getTime() > oldest);
   const due = young < 0 ? operations : operations.slice(0, young);
-  const comparison = await compareWithLedger(parts, call, due);
+  const comparison = await compareWithLedger(dependencies, call, due);
   return { ...comparison, compared: due.length, last: due.at(-1)?.position ?? after, more: hasMore && young < 0 };
 }
 
 /** Compares records of the acquirer's log with everything that is known here about them, in four statements. */
 export async function compareWithLedger(
-  { db }: OperationParts,
+  { db }: OperationDependencies,
   call: CallContext,
   records: readonly LoggedOperation[],
 ): Promise<Comparison> {
@@ -100,20 +103,20 @@ export async function compareWithLedger(
 
 /** What the ledger knows: a page of its entries after a position, as far as they are older than the grace. */
 export async function ledgerPage(
-  parts: OperationParts,
+  dependencies: OperationDependencies,
   call: CallContext,
   after: string,
   graceSeconds: number,
 ): Promise<ComparedPage> {
-  const lines = await parts.db.read(call, (sql) => linesAfter(sql, after, { limit: pageSize, graceSeconds }));
-  const comparison = await compareWithAcquirer(parts, call, lines);
+  const lines = await dependencies.db.read(call, (sql) => linesAfter(sql, after, { limit: pageSize, graceSeconds }));
+  const comparison = await compareWithAcquirer(dependencies, call, lines);
   const more = lines.length === pageSize;
   return { ...comparison, compared: lines.length, last: lines.at(-1)?.position ?? after, more };
 }
 
 /** Compares entries with the operations that the acquirer has under their ids, in one request. */
 export async function compareWithAcquirer(
-  { acquirer }: OperationParts,
+  { acquirer }: OperationDependencies,
   call: CallContext,
   lines: readonly LedgerLine[],
 ): Promise<Comparison> {
@@ -128,21 +131,21 @@ export type Resolved = Pick<Difference, 'resolved' | 'result'>;
 
 /** Resolves what can be, one after another, as long as the call has time. */
 export async function resolveAll(
-  parts: OperationParts,
+  dependencies: OperationDependencies,
   call: CallContext,
-  differences: readonly Found[],
-): Promise<Map<Found, Resolved>> {
-  const all = new Map<Found, Resolved>();
+  differences: readonly LedgerDifference[],
+): Promise<Map<LedgerDifference, Resolved>> {
+  const all = new Map<LedgerDifference, Resolved>();
   for (const difference of differences) {
     if (difference.kind !== 'OUTCOME_MISSING' && difference.kind !== 'HOLD_ENDED') continue;
     if (call.signal.aborted || call.deadline - Date.now() < resolveReserveMs) break;
     try {
       const result =
         difference.kind === 'HOLD_ENDED'
-          ? await resolveHold(parts, call, difference)
-          : await resolveOutcome(parts, call, difference);
+          ? await resolveHold(dependencies, call, difference)
+          : await resolveOutcome(dependencies, call, difference);
       // The record may be the end of a hold whose authorization had no outcome either.
-      if (difference.kind === 'OUTCOME_MISSING' && result.resolved) await resolveHold(parts, call, difference);
+      if (difference.kind === 'OUTCOME_MISSING' && result.resolved) await resolveHold(dependencies, call, difference);
       all.set(difference, result);
     } catch (error) {
       // It stays a difference, and keeps no other from being resolved.
@@ -154,8 +157,12 @@ export async function resolveAll(
   return all;
 }
 
-async function resolveOutcome(parts: OperationParts, call: CallContext, found: Found): Promise<Resolved> {
-  const { db, store } = parts;
+async function resolveOutcome(
+  dependencies: OperationDependencies,
+  call: CallContext,
+  found: LedgerDifference,
+): Promise<Resolved> {
+  const { db, store } = dependencies;
   const { operationId } = found;
   const { operation: before, payment } = await db.read(call, async (sql) => {
     const operation = await findOperation(sql, operationId);
@@ -165,14 +172,14 @@ async function resolveOutcome(parts: OperationParts, call: CallContext, found: F
   if (before.state !== 'PENDING') return { resolved: true, result: before.state };
   const outcome =
     before.kind === 'authorize'
-      ? await findAuthorization(parts, call, before, found.externalId)
-      : await perform(parts, call, { payment, operation: before });
+      ? await findAuthorization(dependencies, call, before, found.externalId)
+      : await perform(dependencies, call, { payment, operation: before });
   if (!outcome) return { resolved: false, result: 'the acquirer does not confirm it' };
   const after = await db.transaction(call, async (tx) => {
-    const standing = await store.settle(tx, before, null);
-    const { operation } = await store.settle(tx, before, outcome);
+    const current = await store.completeOperation(tx, before, null);
+    const { operation } = await store.completeOperation(tx, before, outcome);
     // Another process may have been faster: then nothing was resolved here.
-    if (standing.operation.state === 'PENDING') await noteResolution(tx, call, before, operation);
+    if (current.operation.state === 'PENDING') await noteResolution(tx, call, before, operation);
     return operation;
   });
   const { kind, paymentId } = before;
@@ -182,7 +189,7 @@ async function resolveOutcome(parts: OperationParts, call: CallContext, found: F
 
 /** By its key, or by the record of the acquirer's log, which the acquirer keeps for longer than keys. */
 async function findAuthorization(
-  { acquirer }: OperationParts,
+  { acquirer }: OperationDependencies,
   call: CallContext,
   { kind, key }: Operation,
   externalId: string,
@@ -191,8 +198,8 @@ async function findAuthorization(
   if (found) return found;
   const [record] = await acquirer.lookUp(call, [externalId]);
   if (record?.key !== key) return null;
-  const said = readAnswer(kind, { status: 200, body: record.body });
-  return said.kind === 'acted' || said.kind === 'declined' ? said : null;
+  const status = readOperationStatus(kind, { status: 200, body: record.body });
+  return status.kind === 'acted' || status.kind === 'declined' ? status : null;
 }
 
 function noteResolution(
@@ -210,7 +217,11 @@ function noteResolution(
 }
 
 /** The acquirer's log is asked once more, since only what it says now counts. */
-async function resolveHold({ db, store, acquirer }: OperationParts, call: CallContext, { paymentId }: Found) {
+async function resolveHold(
+  { db, store, acquirer }: OperationDependencies,
+  call: CallContext,
+  { paymentId }: LedgerDifference,
+) {
   const payment = await db.read(call, (sql) => store.payment(sql, paymentId));
   if (!payment) throw new Error(`payment ${paymentId} is gone`);
   if (payment.state !== 'AUTHORIZED') return { resolved: true, result: payment.state };
@@ -234,7 +245,7 @@ async function resolveHold({ db, store, acquirer }: OperationParts, call: CallCo
 }
 
 /** A difference as callers see it. */
-export function toMessage(found: Found, resolved: Resolved = { resolved: false, result: '' }): Difference {
+export function toMessage(found: LedgerDifference, resolved: Resolved = { resolved: false, result: '' }): Difference {
   const { externalId, operationId, paymentId, ours, theirs } = found;
   const kind = DifferenceKind[`DIFFERENCE_KIND_${found.kind}`];
   return { kind, externalId, operationId, paymentId, ours, theirs, ...resolved, firstSeenTime: undefined };

@@ -6,14 +6,16 @@
 import { type CallContext, principalOf, runIdempotent, type Tx } from '@armature/runtime';
 import { derivedId } from '@armature/runtime/id';
 import type { LoggedOperation } from './acquirer-page.ts';
-import { acquirerNames } from './answer.ts';
-import { decide } from './change-store.ts';
+import { changeOperation } from './change-store.ts';
 import { externalOperationInvalid, operationNotFound, refusal } from './errors.ts';
+import type { OperationRequest } from './intent-store.ts';
+import type { OperationDependencies } from './operation-dependencies.ts';
+import { acquirerNames } from './operation-status.ts';
 import { inLedger, recordDecision, type ShownOperation, shownOperation } from './operation-store.ts';
-import { askedBy, type OperationParts } from './operations.ts';
-import { planRecorded, settle } from './payment.ts';
+import { operationRequestOf } from './operations.ts';
+import { completeOperation, planRecorded } from './payment.ts';
 import { resolutionIdOf } from './resolving.ts';
-import { type Asked, findByKey, findOperation } from './store.ts';
+import { findByKey, findOperation } from './store.ts';
 
 export interface RecordRequest {
   /** The acquirer's id of the operation. */
@@ -32,30 +34,30 @@ interface Recordable {
 
 /** Records an operation of the acquirer. The response, made by `respond`, is stored with it. */
 export async function recordAcquirerOperation<R>(
-  parts: OperationParts,
+  dependencies: OperationDependencies,
   call: CallContext,
   request: RecordRequest,
   respond: (recorded: ShownOperation) => R,
 ): Promise<R> {
-  const { db, acquirer } = parts;
+  const { db, acquirer } = dependencies;
   const { externalId } = request;
   // One id for each operation of the acquirer, so that a second request finds the first one's record.
-  const asked: Asked = {
-    ...(await askedBy(parts, call)),
+  const operationRequest: OperationRequest = {
+    ...(await operationRequestOf(dependencies, call)),
     operationId: derivedId(`operation of the acquirer\n${externalId}`),
   };
-  const recorded = await db.read(call, (sql) => shownOperation(sql, asked.operationId));
+  const recorded = await db.read(call, (sql) => shownOperation(sql, operationRequest.operationId));
   if (recorded) return runIdempotent(db, call, () => Promise.resolve(respond(recorded)));
   const [logged] = await acquirer.lookUp(call, [externalId]);
-  const found = await recordable(parts, call, externalId, logged);
+  const found = await recordable(dependencies, call, externalId, logged);
   return runIdempotent(db, call, async (tx) =>
-    respond(await commitRecorded(parts, tx, call, { ...request, asked, found })),
+    respond(await commitRecorded(dependencies, tx, call, { ...request, operationRequest, found })),
   );
 }
 
 /** Throws unless the acquirer's log has a capture or refund of a payment, and no operation of ours asked for it. */
 async function recordable(
-  { db, store }: OperationParts,
+  { db, store }: OperationDependencies,
   call: CallContext,
   externalId: string,
   logged: LoggedOperation | undefined,
@@ -79,15 +81,15 @@ async function recordable(
 }
 
 async function commitRecorded(
-  { store }: OperationParts,
+  { store }: OperationDependencies,
   tx: Tx,
   call: CallContext,
-  request: RecordRequest & { asked: Asked; found: Recordable },
+  request: RecordRequest & { operationRequest: OperationRequest; found: Recordable },
 ): Promise<ShownOperation> {
-  const { asked, externalId, reason, found } = request;
+  const { operationRequest, externalId, reason, found } = request;
   const { paymentId, kind, chargeId } = found;
-  const { operationId } = asked;
-  const { payment, operation: known } = await store.lock(tx, paymentId, asked, () => true);
+  const { operationId } = operationRequest;
+  const { payment, operation: known } = await store.lock(tx, paymentId, operationRequest, () => true);
   if (!payment) throw new Error(`payment ${paymentId} is gone`);
   if (!known) {
     // Another operator may have ended an operation as this one meanwhile.
@@ -99,9 +101,11 @@ async function commitRecorded(
       throw externalOperationInvalid(externalId, notRecordable);
     }
     if (plan.kind !== 'act') throw refusal[plan.kind === 'refuse' ? plan.because : 'exceeds'](payment);
-    const fresh = { asked, paymentId, kind, amountMinor: plan.amountMinor, rest: false };
-    const intended = await store.insertIntent(tx, plan.payment, fresh);
-    await decide(tx, intended, (now, one) => settle(now, one, { kind: 'acted', externalId, chargeId }));
+    const newOperation = { request: operationRequest, paymentId, kind, amountMinor: plan.amountMinor, rest: false };
+    const operation = await store.insertIntent(tx, plan.payment, newOperation);
+    await changeOperation(tx, operation, (current, pending) =>
+      completeOperation(current, pending, { kind: 'acted', externalId, chargeId }),
+    );
     const states = { stateBefore: 'PENDING', stateAfter: 'DONE' } as const;
     const resolvedBy = principalOf(call.caller);
     const resolutionId = resolutionIdOf(call, operationId);

@@ -154,11 +154,11 @@ async function comesBack(t: Test, { kind, wish, requestId }: Interrupted, called
 }
 
 for (const [title, env, point, of] of [
-  ['the sweeper finishes what kill -9 interrupted', impatient, 'before-acquirer', kinds],
-  ['the sweeper finishes what kill -9 interrupted', impatient, 'after-acquirer', kinds],
+  ['the periodic job completes what kill -9 interrupted', impatient, 'before-acquirer', kinds],
+  ['the periodic job completes what kill -9 interrupted', impatient, 'after-acquirer', kinds],
   // Rolled back is as good as not yet begun, whatever was to be committed: one kind shows it.
-  ['the sweeper finishes what kill -9 interrupted', impatient, 'before-ledger-commit', ['capture']],
-  ['a caller that comes back finishes what kill -9 interrupted', patient, 'after-acquirer', kinds],
+  ['the periodic job completes what kill -9 interrupted', impatient, 'before-ledger-commit', ['capture']],
+  ['a retry of the caller completes what kill -9 interrupted', patient, 'after-acquirer', kinds],
 ] as const) {
   t.test(`${title} at payments.${point}`, async (t) => {
     // Before the acquirer the last of them kills, and the requests of the others never arrive there.

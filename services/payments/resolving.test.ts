@@ -67,7 +67,7 @@ t.test('an outcome of an earlier key changes nothing', async (t) => {
   const store = paymentStore({ pendingResolveMs: 600_000 });
   const tx = { query, execute: query } as unknown as Tx;
   const asked = { operationId, paymentId, key: operationId };
-  const { operation } = await store.settle(tx, asked, { kind: 'refused', code: 'refund_declined' });
+  const { operation } = await store.completeOperation(tx, asked, { kind: 'refused', code: 'refund_declined' });
   t.match(operation, { state: 'PENDING', key, failureCode: '' });
   await store.markTooOld(tx, asked);
   t.match(await operator.getPaymentOperation({ operationId }), {

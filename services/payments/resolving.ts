@@ -4,8 +4,8 @@
  */
 import { type CallContext, idempotencyKeyOf, newId, principalOf, runIdempotent, type Tx } from '@armature/runtime';
 import { derivedId } from '@armature/runtime/id';
-import { acquirerNames } from './answer.ts';
-import { decide } from './change-store.ts';
+import { explainRefusal } from './acquirer-operations.ts';
+import { changeOperation } from './change-store.ts';
 import {
   externalOperationInvalid,
   operationChanged,
@@ -13,10 +13,11 @@ import {
   refundExceedsCapture,
   resolutionNotApplicable,
 } from './errors.ts';
+import type { OperationDependencies } from './operation-dependencies.ts';
+import { acquirerNames } from './operation-status.ts';
 import { inLedger, isDecided, recordDecision, type ShownOperation, shownOperation } from './operation-store.ts';
-import { explainRefusal, type OperationParts } from './operations.ts';
 import type { Outcome } from './payment.ts';
-import { applyDecision, type Decided, isApplicable, type Resolution } from './resolution.ts';
+import { applyDecision, type Decision, isApplicable, type Resolution } from './resolution.ts';
 import { findByKey } from './store.ts';
 
 export interface ResolveRequest {
@@ -29,12 +30,12 @@ export interface ResolveRequest {
 
 /** Ends an operation by an operator's decision. The response, made by `respond`, is stored with it. */
 export async function resolveOperation<R>(
-  parts: OperationParts,
+  dependencies: OperationDependencies,
   call: CallContext,
   request: ResolveRequest,
   respond: (after: ShownOperation) => R,
 ): Promise<R> {
-  const { db } = parts;
+  const { db } = dependencies;
   const { operationId, resolution } = request;
   const resolutionId = resolutionIdOf(call, operationId);
   // In this order: a decision that commits in between shows in `decided`, never in the operation alone.
@@ -51,7 +52,7 @@ export async function resolveOperation<R>(
   if ((request.externalId !== '') !== (resolution === 'DONE_AT_ACQUIRER')) {
     throw externalOperationInvalid(request.externalId, 'external_id is required for DONE_AT_ACQUIRER, and only there');
   }
-  const decided = await decisions[resolution](parts, call, operation, { ...request, resolutionId });
+  const decided = await decisions[resolution](dependencies, call, operation, { ...request, resolutionId });
   return runIdempotent(db, call, async (tx) =>
     respond(await commitDecision(tx, call, operation, { ...request, resolutionId }, decided)),
   );
@@ -69,21 +70,26 @@ type Identified = ResolveRequest & { resolutionId: string };
 /** What each resolution depends on is asked for here; nothing is changed. */
 const decisions: Record<
   Resolution,
-  (parts: OperationParts, call: CallContext, operation: ShownOperation, request: Identified) => Promise<Decided>
+  (
+    dependencies: OperationDependencies,
+    call: CallContext,
+    operation: ShownOperation,
+    request: Identified,
+  ) => Promise<Decision>
 > = {
-  async ASK_AGAIN(parts, call, operation) {
-    const outcome = await findOutcome(parts, call, operation);
+  async ASK_AGAIN(dependencies, call, operation) {
+    const outcome = await findOutcome(dependencies, call, operation);
     if (!outcome)
       throw resolutionNotApplicable(operation, 'the acquirer has no record of it', { acquirer: 'unrecorded' });
     return { resolution: 'outcome', outcome };
   },
-  async DONE_AT_ACQUIRER(parts, call, operation, { externalId }) {
-    await assertDone(parts, call, operation, externalId);
-    await assertNeverActs(parts, call, operation, externalId);
+  async DONE_AT_ACQUIRER(dependencies, call, operation, { externalId }) {
+    await assertDone(dependencies, call, operation, externalId);
+    await assertNeverActs(dependencies, call, operation, externalId);
     return { resolution: 'outcome', outcome: { kind: 'acted', externalId, chargeId: operation.chargeId } };
   },
-  async REFUNDED_OUTSIDE(parts, call, operation, { resolutionId }) {
-    await assertNeverActs(parts, call, operation);
+  async REFUNDED_OUTSIDE(dependencies, call, operation, { resolutionId }) {
+    await assertNeverActs(dependencies, call, operation);
     return { resolution: 'refunded_outside', externalId: `resolution:${resolutionId}` };
   },
   async NOTHING_HELD({ db, store, acquirer }, call, operation, { resolutionId }) {
@@ -105,23 +111,23 @@ const decisions: Record<
     const end = { how: 'nothing_held', externalId: `resolution:${resolutionId}` } as const;
     return { resolution: 'outcome', outcome: { kind: 'ended', end, code } };
   },
-  async TRY_AGAIN(parts, call, operation) {
-    await assertNeverActs(parts, call, operation);
+  async TRY_AGAIN(dependencies, call, operation) {
+    await assertNeverActs(dependencies, call, operation);
     return { resolution: 'try_again', key: newId() };
   },
-  async GIVE_UP(parts, call, operation) {
-    if (operation.kind === 'authorize') return giveUpAuthorization(parts, call, operation);
-    await assertNeverActs(parts, call, operation);
+  async GIVE_UP(dependencies, call, operation) {
+    if (operation.kind === 'authorize') return giveUpAuthorization(dependencies, call, operation);
+    await assertNeverActs(dependencies, call, operation);
     return { resolution: 'give_up' };
   },
 };
 
 /** Only one that waits for an operator, who has seen that the acquirer holds nothing; its caller ends the others. */
 async function giveUpAuthorization(
-  { acquirer }: OperationParts,
+  { acquirer }: OperationDependencies,
   call: CallContext,
   operation: ShownOperation,
-): Promise<Decided> {
+): Promise<Decision> {
   if (!operation.needsOperator) throw resolutionNotApplicable(operation, 'it is under way and needs no operator');
   const outcome = await acquirer.cancel(call, 'authorize', operation.key);
   if (outcome.kind === 'cancelled') return { resolution: 'outcome', outcome };
@@ -134,14 +140,14 @@ async function commitDecision(
   call: CallContext,
   seen: ShownOperation,
   request: Identified,
-  decided: Decided,
+  decision: Decision,
 ): Promise<ShownOperation> {
   const { operationId, resolutionId, resolution, reason } = request;
-  const { operation } = await decide(tx, seen, (payment, current) => {
+  const { operation } = await changeOperation(tx, seen, (payment, current) => {
     if (current.state !== seen.state || current.key !== seen.key) throw operationChanged(operationId);
-    const settled = applyDecision(payment, current, decided);
-    if (!settled) throw refundExceedsCapture(payment);
-    return settled;
+    const change = applyDecision(payment, current, decision);
+    if (!change) throw refundExceedsCapture(payment);
+    return change;
   });
   const { state: stateAfter, externalId } = operation;
   const states = { stateBefore: seen.state, stateAfter };
@@ -155,7 +161,7 @@ async function commitDecision(
 
 /** The outcome that the acquirer has for it, without sending anything. */
 async function findOutcome(
-  { acquirer }: OperationParts,
+  { acquirer }: OperationDependencies,
   call: CallContext,
   operation: ShownOperation,
 ): Promise<Outcome | null> {
@@ -175,7 +181,7 @@ async function findOutcome(
  * `except` is the operation that it may have acted as.
  */
 async function assertNeverActs(
-  { acquirer }: OperationParts,
+  { acquirer }: OperationDependencies,
   call: CallContext,
   operation: ShownOperation,
   except = '',
@@ -193,7 +199,7 @@ async function assertNeverActs(
 
 /** Throws unless the acquirer's log has this very operation on the charge, and the ledger does not have it yet. */
 async function assertDone(
-  { db, acquirer }: OperationParts,
+  { db, acquirer }: OperationDependencies,
   call: CallContext,
   { kind, amountMinor, currencyCode, chargeId, operationId }: ShownOperation,
   externalId: string,

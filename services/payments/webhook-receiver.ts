@@ -11,9 +11,9 @@ import {
 import { crashPoint } from '@armature/runtime/sync';
 import { Counter, type Registry } from '@armature/runtime/telemetry';
 import type { Acquirer } from './acquirer.ts';
-import { explainRefusal } from './operations.ts';
+import { explainRefusal } from './acquirer-operations.ts';
 import type { Operation } from './payment.ts';
-import { isOperationId, judge, readEvent, type Verdict, type WebhookEvent } from './webhook.ts';
+import { isOperationId, readEvent, type Verdict, verifySignature, type WebhookEvent } from './webhook.ts';
 import type { WebhookStore } from './webhook-store.ts';
 
 export const webhookPath = '/v1/acquirer/events';
@@ -26,7 +26,7 @@ const limits = {
   headersMax: 50,
   bodyBytesMax: 16 * 1024,
 };
-const settleTimeoutMs = 4_000;
+const processTimeoutMs = 4_000;
 
 /** What became of a request, as it is counted, and the status that says so. Anything but 2xx is delivered again. */
 const statuses = {
@@ -91,7 +91,7 @@ export function webhookReceiver(options: ReceiverOptions): Pick<HttpsServerOptio
     registers: [options.registry],
   });
   let inFlight = 0;
-  const settling = shared((event: WebhookEvent, call) => settle(options, call, event));
+  const processOnce = coalesced((event: WebhookEvent, call) => processEvent(options, call, event));
 
   const admit = async (_request: HttpRequest, { raw }: HttpReply): Promise<void> => {
     if (inFlight >= inFlightMax) throw new HttpError(503, 'busy', { headers: retryAfter });
@@ -104,16 +104,16 @@ export function webhookReceiver(options: ReceiverOptions): Pick<HttpsServerOptio
 
   const outcomeOf = async ({ headers, body }: HttpRequest, call: CallContext): Promise<Outcome> => {
     if (!Buffer.isBuffer(body)) return 'wrong_type';
-    const verdict: Verdict = judge(headers['acquirer-signature'], body, secrets, Date.now());
+    const verdict: Verdict = verifySignature(headers['acquirer-signature'], body, secrets, Date.now());
     if (verdict !== 'genuine') return verdict;
     const event = readEvent(body);
     if (!event) return 'malformed';
     crashPoint('payments.webhook-received');
-    return settling(event, call);
+    return processOnce(event, call);
   };
 
   const receive = async (request: HttpRequest, reply: HttpReply) => {
-    const call = background('acquirer webhook', settleTimeoutMs);
+    const call = background('acquirer webhook', processTimeoutMs);
     try {
       const outcome = await outcomeOf(request, call).catch((error: unknown): Outcome => {
         call.log.error({ err: error }, 'a webhook could not be dealt with');
@@ -148,7 +148,7 @@ export function webhookReceiver(options: ReceiverOptions): Pick<HttpsServerOptio
 }
 
 /** Deliveries of one event that arrive at once are dealt with once. */
-function shared(work: (event: WebhookEvent, call: CallContext) => Promise<Outcome>): typeof work {
+function coalesced(work: (event: WebhookEvent, call: CallContext) => Promise<Outcome>): typeof work {
   const underWay = new Map<string, Promise<Outcome>>();
   return (event, call) => {
     const id = `${event.eventId}\n${event.key}`;
@@ -160,14 +160,14 @@ function shared(work: (event: WebhookEvent, call: CallContext) => Promise<Outcom
   };
 }
 
-async function settle(options: ReceiverOptions, call: CallContext, event: WebhookEvent): Promise<Outcome> {
-  const byKey = await settleOperation(options, call, event);
+async function processEvent(options: ReceiverOptions, call: CallContext, event: WebhookEvent): Promise<Outcome> {
+  const byKey = await completeByKey(options, call, event);
   // Also where the key was not ours: a hold can be ended by a request of the acquirer's own.
   if (event.endedChargeId === '' || byKey === 'unconfirmed') return byKey;
-  return (await settleHold(options, call, event)) ?? byKey;
+  return (await recordHoldEnd(options, call, event)) ?? byKey;
 }
 
-async function settleOperation(
+async function completeByKey(
   { store, acquirer }: ReceiverOptions,
   call: CallContext,
   event: WebhookEvent,
@@ -178,9 +178,9 @@ async function settleOperation(
   if (operation.state !== 'PENDING') return 'known';
   const outcome = await unlessUnavailable(outcomeOf(store, acquirer, call, operation));
   if (!outcome) return 'unconfirmed';
-  const settled = await store.settle(call, event.eventId, operation, outcome);
-  acquirer.nudge(operation.key);
-  return settled ? 'settled' : 'repeated';
+  const isFirst = await store.completeOperation(call, event.eventId, operation, outcome);
+  acquirer.wake(operation.key);
+  return isFirst ? 'settled' : 'repeated';
 }
 
 async function outcomeOf(store: WebhookStore, acquirer: Acquirer, call: CallContext, operation: Operation) {
@@ -189,7 +189,7 @@ async function outcomeOf(store: WebhookStore, acquirer: Acquirer, call: CallCont
 }
 
 /** Null where the hold of that charge is none of ours, or has not ended after all. */
-async function settleHold(
+async function recordHoldEnd(
   { store, acquirer }: ReceiverOptions,
   call: CallContext,
   { eventId, endedChargeId }: WebhookEvent,
@@ -202,8 +202,8 @@ async function settleHold(
   // A void of ours has its own outcome, which is recorded as such.
   if (isOperationId(ended.key) && (await store.operation(call, ended.key))) return null;
   // The row of an event is inserted once, and the key may have used it: the end of a hold has a name of its own.
-  const settled = await store.endHold(call, `${eventId.slice(0, 95)}/hold`, payment, ended.end);
-  return settled ? 'settled' : 'repeated';
+  const isFirst = await store.endHold(call, `${eventId.slice(0, 95)}/hold`, payment, ended.end);
+  return isFirst ? 'settled' : 'repeated';
 }
 
 /** Null where the acquirer did not answer for certain. */

@@ -43,8 +43,8 @@ export function webhookStore(db: Database, store: PaymentStore) {
       db.read(call, (sql) => store.paymentOfCharge(sql, chargeId)),
 
     /** Settles an operation by an event. False when the event had its effect before; then nothing changes. */
-    settle: (call: CallContext, eventId: string, operation: Operation, outcome: Outcome): Promise<boolean> =>
-      once(call, eventId, operation.operationId, (tx) => store.settle(tx, operation, outcome)),
+    completeOperation: (call: CallContext, eventId: string, operation: Operation, outcome: Outcome): Promise<boolean> =>
+      once(call, eventId, operation.operationId, (tx) => store.completeOperation(tx, operation, outcome)),
 
     /** Records the end of a hold by an event. False when the event had its effect before. */
     endHold: (call: CallContext, eventId: string, { paymentId, authorizeOperationId }: Payment, end: HoldEnd) =>

@@ -10,7 +10,7 @@ export type Verdict = 'genuine' | 'unsigned' | 'forged' | 'untimely';
  * Judges the header `t=<seconds>,v1=<hex>[,v1=<hex>]` over "timestamp.body". Any of our secrets may have signed, so
  * that one can be replaced by the other. The signature is looked at before its time, so a stranger learns nothing.
  */
-export function judge(header: unknown, body: Buffer, secrets: readonly string[], nowMs: number): Verdict {
+export function verifySignature(header: unknown, body: Buffer, secrets: readonly string[], nowMs: number): Verdict {
   const signature = typeof header === 'string' ? readSignature(header) : null;
   if (!signature) return 'unsigned';
   let genuine = false;

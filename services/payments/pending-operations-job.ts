@@ -1,34 +1,38 @@
 import { type Background, type CallContext, type PeriodicJob, RpcError } from '@armature/runtime';
-import { type OperationParts, perform, settleCancelled } from './operations.ts';
-import type { Overdue } from './store.ts';
+import { cancelAuthorization, perform } from './acquirer-operations.ts';
+import type { OperationDependencies } from './operation-dependencies.ts';
+import type { OverdueOperation } from './pending-store.ts';
 
-export interface SweeperOptions {
+export interface PendingOperationsOptions {
   background: Background;
   everyMs: number;
   /** Authorizations that the acquirer has not heard of are cancelled once their caller is silent for so long. */
   abandonMs: number;
 }
 
-const batch = 16;
+const batchMax = 16;
 const resolveTimeoutMs = 15_000;
 
 /**
  * Brings operations to their end whose callers did not come back, so that the ledger catches up with the
  * acquirer whatever died in between. It asks under the same keys as the callers, so racing them is harmless.
  */
-export function pendingSweeper(parts: OperationParts, options: SweeperOptions): PeriodicJob {
+export function pendingOperationsJob(
+  dependencies: OperationDependencies,
+  options: PendingOperationsOptions,
+): PeriodicJob {
   const { background, everyMs, abandonMs } = options;
   return {
     name: 'operations without an outcome',
     everyMs,
     async run(call) {
-      const overdue = await parts.db.transaction(call, (tx) => parts.store.claimOverdue(tx, batch));
+      const overdue = await dependencies.db.transaction(call, (tx) => dependencies.store.claimOverdue(tx, batchMax));
       // Each has a call of its own, because one that waits for the acquirer must not hold up the others.
       await Promise.all(
-        overdue.map(async (one) => {
-          const own = background(`resolve ${one.operation.kind}`, resolveTimeoutMs);
+        overdue.map(async (pending) => {
+          const own = background(`resolve ${pending.operation.kind}`, resolveTimeoutMs);
           try {
-            await resolve(parts, own, one, abandonMs);
+            await resolve(dependencies, own, pending, abandonMs);
           } finally {
             own.close();
           }
@@ -39,13 +43,18 @@ export function pendingSweeper(parts: OperationParts, options: SweeperOptions): 
   };
 }
 
-async function resolve(parts: OperationParts, call: CallContext, overdue: Overdue, abandonMs: number): Promise<void> {
+async function resolve(
+  dependencies: OperationDependencies,
+  call: CallContext,
+  overdue: OverdueOperation,
+  abandonMs: number,
+): Promise<void> {
   const { kind, operationId, paymentId } = overdue.operation;
   try {
     const done =
       kind === 'authorize'
-        ? await resolveAuthorization(parts, call, overdue, abandonMs)
-        : await repeat(parts, call, overdue);
+        ? await resolveAuthorization(dependencies, call, overdue, abandonMs)
+        : await repeat(dependencies, call, overdue);
     if (done) call.log.info({ kind, operationId, paymentId }, 'an operation without a caller was brought to its end');
   } catch (error) {
     // It stays pending and is due again later; an acquirer that is away is no reason to stop the sweep.
@@ -58,9 +67,13 @@ async function resolve(parts: OperationParts, call: CallContext, overdue: Overdu
 const expected: ReadonlySet<string> = new Set(['UNAVAILABLE', 'ABORTED']);
 
 /** Captures, voids and refunds are asked for again: somebody wanted them, and their keys make that safe. */
-async function repeat(parts: OperationParts, call: CallContext, overdue: Overdue): Promise<boolean> {
-  const outcome = await perform(parts, call, overdue);
-  await parts.db.transaction(call, (tx) => parts.store.settle(tx, overdue.operation, outcome));
+async function repeat(
+  dependencies: OperationDependencies,
+  call: CallContext,
+  overdue: OverdueOperation,
+): Promise<boolean> {
+  const outcome = await perform(dependencies, call, overdue);
+  await dependencies.db.transaction(call, (tx) => dependencies.store.completeOperation(tx, overdue.operation, outcome));
   return true;
 }
 
@@ -70,15 +83,15 @@ async function repeat(parts: OperationParts, call: CallContext, overdue: Overdue
  * that the acquirer may have forgotten its key, needs an operator instead.
  */
 async function resolveAuthorization(
-  parts: OperationParts,
+  dependencies: OperationDependencies,
   call: CallContext,
-  overdue: Overdue,
+  overdue: OverdueOperation,
   abandonMs: number,
 ): Promise<boolean> {
-  const { db, store, acquirer } = parts;
+  const { db, store, acquirer } = dependencies;
   const outcome = await acquirer.find(call, 'authorize', overdue.operation.key);
-  if (outcome) await db.transaction(call, (tx) => store.settle(tx, overdue.operation, outcome));
-  else if (overdue.idleMs >= abandonMs) await settleCancelled(parts, call, overdue.operation);
+  if (outcome) await db.transaction(call, (tx) => store.completeOperation(tx, overdue.operation, outcome));
+  else if (overdue.idleMs >= abandonMs) await cancelAuthorization(dependencies, call, overdue.operation);
   else return false;
   return true;
 }
