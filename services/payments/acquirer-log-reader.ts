@@ -11,13 +11,13 @@ export type ChargeOperation = Exclude<OperationKind, 'authorize'>;
 /** Reads of the acquirer's log and charges. Each throws ACQUIRER_UNAVAILABLE without a complete response. */
 export interface AcquirerLogReader {
   /**
-   * The outcome of a key, from the operations of its charge, which the acquirer keeps longer than keys. Null where none of
-   * them has the key.
+   * The outcome of a key, from the operations of its charge, which the acquirer keeps longer than keys. Null where none
+   * of them has the key.
    */
   findOnCharge(call: CallContext, kind: ChargeOperation, key: string, chargeId: string): Promise<Outcome | null>;
   /**
-   * How the hold of a charge ended without a capture; null where it did not. The key is that of the void; empty where the
-   * hold expired.
+   * How the hold of a charge ended without a capture; null where it did not. The key is that of the void; empty where
+   * the hold expired.
    */
   holdEnd(call: CallContext, chargeId: string): Promise<{ end: HoldEnd; key: string } | null>;
   /** The capture of a charge, under any key. Null where the charge was not captured, or was refunded since. */

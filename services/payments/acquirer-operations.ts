@@ -20,8 +20,8 @@ export async function sendOrFindAuthorization(
 }
 
 /**
- * Looks an authorization up that is too old to be sent. The acquirer may have forgotten its key, so one that it has no
- * record of may hold the amount: it needs an operator, and cancelling its key would prove nothing.
+ * Looks up an authorization that is too old to be sent. The acquirer may have deleted its key, so an authorization
+ * without a record may still hold the amount. It needs an operator, because cancelling a deleted key proves nothing.
  */
 async function findAuthorization(
   { db, store, acquirer }: OperationDependencies,
@@ -34,14 +34,15 @@ async function findAuthorization(
   throw operationNeedsOperator({ ...operation, failureCode: operation.failureCode || keyTooOld });
 }
 
-/** Asks the acquirer for a capture, void or refund. Asking again under the same key gets the same outcome. */
+/** Requests a capture, void or refund at the acquirer. A repeat under the same key gets the same outcome. */
 export async function perform(
   dependencies: OperationDependencies,
   call: CallContext,
   { payment, operation }: PaymentAndOperation,
 ): Promise<Outcome> {
   const { kind } = operation;
-  if (kind === 'authorize') throw new Error('only the caller of an authorization can ask for it: it has the card');
+  if (kind === 'authorize')
+    throw new Error('an authorization needs the payment method, which only its request contains');
   const current = kind === 'void' ? await cancelIfPending(dependencies, call, payment) : payment;
   if (kind === 'void' && current.state !== 'AUTHORIZED') return outcomeWithoutHold(current);
   const outcome = await sendOrFind(dependencies, call, operation, current.chargeId);
@@ -49,16 +50,16 @@ export async function perform(
 }
 
 /**
- * The outcome of a void that finds no hold. It is refused while the customer is charged, because an operator recorded
- * the capture of another request: an operator refunds that first. Otherwise the payment was declined, its authorization
- * was cancelled before it acted, the hold has ended, or the charge was refunded, and nothing is left to void.
+ * The outcome of a void of a payment without a hold. In the state CAPTURED it is refused: an operator has recorded a
+ * capture that payments did not request, and must refund it first. In every other state nothing is left to void: the
+ * payment was declined or refunded, its authorization was cancelled before it acted, or the hold has ended.
  */
 const outcomeWithoutHold = ({ state }: Payment): Outcome =>
   state === 'CAPTURED' ? { kind: 'refused', code: alreadyCaptured } : { kind: 'unneeded' };
 
 /**
- * Sends an operation while its key is surely remembered: sent again after that it could act twice. From then on, and
- * while it waits for an operator, it is only looked up; one that the acquirer has no record of needs an operator.
+ * Sends an operation while the acquirer is sure to remember its key: later, a second request could act twice. An older
+ * operation, and one that waits for an operator, is only looked up. Without a record it needs an operator.
  */
 async function sendOrFind(
   { db, store, acquirer, sendAgainMs }: OperationDependencies,
@@ -73,14 +74,14 @@ async function sendOrFind(
   }
   const found = await acquirer.findOnCharge(call, kind, key, chargeId);
   if (found) return found;
-  // Without a hold it can never act: nothing is left for an operator to decide.
+  // Without a hold a capture can never act, so it needs no operator.
   const ended = kind === 'capture' ? await acquirer.holdEnd(call, chargeId) : null;
   if (ended) return { kind: 'ended', end: ended.end, code: holdEndCodes[ended.end.how] };
   await db.transaction(call, (tx) => store.markTooOld(tx, operation));
   throw operationNeedsOperator({ ...operation, failureCode: operation.failureCode || keyTooOld });
 }
 
-/** What the acquirer would refuse the capture with. */
+/** The codes with which the acquirer refuses a capture without a hold. */
 const holdEndCodes = {
   expired: 'charge_expired',
   voided_externally: 'charge_voided',
@@ -88,9 +89,9 @@ const holdEndCodes = {
 } as const;
 
 /**
- * The outcome of a capture or void that was refused because the hold has ended says how, by the acquirer's log. A
- * capture that was refused because another request captured the whole amount has that capture's outcome: the customer
- * is charged as the order wants it. Every other outcome stays as it is.
+ * Replaces a refusal by what the acquirer's log says. Where the hold has ended, the outcome names how. A capture that
+ * was refused because the full amount was captured under another key gets the outcome of that capture: the customer is
+ * charged what the order requires. Every other outcome is returned unchanged.
  */
 export async function explainRefusal(
   acquirer: Acquirer,
@@ -108,15 +109,15 @@ export async function explainRefusal(
   if (kind !== 'capture' && kind !== 'void') return outcome;
   const { code } = outcome;
   const ended = await acquirer.holdEnd(call, chargeId);
-  if (!ended) throw acquirerUnavailable(new Error(`${code}, and no operation of ${chargeId} says how`));
-  // An earlier key of this void has acted after all.
+  if (!ended) throw acquirerUnavailable(new Error(`${code}, but no operation of ${chargeId} has ended the hold`));
+  // An earlier key of this void has acted.
   const own = kind === 'void' && (ended.key === operationId || ended.key === key);
   return own ? { kind: 'acted', externalId: ended.end.externalId, chargeId } : { kind: 'ended', end: ended.end, code };
 }
 
 /**
- * A void overtakes an authorization that is still under way: its key is cancelled, so that it never acts,
- * or, if it has acted, its outcome is recorded and there is something to void.
+ * Cancels the pending authorization of a payment that is to be voided. Its key never acts then; where it has acted, its
+ * outcome is recorded, and the hold can be voided.
  */
 async function cancelIfPending(
   dependencies: OperationDependencies,
@@ -126,11 +127,11 @@ async function cancelIfPending(
   const { authorizeOperationId, state } = payment;
   if (state !== 'PENDING' || authorizeOperationId === null) return payment;
   const operation = await dependencies.db.read(call, (sql) => findOperation(sql, authorizeOperationId));
-  if (!operation) throw new Error(`operation ${authorizeOperationId} of payment ${payment.paymentId} is gone`);
+  if (!operation) throw new Error(`operation ${authorizeOperationId} of payment ${payment.paymentId} does not exist`);
   return cancelAuthorization(dependencies, call, operation);
 }
 
-/** Cancels an authorization at the acquirer, or looks it up where it is too old for that, and records the outcome. */
+/** Cancels an authorization at the acquirer, or looks it up where its key is too old, and records the outcome. */
 export async function cancelAuthorization(
   dependencies: OperationDependencies,
   call: CallContext,

@@ -27,8 +27,9 @@ export interface ChargeRequest {
 }
 
 /**
- * The client of the acquirer. Each request has an idempotency key, so it is safe to repeat. Each method returns a certain
- * outcome, or throws UNAVAILABLE ACQUIRER_UNAVAILABLE: a missing response is an unknown outcome, never a refusal.
+ * The client of the acquirer. Each request has an idempotency key, so it is safe to repeat. Each method returns a
+ * certain outcome, or throws UNAVAILABLE ACQUIRER_UNAVAILABLE: a missing response is an unknown outcome, never a
+ * refusal.
  */
 export interface Acquirer extends AcquirerLogReader {
   authorize(call: CallContext, key: string, request: AuthorizationRequest): Promise<Outcome>;
@@ -42,7 +43,9 @@ export interface Acquirer extends AcquirerLogReader {
   close(): void;
 }
 
-/** The share of the remaining time that the first attempt may use. The rest is for the status request and the commit. */
+/**
+ * The share of the remaining time that the first attempt may use. The rest is for the status request and the commit.
+ */
 const firstAttemptShare = 0.6;
 const statusTimeoutMs = 1_000;
 const pollDelayMs = { first: 50, most: 500 };

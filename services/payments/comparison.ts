@@ -1,6 +1,6 @@
 /**
- * Compares the acquirer's log with the ledger by external id. Every record of the log is compared or counted as
- * ignored by its kind and status; one of a kind that is not known here is a difference.
+ * Compares the acquirer's log with the ledger by external id. Every record of the log is compared, or counted as
+ * ignored by its kind and status. A record of an unknown kind is a difference.
  */
 
 import type { LoggedOperation } from './acquirer-page.ts';
@@ -17,10 +17,10 @@ export const differenceKinds = [
 ] as const;
 export type DifferenceName = (typeof differenceKinds)[number];
 
-/** Where ledger and acquirer differ. */
+/** A difference between ledger and acquirer. */
 export interface LedgerDifference {
   readonly kind: DifferenceName;
-  /** Of the record, or of the entry. */
+  /** The position of the record in the acquirer's log, or of the entry in the ledger. */
   readonly position: string;
   readonly externalId: string;
   readonly operationId: string;
@@ -29,9 +29,9 @@ export interface LedgerDifference {
   readonly theirs: string;
 }
 
-/** What is known here about the records of a page, read in a few statements. */
+/** The stored data about the records of a page, read in a few statements. */
 export interface LocalRecords {
-  /** Operations by the key that the acquirer saw. */
+  /** Operations by acquirer key. */
   readonly operations: ReadonlyMap<string, Operation>;
   /** Entries by external id. */
   readonly lines: ReadonlyMap<string, LedgerLine>;
@@ -39,18 +39,18 @@ export interface LocalRecords {
   readonly payments: ReadonlyMap<string, Payment>;
 }
 
-/** What a record of the log stands for. */
+/** The meaning of a record of the acquirer's log. */
 type Meaning =
-  /** It moved something, which the ledger calls so. */
+  /** It moved an amount; the ledger has an entry of this kind. */
   | { is: 'moved'; entry: EntryKind; endsHold?: true }
-  /** It decided an authorization that was pending: the ledger has it under that authorization's id. */
+  /** It decided a pending authorization: the ledger has an entry with that authorization's id. */
   | { is: 'settlement' }
-  /** It decided an operation without moving anything. */
+  /** It decided an operation without moving an amount. */
   | { is: 'decided' }
-  /** It decided nothing yet. */
+  /** The acquirer decides later. */
   | { is: 'undecided' };
 
-/** Every kind and status that the acquirer's log has. */
+/** Every kind and status in the acquirer's log. */
 const meanings: Readonly<Record<string, Meaning>> = {
   'authorization authorized': { is: 'moved', entry: 'authorize' },
   'authorization pending': { is: 'undecided' },
@@ -69,11 +69,11 @@ const meanings: Readonly<Record<string, Meaning>> = {
 
 export interface Comparison {
   readonly differences: LedgerDifference[];
-  /** Records that there is nothing to compare with, by kind and status. */
+  /** The number of records that are not compared, by kind and status. */
   readonly ignored: Map<string, number>;
 }
 
-/** Compares records of the acquirer's log with what is known here. */
+/** Compares records of the acquirer's log with the stored data. */
 export function compareRecords(records: readonly LoggedOperation[], known: LocalRecords): Comparison {
   const all: Comparison = { differences: [], ignored: new Map() };
   for (const record of records) {
@@ -93,8 +93,8 @@ export const textOf = ({ kind, amountMinor, currencyCode }: LedgerLine) => `${ki
 function differenceOf(record: LoggedOperation, meaning: Meaning, known: LocalRecords): LedgerDifference | null {
   const operation = known.operations.get(record.key);
   const pending = operation?.state === 'PENDING' && meaning.is !== 'undecided';
-  // An operation that was refused and needs an operator has its refusal already. The end of a hold carries the key of
-  // the authorization, or a key that is none of ours, and is looked up by its charge.
+  // The refusal of an operation that needs an operator is recorded. The end of a hold has the key of the authorization
+  // or a foreign key, so it is looked up by its charge.
   const knownRefusal = operation?.needsOperator && record.status === 'refused';
   const ours = `${operation?.kind} without an outcome`;
   if (pending && !knownRefusal) return difference('OUTCOME_MISSING', record, known, ours, theirText(record, meaning));
@@ -105,7 +105,7 @@ function differenceOf(record: LoggedOperation, meaning: Meaning, known: LocalRec
       return settlementDifference(record, known);
     default: {
       const line = known.lines.get(record.externalId);
-      // A pending authorization is in the ledger under its own id once it was settled.
+      // Once the acquirer has decided a pending authorization, the ledger has it under its own id.
       if (!line || meaning.is === 'undecided') return null;
       return difference('DISAGREEMENT', record, known, textOf(line), theirText(record, meaning));
     }
@@ -154,7 +154,7 @@ function difference(
   return { kind, position, externalId, operationId: operation?.operationId ?? '', paymentId, ours, theirs };
 }
 
-/** Entries that the acquirer cannot know of: an operator's findings. */
+/** Entries that an operator decided, which the acquirer does not have. */
 const ownKinds: ReadonlySet<EntryKind> = new Set(['release', 'refund_outside']);
 
 /** Compares entries of the ledger with the operations that the acquirer has under their ids. */

@@ -15,7 +15,7 @@ import { paymentStore } from './store.ts';
 import { webhookReceiver } from './webhook-receiver.ts';
 import { webhookStore } from './webhook-store.ts';
 
-/** What the service consists of, and who is given what. */
+/** Creates the components of the service from the runtime's dependencies. */
 export async function paymentsComponents(
   dependencies: ServiceDependencies<Config<typeof config>>,
 ): Promise<ServiceComponents> {

@@ -40,9 +40,9 @@ export interface NewPayment {
 /** `resolveAt` is the SQL expression of the time at which the periodic job processes a pending operation. */
 export const intentStore = (resolveAt: string) => ({
   /**
-   * Records a new payment and the intent to authorize it. Throws the database's duplicate-key error where the payment or
-   * the operation exists. The caller must then roll back: the lock of the failed insert would cause a deadlock with other
-   * transactions that wait for the same row.
+   * Records a new payment and the intent to authorize it. Throws the database's duplicate-key error where the payment
+   * or the operation exists. The caller must then roll back: the lock of the failed insert would cause a deadlock with
+   * other transactions that wait for the same row.
    */
   async insertPayment(tx: Tx, payment: NewPayment, request: OperationRequest): Promise<Operation> {
     const { paymentId, orderId, customerId, currencyCode, amountMinor } = payment;

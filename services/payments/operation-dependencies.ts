@@ -7,8 +7,8 @@ export interface OperationDependencies {
   db: Database;
   store: PaymentStore;
   acquirer: Acquirer;
-  /** For how long after its key came into use an operation may be sent. The acquirer remembers keys for longer. */
+  /** How long an operation may be sent after its key was created. The acquirer keeps keys longer. */
   sendAgainMs: number;
-  /** The keyed digest that stands for a payment method wherever it is stored. */
+  /** The keyed digest that is stored instead of a payment method. */
   hashMethod: (paymentMethod: string) => RequestHash;
 }

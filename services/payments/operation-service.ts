@@ -24,7 +24,7 @@ import { resolveOperation } from './resolving.ts';
 
 const pageSizeDefault = 50;
 
-/** What operators do about operations that only a person can decide. */
+/** The RPCs by which operators list, resolve and record operations. */
 export const paymentOperationService = (dependencies: OperationDependencies) =>
   implement(PaymentOperationServiceContract, {
     async listPaymentOperations(request, call) {

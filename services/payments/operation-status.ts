@@ -43,8 +43,8 @@ export const holdEndedCodes: ReadonlySet<string> = new Set(['charge_voided', 'ch
 const ended = [...holdEndedCodes].map((code) => `409 ${code}`);
 
 /**
- * The final refusals: the request has not acted and never will. Every other failure is an unknown outcome, also a 402 or
- * 409 with a code that is not listed. The status of its key is requested before anything is concluded.
+ * The final refusals: the request has not acted and never will. Every other failure is an unknown outcome, also a 402
+ * or 409 with a code that is not listed. The status of its key is requested before anything is concluded.
  */
 const finalRefusals: Record<OperationKind, ReadonlySet<string>> = {
   authorize: new Set(['422 payment_method_unknown', '422 payment_method_not_owned', ...invalid]),
@@ -60,8 +60,8 @@ const finalRefusals: Record<OperationKind, ReadonlySet<string>> = {
 };
 
 /**
- * Final refusals that the acquirer does not record under the key. The key may have acted before, for example with a token
- * that was revoked since. So these refusals are final only where the acquirer has no record of the key.
+ * Final refusals that the acquirer does not record under the key. The key may have acted before, for example with a
+ * token that was revoked since. So these refusals are final only where the acquirer has no record of the key.
  */
 const unrecorded: ReadonlySet<string> = new Set([
   'payment_method_unknown',

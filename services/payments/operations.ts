@@ -1,8 +1,11 @@
 /**
- * How money moves. Each request is an operation with three parts: the intent is committed, the acquirer is
- * asked outside any transaction under the operation's id, and the outcome is committed together with the
- * ledger, the event and the answer. Whoever finds an operation without an outcome (the same request again,
- * or the sweeper) asks under the same id and so gets the same outcome, however often the middle part ran.
+ * The requests that move money. Each one is an operation with three steps:
+ *
+ * 1. The intent is committed.
+ * 2. The acquirer receives the request outside any transaction, with the operation's id as its idempotency key.
+ * 3. The outcome is committed together with the ledger entry, the event and the stored response.
+ *
+ * A retry of the request and the periodic job repeat step 2 under the same key, so they get the same outcome.
  */
 import type { Payment as PaymentMessage } from '@armature/proto/payments/v1/payments.ts';
 import {
@@ -93,8 +96,9 @@ export function operations(dependencies: OperationDependencies) {
 }
 
 /**
- * The operation of a keyed call: the same principal, method and request id always mean the same one. Releases before
- * this one derived its id from the request id in the case that the client sent; an operation of theirs stays the same.
+ * The operation of a keyed call. The same principal, method and request id always identify the same operation. Earlier
+ * releases derived the operation's id from the request id in the letter case of the client; their operations are found
+ * too.
  */
 export async function operationRequestOf({ db }: OperationDependencies, call: CallContext): Promise<OperationRequest> {
   const idempotencyKey = idempotencyKeyOf(call);
@@ -125,12 +129,12 @@ async function recordAuthorizationIntent(
       currencyCode === authorization.currencyCode &&
       amountMinor === authorization.amountMinor;
     const { payment, operation } = await store.lock(tx, authorization.paymentId, request, same);
-    if (!payment) throw new Error(`payment ${authorization.paymentId} was there and is gone`);
+    if (!payment) throw new Error(`payment ${authorization.paymentId} existed and no longer does`);
     if (!operation)
       throw payment.state === 'VOIDED'
         ? paymentVoided(authorization.paymentId)
         : paymentExists(authorization.paymentId);
-    // Another card must not get the first one's outcome. A digest under a key that is not known here proves nothing.
+    // Another card must not get the outcome of the first one. A digest under an unknown key cannot be compared.
     const method = await store.methodHash(tx, operation.operationId);
     if (method && methodHash.compare(method) === 'different') throw requestIdReused('request_id');
     await store.touch(tx, operation.operationId);
@@ -138,24 +142,24 @@ async function recordAuthorizationIntent(
   });
 }
 
-/** What a request wants of a payment that should exist. */
+/** A request about an existing payment. */
 interface Intent {
   kind: 'capture' | 'void' | 'refund';
   paymentId: string;
   request: OperationRequest;
   plan: (payment: Payment) => Plan;
-  /** Whether an operation under this request id means the same; without it, those about the same payment do. */
+  /** Whether a recorded operation is from this request. Without it, every operation of the same payment is. */
   same?: (payment: Payment, operation: Operation) => boolean;
-  /** A refund of what is left. */
+  /** A refund without an amount: of the rest. */
   rest?: boolean;
-  /** What to do about a payment that does not exist; without it, that is an error. */
+  /** Inserts a payment that does not exist. Without it, that is an error. */
   insertMissing?: (tx: Tx) => Promise<void>;
 }
 
-/** Each attempt that fails finds at least one more row of its own in place, and there are only two. */
+/** An attempt fails where another request has just inserted one of two rows, so the third attempt finds both. */
 const intentAttemptsMax = 3;
 
-/** Commits what is intended with an existing payment, or finds that this request intended it before. */
+/** Commits the intent, or finds the operation of an earlier attempt of this request. */
 async function recordIntent(
   { db, store }: OperationDependencies,
   call: CallContext,
@@ -165,7 +169,7 @@ async function recordIntent(
     try {
       return await db.transaction(call, (tx) => recordIntentOnce(store, tx, intent));
     } catch (error) {
-      // The payment or the request id came into use meanwhile; looking again, from the start, finds that.
+      // Another request has just inserted the payment or the operation. The next attempt finds it.
       if (!isDuplicateKey(error) || attempt >= intentAttemptsMax) throw error;
     }
   }
@@ -193,7 +197,7 @@ async function recordIntentOnce(store: PaymentStore, tx: Tx, intent: Intent): Pr
   return { payment: plan.payment, operation };
 }
 
-/** Brings a request's operation to its end, unless it was brought there before, and stores the answer with it. */
+/** Completes the operation of a request, unless it has completed before, and stores the response with it. */
 async function completeRequest(
   { db, store }: OperationDependencies,
   call: CallContext,
@@ -207,7 +211,7 @@ async function completeRequest(
     outcome = await requestOutcome();
     crashPoint('payments.after-acquirer');
     if (isRefusal(operation, outcome)) {
-      // The refusal is committed by itself: the error that the caller gets would roll it back.
+      // The refusal has its own transaction, because the caller's error would roll it back.
       await db.transaction(call, (tx) => store.completeOperation(tx, operation, outcome));
       outcome = null;
     }
@@ -225,19 +229,19 @@ async function completeRequest(
   return response;
 }
 
-/** An outcome that leaves the caller with an error. A declined card is a response. */
+/** Whether the caller gets an error. A declined authorization is a response, not an error. */
 function isRefusal({ kind }: Operation, outcome: Outcome): boolean {
   if (outcome.kind === 'ended') return kind === 'capture';
   return outcome.kind === 'cancelled' || (outcome.kind === 'refused' && kind !== 'authorize');
 }
 
 function rejection({ payment, operation }: PaymentAndOperation, { key }: Operation): RpcError | null {
-  // An operator has it tried under another key: a retry gets the outcome of that one.
+  // An operator requested a new key. A retry gets the outcome of the new key.
   if (operation.state === 'PENDING' && operation.key !== key) return operationChanged(operation.operationId);
   if (operation.state === 'PENDING') return operationNeedsOperator(operation);
   if (operation.state === 'CANCELLED') return paymentVoided(payment.paymentId);
   if (operation.state === 'REFUSED') return paymentState(payment, operation.failureCode);
-  // An earlier release ended voids of charged payments as if nothing were held.
+  // An earlier release completed voids of charged payments as if there were no hold.
   if (operation.kind === 'void' && payment.state === 'CAPTURED') return paymentState(payment);
   return null;
 }

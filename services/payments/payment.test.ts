@@ -66,7 +66,7 @@ const states = [
   'VOIDED_EXTERNALLY',
 ] as const;
 
-t.test('what each request meets in each state', async (t) => {
+t.test('the plan of each request in each state', async (t) => {
   const table = {
     capture: ['state', 'act', 'state', 'state', 'state', 'state', 'state', 'state'],
     void: ['act', 'act', 'same', 'state', 'same', 'same', 'same', 'same'],
@@ -115,7 +115,7 @@ t.test('refunds', async (t) => {
   }
 });
 
-t.test('what another request did at the acquirer', async (t) => {
+t.test('recording a foreign operation of the acquirer', async (t) => {
   const { AUTHORIZED: held, CAPTURED: captured } = payments;
   const waits = (kind: OperationKind) => ({ ...operation(kind), needsOperator: true });
   const rows = [
@@ -172,7 +172,7 @@ t.test('a refund of the rest', async (t) => {
   for (const { name, payment, plan } of rows) t.match(planRefund(payment, 'rest'), plan, name);
 });
 
-t.test('what an operation moved', async (t) => {
+t.test('the amount that an operation moved', async (t) => {
   const ended = (kind: OperationKind, over: Partial<Operation>): Operation => ({ ...operation(kind), ...over });
   const rows: [string, Payment, Operation, bigint][] = [
     ['a hold', payments.AUTHORIZED, ended('authorize', { state: 'DONE', externalId: 'x' }), 100n],
@@ -195,7 +195,7 @@ const voidedOutside: Outcome = {
   code: 'charge_voided',
 };
 
-t.test('what outcomes change', async (t) => {
+t.test('the effects of outcomes', async (t) => {
   const refunding = { ...payments.CAPTURED, refundingMinor: 100n };
   const rows = [
     ['authorize', start, acted, { state: 'AUTHORIZED', op: 'DONE', moved: 'authorize', event: 'authorized' }],
@@ -278,7 +278,7 @@ t.test('partial refunds leave it captured until the last', async (t) => {
   });
 });
 
-t.test('what must never happen is refused loudly', async (t) => {
+t.test('impossible outcomes throw', async (t) => {
   t.throws(
     () => completeOperation(payments.AUTHORIZED, operation('authorize'), acted),
     /cannot end on a payment that is AUTHORIZED/,

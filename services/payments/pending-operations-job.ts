@@ -6,7 +6,7 @@ import type { OverdueOperation } from './pending-store.ts';
 export interface PendingOperationsOptions {
   background: Background;
   everyMs: number;
-  /** Authorizations that the acquirer has not heard of are cancelled once their caller is silent for so long. */
+  /** An authorization without a record at the acquirer is cancelled this long after its caller's last attempt. */
   abandonMs: number;
 }
 
@@ -14,8 +14,8 @@ const batchMax = 16;
 const resolveTimeoutMs = 15_000;
 
 /**
- * Brings operations to their end whose callers did not come back, so that the ledger catches up with the
- * acquirer whatever died in between. It asks under the same keys as the callers, so racing them is harmless.
+ * The periodic job that completes operations whose callers have not retried, so that the ledger agrees with the
+ * acquirer after any crash. It uses the same keys as the callers, so running at the same time as a caller is safe.
  */
 export function pendingOperationsJob(
   dependencies: OperationDependencies,
@@ -27,7 +27,7 @@ export function pendingOperationsJob(
     everyMs,
     async run(call) {
       const overdue = await dependencies.db.transaction(call, (tx) => dependencies.store.claimOverdue(tx, batchMax));
-      // Each has a call of its own, because one that waits for the acquirer must not hold up the others.
+      // Each has its own call context, so that a slow request to the acquirer does not delay the others.
       await Promise.all(
         overdue.map(async (pending) => {
           const own = background(`resolve ${pending.operation.kind}`, resolveTimeoutMs);
@@ -54,20 +54,20 @@ async function resolve(
     const done =
       kind === 'authorize'
         ? await resolveAuthorization(dependencies, call, overdue, abandonMs)
-        : await repeat(dependencies, call, overdue);
-    if (done) call.log.info({ kind, operationId, paymentId }, 'an operation without a caller was brought to its end');
+        : await repeatRequest(dependencies, call, overdue);
+    if (done) call.log.info({ kind, operationId, paymentId }, 'completed a pending operation');
   } catch (error) {
-    // It stays pending and is due again later; an acquirer that is away is no reason to stop the sweep.
+    // The operation stays pending and is due again later. The job continues with the other operations.
     const level = error instanceof RpcError && expected.has(error.code) ? 'warn' : 'error';
-    call.log[level]({ err: error, kind, operationId, paymentId }, 'an operation has no outcome yet');
+    call.log[level]({ err: error, kind, operationId, paymentId }, 'a pending operation could not be completed');
   }
 }
 
-/** The acquirer is away, or an operator is needed, which the list of such operations shows. */
+/** The acquirer is unavailable, or the operation needs an operator, which its list shows. */
 const expected: ReadonlySet<string> = new Set(['UNAVAILABLE', 'ABORTED']);
 
-/** Captures, voids and refunds are asked for again: somebody wanted them, and their keys make that safe. */
-async function repeat(
+/** Repeats the request of a capture, void or refund, which is safe under the same key. */
+async function repeatRequest(
   dependencies: OperationDependencies,
   call: CallContext,
   overdue: OverdueOperation,
@@ -78,9 +78,9 @@ async function repeat(
 }
 
 /**
- * An authorization can only be looked up, since the card token is nowhere but in the request. Nothing
- * found is no outcome: the request may be on its way still, until it is cancelled for good. One that is too old, so
- * that the acquirer may have forgotten its key, needs an operator instead.
+ * Looks up an authorization. It cannot be sent again, because only its request contains the card token. Without a
+ * record at the acquirer, its request may still arrive, so it is cancelled after `abandonMs`. An authorization with a
+ * key that the acquirer may have deleted needs an operator.
  */
 async function resolveAuthorization(
   dependencies: OperationDependencies,

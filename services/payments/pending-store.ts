@@ -41,8 +41,8 @@ export const pendingStore = (resolveAt: string) => ({
   },
 
   /**
-   * Returns a batch of operations that are due, and postpones them. Two processes may claim the same operations: completing
-   * an operation twice changes nothing, so no lock is held.
+   * Returns a batch of operations that are due, and postpones them. Two processes may claim the same operations:
+   * completing an operation twice changes nothing, so no lock is held.
    */
   async claimOverdue(tx: Tx, limit: number): Promise<OverdueOperation[]> {
     const rows = await tx.query<PaymentRow & OperationRow & { idle: string | number }>(

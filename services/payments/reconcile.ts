@@ -1,6 +1,6 @@
 import type { StoredEntry } from './ledger-store.ts';
 
-/** One line of the acquirer's log, as much of it as the comparison needs. */
+/** The fields of a record of the acquirer's log that the comparison needs. */
 export interface AcquirerOperation {
   operation_id: string;
   kind: string;
@@ -10,7 +10,7 @@ export interface AcquirerOperation {
   currency_code: string | null;
 }
 
-/** Operations of the acquirer that moved something, and what our ledger calls them. */
+/** The records of the acquirer that moved an amount, and the kind of their ledger entries. */
 const moved: Readonly<Record<string, StoredEntry['kind']>> = {
   'authorization authorized': 'authorize',
   'capture captured': 'capture',
@@ -20,8 +20,8 @@ const moved: Readonly<Record<string, StoredEntry['kind']>> = {
 };
 
 /**
- * Compares the ledger with the acquirer's log by external id, both ways, and returns a sentence for each
- * difference. An authorization that was decided later counts under the id that its key was answered with.
+ * Compares the ledger with the acquirer's log by external id in both directions, and returns a sentence for each
+ * difference. An authorization that was decided later counts under the id of its first response.
  */
 export function differences(entries: readonly StoredEntry[], log: readonly AcquirerOperation[]): string[] {
   const decided = new Set(log.filter((one) => one.kind === 'settlement').map((one) => one.charge_id));
@@ -34,7 +34,7 @@ export function differences(entries: readonly StoredEntry[], log: readonly Acqui
   const found: string[] = [];
   const ours = new Set<string>();
   for (const { externalId, kind, postings } of entries) {
-    // An operator's finding, which the acquirer cannot know of.
+    // An operator decided these; the acquirer has no record of them.
     if (kind === 'release' || kind === 'refund_outside') continue;
     if (ours.has(externalId)) found.push(`${externalId} is in the ledger twice`);
     ours.add(externalId);

@@ -1,7 +1,8 @@
 /**
- * The periodic reconciliation. One process does it at a time. Two incremental passes follow the acquirer's log and the
- * ledger from where they were; two full passes begin at the first record every so often, for what an incremental pass
- * cannot see: records that changed or vanished. What can be resolved is; what stays is kept, listed and looked at again.
+ * The periodic reconciliation. A lease makes one process at a time run it. Two incremental passes compare new records
+ * of the acquirer's log and new ledger entries. Two full passes restart at the first record at an interval, because
+ * incremental passes do not detect records that changed or were deleted. Differences that can be resolved are resolved.
+ * The others are stored, listed and checked again.
  */
 import type { CallContext, Database, PeriodicJob } from '@armature/runtime';
 import { openLease } from '@armature/runtime/messaging';
@@ -35,16 +36,16 @@ export interface ReconciliationOptions {
   everyMs: number;
   /** How often a full pass begins. */
   fullEveryMs: number;
-  /** Younger records are left for the next time: their outcome may be on its way. */
+  /** Younger records are compared later: their outcome may not be committed yet. */
   graceMs: number;
   registry: Registry;
 }
 
 const leaseMs = 60_000;
-/** Differences that are looked at again each time. */
+/** The number of stored differences that each run checks again, per direction. */
 const recheckLimit = 100;
 
-/** The job, and what it has to give back at the end. */
+/** The job, and `close`, which releases its lease. */
 export function reconciliationJob(
   dependencies: OperationDependencies,
   options: ReconciliationOptions,
@@ -56,14 +57,14 @@ export function reconciliationJob(
   const graceSeconds = options.graceMs / 1_000;
   const fullEverySeconds = options.fullEveryMs / 1_000;
 
-  /** Compares the next page of a pass. Returns how much of it is left to do at once. */
+  /** Compares the next page of a pass. Returns the number of compared records where more pages are due, 0 otherwise. */
   const step = async (call: CallContext, pass: PassName): Promise<number> => {
     const direction: Direction = pass.startsWith('acquirer') ? 'acquirer' : 'ledger';
     const from = await db.transaction(call, (tx) => passPosition(tx, pass, fullEverySeconds));
     const compare = direction === 'acquirer' ? acquirerPage : ledgerPage;
     const page = await compare(dependencies, call, from, graceSeconds);
-    const left = await resolveAndKeep(dependencies, call, direction, page);
-    count(direction, page, left);
+    const unresolved = await resolveAndKeep(dependencies, call, direction, page);
+    count(direction, page, unresolved);
     await db.write(call, (sql) => advancePass(sql, pass, { from, to: page.last, caughtUp: !page.more }));
     return page.more ? page.compared : 0;
   };
@@ -84,7 +85,7 @@ export function reconciliationJob(
   };
 }
 
-/** Resolves what can be, and keeps what stays. Answers what stays. */
+/** Resolves differences where possible, and stores the others. Returns the others. */
 async function resolveAndKeep(
   dependencies: OperationDependencies,
   call: CallContext,
@@ -93,15 +94,15 @@ async function resolveAndKeep(
 ): Promise<LedgerDifference[]> {
   if (differences.length === 0) return [];
   const resolved = await resolveAll(dependencies, call, differences);
-  const left = differences.filter((one) => !resolved.get(one)?.resolved);
-  for (const one of left) {
+  const unresolved = differences.filter((one) => !resolved.get(one)?.resolved);
+  for (const one of unresolved) {
     const fresh = await dependencies.db.write(call, (sql) => keepDifference(sql, direction, one));
     if (fresh) call.log.error({ ...one, direction }, 'ledger and acquirer differ');
   }
-  return left;
+  return unresolved;
 }
 
-/** Looks again at differences that stand, those first that were not looked at for longest, and drops what is gone. */
+/** Checks stored differences again, those checked longest ago first, and deletes those that no longer exist. */
 async function recheck(dependencies: OperationDependencies, call: CallContext): Promise<void> {
   for (const direction of ['acquirer', 'ledger'] as const) {
     const ids = await dependencies.db.read(call, (sql) => stalestDifferences(sql, direction, recheckLimit));
@@ -110,10 +111,10 @@ async function recheck(dependencies: OperationDependencies, call: CallContext): 
       direction === 'acquirer'
         ? await recheckRecords(dependencies, call, ids)
         : await recheckLines(dependencies, call, ids);
-    const left = await resolveAndKeep(dependencies, call, direction, comparison);
-    const stand = new Set(left.map(({ externalId }) => externalId));
-    const gone = ids.filter((id) => !stand.has(id));
-    await dependencies.db.write(call, (sql) => dropDifferences(sql, direction, gone));
+    const unresolved = await resolveAndKeep(dependencies, call, direction, comparison);
+    const existing = new Set(unresolved.map(({ externalId }) => externalId));
+    const resolvedIds = ids.filter((id) => !existing.has(id));
+    await dependencies.db.write(call, (sql) => dropDifferences(sql, direction, resolvedIds));
   }
 }
 
@@ -145,7 +146,7 @@ function recordCounter(registry: Registry) {
     labelNames: ['direction', 'result'],
     registers: [registry],
   });
-  return (direction: Direction, page: ComparedPage, left: readonly LedgerDifference[]) => {
+  return (direction: Direction, page: ComparedPage, unresolved: readonly LedgerDifference[]) => {
     let ignored = 0;
     for (const [kind, n] of page.ignored) {
       records.inc({ direction, result: `ignored ${kind}` }, n);
@@ -153,8 +154,8 @@ function recordCounter(registry: Registry) {
     }
     const { compared, differences } = page;
     records.inc({ direction, result: 'equal' }, compared - ignored - differences.length);
-    records.inc({ direction, result: 'different' }, left.length);
-    records.inc({ direction, result: 'resolved' }, differences.length - left.length);
+    records.inc({ direction, result: 'different' }, unresolved.length);
+    records.inc({ direction, result: 'resolved' }, differences.length - unresolved.length);
   };
 }
 
@@ -162,7 +163,7 @@ function differenceGauges(db: Database, registry: Registry): void {
   const registers = [registry];
   new Gauge({
     name: 'armature_reconciliation_differences',
-    help: 'Differences between ledger and acquirer that stand, by kind',
+    help: 'Unresolved differences between ledger and acquirer, by kind',
     labelNames: ['kind'],
     registers,
     async collect() {
@@ -171,7 +172,7 @@ function differenceGauges(db: Database, registry: Registry): void {
   });
   new Gauge({
     name: 'armature_reconciliation_caught_up_age_seconds',
-    help: 'How long ago the periodic reconciliation had compared everything; missing until it first has',
+    help: 'Time since the periodic reconciliation had compared all records; missing before the first time',
     registers,
     async collect() {
       const age = await db.read(null, secondsSinceCaughtUp);

@@ -1,7 +1,8 @@
 /**
- * Reconciles ledger and acquirer, a page at a time so that memory stays flat: first the acquirer's log against the
+ * Reconciles ledger and acquirer page by page, so that memory use is bounded: first the acquirer's log against the
  * ledger, then the ledger against the acquirer. Two kinds of differences can be resolved: an operation without an
- * outcome, by asking under its key, and a hold that has ended at the acquirer. Entries are never made up.
+ * outcome, by a status request for its key, and a hold that has ended at the acquirer. No entry is written without a
+ * confirmed outcome.
  */
 import { type Difference, DifferenceKind, type ReconcileLedgerResponse } from '@armature/proto/payments/v1/ledger.ts';
 import { type CallContext, principalOf, RpcError } from '@armature/runtime';
@@ -31,12 +32,12 @@ export interface ReconcileOptions {
 
 export type Reconcile = (call: CallContext, options: ReconcileOptions) => Promise<ReconcileLedgerResponse>;
 
-/** As many operations as one lookup at the acquirer may name. */
+/** The most operations that one lookup at the acquirer may name. */
 export const pageSize = 100;
-/** Kept back from a call's deadline: what is not resolved by then stays a difference. */
+/** Resolving stops this long before the call's deadline. The other differences stay unresolved. */
 const resolveReserveMs = 5_000;
 
-/** One page on the demand of a person. */
+/** Compares one page, for the RPC ReconcileLedger. */
 export function reconciliation(dependencies: OperationDependencies): Reconcile {
   return async (call, { pageToken, apply, graceSeconds }) => {
     const match = /^(?:(acquirer|ledger):(\d{1,15}))?$/.exec(pageToken);
@@ -60,16 +61,16 @@ export function reconciliation(dependencies: OperationDependencies): Reconcile {
   };
 }
 
-/** A page that was compared. */
+/** A compared page. */
 export interface ComparedPage extends Comparison {
   compared: number;
-  /** The position of the last record that was compared; where the page began when there was none. */
+  /** The position of the last compared record, or the start of the page where there was none. */
   last: string;
-  /** There may be more that is old enough to be compared. */
+  /** More records may be old enough to be compared. */
   more: boolean;
 }
 
-/** What the acquirer knows: a page of its log after a position, as far as it is older than the grace. */
+/** Compares a page of the acquirer's log after a position, up to the first record younger than the grace period. */
 export async function acquirerPage(
   dependencies: OperationDependencies,
   call: CallContext,
@@ -84,7 +85,7 @@ export async function acquirerPage(
   return { ...comparison, compared: due.length, last: due.at(-1)?.position ?? after, more: hasMore && young < 0 };
 }
 
-/** Compares records of the acquirer's log with everything that is known here about them, in four statements. */
+/** Compares records of the acquirer's log with the stored data, which four statements read. */
 export async function compareWithLedger(
   { db }: OperationDependencies,
   call: CallContext,
@@ -101,7 +102,7 @@ export async function compareWithLedger(
   return compareRecords(records, known);
 }
 
-/** What the ledger knows: a page of its entries after a position, as far as they are older than the grace. */
+/** Compares a page of ledger entries after a position, up to the first entry younger than the grace period. */
 export async function ledgerPage(
   dependencies: OperationDependencies,
   call: CallContext,
@@ -114,7 +115,7 @@ export async function ledgerPage(
   return { ...comparison, compared: lines.length, last: lines.at(-1)?.position ?? after, more };
 }
 
-/** Compares entries with the operations that the acquirer has under their ids, in one request. */
+/** Compares entries with the acquirer's operations of the same ids, which one request reads. */
 export async function compareWithAcquirer(
   { acquirer }: OperationDependencies,
   call: CallContext,
@@ -129,7 +130,7 @@ export const acquirerIdPattern = /^op_[0-9a-f]{32}$/;
 
 export type Resolved = Pick<Difference, 'resolved' | 'result'>;
 
-/** Resolves what can be, one after another, as long as the call has time. */
+/** Resolves differences where possible, one after another, while the call has time. */
 export async function resolveAll(
   dependencies: OperationDependencies,
   call: CallContext,
@@ -144,13 +145,14 @@ export async function resolveAll(
         difference.kind === 'HOLD_ENDED'
           ? await resolveHold(dependencies, call, difference)
           : await resolveOutcome(dependencies, call, difference);
-      // The record may be the end of a hold whose authorization had no outcome either.
+      // The record may end a hold whose authorization also had no outcome.
       if (difference.kind === 'OUTCOME_MISSING' && result.resolved) await resolveHold(dependencies, call, difference);
       all.set(difference, result);
     } catch (error) {
-      // It stays a difference, and keeps no other from being resolved.
+      // The difference stays unresolved; the loop continues with the others.
       const { externalId, operationId } = difference;
-      if (!(error instanceof RpcError)) call.log.error({ err: error, externalId, operationId }, 'not resolved');
+      if (!(error instanceof RpcError))
+        call.log.error({ err: error, externalId, operationId }, 'a difference could not be resolved');
       all.set(difference, { resolved: false, result: error instanceof RpcError ? error.reason : 'INTERNAL' });
     }
   }
@@ -178,16 +180,16 @@ async function resolveOutcome(
   const after = await db.transaction(call, async (tx) => {
     const current = await store.completeOperation(tx, before, null);
     const { operation } = await store.completeOperation(tx, before, outcome);
-    // Another process may have been faster: then nothing was resolved here.
+    // Where another process has completed it, nothing was resolved here.
     if (current.operation.state === 'PENDING') await noteResolution(tx, call, before, operation);
     return operation;
   });
   const { kind, paymentId } = before;
-  call.log.info({ operationId, paymentId, kind, after: after.state }, 'an operation was resolved');
+  call.log.info({ operationId, paymentId, kind, after: after.state }, 'resolved an operation');
   return { resolved: after.state !== 'PENDING', result: after.state };
 }
 
-/** By its key, or by the record of the acquirer's log, which the acquirer keeps for longer than keys. */
+/** Looks up an authorization by its key, or by its record in the acquirer's log, which is kept longer than keys. */
 async function findAuthorization(
   { acquirer }: OperationDependencies,
   call: CallContext,
@@ -216,18 +218,18 @@ function noteResolution(
   });
 }
 
-/** The acquirer's log is asked once more, since only what it says now counts. */
+/** Reads the acquirer's log again, because only its current state counts. */
 async function resolveHold(
   { db, store, acquirer }: OperationDependencies,
   call: CallContext,
   { paymentId }: LedgerDifference,
 ) {
   const payment = await db.read(call, (sql) => store.payment(sql, paymentId));
-  if (!payment) throw new Error(`payment ${paymentId} is gone`);
+  if (!payment) throw new Error(`payment ${paymentId} does not exist`);
   if (payment.state !== 'AUTHORIZED') return { resolved: true, result: payment.state };
   const ended = await acquirer.holdEnd(call, payment.chargeId);
   if (!ended) return { resolved: false, result: 'the acquirer does not confirm it' };
-  // A void of ours has its own outcome, which is recorded as such.
+  // A void of this service has its own outcome, which is recorded as a void.
   const own = isOperationId(ended.key) && (await db.read(call, (sql) => findByKey(sql, ended.key)));
   if (own) return { resolved: false, result: 'a void of this service has ended it' };
   const after = await db.transaction(call, async (tx) => {
@@ -240,11 +242,11 @@ async function resolveHold(
     }
     return now;
   });
-  call.log.info({ paymentId, state: after.state }, 'a hold that has ended was resolved');
+  call.log.info({ paymentId, state: after.state }, 'recorded the end of a hold');
   return { resolved: after.state !== 'AUTHORIZED', result: after.state };
 }
 
-/** A difference as callers see it. */
+/** The message of a difference. */
 export function toMessage(found: LedgerDifference, resolved: Resolved = { resolved: false, result: '' }): Difference {
   const { externalId, operationId, paymentId, ours, theirs } = found;
   const kind = DifferenceKind[`DIFFERENCE_KIND_${found.kind}`];

@@ -1,7 +1,7 @@
 /**
- * Records a capture or refund that the acquirer did without a request from this service, when an operator asks for it.
- * What it was is read from the acquirer's log. Operation, payment, ledger, event, the record of the decision and the
- * response commit together.
+ * Records a capture or refund that the acquirer did without a request of this service, at the request of an operator.
+ * Its kind and amount are read from the acquirer's log. Operation, payment, ledger entry, event, the operator's
+ * decision and the response commit together.
  */
 import { type CallContext, principalOf, runIdempotent, type Tx } from '@armature/runtime';
 import { derivedId } from '@armature/runtime/id';
@@ -41,7 +41,7 @@ export async function recordAcquirerOperation<R>(
 ): Promise<R> {
   const { db, acquirer } = dependencies;
   const { externalId } = request;
-  // One id for each operation of the acquirer, so that a second request finds the first one's record.
+  // The id is derived from the acquirer's id, so that a second request finds the record of the first one.
   const operationRequest: OperationRequest = {
     ...(await operationRequestOf(dependencies, call)),
     operationId: derivedId(`operation of the acquirer\n${externalId}`),
@@ -55,7 +55,9 @@ export async function recordAcquirerOperation<R>(
   );
 }
 
-/** Throws unless the acquirer's log has a capture or refund of a payment, and no operation of ours asked for it. */
+/**
+ * Throws unless the acquirer's log has a capture or refund of a payment that no operation of this service requested.
+ */
 async function recordable(
   { db, store }: OperationDependencies,
   call: CallContext,
@@ -75,7 +77,7 @@ async function recordable(
     known: await inLedger(sql, externalId),
   }));
   if (known) throw invalid('the ledger has it already');
-  if (own) throw invalid(`operation ${own.operationId} of payments asked for it: resolve that one`);
+  if (own) throw invalid(`operation ${own.operationId} of payments requested it: resolve that operation`);
   if (!payment) throw invalid('no payment has its charge');
   return { paymentId: payment.paymentId, kind, chargeId, amountMinor: BigInt(amountMinor), currencyCode };
 }
@@ -90,9 +92,9 @@ async function commitRecorded(
   const { paymentId, kind, chargeId } = found;
   const { operationId } = operationRequest;
   const { payment, operation: known } = await store.lock(tx, paymentId, operationRequest, () => true);
-  if (!payment) throw new Error(`payment ${paymentId} is gone`);
+  if (!payment) throw new Error(`payment ${paymentId} does not exist`);
   if (!known) {
-    // Another operator may have ended an operation as this one meanwhile.
+    // Another operator may have resolved an operation with this external id in the meantime.
     if (await inLedger(tx, externalId)) throw externalOperationInvalid(externalId, 'the ledger has it already');
     const { exclusiveOperationId } = payment;
     const exclusive = exclusiveOperationId === null ? null : await findOperation(tx, exclusiveOperationId);
@@ -113,7 +115,7 @@ async function commitRecorded(
       ...{ resolutionId, operationId, resolution: 'RECORDED', reason, resolvedBy, externalId },
       ...states,
     });
-    call.log.info({ operationId, paymentId, kind, externalId }, 'an operation of the acquirer was recorded');
+    call.log.info({ operationId, paymentId, kind, externalId }, 'recorded an operation of the acquirer');
   }
   const after = await shownOperation(tx, operationId);
   if (!after) throw operationNotFound(operationId);

@@ -1,8 +1,10 @@
-/** What an operator's decision changes about an operation and its payment: pure, so that every case can be tested. */
+/**
+ * The effect of an operator's decision on an operation and its payment. Pure functions, so that tests cover every case.
+ */
 import type { Operation, OperationChange, OperationKind, OperationState, Payment } from './payment.ts';
 import { completeOperation } from './payment.ts';
 
-/** How an operator ends an operation, as the contract names it. */
+/** How an operator resolves an operation. The names are those of the contract. */
 export const resolutions = [
   'ASK_AGAIN',
   'DONE_AT_ACQUIRER',
@@ -13,7 +15,7 @@ export const resolutions = [
 ] as const;
 export type Resolution = (typeof resolutions)[number];
 
-/** The operations that each resolution can end, as `kind state`. A refused refund may be done after all. */
+/** The operations that each resolution applies to, as `kind state`. A refused refund can still be completed. */
 const applicable: Record<Resolution, ReadonlySet<`${OperationKind} ${OperationState}`>> = {
   ASK_AGAIN: new Set(['authorize PENDING', 'capture PENDING', 'void PENDING', 'refund PENDING']),
   DONE_AT_ACQUIRER: new Set(['capture PENDING', 'void PENDING', 'refund PENDING', 'refund REFUSED']),
@@ -29,7 +31,7 @@ export const isApplicable = (resolution: Resolution, { kind, state }: Operation)
 /** The failure code of an operation that an operator gave up. */
 export const givenUp = 'given_up';
 
-/** A decision once everything that it depends on is known. */
+/** A decision, with everything that it depends on. */
 export type Decision =
   | { resolution: 'outcome'; outcome: Parameters<typeof completeOperation>[2] }
   | { resolution: 'refunded_outside'; externalId: string }
@@ -71,7 +73,7 @@ const closed = (payment: Payment, operation: Operation): OperationChange => ({
   event: null,
 });
 
-/** A refused refund gave back what it had reserved, so it reserves it again. */
+/** Reopens a refused refund. Its refusal released the reserved amount, so it reserves the amount again. */
 function reopened(payment: Payment, operation: Operation): { payment: Payment; operation: Operation } | null {
   if (operation.state === 'PENDING') return { payment, operation };
   const { capturedMinor, refundedMinor, refundingMinor } = payment;

@@ -1,6 +1,6 @@
 /**
- * How an operator's decision is carried out: the acquirer is asked for what the decision depends on, then operation,
- * payment, ledger, event, the record of the decision and the response commit together.
+ * Carries out an operator's decision. First it reads from the acquirer what the decision depends on. Then operation,
+ * payment, ledger entry, event, the decision and the response commit together.
  */
 import { type CallContext, idempotencyKeyOf, newId, principalOf, runIdempotent, type Tx } from '@armature/runtime';
 import { derivedId } from '@armature/runtime/id';
@@ -28,7 +28,7 @@ export interface ResolveRequest {
   externalId: string;
 }
 
-/** Ends an operation by an operator's decision. The response, made by `respond`, is stored with it. */
+/** Resolves an operation by an operator's decision. `respond` makes the response, which is stored with it. */
 export async function resolveOperation<R>(
   dependencies: OperationDependencies,
   call: CallContext,
@@ -38,13 +38,13 @@ export async function resolveOperation<R>(
   const { db } = dependencies;
   const { operationId, resolution } = request;
   const resolutionId = resolutionIdOf(call, operationId);
-  // In this order: a decision that commits in between shows in `decided`, never in the operation alone.
+  // In this order, so that a decision that commits in between is seen in `decided`, never in the operation alone.
   const { operation, decided: before } = await db.read(call, async (sql) => ({
     operation: await shownOperation(sql, operationId),
     decided: await isDecided(sql, resolutionId),
   }));
   if (!operation) throw operationNotFound(operationId);
-  // A repeat must not reach the acquirer: the key of today may be the one that this very request brought into use.
+  // A repeat must not send a request to the acquirer: the current key may be the one that this request created.
   if (before) return runIdempotent(db, call, () => Promise.resolve(respond(operation)));
   if (!isApplicable(resolution, operation)) {
     throw resolutionNotApplicable(operation, `${resolution} cannot end a ${operation.kind} that is ${operation.state}`);
@@ -60,14 +60,15 @@ export async function resolveOperation<R>(
 
 /** The same for each repeat of a request. */
 export function resolutionIdOf(call: CallContext, operationId: string): string {
-  const asked = idempotencyKeyOf(call);
-  if (!asked) throw new Error(`${call.name} decides about money without an idempotency key`);
-  return derivedId(`${asked.principal}\n${asked.method}\n${asked.key}\n${operationId}`);
+  const idempotencyKey = idempotencyKeyOf(call);
+  if (!idempotencyKey) throw new Error(`${call.name} decides about money without an idempotency key`);
+  const { principal, method, key } = idempotencyKey;
+  return derivedId(`${principal}\n${method}\n${key}\n${operationId}`);
 }
 
 type Identified = ResolveRequest & { resolutionId: string };
 
-/** What each resolution depends on is asked for here; nothing is changed. */
+/** Reads from the acquirer what each resolution depends on. Changes nothing in the database. */
 const decisions: Record<
   Resolution,
   (
@@ -95,7 +96,7 @@ const decisions: Record<
   async NOTHING_HELD({ db, store, acquirer }, call, operation, { resolutionId }) {
     const { chargeId, paymentId, failureCode: code } = operation;
     const payment = await db.read(call, (sql) => store.payment(sql, paymentId));
-    // The capture of a request from outside payments is recorded and refunded.
+    // A capture that payments did not request is recorded and refunded.
     if (payment?.state === 'REFUNDED') return { resolution: 'outcome', outcome: { kind: 'unneeded' } };
     const status = await acquirer.chargeStatus(call, chargeId);
     if (status === 'authorized' || status === 'pending') {
@@ -122,13 +123,15 @@ const decisions: Record<
   },
 };
 
-/** Only one that waits for an operator, who has seen that the acquirer holds nothing; its caller ends the others. */
+/**
+ * Only for an authorization that needs an operator, who has checked that nothing is held. Callers complete the others.
+ */
 async function giveUpAuthorization(
   { acquirer }: OperationDependencies,
   call: CallContext,
   operation: ShownOperation,
 ): Promise<Decision> {
-  if (!operation.needsOperator) throw resolutionNotApplicable(operation, 'it is under way and needs no operator');
+  if (!operation.needsOperator) throw resolutionNotApplicable(operation, 'it is pending and needs no operator');
   const outcome = await acquirer.cancel(call, 'authorize', operation.key);
   if (outcome.kind === 'cancelled') return { resolution: 'outcome', outcome };
   const why = 'the acquirer has a record of it; ASK_AGAIN records that';
@@ -153,13 +156,13 @@ async function commitDecision(
   const states = { stateBefore: seen.state, stateAfter };
   const resolvedBy = principalOf(call.caller);
   await recordDecision(tx, { resolutionId, operationId, resolution, reason, resolvedBy, ...states, externalId });
-  call.log.info({ operationId, resolution, ...states }, 'an operator has decided about an operation');
+  call.log.info({ operationId, resolution, ...states }, 'an operator has resolved an operation');
   const after = await shownOperation(tx, operationId);
   if (!after) throw operationNotFound(operationId);
   return after;
 }
 
-/** The outcome that the acquirer has for it, without sending anything. */
+/** The operation's outcome in the acquirer's log. Sends no mutation. */
 async function findOutcome(
   { acquirer }: OperationDependencies,
   call: CallContext,
@@ -168,7 +171,7 @@ async function findOutcome(
   const { kind, key, chargeId } = operation;
   if (kind === 'authorize' || chargeId === '') return acquirer.find(call, kind, key);
   const found = await acquirer.findOnCharge(call, kind, key, chargeId);
-  // Whatever it was refused for then, the hold may have ended since.
+  // The hold may have ended since the refusal.
   const ended = kind === 'refund' || found?.kind === 'acted' ? null : await acquirer.holdEnd(call, chargeId);
   if (!ended) return found && explainRefusal(acquirer, call, operation, chargeId, found);
   const code = ended.end.how === 'expired' ? 'charge_expired' : 'charge_voided';
@@ -176,9 +179,9 @@ async function findOutcome(
 }
 
 /**
- * Throws unless the operation can never act any more: the acquirer refused it, or its key is cancelled now. One that
- * acted has an outcome to be recorded. A refused refund is asked about too: the refusal may be of an earlier key.
- * `except` is the operation that it may have acted as.
+ * Throws unless the operation can never act: the acquirer has refused it, or this function cancels its key. The outcome
+ * of an operation that acted must be recorded instead. A refused refund is checked too, because the refusal may be of
+ * an earlier key. `except` is the external id under which it may have acted.
  */
 async function assertNeverActs(
   { acquirer }: OperationDependencies,
@@ -197,7 +200,7 @@ async function assertNeverActs(
   });
 }
 
-/** Throws unless the acquirer's log has this very operation on the charge, and the ledger does not have it yet. */
+/** Throws unless the acquirer's log has this operation on the charge, and the ledger does not have it yet. */
 async function assertDone(
   { db, acquirer }: OperationDependencies,
   call: CallContext,

@@ -1,7 +1,7 @@
 /**
  * Payments and their operations in the database. intent-store.ts records intents, pending-store.ts schedules pending
- * operations, change-store.ts writes changes, ledger-store.ts has the ledger. Locks are taken on the payment first, then
- * on the operation.
+ * operations, change-store.ts writes changes, ledger-store.ts has the ledger. Locks are taken on the payment first,
+ * then on the operation.
  */
 import type { SqlReader, Tx } from '@armature/runtime';
 import { requestIdReused } from '@armature/runtime/errors';
@@ -110,9 +110,9 @@ async function sumOfRefundsBy(tx: Tx, principal: string, { paymentId, operationI
 }
 
 /**
- * Applies an outcome to payment, operation, ledger and outbox together. Changes nothing where the operation has completed,
- * where its key is no longer the key of this outcome, or where `outcome` is null. Returns the current payment and
- * operation.
+ * Applies an outcome to payment, operation, ledger and outbox together. Changes nothing where the operation has
+ * completed, where its key is no longer the key of this outcome, or where `outcome` is null. Returns the current
+ * payment and operation.
  */
 async function applyOutcome(tx: Tx, intent: OperationRef, outcome: Outcome | null): Promise<PaymentAndOperation> {
   return changeOperation(tx, intent, (payment, operation) =>

@@ -1,6 +1,6 @@
-/** Lets somebody who waits for news of an operation be told that there is some, instead of asking again and again. */
+/** Waits between polls for the outcome of an operation, which end early when a webhook about its key arrives. */
 export interface Waiters {
-  /** Waits so long, or until there is news under the key, or until the signal is aborted. */
+  /** Resolves after `ms`, when `wake` is called for the key, or when the signal is aborted. */
   wait(key: string, ms: number, signal: AbortSignal): Promise<void>;
   wake(key: string): void;
 }

@@ -100,8 +100,8 @@ export const moneyMutations: readonly Mutation[] = [
       },
     ],
     caughtBy: {
-      detector: tests('services/payments/holds.test.ts', 'a hold that', 'is noticed by a capture'),
-      says: /noticed by a capture|the ledger holds nothing/,
+      detector: tests('services/payments/holds.test.ts', 'a hold that', 'is detected by a capture'),
+      says: /detected by a capture|the ledger holds nothing/,
     },
   },
   {
@@ -180,7 +180,7 @@ export const moneyMutations: readonly Mutation[] = [
       },
     ],
     caughtBy: {
-      detector: tests('services/payments/recovery.test.ts', 'while the acquirer is away'),
+      detector: tests('services/payments/recovery.test.ts', 'while the acquirer is down'),
       says: /another payment method is another request/,
     },
   },

@@ -152,7 +152,7 @@ export const shopMutations: readonly Mutation[] = [
         'the periodic job completes what kill -9 interrupted',
         'capture at payments.after-acquirer',
       ),
-      says: /still under way/,
+      says: /still pending/,
     },
   },
   {
@@ -188,8 +188,11 @@ export const shopMutations: readonly Mutation[] = [
       },
     ],
     caughtBy: {
-      detector: tests('services/payments/webhooks.test.ts', 'a webhook is not believed: the acquirer is asked'),
-      says: /the acquirer is away/,
+      detector: tests(
+        'services/payments/webhooks.test.ts',
+        'the outcome comes from the acquirer, not from the webhook',
+      ),
+      says: /the acquirer is down/,
     },
   },
   {
