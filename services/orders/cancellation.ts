@@ -10,34 +10,36 @@ import {
   type Step,
 } from '@armature/runtime';
 import { derivedId } from '@armature/runtime/id';
-import { type CheckoutData, type Dependencies, isFree, paymentTimeoutMs, retry } from './checkout.ts';
+import type { CheckoutData } from './checkout.ts';
 import { cancelledBecause, type Fact, money, noRefund, type Refund } from './order.ts';
 import type { Uncharged } from './outcomes.ts';
 import { customerReason } from './reason.ts';
+import { isFree, paymentTimeoutMs, retry, type SagaDependencies } from './saga-dependencies.ts';
 import type { OrderStore } from './store.ts';
 
 export type CancellationData = Pick<CheckoutData, 'currencyCode' | 'totalMinor' | 'reservationId' | 'paymentId'> & {
-  /** Why the card was not charged after all; undefined where it was. */
+  /** Why the card was not charged; undefined where it was. */
   uncharged?: Uncharged;
 };
 
 /**
- * What refund-payment returns: the sum that this cancellation refunded, with refunds that an operator completed, and the
- * sum of all refunds of the payment. Null where nothing was charged, and in version 1 where the total was refunded.
+ * The result of refund-payment: the sum of the refunds of this cancellation, including those that an operator
+ * completed, and the sum of all refunds of the payment. Null where nothing was charged, and in version 1 where the
+ * total was refunded.
  */
 type Refunded = { refundedMinor: string; refundedTotalMinor: string } | null;
 
 /**
- * The versions of the cancellation, oldest first: refund what is left of the charge, or void the hold where nothing was
- * charged, return the units, and cancel the order. It only goes forward and cannot be abandoned.
+ * The versions of the cancellation, oldest first. It refunds the rest of the charge, or voids the hold where nothing
+ * was charged, returns the units and cancels the order. It has no compensation and cannot be abandoned.
  */
 export function cancellationVersions(
-  dependencies: Dependencies,
+  dependencies: SagaDependencies,
   store: OrderStore,
 ): [v1: SagaDefinition<CancellationData>, v2: SagaDefinition<CancellationData>] {
   const decide: LocalStep<CancellationData> = { name: 'decide', local: true, pivot: true, async record() {} };
   const [total, rest] = [refundTotal(dependencies), refundRest(dependencies)];
-  const returning = returnStock(dependencies, store);
+  const returnUnits = returnStock(dependencies, store);
   const cancelled = cancelOrder(store);
   const define = (version: number, ...steps: readonly Step<CancellationData>[]): SagaDefinition<CancellationData> =>
     defineSaga<CancellationData>({
@@ -50,13 +52,13 @@ export function cancellationVersions(
       steps,
     });
   return [
-    define(1, decide, refundPayment(dependencies, store, total), returning, cancelled),
-    // Neither waits for the other: units return to stock although a refund needs an operator.
+    define(1, decide, refundPayment(dependencies, store, total), returnUnits, cancelled),
+    // Steps of one group do not wait for each other: units return to stock while a refund waits for an operator.
     define(
       2,
       decide,
       { ...refundPayment(dependencies, store, rest), group: 'undo' },
-      { ...returning, group: 'undo' },
+      { ...returnUnits, group: 'undo' },
       cancelled,
     ),
   ];
@@ -64,23 +66,23 @@ export function cancellationVersions(
 
 type Run = RemoteStep<CancellationData>['run'];
 type Context = Parameters<Run>[0];
-/** Refunds a charge; its result has the sum that this cancellation has refunded. */
+/** Refunds a charge. The result contains the sum that this cancellation has refunded. */
 type RefundCharge = (ctx: Context) => Promise<Payment>;
 
 const toPayments = ({ call }: Context) => ({ parent: call, timeoutMs: paymentTimeoutMs });
 
-/** Payments computes what is left under its lock, so earlier and concurrent refunds never add up to too much. */
+/** Payments computes the rest under its row lock, so earlier and concurrent refunds never exceed the charge. */
 const refundRest =
-  ({ payments }: Dependencies): RefundCharge =>
+  ({ payments }: SagaDependencies): RefundCharge =>
   (ctx) =>
     payments.refundPayment({ requestId: ctx.key, paymentId: ctx.data.paymentId }, toPayments(ctx));
 
-/** The key of the request by which version 1 refunds what earlier refunds have left. */
+/** The idempotency key of the request by which version 1 refunds the rest after earlier refunds. */
 export const restKey = (key: string): string => derivedId(`${key}/rest`);
 
-/** Version 1 asks for the whole total. Where earlier refunds make that too much, it refunds the rest. */
+/** Version 1 requests a refund of the total. Where earlier refunds make that exceed the charge, it refunds the rest. */
 const refundTotal =
-  ({ payments }: Dependencies): RefundCharge =>
+  ({ payments }: SagaDependencies): RefundCharge =>
   async (ctx) => {
     const { data, key } = ctx;
     const amount = money(data.currencyCode, BigInt(data.totalMinor));
@@ -94,7 +96,7 @@ const refundTotal =
   };
 
 function refundPayment(
-  { payments }: Dependencies,
+  { payments }: SagaDependencies,
   store: OrderStore,
   refundCharge: RefundCharge,
 ): RemoteStep<CancellationData> {
@@ -108,7 +110,7 @@ function refundPayment(
       if (data.uncharged) {
         const request = { requestId: key, paymentId: data.paymentId, orderId };
         const { refunded } = await payments.voidPayment(request, toPayments(ctx));
-        // A request from outside payments captured it at the acquirer, and an administrator refunded it.
+        // The acquirer captured it without a request of payments, and an administrator refunded it.
         return refunded?.amountMinor ? done(refundedNow(0n, refunded)) : done();
       }
       const { moved, refunded, refundedByCaller = moved } = await refundCharge(ctx);
@@ -116,7 +118,7 @@ function refundPayment(
     },
     async record(tx, { subjectId, data }, outcome) {
       if (outcome.kind !== 'done' || isFree(data)) return;
-      const facts = undone(subjectId, data, refundOf(data, outcome.result as Refunded));
+      const facts = refundFacts(subjectId, data, refundOf(data, outcome.result as Refunded));
       if (facts.length > 0) await store.change(tx, subjectId, () => facts);
     },
   };
@@ -127,18 +129,18 @@ const refundedNow = (minor: bigint, total: Payment['refunded']): Refunded => ({
   refundedTotalMinor: String(total?.amountMinor ?? 0n),
 });
 
-/** What a finished refund-payment means: nothing where an earlier refund has left nothing. */
-function undone(orderId: string, data: CancellationData, refund: Refund): Fact[] {
+/** The facts of a finished refund-payment: none where earlier refunds have left nothing to refund. */
+function refundFacts(orderId: string, data: CancellationData, refund: Refund): Fact[] {
   const { paymentId, currencyCode } = data;
-  const held = data.uncharged && refund.refundedTotalMinor === 0n;
-  if (held) return [{ $case: 'paymentVoided', value: { orderId, paymentId } }];
+  const voided = data.uncharged && refund.refundedTotalMinor === 0n;
+  if (voided) return [{ $case: 'paymentVoided', value: { orderId, paymentId } }];
   if (refund.refundedMinor === 0n) return [];
   const amount = money(currencyCode, refund.refundedMinor);
   const refundedTotal = money(currencyCode, refund.refundedTotalMinor);
   return [{ $case: 'paymentRefunded', value: { orderId, paymentId, amount, refundedTotal } }];
 }
 
-/** What came back to the customer. Before results were kept, a refund was always of the total. */
+/** The refund to the customer. Before results were stored, a refund was always of the total. */
 function refundOf(data: CancellationData, result: Refunded | undefined): Refund {
   if (isFree(data) || (data.uncharged && !result)) return noRefund;
   const { refundedMinor, refundedTotalMinor } = result ?? {
@@ -148,7 +150,7 @@ function refundOf(data: CancellationData, result: Refunded | undefined): Refund 
   return { refundedMinor: BigInt(refundedMinor), refundedTotalMinor: BigInt(refundedTotalMinor) };
 }
 
-function returnStock({ inventory }: Dependencies, store: OrderStore): RemoteStep<CancellationData> {
+function returnStock({ inventory }: SagaDependencies, store: OrderStore): RemoteStep<CancellationData> {
   return {
     name: 'return-stock',
     dependency: 'inventory',

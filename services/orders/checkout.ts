@@ -1,8 +1,5 @@
-import type { InventoryServiceContract } from '@armature/proto/inventory/v1/contract.ts';
-import type { PaymentServiceContract } from '@armature/proto/payments/v1/contract.ts';
 import {
   absentIfNotFound,
-  type Client,
   defineSaga,
   done,
   type Json,
@@ -24,9 +21,10 @@ import {
   uncharged,
 } from './outcomes.ts';
 import { customerReason } from './reason.ts';
+import { paymentTimeoutMs, retry, type SagaDependencies } from './saga-dependencies.ts';
 import type { OrderStore } from './store.ts';
 
-/** What a checkout needs to know; amounts as text, because it is kept as JSON. */
+/** The data of a checkout. Amounts are text, because the data is stored as JSON. */
 export type CheckoutData = {
   customerId: string;
   lines: { sku: string; quantity: string }[];
@@ -38,46 +36,30 @@ export type CheckoutData = {
   paymentId: string;
 };
 
-/** The services that the sagas call. */
-export interface Dependencies {
-  inventory: Client<typeof InventoryServiceContract>;
-  payments: Client<typeof PaymentServiceContract>;
-}
-
-/** Begins to undo an order that was confirmed; `why` where it was not charged. */
+/** Starts the cancellation of a confirmed order. `why` says why the order was not charged, where it was not. */
 export type StartCancellation = (tx: Tx, order: Order, why?: Uncharged) => Promise<void>;
 
-/** Payments waits for the acquirer; a try must end before the saga's lease does. */
-export const paymentTimeoutMs = 8_000;
-
-const daysMs = 86_400_000;
-/** A service that is away for days makes orders late, not stuck; the longest pause bounds what is logged meanwhile. */
-export const retry = { initialBackoffMs: 50, maxBackoffMs: 5_000, maxElapsedMs: 7 * daysMs };
-
-/** An order whose total is 0 has no payment. */
-export const isFree = ({ paymentId }: Pick<CheckoutData, 'paymentId'>): boolean => paymentId === '';
-
 export interface Checkouts {
-  /** The versions of the checkout, oldest first. Sagas of each may be under way. */
+  /** The versions of the checkout, oldest first. Sagas of each version may be running. */
   paid: [v1: SagaDefinition<CheckoutData>, v2: SagaDefinition<CheckoutData>];
-  /** The checkout of free orders. It has no payment steps, so it waits for nothing that payments waits for. */
+  /** The checkout of free orders. It has no payment steps, so an outage of payments does not delay it. */
   free: [v1: SagaDefinition<CheckoutData>];
 }
 
 /** The checkouts, built from the same step objects. */
-export function checkoutDefinitions(parts: {
-  dependencies: Dependencies;
+export function checkoutDefinitions(input: {
+  dependencies: SagaDependencies;
   store: OrderStore;
   timeLimitMs: number;
   startCancellation: StartCancellation;
 }): Checkouts {
-  const { dependencies, store, timeLimitMs } = parts;
+  const { dependencies, store, timeLimitMs } = input;
   const reserve = reserveStock(dependencies, store);
   const authorize = authorizePayment(dependencies, store);
   const commit = commitReservation(dependencies, store);
   const confirm = confirmOrder(store);
   const capture = capturePayment(dependencies, store);
-  const complete = completeOrder(store, parts.startCancellation);
+  const complete = completeOrder(store, input.startCancellation);
   const define = (
     name: string,
     version: number,
@@ -99,14 +81,15 @@ export function checkoutDefinitions(parts: {
   return {
     paid: [
       define('checkout', 1, 'in-order', reserve, authorize, confirm, commitLate, capture, complete),
-      // The units are taken before the order is confirmed, so the reservation of a confirmed order cannot expire.
+      // The reservation is committed before the order is confirmed, so the reservation of a confirmed order cannot
+      // expire.
       define('checkout', 2, 'independent', reserve, authorize, commit, confirm, capture, complete),
     ],
     free: [define('free-checkout', 1, 'independent', reserve, commit, confirm, complete)],
   };
 }
 
-function reserveStock({ inventory }: Dependencies, store: OrderStore): RemoteStep<CheckoutData> {
+function reserveStock({ inventory }: SagaDependencies, store: OrderStore): RemoteStep<CheckoutData> {
   return {
     name: 'reserve-stock',
     dependency: 'inventory',
@@ -120,7 +103,7 @@ function reserveStock({ inventory }: Dependencies, store: OrderStore): RemoteSte
       inventory
         .getReservation({ reservationId: data.reservationId }, { parent: call })
         .then(fromReservation, absentIfNotFound),
-    // Also returns units that commit-reservation has taken.
+    // Also returns units that commit-reservation has committed.
     async compensate({ call, data, key, subjectId }) {
       const request = { requestId: key, reservationId: data.reservationId, orderId: subjectId };
       await inventory.releaseReservation(request, { parent: call });
@@ -134,7 +117,7 @@ function reserveStock({ inventory }: Dependencies, store: OrderStore): RemoteSte
   };
 }
 
-function authorizePayment({ payments }: Dependencies, store: OrderStore): RemoteStep<CheckoutData> {
+function authorizePayment({ payments }: SagaDependencies, store: OrderStore): RemoteStep<CheckoutData> {
   return {
     name: 'authorize-payment',
     dependency: 'payments',
@@ -162,8 +145,8 @@ function authorizePayment({ payments }: Dependencies, store: OrderStore): Remote
   };
 }
 
-/** Takes the units. Undone by the release of reserve-stock, which returns units that were taken. */
-function commitReservation({ inventory }: Dependencies, store: OrderStore): RemoteStep<CheckoutData> {
+/** Commits the reservation. The compensation of reserve-stock also returns committed units. */
+function commitReservation({ inventory }: SagaDependencies, store: OrderStore): RemoteStep<CheckoutData> {
   return {
     name: 'commit-reservation',
     dependency: 'inventory',
@@ -179,8 +162,8 @@ function commitReservation({ inventory }: Dependencies, store: OrderStore): Remo
   };
 }
 
-/** Version 1 takes the units once the order is confirmed. A reservation that has expired by then undoes the order. */
-function commitAfterPivot({ inventory }: Dependencies, store: OrderStore): RemoteStep<CheckoutData> {
+/** Version 1 commits the reservation after the order is confirmed. An expired reservation cancels the order. */
+function commitAfterPivot({ inventory }: SagaDependencies, store: OrderStore): RemoteStep<CheckoutData> {
   return {
     name: 'commit-reservation',
     dependency: 'inventory',
@@ -211,13 +194,13 @@ function confirmOrder(store: OrderStore): LocalStep<CheckoutData> {
   };
 }
 
-function capturePayment({ payments }: Dependencies, store: OrderStore): RemoteStep<CheckoutData> {
+function capturePayment({ payments }: SagaDependencies, store: OrderStore): RemoteStep<CheckoutData> {
   return {
     name: 'capture-payment',
     dependency: 'payments',
     timeoutMs: paymentTimeoutMs,
     async run({ call, data, key, results }) {
-      // Without units there is nothing to charge for. Only version 1 gets here without them.
+      // The reservation has expired, so nothing is charged. Only version 1 reaches this step without a reservation.
       if (results['commit-reservation']) return done(results['commit-reservation']);
       const request = { requestId: key, paymentId: data.paymentId };
       const captured = payments.capturePayment(request, { parent: call, timeoutMs: paymentTimeoutMs });
@@ -238,18 +221,18 @@ function completeOrder(store: OrderStore, startCancellation: StartCancellation):
     local: true,
     async record(tx, { subjectId: orderId, results }) {
       const why = results['capture-payment'] as Uncharged | null | undefined;
-      // There is no way back past the pivot, so an order that is not charged is undone by a cancellation.
+      // A checkout cannot compensate after its pivot, so a cancellation undoes an order that was not charged.
       if (why) return startCancellation(tx, await store.find(tx, orderId), why);
       const order = await store.change(tx, orderId, () => [{ $case: 'completed', value: { orderId } }]);
-      // A cancellation that was asked for after the pivot begins now.
+      // A cancellation that the customer requested after the pivot starts now.
       if (order.cancelRequested) await startCancellation(tx, order);
     },
   };
 }
 
 /**
- * What came back to the customer of a checkout that went back. A charge can only have come from another request at the
- * acquirer, which an operator recorded and an administrator refunded: the checkout itself refunds nothing.
+ * The refund to the customer of a compensated checkout. The checkout itself refunds nothing. A charge can only come
+ * from a capture that payments did not request: an operator recorded it, and an administrator refunded it.
  */
 function refundOf(results: Readonly<Record<string, Json>>): Refund {
   const compensated = results['authorize-payment'] as { refundedTotalMinor?: string } | null | undefined;
@@ -257,15 +240,15 @@ function refundOf(results: Readonly<Record<string, Json>>): Refund {
   return minor === undefined ? noRefund : { refundedMinor: 0n, refundedTotalMinor: BigInt(minor) };
 }
 
-/** Ends the order of a checkout that went back: REJECTED where nothing was held, CANCELLED otherwise. */
+/** Ends the order of a compensated checkout: REJECTED where no stock was reserved, CANCELLED otherwise. */
 const endUnconfirmed =
   (store: OrderStore): NonNullable<SagaDefinition<CheckoutData>['finished']> =>
   async (tx, { subjectId: orderId, results }, result) => {
     if (result.kind === 'completed') return;
     const why = customerReason(result.failure.reason, result.failure.detail);
-    const held = 'reserve-stock' in results;
+    const reserved = 'reserve-stock' in results;
     await store.change(tx, orderId, (order) => [
-      order.cancelRequested || held
+      order.cancelRequested || reserved
         ? cancelledBecause(order, why, refundOf(results))
         : { $case: 'rejected', value: { orderId, ...why } },
     ]);

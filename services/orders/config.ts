@@ -1,11 +1,11 @@
 import { integer, peer, runtimeVariables } from '@armature/runtime';
 
 /**
- * The version that new sagas begin with; the others go on. While a deployment that brings a new version is under way,
- * the old number keeps new sagas runnable by every instance.
+ * The version that new sagas use; running sagas keep theirs. During a deployment that adds a version, set the old
+ * version, so that every instance can run new sagas.
  */
 const startVersion = (variable: string, saga: string) =>
-  integer(variable, `version of the ${saga} that new ones begin with`, { min: 1, max: 2, fallback: 2 });
+  integer(variable, `version of the ${saga} that new sagas use`, { min: 1, max: 2, fallback: 2 });
 
 export const config = {
   ...runtimeVariables,

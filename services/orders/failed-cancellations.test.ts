@@ -12,7 +12,7 @@ import { sagaHistories } from '../../test/verification/crash/histories.ts';
 import { failedCancellations } from './failed-cancellations.ts';
 import { migrations } from './migrations/index.ts';
 import { cancelledBecause, confirmed, type Fact, noRefund, type Order, placed, type State } from './order.ts';
-import { checkoutSagas } from './saga.ts';
+import { orderSagas } from './saga.ts';
 import { orderStore } from './store.ts';
 import { sagaDefinitions } from './testbed.ts';
 
@@ -39,7 +39,7 @@ const respond = (method: string) => async (request: { amount?: { amountMinor: bi
 const peer = new Proxy({}, { get: (_, method) => respond(String(method)) });
 const store = orderStore();
 const config = { inventory: [], payments: [], checkoutLimitMs: 1_000, checkoutVersion: 2, cancellationVersion: 2 };
-const sagas = checkoutSagas({ config, connect: () => peer as never, store });
+const sagas = orderSagas({ config, connect: () => peer as never, store });
 const job = failedCancellations({ db, store, sagas, log });
 const query = <Row>(sql: string, params: string[] = []) => db.read(null, (one) => one.query<Row>(sql, params));
 
@@ -61,8 +61,10 @@ const facts = {
   cancelled: (one) => cancelledBecause(one, because, noRefund),
 } satisfies Record<string, (order: Order) => Fact>;
 
-/** An order, and its cancellation as the release before left it: format 1, ended by its time limit before `decide`. */
-async function lost(
+/**
+ * An order, and its cancellation as an earlier release stored it: format 1, ended by its time limit before `decide`.
+ */
+async function orderWithFailedCancellation(
   history: readonly (keyof typeof facts)[],
   uncharged?: object,
 ): Promise<{ orderId: string; sagaId: string }> {
@@ -96,7 +98,7 @@ async function lost(
   return { orderId, sagaId };
 }
 
-async function sweep(): Promise<number> {
+async function runJob(): Promise<number> {
   const call = open('sweep', 10_000);
   return job.run(call).finally(() => call.close());
 }
@@ -111,9 +113,9 @@ async function ended(orderId: string): Promise<State> {
 }
 
 t.test('a cancellation that an earlier release ended is restarted and ends its order', async (t) => {
-  const charged = await lost(['placed', 'confirmed', 'completed', 'cancelRequested']);
-  t.equal(await sweep(), 1);
-  t.equal(await sweep(), 0, 'once');
+  const charged = await orderWithFailedCancellation(['placed', 'confirmed', 'completed', 'cancelRequested']);
+  t.equal(await runJob(), 1);
+  t.equal(await runJob(), 0, 'once');
   const worker = startSagaWorker({ db, definitions: sagas.definitions, log, registry, background: open, pollMs: 50 });
   t.teardown(() => worker.stop());
   t.equal(await ended(charged.orderId), 'CANCELLED');
@@ -130,26 +132,29 @@ t.test('a cancellation that an earlier release ended is restarted and ends its o
   const row = 'select status, deadline_at > now() as unlimited from saga where saga_id = ?';
   t.match(await query(row, [charged.sagaId]), [{ status: 'COMPLETED', unlimited: 1 }]);
 
-  const uncharged = await lost(['placed', 'confirmed'], { reason: 'PAYMENT_DECLINED', detail: 'do_not_honor' });
-  t.equal(await sweep(), 1, 'and that of an order which was confirmed and not charged');
+  const uncharged = await orderWithFailedCancellation(['placed', 'confirmed'], {
+    reason: 'PAYMENT_DECLINED',
+    detail: 'do_not_honor',
+  });
+  t.equal(await runJob(), 1, 'and that of an order which was confirmed and not charged');
   t.equal(await ended(uncharged.orderId), 'CANCELLED');
   t.strictSame(sent.splice(0), ['voidPayment', 'releaseReservation']);
 
   // biome-ignore lint/suspicious/noExplicitAny: rows of any shape, as the driver returns them
-  const world = { query: (sql: string) => query<any>(sql.replaceAll('{orders}.', '')) };
-  const histories = await sagaHistories(world);
+  const snapshot = { query: (sql: string) => query<any>(sql.replaceAll('{orders}.', '')) };
+  const histories = await sagaHistories(snapshot);
   t.equal(histories.length, 2);
-  t.strictSame(divergences(sagaDefinitions(), histories), [], 'their histories are played again from the restart');
+  t.strictSame(divergences(sagaDefinitions(), histories), [], 'their histories replay from the restart');
 });
 
 t.test('cancellations of orders that have ended stay as they are', async (t) => {
-  await lost(['placed', 'rejected']);
-  await lost(['placed', 'confirmed', 'completed', 'cancelRequested', 'cancelled']);
-  t.equal(await sweep(), 0);
+  await orderWithFailedCancellation(['placed', 'rejected']);
+  await orderWithFailedCancellation(['placed', 'confirmed', 'completed', 'cancelRequested', 'cancelled']);
+  t.equal(await runJob(), 0);
 });
 
 t.test('the service does this when it starts', async (t) => {
-  const { sagaId } = await lost(['placed', 'confirmed', 'completed', 'cancelRequested']);
+  const { sagaId } = await orderWithFailedCancellation(['placed', 'confirmed', 'completed', 'cancelRequested']);
   const away = '127.0.0.1:1';
   await startService(t, 'orders', { database, peers: { catalog: away, inventory: away, payments: away } });
   const status = 'select status from saga where saga_id = ?';

@@ -1,21 +1,21 @@
 import type { Database, PeriodicJob, ServiceDependencies } from '@armature/runtime';
-import type { CheckoutSagas } from './saga.ts';
+import type { OrderSagas } from './saga.ts';
 import type { OrderStore } from './store.ts';
 
 const batchMax = 100;
 
 /**
- * The periodic job that restarts cancellations of earlier releases. There a cancellation could end as FAILED before its
- * first step, by its time limit or by an operator, and its order was neither refunded nor cancelled. A cancellation of
- * this release never ends so, and the job finds nothing.
+ * The periodic job that restarts failed cancellations of earlier releases. In those releases, the time limit or an
+ * operator could end a cancellation as FAILED before its first step, so that its order was neither refunded nor
+ * cancelled. A cancellation of this release cannot fail, so the job finds nothing.
  */
-export function failedCancellations(parts: {
+export function failedCancellations(input: {
   db: Database;
   store: OrderStore;
-  sagas: CheckoutSagas;
+  sagas: OrderSagas;
   log: ServiceDependencies<unknown>['log'];
 }): PeriodicJob {
-  const { db, store, sagas, log } = parts;
+  const { db, store, sagas, log } = input;
   return {
     name: 'failed cancellations',
     everyMs: 60_000,

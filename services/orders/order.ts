@@ -38,10 +38,10 @@ export interface Order {
   updatedAt: Date;
 }
 
-/** One of the facts in orders/v1/events.proto, tagged as in OrderEvent. */
+/** An event of orders/v1/events.proto, tagged as in OrderEvent. */
 export type Fact = NonNullable<OrderEvent['event']>;
 
-/** What each fact makes of the order's state; facts that are not listed leave it as it is. */
+/** The state of the order after each fact. Facts that are not listed do not change it. */
 const stateAfter: Partial<Record<Fact['$case'], State>> = {
   placed: 'PENDING',
   confirmed: 'CONFIRMED',
@@ -50,7 +50,7 @@ const stateAfter: Partial<Record<Fact['$case'], State>> = {
   cancelled: 'CANCELLED',
 };
 
-/** The order after one more fact. Folding the whole history over the first order gives the read model. */
+/** The order after one more fact. The read model is the result of applying the whole history. */
 export function apply(order: Order, fact: Fact, at: Date): Order {
   const next = { ...order, sequence: order.sequence + 1n, updatedAt: at, state: stateAfter[fact.$case] ?? order.state };
   if (fact.$case === 'cancelRequested') next.cancelRequested = true;
@@ -61,24 +61,24 @@ export function apply(order: Order, fact: Fact, at: Date): Order {
   return next;
 }
 
-/** Nothing more will happen to it unless somebody cancels it. */
+/** True where no fact follows, unless the customer cancels a completed order. */
 export function hasEnded({ state, cancelRequested }: Pick<Order, 'state' | 'cancelRequested'>): boolean {
   return state === 'REJECTED' || state === 'CANCELLED' || (state === 'COMPLETED' && !cancelRequested);
 }
 
 export type Cancellation = 'same' | 'stop_checkout' | 'undo' | 'after_checkout' | 'refuse';
 
-/** What asking for a cancellation means for an order as it is. */
+/** The effect of a cancellation request, by the state of the order. */
 export function cancellation({ state, cancelRequested }: Pick<Order, 'state' | 'cancelRequested'>): Cancellation {
   if (state === 'REJECTED') return 'refuse';
   if (state === 'CANCELLED' || cancelRequested) return 'same';
-  // Past the pivot the checkout only goes forward: it is undone once it is complete.
+  // After its pivot the checkout only goes forward: the cancellation starts once the checkout is complete.
   return state === 'PENDING' ? 'stop_checkout' : state === 'CONFIRMED' ? 'after_checkout' : 'undo';
 }
 
 export const money = (currencyCode: string, amountMinor: bigint) => ({ currencyCode, amountMinor });
 
-/** The facts that services hear of, from an order. */
+/** The event that announces a new order. */
 export const placed = (order: Order): Fact => ({
   $case: 'placed',
   value: {
@@ -100,11 +100,11 @@ export const confirmed = (order: Order): Fact => ({
   },
 });
 
-/** What came back to the customer. */
+/** The refund to the customer of a cancelled order. */
 export interface Refund {
   /** By the cancellation. */
   refundedMinor: bigint;
-  /** By every refund of the payment, the cancellation's included. */
+  /** By every refund of the payment, including the cancellation's. */
   refundedTotalMinor: bigint;
 }
 
@@ -113,8 +113,8 @@ const customerRequest: { reason: Reason; reasonDetail: string } = { reason: 'CUS
 export const noRefund: Refund = { refundedMinor: 0n, refundedTotalMinor: 0n };
 
 /**
- * The end of an order that was undone. The reason is the customer's wherever a cancellation was asked for, and has no
- * detail then: the detail belongs to the reason that it replaces.
+ * The fact that ends a cancelled order. Where the customer requested the cancellation, the reason is CUSTOMER_REQUEST
+ * without a detail, because the detail belongs to the reason that it replaces.
  */
 export function cancelledBecause(
   order: Order,

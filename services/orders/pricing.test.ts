@@ -3,7 +3,7 @@ import { OrderServiceContract } from '@armature/proto/orders/v1/contract.ts';
 import { PlaceOrderRequest } from '@armature/proto/orders/v1/orders.ts';
 import t from 'tap';
 import { priceChanged, skuUnknown } from './errors.ts';
-import { type Offer, price, quantityMax, shapeViolations, totalMaxMinor, type Wanted } from './pricing.ts';
+import { type Offer, price, quantityMax, type RequestedOrder, shapeViolations, totalMaxMinor } from './pricing.ts';
 
 const eur = (amountMinor: bigint) => ({ currencyCode: 'EUR', amountMinor });
 const offer = (sku: string, amountMinor: bigint, more: Partial<Offer> = {}): Offer => ({
@@ -13,7 +13,7 @@ const offer = (sku: string, amountMinor: bigint, more: Partial<Offer> = {}): Off
   prices: [eur(amountMinor)],
   ...more,
 });
-const wanted = (lines: Wanted['lines'], more: Partial<Wanted> = {}): Wanted => ({
+const wanted = (lines: RequestedOrder['lines'], more: Partial<RequestedOrder> = {}): RequestedOrder => ({
   lines,
   currencyCode: 'EUR',
   ...more,

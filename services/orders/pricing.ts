@@ -2,7 +2,7 @@ import type { FieldViolation } from '@armature/proto/contract.ts';
 import { isAcceptedCurrency } from '@armature/runtime/money';
 import type { OrderLine } from './order.ts';
 
-/** What a caller may order of one product, as the catalogue has it. */
+/** One variant of a product as the catalogue offers it. */
 export interface Offer {
   sku: string;
   title: string;
@@ -15,27 +15,27 @@ interface Amount {
   amountMinor: bigint;
 }
 
-/** A line as it is asked for, with the price that the customer was shown, if the client says so. */
-export interface WantedLine {
+/** A line of the request, with the price that the customer was shown, where the client sends it. */
+export interface RequestedLine {
   sku: string;
   quantity: bigint;
   expectedUnitPrice?: Amount | undefined;
 }
 
-/** An order as it is asked for. */
-export interface Wanted {
-  lines: readonly WantedLine[];
+/** An order as the client requests it. */
+export interface RequestedOrder {
+  lines: readonly RequestedLine[];
   currencyCode: string;
   expectedTotal?: Amount | undefined;
 }
 
-/** No order is worth more than this. */
+/** The highest total of an order. */
 export const totalMaxMinor = 100_000_000_000n;
 
-/** The contract's limit of one line. It holds for the sum of the lines of one SKU too, as inventory holds it. */
+/** The contract's limit for one line. It also applies to the sum of the lines of one SKU, as in inventory. */
 export const quantityMax = 1_000n;
 
-/** A line whose price is not the one that the request expects. */
+/** A line whose current price differs from the expected price. */
 export interface PriceChange {
   sku: string;
   unitPriceMinor: bigint;
@@ -49,10 +49,10 @@ export type Pricing =
   | { kind: 'price_changed'; changes: PriceChange[]; totalMinor: bigint };
 
 /**
- * What the contract's field rules cannot say about the shape of a request: rules that hold for lines of one SKU
- * together, and for the currency of expected prices. A request that passes here is not refused for its shape later.
+ * Checks what the contract's field rules cannot express: rules for all lines of one SKU together, and for the currency
+ * of expected prices. No later check refuses a request for its shape.
  */
-export function shapeViolations({ lines, currencyCode, expectedTotal }: Wanted): FieldViolation[] {
+export function shapeViolations({ lines, currencyCode, expectedTotal }: RequestedOrder): FieldViolation[] {
   const violations: FieldViolation[] = [];
   const inOrderCurrency = (amount: Amount | undefined, path: string) => {
     if (!amount || amount.currencyCode === currencyCode) return;
@@ -68,7 +68,7 @@ export function shapeViolations({ lines, currencyCode, expectedTotal }: Wanted):
   return violations;
 }
 
-function mergedViolations(sku: string, same: readonly (readonly [number, WantedLine])[]): FieldViolation[] {
+function mergedViolations(sku: string, same: readonly (readonly [number, RequestedLine])[]): FieldViolation[] {
   const merged = `lines ${same.map(([index]) => index).join(', ')} of SKU ${sku} together`;
   const violations: FieldViolation[] = [];
   const quantity = same.reduce((sum, [, line]) => sum + line.quantity, 0n);
@@ -89,15 +89,16 @@ function mergedViolations(sku: string, same: readonly (readonly [number, WantedL
 }
 
 /**
- * Prices the lines in one currency; lines of one SKU add up. Nothing is priced when any line cannot be, or when a
- * price or the total is not what the request expects.
+ * Prices the lines in one currency, after merging lines of one SKU. Returns no priced lines where any line has no
+ * price, or where a price or the total differs from the expected one.
  */
-export function price(wanted: Wanted, offers: readonly Offer[]): Pricing {
-  const { currencyCode, expectedTotal } = wanted;
+export function price(requested: RequestedOrder, offers: readonly Offer[]): Pricing {
+  const { currencyCode, expectedTotal } = requested;
   const quantities = new Map<string, bigint>();
-  for (const { sku, quantity } of wanted.lines) quantities.set(sku, (quantities.get(sku) ?? 0n) + quantity);
+  for (const { sku, quantity } of requested.lines) quantities.set(sku, (quantities.get(sku) ?? 0n) + quantity);
   const bySku = new Map(offers.map((offer) => [offer.sku, offer]));
-  // The catalogue refuses prices in currencies that no card can be charged in; older products may still have some.
+  // The catalogue refuses prices in currencies that no card can be charged in. Older products may still have such
+  // prices.
   const chargeable = isAcceptedCurrency(currencyCode);
   const priceOf = (sku: string) =>
     chargeable ? bySku.get(sku)?.prices.find((money) => money.currencyCode === currencyCode) : undefined;
@@ -115,15 +116,15 @@ export function price(wanted: Wanted, offers: readonly Offer[]): Pricing {
     unitPriceMinor: priceOf(sku)?.amountMinor ?? 0n,
   }));
   const totalMinor = lines.reduce((sum, line) => sum + line.unitPriceMinor * line.quantity, 0n);
-  const changes = priceChanges(wanted.lines, lines);
+  const changes = priceChanges(requested.lines, lines);
   if (changes.length > 0 || (expectedTotal && expectedTotal.amountMinor !== totalMinor)) {
     return { kind: 'price_changed', changes, totalMinor };
   }
   return totalMinor > totalMaxMinor ? { kind: 'too_large' } : { kind: 'priced', lines, totalMinor };
 }
 
-function priceChanges(wanted: readonly WantedLine[], lines: readonly OrderLine[]): PriceChange[] {
-  const expected = new Map(wanted.flatMap((line) => (line.expectedUnitPrice ? [[line.sku, line] as const] : [])));
+function priceChanges(requested: readonly RequestedLine[], lines: readonly OrderLine[]): PriceChange[] {
+  const expected = new Map(requested.flatMap((line) => (line.expectedUnitPrice ? [[line.sku, line] as const] : [])));
   return lines.filter(({ sku, unitPriceMinor }) => {
     const shown = expected.get(sku)?.expectedUnitPrice;
     return shown !== undefined && shown.amountMinor !== unitPriceMinor;

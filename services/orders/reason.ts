@@ -2,25 +2,25 @@ import { OrderReason } from '@armature/proto/orders/v1/orders.ts';
 
 type NameOf<Key> = Key extends `ORDER_REASON_${infer Name}` ? Exclude<Name, 'UNSPECIFIED'> : never;
 
-/** Why an order is rejected or cancelled, by the names of the contract. */
+/** Why an order is rejected or cancelled. The names are those of OrderReason in the contract. */
 export type Reason = NameOf<keyof typeof OrderReason>;
 
 const isReason = (name: string): name is Reason =>
   name !== 'UNSPECIFIED' && Object.hasOwn(OrderReason, `ORDER_REASON_${name}`);
 
-/** Every reason that an order can name. */
+/** Every reason of the contract. */
 export const reasons: readonly Reason[] = Object.keys(OrderReason).flatMap((key) => {
   const name = key.replace('ORDER_REASON_', '');
   return isReason(name) ? [name] : [];
 });
 
-/** Reasons whose detail is made for customers: SKUs, or the code of the acquirer. */
+/** Reasons whose detail customers may read: SKUs, or the acquirer's decline code. */
 const explained: ReadonlySet<Reason> = new Set(['STOCK_INSUFFICIENT', 'SKU_UNKNOWN', 'PAYMENT_DECLINED']);
 
 /**
- * What an order says about its end. Reasons that the contract does not name, such as those of another service's own
- * rules, become CHECKOUT_FAILED; the log of the saga keeps them. Details that are notes of operators or messages of
- * other services are left out.
+ * The reason and detail that an order shows. Reasons that the contract does not name, such as other services' error
+ * reasons, become CHECKOUT_FAILED; the saga log keeps them. Notes of operators and messages of other services are left
+ * out.
  */
 export function customerReason(reason: string, detail: string): { reason: Reason; reasonDetail: string } {
   const named = isReason(reason) ? reason : 'CHECKOUT_FAILED';
@@ -29,7 +29,7 @@ export function customerReason(reason: string, detail: string): { reason: Reason
 
 const detailMax = 480;
 
-/** As many whole names as fit into the detail of a reason. */
+/** As many whole names as fit into a reason's detail. */
 export function nameList(names: readonly string[]): string {
   let text = '';
   for (const name of names) {

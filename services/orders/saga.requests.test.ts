@@ -1,12 +1,12 @@
-// What every version of every saga sends, held to what was written down when it was made. Sagas under way send the same
-// request again under the same key, so a version may never send another one: what has to change becomes a new version.
+// Compares the requests of every saga version with recorded ones. A running saga may repeat a request under the same
+// idempotency key, so the requests of a version never change: a changed request needs a new version.
 import { readFileSync, writeFileSync } from 'node:fs';
 import type { RemoteStep, SagaDefinition, StepContext } from '@armature/runtime';
 import { stepKey } from '@armature/runtime/saga';
 import t from 'tap';
 import type { CancellationData } from './cancellation.ts';
 import type { CheckoutData } from './checkout.ts';
-import { checkoutSagas } from './saga.ts';
+import { orderSagas } from './saga.ts';
 import { orderStore } from './store.ts';
 
 const file = new URL('saga.requests.json', import.meta.url);
@@ -28,7 +28,7 @@ const { currencyCode, totalMinor, reservationId, paymentId } = checkout;
 const cancellation: CancellationData = { currencyCode, totalMinor, reservationId, paymentId };
 const unchargedData = { ...cancellation, uncharged: { reason: 'PAYMENT_DECLINED', detail: 'do_not_honor' } as const };
 
-/** The data of sagas as PlaceOrder and CancelOrder make it, by what is special about it. */
+/** The data that PlaceOrder and CancelOrder create, one entry for each case. */
 const variants: Record<string, Record<string, object>> = {
   checkout: { paid: checkout },
   'free-checkout': { free: { ...checkout, totalMinor: '0', paymentId: '' } },
@@ -37,7 +37,7 @@ const variants: Record<string, Record<string, object>> = {
 
 type Sent = Record<string, Record<string, string>>;
 
-/** Calls every action of every step with clients that note what they are called with, and never respond. */
+/** Runs every action of every step with clients that record the request and throw. */
 async function requestsOf(definition: SagaDefinition, sent: string[]): Promise<Sent> {
   const found: Sent = {};
   for (const [variant, data] of Object.entries(variants[definition.name] ?? {})) {
@@ -76,7 +76,7 @@ t.test('every version of every saga sends what it has always sent', async (t) =>
     );
   const config = { inventory: [], payments: [], checkoutLimitMs: 1_000, checkoutVersion: 2, cancellationVersion: 2 };
   const connect = (_: unknown, service: string) => note(service) as never;
-  const { definitions } = checkoutSagas({ config, connect, store: orderStore() });
+  const { definitions } = orderSagas({ config, connect, store: orderStore() });
   const now: Record<string, Sent> = {};
   for (const one of definitions) now[`${one.name} ${one.version}`] = await requestsOf(one, sent);
   if (process.env.RECORD === '1') writeFileSync(file, `${JSON.stringify(now, null, 2)}\n`);

@@ -11,37 +11,38 @@ import {
   type Tx,
 } from '@armature/runtime';
 import { cancellationVersions } from './cancellation.ts';
-import { checkoutDefinitions, isFree, type StartCancellation } from './checkout.ts';
+import { checkoutDefinitions, type StartCancellation } from './checkout.ts';
 import type { config } from './config.ts';
 import type { Order } from './order.ts';
+import { isFree } from './saga-dependencies.ts';
 import type { OrderStore } from './store.ts';
 
-export interface CheckoutSagas {
+export interface OrderSagas {
   /** Every version of every saga that this process runs. */
   definitions: readonly SagaDefinition[];
-  /** Begins to bring an order to its end; part of the transaction that accepts it. */
+  /** Starts the checkout of an order, in the transaction that accepts the order. */
   startCheckout(tx: Tx, order: Order, paymentMethod: string): Promise<void>;
   /**
-   * Asks the checkout of an order to go back. One that has passed its pivot meanwhile completes the order first, which
-   * then begins the cancellation. Throws where no checkout of the order is known to this process.
+   * Requests that the checkout of an order compensates. A checkout that has passed its pivot completes the order first,
+   * and then starts the cancellation. Throws where the order has no checkout of a version that this process knows.
    */
   cancelCheckout(tx: Tx, order: Order): Promise<void>;
-  /** Begins to undo a completed order. */
+  /** Starts the cancellation of a completed order. */
   startCancellation: StartCancellation;
-  /** Restarts a cancellation that an earlier release ended although its order was not cancelled. True: it runs again. */
+  /** Restarts a cancellation that an earlier release ended without cancelling the order. True where it runs again. */
   restartCancellation(tx: Tx, sagaId: string): Promise<boolean>;
 }
 
-/** The sagas of orders: the checkout, and the cancellation of what the checkout completed. */
-export function checkoutSagas(parts: {
+/** The sagas of orders: the checkout, and the cancellation of orders that the checkout has completed. */
+export function orderSagas(input: {
   config: Pick<
     Config<typeof config>,
     'inventory' | 'payments' | 'checkoutLimitMs' | 'checkoutVersion' | 'cancellationVersion'
   >;
   connect: ServiceDependencies<unknown>['connect'];
   store: OrderStore;
-}): CheckoutSagas {
-  const { config, connect, store } = parts;
+}): OrderSagas {
+  const { config, connect, store } = input;
   const dependencies = {
     inventory: connect(InventoryServiceContract, 'inventory', config.inventory),
     payments: connect(PaymentServiceContract, 'payments', config.payments),
@@ -69,15 +70,16 @@ export function checkoutSagas(parts: {
     },
     async cancelCheckout(tx, order) {
       const { orderId } = order;
-      const answer = await requestCancel(tx, isFree(order) ? free : paid, orderId, { reason: 'CUSTOMER_REQUEST' });
-      if (answer === 'unknown_saga') throw new Error(`order ${orderId} is pending and has no checkout`);
+      const outcome = await requestCancel(tx, isFree(order) ? free : paid, orderId, { reason: 'CUSTOMER_REQUEST' });
+      if (outcome === 'unknown_saga')
+        throw new Error(`order ${orderId} is pending but has no checkout that this process knows`);
     },
     startCancellation,
     restartCancellation: async (tx, sagaId) => (await restartFailedSaga(tx, cancellations, sagaId)) === 'accepted',
   };
 }
 
-/** The version that new sagas begin with. */
+/** The definition of the version that new sagas use. */
 function versionOf<Data>(versions: readonly SagaDefinition<Data>[], version: number): SagaDefinition<Data> {
   const found = versions.find((definition) => definition.version === version);
   if (!found) throw new Error(`version ${version} is not defined`);

@@ -26,23 +26,23 @@ import {
 } from './errors.ts';
 import { apply, cancellation, hasEnded, money, type Order, placed, type State } from './order.ts';
 import { type Pricing, price, shapeViolations, totalMaxMinor } from './pricing.ts';
-import type { CheckoutSagas } from './saga.ts';
+import type { OrderSagas } from './saga.ts';
 import type { OrderStore } from './store.ts';
 
-/** Prices may take as long as the caller is ready to wait for its order. */
+/** Also limited by the caller's deadline. */
 const pricingTimeoutMs = 10_000;
-/** As many as the contract's own rules name at a time. */
+/** The same limit as for the violations of the contract's field rules. */
 const violationsMax = 20;
-/** Events that one read of a watched order takes. */
+/** The number of events that watchOrder reads at a time. */
 const watchBatch = 100;
 
-export function orderService(parts: {
+export function orderService(input: {
   db: Database;
   store: OrderStore;
   catalog: Client<typeof CatalogServiceContract>;
-  sagas: CheckoutSagas;
+  sagas: OrderSagas;
 }) {
-  const { db, store, catalog, sagas } = parts;
+  const { db, store, catalog, sagas } = input;
   return implement(OrderServiceContract, {
     async placeOrder(message, call) {
       const order = await priced(catalog, message, call);
@@ -69,14 +69,16 @@ export function orderService(parts: {
       return runIdempotent(db, call, async (tx) => {
         const order = await store.find(tx, orderId, 'for update');
         if (!ownsOrCanAccessAny(call, order.customerId)) throw orderNotFound(orderId);
-        const what = cancellation(order);
-        if (what === 'refuse') throw orderClosed(orderId);
-        if (what === 'same') return toMessage(order);
+        const effect = cancellation(order);
+        if (effect === 'refuse') throw orderClosed(orderId);
+        if (effect === 'same') return toMessage(order);
         const requestedBy = principalOf(call.caller);
-        const asked = await store.append(tx, order, [{ $case: 'cancelRequested', value: { orderId, requestedBy } }]);
-        if (what === 'stop_checkout') await sagas.cancelCheckout(tx, asked);
-        if (what === 'undo') await sagas.startCancellation(tx, asked);
-        return toMessage(asked);
+        const cancelling = await store.append(tx, order, [
+          { $case: 'cancelRequested', value: { orderId, requestedBy } },
+        ]);
+        if (effect === 'stop_checkout') await sagas.cancelCheckout(tx, cancelling);
+        if (effect === 'undo') await sagas.startCancellation(tx, cancelling);
+        return toMessage(cancelling);
       });
     },
 
@@ -89,7 +91,7 @@ export function orderService(parts: {
           for (const event of events) {
             yield event;
             sequence = event.sequence;
-            // What is new since the order was read makes it what it is now.
+            // Events after the read of the order bring it up to date.
             const { event: fact, occurTime = order.updatedAt } = event;
             if (fact && sequence > order.sequence) order = apply(order, fact, occurTime);
           }
@@ -107,7 +109,7 @@ export function orderService(parts: {
     },
   });
 
-  /** The order, if the caller may see it; to a stranger it is as if it were not there. */
+  /** The order. Throws ORDER_NOT_FOUND also where the caller may not read it. */
   async function readable(orderId: string, call: CallContext): Promise<Order> {
     const order = await db.read(call, (sql) => store.find(sql, orderId));
     if (!ownsOrCanAccessAny(call, order.customerId)) throw orderNotFound(orderId);
@@ -115,7 +117,9 @@ export function orderService(parts: {
   }
 }
 
-/** Asks the catalogue and makes an order at today's prices, or says why there is none. */
+/**
+ * Requests the prices from the catalogue and returns the order at these prices. Throws where an item cannot be ordered.
+ */
 async function priced(
   catalog: Client<typeof CatalogServiceContract>,
   message: PlaceOrderRequest,

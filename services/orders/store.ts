@@ -17,12 +17,11 @@ import {
 import { OrderEvent } from '@armature/proto/orders/v1/orders.ts';
 import { emit, type Page, type SqlReader, type Tx, tableBaselines, utcDate, watchers } from '@armature/runtime';
 import { orderNotFound } from './errors.ts';
-import { type Address, apply, type Fact, hasEnded, type Order, type OrderLine, type State } from './order.ts';
+import { type Address, apply, type Fact, type Order, type OrderLine, type State } from './order.ts';
+import { recentOrders } from './recent-orders.ts';
 
-/** How soon a watcher hears of an event that another instance recorded. */
+/** How often a watcher polls for events that another instance recorded. */
 const watchPollMs = 500;
-/** Orders under way that are remembered. */
-const recentMax = 10_000;
 
 const eventOf: Record<Fact['$case'], EventContract> = {
   placed: OrderPlacedEvent,
@@ -42,59 +41,27 @@ const eventOf: Record<Fact['$case'], EventContract> = {
 
 export type OrderStore = ReturnType<typeof orderStore>;
 
-/** Where each order stands, for consumers that have missed events. */
+/** The last sequence of each order, for consumers that have missed events. */
 export const baselineSources = [
   tableBaselines({ aggregate: 'order', table: 'orders', id: 'order_id', sequence: 'sequence' }),
 ];
 
 export function orderStore() {
   const watching = watchers(watchPollMs);
+  const recent = recentOrders();
 
-  // Orders as this process last wrote them. A saga changes its order again and again: it can say what it
-  // expects to find instead of reading it, and reads only when that was wrong.
-  const recent = new Map<string, Order>();
-  const inside = new WeakMap<Tx, Order>();
-  const remember = (tx: Tx, order: Order) => {
-    inside.set(tx, order);
-    tx.afterCommit(() => {
-      recent.delete(order.orderId);
-      if (!hasEnded(order)) recent.set(order.orderId, order);
-      const [oldest] = recent.keys();
-      if (recent.size > recentMax && oldest !== undefined) recent.delete(oldest);
-    });
-  };
-
-  /** Writes facts to history and outbox, and `next`, the order as they make it, to the read model. */
+  /**
+   * Appends the facts and notifies watchers. Null, and nothing is written, where `order` is not the current version.
+   */
   const write = async (tx: Tx, order: Order, facts: readonly Fact[]): Promise<Order | null> => {
-    let next = order;
-    const rows: [string, bigint, Buffer][] = [];
-    const at = new Date();
-    for (const fact of facts) {
-      next = apply(next, fact, at);
-      const event = { orderId: order.orderId, sequence: next.sequence, occurTime: at, event: fact };
-      rows.push([order.orderId, next.sequence, Buffer.from(OrderEvent.encode(event).finish())]);
-    }
-    const fits = order.sequence === 0n ? insert(tx, next) : update(tx, order.sequence, next);
-    if (!(await fits)) return null;
-    await tx.execute(
-      `insert into order_event (order_id, sequence, body) values ${rows.map(() => '(?, ?, ?)').join(', ')}`,
-      rows.flat(),
-    );
-    for (const [index, fact] of facts.entries()) {
-      emit(tx, eventOf[fact.$case], fact.value, order.sequence + BigInt(index + 1));
-    }
-    remember(tx, next);
+    const next = await writeFacts(tx, order, facts);
+    if (!next) return null;
+    recent.remember(tx, next);
     watching.wakeAfter(tx, [order.orderId]);
     return next;
   };
 
-  const find = async (sql: SqlReader, orderId: string, lock: '' | 'for update' = ''): Promise<Order> => {
-    const rows = await sql.query<OrderRow>(`select * from orders where order_id = ? ${lock}`, [orderId]);
-    if (!rows[0]) throw orderNotFound(orderId);
-    return toOrder(rows[0]);
-  };
-
-  /** Adds facts to an order that was read under its row lock, or to one that is new. Returns it as it is then. */
+  /** Appends facts to an order that was read under its row lock, or to a new one. Returns the order after them. */
   const append = async (tx: Tx, order: Order, facts: readonly Fact[]): Promise<Order> => {
     const next = await write(tx, order, facts);
     if (!next) throw new Error(`order ${order.orderId} was changed without its row lock`);
@@ -103,53 +70,91 @@ export function orderStore() {
 
   return {
     append,
+    find: findOrder,
+    list: listOrders,
+    events: listEvents,
 
-    find,
-
-    /** Adds the facts that `factsOf` makes of the order as it is, under its row lock. */
+    /** Appends the facts that `factsOf` derives from the current order, under its row lock. */
     async change(tx: Tx, orderId: string, factsOf: (order: Order) => readonly Fact[]): Promise<Order> {
-      const mine = inside.get(tx);
-      const expected = mine?.orderId === orderId ? mine : recent.get(orderId);
+      const expected = recent.expected(tx, orderId);
       const next = expected ? await write(tx, expected, factsOf(expected)) : null;
       if (next) return next;
-      const order = await find(tx, orderId, 'for update');
+      const order = await findOrder(tx, orderId, 'for update');
       return append(tx, order, factsOf(order));
-    },
-
-    /** Newest first: ids are made in the order of time. One row more than the page, when there is one. */
-    async list(
-      sql: SqlReader,
-      filter: { customerId: string; state: State | null },
-      page: Page<[string]>,
-    ): Promise<Order[]> {
-      const conditions = ['order_id < ?'];
-      const params: (string | number)[] = [page.after?.[0] ?? 'g'];
-      if (filter.customerId) {
-        conditions.push('customer_id = ?');
-        params.push(filter.customerId);
-      }
-      if (filter.state) {
-        conditions.push('state = ?');
-        params.push(filter.state);
-      }
-      const rows = await sql.query<OrderRow>(
-        `select * from orders where ${conditions.join(' and ')} order by order_id desc limit ?`,
-        [...params, page.size + 1],
-      );
-      return rows.map(toOrder);
-    },
-
-    async events(sql: SqlReader, orderId: string, afterSequence: bigint, limit: number): Promise<OrderEvent[]> {
-      const rows = await sql.query<{ body: Buffer }>(
-        'select body from order_event where order_id = ? and sequence > ? order by sequence limit ?',
-        [orderId, afterSequence, limit],
-      );
-      return rows.map((row) => OrderEvent.decode(row.body));
     },
 
     /** Yields at once, then whenever the order may have changed. */
     changes: (orderId: string, signal: AbortSignal) => watching.changes([orderId], signal),
   };
+}
+
+async function findOrder(sql: SqlReader, orderId: string, lock: '' | 'for update' = ''): Promise<Order> {
+  const rows = await sql.query<OrderRow>(`select * from orders where order_id = ? ${lock}`, [orderId]);
+  if (!rows[0]) throw orderNotFound(orderId);
+  return toOrder(rows[0]);
+}
+
+/**
+ * Newest first, because ids are ordered by time. Returns one row more than the page size where there is a next page.
+ */
+async function listOrders(
+  sql: SqlReader,
+  filter: { customerId: string; state: State | null },
+  page: Page<[string]>,
+): Promise<Order[]> {
+  const conditions = ['order_id < ?'];
+  const params: (string | number)[] = [page.after?.[0] ?? 'g'];
+  if (filter.customerId) {
+    conditions.push('customer_id = ?');
+    params.push(filter.customerId);
+  }
+  if (filter.state) {
+    conditions.push('state = ?');
+    params.push(filter.state);
+  }
+  const rows = await sql.query<OrderRow>(
+    `select * from orders where ${conditions.join(' and ')} order by order_id desc limit ?`,
+    [...params, page.size + 1],
+  );
+  return rows.map(toOrder);
+}
+
+async function listEvents(
+  sql: SqlReader,
+  orderId: string,
+  afterSequence: bigint,
+  limit: number,
+): Promise<OrderEvent[]> {
+  const rows = await sql.query<{ body: Buffer }>(
+    'select body from order_event where order_id = ? and sequence > ? order by sequence limit ?',
+    [orderId, afterSequence, limit],
+  );
+  return rows.map((row) => OrderEvent.decode(row.body));
+}
+
+/**
+ * Writes facts to the history and the outbox, and the order after them to the read model. Null, and nothing is written,
+ * where `order` is not the current version.
+ */
+async function writeFacts(tx: Tx, order: Order, facts: readonly Fact[]): Promise<Order | null> {
+  let next = order;
+  const rows: [string, bigint, Buffer][] = [];
+  const at = new Date();
+  for (const fact of facts) {
+    next = apply(next, fact, at);
+    const event = { orderId: order.orderId, sequence: next.sequence, occurTime: at, event: fact };
+    rows.push([order.orderId, next.sequence, Buffer.from(OrderEvent.encode(event).finish())]);
+  }
+  const written = order.sequence === 0n ? insert(tx, next) : update(tx, order.sequence, next);
+  if (!(await written)) return null;
+  await tx.execute(
+    `insert into order_event (order_id, sequence, body) values ${rows.map(() => '(?, ?, ?)').join(', ')}`,
+    rows.flat(),
+  );
+  for (const [index, fact] of facts.entries()) {
+    emit(tx, eventOf[fact.$case], fact.value, order.sequence + BigInt(index + 1));
+  }
+  return next;
 }
 
 interface OrderRow {
@@ -230,7 +235,7 @@ async function insert(tx: Tx, order: Order): Promise<true> {
   return true;
 }
 
-/** False, and nothing is changed, when the order is not the one it was expected to be. */
+/** False, and nothing is changed, where the stored sequence is not the expected one. */
 async function update(tx: Tx, expected: bigint, order: Order): Promise<boolean> {
   const { affectedRows } = await tx.execute(
     `update orders set state = ?, reason = ?, reason_detail = ?, cancel_requested = ?, sequence = ?, updated_at = ?

@@ -1,32 +1,32 @@
 import { type ClientRequest, Agent as HttpAgent, request as httpRequest, type IncomingMessage } from 'node:http';
 import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
 
-/** What came back: the status and the JSON body. */
-export interface HttpAnswer {
+/** The status and the JSON body of a response. */
+export interface HttpResponse {
   status: number;
   body: unknown;
 }
 
-export interface HttpQuestion {
+export interface HttpRequest {
   method: 'GET' | 'POST';
   path: string;
   key?: string;
   body?: object;
   timeoutMs: number;
   signal: AbortSignal;
-  /** Larger than a response about one operation may be; for pages. */
+  /** The largest response body; `responseBytesMax` where it is not set. Pages are larger. */
   bytesMax?: number;
 }
 
-/** Sends one request. Rejects when no whole answer came in time: then nobody knows whether it acted. */
+/** Sends one request. Rejects without a complete response in time: the outcome of the request is then unknown. */
 export interface HttpClient {
-  send(question: HttpQuestion): Promise<HttpAnswer>;
+  send(request: HttpRequest): Promise<HttpResponse>;
   close(): void;
 }
 
-const answerBytesMax = 64 * 1024;
+const responseBytesMax = 64 * 1024;
 
-/** Connections are kept open, and there are never more than `connectionsMax`. */
+/** Keeps connections open, at most `connectionsMax`. */
 export function httpClient(baseUrl: string, connectionsMax: number): HttpClient {
   const base = new URL(baseUrl);
   const secure = base.protocol === 'https:';
@@ -39,40 +39,40 @@ export function httpClient(baseUrl: string, connectionsMax: number): HttpClient 
   const agent = secure ? new HttpsAgent(options) : new HttpAgent(options);
   const open = secure ? httpsRequest : httpRequest;
 
-  const attempt = (question: HttpQuestion): Promise<HttpAnswer> =>
+  const attempt = (request: HttpRequest): Promise<HttpResponse> =>
     new Promise((resolve, reject) => {
-      const { method, path, key, signal, timeoutMs } = question;
-      const text = question.body === undefined ? undefined : JSON.stringify(question.body);
+      const { method, path, key, signal, timeoutMs } = request;
+      const text = request.body === undefined ? undefined : JSON.stringify(request.body);
       const headers: Record<string, string> = { accept: 'application/json' };
       if (key !== undefined) headers['idempotency-key'] = key;
       if (text !== undefined) {
         headers['content-type'] = 'application/json';
         headers['content-length'] = String(Buffer.byteLength(text));
       }
-      const request = open(new URL(path, base), { method, headers, agent, signal });
-      const timer = setTimeout(() => request.destroy(new Error(`no answer within ${timeoutMs} ms`)), timeoutMs);
+      const sent = open(new URL(path, base), { method, headers, agent, signal });
+      const timer = setTimeout(() => sent.destroy(new Error(`no response within ${timeoutMs} ms`)), timeoutMs);
       const fail = (error: Error) => {
         clearTimeout(timer);
-        reject(staleConnection(request, error) ? new StaleConnection(error) : error);
+        reject(staleConnection(sent, error) ? new StaleConnection(error) : error);
       };
-      request.once('error', fail);
-      request.once('response', (response) => {
-        readAnswer(response, request, question.bytesMax ?? answerBytesMax).then((answer) => {
+      sent.once('error', fail);
+      sent.once('response', (incoming) => {
+        readResponse(incoming, sent, request.bytesMax ?? responseBytesMax).then((response) => {
           clearTimeout(timer);
-          resolve(answer);
+          resolve(response);
         }, fail);
       });
-      request.end(text);
+      sent.end(text);
     });
 
   return {
-    async send(question) {
+    async send(request) {
       try {
-        return await attempt(question);
+        return await attempt(request);
       } catch (error) {
-        // The server closed a connection that was kept open just as it was used again. The key makes a
-        // second attempt harmless, and a fresh connection tells a restart from an absence.
-        if (error instanceof StaleConnection) return attempt(question);
+        // The server closed an idle connection at the moment of its reuse. The idempotency key makes a second attempt
+        // safe, and a new connection shows whether the server has restarted or is down.
+        if (error instanceof StaleConnection) return attempt(request);
         throw error;
       }
     },
@@ -90,13 +90,17 @@ function staleConnection(request: ClientRequest, error: Error): boolean {
   return request.reusedSocket && 'code' in error && error.code === 'ECONNRESET';
 }
 
-async function readAnswer(response: IncomingMessage, request: ClientRequest, bytesMax: number): Promise<HttpAnswer> {
+async function readResponse(
+  response: IncomingMessage,
+  request: ClientRequest,
+  bytesMax: number,
+): Promise<HttpResponse> {
   const chunks: Buffer[] = [];
   let bytes = 0;
   for await (const chunk of response as AsyncIterable<Buffer>) {
     bytes += chunk.length;
     if (bytes > bytesMax) {
-      const error = new Error(`an answer of more than ${bytesMax} bytes`);
+      const error = new Error(`the response has more than ${bytesMax} bytes`);
       request.destroy(error);
       throw error;
     }
@@ -106,6 +110,6 @@ async function readAnswer(response: IncomingMessage, request: ClientRequest, byt
   try {
     return { status: response.statusCode ?? 0, body: JSON.parse(text) };
   } catch (cause) {
-    throw new Error(`an answer with status ${response.statusCode} that is not JSON`, { cause });
+    throw new Error(`the response with status ${response.statusCode} is not JSON`, { cause });
   }
 }

@@ -1,9 +1,9 @@
-/** A line of the acquirer's log, as much of it as a comparison needs. */
+/** The fields of a record of the acquirer's log that a comparison needs. */
 export interface LoggedOperation {
-  /** In the log. */
+  /** Its position in the log. */
   position: string;
   externalId: string;
-  /** Of a settlement or expiration, which no key asked for, the key of the authorization. Empty where there is none. */
+  /** The idempotency key; of a settlement or expiration, the key of the authorization. Empty where there is none. */
   key: string;
   chargeId: string;
   kind: string;
@@ -11,7 +11,7 @@ export interface LoggedOperation {
   amountMinor: number | null;
   currencyCode: string;
   createTime: Date;
-  /** As it came. */
+  /** The unparsed record. */
   body: unknown;
 }
 
@@ -21,7 +21,7 @@ export interface LoggedPage {
   hasMore: boolean;
 }
 
-/** The operations of a lookup, which has no further pages. Null where it is none. */
+/** The operations of a lookup, which has one page. Null where the body is invalid. */
 export function readOperations(body: unknown): LoggedOperation[] | null {
   if (typeof body !== 'object' || body === null) return null;
   const { operations } = body as Record<string, unknown>;
@@ -30,7 +30,7 @@ export function readOperations(body: unknown): LoggedOperation[] | null {
   return read.every((one) => one !== null) ? read : null;
 }
 
-/** Null where it is no page: nothing may be concluded from half of one. */
+/** Null where any part of the page is invalid: no conclusion is drawn from a part of a page. */
 export function readPage(body: unknown): LoggedPage | null {
   if (typeof body !== 'object' || body === null) return null;
   const { operations, next_after: nextAfter, has_more: hasMore } = body as Record<string, unknown>;

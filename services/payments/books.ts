@@ -1,6 +1,6 @@
 /**
- * Whether the books are in order: what the invariants of the schema cannot say as one query, and what the
- * acquirer's log says otherwise.
+ * Checks of the ledger for tests and `verify`: the invariants of the schema, those that one query cannot express, and
+ * the comparison with the acquirer's log.
  */
 import { invariants } from './invariants.ts';
 import { chainBreak } from './ledger.ts';
@@ -34,7 +34,7 @@ export async function allEntries(query: Query): Promise<StoredEntry[]> {
   }
 }
 
-/** Payments whose chain of entries was changed, cut or does not end where the payment remembers. */
+/** Payments whose hash chain was changed or truncated, or does not end with the payment's stored hash. */
 export async function brokenChains(query: Query): Promise<{ payment_id: string; sequence: bigint }[]> {
   const chains = Map.groupBy(await allEntries(query), (entry) => entry.paymentId);
   const payments = await query('select payment_id, entry_hash from payment');
@@ -44,12 +44,12 @@ export async function brokenChains(query: Query): Promise<{ payment_id: string; 
   });
 }
 
-/** Where ledger and acquirer differ, a sentence each. */
+/** The differences between ledger and acquirer, one sentence each. */
 export async function acquirerDifferences(query: Query, acquirer: string): Promise<string[]> {
   return differences(await allEntries(query), await acquirerLog(acquirer));
 }
 
-/** Everything that is wrong with the books, a sentence each. */
+/** Every violation in the books, one sentence each. */
 export async function wrongInBooks(query: Query, acquirer: string): Promise<string[]> {
   const found: string[] = [];
   for (const [name, sql] of Object.entries(invariants)) {

@@ -10,7 +10,7 @@ import { VoidReason } from '@armature/proto/payments/v1/events.ts';
 import { emit, type Tx, utcDate } from '@armature/runtime';
 import { chainEntry } from './ledger.ts';
 import { writeEntry } from './ledger-store.ts';
-import type { Change, EventKind, Operation, Payment, Settlement } from './payment.ts';
+import type { Change, EventKind, Operation, OperationChange, Payment } from './payment.ts';
 import {
   type OperationRow,
   operationColumns,
@@ -20,26 +20,26 @@ import {
   toPayment,
 } from './rows.ts';
 
-/** Between looks at operations that wait for an operator, who may take days. */
-export const askedRarely = 'interval 1 hour';
+/** How often the periodic job processes an operation that waits for an operator, which may take days. */
+export const operatorPollInterval = 'interval 1 hour';
 /** The failure code of operations that are too old to be sent again. */
 export const keyTooOld = 'key_too_old';
 
 /** A payment together with one of its operations. */
-export interface Work {
+export interface PaymentAndOperation {
   payment: Payment;
   operation: Operation;
 }
 
 /**
- * Locks a payment and its operation, and writes what `change` makes of them; null leaves them as they are. Answers how
- * they stand afterwards.
+ * Locks a payment and its operation, and writes the result of `change`; null changes nothing. Returns both as they are
+ * then.
  */
-export async function decide(
+export async function changeOperation(
   tx: Tx,
   { operationId, paymentId }: Pick<Operation, 'operationId' | 'paymentId'>,
-  change: (payment: Payment, operation: Operation) => Settlement | null,
-): Promise<Work> {
+  change: (payment: Payment, operation: Operation) => OperationChange | null,
+): Promise<PaymentAndOperation> {
   const rows = await tx.query<PaymentRow & OperationRow & { now: string }>(
     `select ${paymentColumns}, ${operationColumns}, utc_timestamp(6) as now
      from payment p left join payment_operation o on o.operation_id = ?
@@ -47,17 +47,19 @@ export async function decide(
     [operationId, paymentId],
   );
   const [row] = rows;
-  if (!row?.o_operation_id) throw new Error(`operation ${operationId} of payment ${paymentId} is gone`);
+  if (!row?.o_operation_id) throw new Error(`operation ${operationId} of payment ${paymentId} does not exist`);
   const before = { payment: toPayment(row), operation: toOperation(row) };
-  const settled = change(before.payment, before.operation);
-  if (!settled) return before;
-  await writeOperation(tx, settled.operation, row.now);
-  await closeSuperseded(tx, settled);
-  return { payment: await writeChange(tx, row, settled), operation: settled.operation };
+  const changed = change(before.payment, before.operation);
+  if (!changed) return before;
+  await writeOperation(tx, changed.operation, row.now);
+  await closeSuperseded(tx, changed);
+  return { payment: await writeChange(tx, row, changed), operation: changed.operation };
 }
 
-/** Refused refunds need no operator any more once everything is refunded, or a refund of the rest was refused too. */
-async function closeSuperseded(tx: Tx, { payment, operation }: Settlement): Promise<void> {
+/**
+ * Earlier refused refunds need no operator once the whole charge is refunded, or a later refund of the rest is refused.
+ */
+async function closeSuperseded(tx: Tx, { payment, operation }: OperationChange): Promise<void> {
   const restRefused = operation.rest && operation.state === 'REFUSED';
   if (operation.kind !== 'refund' || !(restRefused || payment.state === 'REFUNDED')) return;
   await tx.execute(
@@ -67,17 +69,17 @@ async function closeSuperseded(tx: Tx, { payment, operation }: Settlement): Prom
   );
 }
 
-/** Writes an operation as it has become. One that needs an operator from now on is asked about rarely. */
+/** Writes a changed operation. The periodic job processes one that needs an operator only once an hour. */
 async function writeOperation(tx: Tx, o: Operation, now: string): Promise<void> {
   const needsOperator = o.needsOperator ? 'coalesce(needs_operator_at, ?)' : 'null';
   await tx.execute(
     `update payment_operation set state = ?, external_id = ?, failure_code = ?, needs_operator_at = ${needsOperator},
-       resolve_at = utc_timestamp(6) ${o.needsOperator ? `+ ${askedRarely}` : ''}
+       resolve_at = utc_timestamp(6) ${o.needsOperator ? `+ ${operatorPollInterval}` : ''}
      where operation_id = ?`,
     [o.state, o.externalId, o.failureCode, ...(o.needsOperator ? [now] : []), o.operationId],
   );
   if (o.key === o.operationId) return;
-  // Assignments run from left to right, so the time is compared with the key before.
+  // SQL evaluates assignments from left to right, so the first one still sees the old key.
   await tx.execute(
     `update payment_operation set acquirer_key_at = if(acquirer_key <=> ?, acquirer_key_at, ?), acquirer_key = ?
      where operation_id = ?`,
@@ -85,7 +87,7 @@ async function writeOperation(tx: Tx, o: Operation, now: string): Promise<void> 
   );
 }
 
-/** Writes a payment as it has become, the entry of what moved, and the event. `before` is its row, which is locked. */
+/** Writes a changed payment, the ledger entry and the event. `before` is its locked row. */
 export async function writeChange(tx: Tx, before: PaymentRow & { now: string }, change: Change): Promise<Payment> {
   const { payment: p, moved, event } = change;
   const head = { entries: BigInt(before.entries), hash: before.entry_hash };
@@ -112,7 +114,7 @@ export async function writeChange(tx: Tx, before: PaymentRow & { now: string }, 
       p.paymentId,
     ],
   );
-  // Last, because it locks balances, which payments share.
+  // Last, because it locks balances, which all payments share.
   if (entry) await writeEntry(tx, entry);
   if (event) emitters[event](tx, change);
   return { ...p, updatedAt: utcDate(before.now) };
@@ -125,7 +127,7 @@ const voidReasons = {
   nothing_held: VoidReason.VOID_REASON_NOTHING_HELD,
 } as const;
 
-/** `payment.events` counts the event that is emitted here, so it is its sequence. */
+/** `payment.events` includes the event that is emitted here, so it is the event's sequence. */
 const emitters: Record<EventKind, (tx: Tx, change: Change) => void> = {
   authorized: (tx, { payment: { paymentId, orderId, currencyCode, amountMinor, events } }) =>
     emit(tx, PaymentAuthorizedEvent, { paymentId, orderId, amount: { currencyCode, amountMinor } }, events),

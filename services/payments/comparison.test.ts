@@ -2,8 +2,8 @@ import type { CallContext } from '@armature/runtime';
 import t from 'tap';
 import type { Acquirer } from './acquirer.ts';
 import type { LoggedOperation } from './acquirer-page.ts';
-import { compareLines, compareRecords, type Known } from './comparison.ts';
-import type { OperationParts } from './operations.ts';
+import { compareLines, compareRecords, type LocalRecords } from './comparison.ts';
+import type { OperationDependencies } from './operation-dependencies.ts';
 import type { EntryKind, Operation, OperationState, Payment } from './payment.ts';
 import { compareWithAcquirer } from './reconciliation.ts';
 import type { LedgerLine } from './reconciliation-store.ts';
@@ -45,14 +45,14 @@ const line = (kind: EntryKind, over: Partial<LedgerLine> = {}): LedgerLine => ({
   operationId: 'key',
   ...over,
 });
-const known = (own: Operation | null, entry: LedgerLine | null, state?: Payment['state']): Known => ({
+const known = (own: Operation | null, entry: LedgerLine | null, state?: Payment['state']): LocalRecords => ({
   operations: new Map(own ? [['key', own]] : []),
   lines: new Map(entry ? [[entry.externalId, entry]] : []),
   payments: new Map(state ? [['ch', { paymentId: 'p', state } as Payment]] : []),
 });
 
 t.test('each record of the acquirer is compared or counted', async (t) => {
-  const rows: [string, LoggedOperation, Known, string][] = [
+  const rows: [string, LoggedOperation, LocalRecords, string][] = [
     ['a capture that both have', record('capture', 'captured'), known(operation('DONE'), line('capture')), 'equal'],
     [
       'a capture without an outcome',
@@ -185,7 +185,7 @@ t.test('a page of the ledger is one request to the acquirer', async (t) => {
       return ids.slice(1).map((externalId) => record('capture', 'captured', { externalId }));
     },
   } as unknown as Acquirer;
-  const parts = { acquirer } as OperationParts;
+  const parts = { acquirer } as OperationDependencies;
   const { differences } = await compareWithAcquirer(parts, {} as CallContext, [...lines, line('release')]);
   t.strictSame(asked, [100]);
   t.match(differences, [{ kind: 'NOT_AT_ACQUIRER', externalId: lines[0]!.externalId }]);

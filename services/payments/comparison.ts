@@ -1,6 +1,6 @@
 /**
- * Compares the acquirer's log with the ledger by external id. Every record of the log is compared or counted as
- * ignored by its kind and status; one of a kind that is not known here is a difference.
+ * Compares the acquirer's log with the ledger by external id. Every record of the log is compared, or counted as
+ * ignored by its kind and status. A record of an unknown kind is a difference.
  */
 
 import type { LoggedOperation } from './acquirer-page.ts';
@@ -17,10 +17,10 @@ export const differenceKinds = [
 ] as const;
 export type DifferenceName = (typeof differenceKinds)[number];
 
-/** Where ledger and acquirer differ. */
-export interface Found {
+/** A difference between ledger and acquirer. */
+export interface LedgerDifference {
   readonly kind: DifferenceName;
-  /** Of the record, or of the entry. */
+  /** The position of the record in the acquirer's log, or of the entry in the ledger. */
   readonly position: string;
   readonly externalId: string;
   readonly operationId: string;
@@ -29,9 +29,9 @@ export interface Found {
   readonly theirs: string;
 }
 
-/** What is known here about the records of a page, read in a few statements. */
-export interface Known {
-  /** Operations by the key that the acquirer saw. */
+/** The stored data about the records of a page, read in a few statements. */
+export interface LocalRecords {
+  /** Operations by acquirer key. */
   readonly operations: ReadonlyMap<string, Operation>;
   /** Entries by external id. */
   readonly lines: ReadonlyMap<string, LedgerLine>;
@@ -39,18 +39,18 @@ export interface Known {
   readonly payments: ReadonlyMap<string, Payment>;
 }
 
-/** What a record of the log stands for. */
+/** The meaning of a record of the acquirer's log. */
 type Meaning =
-  /** It moved something, which the ledger calls so. */
+  /** It moved an amount; the ledger has an entry of this kind. */
   | { is: 'moved'; entry: EntryKind; endsHold?: true }
-  /** It decided an authorization that was pending: the ledger has it under that authorization's id. */
+  /** It decided a pending authorization: the ledger has an entry with that authorization's id. */
   | { is: 'settlement' }
-  /** It decided an operation without moving anything. */
+  /** It decided an operation without moving an amount. */
   | { is: 'decided' }
-  /** It decided nothing yet. */
+  /** The acquirer decides later. */
   | { is: 'undecided' };
 
-/** Every kind and status that the acquirer's log has. */
+/** Every kind and status in the acquirer's log. */
 const meanings: Readonly<Record<string, Meaning>> = {
   'authorization authorized': { is: 'moved', entry: 'authorize' },
   'authorization pending': { is: 'undecided' },
@@ -68,13 +68,13 @@ const meanings: Readonly<Record<string, Meaning>> = {
 };
 
 export interface Comparison {
-  readonly differences: Found[];
-  /** Records that there is nothing to compare with, by kind and status. */
+  readonly differences: LedgerDifference[];
+  /** The number of records that are not compared, by kind and status. */
   readonly ignored: Map<string, number>;
 }
 
-/** Compares records of the acquirer's log with what is known here. */
-export function compareRecords(records: readonly LoggedOperation[], known: Known): Comparison {
+/** Compares records of the acquirer's log with the stored data. */
+export function compareRecords(records: readonly LoggedOperation[], known: LocalRecords): Comparison {
   const all: Comparison = { differences: [], ignored: new Map() };
   for (const record of records) {
     const name = `${record.kind} ${record.status}`;
@@ -90,14 +90,14 @@ export function compareRecords(records: readonly LoggedOperation[], known: Known
 
 export const textOf = ({ kind, amountMinor, currencyCode }: LedgerLine) => `${kind} of ${amountMinor} ${currencyCode}`;
 
-function differenceOf(record: LoggedOperation, meaning: Meaning, known: Known): Found | null {
+function differenceOf(record: LoggedOperation, meaning: Meaning, known: LocalRecords): LedgerDifference | null {
   const operation = known.operations.get(record.key);
   const pending = operation?.state === 'PENDING' && meaning.is !== 'undecided';
-  // An operation that was refused and needs an operator has its refusal already. The end of a hold carries the key of
-  // the authorization, or a key that is none of ours, and is looked up by its charge.
+  // The refusal of an operation that needs an operator is recorded. The end of a hold has the key of the authorization
+  // or a foreign key, so it is looked up by its charge.
   const knownRefusal = operation?.needsOperator && record.status === 'refused';
   const ours = `${operation?.kind} without an outcome`;
-  if (pending && !knownRefusal) return found('OUTCOME_MISSING', record, known, ours, theirText(record, meaning));
+  if (pending && !knownRefusal) return difference('OUTCOME_MISSING', record, known, ours, theirText(record, meaning));
   switch (meaning.is) {
     case 'moved':
       return movedDifference(record, meaning, known);
@@ -105,52 +105,56 @@ function differenceOf(record: LoggedOperation, meaning: Meaning, known: Known): 
       return settlementDifference(record, known);
     default: {
       const line = known.lines.get(record.externalId);
-      // A pending authorization is in the ledger under its own id once it was settled.
+      // Once the acquirer has decided a pending authorization, the ledger has it under its own id.
       if (!line || meaning.is === 'undecided') return null;
-      return found('DISAGREEMENT', record, known, textOf(line), theirText(record, meaning));
+      return difference('DISAGREEMENT', record, known, textOf(line), theirText(record, meaning));
     }
   }
 }
 
-function movedDifference(record: LoggedOperation, meaning: Meaning & { is: 'moved' }, known: Known): Found | null {
+function movedDifference(
+  record: LoggedOperation,
+  meaning: Meaning & { is: 'moved' },
+  known: LocalRecords,
+): LedgerDifference | null {
   const theirs = theirText(record, meaning);
   const line = known.lines.get(record.externalId);
-  if (line) return textOf(line) === theirs ? null : found('DISAGREEMENT', record, known, textOf(line), theirs);
+  if (line) return textOf(line) === theirs ? null : difference('DISAGREEMENT', record, known, textOf(line), theirs);
   const payment = meaning.endsHold ? known.payments.get(record.chargeId) : undefined;
-  if (payment?.state === 'AUTHORIZED') return found('HOLD_ENDED', record, known, 'a hold', theirs);
-  return found('NOT_IN_LEDGER', record, known, known.operations.get(record.key)?.state ?? '', theirs);
+  if (payment?.state === 'AUTHORIZED') return difference('HOLD_ENDED', record, known, 'a hold', theirs);
+  return difference('NOT_IN_LEDGER', record, known, known.operations.get(record.key)?.state ?? '', theirs);
 }
 
-function settlementDifference(record: LoggedOperation, known: Known): Found | null {
+function settlementDifference(record: LoggedOperation, known: LocalRecords): LedgerDifference | null {
   const theirs = `authorize of ${record.amountMinor} ${record.currencyCode}`;
   const operation = known.operations.get(record.key);
   const line = operation && known.lines.get(operation.externalId);
-  if (line) return textOf(line) === theirs ? null : found('DISAGREEMENT', record, known, textOf(line), theirs);
-  return found('NOT_IN_LEDGER', record, known, operation?.state ?? '', theirs);
+  if (line) return textOf(line) === theirs ? null : difference('DISAGREEMENT', record, known, textOf(line), theirs);
+  return difference('NOT_IN_LEDGER', record, known, operation?.state ?? '', theirs);
 }
 
-const unknownRecord = (record: LoggedOperation, known: Known): Found =>
-  found('RECORD_UNKNOWN', record, known, '', `${record.kind} ${record.status}`);
+const unknownRecord = (record: LoggedOperation, known: LocalRecords): LedgerDifference =>
+  difference('RECORD_UNKNOWN', record, known, '', `${record.kind} ${record.status}`);
 
 function theirText({ kind, status, amountMinor, currencyCode }: LoggedOperation, meaning: Meaning): string {
   const name = meaning.is === 'moved' ? meaning.entry : `${kind} ${status}`;
   return `${name} of ${amountMinor} ${currencyCode}`;
 }
 
-function found(
+function difference(
   kind: DifferenceName,
   record: LoggedOperation,
-  { operations, payments }: Known,
+  { operations, payments }: LocalRecords,
   ours: string,
   theirs: string,
-): Found {
+): LedgerDifference {
   const operation = operations.get(record.key);
   const paymentId = operation?.paymentId ?? payments.get(record.chargeId)?.paymentId ?? '';
   const { externalId, position } = record;
   return { kind, position, externalId, operationId: operation?.operationId ?? '', paymentId, ours, theirs };
 }
 
-/** Entries that the acquirer cannot know of: an operator's findings. */
+/** Entries that an operator decided, which the acquirer does not have. */
 const ownKinds: ReadonlySet<EntryKind> = new Set(['release', 'refund_outside']);
 
 /** Compares entries of the ledger with the operations that the acquirer has under their ids. */

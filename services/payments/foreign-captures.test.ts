@@ -1,4 +1,4 @@
-// Charges that were captured at the acquirer by a request that is not one of ours.
+// Charges that the acquirer captured without a request of payments.
 import { randomUUID } from 'node:crypto';
 import { paymentOperationsClient } from '@armature/clients';
 import { PaymentOperationState, PaymentResolution } from '@armature/proto/payments/v1/operations.ts';
@@ -33,7 +33,7 @@ const eur = (amountMinor: bigint) => ({ currencyCode: 'EUR', amountMinor });
 const post = async (path: string, body: object) => {
   const headers = { 'idempotency-key': randomUUID() };
   const response = await fetch(acquirerUrl + path, { method: 'POST', headers, body: JSON.stringify(body) });
-  if (response.status !== 201) throw new Error(`${path} was answered ${response.status}`);
+  if (response.status !== 201) throw new Error(`${path} returned ${response.status}`);
   return (await response.json()) as { operation_id: string };
 };
 const reason = 'ticket 4711';
@@ -60,14 +60,14 @@ async function swept(operationId: string): Promise<void> {
 
 /** A payment whose charge was captured under a key that is none of ours. */
 async function capturedByOther(amountMinor: number) {
-  const wish = bed.wish();
-  const { paymentId, orderId } = wish;
-  const { acquirerChargeId: chargeId } = await bed.orders.authorizePayment(wish);
+  const authorization = bed.newAuthorization();
+  const { paymentId, orderId } = authorization;
+  const { acquirerChargeId: chargeId } = await bed.orders.authorizePayment(authorization);
   const { operation_id: externalId } = await post(`/v1/charges/${chargeId}/capture`, { amount_minor: amountMinor });
   return { paymentId, orderId, chargeId, externalId };
 }
 
-t.test('a capture of the full amount by another request is recorded as the capture', async (t) => {
+t.test('a foreign capture of the full amount is recorded as the capture', async (t) => {
   const { paymentId, externalId } = await capturedByOther(1_000);
   const request = { paymentId, requestId: randomUUID() };
   const captured = { state: PaymentState.PAYMENT_STATE_CAPTURED, captured: eur(1_000n) };
@@ -95,7 +95,7 @@ t.test(
   },
 );
 
-t.test('a capture of a part by another request needs an operator, and is no refusal', async (t) => {
+t.test('a foreign capture of a part needs an operator and is no refusal', async (t) => {
   const { paymentId, orderId, externalId } = await capturedByOther(600);
   const request = { paymentId, requestId: randomUUID() };
   await t.rejects(bed.orders.capturePayment(request), needsOperator);

@@ -5,7 +5,7 @@ import { readBalances } from './ledger-store.ts';
 import { operatorBacklog } from './operation-store.ts';
 import type { PaymentStore } from './store.ts';
 
-/** What operators watch: the balance of the book, and money whose outcome is not known yet. Read when scraped. */
+/** Gauges of the ledger's balance and of operations without an outcome. Read from the database on each scrape. */
 export function paymentGauges(db: Database, store: PaymentStore, registry: Registry): void {
   const registers = [registry];
   new Gauge({

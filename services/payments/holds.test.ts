@@ -1,4 +1,4 @@
-// Holds that the acquirer ends, operations that it refuses for good, and keys that it has forgotten.
+// Holds that the acquirer ends, operations that it refuses permanently, and keys that it has deleted.
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ledgerClient, paymentOperationsClient } from '@armature/clients';
@@ -20,7 +20,7 @@ const acquirerEnv = { ARMATURE_ACQUIRER_DATA_DIR: acquirerDir, ARMATURE_ACQUIRER
 const mesh = t;
 const acquirer = await startService(t, 'acquirer', { env: acquirerEnv });
 const acquirerUrl = `http://${acquirer.http}`;
-/** Without webhooks, and without periodic jobs: what is noticed here is noticed by requests. */
+/** Without webhooks and periodic jobs, so that only requests detect changes at the acquirer. */
 const patient = {
   ...{ ARMATURE_ACQUIRER_TIMEOUT_MS: '1000', ARMATURE_PENDING_RESOLVE_MS: '600000', ARMATURE_RECONCILE_MS: '3600000' },
   ARMATURE_ACQUIRER_SEND_AGAIN_MS: '60000',
@@ -47,16 +47,16 @@ t.teardown(async () => {
 t.afterEach(async () => booksInOrder(query, acquirerUrl, await bed.ledger.getTrialBalance({})));
 
 /** The acquirer acts, and its response is lost, so that payments does not know the outcome. */
-async function loseResponse(ask: () => Promise<unknown>): Promise<void> {
+async function loseResponse(send: () => Promise<unknown>): Promise<void> {
   proxy.lose('responses');
-  await t.rejects(ask(), unavailable, 'the response is lost');
+  await t.rejects(send(), unavailable, 'the response is lost');
   proxy.pass();
 }
 
 /** The request is lost, so that the acquirer does not act. */
-async function loseRequest(ask: () => Promise<unknown>): Promise<void> {
+async function loseRequest(send: () => Promise<unknown>): Promise<void> {
   proxy.lose('requests');
-  await t.rejects(ask(), unavailable, 'the request is lost');
+  await t.rejects(send(), unavailable, 'the request is lost');
   proxy.pass();
 }
 const unavailable = refusal({ reason: 'ACQUIRER_UNAVAILABLE' });
@@ -72,15 +72,15 @@ const { PAYMENT_STATE_CAPTURED, PAYMENT_STATE_DECLINED } = PaymentState;
 const eur = (amountMinor: bigint) => ({ currencyCode: 'EUR', amountMinor });
 const logOf = async (orderId: string) =>
   (await acquirerLog(acquirerUrl)).filter((one) => one.order_reference === orderId);
-const held = async (card = 'card_ok') => {
-  const wish = bed.wish({ card });
-  const { acquirerChargeId } = await bed.orders.authorizePayment(wish);
-  return { ...wish, chargeId: acquirerChargeId };
+const authorized = async (card = 'card_ok') => {
+  const authorization = bed.newAuthorization({ card });
+  const { acquirerChargeId } = await bed.orders.authorizePayment(authorization);
+  return { ...authorization, chargeId: acquirerChargeId };
 };
 const captured = async (card = 'card_ok') => {
-  const wish = await held(card);
-  await bed.orders.capturePayment({ paymentId: wish.paymentId });
-  return wish;
+  const authorization = await authorized(card);
+  await bed.orders.capturePayment({ paymentId: authorization.paymentId });
+  return authorization;
 };
 async function until(what: string, holds: () => Promise<boolean>): Promise<void> {
   for (const deadline = Date.now() + 15_000; !(await holds()); await sleep(20)) {
@@ -129,8 +129,8 @@ for (const { name, card, end, state, metadata, entry, reason } of ends) {
       );
     };
 
-    t.test('is noticed by a capture, which is refused', async (t) => {
-      const { paymentId, orderId, chargeId } = await held(card);
+    t.test('is detected by a capture, which is refused', async (t) => {
+      const { paymentId, orderId, chargeId } = await authorized(card);
       await end(chargeId);
       const request = { paymentId, requestId: randomUUID() };
       const refused = refusal({ code: 'FAILED_PRECONDITION', reason: 'PAYMENT_STATE', metadata });
@@ -146,15 +146,15 @@ for (const { name, card, end, state, metadata, entry, reason } of ends) {
       await check(paymentId);
     });
 
-    t.test('is noticed by a void, which has nothing to do', async (t) => {
-      const { paymentId, orderId, chargeId } = await held(card);
+    t.test('is detected by a void, which has nothing to do', async (t) => {
+      const { paymentId, orderId, chargeId } = await authorized(card);
       await end(chargeId);
       t.match(await bed.orders.voidPayment({ paymentId, orderId }), { state, moved: eur(0n) });
       await check(paymentId);
       t.strictSame(await query("select 1 from payment_operation where state = 'PENDING'"), []);
     });
 
-    t.test('is told by an event with its reason', async (t) => {
+    t.test('is published as an event with its reason', async (t) => {
       const [row] = await query(
         "select payload from outbox where type like '%PaymentVoided' order by position desc limit 1",
       );
@@ -165,7 +165,7 @@ for (const { name, card, end, state, metadata, entry, reason } of ends) {
 }
 
 t.test('a void that the acquirer refuses for another reason waits for an operator', async (t) => {
-  const { paymentId, orderId } = await held('card_void_declined');
+  const { paymentId, orderId } = await authorized('card_void_declined');
   const request = { paymentId, orderId, requestId: randomUUID() };
   const waits = refusal({
     code: 'ABORTED',
@@ -175,7 +175,7 @@ t.test('a void that the acquirer refuses for another reason waits for an operato
   });
   await t.rejects(bed.orders.voidPayment(request), waits);
   await t.rejects(bed.orders.voidPayment(request), waits, 'for as long as it does');
-  t.equal((await logOf(orderId)).filter((one) => one.kind === 'void').length, 1, 'the acquirer is asked once');
+  t.equal((await logOf(orderId)).filter((one) => one.kind === 'void').length, 1, 'the acquirer gets one request');
   t.match(await bed.orders.getPayment({ paymentId }), { state: PaymentState.PAYMENT_STATE_AUTHORIZED });
 });
 
@@ -191,61 +191,63 @@ t.test('a closed card', async (t) => {
 t.test('a payment method of another customer', async (t) => {
   const issued = await post('/v1/payment_methods', { customer_reference: 'eve', card: 'card_ok' });
   const card = issued.json.payment_method;
-  const foreign = bed.wish({ card, customerId: 'ada' });
+  const foreign = bed.newAuthorization({ card, customerId: 'ada' });
   t.match(await bed.orders.authorizePayment(foreign), {
     state: PAYMENT_STATE_DECLINED,
     declineCode: 'payment_method_not_owned',
     moved: eur(0n),
   });
   t.strictSame(await logOf(foreign.orderId), [], 'nothing was charged');
-  const own = bed.wish({ card, customerId: 'eve' });
+  const own = bed.newAuthorization({ card, customerId: 'eve' });
   t.match(await bed.orders.authorizePayment(own), { state: PaymentState.PAYMENT_STATE_AUTHORIZED });
 });
 
 t.test('reconciliation finds the end of a hold whose authorization had no outcome', async (t) => {
-  const wish = bed.wish();
-  const { paymentId, orderId } = wish;
-  await loseResponse(() => bed.orders.authorizePayment(wish));
+  const authorization = bed.newAuthorization();
+  const { paymentId, orderId } = authorization;
+  await loseResponse(() => bed.orders.authorizePayment(authorization));
   const [charge] = await logOf(orderId);
   await post(`/v1/charges/${charge!.charge_id}/expire`);
   await compareBooks(admin, { apply: true, graceSeconds: 0 });
   t.match(await bed.orders.getPayment({ paymentId }), { state: PAYMENT_STATE_HOLD_EXPIRED });
 });
 
-t.test('an operation whose key the acquirer has forgotten is not sent again', async (t) => {
+t.test('an operation whose key the acquirer has deleted is not sent again', async (t) => {
   const { paymentId, orderId } = await captured();
   const refund = { paymentId, requestId: randomUUID(), amount: eur(400n) };
   await loseResponse(() => bed.orders.refundPayment(refund));
-  const [asked, overtaken] = [bed.wish(), bed.wish()];
-  for (const wish of [asked, overtaken]) await loseResponse(() => bed.orders.authorizePayment(wish));
+  const [retried, voided] = [bed.newAuthorization(), bed.newAuthorization()];
+  for (const authorization of [retried, voided]) await loseResponse(() => bed.orders.authorizePayment(authorization));
   await acquirer.kill();
-  const forgetful = { ...acquirerEnv, ARMATURE_ACQUIRER_KEY_RETENTION_MS: '50' };
-  await startService(mesh, 'acquirer', { env: forgetful, http: acquirer.http });
-  /** Payments takes the keys for too old to be sent. */
+  const shortRetention = { ...acquirerEnv, ARMATURE_ACQUIRER_KEY_RETENTION_MS: '50' };
+  await startService(mesh, 'acquirer', { env: shortRetention, http: acquirer.http });
+  /** Makes the keys too old to be sent again. */
   const age = (...ids: string[]) =>
     query('update payment_operation set created_at = created_at - interval 2 minute where payment_id in (?)', [ids]);
   const metadata = { acquirer_code: 'key_too_old' };
   const waits = refusal({ code: 'ABORTED', reason: 'OPERATION_NEEDS_OPERATOR', metadata });
-  await age(paymentId, asked.paymentId, overtaken.paymentId);
+  await age(paymentId, retried.paymentId, voided.paymentId);
 
   const refunded = { refunded: eur(400n), moved: eur(400n) };
   t.match(await bed.orders.refundPayment(refund), refunded, 'one that acted is found on its charge');
   t.equal((await logOf(orderId)).filter((one) => one.kind === 'refund').length, 1, 'once');
-  await t.rejects(bed.orders.authorizePayment(asked), waits, 'an authorization that acted waits');
+  await t.rejects(bed.orders.authorizePayment(retried), waits, 'an authorization that acted waits');
   const { PAYMENT_STATE_PENDING, PAYMENT_STATE_AUTHORIZED, PAYMENT_STATE_VOIDED } = PaymentState;
-  const voids = { paymentId: overtaken.paymentId, orderId: overtaken.orderId, requestId: randomUUID() };
+  const voids = { paymentId: voided.paymentId, orderId: voided.orderId, requestId: randomUUID() };
   await t.rejects(bed.orders.voidPayment(voids), waits, 'a void does not cancel it');
   const both = () =>
-    Promise.all([asked, overtaken].map((wish) => bed.orders.getPayment({ paymentId: wish.paymentId })));
+    Promise.all(
+      [retried, voided].map((authorization) => bed.orders.getPayment({ paymentId: authorization.paymentId })),
+    );
   t.match(await both(), [{ state: PAYMENT_STATE_PENDING }, { state: PAYMENT_STATE_PENDING }]);
   await compareBooks(admin, { apply: true, graceSeconds: 0 });
   t.match(await both(), [{ state: PAYMENT_STATE_AUTHORIZED }, { state: PAYMENT_STATE_AUTHORIZED }], 'found in the log');
   t.match(await bed.orders.voidPayment(voids), { state: PAYMENT_STATE_VOIDED });
 
   t.test('an authorization that did not act is given up by an operator', async (t) => {
-    const wish = bed.wish();
-    const { paymentId } = wish;
-    await loseRequest(() => bed.orders.authorizePayment(wish));
+    const authorization = bed.newAuthorization();
+    const { paymentId } = authorization;
+    await loseRequest(() => bed.orders.authorizePayment(authorization));
     const olga = await token('olga');
     const options = { addresses: [service.grpc], tls: bedOptions.developerTls, token: () => olga };
     const operator = paymentOperationsClient(options);
@@ -258,13 +260,13 @@ t.test('an operation whose key the acquirer has forgotten is not sent again', as
     const refused = refusal({ reason: 'RESOLUTION_NOT_APPLICABLE' });
     await t.rejects(operator.resolvePaymentOperation(giveUp), refused, 'while its caller may end it');
     await age(paymentId);
-    await t.rejects(bed.orders.authorizePayment(wish), refusal({ reason: 'OPERATION_NEEDS_OPERATOR' }));
+    await t.rejects(bed.orders.authorizePayment(authorization), refusal({ reason: 'OPERATION_NEEDS_OPERATOR' }));
     await operator.resolvePaymentOperation({ ...giveUp, requestId: randomUUID() });
     t.match(await bed.orders.getPayment({ paymentId }), { state: PaymentState.PAYMENT_STATE_VOIDED });
   });
 
   t.test('a capture that did not act before its hold expired is refused', async (t) => {
-    const { paymentId, chargeId } = await held();
+    const { paymentId, chargeId } = await authorized();
     const capture = { paymentId, requestId: randomUUID() };
     await loseRequest(() => bed.orders.capturePayment(capture));
     await post(`/v1/charges/${chargeId}/expire`);

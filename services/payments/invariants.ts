@@ -1,7 +1,7 @@
 /**
- * What must hold in this schema at every moment, as queries: each returns the rows that break it, and none
- * may return any. Names follow the list of invariants that the whole mesh is held to; the hash chain (I5)
- * is checked by chainBreak in ledger.ts, and equality with the acquirer's log (I9) needs that log.
+ * The invariants of this schema as queries. Each returns the rows that violate it. Names follow the list of invariants
+ * in docs/reliability.md. chainBreak in ledger.ts checks the hash chain (I5); equality with the acquirer's log (I9)
+ * needs that log.
  */
 export const invariants: Readonly<Record<string, string>> = {
   'I1 every entry balances per currency, holds and settled apart': `

@@ -54,7 +54,7 @@ export const ledgerService = (db: Database, reconcile: Reconcile) =>
 
 const isAccount = (name: string): name is Account => (accounts as readonly string[]).includes(name);
 
-/** Adds up debit and credit balances per currency, holds and settled amounts together. */
+/** The sums of debit and credit balances per currency, pending and posted together. */
 export function trialTotals(balances: readonly Balance[]): TrialBalance_Total[] {
   const totals = new Map<string, TrialBalance_Total>();
   for (const { currencyCode, postedMinor, pendingMinor } of balances) {

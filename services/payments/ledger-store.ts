@@ -2,7 +2,7 @@ import { type Sql, type SqlReader, type Tx, utcDate } from '@armature/runtime';
 import { type Account, type ChainedEntry, type Posting, shardOf } from './ledger.ts';
 import type { EntryKind } from './payment.ts';
 
-/** Writes an entry with its postings, and brings the balances up to date. */
+/** Writes an entry with its postings, and updates the balances. */
 export async function writeEntry(tx: Tx, entry: ChainedEntry & { hash: Buffer }): Promise<void> {
   const { entryId, paymentId, sequence, kind, externalId, hash, postings } = entry;
   await tx.execute(
@@ -23,7 +23,7 @@ export async function writeEntry(tx: Tx, entry: ChainedEntry & { hash: Buffer })
   await addToBalances(tx, paymentId, postings);
 }
 
-/** One statement whose rows are in the order of the primary key: two that share a shard cannot deadlock. */
+/** One statement with its rows in primary key order, so that two transactions on one shard cannot deadlock. */
 async function addToBalances(tx: Tx, paymentId: string, postings: readonly Posting[]): Promise<void> {
   const shard = shardOf(paymentId);
   await tx.execute(
@@ -48,7 +48,7 @@ export interface Balance {
   pendingMinor: bigint;
 }
 
-/** The balances of one account in one currency, or of all; accounts that nothing was posted to are left out. */
+/** The balance of one account in one currency, or all balances. Accounts without postings are left out. */
 export async function readBalances(
   sql: SqlReader,
   only?: { account: Account; currencyCode: string },
@@ -89,7 +89,7 @@ interface EntryRow {
   pending: number;
 }
 
-/** Entries after a position, oldest first, with their postings, in one query however many they are. */
+/** Entries after a position, oldest first, with their postings, in one query. */
 export async function readEntries(
   sql: Pick<Sql, 'query'>,
   filter: { account: Account | null; paymentId: string; after: string; limit: number },

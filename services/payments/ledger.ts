@@ -1,21 +1,20 @@
 /**
- * The double-entry ledger. A positive amount is a debit, a negative one a credit; every entry adds up to
- * zero per currency, its holds and its settled postings each for themselves. The accounts, per currency:
+ * The double-entry ledger. A positive amount is a debit, a negative one a credit. Every entry adds up to zero per
+ * currency, pending and posted amounts separately. The accounts, per currency:
  *
- *   acquirer_holds           pending   what the acquirer holds for us on cards          never below zero
- *   customer_authorizations  pending   the other side of it: what customers promised    never above zero
- *   acquirer_receivable      settled   captured and not refunded: the acquirer owes us   never below zero
- *   sales                    settled   everything ever captured                          never above zero
- *   refunds                  settled   everything ever given back                        never below zero
- *   external_refunds         settled   given back by another way than the acquirer       never above zero
+ *   acquirer_holds           pending   amounts that the acquirer holds on cards          never below zero
+ *   customer_authorizations  pending   the contra account of acquirer_holds              never above zero
+ *   acquirer_receivable      posted    captured and not refunded, owed by the acquirer   never below zero
+ *   sales                    posted    sum of all captures                               never above zero
+ *   refunds                  posted    sum of all refunds                                never below zero
+ *   external_refunds         posted    refunds that were not paid by the acquirer        never above zero
  *
- * Entries and postings are only ever added. Balances are kept beside them, in the transaction of the entry,
- * so that reading one costs the same however long the ledger is. One row per account would be locked by
- * every payment there is, so each balance is spread over a fixed number of shards, chosen by the payment;
- * the balance is their sum, and it equals the sum of the postings at every moment.
+ * Entries and postings are append-only. Balances are updated in the transaction of the entry, so the cost of reading a
+ * balance does not depend on the length of the ledger. All payments would contend for the lock of a single row per
+ * account, so each balance is spread over a fixed number of shards, chosen by the payment. A balance is the sum of its
+ * shards and always equals the sum of its postings.
  *
- * The entries of one payment form a hash chain. One chain over all entries would make every payment wait
- * for the one before it.
+ * The entries of one payment form a hash chain. One chain over all entries would serialize all payments.
  */
 import { createHash } from 'node:crypto';
 import { newId } from '@armature/runtime';
@@ -35,7 +34,7 @@ export interface Posting {
   readonly account: Account;
   readonly currencyCode: string;
   readonly amountMinor: bigint;
-  /** A hold rather than money that moved. */
+  /** True for a hold, false for money that moved. */
   readonly pending: boolean;
 }
 
@@ -50,7 +49,7 @@ const hold: Move = { debit: 'acquirer_holds', credit: 'customer_authorizations',
 const release: Move = { debit: 'customer_authorizations', credit: 'acquirer_holds', pending: true };
 const sale: Move = { debit: 'acquirer_receivable', credit: 'sales', pending: false };
 const refund: Move = { debit: 'refunds', credit: 'acquirer_receivable', pending: false };
-/** The acquirer still owes us what it captured: we gave the customer other money. */
+/** The refund was not paid by the acquirer, so the acquirer still owes the captured amount. */
 const refundOutside: Move = { debit: 'refunds', credit: 'external_refunds', pending: false };
 
 const moves: Record<EntryKind, readonly Move[]> = {
@@ -65,7 +64,7 @@ const moves: Record<EntryKind, readonly Move[]> = {
 
 /**
  * The postings of an operation that moved this amount, in the order of their accounts. A capture of a part of a hold
- * releases all of it.
+ * releases the whole hold.
  */
 export function postingsOf(
   kind: EntryKind,
@@ -85,7 +84,7 @@ export function postingsOf(
   return postings;
 }
 
-/** Throws unless the postings add up to zero per currency, holds and settled ones apart. */
+/** Throws unless the postings add up to zero per currency, pending and posted amounts separately. */
 export function assertBalanced(postings: readonly Posting[]): void {
   const sums = new Map<string, bigint>();
   for (const { currencyCode, pending, amountMinor } of postings) {
@@ -100,7 +99,7 @@ export const shards = 16;
 /** The shard that all balances of a payment are kept in. Ids are UUIDs, whose last digits are spread evenly. */
 export const shardOf = (paymentId: string): number => Number.parseInt(paymentId.slice(-2), 16) % shards;
 
-/** What the chain covers of an entry: everything but its position and time, which the database chooses. */
+/** The fields of an entry that the hash covers: all but position and time, which the database assigns. */
 export interface ChainedEntry {
   readonly entryId: string;
   readonly paymentId: string;
@@ -111,7 +110,7 @@ export interface ChainedEntry {
   readonly postings: readonly Posting[];
 }
 
-/** Before the first entry of a payment. */
+/** The hash before the first entry of a payment. */
 export const chainStart: Buffer = Buffer.alloc(32);
 
 /** The end of a payment's chain: how many entries there are, and the hash of the last. */
@@ -140,8 +139,8 @@ export function chainHash(before: Buffer, entry: ChainedEntry): Buffer {
 }
 
 /**
- * The sequence of the first entry at which a payment's chain breaks: changed, missing or out of place.
- * Null when the chain is whole. `last` is the hash that the payment itself remembers.
+ * The sequence of the first entry that is changed, missing or out of order; null where the chain is intact. `last` is
+ * the hash that is stored with the payment.
  */
 export function chainBreak(entries: readonly (ChainedEntry & { hash: Buffer })[], last: Buffer): bigint | null {
   let before = chainStart;

@@ -8,6 +8,7 @@ import {
 } from '@armature/proto/payments/v1/operations.ts';
 import { closePage, implement, openPage, utcDate } from '@armature/runtime';
 import { operationNotFound } from './errors.ts';
+import type { OperationDependencies } from './operation-dependencies.ts';
 import {
   type Listing,
   listOperations,
@@ -16,7 +17,6 @@ import {
   type ShownOperation,
   shownOperation,
 } from './operation-store.ts';
-import type { OperationParts } from './operations.ts';
 import type { OperationState } from './payment.ts';
 import { recordAcquirerOperation } from './recording.ts';
 import { resolutions } from './resolution.ts';
@@ -24,15 +24,15 @@ import { resolveOperation } from './resolving.ts';
 
 const pageSizeDefault = 50;
 
-/** What operators do about operations that only a person can decide. */
-export const paymentOperationService = (parts: OperationParts) =>
+/** The RPCs by which operators list, resolve and record operations. */
+export const paymentOperationService = (dependencies: OperationDependencies) =>
   implement(PaymentOperationServiceContract, {
     async listPaymentOperations(request, call) {
       const { paymentId, pending } = request;
       const listing: Listing =
         paymentId !== '' || pending ? { by: 'created_at', paymentId } : { by: 'needs_operator_at' };
       const page = openPage<[string, string]>(request, pageSizeDefault, ['operations', paymentId, pending]);
-      const rows = await parts.db.read(call, (sql) => listOperations(sql, listing, page.after, page.size + 1));
+      const rows = await dependencies.db.read(call, (sql) => listOperations(sql, listing, page.after, page.size + 1));
       const cursorOf = (row: ShownOperation): [string, string] => [
         listing.by === 'created_at' ? row.createdAt : (row.needsOperatorAt ?? ''),
         row.operationId,
@@ -42,7 +42,7 @@ export const paymentOperationService = (parts: OperationParts) =>
     },
 
     async getPaymentOperation({ operationId }, call) {
-      return parts.db.read(call, async (sql) => {
+      return dependencies.db.read(call, async (sql) => {
         const operation = await shownOperation(sql, operationId);
         if (!operation) throw operationNotFound(operationId);
         const resolved = await resolutionsOf(sql, operationId);
@@ -54,11 +54,11 @@ export const paymentOperationService = (parts: OperationParts) =>
       const named = resolutions.find((name) => PaymentResolution[`PAYMENT_RESOLUTION_${name}`] === resolution);
       // The contract's rules let only defined values through.
       if (!named) throw new Error(`resolution ${resolution} has no meaning here`);
-      return resolveOperation(parts, call, { operationId, resolution: named, reason, externalId }, toMessage);
+      return resolveOperation(dependencies, call, { operationId, resolution: named, reason, externalId }, toMessage);
     },
 
     async recordAcquirerOperation({ externalId, reason }, call) {
-      return recordAcquirerOperation(parts, call, { externalId, reason }, toMessage);
+      return recordAcquirerOperation(dependencies, call, { externalId, reason }, toMessage);
     },
   });
 

@@ -1,10 +1,10 @@
-/** Operations as operators look for them, and their resolutions. */
+/** Operations and their resolutions, as operators list and read them. */
 import type { SqlReader, Tx } from '@armature/runtime';
 import type { Operation, OperationState } from './payment.ts';
 import type { Resolution } from './resolution.ts';
 import { type OperationRow, operationColumns, toOperation } from './rows.ts';
 
-/** An operation with what operators see beside it. Times are those of the database, as text. */
+/** An operation with fields of its payment. Times are the database's, as text. */
 export interface ShownOperation extends Operation {
   orderId: string;
   currencyCode: string;
@@ -36,10 +36,10 @@ const toShown = (row: ShownRow): ShownOperation => ({
   needsOperatorAt: row.o_needs_operator_at,
 });
 
-/** Which operations are listed, by the time that they are listed in the order of. */
+/** The selection of operations, and the time that they are ordered by. */
 export type Listing = { by: 'needs_operator_at' } | { by: 'created_at'; paymentId: string };
 
-/** Oldest first, after a time and an id; one more than `limit` says that there are more. */
+/** The next `limit` operations after a time and an id, oldest first. */
 export async function listOperations(
   sql: SqlReader,
   listing: Listing,
@@ -87,7 +87,7 @@ export interface RecordedResolution {
   createdAt: string;
 }
 
-/** Records who decided what and why, in the transaction of the decision. */
+/** Records a decision with its operator and reason, in the transaction of the decision. */
 export async function recordDecision(tx: Tx, decision: Omit<RecordedResolution, 'createdAt'>): Promise<void> {
   await tx.execute(
     `insert into operation_resolution (resolution_id, operation_id, resolution, reason, resolved_by, state_before,

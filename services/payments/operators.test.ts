@@ -1,4 +1,4 @@
-// What operators do about operations that only a person can decide, over the wire.
+// The RPCs by which operators resolve operations, over gRPC.
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ledgerClient, paymentOperationsClient } from '@armature/clients';
@@ -60,11 +60,11 @@ const reason = 'ticket 4711';
 const listed = async (paymentId: string) =>
   (await operator.listPaymentOperations({ pageSize: 200 })).operations.filter((one) => one.paymentId === paymentId);
 
-/** A refund that the acquirer refuses for good: the card is closed. */
+/** A refund that the acquirer refuses permanently: the card is closed. */
 async function refusedRefund(amountMinor?: bigint) {
-  const wish = bed.wish({ card: 'card_refund_declined' });
-  const { paymentId, orderId } = wish;
-  const { acquirerChargeId: chargeId } = await bed.orders.authorizePayment(wish);
+  const authorization = bed.newAuthorization({ card: 'card_refund_declined' });
+  const { paymentId, orderId } = authorization;
+  const { acquirerChargeId: chargeId } = await bed.orders.authorizePayment(authorization);
   await bed.orders.capturePayment({ paymentId });
   const amount = amountMinor === undefined ? undefined : eur(amountMinor);
   await t.rejects(bed.orders.refundPayment({ paymentId, amount }), refusal({ reason: 'PAYMENT_STATE' }));
@@ -72,11 +72,11 @@ async function refusedRefund(amountMinor?: bigint) {
   return { paymentId, orderId, chargeId, operationId: operation!.operationId };
 }
 
-/** A void that the acquirer refuses, as it does whenever it is asked. */
+/** A void that the acquirer refuses each time. */
 async function refusedVoid() {
-  const wish = bed.wish({ card: 'card_void_declined' });
-  const { paymentId, orderId } = wish;
-  const { acquirerChargeId: chargeId } = await bed.orders.authorizePayment(wish);
+  const authorization = bed.newAuthorization({ card: 'card_void_declined' });
+  const { paymentId, orderId } = authorization;
+  const { acquirerChargeId: chargeId } = await bed.orders.authorizePayment(authorization);
   const request = { paymentId, orderId, requestId: randomUUID() };
   await t.rejects(bed.orders.voidPayment(request), refusal({ reason: 'OPERATION_NEEDS_OPERATOR' }));
   const [operation] = await listed(paymentId);
@@ -85,8 +85,8 @@ async function refusedVoid() {
 
 t.test('lists what needs an operator, page by page, and nothing else', async (t) => {
   const refunds = [await refusedRefund(), await refusedRefund(100n), await refusedVoid()];
-  const wish = bed.wish();
-  await bed.orders.authorizePayment(wish);
+  const authorization = bed.newAuthorization();
+  await bed.orders.authorizePayment(authorization);
   const seen: string[] = [];
   for (let pageToken = ''; ; ) {
     const page = await operator.listPaymentOperations({ pageSize: 1, pageToken });
@@ -111,7 +111,7 @@ t.test('lists what needs an operator, page by page, and nothing else', async (t)
   await t.rejects(staff.resolvePaymentOperation(resolve), refusal({ code: 'PERMISSION_DENIED' }));
 });
 
-t.test('a refused refund that was given back by bank transfer', async (t) => {
+t.test('a refused refund that was paid by bank transfer', async (t) => {
   const { paymentId, operationId } = await refusedRefund();
   const request = {
     ...{ requestId: randomUUID(), operationId, resolution: PAYMENT_RESOLUTION_REFUNDED_OUTSIDE },
@@ -154,7 +154,7 @@ t.test('a refused refund that is tried again under a new key', async (t) => {
   for (const deadline = Date.now() + 10_000; (await listed(paymentId)).length === 0; await sleep(20))
     if (Date.now() > deadline) throw new Error('the periodic job did not send it');
   const log = (await acquirerLog(acquirerUrl)).filter((one) => one.order_reference === orderId);
-  t.equal(log.length, before + 1, 'the acquirer was asked under another key, and refused again');
+  t.equal(log.length, before + 1, 'the acquirer got a request under another key, and refused again');
   t.match(await bed.orders.getPayment({ paymentId }), { refunded: eur(0n) });
 });
 
@@ -198,9 +198,9 @@ t.test('a refused void', async (t) => {
 });
 
 t.test('a pending refund that the acquirer has done is recorded, not done again', async (t) => {
-  const wish = bed.wish();
-  const { paymentId } = wish;
-  const { acquirerChargeId: chargeId } = await bed.orders.authorizePayment(wish);
+  const authorization = bed.newAuthorization();
+  const { paymentId } = authorization;
+  const { acquirerChargeId: chargeId } = await bed.orders.authorizePayment(authorization);
   await bed.orders.capturePayment({ paymentId });
   // As if the process had died after the acquirer acted: the operation is there, and the acquirer knows its key.
   const operationId = randomUUID();
@@ -230,10 +230,10 @@ t.test('a pending refund that the acquirer has done is recorded, not done again'
   t.match(await bed.orders.getPayment({ paymentId }), { refunded: eur(400n) });
 });
 
-t.test('a refund that was done at the acquirer by another request', async (t) => {
-  const wish = bed.wish();
-  const { paymentId } = wish;
-  const { acquirerChargeId: chargeId } = await bed.orders.authorizePayment(wish);
+t.test('a refund that the acquirer did under a foreign key', async (t) => {
+  const authorization = bed.newAuthorization();
+  const { paymentId } = authorization;
+  const { acquirerChargeId: chargeId } = await bed.orders.authorizePayment(authorization);
   await bed.orders.capturePayment({ paymentId });
   const byHand = await post(`/v1/charges/${chargeId}/refund`, { amount_minor: 1_000 });
   await t.rejects(bed.orders.refundPayment({ paymentId }), refusal({ reason: 'PAYMENT_STATE' }));
@@ -255,10 +255,10 @@ t.test('a refund that was done at the acquirer by another request', async (t) =>
   t.match(await bed.orders.getPayment({ paymentId }), { state: PaymentState.PAYMENT_STATE_REFUNDED });
 });
 
-t.test('a part that another request refunded at the acquirer', async (t) => {
-  const wish = bed.wish();
-  const { paymentId } = wish;
-  const { acquirerChargeId: chargeId } = await bed.orders.authorizePayment(wish);
+t.test('a part that the acquirer refunded under a foreign key', async (t) => {
+  const authorization = bed.newAuthorization();
+  const { paymentId } = authorization;
+  const { acquirerChargeId: chargeId } = await bed.orders.authorizePayment(authorization);
   await bed.orders.capturePayment({ paymentId });
   const { operation_id: externalId } = await post(`/v1/charges/${chargeId}/refund`, { amount_minor: 300 });
   await t.rejects(bed.orders.refundPayment({ paymentId }), refusal({ reason: 'PAYMENT_STATE' }), 'more than is left');
@@ -280,9 +280,9 @@ t.test('a part that another request refunded at the acquirer', async (t) => {
 });
 
 t.test('what cannot be recorded', async (t) => {
-  const wish = bed.wish();
-  const { paymentId } = wish;
-  const { acquirerChargeId: chargeId } = await bed.orders.authorizePayment(wish);
+  const authorization = bed.newAuthorization();
+  const { paymentId } = authorization;
+  const { acquirerChargeId: chargeId } = await bed.orders.authorizePayment(authorization);
   await bed.orders.capturePayment({ paymentId });
   await bed.orders.refundPayment({ paymentId, amount: eur(400n) });
   const log = (await acquirerLog(acquirerUrl)).filter((one) => one.charge_id === chargeId);

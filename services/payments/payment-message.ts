@@ -2,8 +2,8 @@ import { type Payment as PaymentMessage, PaymentState } from '@armature/proto/pa
 import type { Payment } from './payment.ts';
 
 /**
- * A payment as callers see it. One that was voided before it existed has no amounts. `movedMinor` is what the request
- * moved that this message answers; `refundedByCaller` is the sum of all refunds that its caller requested.
+ * The message of a payment. A payment that was voided before it existed has no amounts. `movedMinor` is the amount that
+ * the request moved; `refundedByCaller` is the sum of all refunds that the caller requested.
  */
 export function toMessage(payment: Payment, movedMinor?: bigint, refundedByCaller?: bigint): PaymentMessage {
   const { currencyCode } = payment;

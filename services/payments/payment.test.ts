@@ -1,5 +1,6 @@
 import t from 'tap';
 import {
+  completeOperation,
   endHold,
   movedBy,
   type Operation,
@@ -9,7 +10,6 @@ import {
   planExclusive,
   planRecorded,
   planRefund,
-  settle,
 } from './payment.ts';
 
 const now = new Date(0);
@@ -66,7 +66,7 @@ const states = [
   'VOIDED_EXTERNALLY',
 ] as const;
 
-t.test('what each request meets in each state', async (t) => {
+t.test('the plan of each request in each state', async (t) => {
   const table = {
     capture: ['state', 'act', 'state', 'state', 'state', 'state', 'state', 'state'],
     void: ['act', 'act', 'same', 'state', 'same', 'same', 'same', 'same'],
@@ -115,7 +115,7 @@ t.test('refunds', async (t) => {
   }
 });
 
-t.test('what another request did at the acquirer', async (t) => {
+t.test('recording a foreign operation of the acquirer', async (t) => {
   const { AUTHORIZED: held, CAPTURED: captured } = payments;
   const waits = (kind: OperationKind) => ({ ...operation(kind), needsOperator: true });
   const rows = [
@@ -172,7 +172,7 @@ t.test('a refund of the rest', async (t) => {
   for (const { name, payment, plan } of rows) t.match(planRefund(payment, 'rest'), plan, name);
 });
 
-t.test('what an operation moved', async (t) => {
+t.test('the amount that an operation moved', async (t) => {
   const ended = (kind: OperationKind, over: Partial<Operation>): Operation => ({ ...operation(kind), ...over });
   const rows: [string, Payment, Operation, bigint][] = [
     ['a hold', payments.AUTHORIZED, ended('authorize', { state: 'DONE', externalId: 'x' }), 100n],
@@ -195,7 +195,7 @@ const voidedOutside: Outcome = {
   code: 'charge_voided',
 };
 
-t.test('what outcomes change', async (t) => {
+t.test('the effects of outcomes', async (t) => {
   const refunding = { ...payments.CAPTURED, refundingMinor: 100n };
   const rows = [
     ['authorize', start, acted, { state: 'AUTHORIZED', op: 'DONE', moved: 'authorize', event: 'authorized' }],
@@ -230,7 +230,7 @@ t.test('what outcomes change', async (t) => {
   ] as [OperationKind, Payment, Outcome, { state: string; op: string; moved?: string; event?: string }][];
   for (const [kind, payment, outcome, expected] of rows) {
     const busy = kind === 'capture' || kind === 'void' ? { ...payment, exclusiveOperationId: `op-${kind}` } : payment;
-    const after = settle(busy, operation(kind), outcome);
+    const after = completeOperation(busy, operation(kind), outcome);
     const { state, version, events, exclusiveOperationId, refundingMinor } = after.payment;
     const name = `${kind} of one that is ${payment.state}: ${outcome.kind}`;
     const { moved = null, event = null } = expected;
@@ -248,7 +248,7 @@ t.test('what outcomes change', async (t) => {
 
 t.test('a void that the acquirer refuses stays open for an operator', async (t) => {
   const busy = { ...payments.AUTHORIZED, exclusiveOperationId: 'op-void' };
-  const after = settle(busy, operation('void'), { kind: 'refused', code: 'charge_already_captured' });
+  const after = completeOperation(busy, operation('void'), { kind: 'refused', code: 'charge_already_captured' });
   t.match(after.operation, { state: 'PENDING', needsOperator: true, failureCode: 'charge_already_captured' });
   t.match(after.payment, { state: 'AUTHORIZED', exclusiveOperationId: 'op-void', version: busy.version });
 });
@@ -266,19 +266,36 @@ t.test('a hold ends once, and only where there is one', async (t) => {
 });
 
 t.test('partial refunds leave it captured until the last', async (t) => {
-  const first = settle({ ...payments.CAPTURED, refundingMinor: 100n }, operation('refund', 40n), acted).payment;
+  const first = completeOperation(
+    { ...payments.CAPTURED, refundingMinor: 100n },
+    operation('refund', 40n),
+    acted,
+  ).payment;
   t.match(first, { state: 'CAPTURED', refundedMinor: 40n, refundingMinor: 60n });
-  t.match(settle(first, operation('refund', 60n), acted).payment, { state: 'REFUNDED', refundedMinor: 100n });
+  t.match(completeOperation(first, operation('refund', 60n), acted).payment, {
+    state: 'REFUNDED',
+    refundedMinor: 100n,
+  });
 });
 
-t.test('what must never happen is refused loudly', async (t) => {
+t.test('impossible outcomes throw', async (t) => {
   t.throws(
-    () => settle(payments.AUTHORIZED, operation('authorize'), acted),
+    () => completeOperation(payments.AUTHORIZED, operation('authorize'), acted),
     /cannot end on a payment that is AUTHORIZED/,
   );
-  t.throws(() => settle(payments.VOIDED, operation('capture'), acted), /cannot end on a payment that is VOIDED/);
-  t.throws(() => settle(payments.CAPTURED, operation('void'), acted), /cannot end on a payment that is CAPTURED/);
+  t.throws(
+    () => completeOperation(payments.VOIDED, operation('capture'), acted),
+    /cannot end on a payment that is VOIDED/,
+  );
+  t.throws(
+    () => completeOperation(payments.CAPTURED, operation('void'), acted),
+    /cannot end on a payment that is CAPTURED/,
+  );
   for (const state of ['PENDING', 'AUTHORIZED', 'CAPTURED'] as const)
-    t.throws(() => settle(payments[state], operation('void'), { kind: 'unneeded' }), /cannot be unneeded/, state);
-  t.throws(() => settle(start, { ...operation('authorize'), state: 'DONE' }, acted), /is DONE already/);
+    t.throws(
+      () => completeOperation(payments[state], operation('void'), { kind: 'unneeded' }),
+      /cannot be unneeded/,
+      state,
+    );
+  t.throws(() => completeOperation(start, { ...operation('authorize'), state: 'DONE' }, acted), /is DONE already/);
 });

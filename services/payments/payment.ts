@@ -1,6 +1,6 @@
 /**
- * Where a payment stands. PENDING: the acquirer was asked and its response is not recorded yet. HOLD_EXPIRED and
- * VOIDED_EXTERNALLY: the acquirer ended the hold by itself, or by a request that is not one of ours.
+ * The state of a payment. PENDING: the authorization has no recorded outcome yet. HOLD_EXPIRED: the hold expired at the
+ * acquirer. VOIDED_EXTERNALLY: the acquirer voided the hold without a request of payments.
  */
 export type State =
   | 'PENDING'
@@ -13,7 +13,7 @@ export type State =
   | 'VOIDED_EXTERNALLY';
 export type OperationKind = 'authorize' | 'capture' | 'void' | 'refund';
 
-/** A payment as it is stored. The currency of one that was voided before it existed is empty. */
+/** A stored payment. The currency is empty where it was voided before it existed. */
 export interface Payment {
   readonly paymentId: string;
   readonly orderId: string;
@@ -23,54 +23,54 @@ export interface Payment {
   readonly amountMinor: bigint;
   readonly capturedMinor: bigint;
   readonly refundedMinor: bigint;
-  /** Reserved by refunds that the acquirer has not answered yet. */
+  /** The amount reserved by pending refunds. */
   readonly refundingMinor: bigint;
   readonly declineCode: string;
   readonly chargeId: string;
-  /** The operation that authorizes this payment, which a void must be able to cancel; null when voided before. */
+  /** The operation that authorizes this payment, so that a void can cancel it. Null where there is none. */
   readonly authorizeOperationId: string | null;
-  /** A capture or void under way: only one of them may be. */
+  /** The pending capture or void. There is at most one. */
   readonly exclusiveOperationId: string | null;
-  /** How many events were emitted: the sequence of the last one. */
+  /** The number of emitted events, which is the sequence of the last one. */
   readonly events: bigint;
   readonly createdAt: Date;
   readonly updatedAt: Date;
   readonly version: bigint;
 }
 
-/** DONE: it acted, or had nothing to do. REFUSED: the acquirer said no. CANCELLED: it never acts any more. */
+/** DONE: it acted, or had nothing to do. REFUSED: the acquirer refused it. CANCELLED: its key never acts. */
 export type OperationState = 'PENDING' | 'DONE' | 'REFUSED' | 'CANCELLED';
 
-/** One intent to move money. Its id is the idempotency key that the acquirer sees. */
+/** One intent to move money. Its id is the first idempotency key at the acquirer. */
 export interface Operation {
   readonly operationId: string;
   readonly paymentId: string;
   readonly kind: OperationKind;
   readonly state: OperationState;
   readonly amountMinor: bigint;
-  /** A refund that was asked for without an amount: of what was left. */
+  /** A refund that was requested without an amount: of the rest. */
   readonly rest: boolean;
   /** The acquirer's own id of the operation; empty until it is known. */
   readonly externalId: string;
   /** Why the acquirer refused; empty otherwise. */
   readonly failureCode: string;
-  /** The key that the acquirer sees: the operation's id, until an operator has it tried under another one. */
+  /** The idempotency key at the acquirer: the operation's id, until an operator requests a new key. */
   readonly key: string;
-  /** How long ago that key came into use. The acquirer does not remember keys for ever. */
+  /** The age of that key. The acquirer deletes keys after some time. */
   readonly keyAgeMs: number;
   /** An operator must decide what happens next. */
   readonly needsOperator: boolean;
 }
 
-export type Because = 'state' | 'busy' | 'currency' | 'exceeds';
-/** What to do about a request: act with an amount, respond at once because nothing is left to do, or refuse. */
+export type RefusalReason = 'state' | 'busy' | 'currency' | 'exceeds';
+/** The plan of a request: act with an amount, respond because nothing is left to do, or refuse. */
 export type Plan =
   | { kind: 'act'; payment: Payment; amountMinor: bigint }
   | { kind: 'same' }
-  | { kind: 'refuse'; because: Because };
+  | { kind: 'refuse'; because: RefusalReason };
 
-/** What each request meets in each state, as a rule; amounts and operations under way are looked at after it. */
-const rules: Record<Exclude<OperationKind, 'authorize'>, Record<State, 'act' | 'same' | Because>> = {
+/** The rule of each request in each state. Amounts and pending operations are checked after it. */
+const rules: Record<Exclude<OperationKind, 'authorize'>, Record<State, 'act' | 'same' | RefusalReason>> = {
   capture: {
     PENDING: 'state',
     AUTHORIZED: 'act',
@@ -87,7 +87,7 @@ const rules: Record<Exclude<OperationKind, 'authorize'>, Record<State, 'act' | '
     DECLINED: 'same',
     CAPTURED: 'state',
     VOIDED: 'same',
-    // A request from outside payments captured it, and it was refunded: neither a hold nor a charge is left.
+    // The acquirer captured it without a request of payments, and it was refunded: neither a hold nor a charge is left.
     REFUNDED: 'same',
     HOLD_EXPIRED: 'same',
     VOIDED_EXTERNALLY: 'same',
@@ -105,8 +105,8 @@ const rules: Record<Exclude<OperationKind, 'authorize'>, Record<State, 'act' | '
 };
 
 /**
- * Plans a capture or a void. While another of them is under way the answer is "busy" rather than a
- * refusal, because its outcome decides.
+ * Plans a capture or a void. While another one is pending, the plan is refused as "busy", because the outcome of that
+ * one decides.
  */
 export function planExclusive(kind: 'capture' | 'void', payment: Payment, operationId: string): Plan {
   const rule = rules[kind][payment.state];
@@ -117,22 +117,22 @@ export function planExclusive(kind: 'capture' | 'void', payment: Payment, operat
   return { kind: 'act', payment: { ...payment, exclusiveOperationId: operationId }, amountMinor };
 }
 
-/** How much a refund is to give back; 'rest' is what was captured less what was refunded. */
+/** The amount of a refund; 'rest' is the captured amount minus the refunded amount. */
 export type RefundAmount = 'rest' | { readonly currencyCode: string; readonly amountMinor: bigint };
 
-/** Plans a refund and reserves its amount: pending refunds count, so that two at once cannot exceed the capture. */
-export function planRefund(payment: Payment, wish: RefundAmount): Plan {
+/** Plans a refund and reserves its amount. Pending refunds count, so concurrent refunds cannot exceed the capture. */
+export function planRefund(payment: Payment, amount: RefundAmount): Plan {
   const rule = rules.refund[payment.state];
   if (rule !== 'act' && rule !== 'exceeds') return { kind: 'refuse', because: 'state' };
   const left = payment.capturedMinor - payment.refundedMinor - payment.refundingMinor;
-  if (wish === 'rest') {
-    // The outcome of a pending refund decides what the rest is, so this request must be made again.
+  if (amount === 'rest') {
+    // The rest depends on the outcome of the pending refund, so the client must retry.
     if (payment.refundingMinor > 0n) return { kind: 'refuse', because: 'busy' };
     return left === 0n ? { kind: 'same' } : reserveRefund(payment, left);
   }
-  if (wish.currencyCode !== payment.currencyCode) return { kind: 'refuse', because: 'currency' };
-  if (wish.amountMinor > left) return { kind: 'refuse', because: 'exceeds' };
-  return reserveRefund(payment, wish.amountMinor);
+  if (amount.currencyCode !== payment.currencyCode) return { kind: 'refuse', because: 'currency' };
+  if (amount.amountMinor > left) return { kind: 'refuse', because: 'exceeds' };
+  return reserveRefund(payment, amount.amountMinor);
 }
 
 function reserveRefund(payment: Payment, amountMinor: bigint): Plan {
@@ -140,67 +140,68 @@ function reserveRefund(payment: Payment, amountMinor: bigint): Plan {
 }
 
 /**
- * Plans to record what another request did at the acquirer. `exclusive` is the capture or void under way; a capture is
- * recorded only while that needs an operator, because everything else about the hold is noticed without one.
+ * Plans to record an operation that the acquirer did without a request of payments. `exclusive` is the pending capture
+ * or void. A capture is recorded only while that one needs an operator, because every other case is detected
+ * automatically.
  */
 export function planRecorded(
   payment: Payment,
   kind: 'capture' | 'refund',
-  done: { readonly currencyCode: string; readonly amountMinor: bigint },
+  recorded: { readonly currencyCode: string; readonly amountMinor: bigint },
   exclusive: Operation | null,
 ): Plan {
-  const { amountMinor, currencyCode } = done;
+  const { amountMinor, currencyCode } = recorded;
   if (kind === 'refund') {
-    const plan = planRefund(payment, done);
+    const plan = planRefund(payment, recorded);
     const onlyReserved = amountMinor <= payment.capturedMinor - payment.refundedMinor;
     const exceeds = plan.kind === 'refuse' && plan.because === 'exceeds';
     return exceeds && onlyReserved ? { kind: 'refuse', because: 'busy' } : plan;
   }
   if (currencyCode !== payment.currencyCode) return { kind: 'refuse', because: 'currency' };
   if (payment.state !== 'AUTHORIZED' || !exclusive?.needsOperator) return { kind: 'refuse', because: 'state' };
-  // A capture of the full amount is the outcome of the capture that waits: DONE_AT_ACQUIRER records it.
+  // A capture of the full amount is the outcome of the pending capture: DONE_AT_ACQUIRER records it.
   if (exclusive.kind === 'capture' && amountMinor >= payment.amountMinor) return { kind: 'refuse', because: 'state' };
   return { kind: 'act', payment, amountMinor };
 }
 
-/** What an operation moved; zero where it had nothing to do, was declined or has not ended. */
+/** The amount that an operation moved; zero where it had nothing to do, was declined or is pending. */
 export function movedBy({ state }: Payment, { kind, state: ended, externalId, amountMinor }: Operation): bigint {
   const acted = ended === 'DONE' && externalId !== '' && !(kind === 'authorize' && state === 'DECLINED');
   return acted ? amountMinor : 0n;
 }
 
-/** What a capture or void is refused with when the charge was captured under another key. */
+/** The code of a capture or void that is refused because the charge was captured under another key. */
 export const alreadyCaptured = 'charge_already_captured';
 
-/** What became of an operation, once that is known for certain. */
+/** The certain outcome of an operation. */
 export type Outcome =
   | { kind: 'acted'; externalId: string; chargeId: string }
   | { kind: 'declined'; externalId: string; chargeId: string; code: string }
   | { kind: 'refused'; code: string }
-  /** Refused, because the hold has ended: by its time, or by another request than one of ours. */
+  /** Refused, because the hold has expired or was voided without a request of payments. */
   | { kind: 'ended'; end: HoldEnd; code: string }
   | { kind: 'cancelled' }
   | { kind: 'unneeded' };
 
 export type EventKind = 'authorized' | 'declined' | 'captured' | 'voided' | 'refunded';
 
-/** Why nothing is held any more, although it was not captured and no request of ours voided it. */
+/** How a hold ended, where payments neither captured nor voided it. */
 export type HoldEnd =
   | { readonly how: 'expired' | 'voided_externally'; readonly externalId: string }
-  /** An operator's finding; the id is that of the resolution. */
+  /** Decided by an operator; the id is that of the resolution. */
   | { readonly how: 'nothing_held'; readonly externalId: string };
 
-/** What an entry of the ledger stands for: an operation that acted, or the end of a hold, or an operator's finding. */
+/** The kind of a ledger entry: an operation that acted, the end of a hold, or a decision of an operator. */
 export type EntryKind = OperationKind | 'expire' | 'release' | 'refund_outside';
 
-/** What moved, as the ledger records it. */
+/** A movement of money, as the ledger records it. */
 export interface Movement {
   readonly kind: EntryKind;
   readonly amountMinor: bigint;
   readonly externalId: string;
 }
 
-/** The payment after a change; what moved in the ledger, and what other services are told. */
+/** The payment after a change, with the movement for the ledger and the event for other services. */
 export interface Change {
   readonly payment: Payment;
   readonly moved: Movement | null;
@@ -209,11 +210,11 @@ export interface Change {
   readonly voidReason?: HoldEnd['how'] | 'requested';
 }
 
-export interface Settlement extends Change {
+export interface OperationChange extends Change {
   readonly operation: Operation;
 }
 
-/** What an outcome changes about the payment and its operation; `to` is null where the payment does not change. */
+/** The effect of an outcome on payment and operation. `to` is null where the payment does not change. */
 interface Effect {
   to: Partial<Payment> | null;
   operation: OperationState;
@@ -245,7 +246,7 @@ const effects: Record<OperationKind, (payment: Payment, operation: Operation, ou
     }
   },
   capture(_payment, { amountMinor }, outcome) {
-    // The customer is charged another amount than this one, so it is no refusal: an operator decides.
+    // The customer is charged a different amount, so an operator must decide.
     if (outcome.kind === 'refused' && outcome.code === alreadyCaptured)
       return { to: null, operation: 'PENDING', needsOperator: true };
     if (outcome.kind !== 'acted') return { to: null, operation: 'REFUSED' };
@@ -254,7 +255,7 @@ const effects: Record<OperationKind, (payment: Payment, operation: Operation, ou
   },
   void(_payment, _operation, outcome) {
     if (outcome.kind === 'unneeded') return { to: null, operation: 'DONE' };
-    // The caller needs to know whether the hold is gone, so a refusal leaves the question open for an operator.
+    // The caller needs to know whether the hold has ended, so a refused void stays pending for an operator.
     if (outcome.kind !== 'acted') return { to: null, operation: 'PENDING', needsOperator: true };
     return { to: { state: 'VOIDED' }, operation: 'DONE', moved: 'void', event: 'voided' };
   },
@@ -272,7 +273,7 @@ const effects: Record<OperationKind, (payment: Payment, operation: Operation, ou
   },
 };
 
-/** The one state in which each kind of operation can act; anything else means that our books are wrong. */
+/** The only state in which each kind of operation can act. Any other state means that the ledger is wrong. */
 const actsIn: Record<OperationKind, State> = {
   authorize: 'PENDING',
   capture: 'AUTHORIZED',
@@ -280,11 +281,11 @@ const actsIn: Record<OperationKind, State> = {
   refund: 'CAPTURED',
 };
 
-/** Applies a certain outcome to a pending operation and its payment. */
-export function settle(payment: Payment, operation: Operation, outcome: Outcome): Settlement {
+/** Applies a certain outcome to a pending operation and its payment. Some refusals leave it pending for an operator. */
+export function completeOperation(payment: Payment, operation: Operation, outcome: Outcome): OperationChange {
   if (operation.state !== 'PENDING')
     throw new Error(`operation ${operation.operationId} is ${operation.state} already`);
-  if (outcome.kind === 'ended') return settleEnded(payment, operation, outcome);
+  if (outcome.kind === 'ended') return completeWithoutHold(payment, operation, outcome);
   const { kind, operationId } = operation;
   if ((outcome.kind === 'acted' || kind === 'authorize') && payment.state !== actsIn[kind]) {
     throw new Error(`${kind} ${operationId} cannot end on a payment that is ${payment.state}`);
@@ -310,7 +311,7 @@ export function settle(payment: Payment, operation: Operation, outcome: Outcome)
   };
 }
 
-/** The payment and the count of its events after a change that callers can see. */
+/** The payment after a change. An event counts in `events` and increments the version. */
 function changed(payment: Payment, to: Partial<Payment> | null, event: EventKind | null): Payment {
   const counted = event ? 1n : 0n;
   return { ...payment, ...to, events: payment.events + counted, version: payment.version + counted };
@@ -319,8 +320,12 @@ function changed(payment: Payment, to: Partial<Payment> | null, event: EventKind
 const released = (payment: Payment, operationId: string): Payment =>
   payment.exclusiveOperationId === operationId ? { ...payment, exclusiveOperationId: null } : payment;
 
-/** A capture that finds no hold is refused; a void has nothing to do. Either shows that the hold has ended. */
-function settleEnded(before: Payment, operation: Operation, outcome: Outcome & { kind: 'ended' }): Settlement {
+/** Without a hold, a capture is refused and a void has nothing to do. Both record the end of the hold. */
+function completeWithoutHold(
+  before: Payment,
+  operation: Operation,
+  outcome: Outcome & { kind: 'ended' },
+): OperationChange {
   const { kind, operationId } = operation;
   if (kind !== 'capture' && kind !== 'void')
     throw new Error(`${kind} ${operationId} cannot find that a hold has ended`);
@@ -338,7 +343,7 @@ const endStates: Record<HoldEnd['how'], { state: State; entry: EntryKind }> = {
   nothing_held: { state: 'VOIDED_EXTERNALLY', entry: 'release' },
 };
 
-/** Records that the acquirer holds nothing any more. Nothing changes where the payment has no hold. */
+/** Ends the hold of a payment. Changes nothing where it has none. */
 export function endHold(payment: Payment, { how, externalId }: HoldEnd): Change {
   if (payment.state !== 'AUTHORIZED') return { payment, moved: null, event: null };
   const { state, entry } = endStates[how];

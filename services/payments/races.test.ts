@@ -28,7 +28,7 @@ t.teardown(async () => {
   bed.close();
   await database.end();
 });
-const { orders, wish } = bed;
+const { orders, newAuthorization } = bed;
 const inOrder = async () => booksInOrder(query, acquirerUrl, await bed.ledger.getTrialBalance({}));
 t.afterEach(inOrder);
 
@@ -70,8 +70,8 @@ t.test('twenty refunds at once never exceed the capture', async (t) => {
   t.equal((await logOf(orderId)).filter((one) => one.kind === 'refund').length, 6, 'the acquirer refused none');
 });
 
-t.test('one request twenty times at once is one effect with one answer', async (t) => {
-  const request = wish();
+t.test('twenty concurrent copies of one request have one effect and one response', async (t) => {
+  const request = newAuthorization();
   const authorizations = await times(20, () => orders.authorizePayment(request));
   const { paymentId, orderId } = request;
   const capture = { paymentId, requestId: randomUUID() };
@@ -94,7 +94,7 @@ t.test('one request twenty times at once is one effect with one answer', async (
 
 t.test('one payment id in twenty requests belongs to one of them', async (t) => {
   const paymentId = randomUUID();
-  t.strictSame(tally(await times(20, () => orders.authorizePayment(wish({ paymentId })))), {
+  t.strictSame(tally(await times(20, () => orders.authorizePayment(newAuthorization({ paymentId })))), {
     ok: 1,
     PAYMENT_EXISTS: 19,
   });
@@ -107,7 +107,7 @@ t.test('one request id on twenty payments belongs to one of them', async (t) => 
     orders.capturePayment({ requestId, paymentId: payments[index]!.paymentId }),
   );
   t.strictSame(tally(captures), { ok: 1, REQUEST_ID_REUSED: 19 });
-  const authorizations = await times(20, () => orders.authorizePayment(wish({ requestId })));
+  const authorizations = await times(20, () => orders.authorizePayment(newAuthorization({ requestId })));
   t.strictSame(tally(authorizations), { ok: 1, REQUEST_ID_REUSED: 19 });
   const voids = await times(20, () =>
     orders.voidPayment({ requestId, paymentId: randomUUID(), orderId: randomUUID() }),
@@ -132,9 +132,9 @@ t.test('captures and voids at once: one of them wins', async (t) => {
   }
 });
 
-t.test('a void overtakes an authorization that hangs', async (t) => {
+t.test('a void cancels an authorization that is still running', async (t) => {
   for (const card of ['card_slow', 'card_timeout_before_auth']) {
-    const request = wish({ card });
+    const request = newAuthorization({ card });
     const { paymentId, orderId } = request;
     const pending = orders.authorizePayment(request).then(
       () => 'ok',
@@ -144,13 +144,13 @@ t.test('a void overtakes an authorization that hangs', async (t) => {
     t.match(await orders.voidPayment({ paymentId, orderId }), { state: PaymentState.PAYMENT_STATE_VOIDED }, card);
     t.equal(await pending, 'PAYMENT_VOIDED', card);
     await t.rejects(orders.authorizePayment(request), refusal({ reason: 'PAYMENT_VOIDED' }), 'for good');
-    t.strictSame(await logOf(orderId), [], 'nothing was ever held');
+    t.strictSame(await logOf(orderId), [], 'the acquirer recorded nothing');
   }
 });
 
-t.test('a void of an authorization that acted after all lets go of it', async (t) => {
+t.test('a void of an authorization that acted releases its hold', async (t) => {
   for (const card of ['card_timeout_after_auth', 'card_webhook']) {
-    const request = wish({ card });
+    const request = newAuthorization({ card });
     const { paymentId, orderId } = request;
     const pending = orders.authorizePayment(request).catch((error) => reasonOf(error));
     await untilState(paymentId, 'PENDING');
@@ -163,7 +163,7 @@ t.test('a void of an authorization that acted after all lets go of it', async (t
   }
 });
 
-t.test('anything at once on a few payments', async (t) => {
+t.test('random concurrent requests for a few payments', async (t) => {
   const seed = randomInt(2 ** 31);
   t.comment(`seed ${seed}`);
   const { between, pick } = seeded(seed);
@@ -176,7 +176,7 @@ t.test('anything at once on a few payments', async (t) => {
     'card_declined',
     'card_capture_declined',
   ];
-  const payments = Array.from({ length: 12 }, () => wish({ card: pick(cards) }));
+  const payments = Array.from({ length: 12 }, () => newAuthorization({ card: pick(cards) }));
   const requestIds = Array.from({ length: 60 }, () => randomUUID());
   const results = await times(400, () => {
     const payment = pick(payments);
@@ -195,10 +195,10 @@ t.test('anything at once on a few payments', async (t) => {
   t.comment(JSON.stringify(counts));
   t.notOk(counts.INTERNAL, `nothing went wrong inside: ${service.logs().slice(-4_000)}`);
   const [{ open }] = await query("select count(*) as open from payment_operation where state = 'PENDING'");
-  t.equal(Number(open), 0, 'nothing is left under way');
+  t.equal(Number(open), 0, 'nothing is left pending');
 });
 
-t.test('the check of the books sees what is wrong', async (t) => {
+t.test('the check of the books detects violations', async (t) => {
   for (const [what, spoil, restore] of [
     [
       'a balance',
@@ -228,12 +228,12 @@ t.test('the check of the books sees what is wrong', async (t) => {
 });
 
 async function authorizedPayment() {
-  const request = wish();
+  const request = newAuthorization();
   await orders.authorizePayment(request);
   return request;
 }
 
-/** Waits until the intent is committed, so that what follows really meets it. */
+/** Waits until the intent is committed, so that the next request runs against it. */
 async function untilState(paymentId: string, state: string): Promise<void> {
   const deadline = Date.now() + 5_000;
   for (;;) {
@@ -246,7 +246,7 @@ async function untilState(paymentId: string, state: string): Promise<void> {
 async function untilLogged(orderId: string): Promise<void> {
   const deadline = Date.now() + 5_000;
   while ((await logOf(orderId)).length === 0) {
-    if (Date.now() > deadline) throw new Error(`the acquirer has not heard of ${orderId}`);
+    if (Date.now() > deadline) throw new Error(`the acquirer has no record of ${orderId}`);
   }
 }
 

@@ -1,6 +1,6 @@
 import type { StoredEntry } from './ledger-store.ts';
 
-/** One line of the acquirer's log, as much of it as the comparison needs. */
+/** The fields of a record of the acquirer's log that the comparison needs. */
 export interface AcquirerOperation {
   operation_id: string;
   kind: string;
@@ -10,7 +10,7 @@ export interface AcquirerOperation {
   currency_code: string | null;
 }
 
-/** Operations of the acquirer that moved something, and what our ledger calls them. */
+/** The records of the acquirer that moved an amount, and the kind of their ledger entries. */
 const moved: Readonly<Record<string, StoredEntry['kind']>> = {
   'authorization authorized': 'authorize',
   'capture captured': 'capture',
@@ -20,21 +20,21 @@ const moved: Readonly<Record<string, StoredEntry['kind']>> = {
 };
 
 /**
- * Compares the ledger with the acquirer's log by external id, both ways, and returns a sentence for each
- * difference. An authorization that was decided later counts under the id that its key was answered with.
+ * Compares the ledger with the acquirer's log by external id in both directions, and returns a sentence for each
+ * difference. An authorization that was decided later counts under the id of its first response.
  */
 export function differences(entries: readonly StoredEntry[], log: readonly AcquirerOperation[]): string[] {
-  const settled = new Set(log.filter((one) => one.kind === 'settlement').map((one) => one.charge_id));
+  const decided = new Set(log.filter((one) => one.kind === 'settlement').map((one) => one.charge_id));
   const theirs = new Map<string, string>();
   for (const one of log) {
-    const late = one.kind === 'authorization' && one.status === 'pending' && settled.has(one.charge_id);
+    const late = one.kind === 'authorization' && one.status === 'pending' && decided.has(one.charge_id);
     const kind = late ? 'authorize' : moved[`${one.kind} ${one.status}`];
     if (kind) theirs.set(one.operation_id, `${kind} of ${one.amount_minor} ${one.currency_code}`);
   }
   const found: string[] = [];
   const ours = new Set<string>();
   for (const { externalId, kind, postings } of entries) {
-    // An operator's finding, which the acquirer cannot know of.
+    // An operator decided these; the acquirer has no record of them.
     if (kind === 'release' || kind === 'refund_outside') continue;
     if (ours.has(externalId)) found.push(`${externalId} is in the ledger twice`);
     ours.add(externalId);

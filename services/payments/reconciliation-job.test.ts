@@ -1,4 +1,4 @@
-// The periodic reconciliation, on real servers, where nothing else notices what the acquirer does.
+// The periodic reconciliation on real servers, without webhooks and the job for pending operations.
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { DifferenceKind } from '@armature/proto/payments/v1/ledger.ts';
@@ -10,7 +10,7 @@ import { wrongInBooks } from './books.ts';
 import { openBed, queryOf } from './testbed.ts';
 
 t.setTimeout(180_000);
-/** Without webhooks, and with a search for pending operations that begins after this test. */
+/** Without webhooks, and with a job for pending operations that starts after this test. */
 const acquirer = await startService(t, 'acquirer', { env: { ARMATURE_ACQUIRER_SLOW_MS: '500' } });
 const acquirerUrl = `http://${acquirer.http}`;
 const env = {
@@ -36,10 +36,10 @@ t.teardown(async () => {
   await connection.end();
 });
 
-async function until<T>(what: string, ask: () => Promise<T | undefined>): Promise<T> {
+async function until<T>(what: string, poll: () => Promise<T | undefined>): Promise<T> {
   const deadline = Date.now() + 30_000;
   for (;;) {
-    const found = await ask();
+    const found = await poll();
     if (found !== undefined) return found;
     if (Date.now() > deadline) throw new Error(`not within 30 s: ${what}: ${service.logs().slice(-2_000)}`);
     await sleep(20);
@@ -59,18 +59,18 @@ const noneDiffer = () =>
   until('no difference', async () =>
     (await bed.ledger.listDifferences({})).differences.length === 0 ? true : undefined,
   );
-const held = async (card: string) => {
-  const wish = bed.wish({ card });
-  return { ...wish, chargeId: (await bed.orders.authorizePayment(wish)).acquirerChargeId };
+const authorized = async (card: string) => {
+  const authorization = bed.newAuthorization({ card });
+  return { ...authorization, chargeId: (await bed.orders.authorizePayment(authorization)).acquirerChargeId };
 };
 const post = async (path: string, key: string, body: object = {}) => {
   const headers = { 'idempotency-key': key };
   await fetch(acquirerUrl + path, { method: 'POST', headers, body: JSON.stringify(body) });
 };
 
-t.test('records a hold that has expired, and one that was voided by another request', async (t) => {
-  const expired = await held('card_hold_expires');
-  const voided = await held('card_ok');
+t.test('records a hold that has expired, and one that was voided under a foreign key', async (t) => {
+  const expired = await authorized('card_hold_expires');
+  const voided = await authorized('card_ok');
   await post(`/v1/charges/${voided.chargeId}/void`, 'support/1');
   await becomes(expired.paymentId, PaymentState.PAYMENT_STATE_HOLD_EXPIRED);
   await becomes(voided.paymentId, PaymentState.PAYMENT_STATE_VOIDED_EXTERNALLY);
@@ -82,15 +82,15 @@ t.test('records a hold that has expired, and one that was voided by another requ
   t.strictSame(await wrongInBooks(query, acquirerUrl), []);
 });
 
-t.test('records a settlement whose caller has gone', async (t) => {
-  const wish = bed.wish({ card: 'card_webhook' });
-  await t.rejects(bed.orders.authorizePayment(wish, { timeoutMs: 200 }));
-  await becomes(wish.paymentId, PaymentState.PAYMENT_STATE_AUTHORIZED);
+t.test('records the authorization of a caller that has left', async (t) => {
+  const authorization = bed.newAuthorization({ card: 'card_webhook' });
+  await t.rejects(bed.orders.authorizePayment(authorization, { timeoutMs: 200 }));
+  await becomes(authorization.paymentId, PaymentState.PAYMENT_STATE_AUTHORIZED);
   t.strictSame(await wrongInBooks(query, acquirerUrl), []);
 });
 
-t.test('lists what it cannot resolve, until it no longer stands', async (t) => {
-  const captured = await held('card_ok');
+t.test('lists a difference that it cannot resolve until it no longer exists', async (t) => {
+  const captured = await authorized('card_ok');
   await bed.orders.capturePayment({ paymentId: captured.paymentId });
   const [entry] = await query("select * from ledger_entry where payment_id = ? and kind = 'capture'", [
     captured.paymentId,
@@ -116,7 +116,7 @@ t.test('lists what it cannot resolve, until it no longer stands', async (t) => {
   await noneDiffer();
 });
 
-t.test('one process does it at a time', async (t) => {
+t.test('one process runs the job at a time', async (t) => {
   const second = await startService(t, 'payments', { acquirerUrl, env, database, vhost });
   await sleep(500);
   const holders = await query("select holder from lease where name = 'reconciliation'");
@@ -125,8 +125,8 @@ t.test('one process does it at a time', async (t) => {
     /^armature_reconciliation_records_total\{/m.test(await (await fetch(`http://${running.admin}/metrics`)).text());
   t.notOk(await moved(second), 'the second one has compared nothing');
   t.ok(await moved(service));
-  const wish = await held('card_ok');
+  const authorization = await authorized('card_ok');
   await service.stop();
-  await post(`/v1/charges/${wish.chargeId}/void`, randomUUID());
+  await post(`/v1/charges/${authorization.chargeId}/void`, randomUUID());
   await until('the second one continues', async () => ((await moved(second)) ? true : undefined));
 });

@@ -1,13 +1,14 @@
 /**
- * The periodic reconciliation. One process does it at a time. Two incremental passes follow the acquirer's log and the
- * ledger from where they were; two full passes begin at the first record every so often, for what an incremental pass
- * cannot see: records that changed or vanished. What can be resolved is; what stays is kept, listed and looked at again.
+ * The periodic reconciliation. A lease makes one process at a time run it. Two incremental passes compare new records
+ * of the acquirer's log and new ledger entries. Two full passes restart at the first record at an interval, because
+ * incremental passes do not detect records that changed or were deleted. Differences that can be resolved are resolved.
+ * The others are stored, listed and checked again.
  */
 import type { CallContext, Database, PeriodicJob } from '@armature/runtime';
 import { openLease } from '@armature/runtime/messaging';
 import { Counter, Gauge, type Registry } from '@armature/runtime/telemetry';
-import type { Comparison, Found } from './comparison.ts';
-import type { OperationParts } from './operations.ts';
+import type { Comparison, LedgerDifference } from './comparison.ts';
+import type { OperationDependencies } from './operation-dependencies.ts';
 import {
   acquirerIdPattern,
   acquirerPage,
@@ -35,48 +36,48 @@ export interface ReconciliationOptions {
   everyMs: number;
   /** How often a full pass begins. */
   fullEveryMs: number;
-  /** Younger records are left for the next time: their outcome may be on its way. */
+  /** Younger records are compared later: their outcome may not be committed yet. */
   graceMs: number;
   registry: Registry;
 }
 
 const leaseMs = 60_000;
-/** Differences that are looked at again each time. */
+/** The number of stored differences that each run checks again, per direction. */
 const recheckLimit = 100;
 
-/** The job, and what it has to give back at the end. */
+/** The job, and `close`, which releases its lease. */
 export function reconciliationJob(
-  parts: OperationParts,
+  dependencies: OperationDependencies,
   options: ReconciliationOptions,
-): { sweeper: PeriodicJob; close(): Promise<void> } {
-  const { db } = parts;
+): { job: PeriodicJob; close(): Promise<void> } {
+  const { db } = dependencies;
   const lease = openLease(db, 'reconciliation', leaseMs);
   const count = recordCounter(options.registry);
   differenceGauges(db, options.registry);
   const graceSeconds = options.graceMs / 1_000;
   const fullEverySeconds = options.fullEveryMs / 1_000;
 
-  /** Compares the next page of a pass. Returns how much of it is left to do at once. */
+  /** Compares the next page of a pass. Returns the number of compared records where more pages are due, 0 otherwise. */
   const step = async (call: CallContext, pass: PassName): Promise<number> => {
     const direction: Direction = pass.startsWith('acquirer') ? 'acquirer' : 'ledger';
     const from = await db.transaction(call, (tx) => passPosition(tx, pass, fullEverySeconds));
     const compare = direction === 'acquirer' ? acquirerPage : ledgerPage;
-    const page = await compare(parts, call, from, graceSeconds);
-    const left = await resolveAndKeep(parts, call, direction, page);
-    count(direction, page, left);
+    const page = await compare(dependencies, call, from, graceSeconds);
+    const unresolved = await resolveAndKeep(dependencies, call, direction, page);
+    count(direction, page, unresolved);
     await db.write(call, (sql) => advancePass(sql, pass, { from, to: page.last, caughtUp: !page.more }));
     return page.more ? page.compared : 0;
   };
 
   return {
-    sweeper: {
+    job: {
       name: 'reconciliation with the acquirer',
       everyMs: options.everyMs,
       async run(call) {
         if ((await lease.hold()) === null) return 0;
         let more = 0;
         for (const pass of passes) more += await step(call, pass);
-        if (more === 0) await recheck(parts, call);
+        if (more === 0) await recheck(dependencies, call);
         return more;
       },
     },
@@ -84,47 +85,58 @@ export function reconciliationJob(
   };
 }
 
-/** Resolves what can be, and keeps what stays. Answers what stays. */
+/** Resolves differences where possible, and stores the others. Returns the others. */
 async function resolveAndKeep(
-  parts: OperationParts,
+  dependencies: OperationDependencies,
   call: CallContext,
   direction: Direction,
   { differences }: Comparison,
-): Promise<Found[]> {
+): Promise<LedgerDifference[]> {
   if (differences.length === 0) return [];
-  const resolved = await resolveAll(parts, call, differences);
-  const left = differences.filter((one) => !resolved.get(one)?.resolved);
-  for (const one of left) {
-    const fresh = await parts.db.write(call, (sql) => keepDifference(sql, direction, one));
+  const resolved = await resolveAll(dependencies, call, differences);
+  const unresolved = differences.filter((one) => !resolved.get(one)?.resolved);
+  for (const one of unresolved) {
+    const fresh = await dependencies.db.write(call, (sql) => keepDifference(sql, direction, one));
     if (fresh) call.log.error({ ...one, direction }, 'ledger and acquirer differ');
   }
-  return left;
+  return unresolved;
 }
 
-/** Looks again at differences that stand, those first that were not looked at for longest, and drops what is gone. */
-async function recheck(parts: OperationParts, call: CallContext): Promise<void> {
+/** Checks stored differences again, those checked longest ago first, and deletes those that no longer exist. */
+async function recheck(dependencies: OperationDependencies, call: CallContext): Promise<void> {
   for (const direction of ['acquirer', 'ledger'] as const) {
-    const ids = await parts.db.read(call, (sql) => stalestDifferences(sql, direction, recheckLimit));
+    const ids = await dependencies.db.read(call, (sql) => stalestDifferences(sql, direction, recheckLimit));
     if (ids.length === 0) continue;
-    const comparison = direction === 'acquirer' ? await again(parts, call, ids) : await linesAgain(parts, call, ids);
-    const left = await resolveAndKeep(parts, call, direction, comparison);
-    const stand = new Set(left.map(({ externalId }) => externalId));
-    const gone = ids.filter((id) => !stand.has(id));
-    await parts.db.write(call, (sql) => dropDifferences(sql, direction, gone));
+    const comparison =
+      direction === 'acquirer'
+        ? await recheckRecords(dependencies, call, ids)
+        : await recheckLines(dependencies, call, ids);
+    const unresolved = await resolveAndKeep(dependencies, call, direction, comparison);
+    const existing = new Set(unresolved.map(({ externalId }) => externalId));
+    const resolvedIds = ids.filter((id) => !existing.has(id));
+    await dependencies.db.write(call, (sql) => dropDifferences(sql, direction, resolvedIds));
   }
 }
 
-async function again(parts: OperationParts, call: CallContext, ids: readonly string[]): Promise<Comparison> {
-  const records = await parts.acquirer.lookUp(
+async function recheckRecords(
+  dependencies: OperationDependencies,
+  call: CallContext,
+  ids: readonly string[],
+): Promise<Comparison> {
+  const records = await dependencies.acquirer.lookUp(
     call,
     ids.filter((id) => acquirerIdPattern.test(id)),
   );
-  return compareWithLedger(parts, call, records);
+  return compareWithLedger(dependencies, call, records);
 }
 
-async function linesAgain(parts: OperationParts, call: CallContext, ids: readonly string[]): Promise<Comparison> {
-  const lines = await parts.db.read(call, (sql) => linesOf(sql, ids));
-  return compareWithAcquirer(parts, call, [...lines.values()]);
+async function recheckLines(
+  dependencies: OperationDependencies,
+  call: CallContext,
+  ids: readonly string[],
+): Promise<Comparison> {
+  const lines = await dependencies.db.read(call, (sql) => linesOf(sql, ids));
+  return compareWithAcquirer(dependencies, call, [...lines.values()]);
 }
 
 function recordCounter(registry: Registry) {
@@ -134,7 +146,7 @@ function recordCounter(registry: Registry) {
     labelNames: ['direction', 'result'],
     registers: [registry],
   });
-  return (direction: Direction, page: ComparedPage, left: readonly Found[]) => {
+  return (direction: Direction, page: ComparedPage, unresolved: readonly LedgerDifference[]) => {
     let ignored = 0;
     for (const [kind, n] of page.ignored) {
       records.inc({ direction, result: `ignored ${kind}` }, n);
@@ -142,8 +154,8 @@ function recordCounter(registry: Registry) {
     }
     const { compared, differences } = page;
     records.inc({ direction, result: 'equal' }, compared - ignored - differences.length);
-    records.inc({ direction, result: 'different' }, left.length);
-    records.inc({ direction, result: 'resolved' }, differences.length - left.length);
+    records.inc({ direction, result: 'different' }, unresolved.length);
+    records.inc({ direction, result: 'resolved' }, differences.length - unresolved.length);
   };
 }
 
@@ -151,7 +163,7 @@ function differenceGauges(db: Database, registry: Registry): void {
   const registers = [registry];
   new Gauge({
     name: 'armature_reconciliation_differences',
-    help: 'Differences between ledger and acquirer that stand, by kind',
+    help: 'Unresolved differences between ledger and acquirer, by kind',
     labelNames: ['kind'],
     registers,
     async collect() {
@@ -160,7 +172,7 @@ function differenceGauges(db: Database, registry: Registry): void {
   });
   new Gauge({
     name: 'armature_reconciliation_caught_up_age_seconds',
-    help: 'How long ago the periodic reconciliation had compared everything; missing until it first has',
+    help: 'Time since the periodic reconciliation had compared all records; missing before the first time',
     registers,
     async collect() {
       const age = await db.read(null, secondsSinceCaughtUp);

@@ -1,5 +1,5 @@
 import type { Sql, SqlReader, Tx } from '@armature/runtime';
-import { type DifferenceName, differenceKinds, type Found } from './comparison.ts';
+import { type DifferenceName, differenceKinds, type LedgerDifference } from './comparison.ts';
 import type { EntryKind, Operation, Payment } from './payment.ts';
 import {
   type OperationRow,
@@ -17,7 +17,7 @@ export interface LedgerLine {
   kind: EntryKind;
   amountMinor: bigint;
   currencyCode: string;
-  /** Empty where no operation of ours has this external id. */
+  /** Empty where no operation has this external id. */
   operationId: string;
 }
 
@@ -31,7 +31,7 @@ interface LedgerLineRow {
   operation_id: string | null;
 }
 
-/** The amount of a capture is what was charged, which may be less than the hold that it releases. */
+/** The amount of a capture is the charged amount, which may be less than the released hold. */
 const select = `select e.position, e.external_id, e.payment_id, e.kind,
     coalesce(max(if(p.pending, null, p.amount_minor)), max(p.amount_minor)) as amount,
     min(p.currency_code) as currency, min(o.operation_id) as operation_id
@@ -49,7 +49,9 @@ const toLine = (row: LedgerLineRow): LedgerLine => ({
   operationId: row.operation_id ?? '',
 });
 
-/** Entries after a position that are older than `graceSeconds`: younger ones may have neighbours that commit late. */
+/**
+ * Entries after a position that are older than `graceSeconds`: lower positions than a younger entry's may commit later.
+ */
 export async function linesAfter(
   sql: SqlReader,
   position: string,
@@ -72,7 +74,7 @@ export async function linesOf(sql: SqlReader, externalIds: readonly string[]): P
   return new Map(rows.map((row) => [row.external_id, toLine(row)]));
 }
 
-/** Operations by the key that the acquirer saw. */
+/** Operations by acquirer key. */
 export async function operationsOf(sql: SqlReader, keys: readonly string[]): Promise<Map<string, Operation>> {
   const found = new Map<string, Operation>();
   if (keys.length === 0) return found;
@@ -94,7 +96,7 @@ export async function paymentsOf(sql: SqlReader, chargeIds: readonly string[]): 
   return new Map(rows.map((row) => [row.charge_id, toPayment(row)]));
 }
 
-/** What was resolved by whom, in the transaction of the resolution. */
+/** Records a resolution and its principal, in the transaction of the resolution. */
 export async function recordResolution(
   tx: Tx,
   {
@@ -112,11 +114,11 @@ export async function recordResolution(
   );
 }
 
-/** A pass over one of the two logs. The full ones begin again after a while; the others go on where they are. */
+/** A pass over the acquirer's log or the ledger. Full passes restart at an interval; the others continue. */
 export const passes = ['acquirer', 'ledger', 'acquirer-full', 'ledger-full'] as const;
 export type PassName = (typeof passes)[number];
 
-/** Where a pass is. Full passes begin at the first record when `fullEverySeconds` have gone by since they last did. */
+/** The position of a pass. A full pass restarts at the first record `fullEverySeconds` after its last start. */
 export async function passPosition(sql: Sql, pass: PassName, fullEverySeconds: number): Promise<string> {
   await sql.execute(
     `insert into reconciliation_position (pass, position, begun_at) values (?, 0, utc_timestamp(6))
@@ -137,7 +139,7 @@ export async function passPosition(sql: Sql, pass: PassName, fullEverySeconds: n
   return String(rows[0]?.position ?? 0);
 }
 
-/** Moves a pass on, unless another process has moved it meanwhile. */
+/** Advances a pass, unless another process has advanced it. */
 export async function advancePass(
   sql: Sql,
   pass: PassName,
@@ -150,7 +152,7 @@ export async function advancePass(
   );
 }
 
-/** Seconds since the incremental passes had nothing left to compare; null before they ever had. */
+/** Seconds since the incremental passes had compared all records; null before the first time. */
 export async function secondsSinceCaughtUp(sql: SqlReader): Promise<number | null> {
   const rows = await sql.query<{ age: string | number | null; n: string | number }>(
     `select max(timestampdiff(microsecond, caught_up_at, utc_timestamp(6))) as age, count(caught_up_at) as n
@@ -161,8 +163,8 @@ export async function secondsSinceCaughtUp(sql: SqlReader): Promise<number | nul
 
 export type Direction = 'acquirer' | 'ledger';
 
-/** Keeps a difference, with the time when it was first seen. True when it is new. */
-export async function keepDifference(sql: Sql, direction: Direction, found: Found): Promise<boolean> {
+/** Stores a difference with the time of its first occurrence. True where it is new. */
+export async function keepDifference(sql: Sql, direction: Direction, found: LedgerDifference): Promise<boolean> {
   const cut = (text: string) => text.slice(0, 200);
   const { affectedRows } = await sql.execute(
     `insert into reconciliation_difference (direction, external_id, kind, position, operation_id, payment_id, ours,
@@ -178,7 +180,7 @@ export async function keepDifference(sql: Sql, direction: Direction, found: Foun
   return affectedRows === 1;
 }
 
-/** Forgets differences that no longer stand. */
+/** Deletes differences that no longer exist. */
 export async function dropDifferences(sql: Sql, direction: Direction, externalIds: readonly string[]): Promise<void> {
   if (externalIds.length === 0) return;
   await sql.execute('delete from reconciliation_difference where direction = ? and external_id in (?)', [
@@ -187,7 +189,7 @@ export async function dropDifferences(sql: Sql, direction: Direction, externalId
   ]);
 }
 
-/** The external ids of the differences that were looked at longest ago. */
+/** The external ids of the differences that were checked longest ago. */
 export async function stalestDifferences(sql: SqlReader, direction: Direction, limit: number): Promise<string[]> {
   const rows = await sql.query<{ external_id: string }>(
     'select external_id from reconciliation_difference where direction = ? order by last_seen_at limit ?',
@@ -196,13 +198,13 @@ export async function stalestDifferences(sql: SqlReader, direction: Direction, l
   return rows.map((row) => row.external_id);
 }
 
-export interface KeptDifference extends Found {
+export interface KeptDifference extends LedgerDifference {
   firstSeenAt: string;
-  /** Of both, so that it is unique. */
+  /** External id and direction, which are unique together. */
   seek: string;
 }
 
-/** Differences that stand, oldest first. */
+/** Stored differences, oldest first. */
 export async function listDifferences(
   sql: SqlReader,
   after: readonly [firstSeen: string, cursor: string] | null,
@@ -219,7 +221,7 @@ export async function listDifferences(
   );
 }
 
-/** How many differences of each kind stand. */
+/** The number of stored differences of each kind. */
 export async function countDifferences(sql: SqlReader): Promise<Map<DifferenceName, number>> {
   const rows = await sql.query<{ kind: DifferenceName; n: string | number }>(
     'select kind, count(*) as n from reconciliation_difference group by kind',

@@ -1,4 +1,4 @@
-// Every kind of difference between ledger and acquirer, made on real servers, and what becomes of it.
+// Every kind of difference between ledger and acquirer, made on real servers, and its resolution.
 import { randomUUID } from 'node:crypto';
 import { ledgerClient } from '@armature/clients';
 import { DifferenceKind } from '@armature/proto/payments/v1/ledger.ts';
@@ -12,7 +12,9 @@ import { acquirerLog, wrongInBooks } from './books.ts';
 import { openBed, queryOf } from './testbed.ts';
 
 t.setTimeout(120_000);
-/** Without webhooks, and with a sweeper that waits for longer than this test: nobody else resolves anything. */
+/**
+ * Without webhooks, and with a periodic job that starts after this test: only the reconciliation resolves differences.
+ */
 const acquirer = await startService(t, 'acquirer');
 const acquirerUrl = `http://${acquirer.http}`;
 const env = { ARMATURE_PENDING_RESOLVE_MS: '600000', ARMATURE_ACQUIRER_TIMEOUT_MS: '1000' };
@@ -48,16 +50,16 @@ const kinds = (all: Awaited<ReturnType<typeof compare>>) =>
 const { DIFFERENCE_KIND_OUTCOME_MISSING, DIFFERENCE_KIND_NOT_IN_LEDGER } = DifferenceKind;
 const { DIFFERENCE_KIND_NOT_AT_ACQUIRER, DIFFERENCE_KIND_DISAGREEMENT } = DifferenceKind;
 
-const wish = bed.wish();
+const authorization = bed.newAuthorization();
 
 t.test('payments killed between acquirer and commit', async (t) => {
-  await bed.orders.authorizePayment(wish);
+  await bed.orders.authorizePayment(authorization);
   t.strictSame(kinds(await compare(false)), [], 'books that agree');
-  await t.rejects(bed.orders.capturePayment({ paymentId: wish.paymentId }, { timeoutMs: 5_000 }));
+  await t.rejects(bed.orders.capturePayment({ paymentId: authorization.paymentId }, { timeoutMs: 5_000 }));
   t.equal(await service.stop(), 'SIGKILL');
   await restart();
   const before = await query('select * from payment_operation order by operation_id');
-  t.strictSame(kinds(await compare(true, 3_600)), [], 'it may be under way still');
+  t.strictSame(kinds(await compare(true, 3_600)), [], 'within the grace period');
   const dry = await compare(false);
   t.strictSame(kinds(dry), [[DIFFERENCE_KIND_OUTCOME_MISSING, false]]);
   t.match(
@@ -67,7 +69,9 @@ t.test('payments killed between acquirer and commit', async (t) => {
   t.strictSame(await query('select * from payment_operation order by operation_id'), before, 'nothing was changed');
   const applied = await compare(true);
   t.strictSame(kinds(applied), [[DIFFERENCE_KIND_OUTCOME_MISSING, true]]);
-  t.match(await bed.orders.getPayment({ paymentId: wish.paymentId }), { state: PaymentState.PAYMENT_STATE_CAPTURED });
+  t.match(await bed.orders.getPayment({ paymentId: authorization.paymentId }), {
+    state: PaymentState.PAYMENT_STATE_CAPTURED,
+  });
   t.match(await query('select * from reconciliation'), [
     { resolved_by: 'user:admin', state_before: 'PENDING', state_after: 'DONE', external_id: /^op_/ },
   ]);
@@ -76,9 +80,9 @@ t.test('payments killed between acquirer and commit', async (t) => {
   t.strictSame(await wrongInBooks(query, acquirerUrl), []);
 });
 
-t.test('an operation at the acquirer that is none of ours is told, and not resolved', async (t) => {
+t.test('a foreign operation at the acquirer is reported and not resolved', async (t) => {
   const body = { order_reference: 'forged', amount_minor: 7, currency_code: 'EUR', payment_method: 'card_ok' };
-  for (const key of [randomUUID(), 'somebody-else']) {
+  for (const key of [randomUUID(), 'foreign-key']) {
     const headers = { 'idempotency-key': key };
     await fetch(`${acquirerUrl}/v1/charges`, { method: 'POST', headers, body: JSON.stringify(body) });
   }
@@ -90,7 +94,7 @@ t.test('an operation at the acquirer that is none of ours is told, and not resol
   t.strictSame(kinds(await compare(true)), forged, 'it stays until a person has dealt with it');
 });
 
-t.test('what the acquirer knows otherwise or not at all is told, and not resolved', async (t) => {
+t.test('different and missing records are reported and not resolved', async (t) => {
   const [capture] = await query("select * from ledger_entry where kind = 'capture'");
   await connection.query('update ledger_posting set amount_minor = amount_minor * 2 where position = ?', [
     capture.position,
@@ -109,8 +113,8 @@ t.test('what the acquirer knows otherwise or not at all is told, and not resolve
   ]);
 });
 
-t.test('pages, and who may', async (t) => {
-  await Promise.all(Array.from({ length: 60 }, () => bed.orders.authorizePayment(bed.wish())));
+t.test('reads all pages, and refuses staff', async (t) => {
+  await Promise.all(Array.from({ length: 60 }, () => bed.orders.authorizePayment(bed.newAuthorization())));
   const log = await acquirerLog(acquirerUrl);
   const { compared, differences } = await compare(true);
   t.equal(compared, 2 * log.length - 2, 'every operation, and every entry');

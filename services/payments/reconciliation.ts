@@ -1,15 +1,17 @@
 /**
- * Reconciles ledger and acquirer, a page at a time so that memory stays flat: first the acquirer's log against the
+ * Reconciles ledger and acquirer page by page, so that memory use is bounded: first the acquirer's log against the
  * ledger, then the ledger against the acquirer. Two kinds of differences can be resolved: an operation without an
- * outcome, by asking under its key, and a hold that has ended at the acquirer. Entries are never made up.
+ * outcome, by a status request for its key, and a hold that has ended at the acquirer. No entry is written without a
+ * confirmed outcome.
  */
 import { type Difference, DifferenceKind, type ReconcileLedgerResponse } from '@armature/proto/payments/v1/ledger.ts';
 import { type CallContext, principalOf, RpcError } from '@armature/runtime';
 import { pageTokenInvalid } from '@armature/runtime/errors';
+import { perform } from './acquirer-operations.ts';
 import type { LoggedOperation } from './acquirer-page.ts';
-import { readAnswer } from './answer.ts';
-import { type Comparison, compareLines, compareRecords, type Found } from './comparison.ts';
-import { type OperationParts, perform } from './operations.ts';
+import { type Comparison, compareLines, compareRecords, type LedgerDifference } from './comparison.ts';
+import type { OperationDependencies } from './operation-dependencies.ts';
+import { readOperationStatus } from './operation-status.ts';
 import type { Operation, Outcome } from './payment.ts';
 import {
   type LedgerLine,
@@ -30,22 +32,24 @@ export interface ReconcileOptions {
 
 export type Reconcile = (call: CallContext, options: ReconcileOptions) => Promise<ReconcileLedgerResponse>;
 
-/** As many operations as one lookup at the acquirer may name. */
+/** The most operations that one lookup at the acquirer may name. */
 export const pageSize = 100;
-/** Kept back from a call's deadline: what is not resolved by then stays a difference. */
+/** Resolving stops this long before the call's deadline. The other differences stay unresolved. */
 const resolveReserveMs = 5_000;
 
-/** One page on the demand of a person. */
-export function reconciliation(parts: OperationParts): Reconcile {
+/** Compares one page, for the RPC ReconcileLedger. */
+export function reconciliation(dependencies: OperationDependencies): Reconcile {
   return async (call, { pageToken, apply, graceSeconds }) => {
     const match = /^(?:(acquirer|ledger):(\d{1,15}))?$/.exec(pageToken);
     if (!match) throw pageTokenInvalid();
     const after = match[2] ?? '0';
     const page =
       match[1] === 'ledger'
-        ? await ledgerPage(parts, call, after, graceSeconds)
-        : await acquirerPage(parts, call, after, graceSeconds);
-    const resolved = apply ? await resolveAll(parts, call, page.differences) : new Map<Found, Resolved>();
+        ? await ledgerPage(dependencies, call, after, graceSeconds)
+        : await acquirerPage(dependencies, call, after, graceSeconds);
+    const resolved = apply
+      ? await resolveAll(dependencies, call, page.differences)
+      : new Map<LedgerDifference, Resolved>();
     const direction = match[1] ?? 'acquirer';
     const nextPageToken = page.more ? `${direction}:${page.last}` : direction === 'acquirer' ? 'ledger:0' : '';
     return {
@@ -57,33 +61,33 @@ export function reconciliation(parts: OperationParts): Reconcile {
   };
 }
 
-/** A page that was compared. */
+/** A compared page. */
 export interface ComparedPage extends Comparison {
   compared: number;
-  /** The position of the last record that was compared; where the page began when there was none. */
+  /** The position of the last compared record, or the start of the page where there was none. */
   last: string;
-  /** There may be more that is old enough to be compared. */
+  /** More records may be old enough to be compared. */
   more: boolean;
 }
 
-/** What the acquirer knows: a page of its log after a position, as far as it is older than the grace. */
+/** Compares a page of the acquirer's log after a position, up to the first record younger than the grace period. */
 export async function acquirerPage(
-  parts: OperationParts,
+  dependencies: OperationDependencies,
   call: CallContext,
   after: string,
   graceSeconds: number,
 ): Promise<ComparedPage> {
-  const { operations, hasMore } = await parts.acquirer.page(call, Number(after), pageSize);
+  const { operations, hasMore } = await dependencies.acquirer.page(call, Number(after), pageSize);
   const oldest = Date.now() - graceSeconds * 1_000;
   const young = operations.findIndex(({ createTime }) => createTime.getTime() > oldest);
   const due = young < 0 ? operations : operations.slice(0, young);
-  const comparison = await compareWithLedger(parts, call, due);
+  const comparison = await compareWithLedger(dependencies, call, due);
   return { ...comparison, compared: due.length, last: due.at(-1)?.position ?? after, more: hasMore && young < 0 };
 }
 
-/** Compares records of the acquirer's log with everything that is known here about them, in four statements. */
+/** Compares records of the acquirer's log with the stored data, which four statements read. */
 export async function compareWithLedger(
-  { db }: OperationParts,
+  { db }: OperationDependencies,
   call: CallContext,
   records: readonly LoggedOperation[],
 ): Promise<Comparison> {
@@ -98,22 +102,22 @@ export async function compareWithLedger(
   return compareRecords(records, known);
 }
 
-/** What the ledger knows: a page of its entries after a position, as far as they are older than the grace. */
+/** Compares a page of ledger entries after a position, up to the first entry younger than the grace period. */
 export async function ledgerPage(
-  parts: OperationParts,
+  dependencies: OperationDependencies,
   call: CallContext,
   after: string,
   graceSeconds: number,
 ): Promise<ComparedPage> {
-  const lines = await parts.db.read(call, (sql) => linesAfter(sql, after, { limit: pageSize, graceSeconds }));
-  const comparison = await compareWithAcquirer(parts, call, lines);
+  const lines = await dependencies.db.read(call, (sql) => linesAfter(sql, after, { limit: pageSize, graceSeconds }));
+  const comparison = await compareWithAcquirer(dependencies, call, lines);
   const more = lines.length === pageSize;
   return { ...comparison, compared: lines.length, last: lines.at(-1)?.position ?? after, more };
 }
 
-/** Compares entries with the operations that the acquirer has under their ids, in one request. */
+/** Compares entries with the acquirer's operations of the same ids, which one request reads. */
 export async function compareWithAcquirer(
-  { acquirer }: OperationParts,
+  { acquirer }: OperationDependencies,
   call: CallContext,
   lines: readonly LedgerLine[],
 ): Promise<Comparison> {
@@ -126,36 +130,41 @@ export const acquirerIdPattern = /^op_[0-9a-f]{32}$/;
 
 export type Resolved = Pick<Difference, 'resolved' | 'result'>;
 
-/** Resolves what can be, one after another, as long as the call has time. */
+/** Resolves differences where possible, one after another, while the call has time. */
 export async function resolveAll(
-  parts: OperationParts,
+  dependencies: OperationDependencies,
   call: CallContext,
-  differences: readonly Found[],
-): Promise<Map<Found, Resolved>> {
-  const all = new Map<Found, Resolved>();
+  differences: readonly LedgerDifference[],
+): Promise<Map<LedgerDifference, Resolved>> {
+  const all = new Map<LedgerDifference, Resolved>();
   for (const difference of differences) {
     if (difference.kind !== 'OUTCOME_MISSING' && difference.kind !== 'HOLD_ENDED') continue;
     if (call.signal.aborted || call.deadline - Date.now() < resolveReserveMs) break;
     try {
       const result =
         difference.kind === 'HOLD_ENDED'
-          ? await resolveHold(parts, call, difference)
-          : await resolveOutcome(parts, call, difference);
-      // The record may be the end of a hold whose authorization had no outcome either.
-      if (difference.kind === 'OUTCOME_MISSING' && result.resolved) await resolveHold(parts, call, difference);
+          ? await resolveHold(dependencies, call, difference)
+          : await resolveOutcome(dependencies, call, difference);
+      // The record may end a hold whose authorization also had no outcome.
+      if (difference.kind === 'OUTCOME_MISSING' && result.resolved) await resolveHold(dependencies, call, difference);
       all.set(difference, result);
     } catch (error) {
-      // It stays a difference, and keeps no other from being resolved.
+      // The difference stays unresolved; the loop continues with the others.
       const { externalId, operationId } = difference;
-      if (!(error instanceof RpcError)) call.log.error({ err: error, externalId, operationId }, 'not resolved');
+      if (!(error instanceof RpcError))
+        call.log.error({ err: error, externalId, operationId }, 'a difference could not be resolved');
       all.set(difference, { resolved: false, result: error instanceof RpcError ? error.reason : 'INTERNAL' });
     }
   }
   return all;
 }
 
-async function resolveOutcome(parts: OperationParts, call: CallContext, found: Found): Promise<Resolved> {
-  const { db, store } = parts;
+async function resolveOutcome(
+  dependencies: OperationDependencies,
+  call: CallContext,
+  found: LedgerDifference,
+): Promise<Resolved> {
+  const { db, store } = dependencies;
   const { operationId } = found;
   const { operation: before, payment } = await db.read(call, async (sql) => {
     const operation = await findOperation(sql, operationId);
@@ -165,24 +174,24 @@ async function resolveOutcome(parts: OperationParts, call: CallContext, found: F
   if (before.state !== 'PENDING') return { resolved: true, result: before.state };
   const outcome =
     before.kind === 'authorize'
-      ? await findAuthorization(parts, call, before, found.externalId)
-      : await perform(parts, call, { payment, operation: before });
+      ? await findAuthorization(dependencies, call, before, found.externalId)
+      : await perform(dependencies, call, { payment, operation: before });
   if (!outcome) return { resolved: false, result: 'the acquirer does not confirm it' };
   const after = await db.transaction(call, async (tx) => {
-    const standing = await store.settle(tx, before, null);
-    const { operation } = await store.settle(tx, before, outcome);
-    // Another process may have been faster: then nothing was resolved here.
-    if (standing.operation.state === 'PENDING') await noteResolution(tx, call, before, operation);
+    const current = await store.completeOperation(tx, before, null);
+    const { operation } = await store.completeOperation(tx, before, outcome);
+    // Where another process has completed it, nothing was resolved here.
+    if (current.operation.state === 'PENDING') await noteResolution(tx, call, before, operation);
     return operation;
   });
   const { kind, paymentId } = before;
-  call.log.info({ operationId, paymentId, kind, after: after.state }, 'an operation was resolved');
+  call.log.info({ operationId, paymentId, kind, after: after.state }, 'resolved an operation');
   return { resolved: after.state !== 'PENDING', result: after.state };
 }
 
-/** By its key, or by the record of the acquirer's log, which the acquirer keeps for longer than keys. */
+/** Looks up an authorization by its key, or by its record in the acquirer's log, which is kept longer than keys. */
 async function findAuthorization(
-  { acquirer }: OperationParts,
+  { acquirer }: OperationDependencies,
   call: CallContext,
   { kind, key }: Operation,
   externalId: string,
@@ -191,8 +200,8 @@ async function findAuthorization(
   if (found) return found;
   const [record] = await acquirer.lookUp(call, [externalId]);
   if (record?.key !== key) return null;
-  const said = readAnswer(kind, { status: 200, body: record.body });
-  return said.kind === 'acted' || said.kind === 'declined' ? said : null;
+  const status = readOperationStatus(kind, { status: 200, body: record.body });
+  return status.kind === 'acted' || status.kind === 'declined' ? status : null;
 }
 
 function noteResolution(
@@ -209,14 +218,18 @@ function noteResolution(
   });
 }
 
-/** The acquirer's log is asked once more, since only what it says now counts. */
-async function resolveHold({ db, store, acquirer }: OperationParts, call: CallContext, { paymentId }: Found) {
+/** Reads the acquirer's log again, because only its current state counts. */
+async function resolveHold(
+  { db, store, acquirer }: OperationDependencies,
+  call: CallContext,
+  { paymentId }: LedgerDifference,
+) {
   const payment = await db.read(call, (sql) => store.payment(sql, paymentId));
-  if (!payment) throw new Error(`payment ${paymentId} is gone`);
+  if (!payment) throw new Error(`payment ${paymentId} does not exist`);
   if (payment.state !== 'AUTHORIZED') return { resolved: true, result: payment.state };
   const ended = await acquirer.holdEnd(call, payment.chargeId);
   if (!ended) return { resolved: false, result: 'the acquirer does not confirm it' };
-  // A void of ours has its own outcome, which is recorded as such.
+  // A void of this service has its own outcome, which is recorded as a void.
   const own = isOperationId(ended.key) && (await db.read(call, (sql) => findByKey(sql, ended.key)));
   if (own) return { resolved: false, result: 'a void of this service has ended it' };
   const after = await db.transaction(call, async (tx) => {
@@ -229,12 +242,12 @@ async function resolveHold({ db, store, acquirer }: OperationParts, call: CallCo
     }
     return now;
   });
-  call.log.info({ paymentId, state: after.state }, 'a hold that has ended was resolved');
+  call.log.info({ paymentId, state: after.state }, 'recorded the end of a hold');
   return { resolved: after.state !== 'AUTHORIZED', result: after.state };
 }
 
-/** A difference as callers see it. */
-export function toMessage(found: Found, resolved: Resolved = { resolved: false, result: '' }): Difference {
+/** The message of a difference. */
+export function toMessage(found: LedgerDifference, resolved: Resolved = { resolved: false, result: '' }): Difference {
   const { externalId, operationId, paymentId, ours, theirs } = found;
   const kind = DifferenceKind[`DIFFERENCE_KIND_${found.kind}`];
   return { kind, externalId, operationId, paymentId, ours, theirs, ...resolved, firstSeenTime: undefined };

@@ -1,19 +1,21 @@
 /**
- * Records a capture or refund that the acquirer did without a request from this service, when an operator asks for it.
- * What it was is read from the acquirer's log. Operation, payment, ledger, event, the record of the decision and the
- * response commit together.
+ * Records a capture or refund that the acquirer did without a request of this service, at the request of an operator.
+ * Its kind and amount are read from the acquirer's log. Operation, payment, ledger entry, event, the operator's
+ * decision and the response commit together.
  */
 import { type CallContext, principalOf, runIdempotent, type Tx } from '@armature/runtime';
 import { derivedId } from '@armature/runtime/id';
 import type { LoggedOperation } from './acquirer-page.ts';
-import { acquirerNames } from './answer.ts';
-import { decide } from './change-store.ts';
+import { changeOperation } from './change-store.ts';
 import { externalOperationInvalid, operationNotFound, refusal } from './errors.ts';
+import type { OperationRequest } from './intent-store.ts';
+import type { OperationDependencies } from './operation-dependencies.ts';
+import { acquirerNames } from './operation-status.ts';
 import { inLedger, recordDecision, type ShownOperation, shownOperation } from './operation-store.ts';
-import { askedBy, type OperationParts } from './operations.ts';
-import { planRecorded, settle } from './payment.ts';
+import { operationRequestOf } from './operations.ts';
+import { completeOperation, planRecorded } from './payment.ts';
 import { resolutionIdOf } from './resolving.ts';
-import { type Asked, findByKey, findOperation } from './store.ts';
+import { findByKey, findOperation } from './store.ts';
 
 export interface RecordRequest {
   /** The acquirer's id of the operation. */
@@ -32,30 +34,32 @@ interface Recordable {
 
 /** Records an operation of the acquirer. The response, made by `respond`, is stored with it. */
 export async function recordAcquirerOperation<R>(
-  parts: OperationParts,
+  dependencies: OperationDependencies,
   call: CallContext,
   request: RecordRequest,
   respond: (recorded: ShownOperation) => R,
 ): Promise<R> {
-  const { db, acquirer } = parts;
+  const { db, acquirer } = dependencies;
   const { externalId } = request;
-  // One id for each operation of the acquirer, so that a second request finds the first one's record.
-  const asked: Asked = {
-    ...(await askedBy(parts, call)),
+  // The id is derived from the acquirer's id, so that a second request finds the record of the first one.
+  const operationRequest: OperationRequest = {
+    ...(await operationRequestOf(dependencies, call)),
     operationId: derivedId(`operation of the acquirer\n${externalId}`),
   };
-  const recorded = await db.read(call, (sql) => shownOperation(sql, asked.operationId));
+  const recorded = await db.read(call, (sql) => shownOperation(sql, operationRequest.operationId));
   if (recorded) return runIdempotent(db, call, () => Promise.resolve(respond(recorded)));
   const [logged] = await acquirer.lookUp(call, [externalId]);
-  const found = await recordable(parts, call, externalId, logged);
+  const found = await recordable(dependencies, call, externalId, logged);
   return runIdempotent(db, call, async (tx) =>
-    respond(await commitRecorded(parts, tx, call, { ...request, asked, found })),
+    respond(await commitRecorded(dependencies, tx, call, { ...request, operationRequest, found })),
   );
 }
 
-/** Throws unless the acquirer's log has a capture or refund of a payment, and no operation of ours asked for it. */
+/**
+ * Throws unless the acquirer's log has a capture or refund of a payment that no operation of this service requested.
+ */
 async function recordable(
-  { db, store }: OperationParts,
+  { db, store }: OperationDependencies,
   call: CallContext,
   externalId: string,
   logged: LoggedOperation | undefined,
@@ -73,24 +77,24 @@ async function recordable(
     known: await inLedger(sql, externalId),
   }));
   if (known) throw invalid('the ledger has it already');
-  if (own) throw invalid(`operation ${own.operationId} of payments asked for it: resolve that one`);
+  if (own) throw invalid(`operation ${own.operationId} of payments requested it: resolve that operation`);
   if (!payment) throw invalid('no payment has its charge');
   return { paymentId: payment.paymentId, kind, chargeId, amountMinor: BigInt(amountMinor), currencyCode };
 }
 
 async function commitRecorded(
-  { store }: OperationParts,
+  { store }: OperationDependencies,
   tx: Tx,
   call: CallContext,
-  request: RecordRequest & { asked: Asked; found: Recordable },
+  request: RecordRequest & { operationRequest: OperationRequest; found: Recordable },
 ): Promise<ShownOperation> {
-  const { asked, externalId, reason, found } = request;
+  const { operationRequest, externalId, reason, found } = request;
   const { paymentId, kind, chargeId } = found;
-  const { operationId } = asked;
-  const { payment, operation: known } = await store.lock(tx, paymentId, asked, () => true);
-  if (!payment) throw new Error(`payment ${paymentId} is gone`);
+  const { operationId } = operationRequest;
+  const { payment, operation: known } = await store.lock(tx, paymentId, operationRequest, () => true);
+  if (!payment) throw new Error(`payment ${paymentId} does not exist`);
   if (!known) {
-    // Another operator may have ended an operation as this one meanwhile.
+    // Another operator may have resolved an operation with this external id in the meantime.
     if (await inLedger(tx, externalId)) throw externalOperationInvalid(externalId, 'the ledger has it already');
     const { exclusiveOperationId } = payment;
     const exclusive = exclusiveOperationId === null ? null : await findOperation(tx, exclusiveOperationId);
@@ -99,9 +103,11 @@ async function commitRecorded(
       throw externalOperationInvalid(externalId, notRecordable);
     }
     if (plan.kind !== 'act') throw refusal[plan.kind === 'refuse' ? plan.because : 'exceeds'](payment);
-    const fresh = { asked, paymentId, kind, amountMinor: plan.amountMinor, rest: false };
-    const intended = await store.insertIntent(tx, plan.payment, fresh);
-    await decide(tx, intended, (now, one) => settle(now, one, { kind: 'acted', externalId, chargeId }));
+    const newOperation = { request: operationRequest, paymentId, kind, amountMinor: plan.amountMinor, rest: false };
+    const operation = await store.insertIntent(tx, plan.payment, newOperation);
+    await changeOperation(tx, operation, (current, pending) =>
+      completeOperation(current, pending, { kind: 'acted', externalId, chargeId }),
+    );
     const states = { stateBefore: 'PENDING', stateAfter: 'DONE' } as const;
     const resolvedBy = principalOf(call.caller);
     const resolutionId = resolutionIdOf(call, operationId);
@@ -109,7 +115,7 @@ async function commitRecorded(
       ...{ resolutionId, operationId, resolution: 'RECORDED', reason, resolvedBy, externalId },
       ...states,
     });
-    call.log.info({ operationId, paymentId, kind, externalId }, 'an operation of the acquirer was recorded');
+    call.log.info({ operationId, paymentId, kind, externalId }, 'recorded an operation of the acquirer');
   }
   const after = await shownOperation(tx, operationId);
   if (!after) throw operationNotFound(operationId);

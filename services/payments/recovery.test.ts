@@ -20,17 +20,17 @@ const restartAcquirer = async () => {
 
 const proxy = await openAcquirerProxy(t, acquirerUrl);
 
-/** Quick to look after what was left behind. */
-const impatient = {
+/** The periodic job runs often. */
+const withJob = {
   ARMATURE_ACQUIRER_TIMEOUT_MS: '400',
   ARMATURE_PENDING_RESOLVE_MS: '300',
   ARMATURE_PENDING_ABANDON_MS: '600',
   ARMATURE_PENDING_SWEEP_MS: '50',
 };
-/** Leaves everything to the callers. */
-const patient = { ...impatient, ARMATURE_PENDING_RESOLVE_MS: '600000' };
+/** The periodic job does not run during the test. */
+const withoutJob = { ...withJob, ARMATURE_PENDING_RESOLVE_MS: '600000' };
 
-let service = await startService(t, 'payments', { acquirerUrl: proxy.url, env: patient });
+let service = await startService(t, 'payments', { acquirerUrl: proxy.url, env: withoutJob });
 const { database, vhost } = service;
 const connection = await connectMysql(database!.adminUrl);
 const query = queryOf(connection);
@@ -64,19 +64,19 @@ const logOf = async (orderId: string) =>
   (await acquirerLog(acquirerUrl)).filter((one) => one.order_reference === orderId);
 const { PAYMENT_STATE_AUTHORIZED, PAYMENT_STATE_CAPTURED, PAYMENT_STATE_VOIDED } = PaymentState;
 
-async function nothingUnderWay(): Promise<void> {
+async function untilNothingIsPending(): Promise<void> {
   const deadline = Date.now() + 15_000;
   for (;;) {
     const open = await query("select kind, failure_code from payment_operation where state = 'PENDING'");
     if (open.length === 0) return;
     if (Date.now() > deadline)
-      throw new Error(`still under way: ${JSON.stringify(open)}: ${service.logs().slice(-2_000)}`);
+      throw new Error(`still pending: ${JSON.stringify(open)}: ${service.logs().slice(-2_000)}`);
     await sleep(50);
   }
 }
 
 const kinds = ['authorize', 'capture', 'void', 'refund'] as const;
-/** Operations that come before the one that is to be interrupted. */
+/** The number of operations before the one that is interrupted. */
 const before = { authorize: 0, capture: 1, void: 1, refund: 2 };
 const ends = {
   authorize: PAYMENT_STATE_AUTHORIZED,
@@ -86,21 +86,21 @@ const ends = {
 };
 
 type Kind = (typeof kinds)[number];
-type Wish = ReturnType<Bed['wish']>;
+type Authorization = ReturnType<Bed['newAuthorization']>;
 
-/** Does what comes before an operation of this kind. */
-async function prepare(kind: Kind, wish: Wish): Promise<void> {
-  const { paymentId } = wish;
-  if (kind !== 'authorize') await bed.orders.authorizePayment(wish);
+/** Runs the operations before an operation of this kind. */
+async function prepare(kind: Kind, authorization: Authorization): Promise<void> {
+  const { paymentId } = authorization;
+  if (kind !== 'authorize') await bed.orders.authorizePayment(authorization);
   if (kind === 'refund') await bed.orders.capturePayment({ paymentId });
 }
 
-function ask(kind: Kind, wish: Wish, requestId: string, timeoutMs: number): Promise<unknown> {
-  const { paymentId, orderId } = wish;
+function sendRequest(kind: Kind, authorization: Authorization, requestId: string, timeoutMs: number): Promise<unknown> {
+  const { paymentId, orderId } = authorization;
   const { orders } = bed;
   switch (kind) {
     case 'authorize':
-      return orders.authorizePayment({ ...wish, requestId }, { timeoutMs });
+      return orders.authorizePayment({ ...authorization, requestId }, { timeoutMs });
     case 'capture':
       return orders.capturePayment({ requestId, paymentId }, { timeoutMs });
     case 'void':
@@ -115,11 +115,11 @@ function ask(kind: Kind, wish: Wish, requestId: string, timeoutMs: number): Prom
 
 interface Interrupted {
   kind: Kind;
-  wish: Wish;
+  authorization: Authorization;
   requestId: string;
 }
 
-/** Arms a point of payments for a pass after those that come before these kinds. Nothing else ends an operation there. */
+/** Arms a crash point of payments, for a pass after those of the earlier operations. The periodic job does not run. */
 const armed = (env: Record<string, string>, point: string, of: readonly Kind[], pass = 1) => ({
   ...env,
   ARMATURE_ACQUIRER_TIMEOUT_MS: '10000',
@@ -127,14 +127,16 @@ const armed = (env: Record<string, string>, point: string, of: readonly Kind[], 
   ARMATURE_CRASH_POINTS: `payments.${point}:${of.reduce((sum, kind) => sum + before[kind], pass)}`,
 });
 
-/** Has operations of these kinds interrupted together by a service that is armed for that. */
+/** Interrupts operations of these kinds together, by an armed crash point of the service. */
 async function interrupt(t: Test, of: readonly Kind[], point: string): Promise<Interrupted[]> {
-  const all = of.map((kind) => ({ kind, wish: bed.wish(), requestId: randomUUID() }));
-  for (const { kind, wish } of all) await prepare(kind, wish);
+  const all = of.map((kind) => ({ kind, authorization: bed.newAuthorization(), requestId: randomUUID() }));
+  for (const { kind, authorization } of all) await prepare(kind, authorization);
   if (of.length > 1) proxy.gather(point === 'before-acquirer' ? 'requests' : 'responses', of.length);
-  const asked = await Promise.allSettled(all.map(({ kind, wish, requestId }) => ask(kind, wish, requestId, 10_000)));
+  const responses = await Promise.allSettled(
+    all.map(({ kind, authorization, requestId }) => sendRequest(kind, authorization, requestId, 10_000)),
+  );
   t.ok(
-    asked.every(({ status }) => status === 'rejected'),
+    responses.every(({ status }) => status === 'rejected'),
     'no caller gets a response',
   );
   proxy.pass();
@@ -142,93 +144,98 @@ async function interrupt(t: Test, of: readonly Kind[], point: string): Promise<I
   return all;
 }
 
-/** The caller asks again: what it gets, and that nothing was done twice. */
-async function comesBack(t: Test, { kind, wish, requestId }: Interrupted, calledOff = false): Promise<void> {
-  const answer = ask(kind, wish, requestId, 10_000);
-  // Only the caller has the card: an authorization that payments never sent is cancelled.
-  if (calledOff) await t.rejects(answer, refusal({ code: 'FAILED_PRECONDITION', reason: 'PAYMENT_VOIDED' }), kind);
-  else t.match(await answer, { state: ends[kind] }, kind);
-  const log = (await logOf(wish.orderId)).map((one) => one.kind);
+/** Checks the response to a retry of the caller, and that the acquirer did nothing twice. */
+async function checkRetry(t: Test, { kind, authorization, requestId }: Interrupted, cancelled = false): Promise<void> {
+  const response = sendRequest(kind, authorization, requestId, 10_000);
+  // Only the request contains the card, so the job cancels an authorization that was never sent.
+  if (cancelled) await t.rejects(response, refusal({ code: 'FAILED_PRECONDITION', reason: 'PAYMENT_VOIDED' }), kind);
+  else t.match(await response, { state: ends[kind] }, kind);
+  const log = (await logOf(authorization.orderId)).map((one) => one.kind);
   t.equal(new Set(log).size, log.length, `${kind}: the acquirer did nothing twice`);
-  t.equal((await bed.ledger.listEntries({ paymentId: wish.paymentId })).entries.length, log.length);
+  t.equal((await bed.ledger.listEntries({ paymentId: authorization.paymentId })).entries.length, log.length);
 }
 
 for (const [title, env, point, of] of [
-  ['the sweeper finishes what kill -9 interrupted', impatient, 'before-acquirer', kinds],
-  ['the sweeper finishes what kill -9 interrupted', impatient, 'after-acquirer', kinds],
-  // Rolled back is as good as not yet begun, whatever was to be committed: one kind shows it.
-  ['the sweeper finishes what kill -9 interrupted', impatient, 'before-ledger-commit', ['capture']],
-  ['a caller that comes back finishes what kill -9 interrupted', patient, 'after-acquirer', kinds],
+  ['the periodic job completes what kill -9 interrupted', withJob, 'before-acquirer', kinds],
+  ['the periodic job completes what kill -9 interrupted', withJob, 'after-acquirer', kinds],
+  // The rollback is the same for every kind, so one kind is enough.
+  ['the periodic job completes what kill -9 interrupted', withJob, 'before-ledger-commit', ['capture']],
+  ['a retry of the caller completes what kill -9 interrupted', withoutJob, 'after-acquirer', kinds],
 ] as const) {
   t.test(`${title} at payments.${point}`, async (t) => {
-    // Before the acquirer the last of them kills, and the requests of the others never arrive there.
+    // Before the acquirer, the last operation passes the crash point, and no request reaches the acquirer.
     await restart(armed(env, point, of, point === 'before-acquirer' ? of.length : 1));
     const interrupted = await interrupt(t, of, point);
     await restart(env);
-    if (env === impatient) await nothingUnderWay();
+    if (env === withJob) await untilNothingIsPending();
     for (const one of interrupted) {
-      const calledOff = env === impatient && one.kind === 'authorize' && point === 'before-acquirer';
-      await comesBack(t, one, calledOff);
+      const cancelled = env === withJob && one.kind === 'authorize' && point === 'before-acquirer';
+      await checkRetry(t, one, cancelled);
     }
-    await nothingUnderWay();
+    await untilNothingIsPending();
   });
 }
 
-t.test('a caller that comes back gets the answer it missed', async (t) => {
-  await restart(armed(patient, 'after-ledger-commit', ['authorize']));
+t.test('a retry of the caller gets the response that it missed', async (t) => {
+  await restart(armed(withoutJob, 'after-ledger-commit', ['authorize']));
   for (const [index, kind] of kinds.entries()) {
     await t.test(kind, async (t) => {
       const [one] = await interrupt(t, [kind], 'after-ledger-commit');
-      // The next process is armed for the next kind already; the repeat passes the point once before.
+      // The next process is armed for the next kind. The retry passes the crash point once before.
       const next = kinds[index + 1];
-      await restart(next ? armed(patient, 'after-ledger-commit', [next], 2) : patient);
-      await comesBack(t, one!);
+      await restart(next ? armed(withoutJob, 'after-ledger-commit', [next], 2) : withoutJob);
+      await checkRetry(t, one!);
     });
   }
 });
 
-t.test('while the acquirer is away the outcome is unknown, and asking again continues', async (t) => {
+t.test('while the acquirer is down the outcome is unknown, and a retry continues', async (t) => {
   await acquirer.kill();
-  const wish = bed.wish();
+  const authorization = bed.newAuthorization();
   await t.rejects(
-    bed.orders.authorizePayment(wish),
+    bed.orders.authorizePayment(authorization),
     refusal({ code: 'UNAVAILABLE', reason: 'ACQUIRER_UNAVAILABLE', details: { retryDelayMs: 500 } }),
   );
-  t.match(await bed.orders.getPayment({ paymentId: wish.paymentId }), { state: PaymentState.PAYMENT_STATE_PENDING });
-  await t.rejects(bed.orders.capturePayment({ paymentId: wish.paymentId }), refusal({ reason: 'PAYMENT_STATE' }));
+  t.match(await bed.orders.getPayment({ paymentId: authorization.paymentId }), {
+    state: PaymentState.PAYMENT_STATE_PENDING,
+  });
+  await t.rejects(
+    bed.orders.capturePayment({ paymentId: authorization.paymentId }),
+    refusal({ reason: 'PAYMENT_STATE' }),
+  );
   const reused = refusal({ code: 'INVALID_ARGUMENT', reason: 'REQUEST_ID_REUSED' });
-  const otherCard = { ...wish, paymentMethod: 'card_declined' };
+  const otherCard = { ...authorization, paymentMethod: 'card_declined' };
   await t.rejects(bed.orders.authorizePayment(otherCard), reused, 'another payment method is another request');
   await restartAcquirer();
-  t.match(await bed.orders.authorizePayment(wish), { state: PAYMENT_STATE_AUTHORIZED });
+  t.match(await bed.orders.authorizePayment(authorization), { state: PAYMENT_STATE_AUTHORIZED });
   await acquirer.kill();
-  const capture = { paymentId: wish.paymentId, requestId: randomUUID() };
+  const capture = { paymentId: authorization.paymentId, requestId: randomUUID() };
   const unavailable = refusal({ code: 'UNAVAILABLE', reason: 'ACQUIRER_UNAVAILABLE' });
   await t.rejects(bed.orders.capturePayment(capture), unavailable);
   await t.rejects(
-    bed.orders.voidPayment(wish),
+    bed.orders.voidPayment(authorization),
     refusal({ code: 'ABORTED', reason: 'CONTENTION' }),
     'the capture decides',
   );
   await restartAcquirer();
   t.match(await bed.orders.capturePayment(capture), { state: PAYMENT_STATE_CAPTURED });
   t.strictSame(
-    (await logOf(wish.orderId)).map((one) => one.kind),
+    (await logOf(authorization.orderId)).map((one) => one.kind),
     ['authorization', 'capture'],
   );
 });
 
 t.test('a capture that is pending while the key of request hashes is replaced', async (t) => {
-  const wish = bed.wish();
-  await bed.orders.authorizePayment(wish);
+  const authorization = bed.newAuthorization();
+  await bed.orders.authorizePayment(authorization);
   await acquirer.kill();
-  const capture = { paymentId: wish.paymentId, requestId: randomUUID() };
+  const capture = { paymentId: authorization.paymentId, requestId: randomUUID() };
   const unavailable = refusal({ code: 'UNAVAILABLE', reason: 'ACQUIRER_UNAVAILABLE' });
   await t.rejects(bed.orders.capturePayment(capture), unavailable);
-  const other = bed.wish();
+  const other = bed.newAuthorization();
   await t.rejects(bed.orders.authorizePayment(other), unavailable);
   const rotated = 'another key of at least thirty-two characters';
-  await restart({ ...patient, ARMATURE_REQUEST_HASH_KEY: rotated });
+  await restart({ ...withoutJob, ARMATURE_REQUEST_HASH_KEY: rotated });
   await restartAcquirer();
   t.match(
     await bed.orders.authorizePayment(other),
@@ -245,9 +252,9 @@ t.test('a capture that is pending while the key of request hashes is replaced', 
 
 t.test('the rest is not known while another refund is pending', async (t) => {
   const eur = (amountMinor: bigint) => ({ currencyCode: 'EUR', amountMinor });
-  const wish = bed.wish();
-  const { paymentId } = wish;
-  await bed.orders.authorizePayment(wish);
+  const authorization = bed.newAuthorization();
+  const { paymentId } = authorization;
+  await bed.orders.authorizePayment(authorization);
   await bed.orders.capturePayment({ paymentId });
   await acquirer.kill();
   const part = { paymentId, requestId: randomUUID(), amount: eur(400n) };
@@ -257,30 +264,33 @@ t.test('the rest is not known while another refund is pending', async (t) => {
   await t.rejects(
     bed.orders.refundPayment(rest),
     refusal({ code: 'ABORTED', reason: 'CONTENTION', details: { retryDelayMs: 100 } }),
-    'it is asked for again',
+    'the client must retry',
   );
   await restartAcquirer();
   t.match(await bed.orders.refundPayment(part), { moved: eur(400n) });
   t.match(await bed.orders.refundPayment(rest), { moved: eur(600n), refunded: eur(1_000n) });
 });
 
-t.test('an acquirer that dies after acting is believed when it is back', async (t) => {
-  await restart(impatient);
-  const wish = bed.wish({ card: 'card_timeout_after_auth' });
-  const asked = bed.orders.authorizePayment(wish, { timeoutMs: 5_000 }).catch((error) => error.reason);
+t.test('the outcome of an acquirer that is killed after acting is recorded after its restart', async (t) => {
+  await restart(withJob);
+  const authorization = bed.newAuthorization({ card: 'card_timeout_after_auth' });
+  const response = bed.orders.authorizePayment(authorization, { timeoutMs: 5_000 }).catch((error) => error.reason);
   const deadline = Date.now() + 5_000;
-  while ((await logOf(wish.orderId)).length === 0 && Date.now() < deadline) await sleep(5);
+  while ((await logOf(authorization.orderId)).length === 0 && Date.now() < deadline) await sleep(5);
   await acquirer.kill();
-  t.equal(await asked, 'ACQUIRER_UNAVAILABLE');
+  t.equal(await response, 'ACQUIRER_UNAVAILABLE');
   await restartAcquirer();
-  await nothingUnderWay();
-  t.match(await bed.orders.getPayment({ paymentId: wish.paymentId }), { state: PAYMENT_STATE_AUTHORIZED });
-  t.equal((await logOf(wish.orderId)).length, 1, 'one charge');
+  await untilNothingIsPending();
+  t.match(await bed.orders.getPayment({ paymentId: authorization.paymentId }), { state: PAYMENT_STATE_AUTHORIZED });
+  t.equal((await logOf(authorization.orderId)).length, 1, 'one charge');
 });
 
-t.test('a caller that gives up leaves nothing undone', async (t) => {
-  const wish = bed.wish({ card: 'card_slow' });
-  await t.rejects(bed.orders.authorizePayment(wish, { timeoutMs: 250 }), refusal({ code: 'DEADLINE_EXCEEDED' }));
-  await nothingUnderWay();
-  t.match(await bed.orders.getPayment({ paymentId: wish.paymentId }), { state: PAYMENT_STATE_AUTHORIZED });
+t.test('an operation completes after its caller has given up', async (t) => {
+  const authorization = bed.newAuthorization({ card: 'card_slow' });
+  await t.rejects(
+    bed.orders.authorizePayment(authorization, { timeoutMs: 250 }),
+    refusal({ code: 'DEADLINE_EXCEEDED' }),
+  );
+  await untilNothingIsPending();
+  t.match(await bed.orders.getPayment({ paymentId: authorization.paymentId }), { state: PAYMENT_STATE_AUTHORIZED });
 });

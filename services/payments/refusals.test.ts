@@ -7,15 +7,15 @@ import { Registry } from '@armature/runtime/telemetry';
 import t from 'tap';
 import { acquirer as openAcquirer } from './acquirer.ts';
 
-type Said = readonly [status: number, body: object];
-const refused = (status: number, code: string): Said => [status, { error: { code, message: 'no' } }];
+type Response = readonly [status: number, body: object];
+const refused = (status: number, code: string): Response => [status, { error: { code, message: 'no' } }];
 const authorized = { operation_id: 'op_1', charge_id: 'ch_1', kind: 'authorization', status: 'authorized' };
 
-/** An acquirer that answers each request so, and the status of every key so. */
-let said: { request: Said; status: Said };
+/** A fake acquirer: the responses to each mutation and to each status request. */
+let responses: { request: Response; status: Response };
 const server = createServer((request, response) => {
   request.resume();
-  const [status, body] = request.method === 'GET' ? said.status : said.request;
+  const [status, body] = request.method === 'GET' ? responses.status : responses.request;
   response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(body));
 });
 server.listen(0, '127.0.0.1');
@@ -33,13 +33,13 @@ for (const { name, request, status, outcome } of [
   {
     name: 'a token that is refused although the key has acted',
     request: refused(422, 'payment_method_unknown'),
-    status: [200, authorized] as Said,
+    status: [200, authorized] as Response,
     outcome: { kind: 'acted', externalId: 'op_1' },
   },
   {
     name: 'a token that is refused, and a key that was cancelled',
     request: refused(422, 'payment_method_not_owned'),
-    status: [200, { kind: 'cancellation', status: 'cancelled' }] as Said,
+    status: [200, { kind: 'cancellation', status: 'cancelled' }] as Response,
     outcome: { kind: 'cancelled' },
   },
   {
@@ -56,14 +56,20 @@ for (const { name, request, status, outcome } of [
   },
 ] as const) {
   t.test(name, async (t) => {
-    said = { request, status };
+    responses = { request, status };
     const call = openCall<null>({
       ...{ kind: 'background', name: 'a test', message: null, deadline: Date.now() + 5_000, log: silentLog },
       trace: childTrace(undefined),
     });
-    const wish = { orderId: 'o', customerId: 'ada', amountMinor: 1n, currencyCode: 'EUR', paymentMethod: 'card_ok' };
-    const asked = acquirer.authorize(call, 'key', wish).catch((error: { reason: string }) => error.reason);
-    t.match(await asked, outcome);
+    const authorization = {
+      orderId: 'o',
+      customerId: 'ada',
+      amountMinor: 1n,
+      currencyCode: 'EUR',
+      paymentMethod: 'card_ok',
+    };
+    const result = acquirer.authorize(call, 'key', authorization).catch((error: { reason: string }) => error.reason);
+    t.match(await result, outcome);
     call.close();
   });
 }

@@ -60,7 +60,7 @@ for (const [name, before, operation] of [
   ['a refused refund', payment, refund('REFUSED')],
   ['a pending refund', pending, refund('PENDING')],
 ] as const) {
-  t.test(`${name} that was given back outside leaves nothing to refund`, async (t) => {
+  t.test(`${name} that was paid outside the acquirer leaves nothing to refund`, async (t) => {
     const decided = { resolution: 'refunded_outside', externalId: 'resolution:1' } as const;
     t.match(applyDecision(before, operation, decided), {
       payment: { state: 'REFUNDED', refundedMinor: 100n, refundingMinor: 0n, events: 4n, version: 5n },

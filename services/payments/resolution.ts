@@ -1,8 +1,10 @@
-/** What an operator's decision changes about an operation and its payment: pure, so that every case can be tested. */
-import type { Operation, OperationKind, OperationState, Payment, Settlement } from './payment.ts';
-import { settle } from './payment.ts';
+/**
+ * The effect of an operator's decision on an operation and its payment. Pure functions, so that tests cover every case.
+ */
+import type { Operation, OperationChange, OperationKind, OperationState, Payment } from './payment.ts';
+import { completeOperation } from './payment.ts';
 
-/** How an operator ends an operation, as the contract names it. */
+/** How an operator resolves an operation. The names are those of the contract. */
 export const resolutions = [
   'ASK_AGAIN',
   'DONE_AT_ACQUIRER',
@@ -13,7 +15,7 @@ export const resolutions = [
 ] as const;
 export type Resolution = (typeof resolutions)[number];
 
-/** The operations that each resolution can end, as `kind state`. A refused refund may be done after all. */
+/** The operations that each resolution applies to, as `kind state`. A refused refund can still be completed. */
 const applicable: Record<Resolution, ReadonlySet<`${OperationKind} ${OperationState}`>> = {
   ASK_AGAIN: new Set(['authorize PENDING', 'capture PENDING', 'void PENDING', 'refund PENDING']),
   DONE_AT_ACQUIRER: new Set(['capture PENDING', 'void PENDING', 'refund PENDING', 'refund REFUSED']),
@@ -29,49 +31,49 @@ export const isApplicable = (resolution: Resolution, { kind, state }: Operation)
 /** The failure code of an operation that an operator gave up. */
 export const givenUp = 'given_up';
 
-/** A decision once everything that it depends on is known. */
-export type Decided =
-  | { resolution: 'outcome'; outcome: Parameters<typeof settle>[2] }
+/** A decision, with everything that it depends on. */
+export type Decision =
+  | { resolution: 'outcome'; outcome: Parameters<typeof completeOperation>[2] }
   | { resolution: 'refunded_outside'; externalId: string }
   | { resolution: 'try_again'; key: string }
   | { resolution: 'give_up' };
 
 /** Applies a decision. Null where the refund would exceed what is left of the capture. */
-export function applyDecision(payment: Payment, operation: Operation, decided: Decided): Settlement | null {
-  if (decided.resolution === 'give_up' && operation.state === 'REFUSED') return closed(payment, operation);
+export function applyDecision(payment: Payment, operation: Operation, decision: Decision): OperationChange | null {
+  if (decision.resolution === 'give_up' && operation.state === 'REFUSED') return closed(payment, operation);
   const open = reopened(payment, operation);
   if (!open) return null;
-  switch (decided.resolution) {
+  switch (decision.resolution) {
     case 'outcome':
-      return settle(open.payment, open.operation, decided.outcome);
+      return completeOperation(open.payment, open.operation, decision.outcome);
     case 'give_up': {
-      const refused = settle(open.payment, open.operation, { kind: 'refused', code: givenUp });
+      const refused = completeOperation(open.payment, open.operation, { kind: 'refused', code: givenUp });
       return { ...refused, operation: { ...refused.operation, needsOperator: false } };
     }
     case 'refunded_outside': {
-      const { externalId } = decided;
+      const { externalId } = decision;
       const { chargeId } = payment;
-      const settled = settle(open.payment, open.operation, { kind: 'acted', externalId, chargeId });
-      return { ...settled, moved: settled.moved && { ...settled.moved, kind: 'refund_outside' } };
+      const completed = completeOperation(open.payment, open.operation, { kind: 'acted', externalId, chargeId });
+      return { ...completed, moved: completed.moved && { ...completed.moved, kind: 'refund_outside' } };
     }
     case 'try_again':
       return {
         payment: open.payment,
-        operation: { ...open.operation, key: decided.key, keyAgeMs: 0, failureCode: '', needsOperator: false },
+        operation: { ...open.operation, key: decision.key, keyAgeMs: 0, failureCode: '', needsOperator: false },
         moved: null,
         event: null,
       };
   }
 }
 
-const closed = (payment: Payment, operation: Operation): Settlement => ({
+const closed = (payment: Payment, operation: Operation): OperationChange => ({
   payment,
   operation: { ...operation, needsOperator: false },
   moved: null,
   event: null,
 });
 
-/** A refused refund gave back what it had reserved, so it reserves it again. */
+/** Reopens a refused refund. Its refusal released the reserved amount, so it reserves the amount again. */
 function reopened(payment: Payment, operation: Operation): { payment: Payment; operation: Operation } | null {
   if (operation.state === 'PENDING') return { payment, operation };
   const { capturedMinor, refundedMinor, refundingMinor } = payment;

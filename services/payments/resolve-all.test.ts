@@ -1,11 +1,11 @@
 import type { CallContext } from '@armature/runtime';
 import t from 'tap';
-import type { Found } from './comparison.ts';
-import type { OperationParts } from './operations.ts';
+import type { LedgerDifference } from './comparison.ts';
+import type { OperationDependencies } from './operation-dependencies.ts';
 import { resolveAll } from './reconciliation.ts';
 
 t.test('an unexpected error leaves its difference unresolved and the others alone', async (t) => {
-  const difference = (operationId: string): Found => ({
+  const difference = (operationId: string): LedgerDifference => ({
     ...{ kind: 'OUTCOME_MISSING', position: '1', externalId: 'op_1', operationId, paymentId: 'p' },
     ...{ ours: '', theirs: '' },
   });
@@ -16,7 +16,7 @@ t.test('an unexpected error leaves its difference unresolved and the others alon
     log: { error: ({ operationId }: { operationId: string }) => logged.push(operationId) },
   } as unknown as CallContext;
   const db = { read: () => Promise.reject(new Error('a row that nothing can be read from')) };
-  const results = await resolveAll({ db } as unknown as OperationParts, call, [first, second]);
+  const results = await resolveAll({ db } as unknown as OperationDependencies, call, [first, second]);
   const unresolved = { resolved: false, result: 'INTERNAL' };
   t.strictSame([...results.values()], [unresolved, unresolved]);
   t.strictSame(logged, ['a', 'b']);

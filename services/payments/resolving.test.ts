@@ -1,4 +1,4 @@
-// Operators' decisions against answers that arrive late, repeats, and refunds that acted after all.
+// Operators' decisions with late outcomes, repeats, and refunds that acted although they were refused.
 import { randomUUID } from 'node:crypto';
 import { paymentOperationsClient } from '@armature/clients';
 import { PaymentOperationState, PaymentResolution } from '@armature/proto/payments/v1/operations.ts';
@@ -43,11 +43,13 @@ const { PAYMENT_RESOLUTION_DONE_AT_ACQUIRER, PAYMENT_RESOLUTION_REFUNDED_OUTSIDE
 const { PAYMENT_OPERATION_STATE_PENDING, PAYMENT_OPERATION_STATE_DONE, PAYMENT_OPERATION_STATE_REFUSED } =
   PaymentOperationState;
 
-/** A refund of 400 that has no outcome here, as if the process had died while it asked under `operationId`. */
+/**
+ * A refund of 400 that has no outcome here, as if the process had been killed after its request under `operationId`.
+ */
 async function pendingRefund({ key = null, state = 'PENDING' }: { key?: string | null; state?: string } = {}) {
-  const wish = bed.wish();
-  const { paymentId } = wish;
-  const { acquirerChargeId: chargeId } = await bed.orders.authorizePayment(wish);
+  const authorization = bed.newAuthorization();
+  const { paymentId } = authorization;
+  const { acquirerChargeId: chargeId } = await bed.orders.authorizePayment(authorization);
   await bed.orders.capturePayment({ paymentId });
   const operationId = randomUUID();
   await query(
@@ -66,10 +68,10 @@ t.test('an outcome of an earlier key changes nothing', async (t) => {
   const { paymentId, operationId } = await pendingRefund({ key });
   const store = paymentStore({ pendingResolveMs: 600_000 });
   const tx = { query, execute: query } as unknown as Tx;
-  const asked = { operationId, paymentId, key: operationId };
-  const { operation } = await store.settle(tx, asked, { kind: 'refused', code: 'refund_declined' });
+  const intent = { operationId, paymentId, key: operationId };
+  const { operation } = await store.completeOperation(tx, intent, { kind: 'refused', code: 'refund_declined' });
   t.match(operation, { state: 'PENDING', key, failureCode: '' });
-  await store.markTooOld(tx, asked);
+  await store.markTooOld(tx, intent);
   t.match(await operator.getPaymentOperation({ operationId }), {
     operation: { state: PAYMENT_OPERATION_STATE_PENDING, failureCode: '', needsOperatorTime: undefined },
   });

@@ -1,11 +1,11 @@
 /**
- * How an operator's decision is carried out: the acquirer is asked for what the decision depends on, then operation,
- * payment, ledger, event, the record of the decision and the response commit together.
+ * Carries out an operator's decision. First it reads from the acquirer what the decision depends on. Then operation,
+ * payment, ledger entry, event, the decision and the response commit together.
  */
 import { type CallContext, idempotencyKeyOf, newId, principalOf, runIdempotent, type Tx } from '@armature/runtime';
 import { derivedId } from '@armature/runtime/id';
-import { acquirerNames } from './answer.ts';
-import { decide } from './change-store.ts';
+import { explainRefusal } from './acquirer-operations.ts';
+import { changeOperation } from './change-store.ts';
 import {
   externalOperationInvalid,
   operationChanged,
@@ -13,10 +13,11 @@ import {
   refundExceedsCapture,
   resolutionNotApplicable,
 } from './errors.ts';
+import type { OperationDependencies } from './operation-dependencies.ts';
+import { acquirerNames } from './operation-status.ts';
 import { inLedger, isDecided, recordDecision, type ShownOperation, shownOperation } from './operation-store.ts';
-import { explainRefusal, type OperationParts } from './operations.ts';
 import type { Outcome } from './payment.ts';
-import { applyDecision, type Decided, isApplicable, type Resolution } from './resolution.ts';
+import { applyDecision, type Decision, isApplicable, type Resolution } from './resolution.ts';
 import { findByKey } from './store.ts';
 
 export interface ResolveRequest {
@@ -27,23 +28,23 @@ export interface ResolveRequest {
   externalId: string;
 }
 
-/** Ends an operation by an operator's decision. The response, made by `respond`, is stored with it. */
+/** Resolves an operation by an operator's decision. `respond` makes the response, which is stored with it. */
 export async function resolveOperation<R>(
-  parts: OperationParts,
+  dependencies: OperationDependencies,
   call: CallContext,
   request: ResolveRequest,
   respond: (after: ShownOperation) => R,
 ): Promise<R> {
-  const { db } = parts;
+  const { db } = dependencies;
   const { operationId, resolution } = request;
   const resolutionId = resolutionIdOf(call, operationId);
-  // In this order: a decision that commits in between shows in `decided`, never in the operation alone.
+  // In this order, so that a decision that commits in between is seen in `decided`, never in the operation alone.
   const { operation, decided: before } = await db.read(call, async (sql) => ({
     operation: await shownOperation(sql, operationId),
     decided: await isDecided(sql, resolutionId),
   }));
   if (!operation) throw operationNotFound(operationId);
-  // A repeat must not reach the acquirer: the key of today may be the one that this very request brought into use.
+  // A repeat must not send a request to the acquirer: the current key may be the one that this request created.
   if (before) return runIdempotent(db, call, () => Promise.resolve(respond(operation)));
   if (!isApplicable(resolution, operation)) {
     throw resolutionNotApplicable(operation, `${resolution} cannot end a ${operation.kind} that is ${operation.state}`);
@@ -51,7 +52,7 @@ export async function resolveOperation<R>(
   if ((request.externalId !== '') !== (resolution === 'DONE_AT_ACQUIRER')) {
     throw externalOperationInvalid(request.externalId, 'external_id is required for DONE_AT_ACQUIRER, and only there');
   }
-  const decided = await decisions[resolution](parts, call, operation, { ...request, resolutionId });
+  const decided = await decisions[resolution](dependencies, call, operation, { ...request, resolutionId });
   return runIdempotent(db, call, async (tx) =>
     respond(await commitDecision(tx, call, operation, { ...request, resolutionId }, decided)),
   );
@@ -59,37 +60,43 @@ export async function resolveOperation<R>(
 
 /** The same for each repeat of a request. */
 export function resolutionIdOf(call: CallContext, operationId: string): string {
-  const asked = idempotencyKeyOf(call);
-  if (!asked) throw new Error(`${call.name} decides about money without an idempotency key`);
-  return derivedId(`${asked.principal}\n${asked.method}\n${asked.key}\n${operationId}`);
+  const idempotencyKey = idempotencyKeyOf(call);
+  if (!idempotencyKey) throw new Error(`${call.name} decides about money without an idempotency key`);
+  const { principal, method, key } = idempotencyKey;
+  return derivedId(`${principal}\n${method}\n${key}\n${operationId}`);
 }
 
 type Identified = ResolveRequest & { resolutionId: string };
 
-/** What each resolution depends on is asked for here; nothing is changed. */
+/** Reads from the acquirer what each resolution depends on. Changes nothing in the database. */
 const decisions: Record<
   Resolution,
-  (parts: OperationParts, call: CallContext, operation: ShownOperation, request: Identified) => Promise<Decided>
+  (
+    dependencies: OperationDependencies,
+    call: CallContext,
+    operation: ShownOperation,
+    request: Identified,
+  ) => Promise<Decision>
 > = {
-  async ASK_AGAIN(parts, call, operation) {
-    const outcome = await findOutcome(parts, call, operation);
+  async ASK_AGAIN(dependencies, call, operation) {
+    const outcome = await findOutcome(dependencies, call, operation);
     if (!outcome)
       throw resolutionNotApplicable(operation, 'the acquirer has no record of it', { acquirer: 'unrecorded' });
     return { resolution: 'outcome', outcome };
   },
-  async DONE_AT_ACQUIRER(parts, call, operation, { externalId }) {
-    await assertDone(parts, call, operation, externalId);
-    await assertNeverActs(parts, call, operation, externalId);
+  async DONE_AT_ACQUIRER(dependencies, call, operation, { externalId }) {
+    await assertDone(dependencies, call, operation, externalId);
+    await assertNeverActs(dependencies, call, operation, externalId);
     return { resolution: 'outcome', outcome: { kind: 'acted', externalId, chargeId: operation.chargeId } };
   },
-  async REFUNDED_OUTSIDE(parts, call, operation, { resolutionId }) {
-    await assertNeverActs(parts, call, operation);
+  async REFUNDED_OUTSIDE(dependencies, call, operation, { resolutionId }) {
+    await assertNeverActs(dependencies, call, operation);
     return { resolution: 'refunded_outside', externalId: `resolution:${resolutionId}` };
   },
   async NOTHING_HELD({ db, store, acquirer }, call, operation, { resolutionId }) {
     const { chargeId, paymentId, failureCode: code } = operation;
     const payment = await db.read(call, (sql) => store.payment(sql, paymentId));
-    // The capture of a request from outside payments is recorded and refunded.
+    // A capture that payments did not request is recorded and refunded.
     if (payment?.state === 'REFUNDED') return { resolution: 'outcome', outcome: { kind: 'unneeded' } };
     const status = await acquirer.chargeStatus(call, chargeId);
     if (status === 'authorized' || status === 'pending') {
@@ -105,24 +112,26 @@ const decisions: Record<
     const end = { how: 'nothing_held', externalId: `resolution:${resolutionId}` } as const;
     return { resolution: 'outcome', outcome: { kind: 'ended', end, code } };
   },
-  async TRY_AGAIN(parts, call, operation) {
-    await assertNeverActs(parts, call, operation);
+  async TRY_AGAIN(dependencies, call, operation) {
+    await assertNeverActs(dependencies, call, operation);
     return { resolution: 'try_again', key: newId() };
   },
-  async GIVE_UP(parts, call, operation) {
-    if (operation.kind === 'authorize') return giveUpAuthorization(parts, call, operation);
-    await assertNeverActs(parts, call, operation);
+  async GIVE_UP(dependencies, call, operation) {
+    if (operation.kind === 'authorize') return giveUpAuthorization(dependencies, call, operation);
+    await assertNeverActs(dependencies, call, operation);
     return { resolution: 'give_up' };
   },
 };
 
-/** Only one that waits for an operator, who has seen that the acquirer holds nothing; its caller ends the others. */
+/**
+ * Only for an authorization that needs an operator, who has checked that nothing is held. Callers complete the others.
+ */
 async function giveUpAuthorization(
-  { acquirer }: OperationParts,
+  { acquirer }: OperationDependencies,
   call: CallContext,
   operation: ShownOperation,
-): Promise<Decided> {
-  if (!operation.needsOperator) throw resolutionNotApplicable(operation, 'it is under way and needs no operator');
+): Promise<Decision> {
+  if (!operation.needsOperator) throw resolutionNotApplicable(operation, 'it is pending and needs no operator');
   const outcome = await acquirer.cancel(call, 'authorize', operation.key);
   if (outcome.kind === 'cancelled') return { resolution: 'outcome', outcome };
   const why = 'the acquirer has a record of it; ASK_AGAIN records that';
@@ -134,35 +143,35 @@ async function commitDecision(
   call: CallContext,
   seen: ShownOperation,
   request: Identified,
-  decided: Decided,
+  decision: Decision,
 ): Promise<ShownOperation> {
   const { operationId, resolutionId, resolution, reason } = request;
-  const { operation } = await decide(tx, seen, (payment, current) => {
+  const { operation } = await changeOperation(tx, seen, (payment, current) => {
     if (current.state !== seen.state || current.key !== seen.key) throw operationChanged(operationId);
-    const settled = applyDecision(payment, current, decided);
-    if (!settled) throw refundExceedsCapture(payment);
-    return settled;
+    const change = applyDecision(payment, current, decision);
+    if (!change) throw refundExceedsCapture(payment);
+    return change;
   });
   const { state: stateAfter, externalId } = operation;
   const states = { stateBefore: seen.state, stateAfter };
   const resolvedBy = principalOf(call.caller);
   await recordDecision(tx, { resolutionId, operationId, resolution, reason, resolvedBy, ...states, externalId });
-  call.log.info({ operationId, resolution, ...states }, 'an operator has decided about an operation');
+  call.log.info({ operationId, resolution, ...states }, 'an operator has resolved an operation');
   const after = await shownOperation(tx, operationId);
   if (!after) throw operationNotFound(operationId);
   return after;
 }
 
-/** The outcome that the acquirer has for it, without sending anything. */
+/** The operation's outcome in the acquirer's log. Sends no mutation. */
 async function findOutcome(
-  { acquirer }: OperationParts,
+  { acquirer }: OperationDependencies,
   call: CallContext,
   operation: ShownOperation,
 ): Promise<Outcome | null> {
   const { kind, key, chargeId } = operation;
   if (kind === 'authorize' || chargeId === '') return acquirer.find(call, kind, key);
   const found = await acquirer.findOnCharge(call, kind, key, chargeId);
-  // Whatever it was refused for then, the hold may have ended since.
+  // The hold may have ended since the refusal.
   const ended = kind === 'refund' || found?.kind === 'acted' ? null : await acquirer.holdEnd(call, chargeId);
   if (!ended) return found && explainRefusal(acquirer, call, operation, chargeId, found);
   const code = ended.end.how === 'expired' ? 'charge_expired' : 'charge_voided';
@@ -170,12 +179,12 @@ async function findOutcome(
 }
 
 /**
- * Throws unless the operation can never act any more: the acquirer refused it, or its key is cancelled now. One that
- * acted has an outcome to be recorded. A refused refund is asked about too: the refusal may be of an earlier key.
- * `except` is the operation that it may have acted as.
+ * Throws unless the operation can never act: the acquirer has refused it, or this function cancels its key. The outcome
+ * of an operation that acted must be recorded instead. A refused refund is checked too, because the refusal may be of
+ * an earlier key. `except` is the external id under which it may have acted.
  */
 async function assertNeverActs(
-  { acquirer }: OperationParts,
+  { acquirer }: OperationDependencies,
   call: CallContext,
   operation: ShownOperation,
   except = '',
@@ -191,9 +200,9 @@ async function assertNeverActs(
   });
 }
 
-/** Throws unless the acquirer's log has this very operation on the charge, and the ledger does not have it yet. */
+/** Throws unless the acquirer's log has this operation on the charge, and the ledger does not have it yet. */
 async function assertDone(
-  { db, acquirer }: OperationParts,
+  { db, acquirer }: OperationDependencies,
   call: CallContext,
   { kind, amountMinor, currencyCode, chargeId, operationId }: ShownOperation,
   externalId: string,

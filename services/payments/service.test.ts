@@ -29,7 +29,7 @@ t.teardown(async () => {
   bed.close();
   await database.end();
 });
-const { orders, wish } = bed;
+const { orders, newAuthorization } = bed;
 const { PAYMENT_STATE_AUTHORIZED, PAYMENT_STATE_CAPTURED, PAYMENT_STATE_DECLINED } = PaymentState;
 const { PAYMENT_STATE_REFUNDED, PAYMENT_STATE_VOIDED } = PaymentState;
 
@@ -39,12 +39,12 @@ t.afterEach(async () => {
 
 const logOf = async (orderId: string) =>
   (await acquirerLog(acquirerUrl)).filter((one) => one.order_reference === orderId);
-const authorized = async (over: Parameters<typeof wish>[0] = {}) => {
-  const request = wish(over);
+const authorized = async (over: Parameters<typeof newAuthorization>[0] = {}) => {
+  const request = newAuthorization(over);
   await orders.authorizePayment(request);
   return request;
 };
-const captured = async (over: Parameters<typeof wish>[0] = {}) => {
+const captured = async (over: Parameters<typeof newAuthorization>[0] = {}) => {
   const request = await authorized(over);
   await orders.capturePayment({ paymentId: request.paymentId });
   return request;
@@ -68,12 +68,12 @@ t.test('the test cards', async (t) => {
     },
   ]) {
     t.test(row.card, async (t) => {
-      const request = wish({ card: row.card });
+      const request = newAuthorization({ card: row.card });
       const { moved, ...payment } = await orders.authorizePayment(request);
       const { state, declineCode = '' } = row;
       t.match(payment, { state, declineCode, amount: request.amount, version: 2n });
       const { moved: _, ...stored } = await orders.getPayment({ paymentId: request.paymentId });
-      t.strictSame(stored, payment, 'it is stored as answered');
+      t.strictSame(stored, payment, 'the stored payment is the returned one');
       t.equal(moved?.amountMinor, state === PAYMENT_STATE_DECLINED ? 0n : request.amount.amountMinor);
       const charges = (await logOf(request.orderId)).filter((one) => one.kind === 'authorization');
       t.equal(charges.length, row.unlogged ? 0 : 1, 'exactly one charge at the acquirer');
@@ -96,7 +96,7 @@ t.test('a refused capture leaves a hold that can be voided', async (t) => {
     metadata: { payment_id: paymentId, state: 'AUTHORIZED', acquirer_code: 'capture_declined' },
   });
   await t.rejects(orders.capturePayment(request), refused);
-  await t.rejects(orders.capturePayment(request), refused, 'the refusal is the answer for good');
+  await t.rejects(orders.capturePayment(request), refused, 'a repeat gets the same refusal');
   t.match(await orders.voidPayment({ paymentId, orderId }), { state: PAYMENT_STATE_VOIDED });
 });
 
@@ -131,7 +131,7 @@ t.test('from hold to refund', async (t) => {
   );
 });
 
-t.test('a refund without an amount gives back the rest', async (t) => {
+t.test('a refund without an amount refunds the rest', async (t) => {
   const sum = (amountMinor: bigint) => ({ currencyCode: 'EUR', amountMinor });
   const partly = await captured({ amountMinor: 15_490n });
   t.match(await orders.refundPayment({ paymentId: partly.paymentId, amount: sum(500n) }), { moved: sum(500n) });
@@ -147,9 +147,9 @@ t.test('a refund without an amount gives back the rest', async (t) => {
   const reused = refusal({ code: 'INVALID_ARGUMENT', reason: 'REQUEST_ID_REUSED' });
   await t.rejects(orders.refundPayment({ ...request, amount: sum(14_990n) }), reused, 'an amount is another request');
   t.equal((await logOf(partly.orderId)).filter((one) => one.kind === 'refund').length, 2, 'nothing moved for nothing');
-  const held = await authorized();
+  const onHold = await authorized();
   await t.rejects(
-    orders.refundPayment({ paymentId: held.paymentId }),
+    orders.refundPayment({ paymentId: onHold.paymentId }),
     refusal({ code: 'FAILED_PRECONDITION', reason: 'PAYMENT_STATE' }),
     'nothing is captured',
   );
@@ -157,18 +157,18 @@ t.test('a refund without an amount gives back the rest', async (t) => {
 
 t.test('responses name what the request moved, reads do not', async (t) => {
   const sum = (amountMinor: bigint) => ({ currencyCode: 'EUR', amountMinor });
-  const request = wish({ amountMinor: 700n });
+  const request = newAuthorization({ amountMinor: 700n });
   const { paymentId, orderId } = request;
   t.match(await orders.authorizePayment(request), { moved: sum(700n) });
   t.match(await orders.voidPayment({ paymentId, orderId }), { moved: sum(700n) });
   t.match(await orders.voidPayment({ paymentId, orderId }), { moved: sum(0n) });
   t.equal((await orders.getPayment({ paymentId })).moved, undefined);
-  t.match(await orders.authorizePayment(wish({ card: 'card_declined' })), { moved: sum(0n) });
+  t.match(await orders.authorizePayment(newAuthorization({ card: 'card_declined' })), { moved: sum(0n) });
 });
 
 t.test('reasons', async (t) => {
   const unknown = randomUUID();
-  const held = await authorized();
+  const onHold = await authorized();
   const taken = await captured();
   const declined = await authorized({ card: 'card_declined' });
   const gone = await authorized();
@@ -195,17 +195,17 @@ t.test('reasons', async (t) => {
     ],
     [
       'a payment id twice',
-      () => orders.authorizePayment(wish({ paymentId: held.paymentId })),
+      () => orders.authorizePayment(newAuthorization({ paymentId: onHold.paymentId })),
       { code: 'ALREADY_EXISTS', reason: 'PAYMENT_EXISTS' },
     ],
     [
       'a payment id that was voided',
-      () => orders.authorizePayment(wish({ paymentId: gone.paymentId })),
+      () => orders.authorizePayment(newAuthorization({ paymentId: gone.paymentId })),
       { code: precondition, reason: 'PAYMENT_VOIDED' },
     ],
     [
       'authorizing zero',
-      () => orders.authorizePayment(wish({ amountMinor: 0n })),
+      () => orders.authorizePayment(newAuthorization({ amountMinor: 0n })),
       { code: 'INVALID_ARGUMENT', reason: 'AMOUNT_INVALID' },
     ],
     [
@@ -234,7 +234,7 @@ t.test('reasons', async (t) => {
     ],
     [
       'refunding a hold',
-      () => orders.refundPayment({ paymentId: held.paymentId, amount: eur(1n) }),
+      () => orders.refundPayment({ paymentId: onHold.paymentId, amount: eur(1n) }),
       { code: precondition, reason: 'PAYMENT_STATE' },
     ],
     [
@@ -263,7 +263,7 @@ t.test('reasons', async (t) => {
       { code: 'NOT_FOUND', reason: 'ACCOUNT_NOT_FOUND' },
     ],
     [
-      'an account in a currency nobody paid in',
+      'an account in a currency without payments',
       () => bed.ledger.getAccount({ account: 'sales', currencyCode: 'XXX' }),
       { code: 'NOT_FOUND', reason: 'ACCOUNT_NOT_FOUND' },
     ],
@@ -304,8 +304,8 @@ t.test('voiding what holds nothing changes nothing', async (t) => {
   t.match(await orders.voidPayment({ paymentId, orderId }), { state: PAYMENT_STATE_REFUNDED, version: 4n });
 });
 
-t.test('a payment voided before it exists never comes to be', async (t) => {
-  const request = wish();
+t.test('a payment that is voided before it exists is never authorized', async (t) => {
+  const request = newAuthorization();
   const { paymentId, orderId } = request;
   t.match(await orders.voidPayment({ paymentId, orderId }), {
     paymentId,
@@ -315,11 +315,11 @@ t.test('a payment voided before it exists never comes to be', async (t) => {
   });
   await t.rejects(orders.authorizePayment(request), refusal({ code: 'FAILED_PRECONDITION', reason: 'PAYMENT_VOIDED' }));
   t.match(await orders.voidPayment({ paymentId, orderId }), { state: PAYMENT_STATE_VOIDED });
-  t.strictSame(await logOf(orderId), [], 'the acquirer never heard of it');
+  t.strictSame(await logOf(orderId), [], 'the acquirer has no record of it');
 });
 
-t.test('the same request again gets the same answer', async (t) => {
-  const request = wish();
+t.test('a repeated request gets the same response', async (t) => {
+  const request = newAuthorization();
   const first = await orders.authorizePayment(request);
   const capture = { paymentId: request.paymentId, requestId: randomUUID() };
   await orders.capturePayment(capture);

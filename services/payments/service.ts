@@ -31,7 +31,7 @@ export const paymentService = (db: Database, store: PaymentStore, operations: Op
     },
   });
 
-/** The contract's rules have made sure that there is an amount and that it is not negative. */
+/** The contract's field rules ensure that the amount is present and not negative. */
 function positive(amount: { currencyCode: string; amountMinor: bigint } | undefined) {
   if (!amount || amount.amountMinor <= 0n) throw amountInvalid('amount.amount_minor');
   return { currencyCode: amount.currencyCode, amountMinor: amount.amountMinor };

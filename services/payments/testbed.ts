@@ -1,6 +1,6 @@
 /**
- * What the tests over the wire share: callers of the running service, and the books that every test must
- * leave in order. Servers are started by the tests themselves.
+ * Shared by the tests that call the service over gRPC: clients of the running service, and the check of the books that
+ * runs after every test. The tests start the servers.
  */
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
@@ -40,8 +40,8 @@ export function openBed({ grpc, acquirer, ordersTls, developerTls, tokens }: Bed
     ledger,
     people,
     acquirer,
-    /** A fresh authorization request; what is given replaces what is made up. */
-    wish: (
+    /** A new authorization request. `over` replaces defaults. */
+    newAuthorization: (
       over: {
         card?: string;
         amountMinor?: bigint;
@@ -64,7 +64,7 @@ export function openBed({ grpc, acquirer, ordersTls, developerTls, tokens }: Bed
   };
 }
 
-/** Queries over a connection of the test's own; times come as text, as services read them. */
+/** Queries over the test's own connection. Times are text, as in services. */
 export const queryOf =
   (connection: Connection): Query =>
   async (sql, params = []) =>
@@ -72,7 +72,7 @@ export const queryOf =
     // biome-ignore lint/suspicious/noExplicitAny: rows of any shape, as the driver returns them
     (await connection.query({ sql, values: [...params], dateStrings: true }))[0] as any[];
 
-/** Throws unless the books are in order, saying everything that is wrong. */
+/** Throws unless the books are in order. The error lists every violation. */
 export async function booksInOrder(query: Query, acquirer: string, balance: TrialBalance): Promise<void> {
   const wrong = await wrongInBooks(query, acquirer);
   if (!balance.balanced || balance.totals.some((total) => total.differenceMinor !== 0n))
@@ -83,11 +83,11 @@ export async function booksInOrder(query: Query, acquirer: string, balance: Tria
 type Part = 'requests' | 'responses';
 
 /**
- * Stands between payments and the acquirer. It passes everything on until it is told otherwise.
+ * A proxy between payments and the acquirer. It forwards everything until a test selects another mode.
  *
- * - `gather`: requests that move money wait for so many of them. Their requests never reach the acquirer, or their
- *   responses are sent together, once the acquirer has done them all.
- * - `lose`: no request reaches the acquirer, or no response comes back.
+ * - `gather`: POST requests wait until `count` of them have arrived. Either none reaches the acquirer, or their responses
+ *   are sent together, after the acquirer has processed all of them.
+ * - `lose`: no request reaches the acquirer, or no response reaches payments.
  */
 export async function openAcquirerProxy(t: Teardown, acquirer: string) {
   let mode: { does: 'pass' } | { does: 'lose'; part: Part } | { does: 'gather'; part: Part; count: number } = {
@@ -103,14 +103,18 @@ export async function openAcquirerProxy(t: Teardown, acquirer: string) {
     try {
       if (now.does === 'lose' && now.part === 'requests') throw new Error('lost');
       const headers = { 'idempotency-key': String(request.headers['idempotency-key'] ?? '-') };
-      const answer = await fetch(`${acquirer}${request.url}`, { method, headers, ...(method === 'POST' && { body }) });
-      const text = await answer.text();
+      const upstream = await fetch(`${acquirer}${request.url}`, {
+        method,
+        headers,
+        ...(method === 'POST' && { body }),
+      });
+      const text = await upstream.text();
       if (now.does === 'lose') throw new Error('lost');
-      const send = () => response.writeHead(answer.status, { 'content-type': 'application/json' }).end(text);
+      const send = () => response.writeHead(upstream.status, { 'content-type': 'application/json' }).end(text);
       if (!gathers) send();
       else if (kept.push(send) === now.count) for (const one of kept.splice(0)) one();
     } catch {
-      // No connection is reset: a client would take that for one that was idle for too long, and send again at once.
+      // Responds instead of resetting the connection: the client retries at once after a reset of an idle connection.
       response.writeHead(502).end();
     }
   });

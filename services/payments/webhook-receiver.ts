@@ -11,9 +11,9 @@ import {
 import { crashPoint } from '@armature/runtime/sync';
 import { Counter, type Registry } from '@armature/runtime/telemetry';
 import type { Acquirer } from './acquirer.ts';
-import { explainRefusal } from './operations.ts';
+import { explainRefusal } from './acquirer-operations.ts';
 import type { Operation } from './payment.ts';
-import { isOperationId, judge, readEvent, type Verdict, type WebhookEvent } from './webhook.ts';
+import { isOperationId, readEvent, type Verdict, verifySignature, type WebhookEvent } from './webhook.ts';
 import type { WebhookStore } from './webhook-store.ts';
 
 export const webhookPath = '/v1/acquirer/events';
@@ -26,16 +26,16 @@ const limits = {
   headersMax: 50,
   bodyBytesMax: 16 * 1024,
 };
-const settleTimeoutMs = 4_000;
+const processTimeoutMs = 4_000;
 
-/** What became of a request, as it is counted, and the status that says so. Anything but 2xx is delivered again. */
+/** The outcome of a request, as it is counted, and its HTTP status. The acquirer delivers again unless it is 2xx. */
 const statuses = {
   settled: 200,
-  /** Its event had its effect before. */
+  /** The event was processed before. */
   repeated: 200,
-  /** The operation had its outcome before. */
+  /** The operation has completed before. */
   known: 200,
-  /** About a key that no operation of ours can have. */
+  /** The key is not an id of an operation. */
   foreign: 200,
   malformed: 400,
   unsigned: 401,
@@ -43,20 +43,20 @@ const statuses = {
   untimely: 401,
   /** Wrong path. */
   lost: 404,
-  /** An operation that we may have forgotten, say in a restored database; reconciliation tells. */
+  /** The operation is not in the database, for example after a restore. Reconciliation detects it. */
   unknown: 404,
   wrong_method: 405,
   too_large: 413,
   wrong_type: 415,
   failed: 500,
   busy: 503,
-  /** The acquirer does not confirm what its webhook said, or does not answer. */
+  /** The acquirer does not confirm the webhook, or does not respond. */
   unconfirmed: 503,
 } as const;
 
 type Outcome = keyof typeof statuses;
 
-/** Outcomes of requests that are refused before anything is known of an event, by the code of the refusal. */
+/** The outcome of a request that is refused before its event is read, by the code of the refusal. */
 const refusals: Readonly<Record<string, Outcome>> = {
   not_found: 'lost',
   method_not_allowed: 'wrong_method',
@@ -73,14 +73,15 @@ export interface ReceiverOptions {
   acquirer: Acquirer;
   background: Background;
   registry: Registry;
-  /** The current one, and the one before or after it while they are being replaced. */
+  /** The current secret, and the previous or next one during a rotation. */
   secrets: readonly string[];
   inFlightMax: number;
 }
 
 /**
- * Receives the acquirer's webhooks. One is a hint: it makes us ask the acquirer what became of an operation, as the
- * sweeper would some seconds later, and settle that. Bodies are not logged, and not believed about money.
+ * Receives the acquirer's webhooks. A webhook is a hint: the receiver requests the status of the operation from the
+ * acquirer, as the periodic job would some seconds later, and completes it. Bodies are not logged, and their amounts
+ * and outcomes are not used.
  */
 export function webhookReceiver(options: ReceiverOptions): Pick<HttpsServerOptions, 'routes' | 'errorBody' | 'limits'> {
   const { background, secrets, inFlightMax } = options;
@@ -91,12 +92,12 @@ export function webhookReceiver(options: ReceiverOptions): Pick<HttpsServerOptio
     registers: [options.registry],
   });
   let inFlight = 0;
-  const settling = shared((event: WebhookEvent, call) => settle(options, call, event));
+  const processOnce = coalesced((event: WebhookEvent, call) => processEvent(options, call, event));
 
   const admit = async (_request: HttpRequest, { raw }: HttpReply): Promise<void> => {
     if (inFlight >= inFlightMax) throw new HttpError(503, 'busy', { headers: retryAfter });
     inFlight += 1;
-    // Also where the sender hangs up, when there is no response that could end.
+    // Also emitted where the sender closes the connection before a response.
     raw.once('close', () => {
       inFlight -= 1;
     });
@@ -104,19 +105,19 @@ export function webhookReceiver(options: ReceiverOptions): Pick<HttpsServerOptio
 
   const outcomeOf = async ({ headers, body }: HttpRequest, call: CallContext): Promise<Outcome> => {
     if (!Buffer.isBuffer(body)) return 'wrong_type';
-    const verdict: Verdict = judge(headers['acquirer-signature'], body, secrets, Date.now());
+    const verdict: Verdict = verifySignature(headers['acquirer-signature'], body, secrets, Date.now());
     if (verdict !== 'genuine') return verdict;
     const event = readEvent(body);
     if (!event) return 'malformed';
     crashPoint('payments.webhook-received');
-    return settling(event, call);
+    return processOnce(event, call);
   };
 
   const receive = async (request: HttpRequest, reply: HttpReply) => {
-    const call = background('acquirer webhook', settleTimeoutMs);
+    const call = background('acquirer webhook', processTimeoutMs);
     try {
       const outcome = await outcomeOf(request, call).catch((error: unknown): Outcome => {
-        call.log.error({ err: error }, 'a webhook could not be dealt with');
+        call.log.error({ err: error }, 'a webhook could not be processed');
         return 'failed';
       });
       received.inc({ outcome });
@@ -135,10 +136,10 @@ export function webhookReceiver(options: ReceiverOptions): Pick<HttpsServerOptio
     limits,
     errorBody: (error) => ({ type: 'application/json', body: JSON.stringify({ outcome: refusalOf(error) }) }),
     routes(app: HttpApp) {
-      // A signature covers the bytes as they came.
+      // A signature covers the received bytes.
       app.addContentTypeParser('application/json', { parseAs: 'buffer' }, (_request, body, done) => done(null, body));
       app.addHook('onError', async ({ raw }, _reply, error) => {
-        // A sender that goes away in the middle of its body hears no answer.
+        // A sender that closes the connection within its body gets no response.
         const hungUp = raw.destroyed && !raw.complete;
         received.inc({ outcome: hungUp ? 'hung_up' : refusalOf(httpErrorOf(error)) });
       });
@@ -147,8 +148,8 @@ export function webhookReceiver(options: ReceiverOptions): Pick<HttpsServerOptio
   };
 }
 
-/** Deliveries of one event that arrive at once are dealt with once. */
-function shared(work: (event: WebhookEvent, call: CallContext) => Promise<Outcome>): typeof work {
+/** Concurrent deliveries of one event are processed once. */
+function coalesced(work: (event: WebhookEvent, call: CallContext) => Promise<Outcome>): typeof work {
   const underWay = new Map<string, Promise<Outcome>>();
   return (event, call) => {
     const id = `${event.eventId}\n${event.key}`;
@@ -160,14 +161,14 @@ function shared(work: (event: WebhookEvent, call: CallContext) => Promise<Outcom
   };
 }
 
-async function settle(options: ReceiverOptions, call: CallContext, event: WebhookEvent): Promise<Outcome> {
-  const byKey = await settleOperation(options, call, event);
-  // Also where the key was not ours: a hold can be ended by a request of the acquirer's own.
+async function processEvent(options: ReceiverOptions, call: CallContext, event: WebhookEvent): Promise<Outcome> {
+  const byKey = await completeByKey(options, call, event);
+  // Also where the key is foreign: the acquirer can end a hold by a request of its own.
   if (event.endedChargeId === '' || byKey === 'unconfirmed') return byKey;
-  return (await settleHold(options, call, event)) ?? byKey;
+  return (await recordHoldEnd(options, call, event)) ?? byKey;
 }
 
-async function settleOperation(
+async function completeByKey(
   { store, acquirer }: ReceiverOptions,
   call: CallContext,
   event: WebhookEvent,
@@ -178,9 +179,9 @@ async function settleOperation(
   if (operation.state !== 'PENDING') return 'known';
   const outcome = await unlessUnavailable(outcomeOf(store, acquirer, call, operation));
   if (!outcome) return 'unconfirmed';
-  const settled = await store.settle(call, event.eventId, operation, outcome);
-  acquirer.nudge(operation.key);
-  return settled ? 'settled' : 'repeated';
+  const isFirst = await store.completeOperation(call, event.eventId, operation, outcome);
+  acquirer.wake(operation.key);
+  return isFirst ? 'settled' : 'repeated';
 }
 
 async function outcomeOf(store: WebhookStore, acquirer: Acquirer, call: CallContext, operation: Operation) {
@@ -188,8 +189,8 @@ async function outcomeOf(store: WebhookStore, acquirer: Acquirer, call: CallCont
   return outcome && explainRefusal(acquirer, call, operation, await store.chargeId(call, operation), outcome);
 }
 
-/** Null where the hold of that charge is none of ours, or has not ended after all. */
-async function settleHold(
+/** Null where the charge belongs to no payment, or where a void of this service ended the hold. */
+async function recordHoldEnd(
   { store, acquirer }: ReceiverOptions,
   call: CallContext,
   { eventId, endedChargeId }: WebhookEvent,
@@ -199,16 +200,16 @@ async function settleHold(
   if (payment.state !== 'AUTHORIZED') return 'known';
   const ended = await unlessUnavailable(acquirer.holdEnd(call, endedChargeId));
   if (!ended) return 'unconfirmed';
-  // A void of ours has its own outcome, which is recorded as such.
+  // A void of this service has its own outcome, which is recorded as a void.
   if (isOperationId(ended.key) && (await store.operation(call, ended.key))) return null;
-  // The row of an event is inserted once, and the key may have used it: the end of a hold has a name of its own.
-  const settled = await store.endHold(call, `${eventId.slice(0, 95)}/hold`, payment, ended.end);
-  return settled ? 'settled' : 'repeated';
+  // The row of an event is inserted once, and the operation may have used it, so the end of a hold has its own id.
+  const isFirst = await store.endHold(call, `${eventId.slice(0, 95)}/hold`, payment, ended.end);
+  return isFirst ? 'settled' : 'repeated';
 }
 
-/** Null where the acquirer did not answer for certain. */
-async function unlessUnavailable<T>(asked: Promise<T>): Promise<T | null> {
-  return asked.catch((error: unknown) => {
+/** Null where the outcome at the acquirer is unknown. */
+async function unlessUnavailable<T>(outcome: Promise<T>): Promise<T | null> {
+  return outcome.catch((error: unknown) => {
     if (error instanceof RpcError && error.code === 'UNAVAILABLE') return null;
     throw error;
   });

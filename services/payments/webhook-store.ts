@@ -3,11 +3,11 @@ import { crashPoint } from '@armature/runtime/sync';
 import type { HoldEnd, Operation, Outcome, Payment } from './payment.ts';
 import { findByKey, type PaymentStore } from './store.ts';
 
-/** The acquirer gives an event up long before. */
+/** The acquirer stops delivering an event long before. */
 const eventsKeptDays = 30;
 const purgeBatch = 1_000;
 
-/** Events of the acquirer that had an effect here, each in the transaction of its effect: an inbox. */
+/** The inbox of webhooks: processed events of the acquirer, each inserted in the transaction of its effect. */
 export function webhookStore(db: Database, store: PaymentStore) {
   const once = async (
     call: CallContext,
@@ -17,7 +17,7 @@ export function webhookStore(db: Database, store: PaymentStore) {
   ): Promise<boolean> => {
     try {
       await db.transaction(call, async (tx) => {
-        // The payment first, as everywhere; no other transaction waits for the row of the event.
+        // The payment is locked first, as everywhere. No other transaction waits for the row of the event.
         await effect(tx);
         await tx.execute(
           'insert into webhook_event (event_id, operation_id, received_at) values (?, ?, utc_timestamp(6))',
@@ -42,11 +42,11 @@ export function webhookStore(db: Database, store: PaymentStore) {
     payment: (call: CallContext, chargeId: string): Promise<Payment | null> =>
       db.read(call, (sql) => store.paymentOfCharge(sql, chargeId)),
 
-    /** Settles an operation by an event. False when the event had its effect before; then nothing changes. */
-    settle: (call: CallContext, eventId: string, operation: Operation, outcome: Outcome): Promise<boolean> =>
-      once(call, eventId, operation.operationId, (tx) => store.settle(tx, operation, outcome)),
+    /** Completes an operation by an event. False, and nothing changes, where the event was processed before. */
+    completeOperation: (call: CallContext, eventId: string, operation: Operation, outcome: Outcome): Promise<boolean> =>
+      once(call, eventId, operation.operationId, (tx) => store.completeOperation(tx, operation, outcome)),
 
-    /** Records the end of a hold by an event. False when the event had its effect before. */
+    /** Records the end of a hold by an event. False where the event was processed before. */
     endHold: (call: CallContext, eventId: string, { paymentId, authorizeOperationId }: Payment, end: HoldEnd) =>
       once(call, eventId, authorizeOperationId ?? '', (tx) => store.endHold(tx, paymentId, end)),
 

@@ -1,16 +1,17 @@
-/** What a webhook of the acquirer is, and whether it is one: pure, so that every way to be wrong can be tested. */
+/** Verifies and parses webhooks of the acquirer. Pure functions, so that tests cover every invalid input. */
 import { createHmac, timingSafeEqual } from 'node:crypto';
 
-/** How far the clock of a signature may be from ours, either way: an older one may be a replay. */
+/** The most seconds between the timestamp of a signature and the local clock. An older signature may be a replay. */
 export const timestampWindowS = 300;
 
 export type Verdict = 'genuine' | 'unsigned' | 'forged' | 'untimely';
 
 /**
- * Judges the header `t=<seconds>,v1=<hex>[,v1=<hex>]` over "timestamp.body". Any of our secrets may have signed, so
- * that one can be replaced by the other. The signature is looked at before its time, so a stranger learns nothing.
+ * Verifies the header `t=<seconds>,v1=<hex>[,v1=<hex>]`, whose signatures are of "timestamp.body". Any of the secrets
+ * may have signed, so that they can be rotated. The signature is checked before the timestamp, so an unsigned request
+ * reveals nothing.
  */
-export function judge(header: unknown, body: Buffer, secrets: readonly string[], nowMs: number): Verdict {
+export function verifySignature(header: unknown, body: Buffer, secrets: readonly string[], nowMs: number): Verdict {
   const signature = typeof header === 'string' ? readSignature(header) : null;
   if (!signature) return 'unsigned';
   let genuine = false;
@@ -23,7 +24,7 @@ export function judge(header: unknown, body: Buffer, secrets: readonly string[],
   return Math.abs(nowMs / 1_000 - Number(signature.timestampS)) > timestampWindowS ? 'untimely' : 'genuine';
 }
 
-/** The timestamp stays text: it is signed as it is written. */
+/** The timestamp stays text, because the signature covers its text. */
 function readSignature(header: string): { timestampS: string; digests: Buffer[] } | null {
   const match = /^t=(\d{1,12})((?:,v1=[0-9a-f]{64}){1,2})$/.exec(header);
   if (!match?.[1] || !match[2]) return null;
@@ -31,22 +32,25 @@ function readSignature(header: string): { timestampS: string; digests: Buffer[] 
   return { timestampS: match[1], digests: digests.map((hex) => Buffer.from(hex, 'hex')) };
 }
 
-/** As much of an event as is used: that there is news of a key, or that a hold may have ended. */
+/**
+ * The fields of an event that are used: the key whose status may have changed, and the charge whose hold may have
+ * ended.
+ */
 export interface WebhookEvent {
   eventId: string;
   key: string;
-  /** The charge whose hold may have ended; empty where the event is about something else. */
+  /** The charge whose hold may have ended; empty for every other event. */
   endedChargeId: string;
 }
 
-/** Events that a hold ends with, whichever request ended it. */
+/** The types of events that end a hold. */
 const endTypes: ReadonlySet<unknown> = new Set(['void.voided', 'expiration.expired']);
 const chargeIdPattern = /^[a-z0-9_]{1,64}$/;
 
 const eventIdPattern = /^[\x21-\x7e]{1,100}$/;
 const keyPattern = /^[\x21-\x7e]{1,200}$/;
 
-/** Null where the body is no event. What it says of amounts and outcomes is not read at all. */
+/** Null where the body is no event. Its amounts and outcomes are not read. */
 export function readEvent(body: Buffer): WebhookEvent | null {
   let event: unknown;
   try {
@@ -69,5 +73,5 @@ function chargeIdOf(operation: unknown): string {
 
 const operationIdPattern = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 
-/** Whether a key can be one of ours: they are all ids of operations. */
+/** Whether a key can be of this service, whose keys are ids of operations. */
 export const isOperationId = (key: string): boolean => operationIdPattern.test(key);

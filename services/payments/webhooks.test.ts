@@ -1,4 +1,4 @@
-// Webhooks over the wire: what the acquirer sends by itself, and what anybody might send in its name.
+// Webhooks over HTTPS: those that the acquirer sends, and forged ones.
 import { createHmac, randomUUID } from 'node:crypto';
 import { request } from 'node:https';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -34,12 +34,12 @@ const startAcquirer = (env: Record<string, string> = {}) =>
       ...env,
     },
   });
-/** Nobody but webhooks brings an operation to its end here that its caller has left. */
-const patient = { ARMATURE_ACQUIRER_TIMEOUT_MS: '10000', ARMATURE_PENDING_RESOLVE_MS: '600000' };
-const impatient = { ...patient, ARMATURE_PENDING_RESOLVE_MS: '100', ARMATURE_PENDING_SWEEP_MS: '10' };
+/** The periodic job does not run, so only webhooks complete an operation that its caller has left. */
+const withoutJob = { ARMATURE_ACQUIRER_TIMEOUT_MS: '10000', ARMATURE_PENDING_RESOLVE_MS: '600000' };
+const withJob = { ...withoutJob, ARMATURE_PENDING_RESOLVE_MS: '100', ARMATURE_PENDING_SWEEP_MS: '10' };
 let [acquirer, service] = await Promise.all([
   startAcquirer(),
-  startService(t, 'payments', { acquirerUrl, http: webhookAddress, env: patient }),
+  startService(t, 'payments', { acquirerUrl, http: webhookAddress, env: withoutJob }),
 ]);
 const { database, vhost } = service;
 const connection = await connectMysql(database!.adminUrl);
@@ -77,33 +77,33 @@ interface Delivery {
   headers?: Record<string, string | undefined>;
 }
 
-/** Sends one request and answers `<status> <outcome>`. */
+/** Sends one request and returns `<status> <outcome>`. */
 function deliver({ body, method = 'POST', path = '/v1/acquirer/events', headers = {} }: Delivery): Promise<string> {
   const all = { 'content-type': 'application/json', 'acquirer-signature': signature(body), ...headers };
-  const sent = Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined));
+  const present = Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined));
   return new Promise((resolve, reject) => {
-    const asked = request(
-      { host: '127.0.0.1', port: webhookPort, ca, method, path, headers: sent, agent: false },
+    const sent = request(
+      { host: '127.0.0.1', port: webhookPort, ca, method, path, headers: present, agent: false },
       async (response) => {
         let text = '';
         for await (const chunk of response) text += chunk;
         resolve(`${response.statusCode} ${text === '' ? '' : JSON.parse(text).outcome}`);
       },
     );
-    asked.once('error', reject);
-    asked.end(body);
+    sent.once('error', reject);
+    sent.end(body);
   });
 }
 
 const event = (key: string | null, id: string = randomUUID()) =>
   JSON.stringify({ event_id: `evt_${id}`, type: 'settlement.authorized', idempotency_key: key });
 
-async function until<T>(what: string, ask: () => Promise<T | undefined>): Promise<T> {
+async function until<T>(what: string, poll: () => Promise<T | undefined>): Promise<T> {
   const deadline = Date.now() + 60_000;
   for (;;) {
-    const answer = await ask();
-    if (answer !== undefined) return answer;
-    if (Date.now() > deadline) throw new Error(`waited in vain for ${what}: ${service.logs().slice(-2_000)}`);
+    const found = await poll();
+    if (found !== undefined) return found;
+    if (Date.now() > deadline) throw new Error(`not within 60 s: ${what}: ${service.logs().slice(-2_000)}`);
     await sleep(20);
   }
 }
@@ -115,7 +115,7 @@ const operationOf = (paymentId: string) =>
     ]);
     return row as { operation_id: string; state: string } | undefined;
   });
-const settled = (paymentId: string) =>
+const untilDone = (paymentId: string) =>
   until('the outcome', async () => ((await operationOf(paymentId)).state === 'DONE' ? true : undefined));
 const eventsOf = async (operationId: string): Promise<number> =>
   Number((await query('select count(*) as n from webhook_event where operation_id = ?', [operationId]))[0].n);
@@ -125,52 +125,52 @@ const counted = async (outcome: string): Promise<number> => {
   return Number(line?.[1] ?? 0);
 };
 
-/** An authorization that its caller leaves once the acquirer has it, so that only a webhook can bring it to its end. */
+/** An authorization whose caller leaves once the acquirer has recorded it, so that only a webhook can complete it. */
 async function abandoned(card: string) {
-  const wish = bed.wish({ card });
+  const authorization = bed.newAuthorization({ card });
   const left = new AbortController();
-  const answer = bed.orders.authorizePayment(wish, { signal: left.signal }).catch((error) => error.code);
-  await until('the acquirer to have heard of it', async () => {
+  const response = bed.orders.authorizePayment(authorization, { signal: left.signal }).catch((error) => error.code);
+  await until('a record of the acquirer', async () => {
     const log = await acquirerLog(acquirerUrl);
-    return log.some((operation) => operation.order_reference === wish.orderId) ? true : undefined;
+    return log.some((operation) => operation.order_reference === authorization.orderId) ? true : undefined;
   });
   left.abort();
-  await answer;
-  return wish;
+  await response;
+  return authorization;
 }
 
-t.test('payments killed between receipt and commit hears of it again', async (t) => {
-  await restart({ ...patient, ARMATURE_CRASH_POINTS: 'payments.webhook-received' });
+t.test('an event is delivered again after payments is killed between receipt and commit', async (t) => {
+  await restart({ ...withoutJob, ARMATURE_CRASH_POINTS: 'payments.webhook-received' });
   const { paymentId } = await abandoned('card_timeout_after_auth');
   for (const next of ['payments.webhook-before-commit', '']) {
     await until('the crash', async () => (service.process.signalCode === 'SIGKILL' ? true : undefined));
     t.equal((await operationOf(paymentId)).state, 'PENDING', `before the next process, armed '${next}'`);
-    await restart({ ...patient, ARMATURE_CRASH_POINTS: next });
+    await restart({ ...withoutJob, ARMATURE_CRASH_POINTS: next });
   }
-  await settled(paymentId);
+  await untilDone(paymentId);
   t.equal(await eventsOf((await operationOf(paymentId)).operation_id), 1);
 });
 
-/** Sends half a body and answers what the server says to that, which takes it some seconds. */
+/** Sends half a body and returns the response, which takes some seconds. */
 async function halfABody(): Promise<string> {
   const socket = connect({ host: '127.0.0.1', port: webhookPort!, ca, servername: 'localhost' });
   t.teardown(() => socket.destroy());
   socket.write('POST /v1/acquirer/events HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n');
   socket.write('content-length: 100\r\n\r\n{');
-  let answer = '';
-  for await (const chunk of socket) answer += chunk;
-  return answer;
+  let response = '';
+  for await (const chunk of socket) response += chunk;
+  return response;
 }
-let answerToHalf: Promise<string> | undefined;
-t.test('half a body is sent, and its end awaited below', async () => {
-  answerToHalf = halfABody();
-  // Its test hears of what is wrong with it; without that test, in a run of some, the end of the service ends it.
-  answerToHalf.catch(() => {});
+let responseToHalf: Promise<string> | undefined;
+t.test('sends half a body, whose response a later test checks', async () => {
+  responseToHalf = halfABody();
+  // The later test awaits it. In a run of selected tests without that one, the end of the service rejects it.
+  responseToHalf.catch(() => {});
 });
 
 t.test('a hold that ends at the acquirer', async (t) => {
   const hold = async (card: string) => {
-    const request = bed.wish({ card });
+    const request = bed.newAuthorization({ card });
     return { ...request, chargeId: (await bed.orders.authorizePayment(request)).acquirerChargeId };
   };
   const ended = (paymentId: string, state: PaymentState) =>
@@ -202,8 +202,8 @@ t.test('a hold that ends at the acquirer', async (t) => {
   t.test('is not believed when the acquirer still holds it', async (t) => {
     const { paymentId, chargeId } = await hold('card_ok');
     const operation = { charge_id: chargeId };
-    const told = { event_id: `evt_${randomUUID()}`, type: 'expiration.expired', idempotency_key: 'x', operation };
-    t.equal(await deliver({ body: JSON.stringify(told) }), '503 unconfirmed');
+    const claimed = { event_id: `evt_${randomUUID()}`, type: 'expiration.expired', idempotency_key: 'x', operation };
+    t.equal(await deliver({ body: JSON.stringify(claimed) }), '503 unconfirmed');
     t.match(await bed.orders.getPayment({ paymentId }), { state: PaymentState.PAYMENT_STATE_AUTHORIZED });
   });
   t.test('by a void of ours stays a void of ours', async (t) => {
@@ -233,8 +233,8 @@ t.test('what is not a webhook of the acquirer has no effect', async (t) => {
     ['a wrong path', { body, path: '/v1/acquirer' }, '404 lost'],
     ['a wrong method', { body, method: 'PUT' }, '405 wrong_method'],
     ['a wrong type', { body, headers: { 'content-type': 'text/plain' } }, '415 wrong_type'],
-    ['about a key of somebody else', { body: event('order-7/authorize') }, '200 foreign'],
-    ['about an operation that we do not know', { body }, '404 unknown'],
+    ['about a foreign key', { body: event('order-7/authorize') }, '200 foreign'],
+    ['about an unknown operation', { body }, '404 unknown'],
   ];
   for (const [name, delivery, expected] of rows) t.equal(await deliver(delivery), expected, name);
   t.ok((await counted('forged')) >= 2);
@@ -242,7 +242,7 @@ t.test('what is not a webhook of the acquirer has no effect', async (t) => {
   t.notMatch(service.logs(), secret);
 });
 
-t.test('a webhook settles what nobody asks about any more', async (t) => {
+t.test('a webhook completes an operation whose caller has left', async (t) => {
   const all = [
     'card_webhook',
     'card_webhook_twice',
@@ -250,74 +250,76 @@ t.test('a webhook settles what nobody asks about any more', async (t) => {
     'card_webhook_before_answer',
     'card_timeout_after_auth',
   ];
-  const settle = async (card: string) => {
+  const complete = async (card: string) => {
     const { paymentId } = await abandoned(card);
-    await settled(paymentId);
+    await untilDone(paymentId);
     const { operation_id } = await operationOf(paymentId);
     t.equal(await eventsOf(operation_id), 1, `${card}: one event had the effect`);
     t.match(await bed.orders.getPayment({ paymentId }), { state: PaymentState.PAYMENT_STATE_AUTHORIZED, version: 2n });
   };
-  await Promise.all(all.map(settle));
+  await Promise.all(all.map(complete));
 });
 
-t.test('a caller who waits is told at once', async (t) => {
-  // The second is told before the 202.
+t.test('a caller that waits gets the outcome at once', async (t) => {
+  // The webhook of the second one arrives before the response 202.
   const cards = ['card_webhook', 'card_webhook_before_answer'];
-  const told = await Promise.all(cards.map((card) => bed.orders.authorizePayment(bed.wish({ card }))));
-  for (const payment of told) t.match(payment, { state: PaymentState.PAYMENT_STATE_AUTHORIZED });
+  const authorized = await Promise.all(
+    cards.map((card) => bed.orders.authorizePayment(bed.newAuthorization({ card }))),
+  );
+  for (const payment of authorized) t.match(payment, { state: PaymentState.PAYMENT_STATE_AUTHORIZED });
 });
 
-t.test('a webhook is not believed: the acquirer is asked', async (t) => {
+t.test('the outcome comes from the acquirer, not from the webhook', async (t) => {
   await acquirer.kill();
-  const wish = bed.wish();
-  await t.rejects(bed.orders.authorizePayment(wish, { timeoutMs: 300 }));
-  const { operation_id } = await operationOf(wish.paymentId);
+  const authorization = bed.newAuthorization();
+  await t.rejects(bed.orders.authorizePayment(authorization, { timeoutMs: 300 }));
+  const { operation_id } = await operationOf(authorization.paymentId);
   const body = event(operation_id);
-  t.equal(await deliver({ body }), '503 unconfirmed', 'the acquirer is away');
+  t.equal(await deliver({ body }), '503 unconfirmed', 'the acquirer is down');
   acquirer = await startAcquirer();
-  t.equal(await deliver({ body }), '503 unconfirmed', 'the acquirer has not heard of it');
-  t.equal((await operationOf(wish.paymentId)).state, 'PENDING');
-  await bed.orders.authorizePayment(wish);
+  t.equal(await deliver({ body }), '503 unconfirmed', 'the acquirer has no record of it');
+  t.equal((await operationOf(authorization.paymentId)).state, 'PENDING');
+  await bed.orders.authorizePayment(authorization);
   t.equal(await deliver({ body }), '200 known');
   t.equal(await deliver({ body }), '200 known', 'a replay has no effect');
 });
 
-t.test('fifty deliveries at once are one effect', async (t) => {
+t.test('fifty concurrent deliveries have one effect', async (t) => {
   const { paymentId } = await abandoned('card_timeout_after_auth');
   const { operation_id } = await operationOf(paymentId);
   const id = randomUUID();
   const one = Array.from({ length: 25 }, () => deliver({ body: event(operation_id, id) }));
   const others = Array.from({ length: 25 }, () => deliver({ body: event(operation_id) }));
-  const answers = new Set(await Promise.all([...one, ...others]));
+  const outcomes = new Set(await Promise.all([...one, ...others]));
   t.ok(
-    [...answers].every((said) => ['200 settled', '200 repeated', '200 known', '503 unconfirmed'].includes(said)),
-    [...answers].join(),
+    [...outcomes].every((outcome) => ['200 settled', '200 repeated', '200 known', '503 unconfirmed'].includes(outcome)),
+    [...outcomes].join(),
   );
-  await settled(paymentId);
+  await untilDone(paymentId);
   t.equal((await query('select count(*) as n from ledger_entry where payment_id = ?', [paymentId]))[0].n, 1);
 });
 
-t.test('an acquirer that is killed sends what was not acknowledged', async (t) => {
+t.test('an acquirer sends unacknowledged events after it was killed', async (t) => {
   await acquirer.kill();
   acquirer = await startAcquirer({ ARMATURE_ACQUIRER_WEBHOOK_URL: '' });
   const { paymentId } = await abandoned('card_timeout_after_auth');
-  t.equal((await operationOf(paymentId)).state, 'PENDING', 'nobody was told');
+  t.equal((await operationOf(paymentId)).state, 'PENDING', 'no webhook was sent');
   await acquirer.kill();
   acquirer = await startAcquirer();
-  await settled(paymentId);
+  await untilDone(paymentId);
 });
 
-t.test('a body that does not come is not waited for', async (t) => {
-  t.match(await answerToHalf, /^HTTP\/1\.1 408 /);
+t.test('an incomplete body gets 408', async (t) => {
+  t.match(await responseToHalf, /^HTTP\/1\.1 408 /);
 });
 
-t.test('webhook, sweeper and caller meet on one operation', async (t) => {
-  await restart(impatient);
+t.test('a webhook, the periodic job and a caller complete one operation', async (t) => {
+  await restart(withJob);
   const meet = async (card: string) => {
-    const wish = bed.wish({ card });
-    await bed.orders.authorizePayment(wish);
-    await settled(wish.paymentId);
-    const entries = await query('select kind from ledger_entry where payment_id = ?', [wish.paymentId]);
+    const authorization = bed.newAuthorization({ card });
+    await bed.orders.authorizePayment(authorization);
+    await untilDone(authorization.paymentId);
+    const entries = await query('select kind from ledger_entry where payment_id = ?', [authorization.paymentId]);
     t.equal(entries.length, 1);
   };
   const cards = ['card_webhook_twice', 'card_webhook_before_answer'];

@@ -100,8 +100,8 @@ export const moneyMutations: readonly Mutation[] = [
       },
     ],
     caughtBy: {
-      detector: tests('services/payments/holds.test.ts', 'a hold that', 'is noticed by a capture'),
-      says: /noticed by a capture|the ledger holds nothing/,
+      detector: tests('services/payments/holds.test.ts', 'a hold that', 'is detected by a capture'),
+      says: /detected by a capture|the ledger holds nothing/,
     },
   },
   {
@@ -109,7 +109,7 @@ export const moneyMutations: readonly Mutation[] = [
     breaks: 'an order is cancelled while its customer is charged',
     edits: [
       {
-        file: 'services/payments/operations.ts',
+        file: 'services/payments/acquirer-operations.ts',
         old: "  state === 'CAPTURED' ? { kind: 'refused', code: alreadyCaptured } : { kind: 'unneeded' };",
         new: "  state === 'PENDING' ? { kind: 'refused', code: alreadyCaptured } : { kind: 'unneeded' };",
       },
@@ -144,13 +144,13 @@ export const moneyMutations: readonly Mutation[] = [
     breaks: 'a charge stands that was taken for refused',
     edits: [
       {
-        file: 'services/payments/answer.ts',
+        file: 'services/payments/operation-status.ts',
         old: '  if (finalRefusals[kind].has(',
         new: '  if (status === 402 || status === 409 || finalRefusals[kind].has(',
       },
     ],
     caughtBy: {
-      detector: tests('services/payments/answer.test.ts', 'what an answer says'),
+      detector: tests('services/payments/operation-status.test.ts', 'reads the status of an operation'),
       says: /a conflict with a code that is not known/,
     },
   },
@@ -180,7 +180,7 @@ export const moneyMutations: readonly Mutation[] = [
       },
     ],
     caughtBy: {
-      detector: tests('services/payments/recovery.test.ts', 'while the acquirer is away'),
+      detector: tests('services/payments/recovery.test.ts', 'while the acquirer is down'),
       says: /another payment method is another request/,
     },
   },
@@ -189,9 +189,9 @@ export const moneyMutations: readonly Mutation[] = [
     breaks: 'an amount is held for an order that was declined',
     edits: [
       {
-        file: 'services/payments/answer.ts',
-        old: 'unrecorded.has(answer.code)',
-        new: "answer.code === ''",
+        file: 'services/payments/operation-status.ts',
+        old: 'unrecorded.has(status.code)',
+        new: "status.code === ''",
       },
     ],
     caughtBy: {

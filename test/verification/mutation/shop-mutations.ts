@@ -112,8 +112,8 @@ export const shopMutations: readonly Mutation[] = [
     edits: [
       {
         file: 'services/payments/acquirer.ts',
-        old: '    let answer = await ask(call, kind, kind, { ...question, key, timeoutMs });',
-        new: '    let answer = await ask(call, kind, kind, { ...question, key: [key, call.id].join(), timeoutMs });',
+        old: 'kind, kind, { ...request, key, timeoutMs: firstTimeoutMs });',
+        new: 'kind, kind, { ...request, key: [key, call.id].join(), timeoutMs: firstTimeoutMs });',
       },
     ],
     caughtBy: { detector: crashTest, says: /I9 / },
@@ -137,22 +137,22 @@ export const shopMutations: readonly Mutation[] = [
     caughtBy: { detector: crashTest, says: /I1 / },
   },
   {
-    name: 'sweeper settles nothing',
+    name: 'pending operations are not completed',
     breaks: 'money that was moved before a process was killed is never booked',
     edits: [
       {
-        file: 'services/payments/sweeper.ts',
-        old: '            await resolve(parts, own, one, abandonMs);',
-        new: '            own.log.debug({ abandonMs }, one.operation.operationId);',
+        file: 'services/payments/pending-operations-job.ts',
+        old: '            await resolve(dependencies, own, pending, abandonMs);',
+        new: '            own.log.debug({ abandonMs }, pending.operation.operationId);',
       },
     ],
     caughtBy: {
       detector: tests(
         'services/payments/recovery.test.ts',
-        'the sweeper finishes what kill -9 interrupted',
+        'the periodic job completes what kill -9 interrupted',
         'capture at payments.after-acquirer',
       ),
-      says: /still under way/,
+      says: /still pending/,
     },
   },
   {
@@ -161,10 +161,10 @@ export const shopMutations: readonly Mutation[] = [
     edits: [
       {
         file: 'services/payments/store.ts',
-        old: `        !outcome || operation.state !== 'PENDING' || operation.key !== intent.key
-          ? null`,
-        new: `        !outcome
-          ? null`,
+        old: `    !outcome || operation.state !== 'PENDING' || operation.key !== intent.key
+      ? null`,
+        new: `    !outcome
+      ? null`,
       },
     ],
     caughtBy: {
@@ -188,8 +188,11 @@ export const shopMutations: readonly Mutation[] = [
       },
     ],
     caughtBy: {
-      detector: tests('services/payments/webhooks.test.ts', 'a webhook is not believed: the acquirer is asked'),
-      says: /the acquirer is away/,
+      detector: tests(
+        'services/payments/webhooks.test.ts',
+        'the outcome comes from the acquirer, not from the webhook',
+      ),
+      says: /the acquirer is down/,
     },
   },
   {

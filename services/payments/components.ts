@@ -7,17 +7,19 @@ import { paymentGauges } from './gauges.ts';
 import { ledgerService } from './ledger-service.ts';
 import { paymentOperationService } from './operation-service.ts';
 import { operations } from './operations.ts';
+import { pendingOperationsJob } from './pending-operations-job.ts';
 import { reconciliation } from './reconciliation.ts';
 import { reconciliationJob } from './reconciliation-job.ts';
 import { paymentService } from './service.ts';
 import { paymentStore } from './store.ts';
-import { pendingSweeper } from './sweeper.ts';
 import { webhookReceiver } from './webhook-receiver.ts';
 import { webhookStore } from './webhook-store.ts';
 
-/** What the service consists of, and who is given what. */
-export async function payments(all: ServiceDependencies<Config<typeof config>>): Promise<ServiceComponents> {
-  const { config: settings, db, registry, background, log, tls } = all;
+/** Creates the components of the service from the runtime's dependencies. */
+export async function paymentsComponents(
+  dependencies: ServiceDependencies<Config<typeof config>>,
+): Promise<ServiceComponents> {
+  const { config: settings, db, registry, background, log, tls } = dependencies;
   const store = paymentStore({ pendingResolveMs: settings.pendingResolveMs });
   const acquirer = openAcquirer({
     url: settings.acquirerUrl,
@@ -30,9 +32,9 @@ export async function payments(all: ServiceDependencies<Config<typeof config>>):
     const bytes = Buffer.from(`payment method\n${paymentMethod}`);
     return hasher(bytes, bytes);
   };
-  const parts = { db, store, acquirer, sendAgainMs: settings.sendAgainMs, hashMethod };
+  const operationDependencies = { db, store, acquirer, sendAgainMs: settings.sendAgainMs, hashMethod };
   paymentGauges(db, store, registry);
-  const reconciling = reconciliationJob(parts, {
+  const reconciling = reconciliationJob(operationDependencies, {
     everyMs: settings.reconcileMs,
     fullEveryMs: settings.reconcileFullMs,
     graceMs: settings.reconcileGraceMs,
@@ -48,17 +50,17 @@ export async function payments(all: ServiceDependencies<Config<typeof config>>):
   });
   return {
     services: [
-      paymentService(db, store, operations(parts)),
-      paymentOperationService(parts),
-      ledgerService(db, reconciliation(parts)),
+      paymentService(db, store, operations(operationDependencies)),
+      paymentOperationService(operationDependencies),
+      ledgerService(db, reconciliation(operationDependencies)),
     ],
     periodicJobs: [
-      pendingSweeper(parts, {
+      pendingOperationsJob(operationDependencies, {
         background,
-        everyMs: settings.pendingSweepMs,
+        everyMs: settings.pendingJobMs,
         abandonMs: settings.pendingAbandonMs,
       }),
-      reconciling.sweeper,
+      reconciling.job,
       { name: 'old webhook events', everyMs: 60_000, run: (call) => db.write(call, events.purge) },
     ],
     http: webhooks,

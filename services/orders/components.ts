@@ -2,16 +2,16 @@ import { CatalogServiceContract } from '@armature/proto/catalog/v1/contract.ts';
 import type { Config, ServiceComponents, ServiceDependencies } from '@armature/runtime';
 import type { config } from './config.ts';
 import { failedCancellations } from './failed-cancellations.ts';
-import { checkoutSagas } from './saga.ts';
+import { orderSagas } from './saga.ts';
 import { orderService } from './service.ts';
 import { baselineSources, orderStore } from './store.ts';
 
-/** Puts the service together. */
-export function ordersParts(all: ServiceDependencies<Config<typeof config>>): ServiceComponents {
-  const { config: settings, connect, db, log } = all;
+/** Creates the components of the service from the runtime's dependencies. */
+export function ordersComponents(dependencies: ServiceDependencies<Config<typeof config>>): ServiceComponents {
+  const { config: settings, connect, db, log } = dependencies;
   const catalog = connect(CatalogServiceContract, 'catalog', settings.catalog);
   const store = orderStore();
-  const sagas = checkoutSagas({ config: settings, connect, store });
+  const sagas = orderSagas({ config: settings, connect, store });
   return {
     services: [orderService({ db, store, catalog, sagas })],
     sagas: sagas.definitions,

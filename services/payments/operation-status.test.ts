@@ -1,14 +1,14 @@
 import t from 'tap';
-import { readAnswer } from './answer.ts';
+import { readOperationStatus } from './operation-status.ts';
 import type { OperationKind } from './payment.ts';
 
 const operation = { operation_id: 'op', charge_id: 'ch', kind: 'authorization', status: 'authorized' };
 const error = (code: string) => ({ error: { code, message: 'no' } });
 
-t.test('what an answer says', async (t) => {
+t.test('reads the status of an operation from a response', async (t) => {
   const rows: [string, OperationKind, number, unknown, object][] = [
     ['acted', 'authorize', 201, operation, { kind: 'acted', externalId: 'op', chargeId: 'ch' }],
-    ['acted, asked later', 'authorize', 200, operation, { kind: 'acted' }],
+    ['acted, status requested later', 'authorize', 200, operation, { kind: 'acted' }],
     [
       'declined',
       'authorize',
@@ -20,14 +20,20 @@ t.test('what an answer says', async (t) => {
     ['captured', 'capture', 201, { ...operation, kind: 'capture', status: 'captured' }, { kind: 'acted' }],
     ['refused', 'capture', 402, error('capture_declined'), { kind: 'refused', code: 'capture_declined' }],
     [
-      'refused, asked later',
+      'refused, status requested later',
       'capture',
       200,
       { ...operation, kind: 'capture', status: 'refused', ...error('x') },
       { kind: 'refused', code: 'x' },
     ],
     ['cancelled', 'authorize', 409, error('operation_cancelled'), { kind: 'cancelled' }],
-    ['cancelled, asked later', 'authorize', 200, { kind: 'cancellation', status: 'cancelled' }, { kind: 'cancelled' }],
+    [
+      'cancelled, status requested later',
+      'authorize',
+      200,
+      { kind: 'cancellation', status: 'cancelled' },
+      { kind: 'cancelled' },
+    ],
     ['a card it does not know', 'authorize', 422, error('payment_method_unknown'), { kind: 'refused' }],
     ['a card of another customer', 'authorize', 422, error('payment_method_not_owned'), { kind: 'refused' }],
     ['a hold that has expired', 'capture', 409, error('charge_expired'), { kind: 'refused', code: 'charge_expired' }],
@@ -44,10 +50,11 @@ t.test('what an answer says', async (t) => {
     ['its log cannot be written', 'capture', 503, error('log_unavailable'), { kind: 'unknown' }],
     ['an operation of another kind', 'capture', 201, operation, { kind: 'unknown' }],
     ['no ids', 'authorize', 201, { kind: 'authorization', status: 'authorized' }, { kind: 'unknown' }],
-    ['an unheard-of status', 'authorize', 201, { ...operation, status: 'odd' }, { kind: 'unknown' }],
+    ['an unknown status', 'authorize', 201, { ...operation, status: 'odd' }, { kind: 'unknown' }],
     ['a conflict without a code', 'capture', 409, {}, { kind: 'unknown' }],
     ['not an object', 'capture', 200, null, { kind: 'unknown' }],
-    ['a gateway', 'capture', 502, 'oops', { kind: 'unknown' }],
+    ['a response of a proxy', 'capture', 502, 'oops', { kind: 'unknown' }],
   ];
-  for (const [name, kind, status, body, expected] of rows) t.match(readAnswer(kind, { status, body }), expected, name);
+  for (const [name, kind, status, body, expected] of rows)
+    t.match(readOperationStatus(kind, { status, body }), expected, name);
 });

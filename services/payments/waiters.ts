@@ -1,11 +1,11 @@
-/** Lets somebody who waits for news of an operation be told that there is some, instead of asking again and again. */
-export interface Nudges {
-  /** Waits so long, or until there is news under the key, or until the signal is aborted. */
+/** Waits between polls for the outcome of an operation, which end early when a webhook about its key arrives. */
+export interface Waiters {
+  /** Resolves after `ms`, when `wake` is called for the key, or when the signal is aborted. */
   wait(key: string, ms: number, signal: AbortSignal): Promise<void>;
-  nudge(key: string): void;
+  wake(key: string): void;
 }
 
-export function nudges(): Nudges {
+export function waiters(): Waiters {
   const waiting = new Map<string, Set<() => void>>();
   return {
     wait(key, ms, signal) {
@@ -24,7 +24,7 @@ export function nudges(): Nudges {
         waiting.set(key, all.add(end));
       });
     },
-    nudge(key) {
+    wake(key) {
       for (const end of [...(waiting.get(key) ?? [])]) end();
     },
   };
