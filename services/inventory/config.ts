@@ -7,7 +7,7 @@ export const config = {
     max: 24 * 60 * 60_000,
     fallback: 15 * 60_000,
   }),
-  expireIntervalMs: integer('ARMATURE_EXPIRY_SWEEP_MS', 'interval of the job that expires reservations, milliseconds', {
+  expireEveryMs: integer('ARMATURE_EXPIRY_SWEEP_MS', 'interval of the job that expires reservations, milliseconds', {
     min: 10,
     max: 60_000,
     fallback: 1_000,

@@ -13,7 +13,7 @@ await run({
     const store = inventoryStore({ reservationTtlMs: config.reservationTtlMs });
     const expire = {
       name: 'expired reservations',
-      everyMs: config.expireIntervalMs,
+      everyMs: config.expireEveryMs,
       run: store.expireReservations(db),
     };
     return { services: [inventoryService(db, store)], periodicJobs: [expire] };
