@@ -117,13 +117,13 @@ t.test('redriving a dead-lettered deactivation does not undo a later reactivatio
   t.teardown(() => operator.close());
   await sql('rename table denied_subject to denied_away');
   await publishLastAttempt(UserDeactivatedEvent, 'dora');
-  const letter = await eventually('it is set aside', async () =>
+  const deadLetter = await eventually('it is dead-lettered', async () =>
     (await operator.listDeadLetters({})).deadLetters.find(({ aggregateId }) => aggregateId === 'dora'),
   );
   await sql('rename table denied_away to denied_subject');
   await publish(UserReactivatedEvent, 'dora');
   await eventually('dora is reactivated', async () => /dora was reactivated/.test((await lastChange())?.change ?? ''));
-  const { results } = await operator.redriveDeadLetters({ deadLetterIds: [letter.deadLetterId] });
+  const { results } = await operator.redriveDeadLetters({ deadLetterIds: [deadLetter.deadLetterId] });
   t.match(results, [{ outcome: RedriveOutcome.REDRIVE_OUTCOME_FAILED, reason: /EVENT_SUPERSEDED/ }]);
   t.ok(await may('dora', 'orders.cancel'), 'an active user is not denied');
 });
