@@ -15,7 +15,7 @@ const freshSku = () => `SKU-${randomUUID().slice(0, 8).toUpperCase()}`;
 const receive = (sku: string, quantity: bigint) =>
   client.receiveStock({ locationId: 'main', lines: [{ sku, quantity }] });
 
-/** Runs `work` while the service is stopped, so that no answer can arrive before it is done. */
+/** Runs `work` while the service is stopped, so that no response can arrive before it is done. */
 async function whileSilent<T>(work: () => Promise<T>): Promise<T> {
   service.process.kill('SIGSTOP');
   try {
@@ -25,7 +25,7 @@ async function whileSilent<T>(work: () => Promise<T>): Promise<T> {
   }
 }
 
-t.test('answers are messages of the contract', async (t) => {
+t.test('responses are messages of the contract', async (t) => {
   const sku = freshSku();
   const { levels } = await receive(sku, 740_993n);
   t.match(levels, [{ sku, locationId: 'main', onHand: 740_993n, reserved: 0n }]);
@@ -188,7 +188,7 @@ t.test('configuration', async (t) => {
   };
   await t.test('brings certificate and token', async (t) => {
     t.same(await call({ ...env, ARMATURE_TOKEN: bo }), { levels: [], unknownSkus: ['A'] });
-    await t.rejects(call(env), refusal({ code: 'PERMISSION_DENIED' }), 'nobody stands behind the call');
+    await t.rejects(call(env), refusal({ code: 'PERMISSION_DENIED' }), 'a call without a user');
     await t.rejects(call({ ...env, ARMATURE_TOKEN: 'x.y.z' }), refusal({ code: 'UNAUTHENTICATED' }));
   });
   await t.test('says all that is missing at once', async (t) => {

@@ -1,4 +1,4 @@
-// Compiles the clients, with all they import of this repository, into plain modules for Node.
+// Compiles the clients and the modules of this repository that they import into JavaScript modules for Node.
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 export const clientsDirectory = realpathSync(dirname(fileURLToPath(import.meta.url)));
 const root = dirname(clientsDirectory);
 
-/** Where the parts of the repository lie in the package; the first that fits counts. */
+/** The folders of the package for the files of the repository; the first match applies. */
 const places: readonly (readonly [from: string, to: string])[] = [
   ['clients/', ''],
   ['services/runtime/', 'runtime/'],
@@ -17,7 +17,7 @@ const places: readonly (readonly [from: string, to: string])[] = [
   ['proto/', 'proto/'],
 ];
 
-/** Compiled for the oldest Node that `engines` admits: what it lacks does not type-check. */
+/** The oldest Node that `engines` allows: an API that it lacks does not type-check. */
 const options = {
   noEmit: false,
   noEmitOnError: true,
@@ -29,8 +29,8 @@ const options = {
 
 /**
  * Fills `target`, a folder below the repository, with a module and its declarations for every file that
- * index.ts reaches. Answers the names of the packages that these need. Throws with the compiler's words when
- * it finds fault, and leaves nothing behind then.
+ * index.ts imports, directly or not. Returns the names of the packages that these need. On a compiler error it throws
+ * the compiler's messages and removes `target`.
  */
 export function compile(target: string): Set<string> {
   rmSync(target, { recursive: true, force: true });
@@ -54,8 +54,8 @@ export function compile(target: string): Set<string> {
 }
 
 /**
- * Copies the file and whatever it reaches to their places, with imports that fit there. They name what will be
- * compiled, since the compiler would rewrite them in modules, but not in declarations.
+ * Copies the file and all files that it imports to their folders, with adapted imports. The imports name the compiled
+ * files: the compiler would rewrite them in modules, but not in declarations.
  */
 function stage(entry: string, staged: string): Set<string> {
   const packages = new Set<string>();

@@ -1,13 +1,13 @@
 import { peer, readConfig, text } from '@armature/runtime/config';
 import type { ConnectOptions } from './index.ts';
 
-/** The services of the mesh that take calls; payments also answers for the ledger. */
+/** The services that have clients; payments also serves the ledger and payment operations. */
 export type ServiceName = 'access' | 'catalog' | 'identity' | 'inventory' | 'notifications' | 'orders' | 'payments';
 
 /**
  * Connect options for one service from the environment: ARMATURE_PEER_<SERVICE>, ARMATURE_TLS_CERT_FILE,
  * ARMATURE_TLS_KEY_FILE, ARMATURE_TLS_CA_FILE and, if they are set, ARMATURE_TRUST_DOMAIN and ARMATURE_TOKEN.
- * Throws ConfigError that lists everything that is missing or wrong.
+ * Throws a ConfigError that lists every missing or invalid variable.
  */
 export function clientConfig(
   service: ServiceName,

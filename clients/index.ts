@@ -15,7 +15,7 @@ import { type Client, type ClientOptions, createClient } from '@armature/runtime
 import type { ServiceName } from './config.ts';
 
 export type { FieldViolation } from '@armature/proto/contract.ts';
-/** Reasons that every service may give, such as FIELDS_INVALID; each service's own are in its namespace. */
+/** Reasons that every service may return, such as FIELDS_INVALID; each service's own are in its namespace. */
 export { RuntimeErrorReason } from '@armature/proto/runtime/v1/contract.ts';
 export { Address } from '@armature/proto/type/v1/address.ts';
 export { Money } from '@armature/proto/type/v1/money.ts';
@@ -35,16 +35,16 @@ export * as orders from './orders.ts';
 export * as paymentOperations from './payment-operations.ts';
 export * as payments from './payments.ts';
 
-/** How to reach a service: every instance's address, our certificate, and a user's token if there is one. */
+/** Connect options of a service: addresses of its instances, the client's certificate, optionally a user's token. */
 export type ConnectOptions = Omit<ClientOptions, 'expectWorkload'>;
 
-/** A factory for clients that insist on finding `service` on the other end. */
+/** A factory for clients that accept only a server with the certificate of `service`. */
 const factory =
   <C extends ServiceContract>(contract: C, service: string) =>
   (options: ConnectOptions): Client<C> =>
     createClient(contract, { ...options, expectWorkload: `service:${service}` });
 
-/** Roles, grants, and what follows from them: who may do what. */
+/** Roles, grants and the authorization policy. */
 export const accessClient = factory(AccessServiceContract, 'access');
 
 /** Products, their variants (SKUs) and prices, categories. */
@@ -53,13 +53,13 @@ export const catalogClient = factory(CatalogServiceContract, 'catalog');
 /** Accounts of people and programs. */
 export const identityClient = factory(IdentityServiceContract, 'identity');
 
-/** Stock by SKU and location, and what is held of it for orders. */
+/** Stock by SKU and location, and its reservations for orders. */
 export const inventoryClient = factory(InventoryServiceContract, 'inventory');
 
-/** The double-entry book. The payments service keeps it: connect with `clientConfig('payments')`. */
+/** The double-entry ledger. The payments service serves it: connect with `clientConfig('payments')`. */
 export const ledgerClient = factory(LedgerServiceContract, 'payments');
 
-/** Mails: what was sent to whom and what became of it. */
+/** E-mails: recipients, attempts and outcomes. */
 export const notificationsClient = factory(NotificationServiceContract, 'notifications');
 
 /** Dead letters and sagas of any one service: `opsClient('orders', clientConfig('orders'))`. */
@@ -69,7 +69,7 @@ export const opsClient = (service: ServiceName, options: ConnectOptions): Client
 /** Orders: placing, following and cancelling them. */
 export const ordersClient = factory(OrderServiceContract, 'orders');
 
-/** Payment operations that need an operator. The payments service keeps them: connect with `clientConfig('payments')`. */
+/** Payment operations that need an operator. The payments service serves them: connect with `clientConfig('payments')`. */
 export const paymentOperationsClient = factory(PaymentOperationServiceContract, 'payments');
 
 /** Payments: authorizing, capturing, voiding and refunding them. */

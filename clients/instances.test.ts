@@ -65,7 +65,7 @@ t.test('an instance that comes back gets calls again, from clients that were the
     await both.batchGetStock({ skus: ['A'] });
   }
   t.ok((await started(back, 'BatchGetStock')) > 0, 'of the client that has both addresses');
-  const { ok, failures } = await answered(() => onlySecond.batchGetStock({ skus: ['A'] }), deadline);
+  const { ok, failures } = await firstResponse(() => onlySecond.batchGetStock({ skus: ['A'] }), deadline);
   t.ok(ok, 'of the client that has this one only');
   t.ok(
     failures.every(({ code }) => code === 'UNAVAILABLE'),
@@ -73,8 +73,8 @@ t.test('an instance that comes back gets calls again, from clients that were the
   );
 });
 
-/** Calls again and again until an answer comes or time is up. */
-async function answered(call: () => Promise<unknown>, deadline: number) {
+/** Repeats the call until it succeeds or the deadline has passed. */
+async function firstResponse(call: () => Promise<unknown>, deadline: number) {
   const failures: RpcError[] = [];
   while (Date.now() < deadline) {
     try {

@@ -48,15 +48,15 @@ export async function checks(options: CallOptions): Promise<Money | undefined> {
   // @ts-expect-error there is no such service
   clientConfig('warehouse');
   const reservation: inventory.Reservation = await client.getReservation({ reservationId: 'r' });
-  const held: boolean = reservation.state === inventory.ReservationState.RESERVATION_STATE_HELD;
+  const reserved: boolean = reservation.state === inventory.ReservationState.RESERVATION_STATE_HELD;
   const expires: Date | undefined = reservation.expireTime;
-  for await (const level of client.watchStock({ skus: ['A'] })) return { currencyCode: String(held ? expires : ''), amountMinor: level.onHand };
+  for await (const level of client.watchStock({ skus: ['A'] })) return { currencyCode: String(reserved ? expires : ''), amountMinor: level.onHand };
   const { products } = await catalogClient(clientConfig('catalog')).listProducts({});
   return products[0]?.variants[0]?.prices[0];
 }
 `;
 
-const [mesh, copy] = await settled([startShop(), packAndInstall()]);
+const [mesh, copy] = await bothDone([startShop(), packAndInstall()]);
 
 t.test('packing leaves no trace in the repository', (t) => {
   t.same(copy.after, copy.before);
@@ -123,7 +123,7 @@ async function startShop(): Promise<Mesh> {
   return mesh;
 }
 
-/** Answers what the copy of the repository held before and after packing. */
+/** Returns the files of the repository's copy before and after packing. */
 async function packAndInstall(): Promise<{ before: Map<string, string>; after: Map<string, string> }> {
   const copy = copyRepository(join(room, 'repository'));
   const before = tree(copy);
@@ -204,7 +204,7 @@ async function nodes(): Promise<{ path: string; version: string }[]> {
 }
 
 /** Waits for both, also when one fails: a test must not end while something is still being started. */
-async function settled<A, B>(both: [Promise<A>, Promise<B>]): Promise<[A, B]> {
+async function bothDone<A, B>(both: [Promise<A>, Promise<B>]): Promise<[A, B]> {
   await Promise.allSettled(both);
   return Promise.all(both);
 }

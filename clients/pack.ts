@@ -1,8 +1,8 @@
-// Runs before and after `npm pack`. In the repository this package is TypeScript that depends on its
-// neighbours; what others install is compiled and depends on published packages only. npm takes package.json
-// from this folder and nowhere else, so the other one lies here for as long as npm packs:
-//   node clients/pack.ts             compiles to dist/, and puts the package.json of the package in place
-//   node clients/pack.ts --restore   puts back the one of the repository, and removes dist/
+// Runs before and after `npm pack`. In the repository this package is TypeScript that depends on other workspaces. The
+// published package is compiled and depends on published packages only. npm reads package.json only from this folder,
+// so the published one is here while npm packs:
+//   node clients/pack.ts             compiles to dist/, and writes the published package.json
+//   node clients/pack.ts --restore   restores the package.json of the repository, and removes dist/
 import { copyFileSync, existsSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { clientsDirectory, compile } from './compile.ts';
@@ -11,7 +11,7 @@ const at = (path: string) => join(clientsDirectory, path);
 const dist = at('dist');
 const manifest = at('package.json');
 const license = at('LICENSE');
-/** Kept where git does not look and npm does not pack. */
+/** In a folder that git ignores and npm does not pack. */
 const kept = at('dist/package.json.kept');
 
 interface Manifest {
@@ -26,7 +26,7 @@ interface Manifest {
 
 const read = (path: string): Manifest => JSON.parse(readFileSync(at(path), 'utf8'));
 
-/** An earlier packing that was cut short has left its package.json here; the next one begins by undoing that. */
+/** An interrupted run leaves the published package.json here; the next run restores it first. */
 function restore(): void {
   if (!existsSync(kept)) return;
   renameSync(kept, manifest);
@@ -44,8 +44,8 @@ function prepare(): void {
 }
 
 /**
- * What is installed elsewhere may take fixes of the packages it stands on, so it asks for ranges. It keeps the
- * scripts: after a packing that was cut short they are what leads npm back here.
+ * The published package allows patch versions of its dependencies, so it has ranges. It keeps the scripts, because
+ * after an interrupted run they let npm restore the package.json.
  */
 function packedManifest(own: Manifest, packages: ReadonlySet<string>) {
   const { name, version, description, license, engines, scripts } = own;

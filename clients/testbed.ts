@@ -1,4 +1,4 @@
-// What these tests read from the metrics of a service.
+// Reads metrics of a service for the tests of this folder.
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { RunningService } from '../test/support/service.ts';
 
@@ -11,7 +11,7 @@ async function metric({ admin }: RunningService, name: string, label = ''): Prom
   return samples.reduce((sum, line) => sum + Number(line.split(' ').at(-1)), 0);
 }
 
-/** How many calls of a method the service has begun to answer. */
+/** How many calls of a method the service has started to handle. */
 export const started = (service: RunningService, method: string) =>
   metric(service, 'grpc_server_started_total', `grpc_method="${method}"`);
 

@@ -1,12 +1,12 @@
-// The types of the contract tables that scripts/protoc-gen-armature generates: everything a method or
-// an event promises, as data that the runtime reads once at start.
+// The types of the contract tables that scripts/protoc-gen-armature generates: the options of
+// methods and events, as data that the runtime reads once at start.
 
-/** Turns messages of one type into bytes and back. ts-proto's message objects are codecs. */
+/** Encodes and decodes messages of one type. ts-proto's message objects are codecs. */
 export interface Codec<T> {
   encode(message: T): { finish(): Uint8Array };
   /** Throws on bytes that are not such a message. */
   decode(bytes: Uint8Array): T;
-  /** Fills in what is left out. */
+  /** Fills in default values for fields that are left out. */
   // biome-ignore lint/suspicious/noExplicitAny: ts-proto types this parameter as a deep partial of T, which differs by message
   fromPartial(value: any): T;
   fromJSON(value: unknown): T;
@@ -36,7 +36,7 @@ export interface IdempotencyRule<Req> {
   /** The field that holds the idempotency key. */
   readonly field: string;
   readonly read: (message: Req) => string;
-  /** Gives a key its one form: UUIDs may come in either case and mean the same. */
+  /** Returns the canonical form of a key: UUIDs in upper and lower case are equal. */
   readonly normalize?: (message: Req) => void;
 }
 
@@ -72,7 +72,7 @@ export interface EventContract<E = any> {
   readonly aggregate: string;
   /** "orders.order.OrderConfirmed" */
   readonly routingKey: string;
-  /** What the publisher must be allowed: "orders.publish". */
+  /** The permission that the publisher needs: "orders.publish". */
   readonly permission: string;
   readonly message: Codec<E>;
   readonly aggregateId: (message: E) => string;

@@ -1,7 +1,7 @@
 // What the generated validators call: the checks that are more than one comparison.
 import type { FieldViolation } from './contract.ts';
 
-/** Whoever sends ten thousand broken lines learns of the first twenty. */
+/** A message with ten thousand invalid lines gets violations for the first twenty. */
 export const violationLimit = 20;
 
 const uuid = /^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$/;
@@ -36,7 +36,7 @@ export function codePoints(text: string): number {
   return count;
 }
 
-/** Looks at no more of the text than it must: code points are never more than UTF-16 units, nor less than half. */
+/** Counts code points only when it must: a text has at most as many as UTF-16 units, and at least half as many. */
 export function longerThan(text: string, limit: number): boolean {
   return text.length > limit && (text.length > 2 * limit || codePoints(text) > limit);
 }
@@ -45,7 +45,7 @@ export function shorterThan(text: string, limit: number): boolean {
   return text.length < limit || (text.length < 2 * limit && codePoints(text) < limit);
 }
 
-/** Counts the bytes that the text takes as UTF-8. */
+/** Counts the bytes of the text in UTF-8. */
 export function utf8Bytes(text: string): number {
   return Buffer.byteLength(text, 'utf8');
 }
@@ -59,7 +59,7 @@ export function isEmail(text: string): boolean {
   return email.test(text);
 }
 
-/** Index of the first value that was there before, or -1. Short lists are compared pairwise, which allocates nothing. */
+/** Index of the first value that equals an earlier one, or -1. Short lists are compared pairwise, which allocates nothing. */
 export function firstRepeat(list: readonly unknown[]): number {
   if (list.length > 32) return firstRepeatBySet(list);
   for (let i = 1; i < list.length; i++) {
@@ -77,7 +77,7 @@ function firstRepeatBySet(list: readonly unknown[]): number {
   return -1;
 }
 
-/** Negative when a is shorter than b, as a comparison function answers. */
+/** A comparison function: negative when a is shorter than b. */
 export function compareDurations(
   a: { readonly seconds: bigint; readonly nanos: number },
   b: { readonly seconds: bigint; readonly nanos: number },
@@ -94,11 +94,11 @@ export function pairs(map: object): number {
   return count;
 }
 
-/** The path of a map's entry, as protovalidate writes it. Keys come from outside, so long ones are cut. */
+/** The path of a map's entry, as protovalidate writes it. Clients choose the keys, so long ones are cut. */
 export function entryPath(field: string, key: string | number | bigint | boolean): string {
   if (typeof key !== 'string') return `${field}[${key}]`;
   return `${field}[${JSON.stringify(key.length > 64 ? `${key.slice(0, 64)}...` : key)}]`;
 }
 
-/** Stands where a message has no rules. */
+/** The validator of a message without rules. */
 export function noRules(): void {}

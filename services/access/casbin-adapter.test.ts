@@ -15,7 +15,7 @@ const ours = () => casbinAdapter(instance);
 const folder = mkdtempSync(join(tmpdir(), 'armature-adapter-'));
 t.teardown(() => rmSync(folder, { recursive: true, force: true }));
 
-/** Without somebody who administers nothing is taken. */
+/** A policy without an administrator is rejected. */
 const fixed = `
 p, role:root, access.grant, any
 p, role:root, access.write, any
@@ -99,7 +99,7 @@ for (const [name, adapterOf] of Object.entries(adapters)) {
     t.ok(await enforcer.enforce('user:ada', 'orders.read'), 'by a role');
     t.ok(await enforcer.enforce('user:bo', 'orders.read'), 'by a chain of roles');
     t.notOk(await enforcer.enforce('user:ada', 'orders.place'), 'not what no rule says');
-    t.notOk(await enforcer.enforce('user:nobody', 'orders.read'), 'not who has no role');
+    t.notOk(await enforcer.enforce('user:nobody', 'orders.read'), 'a user without a role');
     t.strictSame(
       await rowsOf(enforcer),
       text
@@ -183,7 +183,7 @@ t.test('what is refused', async (t) => {
     [
       'the last administrator',
       () => adapter.removePolicy('g', 'g', ['user:root', 'role:root']),
-      /nobody would be left/,
+      /no user would be left/,
     ],
   ] as const) {
     await t.rejects(work(), problem, name);

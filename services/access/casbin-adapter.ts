@@ -21,11 +21,11 @@ const widths: Record<Kind, number> = { p: 3, g: 2 };
 const timeoutMs = 30_000;
 
 /**
- * Lets a Casbin enforcer work on the tables of this service, for tools that speak Casbin: p rows are rules, g rows
- * grants that are live. What an enforcer changes becomes a version of the policy like any other change, or is refused
- * with what the policy refuses. Denied subjects stay out of it: Casbin's rows can only allow.
+ * A Casbin adapter over the tables of this service, for tools that use Casbin: p rows are rules, g rows are live grants.
+ * A change by an enforcer makes a new version of the policy, or is refused, like any other change. Denied subjects are
+ * left out, because Casbin's rows can only allow.
  *
- * As Casbin's own adapters do, removing what is not there does nothing; adding what is there is an error here.
+ * Removing a row that does not exist does nothing, as in Casbin's own adapters. Adding a row that exists is an error.
  */
 export function casbinAdapter({ db, change, background }: AdapterOptions): FilteredAdapter {
   let filtered = false;
@@ -67,7 +67,7 @@ export function casbinAdapter({ db, change, background }: AdapterOptions): Filte
     },
     isFiltered: () => filtered,
     async savePolicy(model) {
-      // What was filtered out would be deleted by it.
+      // It would delete the rows that the filter left out.
       if (filtered) throw new Error('a policy that was loaded in part cannot be saved as a whole');
       await write('the whole policy was put by a Casbin enforcer', (tx, made, call) =>
         replaceAll(tx, made, call, model),
@@ -93,7 +93,7 @@ export function casbinAdapter({ db, change, background }: AdapterOptions): Filte
   };
 }
 
-/** Throws unless our tables can hold such a row. */
+/** Throws unless the tables can store such a row. */
 function kindOf(section: string, type: string, fields?: readonly string[]): Kind {
   if (type !== section || (type !== 'p' && type !== 'g'))
     throw new Error(`there are p and g rows, but no ${type} rows`);
@@ -106,7 +106,7 @@ type GrantFields = { member: string; role: string };
 
 const ruleFields = ({ subject, permission, scope }: RuleFields): string[] => [subject, permission, scope];
 const grantFields = ({ member, role }: GrantFields): string[] => [member, role];
-/** Whether the scope is one is checked with the whole policy, which refuses it by name. */
+/** An unknown scope is rejected when the policy is compiled, with the row in the message. */
 const ruleOf = ([subject = '', permission = '', scope = '']: readonly string[]): Rule => ({
   subject,
   permission,
@@ -135,9 +135,9 @@ async function addRules(tx: Tx, change: Change, rules: readonly Rule[]): Promise
 async function addGrants(tx: Tx, change: Change, call: CallContext, rows: readonly string[][]): Promise<void> {
   const named = rows.flatMap(([member = '', role = '']) => (member.startsWith('role:') ? [member, role] : [role]));
   await addRoles(tx, change, named);
-  const held = await tx.em.find(entities.RoleGrant, { state: 'LIVE' });
+  const live = await tx.em.find(entities.RoleGrant, { state: 'LIVE' });
   for (const [member = '', role = ''] of rows) {
-    if (held.some((grant) => grant.member === member && grant.role === role)) {
+    if (live.some((grant) => grant.member === member && grant.role === role)) {
       throw new Error(`${member} has ${role} already`);
     }
     tx.em.create(entities.RoleGrant, {
@@ -162,7 +162,7 @@ async function removeRules(tx: Tx, start: number, values: readonly string[]): Pr
   }
 }
 
-/** Grants are never deleted: they end, and the history of who had what stays. */
+/** Grants are never deleted: they end, so that the history of who had which role stays. */
 async function removeGrants(
   tx: Tx,
   { version, now }: Change,
@@ -176,7 +176,7 @@ async function removeGrants(
   }
 }
 
-/** Makes the tables what the model holds. Grants that are in both stay what they are, with their times. */
+/** Replaces the rows of the tables by those of the model. Grants that are in both keep their ids and times. */
 async function replaceAll(tx: Tx, change: Change, call: CallContext, model: Model): Promise<void> {
   const rowsOf = (kind: Kind) => model.model.get(kind)?.get(kind)?.policy ?? [];
   for (const kind of ['p', 'g'] as const) for (const fields of rowsOf(kind)) kindOf(kind, kind, fields);

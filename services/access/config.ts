@@ -2,10 +2,10 @@ import { integer, runtimeVariables, text } from '@armature/runtime';
 
 export const config = {
   ...runtimeVariables,
-  seedFile: text('ARMATURE_POLICY_SEED_FILE', 'the policy, Casbin CSV, that a new schema begins with', {
+  seedFile: text('ARMATURE_POLICY_SEED_FILE', 'file of the first policy of a new schema, Casbin CSV', {
     fallback: '',
   }),
-  grantSweepMs: integer('ARMATURE_GRANT_SWEEP_MS', 'how often grants that begin or end are looked for, milliseconds', {
+  dueIntervalMs: integer('ARMATURE_GRANT_SWEEP_MS', 'interval of the job that begins and ends grants, milliseconds', {
     min: 10,
     max: 5_000,
     fallback: 500,

@@ -73,7 +73,7 @@ const may = async (user: string, permission = 'catalog.read') =>
   (await admin.checkAccess({ workload: 'workload:developer', subject: `user:${user}`, permission })).allowed;
 const lastChange = async () => (await admin.listPolicyVersions({ pageSize: 1 })).versions[0];
 
-t.test('a deactivated account is denied everything, until it is reactivated', async (t) => {
+t.test('a deactivated account is denied every permission until it is reactivated', async (t) => {
   t.ok(await may('bo', 'orders.cancel'));
   await publish(UserDeactivatedEvent, 'bo');
   await eventually('bo is denied', async () => !(await may('bo')));
@@ -89,7 +89,7 @@ t.test('a deactivated account is denied everything, until it is reactivated', as
   t.match(await lastChange(), { changedBy: 'service:identity', change: /user:bo was reactivated/ });
 });
 
-t.test('an erased account is denied and loses what it was given', async (t) => {
+t.test('an erased account is denied and its grants end', async (t) => {
   await admin.grantRole({ member: 'user:gone', role: 'role:staff' });
   await publish(UserErasedEvent, 'gone');
   await eventually('gone is denied', async () => !(await may('gone')));
@@ -97,14 +97,14 @@ t.test('an erased account is denied and loses what it was given', async (t) => {
   t.match(grants, [{ revokedBy: 'service:identity' }]);
 });
 
-t.test('an id that is none is set aside and holds nothing up', async (t) => {
+t.test('an event with an invalid user id is dead-lettered and does not delay others', async (t) => {
   await publish(UserDeactivatedEvent, 'NOT-AN-ID');
   await publish(UserDeactivatedEvent, 'after');
   await eventually('after is denied', async () => !(await may('after')));
   t.pass();
 });
 
-t.test('a deactivation that was set aside does not undo a later reactivation', async (t) => {
+t.test('redriving a dead-lettered deactivation does not undo a later reactivation', async (t) => {
   const sql = (text: string) => withConnection(service.database!.adminUrl, (connection) => connection.query(text));
   const operator = opsClient('access', {
     addresses: [service.grpc],
@@ -117,18 +117,18 @@ t.test('a deactivation that was set aside does not undo a later reactivation', a
   t.teardown(() => operator.close());
   await sql('rename table denied_subject to denied_away');
   await publishLastAttempt(UserDeactivatedEvent, 'dora');
-  const letter = await eventually('it is set aside', async () =>
+  const deadLetter = await eventually('it is dead-lettered', async () =>
     (await operator.listDeadLetters({})).deadLetters.find(({ aggregateId }) => aggregateId === 'dora'),
   );
   await sql('rename table denied_away to denied_subject');
   await publish(UserReactivatedEvent, 'dora');
   await eventually('dora is reactivated', async () => /dora was reactivated/.test((await lastChange())?.change ?? ''));
-  const { results } = await operator.redriveDeadLetters({ deadLetterIds: [letter.deadLetterId] });
+  const { results } = await operator.redriveDeadLetters({ deadLetterIds: [deadLetter.deadLetterId] });
   t.match(results, [{ outcome: RedriveOutcome.REDRIVE_OUTCOME_FAILED, reason: /EVENT_SUPERSEDED/ }]);
   t.ok(await may('dora', 'orders.cancel'), 'an active user is not denied');
 });
 
-t.test('a deactivation of an account without roles compiles no rule, and is over with its tokens', async (t) => {
+t.test('the denial of an account without roles compiles no rule and ends with its tokens', async (t) => {
   const sql = (text: string) => withConnection(service.database!.adminUrl, (connection) => connection.query(text));
   // A row that no policy can be compiled with.
   await sql(`insert into policy_rule (subject, permission, scope) values ('role:staff', 'no permission', 'any')`);
@@ -146,7 +146,7 @@ t.test('a deactivation of an account without roles compiles no rule, and is over
   await sql(`delete from policy_rule where permission = 'no permission'`);
 });
 
-t.test('the last administrator is deactivated: a fact, and an error in the log', async (t) => {
+t.test('deactivating the last administrator succeeds and logs an error', async (t) => {
   await publish(UserDeactivatedEvent, 'admin');
   await eventually('admin is denied', () =>
     admin.listRoles({}).then(

@@ -42,7 +42,7 @@ const endAll = async () => {
   return run((call) => store.applyDue(db)(call));
 };
 
-t.test('the denial of an account with roles does not end by time: it is no administrator later either', async (t) => {
+t.test('the denial of an account with roles does not end by time, so it is never an administrator', async (t) => {
   // Of the administrators that the first policy has, only these two are left.
   const others = await sql<{ member: string }[]>(
     `select distinct member from role_grant where role = 'role:admin' and member like 'user:%' and state <> 'ENDED'`,
@@ -53,11 +53,11 @@ t.test('the denial of an account with roles does not end by time: it is no admin
   t.same(await denied(), ['user:amy', 'user:nora', 'user:seeded']);
   t.equal(await endAll(), 1);
   t.same(await denied(), ['user:amy', 'user:seeded'], 'that of an account without roles has ended');
-  t.equal(await run((call) => store.applyDue(db)(call)), 0, 'what stays is no work');
+  t.equal(await run((call) => store.applyDue(db)(call)), 0, 'denials that stay cause no new version');
   await t.rejects(revokeAll('user:ben'), refusal({ reason: 'LAST_ADMINISTRATOR' }));
 });
 
-t.test('it ends once the roles have ended', async (t) => {
+t.test('that denial ends once the roles have ended', async (t) => {
   await revokeAll('user:amy');
   t.equal(await endAll(), 1);
   t.same(await denied(), ['user:seeded']);
@@ -98,7 +98,7 @@ t.test(
   },
 );
 
-t.test('denials of the first policy have no end, those of an earlier release get one', async (t) => {
+t.test('denials of the seed file have no end; those of an earlier release get one', async (t) => {
   await sql(`insert into denied_subject (subject, created_at) values ('user:earlier', utc_timestamp(6))`);
   await deny('user:seeded');
   for (const { statement } of stepsOf(Migration20261127400000_denial_ends))

@@ -32,7 +32,7 @@ export const RoleGrant = defineEntity({
     createdAt: p.datetime(6),
     revokedAt: p.datetime(6).nullable(),
     revokedBy: p.string(),
-    /** Of the policy that its last change made. */
+    /** The version of the policy that its last change made. */
     version: p.bigint(),
   },
 });

@@ -1,7 +1,7 @@
 import { AccessErrorReason } from '@armature/proto/access/v1/contract.ts';
 import { rpcError } from '@armature/runtime';
 
-/** Several problems may be named; the wire carries so much of one value. */
+/** The longest value of an error's metadata. Longer lists of problems are cut. */
 const namedMax = 1000;
 const some = (all: readonly string[], separator = ','): string => all.join(separator).slice(0, namedMax);
 
@@ -24,37 +24,37 @@ export const lastAdministrator = () =>
   rpcError(
     'FAILED_PRECONDITION',
     AccessErrorReason.LAST_ADMINISTRATOR,
-    'nobody would be left who may change roles and grants, and has that for good',
+    'no user would be left who may change roles and grants by a grant without an end',
   );
 
 export const policyChanged = (expected: bigint, current: bigint) =>
-  rpcError('ABORTED', AccessErrorReason.POLICY_CHANGED, 'the policy was changed meanwhile', {
+  rpcError('ABORTED', AccessErrorReason.POLICY_CHANGED, 'the policy was changed since the caller read it', {
     expected_version: String(expected),
     current_version: String(current),
   });
 
-/** May pass once something was taken away, so the answer is not kept for repetitions. */
+/** A repeat may succeed once rows were removed, so this refusal is not stored for the request id. */
 export const limitReached = (what: string, limit: number) =>
-  rpcError('RESOURCE_EXHAUSTED', AccessErrorReason.LIMIT_REACHED, `the policy has room for ${limit} ${what}`, {
+  rpcError('RESOURCE_EXHAUSTED', AccessErrorReason.LIMIT_REACHED, `the policy may have at most ${limit} ${what}`, {
     what,
     limit: String(limit),
   });
 
 export const roleNotFound = (role: string) =>
-  rpcError('NOT_FOUND', AccessErrorReason.ROLE_NOT_FOUND, 'no such role', { role });
+  rpcError('NOT_FOUND', AccessErrorReason.ROLE_NOT_FOUND, 'no role has this name', { role });
 
 export const roleInUse = (role: string, member: string) =>
   rpcError('FAILED_PRECONDITION', AccessErrorReason.ROLE_IN_USE, `${member} has ${role}`, { role, member });
 
 export const grantExists = (member: string, role: string, grantId: string) =>
-  rpcError('ALREADY_EXISTS', AccessErrorReason.GRANT_EXISTS, `${member} has ${role} within that time`, {
+  rpcError('ALREADY_EXISTS', AccessErrorReason.GRANT_EXISTS, `${member} already has ${role} during this period`, {
     member,
     role,
     grant_id: grantId,
   });
 
 export const grantNotFound = (grantId: string) =>
-  rpcError('NOT_FOUND', AccessErrorReason.GRANT_NOT_FOUND, 'no such grant', { grant_id: grantId });
+  rpcError('NOT_FOUND', AccessErrorReason.GRANT_NOT_FOUND, 'no grant has this id', { grant_id: grantId });
 
 export const grantEnded = (grantId: string) =>
   rpcError('FAILED_PRECONDITION', AccessErrorReason.GRANT_ENDED, 'the grant has ended', { grant_id: grantId });

@@ -37,7 +37,7 @@ interface Row extends Question {
 
 const table: Row[] = [
   {
-    name: 'a rule of its own',
+    name: 'a workload with its own rule',
     workload: 'service:orders',
     subject: '',
     permission: 'payments.capture',
@@ -71,7 +71,7 @@ const table: Row[] = [
     grants: ['workload:door role:gateway', 'user:eve role:admin', 'role:admin role:staff'],
   },
   {
-    name: 'what every user has, on own things',
+    name: 'a role that every user has, for own resources',
     workload: 'workload:door',
     subject: 'user:ada',
     permission: 'orders.read',
@@ -83,7 +83,7 @@ const table: Row[] = [
     grants: ['workload:door role:gateway'],
   },
   {
-    name: 'what no role of the user gives',
+    name: 'a permission that no role of the user gives',
     workload: 'workload:door',
     subject: 'user:bo',
     permission: 'payments.refund',
@@ -107,7 +107,7 @@ const table: Row[] = [
     grants: ['workload:door role:gateway'],
   },
   {
-    name: 'a client has only what it was granted',
+    name: 'a client without grants',
     workload: 'workload:door',
     subject: 'client:reports',
     permission: 'catalog.read',
@@ -119,7 +119,7 @@ const table: Row[] = [
     grants: ['workload:door role:gateway'],
   },
   {
-    name: 'on behalf of nobody',
+    name: 'on behalf of no user',
     workload: 'workload:door',
     subject: '',
     permission: 'orders.read',
@@ -154,7 +154,7 @@ const table: Row[] = [
     workload: 'service:orders',
     subject: '',
     permission: 'moon.land',
-    reasons: ['Nobody may moon.land: no rule gives it to anyone.'],
+    reasons: ['No caller may moon.land: no rule gives this permission.'],
   },
 ];
 
@@ -171,7 +171,7 @@ t.test('explanations', async (t) => {
   }
 });
 
-t.test('the last sentence says what was decided, for everybody and everything', async (t) => {
+t.test('the last sentence states the decision, for every caller and permission', async (t) => {
   for (const workload of ['service:orders', 'workload:door', 'service:other', 'not a workload', '']) {
     for (const subject of ['', 'user:ada', 'user:bo', 'user:eve', 'user:gone', 'client:reports', 'user:NOT']) {
       for (const permission of ['orders.read', 'payments.refund', 'payments.capture', 'catalog.read', 'moon.land']) {

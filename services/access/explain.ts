@@ -3,7 +3,7 @@ import { type Decision, everyUser, type Grant, type PolicyRows, type Rule } from
 export interface Question {
   /** "workload:developer"; empty: none. */
   workload: string;
-  /** "user:ada" or "client:reports"; empty: the workload calls by itself. */
+  /** "user:ada" or "client:reports"; empty: the workload calls without a user's token. */
   subject: string;
   permission: string;
 }
@@ -18,7 +18,7 @@ export interface Explanation {
 type Rows = Pick<PolicyRows, 'rules' | 'grants' | 'denied'>;
 type Link = Pick<Grant, 'member' | 'role'>;
 
-/** A rule that a principal has, and how it came to it. */
+/** A rule that a principal has, and the chain of grants that gives it. */
 interface Found {
   rule: Rule;
   chain: Link[];
@@ -27,11 +27,11 @@ interface Found {
 const width = { any: 0, own: 1, 'on-behalf': 2 } as const;
 const namedMax = 5;
 
-/** Says in words how a decision came about. The decision itself is the policy's; the rows are those of its text. */
+/** Explains a decision of the policy in sentences. `rows` are those of the policy's text. */
 export function explain(rows: Rows, question: Question, decision: Decision): Explanation {
   const { workload, subject, permission } = question;
   if (!rows.rules.some((rule) => rule.permission === permission)) {
-    return { reasons: [`Nobody may ${permission}: no rule gives it to anyone.`], grants: [] };
+    return { reasons: [`No caller may ${permission}: no rule gives this permission.`], grants: [] };
   }
   const ofWorkload = widest(rows, workload, permission);
   const reasons = [aboutWorkload(rows, question, ofWorkload)];
@@ -70,7 +70,7 @@ function aboutSubject(rows: Rows, { subject, permission }: Question, found: Foun
   return [`${subject} may ${permission}: ${how}`];
 }
 
-/** The sentence that answers the question asked. */
+/** The sentence that states the decision. */
 function outcome({ workload, subject, permission }: Question, decision: Decision): string {
   const who = subject ? `${subject} through ${workload || 'no workload'}` : workload || 'The call';
   if (!decision.allowed) return `So ${who} is not allowed ${permission}.`;
@@ -113,14 +113,14 @@ function widest(rows: Rows, principal: string, permission: string): Found | null
   return rule ? { rule, chain: reached.get(rule.subject) ?? [] } : null;
 }
 
-/** Everything that a principal stands for, with the grants that lead there: the fewest. */
+/** The principal and all its roles, each with the shortest chain of grants that leads to it. */
 function reach({ grants }: Rows, principal: string): Map<string, Link[]> {
   const byMember = Map.groupBy(grants, (grant) => grant.member);
   const reached = new Map<string, Link[]>([[principal, []]]);
   const step = (link: Link, chain: readonly Link[]) => {
     if (!reached.has(link.role)) reached.set(link.role, [...chain, link]);
   };
-  // A Map that grows while it is walked is a breadth-first search that visits each role once.
+  // Breadth-first search: a Map iterates over entries that are added during the iteration, and holds each role once.
   for (const [member, chain] of reached) {
     if (member === principal && member.startsWith('user:')) step({ member, role: everyUser }, chain);
     for (const { role } of byMember.get(member) ?? []) step({ member, role }, chain);

@@ -32,8 +32,7 @@ export async function listVersions(sql: SqlReader, { size, after }: Page<readonl
 }
 
 /**
- * Adds what `service` decided; a decision that is there already is left as it is. The table can only be added to,
- * so nothing here could change one.
+ * Adds decisions of `service`. A decision that is recorded already stays unchanged: the table is append-only.
  */
 export async function insertDecisions(sql: Sql, service: string, decisions: readonly Decision[]): Promise<void> {
   if (decisions.length === 0) return;
@@ -49,9 +48,9 @@ export async function insertDecisions(sql: Sql, service: string, decisions: read
     one.policyVersion,
     one.callId,
     one.count,
-    sane(one.decideTime),
+    storable(one.decideTime),
   ]);
-  // Every column takes what the contract lets through, so the key is all that is ignored here.
+  // Every column accepts what the contract's rules accept, so a duplicate key is the only error that is ignored.
   await sql.execute(
     `insert ignore into decision (decision_id, service, workload, subject, permission, target, allowed, reason,
        policy_version, call_id, count, decided_at, recorded_at)
@@ -60,8 +59,9 @@ export async function insertDecisions(sql: Sql, service: string, decisions: read
   );
 }
 
-/** A time that the column cannot hold would be stored as none at all; it becomes the present one. */
-const sane = (at: Date | undefined): Date | null => (at && at.getTime() >= 0 && at.getTime() <= timeMax ? at : null);
+/** With `insert ignore`, a time outside the column's range would be lost; the current time is stored instead. */
+const storable = (at: Date | undefined): Date | null =>
+  at && at.getTime() >= 0 && at.getTime() <= timeMax ? at : null;
 const timeMax = Date.UTC(9999, 11, 31);
 
 export interface DecisionFilter {
@@ -125,7 +125,7 @@ export async function listDecisions(
   }));
 }
 
-/** Deletes decisions that were recorded more than `keptDays` ago, the oldest thousand. Returns how many went. */
+/** Deletes decisions that were recorded more than `keptDays` ago, the oldest thousand. Returns how many. */
 export async function purgeDecisions(sql: Sql, keptDays: number): Promise<number> {
   const { affectedRows } = await sql.execute('call purge_decisions(?)', [keptDays]);
   return affectedRows;

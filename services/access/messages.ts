@@ -11,7 +11,7 @@ import { fieldsInvalid } from '@armature/runtime/errors';
 import type { RoleGrantRow } from './entities.ts';
 import type { VersionRow } from './history-store.ts';
 import type { Rule } from './policy.ts';
-import type { Role } from './store.ts';
+import type { Role } from './role-store.ts';
 
 const scopes: Record<RuleScope, Scope> = {
   any: Scope.SCOPE_ANY,
@@ -19,7 +19,7 @@ const scopes: Record<RuleScope, Scope> = {
   'on-behalf': Scope.SCOPE_ON_BEHALF,
 };
 
-/** Scopes of rules that have passed the contract's checks. */
+/** Converts rules that the contract's validator has accepted. */
 export function fromRules(rules: readonly RuleMessage[]): Omit<Rule, 'subject'>[] {
   return rules.map(({ permission, scope }) => {
     const found = Object.entries(scopes).find(([, value]) => value === scope);
@@ -60,7 +60,7 @@ export function toDecision(decision: Decision): { allowed: boolean; scope: Scope
   return { allowed: true, scope: scopes[decision.scope] };
 }
 
-/** The caller that a question is about, as a service would see it. Throws FIELDS_INVALID. */
+/** The caller that a request asks about, as another service would see it. Throws FIELDS_INVALID. */
 export function callerOf({ workload, subject }: { workload: string; subject: string }): Caller {
   if (!subject) return { workload: workload || null, user: null };
   const [kind, ...rest] = subject.split(':');

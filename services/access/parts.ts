@@ -17,10 +17,10 @@ import { policyChanges, seed } from './policy-store.ts';
 import { accessService } from './service.ts';
 import { accessStore } from './store.ts';
 
-/** How often the head is looked at for changes of other instances. */
+/** Interval of polling the head for changes of other instances. */
 const headPollMs = 250;
 
-/** Puts the service together. Its own policy comes from its own tables: it cannot ask anybody else. */
+/** Builds the components of the service. It reads the policy from its own tables, not from another service. */
 export async function buildAccess({
   config,
   db,
@@ -40,11 +40,11 @@ export async function buildAccess({
       if (!config.seedFile) return;
       const contents = contentsOf(await readFile(config.seedFile, 'utf8'), config.seedFile);
       if (await db.transaction(call, (tx) => seed(tx, call, change, contents))) {
-        log.info({ file: config.seedFile }, 'the policy begins with the seed');
+        log.info({ file: config.seedFile }, 'the first version of the policy was made from the seed file');
       }
     },
   });
-  const due = { name: 'grants that begin or end', everyMs: config.grantSweepMs, run: store.applyDue(db) };
+  const due = { name: 'grants that begin or end', everyMs: config.dueIntervalMs, run: store.applyDue(db) };
   const retention = {
     name: 'old decisions',
     everyMs: 600_000,
@@ -59,7 +59,7 @@ export async function buildAccess({
   };
 }
 
-/** Records what this service itself decided; the others send theirs by RecordDecisions. */
+/** Records the decisions of this service. Other services send theirs by RecordDecisions. */
 export const recordDecisions =
   (db: Database) =>
   (call: CallContext, decisions: readonly Decision[]): Promise<void> =>

@@ -1,6 +1,6 @@
 import type { EventContract, ServiceContract } from '@armature/proto/contract.ts';
 
-/** A permission, and what needs it. */
+/** A permission, and the methods and events that require it. */
 export interface KnownPermission {
   name: string;
   /** Paths. */
@@ -9,13 +9,13 @@ export interface KnownPermission {
   events: string[];
 }
 
-/** What the runtime asks for by itself: channelz is not in a contract of ours. */
+/** Permissions that the runtime checks without a contract: channelz has none here. */
 const ofTheRuntime = { 'ops.channelz': '/grpc.channelz.v1.Channelz' } as const;
 
 /**
- * The contracts of all services, loaded when first asked for: most of their messages are of no other use here, and an
- * idle service does without them. What is missing here makes its permissions unknown; permissions.test.ts compares
- * with the proto files.
+ * The contracts of all services, loaded when first asked for: nothing else here uses most of their messages, and an
+ * idle service saves their memory. A contract that is missing here makes its permissions unknown; permissions.test.ts
+ * compares the list with the proto files.
  */
 const loadContracts = (): Promise<object[]> =>
   Promise.all([

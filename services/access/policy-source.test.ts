@@ -32,7 +32,7 @@ t.test('instances that start together seed once', async (t) => {
   t.ok(policies.every(({ version, digest }) => version === 1n && digest === policies[0]?.digest));
 });
 
-t.test('without a policy nothing is allowed, until there is one', async (t) => {
+t.test('every call is denied until there is a policy', async (t) => {
   const tables = await openTables(t);
   const instance = await tables.instance();
   const own = await source(t, instance);
@@ -42,7 +42,7 @@ t.test('without a policy nothing is allowed, until there is one', async (t) => {
   t.match(own.current()?.decide(root, 'access.write'), { allowed: true });
 });
 
-t.test('a seed without anybody who administers is not taken', async (t) => {
+t.test('a seed without an administrator is rejected', async (t) => {
   const tables = await openTables(t);
   const instance = await tables.instance();
   const text = 'p, role:staff, orders.read, any\ng, user:bo, role:staff';
@@ -50,7 +50,7 @@ t.test('a seed without anybody who administers is not taken', async (t) => {
   t.match(await instance.db.read(null, readPolicy), { version: 0n, text: '' });
 });
 
-t.test('what is damaged leaves the last good one, until it is too old', async (t) => {
+t.test('after a damaged policy the last good one stays in force until it is too old', async (t) => {
   const tables = await openTables(t);
   const instance = await tables.instance();
   await seedWith(instance);
@@ -65,14 +65,14 @@ t.test('what is damaged leaves the last good one, until it is too old', async (t
   await put('nonsense');
   t.equal(own.current(), good);
   clock = 60_001;
-  t.equal(own.current(), null, 'nobody could say that it is still in force');
-  t.equal(own.confirmed(2_000), null, 'and nobody is told so');
+  t.equal(own.current(), null, 'the policy could not be confirmed as in force');
+  t.equal(own.confirmed(2_000), null, 'and is not confirmed to watchers');
 
   const damaged = await source(t, await tables.instance());
-  t.equal(damaged.current(), null, 'one that starts now has none');
+  t.equal(damaged.current(), null, 'an instance that starts now has none');
 });
 
-t.test('a database that goes away takes the signs away, and the policy when it is too old', async (t) => {
+t.test('without a database there are no confirmations, and no policy once it is too old', async (t) => {
   const tables = await openTables(t);
   const instance = await tables.instance();
   await seedWith(instance);
@@ -94,7 +94,7 @@ t.test('a database that goes away takes the signs away, and the policy when it i
   await soon('it is back', () => own.current());
 });
 
-t.test('a thousand changes: each watcher ends with the newest, and few texts were read', async (t) => {
+t.test('after 1,000 changes each watcher has the newest version, and few texts were read', async (t) => {
   const tables = await openTables(t);
   const instance = await tables.instance();
   await seedWith(instance);
@@ -137,7 +137,7 @@ t.test('a thousand changes: each watcher ends with the newest, and few texts wer
   t.match(own.latest(), { version: 1_001n });
 });
 
-t.test('the service says whether it has a policy', async (t) => {
+t.test('readiness depends on a policy', async (t) => {
   const tables = await openTables(t);
   const instance = await tables.instance();
   const without = await startService(t, 'access', {
@@ -152,5 +152,5 @@ t.test('the service says whether it has a policy', async (t) => {
   await t.rejects(admin.listRoles({}), refusal({ code: 'UNAVAILABLE', reason: 'POLICY_UNAVAILABLE' }));
   await seedWith(instance);
   await eventually('it is ready', async () => (await fetch(`http://${without.admin}/readyz`)).ok);
-  await eventually('calls are answered', () => admin.listRoles({}).catch(() => false as const));
+  await eventually('calls succeed', () => admin.listRoles({}).catch(() => false as const));
 });

@@ -4,7 +4,7 @@ import { policyUnavailable } from '@armature/runtime/errors';
 import type { Logger } from '@armature/runtime/telemetry';
 import { type Head, policyKey, readHead, readPolicy } from './policy-store.ts';
 
-/** One version of the policy, as it goes out to those who watch it. It never changes. */
+/** One version of the policy, as it is sent to watchers. It is immutable. */
 export interface Snapshot extends Head {
   /** The text. */
   readonly bytes: Buffer;
@@ -13,7 +13,7 @@ export interface Snapshot extends Head {
   rows(): PolicyRows;
 }
 
-/** The policy of this service, from its own tables, and what others are told of it. */
+/** The policy of this service, read from its own tables, and the versions that watchers are sent. */
 export interface OwnPolicy extends PolicySource {
   /** The last version that was read, whether or not it may still be trusted. */
   latest(): Snapshot | null;
@@ -34,18 +34,18 @@ export interface OwnPolicyOptions {
   ageMaxMs: number;
   /** Makes the first version when there is none; called again until there is. */
   seed: (call: CallContext) => Promise<void>;
-  /** Changes that come closer together are read as one. */
+  /** The least time between two reads of the head. Changes within it are read as one. */
   gapMs?: number;
-  /** Milliseconds of a clock that is never set. */
+  /** Milliseconds of a monotonic clock. */
   now?: () => number;
 }
 
 const readTimeoutMs = 10_000;
 
 /**
- * Reads the policy and keeps it up to date: woken by changes of this process, and by looking at the head for those
- * of other instances. What cannot be read or is damaged leaves the last good version, which is trusted until it is
- * too old; without one, nothing is allowed. Resolves after the first attempt to read it, whatever came of it.
+ * Reads the policy and keeps it up to date: changes of this process wake it, and polling the head finds those of other
+ * instances. When the policy is damaged or cannot be read, the last good version stays in force until it is too old.
+ * Without a version every call is denied. Resolves after the first attempt to read the policy, also when that failed.
  */
 export async function ownPolicy(options: OwnPolicyOptions): Promise<OwnPolicy> {
   const { db, watching, background, log, ageMaxMs, seed, gapMs = 150, now = () => performance.now() } = options;
@@ -60,7 +60,7 @@ export async function ownPolicy(options: OwnPolicyOptions): Promise<OwnPolicy> {
     snapshot = next;
     for (const wake of [...waiting]) wake();
   };
-  const look = async (call: CallContext): Promise<void> => {
+  const refresh = async (call: CallContext): Promise<void> => {
     const at = now();
     let head = await db.read(call, readHead);
     if (head.version === 0n) {
@@ -76,13 +76,14 @@ export async function ownPolicy(options: OwnPolicyOptions): Promise<OwnPolicy> {
   const reader = oneAtATime(async () => {
     const call = background('read the policy', readTimeoutMs);
     try {
-      await look(call);
-      if (failure) log.info('the policy is read again');
+      await refresh(call);
+      if (failure) log.info('the policy can be read again');
       failure = '';
     } catch (error) {
       const message = error instanceof Error ? error.message : String(error);
-      // Said once, not at every look.
-      if (message !== failure) log.error({ err: error }, 'the policy cannot be read; the last good one stays');
+      // Logged once, not at every poll.
+      if (message !== failure)
+        log.error({ err: error }, 'the policy cannot be read; the last good version stays in force');
       failure = message;
     } finally {
       call.close();
@@ -112,10 +113,10 @@ export async function ownPolicy(options: OwnPolicyOptions): Promise<OwnPolicy> {
   };
 }
 
-/** Throws when the text is not a policy, or not the one of its digest. */
+/** Throws when the text is not a policy or does not match its digest. */
 function snapshotOf({ version, digest, text }: Head & { text: string }, before: Policy | null): Snapshot {
   const policy = policyOf(text, 'policy', before);
-  if (policy.version !== digest) throw new Error(`the text of policy ${version} is not the one of its digest`);
+  if (policy.version !== digest) throw new Error(`the text of policy version ${version} does not match its digest`);
   let rows: PolicyRows | null = null;
   return {
     version,
@@ -129,11 +130,11 @@ function snapshotOf({ version, digest, text }: Head & { text: string }, before: 
   };
 }
 
-/** Looks at each wake, and not sooner again than after the gap: a burst of changes is read as its last. */
-async function follow(watching: Watchers, gapMs: number, look: () => Promise<void>, stopping: AbortSignal) {
+/** Reads at each wake, then waits for the gap: of a burst of changes only the last is read. */
+async function follow(watching: Watchers, gapMs: number, read: () => Promise<void>, stopping: AbortSignal) {
   try {
     for await (const _ of watching.changes([policyKey], stopping)) {
-      await look();
+      await read();
       await sleep(gapMs, stopping);
     }
   } catch (error) {
@@ -141,7 +142,7 @@ async function follow(watching: Watchers, gapMs: number, look: () => Promise<voi
   }
 }
 
-/** Work that several ask for and that is done for all of them at once. */
+/** Callers that arrive while the work runs share its result. */
 function oneAtATime(work: () => Promise<void>) {
   let running: Promise<void> | null = null;
   const run = (): Promise<void> => {
@@ -160,7 +161,7 @@ function oneAtATime(work: () => Promise<void>) {
   };
 }
 
-/** One timer and one listener for each wait: a stream that lasts for an hour leaves nothing behind. */
+/** Each wait removes its timer and its listener, so a stream that lasts for an hour does not leak them. */
 function changed(waiting: Set<() => void>, isOver: () => boolean, ms: number, signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
     if (signal.aborted || isOver()) return resolve();

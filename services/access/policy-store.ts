@@ -12,7 +12,7 @@ import type { RuleScope } from '@armature/runtime/authz';
 import { lastAdministrator } from './errors.ts';
 import { type Compiled, type Contents, compile, type GrantRow, type Rule, withDenials } from './policy.ts';
 
-/** What watchers of the policy are woken by. */
+/** The key that wakes watchers of the policy. */
 export const policyKey = 'policy';
 
 /** The policy in force. Version 0: there is none yet. */
@@ -21,24 +21,24 @@ export interface Head {
   digest: string;
 }
 
-/** A change that is being made: the version that it makes, and the database's time. */
+/** A change in progress: the version that it makes, and the database's time. */
 export interface Change {
   version: bigint;
-  /** Of the version before. */
+  /** The previous version. */
   before: bigint;
   now: Date;
 }
 
-/** What a change was, in words for the history, and what its method answers. */
+/** The text of a change for the history, and the result of the method that made it. */
 export interface Changed<T> {
   words: string;
   result: T;
 }
 
 export interface ChangeOptions {
-  /** The change denies these subjects, or ends their denials, and touches grants of no others. */
+  /** The change denies these subjects, or ends their denials, and changes the grants of no other subject. */
   denials?: Denials;
-  /** Called instead of a refusal when nobody is left to administer; for facts, which cannot be refused. */
+  /** Called instead of a refusal when no administrator is left; for changes that cannot be refused. */
   onUnadministered?: () => void;
 }
 
@@ -57,24 +57,24 @@ export type ChangePolicy = <T>(
 const changedLength = 500;
 
 /**
- * Makes every change of the policy: under the lock of its head, so that each sees what the one before has left. The
- * change is written by `work`; what then follows from all rows becomes the new version, or the change is refused.
+ * Makes every change of the policy. The head row is locked, so that changes run one after another. `work` writes the
+ * rows of the change; then the policy is compiled from all rows and becomes the new version, or the change is refused.
  * Throws what `work` and `compile` throw, and LAST_ADMINISTRATOR.
  */
 export function policyChanges(watching: Watchers): ChangePolicy {
   return async (tx, call, work, { onUnadministered, denials } = {}) => {
-    // sysdate() is read once the lock is held; utc_timestamp() would be the time at which the wait for it began.
+    // sysdate() is the time after the lock was acquired; utc_timestamp() would be the time before the wait for it.
     const [head] = await tx.query<{ version: string; administered: number; at: string }>(
       'select version, administered, sysdate(6) as at from policy_head where id = 1 for update',
     );
-    if (!head) throw new Error('the head of the policy is missing');
+    if (!head) throw new Error('table policy_head has no row');
     const before = BigInt(head.version);
     const version = before + 1n;
     const patched = denials && before > 0n && !(await anyNamed(tx, denials.subjects)) ? denials : null;
     const { words, result } = await work({ version, before, now: utcDate(head.at) });
     await tx.em.flush();
     const compiled = patched ? await patch(tx, patched, head.administered === 1) : compile(await readContents(tx));
-    // Where nobody was left before, whoever administers for a while must be able to change that.
+    // Where no lasting administrator was left before, one whose grant ends must still be able to make changes.
     if (!compiled.administered && (head.administered === 1 || before === 0n)) {
       if (!onUnadministered) throw lastAdministrator();
       onUnadministered();
@@ -95,7 +95,7 @@ async function anyNamed(tx: Tx, subjects: readonly string[]): Promise<boolean> {
   return rows.length > 0;
 }
 
-/** Rules and grants stay as they are, so the text is changed where it stands and nothing is compiled. */
+/** Rules and grants do not change, so only the denials of the text are replaced and nothing is compiled. */
 async function patch(tx: Tx, { subjects, denied }: Denials, administered: boolean): Promise<Compiled> {
   const { text } = await readPolicy(tx);
   return { ...withDenials(text, subjects, denied), administered };
@@ -121,7 +121,7 @@ type ContentsRow =
   | { kind: 'g'; a: string; b: string; c: GrantRow['state']; lasting: number }
   | { kind: 'd'; a: string };
 
-/** In one statement, because the head is locked meanwhile. */
+/** One statement, to keep the lock of the head short. */
 async function readContents(sql: SqlReader): Promise<Contents> {
   const rows = await sql.query<ContentsRow>(
     `select 'p' as kind, subject as a, permission as b, scope as c, 1 as lasting from policy_rule
@@ -137,7 +137,7 @@ async function readContents(sql: SqlReader): Promise<Contents> {
   return contents;
 }
 
-/** Which policy is in force, without its text. */
+/** The version and digest of the policy in force. */
 export async function readHead(sql: SqlReader): Promise<Head> {
   const [row] = await sql.query<{ version: string; digest: string }>(
     'select version, digest from policy_head where id = 1',
@@ -145,7 +145,7 @@ export async function readHead(sql: SqlReader): Promise<Head> {
   return row ? { version: BigInt(row.version), digest: row.digest } : { version: 0n, digest: '' };
 }
 
-/** Which policy is in force, and its text: one version of both. */
+/** The policy in force with its text, both of the same version. */
 export async function readPolicy(sql: SqlReader): Promise<Head & { text: string }> {
   const [row] = await sql.query<{ version: string; digest: string; text: string }>(
     'select version, digest, text from policy_head where id = 1',
@@ -155,13 +155,13 @@ export async function readPolicy(sql: SqlReader): Promise<Head & { text: string 
 
 const seedBatch = 500;
 
-/** Makes the first version of the policy. False when there is one: instances that start together seed once. */
+/** Makes the first version of the policy. Returns false when there is one: instances that start together seed once. */
 export async function seed(tx: Tx, call: CallContext, change: ChangePolicy, contents: Contents): Promise<boolean> {
   const [head] = await tx.query<{ version: string }>('select version from policy_head where id = 1 for update');
   if (!head || BigInt(head.version) !== 0n) return false;
   await change(tx, call, async ({ version, now }) => {
     const { rules, grants, denied } = contents;
-    // A role that only has other roles exists as well.
+    // Grants may name roles without rules; these get a row as well.
     const subjects = new Set([...rules.map(({ subject }) => subject), ...grants.flatMap(rolesOf)]);
     await insertRows(
       tx,

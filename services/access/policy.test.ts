@@ -30,7 +30,7 @@ const grant = (member: string, role: string, more: Partial<GrantRow> = {}): Gran
 });
 const waiting = { state: 'WAITING', lasting: false } as const;
 
-/** Somebody who administers, through a workload that carries it. */
+/** An administrator, and a workload that carries the calls. */
 const administered: Contents = {
   rules: [
     rule('role:admin', 'access.grant'),
@@ -47,7 +47,7 @@ const plus = ({ rules = [], grants = [], denied = [] }: Partial<Contents>): Cont
   denied: [...administered.denied, ...denied],
 });
 
-t.test('the text is the same for the same contents, in whichever order they come', async (t) => {
+t.test('the same contents in any order make the same text', async (t) => {
   const contents = plus({ denied: ['user:z', 'user:a'] });
   const shuffled = {
     rules: contents.rules.toReversed(),
@@ -71,19 +71,23 @@ d, user:z
   t.equal(textOf(back), textOf(contents), 'reading it back loses nothing');
 });
 
-t.test('a grant that follows another of the same role makes one row', async (t) => {
+t.test('two grants of one role to one member make one row', async (t) => {
   const text = textOf(plus({ grants: [grant('user:root', 'role:admin')] }));
   t.equal(text.match(/g, user:root, role:admin/g)?.length, 1);
 });
 
-t.test('what is compiled', async (t) => {
-  const { text, digest, administered: somebody } = compile(plus({ grants: [grant('user:bo', 'role:admin', waiting)] }));
-  t.notMatch(text, 'user:bo', 'who waits has nothing yet');
+t.test('compile', async (t) => {
+  const {
+    text,
+    digest,
+    administered: hasAdministrator,
+  } = compile(plus({ grants: [grant('user:bo', 'role:admin', waiting)] }));
+  t.notMatch(text, 'user:bo', 'a grant that waits gives nothing yet');
   t.match(digest, /^[0-9a-f]{16}$/);
-  t.ok(somebody);
+  t.ok(hasAdministrator);
 });
 
-t.test('what is refused', async (t) => {
+t.test('compile refuses', async (t) => {
   const chain = Array.from({ length: 12 }, (_, index) => grant(`role:r${index}`, `role:r${index + 1}`));
   for (const row of [
     {
@@ -105,34 +109,34 @@ t.test('what is refused', async (t) => {
       names: /chain of more than 10/,
     },
     {
-      name: 'own things for a workload',
+      name: 'scope own for a workload',
       more: { rules: [rule('service:orders', 'orders.read', 'own')] },
       reason: 'RULE_CONFLICT',
       names: /service:orders is a workload and owns nothing/,
     },
     {
-      name: 'own things for a workload through its role',
+      name: 'scope own for a workload through its role',
       more: { rules: [rule('role:x', 'orders.read', 'own')], grants: [grant('service:orders', 'role:x')] },
       reason: 'RULE_CONFLICT',
       names: /p, role:x, orders.read, own: scope own is not for service:orders/,
     },
     {
-      name: 'on behalf of others for a user, through a role that is to come',
+      name: 'scope on-behalf for a user, through a grant that waits',
       more: { grants: [grant('user:bo', 'role:gateway', waiting)] },
       reason: 'RULE_CONFLICT',
       names: /p, role:gateway, access.grant, on-behalf: scope on-behalf is not for user:bo/,
     },
     {
-      name: 'own things for a client',
+      name: 'scope own for a client',
       more: { rules: [rule('role:x', 'orders.read', 'own')], grants: [grant('client:reports', 'role:x')] },
       reason: 'RULE_CONFLICT',
       names: /scope own is not for client:reports/,
     },
     {
-      name: 'more rules than there is room for',
+      name: 'more rules than the limit',
       more: { rules: Array.from({ length: limits.rules }, (_, index) => rule('role:x', `x.p${index}`)) },
       reason: 'LIMIT_REACHED',
-      names: /room for 25000 rules/,
+      names: /at most 25000 rules/,
     },
   ]) {
     t.test(row.name, async (t) => {
@@ -141,12 +145,12 @@ t.test('what is refused', async (t) => {
   }
 });
 
-t.test('who administers', async (t) => {
+t.test('isAdministered', async (t) => {
   const without = (member: string) => administered.grants.filter((one) => one.member !== member);
   const user = (more: Partial<GrantRow>) => [...without('user:root'), grant('user:root', 'role:admin', more)];
-  const rows: [name: string, contents: Contents, somebody: boolean][] = [
+  const rows: [name: string, contents: Contents, expected: boolean][] = [
     ['a user with both permissions', administered, true],
-    ['nobody who has it', { ...administered, grants: without('user:root') }, false],
+    ['no user with the role', { ...administered, grants: without('user:root') }, false],
     ['a user whose grant has an end', { ...administered, grants: user({ lasting: false }) }, false],
     ['a user who is denied', { ...administered, denied: ['user:root'] }, false],
     [
@@ -168,7 +172,7 @@ t.test('who administers', async (t) => {
     ],
     ['no workload that carries it', { ...administered, grants: without('workload:door') }, false],
   ];
-  for (const [name, contents, somebody] of rows) t.equal(isAdministered(contents), somebody, name);
+  for (const [name, contents, expected] of rows) t.equal(isAdministered(contents), expected, name);
   const chained = {
     ...administered,
     grants: [
@@ -180,7 +184,7 @@ t.test('who administers', async (t) => {
   t.notOk(isAdministered(chained), 'a chain that breaks by itself');
 });
 
-t.test('times of a grant', async (t) => {
+t.test('periodProblem', async (t) => {
   const now = new Date('2026-11-24T12:00:00Z');
   const at = (text: string | null) => (text === null ? null : new Date(text));
   const rows: [name: string, start: string | null, end: string | null, problem: RegExp | null][] = [
@@ -201,7 +205,7 @@ t.test('times of a grant', async (t) => {
   }
 });
 
-t.test('changes in words', async (t) => {
+t.test('describeRules and describeGrant', async (t) => {
   const [read, write] = [rule('role:x', 'a.read', 'own'), rule('role:x', 'a.write')];
   t.equal(describeRules('role:x', [], [read]), 'role:x may a.read (own)');
   t.equal(describeRules('role:x', [read], [write]), 'role:x may a.write (any), may no longer a.read');
@@ -209,7 +213,7 @@ t.test('changes in words', async (t) => {
     describeRules('role:x', [read], [{ ...read, scope: 'any' }]),
     'role:x may a.read with scope any, no longer own',
   );
-  t.equal(describeRules('role:x', [read], [read]), 'role:x was put as it is');
+  t.equal(describeRules('role:x', [read], [read]), 'role:x was put without a change');
   const many = Array.from({ length: 20 }, (_, index) => rule('role:x', `a.p${index}`));
   t.match(describeRules('role:x', [], many), /and 8 more$/);
   t.equal(
@@ -219,7 +223,7 @@ t.test('changes in words', async (t) => {
   t.strictSame(givenTwice('role:x', [read, write, read]), ['role:x is given a.read twice']);
 });
 
-t.test('a text with other denials is the one that the same contents make', async (t) => {
+t.test('withDenials makes the text that textOf makes of the same contents', async (t) => {
   for (const { name, before, subjects, denied, after } of [
     { name: 'the first', before: [], subjects: ['user:b'], denied: true, after: ['user:b'] },
     {

@@ -8,10 +8,10 @@ export interface Rule {
   scope: RuleScope;
 }
 
-/** What the policy in force makes of a grant. */
+/** Whether a grant counts in the policy in force. */
 export type GrantState = 'WAITING' | 'LIVE' | 'ENDED';
 
-/** A grant as far as it matters to the policy. */
+/** The columns of a grant that the policy depends on. */
 export interface GrantRow {
   member: string;
   role: string;
@@ -20,7 +20,7 @@ export interface GrantRow {
   lasting: boolean;
 }
 
-/** Everything that the policy follows from. */
+/** The rows from which the policy is compiled. */
 export interface Contents {
   rules: readonly Rule[];
   grants: readonly GrantRow[];
@@ -31,11 +31,11 @@ export interface Contents {
 export interface Compiled {
   text: string;
   digest: string;
-  /** Whether somebody may change roles and grants, and has that for good. */
+  /** Whether a user may change roles and grants by grants without an end. */
   administered: boolean;
 }
 
-/** Far below what the runtime takes, so that whatever is accepted here is accepted everywhere. */
+/** Far below the limits of the runtime, so that every service accepts a policy that is accepted here. */
 export const limits = { rules: 25_000, grants: 50_000, denied: 100_000, textLength: 8 * 1024 * 1024 } as const;
 
 const administration = ['access.grant', 'access.write'] as const;
@@ -51,8 +51,8 @@ export function textOf({ rules, grants, denied }: Contents): string {
 }
 
 /**
- * The text of a policy, made by `textOf`, with these subjects denied or not denied any more; what `textOf` would make of
- * such contents, without reading a rule. Throws LIMIT_REACHED.
+ * Changes the denials in a text that `textOf` made: these subjects are denied, or not denied any more. The result is
+ * what `textOf` would make, without parsing the rules. Throws LIMIT_REACHED.
  */
 export function withDenials(
   text: string,
@@ -76,16 +76,15 @@ export function withDenials(
   return { text: next, digest: versionOf(next) };
 }
 
-/** Sorted by code units, which is the same everywhere. A grant may follow another of the same role: one row. */
+/** Sorted by code units, which no locale changes. Two grants of one role to one member make one row. */
 const rows = (lines: string[]): string[] => [...new Set(lines)].sort();
 
 /**
- * Makes the policy of these contents. Grants that wait count in what is refused here, so that none of them makes a
- * policy that cannot be used once its time comes: what is wrong with some grants is wrong with more of them.
- * Throws LIMIT_REACHED, RULE_CONFLICT and ROLE_CYCLE, which name the rows.
+ * Compiles the policy. Grants that have not begun are checked too, so that the policy is still valid once they begin:
+ * more grants can only add problems. Throws LIMIT_REACHED, RULE_CONFLICT and ROLE_CYCLE, which name the rows.
  */
 export function compile(contents: Contents): Compiled {
-  refuseTooMuch(contents);
+  refuseOverLimits(contents);
   const live = contents.grants.filter(({ state }) => state === 'LIVE');
   const text = textOf({ ...contents, grants: live });
   if (text.length > limits.textLength) throw limitReached('characters', limits.textLength);
@@ -94,13 +93,13 @@ export function compile(contents: Contents): Compiled {
   return { text, digest: version, administered: isAdministered({ ...contents, grants: live }) };
 }
 
-function refuseTooMuch(contents: Contents): void {
+function refuseOverLimits(contents: Contents): void {
   for (const what of ['rules', 'grants', 'denied'] as const) {
     if (contents[what].length > limits[what]) throw limitReached(what, limits[what]);
   }
 }
 
-/** The text as a policy that services take; throws what is wrong with it as a refusal. */
+/** Parses the text as services do. Throws the refusal when they would reject it. */
 function accepted(text: string) {
   try {
     return policyOf(text);
@@ -110,7 +109,7 @@ function accepted(text: string) {
   }
 }
 
-/** Tells a cycle from a rule that its holders cannot use; a row that is wrong by itself is in conflict, too. */
+/** ROLE_CYCLE for cycles of roles; RULE_CONFLICT for rules that their members cannot use, and for invalid rows. */
 function refusalOf(text: string, error: PolicyError) {
   const lines = text.split('\n');
   const named = ({ line, text: problem }: { line: number; text: string }) => `${lines[line - 1]}: ${problem}`;
@@ -127,8 +126,8 @@ function refusalOf(text: string, error: PolicyError) {
 }
 
 /**
- * Whether a user who is not denied has both permissions of administration, without an end, and some workload may
- * carry the calls: without one, the user could not use them. `grants` are live.
+ * Whether a user who is not denied has both permissions of administration by grants without an end, and a workload may
+ * carry this user's calls. `grants` are live.
  */
 export function isAdministered({ rules, grants, denied }: Contents): boolean {
   const lasting = grants.filter((grant) => grant.lasting).map((grant) => ({ ...grant, line: 0 }));
@@ -155,7 +154,7 @@ export function isAdministered({ rules, grants, denied }: Contents): boolean {
 
 const subjectOf = ({ subject }: Rule): string => subject;
 
-/** Reads the text that a new schema begins with. Throws PolicyError. */
+/** Reads the contents of a seed file. Throws PolicyError. */
 export function contentsOf(text: string, name: string): Contents {
   const { rules, grants, denied } = parsePolicy(text, name);
   return {
@@ -165,7 +164,7 @@ export function contentsOf(text: string, name: string): Contents {
   };
 }
 
-/** Every permission that is given twice, in words. */
+/** One sentence for each permission that is given twice. */
 export function givenTwice(subject: string, rules: readonly Pick<Rule, 'permission'>[]): string[] {
   const seen = new Set<string>();
   return rules.flatMap(({ permission }) => {
@@ -175,7 +174,7 @@ export function givenTwice(subject: string, rules: readonly Pick<Rule, 'permissi
   });
 }
 
-/** When a grant holds; null: from now, or until it is revoked. */
+/** When a grant is live; null: from now, or until it is revoked. */
 export interface Period {
   startAt: Date | null;
   endAt: Date | null;
@@ -184,14 +183,14 @@ export interface Period {
 /** The last moment that a datetime column and every client can express. */
 const endOfTime = Date.UTC(9999, 11, 31);
 
-/** What is wrong with these times, by this clock; null when nothing is. */
+/** Why these times are not a period from `now` on; null when they are. */
 export function periodProblem({ startAt, endAt }: Period, now: Date): string | null {
   for (const [name, at] of [
     ['start_time', startAt],
     ['end_time', endAt],
   ] as const) {
     if (at === null) continue;
-    // Written so that a time that is not one is refused as well.
+    // The negation also rejects an invalid Date, whose time is NaN.
     if (!(at.getTime() <= endOfTime)) return `${name} is later than the year 9999`;
     if (at.getTime() < now.getTime()) return `${name} is in the past`;
   }
@@ -201,7 +200,7 @@ export function periodProblem({ startAt, endAt }: Period, now: Date): string | n
 
 const changesNamed = 12;
 
-/** What becomes of a subject's rules, in words. */
+/** Describes the change of a subject's rules for the history. */
 export function describeRules(subject: string, before: readonly Rule[], after: readonly Rule[]): string {
   const scopeOf = (rules: readonly Rule[]) => new Map(rules.map(({ permission, scope }) => [permission, scope]));
   const [old, now] = [scopeOf(before), scopeOf(after)];
@@ -213,12 +212,12 @@ export function describeRules(subject: string, before: readonly Rule[], after: r
       return was && was !== scope ? [`may ${permission} with scope ${scope}, no longer ${was}`] : [];
     }),
   ];
-  if (changes.length === 0) return `${subject} was put as it is`;
+  if (changes.length === 0) return `${subject} was put without a change`;
   const more = changes.length - changesNamed;
   return `${subject} ${changes.slice(0, changesNamed).join(', ')}${more > 0 ? ` and ${more} more` : ''}`;
 }
 
-/** A grant that was made, in words. */
+/** Describes a new grant for the history. */
 export function describeGrant(member: string, role: string, { startAt, endAt }: Period): string {
   const from = startAt ? ` from ${startAt.toISOString()}` : '';
   const until = endAt ? ` until ${endAt.toISOString()}` : '';

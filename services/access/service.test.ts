@@ -16,9 +16,9 @@ t.teardown(() => {
 });
 
 let named = 0;
-/** A name that nothing else in this file has. */
+/** A name that is unique in this file. */
 const fresh = (kind: string) => `${kind}:t${++named}`;
-/** A role that nobody has, which may read orders. */
+/** A role without members, which may read orders. */
 async function newRole(): Promise<string> {
   const name = fresh('role');
   await admin.putRole({ name, rules: [any('orders.read')] });
@@ -30,7 +30,7 @@ const check = async (subject: string, permission: string) => {
 };
 const later = (ms: number) => new Date(Date.now() + ms);
 
-t.test('the policy begins with the seed', async (t) => {
+t.test('the first version comes from the seed file', async (t) => {
   const { versions } = await admin.listPolicyVersions({});
   t.match(versions.at(-1), { version: 1n, changedBy: 'service:access', change: /begins with/ });
   t.match(versions.at(-1)?.digest, /^[0-9a-f]{16}$/);
@@ -43,7 +43,7 @@ t.test('the policy begins with the seed', async (t) => {
   t.equal(await check('user:admin', 'access.write'), Scope.SCOPE_ANY);
 });
 
-t.test('permissions are those of the contracts', async (t) => {
+t.test('lists the permissions of the contracts', async (t) => {
   const { permissions } = await admin.listPermissions({});
   t.match(
     permissions.find(({ name }) => name === 'orders.place'),
@@ -51,7 +51,7 @@ t.test('permissions are those of the contracts', async (t) => {
   );
 });
 
-t.test('only administrators come in', async (t) => {
+t.test('only administrators may call', async (t) => {
   await t.rejects(staff.listRoles({}), refusal({ code: 'PERMISSION_DENIED' }));
   await t.rejects(
     orders.grantRole({ member: 'service:orders', role: 'role:admin' }),
@@ -81,7 +81,7 @@ t.test('roles', async (t) => {
     t.match(await admin.checkAccess(ask), { allowed: false });
   });
 
-  t.test('one version follows from the one that was read', async (t) => {
+  t.test('rejects a change of a version that is not the current one', async (t) => {
     const name = await newRole();
     const { versions } = await admin.listPolicyVersions({ pageSize: 1 });
     const current = versions[0]!.version;
@@ -100,25 +100,25 @@ t.test('roles', async (t) => {
       reason: 'FIELDS_INVALID',
     },
     {
-      name: 'own things for a workload',
+      name: 'scope own for a workload',
       subject: 'service:orders',
       rules: [{ permission: 'orders.read', scope: Scope.SCOPE_OWN }],
       reason: 'RULE_CONFLICT',
     },
     {
-      name: 'on behalf of others for everybody',
+      name: 'scope on-behalf for every user',
       subject: 'role:customer',
       rules: [{ permission: 'orders.read', scope: Scope.SCOPE_ON_BEHALF }],
       reason: 'RULE_CONFLICT',
     },
     {
-      name: 'what takes administration away',
+      name: 'a change that leaves no administrator',
       subject: 'role:admin',
       rules: [any('access.read')],
       reason: 'LAST_ADMINISTRATOR',
     },
     {
-      name: 'what no workload could carry any more',
+      name: 'a change that leaves no workload to carry administration',
       subject: 'role:gateway',
       rules: [any('catalog.read')],
       reason: 'LAST_ADMINISTRATOR',
@@ -130,7 +130,7 @@ t.test('roles', async (t) => {
     });
   }
 
-  t.test('are deleted when nobody has them', async (t) => {
+  t.test('are deleted when they have no members', async (t) => {
     const name = await newRole();
     const { grantId } = await admin.grantRole({ member: 'user:bo', role: name });
     await t.rejects(
@@ -144,12 +144,12 @@ t.test('roles', async (t) => {
     t.ok(policyVersion > own.policyVersion);
     await t.rejects(admin.deleteRole({ name }), refusal({ code: 'NOT_FOUND', reason: 'ROLE_NOT_FOUND' }));
     const { grants } = await admin.listGrants({ member: name });
-    t.match(grants, [{ revokedBy: 'user:admin', policyVersion }], 'what the role had ended with it');
+    t.match(grants, [{ revokedBy: 'user:admin', policyVersion }], 'the grants of the role ended');
   });
 });
 
 t.test('grants', async (t) => {
-  t.test('give and are taken away', async (t) => {
+  t.test('give a role until they are revoked', async (t) => {
     const [member, role] = [fresh('user'), await newRole()];
     t.equal(await check(member, 'orders.read'), Scope.SCOPE_OWN, 'as every user');
     const grant = await admin.grantRole({ member, role });
@@ -163,7 +163,7 @@ t.test('grants', async (t) => {
     await t.rejects(admin.revokeRole({ grantId: randomUUID() }), refusal({ reason: 'GRANT_NOT_FOUND' }));
   });
 
-  t.test('of a client give it nothing else', async (t) => {
+  t.test('of a client give it no role of every user', async (t) => {
     const role = await newRole();
     await admin.grantRole({ member: 'client:reports', role });
     t.equal(await check('client:reports', 'orders.read'), Scope.SCOPE_ANY);
@@ -179,7 +179,12 @@ t.test('grants', async (t) => {
       { name: 'to no role', member: 'role:nothing', role: a, reason: 'ROLE_NOT_FOUND' },
       { name: 'twice', member: 'user:bo', role: a, reason: 'GRANT_EXISTS' },
       { name: 'in a circle', member: b, role: a, reason: 'ROLE_CYCLE' },
-      { name: 'of what the member cannot use', member: 'user:bo', role: 'role:gateway', reason: 'RULE_CONFLICT' },
+      {
+        name: 'of a role whose rules the member cannot use',
+        member: 'user:bo',
+        role: 'role:gateway',
+        reason: 'RULE_CONFLICT',
+      },
       {
         name: 'with a start that is past',
         member: 'user:x',
@@ -202,14 +207,14 @@ t.test('grants', async (t) => {
         endTime: later(10_000),
         reason: 'GRANT_TIMES_INVALID',
       },
-      { name: 'to nobody', member: 'nobody', role: a, reason: 'FIELDS_INVALID' },
+      { name: 'to an invalid member', member: 'nobody', role: a, reason: 'FIELDS_INVALID' },
     ]) {
-      const { name, reason, ...wish } = row;
-      await t.rejects(admin.grantRole(wish), refusal({ reason }), name);
+      const { name, reason, ...request } = row;
+      await t.rejects(admin.grantRole(request), refusal({ reason }), name);
     }
   });
 
-  t.test('begin and end by the clock, each as a version of its own', async (t) => {
+  t.test('begin and end by the clock, each as a new version', async (t) => {
     const [member, role] = [fresh('user'), await newRole()];
     const [startTime, endTime] = [later(1_500), later(3_000)];
     const grant = await admin.grantRole({ member, role, startTime, endTime });
@@ -265,7 +270,7 @@ t.test('a keyed method acts once', async (t) => {
   t.equal(new Set(many.map(({ policyVersion }) => policyVersion)).size, 1);
 });
 
-t.test('of two administrators who take the role from each other at once, one is left', async (t) => {
+t.test('of two administrators who revoke each other concurrently, one stays', async (t) => {
   for (let round = 0; round < 5; round += 1) {
     const [a, b] = [fresh('user'), fresh('user')];
     const clients = await Promise.all([a, b].map((user) => clientOf(service, user.slice('user:'.length))));
@@ -275,7 +280,7 @@ t.test('of two administrators who take the role from each other at once, one is 
     for (const client of clients) {
       await eventually('may administer', () => client.listPermissions({}).catch(() => false as const));
     }
-    // From here on only the two are left.
+    // From here on these two are the only administrators.
     await clients[0]!.revokeRole({ grantId: grants[0]!.grantId });
     const outcomes = await Promise.allSettled([
       clients[0]!.revokeRole({ grantId: ids[1]! }),
@@ -297,7 +302,7 @@ t.test('of two administrators who take the role from each other at once, one is 
   }
 });
 
-t.test('explaining', async (t) => {
+t.test('ExplainAccess', async (t) => {
   const ask = { workload: 'workload:developer', subject: 'user:bo', permission: 'orders.cancel' };
   const explained = await admin.explainAccess(ask);
   t.match(explained, { allowed: true, scope: Scope.SCOPE_ANY });

@@ -1,19 +1,39 @@
 import { AccessServiceContract } from '@armature/proto/access/v1/contract.ts';
-import { type CallContext, closePage, type Database, implement, openPage, runIdempotent } from '@armature/runtime';
+import {
+  type CallContext,
+  closePage,
+  type Database,
+  type Implementation,
+  implement,
+  openPage,
+  runIdempotent,
+} from '@armature/runtime';
 import { permissionUnknown, ruleConflict } from './errors.ts';
 import { explain } from './explain.ts';
+import { listGrants, liveGrantsOf } from './grant-store.ts';
 import { insertDecisions, listDecisions, listVersions } from './history-store.ts';
 import { callerOf, fromRules, toDecision, toGrant, toPolicyVersion, toRole } from './messages.ts';
 import { knownPermissions } from './permissions.ts';
 import { givenTwice } from './policy.ts';
 import type { OwnPolicy } from './policy-source.ts';
-import { type AccessStore, listGrants, listRoles, liveGrantsOf } from './store.ts';
+import { listRoles } from './role-store.ts';
+import type { AccessStore } from './store.ts';
 import { watchPolicy } from './watch.ts';
 
 const pageSize = 50;
 
-export function accessService(db: Database, store: AccessStore, own: OwnPolicy) {
-  return implement(AccessServiceContract, {
+export const accessService = (db: Database, store: AccessStore, own: OwnPolicy) =>
+  implement(AccessServiceContract, {
+    ...roleMethods(db, store),
+    ...decisionMethods(db, own),
+    ...historyMethods(db),
+  });
+
+type Methods = Implementation<typeof AccessServiceContract>;
+
+/** Roles, grants, and the permissions that they are made of. */
+function roleMethods(db: Database, store: AccessStore) {
+  return {
     async listPermissions() {
       return { permissions: await knownPermissions() };
     },
@@ -31,8 +51,8 @@ export function accessService(db: Database, store: AccessStore, own: OwnPolicy) 
       if (unknown.length > 0) throw permissionUnknown(unknown);
       const twice = givenTwice(name, rules);
       if (twice.length > 0) throw ruleConflict(twice);
-      const wish = { name, rules: fromRules(rules), expected: expectedVersion };
-      return runIdempotent(db, call, async (tx) => toRole(await store.putRole(tx, call, wish)));
+      const role = { name, rules: fromRules(rules), expected: expectedVersion };
+      return runIdempotent(db, call, async (tx) => toRole(await store.putRole(tx, call, role)));
     },
 
     async deleteRole({ name }, call) {
@@ -48,14 +68,19 @@ export function accessService(db: Database, store: AccessStore, own: OwnPolicy) 
     },
 
     async grantRole({ member, role, startTime, endTime }, call) {
-      const wish = { member, role, startAt: startTime ?? null, endAt: endTime ?? null };
-      return runIdempotent(db, call, async (tx) => toGrant(await store.grant(tx, call, wish)));
+      const request = { member, role, startAt: startTime ?? null, endAt: endTime ?? null };
+      return runIdempotent(db, call, async (tx) => toGrant(await store.grant(tx, call, request)));
     },
 
     async revokeRole({ grantId }, call) {
       return runIdempotent(db, call, async (tx) => toGrant(await store.revoke(tx, call, grantId)));
     },
+  } satisfies Partial<Methods>;
+}
 
+/** Decisions by the policy in force, and the policy itself. */
+function decisionMethods(db: Database, own: OwnPolicy) {
+  return {
     async checkAccess(message, call) {
       const caller = callerOf(message);
       const { policy, version } = await own.fresh(call);
@@ -71,10 +96,17 @@ export function accessService(db: Database, store: AccessStore, own: OwnPolicy) 
         ...toDecision(decision),
         policyVersion: version,
         reasons,
-        grants: await messagesOf(db, call, grants),
+        grants: await grantMessages(db, call, grants),
       };
     },
 
+    watchPolicy: ({ digest }, call) => watchPolicy(own, digest, call.signal),
+  } satisfies Partial<Methods>;
+}
+
+/** Earlier versions of the policy, and the recorded decisions of all services. */
+function historyMethods(db: Database) {
+  return {
     async listPolicyVersions(message, call) {
       const page = openPage<readonly [string]>(message, pageSize, ['versions']);
       const rows = await db.read(call, (sql) => listVersions(sql, page));
@@ -99,13 +131,11 @@ export function accessService(db: Database, store: AccessStore, own: OwnPolicy) 
         return {};
       });
     },
-
-    watchPolicy: ({ digest }, call) => watchPolicy(own, digest, call.signal),
-  });
+  } satisfies Partial<Methods>;
 }
 
-/** The grants behind an explanation, in its order; one that ended since is left out. */
-async function messagesOf(db: Database, call: CallContext, links: readonly { member: string; role: string }[]) {
+/** The grants of an explanation, in its order. A grant that has ended since is left out. */
+async function grantMessages(db: Database, call: CallContext, links: readonly { member: string; role: string }[]) {
   if (links.length === 0) return [];
   const members = [...new Set(links.map(({ member }) => member))];
   const rows = await db.read(call, (sql) => liveGrantsOf(sql, members));

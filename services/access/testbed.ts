@@ -20,7 +20,7 @@ import { accessStore } from './store.ts';
 
 export const seedText = readFileSync(join(import.meta.dirname, '../../deploy/policy.csv'), 'utf8');
 
-/** A schema of its own and what stands on it, without a service around them. */
+/** A new schema, with the store and the policy over it, without a running service. */
 export async function openTables(t: Teardown) {
   const database = await createDatabase(t, 'access');
   await migrate(database.migratorUrl, [...runtimeMigrations, ...migrations]);
@@ -56,14 +56,14 @@ export async function clientOf(service: RunningService, user: string): Promise<A
   });
 }
 
-/** A client of another service, on its own account. */
+/** A client with the certificate of another service and without a user's token. */
 export async function serviceClient(service: RunningService, name: string): Promise<AccessClient> {
   return accessClient({ addresses: [service.grpc], tls: await workloadCertificate(name) });
 }
 
 export const any = (permission: string): Rule => ({ permission, scope: Scope.SCOPE_ANY });
 
-/** Asks again and again until it is so, and lets everything else of this process go on in between. */
+/** Polls until `ask` returns a value, at most for `withinMs`. */
 export async function eventually<T>(what: string, ask: () => Promise<T | undefined | false>, withinMs = 15_000) {
   const deadline = Date.now() + withinMs;
   for (;;) {

@@ -44,7 +44,7 @@ function follow(client: AccessClient, digest = '') {
 
 const currentDigest = async () => (await admin.listPolicyVersions({ pageSize: 1 })).versions[0]!.digest;
 
-t.test('the text comes at once, and is a policy of its digest', async (t) => {
+t.test('the text is sent at once and matches its digest', async (t) => {
   const stream = follow(orders);
   const first = await eventually('the first message', async () => stream.seen[0]);
   t.ok(first.complete);
@@ -54,7 +54,7 @@ t.test('the text comes at once, and is a policy of its digest', async (t) => {
   await stream.end();
 });
 
-t.test('whoever holds the current one gets signs only, one each second', async (t) => {
+t.test('a watcher with the current version gets one confirmation each second and no text', async (t) => {
   const stream = follow(orders, await currentDigest());
   const began = Date.now();
   await eventually('three signs', async () => stream.seen.length >= 3);
@@ -72,19 +72,19 @@ t.test('a change reaches every watcher well within a second', async (t) => {
   for (let round = 0; round < 10; round += 1) {
     const role = `role:reach${round}`;
     await admin.putRole({ name: role, rules: [any('orders.read')] });
-    const answered = performance.now();
+    const responseAt = performance.now();
     await eventually('it has come', async () => {
       return streams.every((stream) => stream.texts().some(({ chunk }) => Buffer.from(chunk).includes(role)));
     });
-    waits.push(performance.now() - answered);
+    waits.push(performance.now() - responseAt);
   }
   waits.sort((a, b) => a - b);
-  t.comment(`after the answer: median ${waits[5]!.toFixed(0)} ms, slowest ${waits[9]!.toFixed(0)} ms`);
+  t.comment(`after the response: median ${waits[5]!.toFixed(0)} ms, slowest ${waits[9]!.toFixed(0)} ms`);
   t.ok(waits[5]! < 1_000, 'half of them at least, on however busy a machine');
   for (const stream of streams) await stream.end();
 });
 
-t.test('a change of another instance is found by looking', async (t) => {
+t.test('a change of another instance is found by polling', async (t) => {
   const other = await startService(t, 'access', { database: service.database, vhost: service.vhost });
   const there = await serviceClient(other, 'orders');
   const stream = follow(there, await currentDigest());
@@ -98,10 +98,10 @@ t.test('a change of another instance is found by looking', async (t) => {
   t.pass();
 });
 
-t.test('a large policy comes in parts', async (t) => {
+t.test('a large policy is sent in chunks', async (t) => {
   const tables = await openTables(t);
   const instance = await tables.instance();
-  const rows = Array.from({ length: 30_000 }, (_, index) => `g, user:somebody-with-a-long-name-${index}, role:staff`);
+  const rows = Array.from({ length: 30_000 }, (_, index) => `g, user:user-with-a-very-long-name-${index}, role:staff`);
   await seedWith(instance, `${seedText}\n${rows.join('\n')}`);
   const large = await startService(t, 'access', { database: tables.database });
   const client = await serviceClient(large, 'orders');
@@ -120,7 +120,7 @@ t.test('a large policy comes in parts', async (t) => {
   client.close();
 });
 
-t.test('only services watch', async (t) => {
+t.test('only services may watch', async (t) => {
   const denied = (async () => {
     for await (const _ of admin.watchPolicy({})) return;
   })();

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 
-/** What a test needs of its runner: a folder of its own and a place for clean-up. */
+/** The part of a tap test that is used here. */
 type TestScope = { testdir(): string; teardown(clean: () => unknown): void };
 
 export type AcquirerProcess = {
@@ -76,9 +76,9 @@ function spawnAcquirer(
   return spawn('/bin/sh', ['-c', limited, process.execPath, program], { env, stdio });
 }
 
-// The answers of the acquirer are what the tests look into, so they are not typed here.
+// Tests examine the responses, so their JSON has no type here.
 // biome-ignore lint/suspicious/noExplicitAny: tests read JSON of any shape
-export type Answer = { status: number; text: string; json: any; replayed: boolean };
+export type AcquirerResponse = { status: number; text: string; json: any; replayed: boolean };
 
 export type Sent = {
   key?: string;
@@ -88,8 +88,8 @@ export type Sent = {
   timeout_ms?: number;
 };
 
-/** One request; `body` is sent as JSON and `raw` as it is. Rejects when nothing is answered in time. */
-export async function ask(url: string, method: string, path: string, sent: Sent = {}): Promise<Answer> {
+/** One request; `body` is sent as JSON and `raw` as it is. Rejects when there is no response in time. */
+export async function ask(url: string, method: string, path: string, sent: Sent = {}): Promise<AcquirerResponse> {
   const headers = { ...sent.headers, ...(sent.key === undefined ? {} : { 'idempotency-key': sent.key }) };
   const body = sent.raw ?? (sent.body === undefined ? undefined : JSON.stringify(sent.body));
   const signal = AbortSignal.timeout(sent.timeout_ms ?? 10_000);

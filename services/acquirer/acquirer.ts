@@ -7,14 +7,14 @@ import type { Config } from './config.ts';
 import * as errors from './errors.ts';
 import { type Expiries, openExpiries } from './expiries.ts';
 import { describe, type Logger } from './logger.ts';
-import { answerBody, cancelled, decided, type OperationRecord } from './record.ts';
+import { cancelled, decided, type OperationRecord, responseBody } from './record.ts';
 import { createTurns, type Turns } from './turns.ts';
 import { noWebhooks, openWebhooks, type Webhooks } from './webhooks.ts';
 
 /**
- * The card processor. Every answer comes from durable records, and memory changes only after the record is on
- * disk. Requests with one idempotency key take turns, and so do operations on one charge: always the key first,
- * then the charge, so that they cannot wait for each other in a circle.
+ * The card processor. Every response comes from durable records, and memory changes only after the record is on disk.
+ * Requests with the same idempotency key run one after another, and so do operations on the same charge. A request
+ * takes its turn for the key before that for the charge, so that requests cannot deadlock.
  */
 export type Acquirer = {
   book: Book;
@@ -23,15 +23,15 @@ export type Acquirer = {
   slowMs: number;
   holdMs: number;
   logger: Logger;
-  /** Pending charges, by id, and the timers that will decide them. */
-  settlements: Map<string, NodeJS.Timeout>;
-  /** Ends holds when their time has come. */
+  /** The timers that decide pending charges, by charge id. */
+  pendingTimers: Map<string, NodeJS.Timeout>;
+  /** Expires holds at their `expires_at`. */
   expiries: Expiries;
 };
 
-/** Silence is an answer too: the caller is left waiting on an open connection. */
+/** What a request gets. After `silence` the caller waits on an open connection until it gives up. */
 export type Reply =
-  | { kind: 'answer'; http_status: number; body: object; replayed: boolean }
+  | { kind: 'response'; http_status: number; body: object; replayed: boolean }
   | { kind: 'silence'; reason: string };
 
 export type AuthorizationRequest = {
@@ -44,10 +44,10 @@ export type AuthorizationRequest = {
 
 export type ChargeOperationKind = 'capture' | 'void' | 'refund';
 
-/** What is to be done to a charge; a void has no amount. */
+/** The fields of an operation on a charge; a void has none. */
 export type ChargeRequest = { amount_minor?: number; currency_code?: string };
 
-/** Rebuilds the state from the data directory, which this process holds alone until closeAcquirer. */
+/** Rebuilds the state from the data directory, and locks the directory until closeAcquirer. */
 export async function openAcquirer(
   config: Pick<Config, 'dataDirectory' | 'slowMs' | 'holdMs' | 'keyRetentionMs' | 'webhooks'>,
   logger: Logger,
@@ -59,15 +59,15 @@ export async function openAcquirer(
     await acquirer.inTurn(`charge ${charge_id}`, () => expireIfDue(acquirer, charge_id));
   });
   const shared = { book, webhooks, inTurn: createTurns(), logger, expiries };
-  const acquirer: Acquirer = { ...shared, slowMs, holdMs, settlements: new Map() };
-  for (const { charge } of book.charges()) if (charge.status === 'pending') settleLater(acquirer, charge);
+  const acquirer: Acquirer = { ...shared, slowMs, holdMs, pendingTimers: new Map() };
+  for (const { charge } of book.charges()) if (charge.status === 'pending') decidePendingLater(acquirer, charge);
   expiries.resume([...book.charges()].map(({ charge }) => charge));
-  logger.info('the log is open', { operations: book.last(), cut_bytes: book.cutBytes });
+  logger.info('the log was opened', { operations: book.last(), cut_bytes: book.cutBytes });
   return acquirer;
 }
 
-export async function closeAcquirer({ book, settlements, webhooks, expiries }: Acquirer): Promise<void> {
-  for (const timer of settlements.values()) clearTimeout(timer);
+export async function closeAcquirer({ book, pendingTimers, webhooks, expiries }: Acquirer): Promise<void> {
+  for (const timer of pendingTimers.values()) clearTimeout(timer);
   await expiries.close();
   await webhooks.close();
   await book.close();
@@ -77,13 +77,13 @@ export async function authorize(acquirer: Acquirer, key: string, request: Author
   const { book, inTurn, slowMs } = acquirer;
   const { order_reference, amount_minor, currency_code, payment_method } = request;
   const request_hash = hashRequest('authorization', order_reference, amount_minor, currency_code, payment_method);
-  // Outside the turn: a cancellation must be able to overtake an authorization that is still under way.
+  // Before the turn, so that a cancellation can overtake an authorization that waits here.
   if (isLate(book, request) && book.key(key) === undefined) await delay(slowMs);
   let settlement: Promise<number> | undefined;
   const reply = await inTurn<Reply>(`key ${key}`, async () => {
     const earlier = await book.recorded(key, request_hash);
-    if (earlier !== undefined) return answer(earlier, true);
-    // Only for a new key: what a recorded one did does not depend on the token of today.
+    if (earlier !== undefined) return response(earlier, true);
+    // Only for a new key: a repeat gets its recorded operation whatever has become of the token.
     const card = cardOf(book, request);
     if (failsFirst.has(card.authorization) && (await book.commitAttempt(key, request_hash))) {
       if (card.authorization === 'fail_before_acting') throw errors.cardError();
@@ -110,12 +110,12 @@ export async function authorize(acquirer: Acquirer, key: string, request: Author
     const record = { request_hash, http_status, ...rules, operation };
     await commit(acquirer, record);
     if (status !== 'declined') acquirer.expiries.add(charge, card.shortHold ? 'short' : 'long');
-    if (card.webhook === 'before_answer') settlement = settle(acquirer, charge.charge_id);
-    else if (status === 'pending') settleLater(acquirer, charge);
+    if (card.webhook === 'before_answer') settlement = decidePending(acquirer, charge.charge_id);
+    else if (status === 'pending') decidePendingLater(acquirer, charge);
     if (card.authorization === 'silent_after_acting') return silence('the card is silent after it acted');
-    return answer(record, false);
+    return response(record, false);
   });
-  // Outside the turn, because whoever is told by the webhook asks about this key.
+  // After the turn, because the receiver of the webhook asks for the operation of this key.
   if (settlement !== undefined) await acquirer.webhooks.attempted(await settlement, slowMs);
   return reply;
 }
@@ -123,7 +123,7 @@ export async function authorize(acquirer: Acquirer, key: string, request: Author
 const isLate = (book: Book, { payment_method }: AuthorizationRequest): boolean =>
   cards.get(book.method(payment_method)?.card ?? payment_method)?.authorization === 'late';
 
-/** The test card that a token stands for. A token that was issued to a customer is refused for any other. */
+/** The test card of a token. Throws when the token was issued to another customer. */
 function cardOf(book: Book, { payment_method, customer_reference }: AuthorizationRequest): Card {
   const issued = book.method(payment_method);
   if (issued && issued.customer_reference !== customer_reference) throw errors.paymentMethodNotOwned();
@@ -137,17 +137,17 @@ export async function issueMethod({ book }: Acquirer, customer_reference: string
   if (!cards.has(card)) throw errors.cardUnknown();
   const method = { payment_method: newId('pm'), customer_reference, card };
   await book.commitMethod(method);
-  return { kind: 'answer', http_status: 201, body: method, replayed: false };
+  return { kind: 'response', http_status: 201, body: method, replayed: false };
 }
 
-/** Writes a record down and tells those who follow the log. */
+/** Appends a record to the log, then wakes the webhooks. Returns its position. */
 async function commit({ book, webhooks }: Acquirer, record: OperationRecord): Promise<number> {
   const position = await book.commit(record);
   webhooks.wake();
   return position;
 }
 
-/** Captures, voids or refunds. A refusal is recorded and repeated under its key; an unknown charge is not. */
+/** Captures, voids or refunds. A refusal is recorded and repeated under its key; `charge_unknown` is not recorded. */
 export async function operate(
   acquirer: Acquirer,
   kind: ChargeOperationKind,
@@ -160,9 +160,9 @@ export async function operate(
   const request_hash = hashRequest(kind, charge_id, amount_minor, currency_code);
   return inTurn(`key ${key}`, async () => {
     const earlier = await book.recorded(key, request_hash);
-    if (earlier !== undefined) return answer(earlier, true);
+    if (earlier !== undefined) return response(earlier, true);
     return inTurn(`charge ${charge_id}`, async () => {
-      // A hold whose time has come is over, also when its timer is late.
+      // A hold past its `expires_at` has expired, also when its timer is late.
       await expireIfDue(acquirer, charge_id);
       const known = book.charge(charge_id);
       if (known === undefined) throw errors.chargeUnknown();
@@ -181,32 +181,37 @@ export async function operate(
       const record = { request_hash, http_status: decision.refusal?.http_status ?? 201, capture_rule, operation };
       await commit(acquirer, record);
       const silent = kind === 'capture' && capture_rule === 'silent_after_acting' && decision.refusal === undefined;
-      return silent ? silence('the card is silent after its capture') : answer(record, false);
+      return silent ? silence('the card is silent after its capture') : response(record, false);
     });
   });
 }
 
-/** Forbids a key that has not acted ever to act. A key that has acted answers with its operation instead. */
+/** Prevents a key without an operation from ever acting. For a key with an operation, responds with that operation. */
 export async function cancel({ book, inTurn }: Acquirer, key: string): Promise<Reply> {
   return inTurn(`key ${key}`, async () => {
     const known = book.key(key);
-    if (known?.cancelled) return answer(await book.read(known.position), true);
+    if (known?.cancelled) return response(await book.read(known.position), true);
     if (known) {
-      return { kind: 'answer', http_status: 200, body: await currentOperation(book, known.position), replayed: false };
+      return {
+        kind: 'response',
+        http_status: 200,
+        body: await currentOperation(book, known.position),
+        replayed: false,
+      };
     }
     const operation = cancelled({ operation_id: newId('op'), idempotency_key: key, created_at: now() });
     const record: OperationRecord = { request_hash: null, http_status: 201, capture_rule: 'answer', operation };
     await book.commit(record);
-    return answer(record, false);
+    return response(record, false);
   });
 }
 
-/** The operation under a key. Waits for one that is being written, so that "unknown" means not recorded. */
+/** The operation of a key. Waits for one that is being written, so that "unknown" means not recorded. */
 export async function findOperation({ book, inTurn }: Acquirer, key: string): Promise<object> {
   return inTurn(`key ${key}`, async () => {
     const known = book.key(key);
     if (known !== undefined) return currentOperation(book, known.position);
-    // After a failed write nobody can say what a restart will find in the file.
+    // After a failed write it is unknown which records a restart will find in the file.
     throw book.failure() ? errors.logUnavailable() : errors.operationUnknown();
   });
 }
@@ -230,7 +235,7 @@ export async function listOfCharge(
   return { operations, next_after: later[limit - 1] ?? after, has_more: later.length > limit };
 }
 
-/** Those of the operations that exist, in the order of the log. */
+/** The operations with these ids that exist, in the order of the log. */
 export async function listByIds({ book }: Acquirer, ids: readonly string[]): Promise<object> {
   const positions = ids.map((id) => book.position(id)).filter((position) => position !== undefined);
   return {
@@ -257,7 +262,7 @@ export async function listOperations({ book }: Acquirer, after: number, limit: n
   return { operations, next_after, has_more: next_after < book.last() };
 }
 
-/** An operation as it stands now: with the charge of today, and settled where it has been settled since. */
+/** An operation with the charge as it is now. A pending authorization that was decided since is `authorized`. */
 async function currentOperation(book: Book, position: number): Promise<object> {
   const { operation } = await book.read(position);
   const charge = operation.charge_id === null ? null : book.charge(operation.charge_id)!.charge;
@@ -265,7 +270,7 @@ async function currentOperation(book: Book, position: number): Promise<object> {
   return { position, ...operation, status, charge };
 }
 
-/** Ends a hold now, whatever its time; for tests of what follows from that. */
+/** Expires a hold now, whatever its `expires_at`; for tests. */
 export async function expireNow(acquirer: Acquirer, charge_id: string): Promise<Reply> {
   const { book, inTurn } = acquirer;
   return inTurn(`charge ${charge_id}`, async () => {
@@ -275,11 +280,11 @@ export async function expireNow(acquirer: Acquirer, charge_id: string): Promise<
     if (refusal) throw new errors.Problem(refusal.http_status, refusal.code, refusal.message);
     const position = await commitExpiration(acquirer, charge_id);
     const { operation } = await book.read(position);
-    return { kind: 'answer', http_status: 201, body: operation, replayed: false };
+    return { kind: 'response', http_status: 201, body: operation, replayed: false };
   });
 }
 
-/** In the turn of the charge. */
+/** The caller has the turn of the charge. */
 async function expireIfDue(acquirer: Acquirer, charge_id: string): Promise<void> {
   const charge = acquirer.book.charge(charge_id)?.charge;
   if (charge?.status !== 'authorized' || charge.expires_at === undefined) return;
@@ -294,20 +299,20 @@ async function commitExpiration(acquirer: Acquirer, charge_id: string): Promise<
   return commit(acquirer, { request_hash: null, http_status: 200, capture_rule, operation });
 }
 
-function settleLater(acquirer: Acquirer, { charge_id }: Charge): void {
-  const { inTurn, settlements, slowMs, logger } = acquirer;
+function decidePendingLater(acquirer: Acquirer, { charge_id }: Charge): void {
+  const { inTurn, pendingTimers, slowMs, logger } = acquirer;
   const timer = setTimeout(() => {
-    settlements.delete(charge_id);
-    inTurn(`charge ${charge_id}`, () => settle(acquirer, charge_id)).catch((error) => {
-      const message = 'a pending charge could not be settled; a restart tries again';
+    pendingTimers.delete(charge_id);
+    inTurn(`charge ${charge_id}`, () => decidePending(acquirer, charge_id)).catch((error) => {
+      const message = 'a pending charge could not be decided; a restart retries';
       logger.error(message, { charge_id, error: describe(error) });
     });
   }, slowMs);
-  settlements.set(charge_id, timer);
+  pendingTimers.set(charge_id, timer);
 }
 
-/** Decides a pending charge; answers the position of the record, or of nothing when it was decided before. */
-async function settle(acquirer: Acquirer, charge_id: string): Promise<number> {
+/** Authorizes a pending charge. Returns the position of the record, or 0 when the charge was decided before. */
+async function decidePending(acquirer: Acquirer, charge_id: string): Promise<number> {
   const { charge, capture_rule, webhook_rule, authorization_key } = acquirer.book.charge(charge_id)!;
   if (charge.status !== 'pending') return 0;
   const { amount_minor } = charge;
@@ -328,9 +333,9 @@ const now = () => new Date().toISOString();
 const newId = (prefix: 'ch' | 'op' | 'pm') => `${prefix}_${randomUUID().replaceAll('-', '')}`;
 const hashRequest = (...parts: readonly unknown[]) => hash('sha256', JSON.stringify(parts), 'base64url');
 const silence = (reason: string): Reply => ({ kind: 'silence', reason });
-const answer = (record: OperationRecord, replayed: boolean): Reply => ({
-  kind: 'answer',
+const response = (record: OperationRecord, replayed: boolean): Reply => ({
+  kind: 'response',
   http_status: record.http_status,
-  body: answerBody(record),
+  body: responseBody(record),
   replayed,
 });

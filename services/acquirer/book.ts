@@ -8,7 +8,7 @@ import { type Entry, openLog } from './log.ts';
 import type { AttemptRecord, MethodRecord, OperationRecord } from './record.ts';
 
 /**
- * What the logs say, kept in memory: about 800 bytes for a charge with its first key, and 350 for each further key,
+ * The index of the logs, in memory: about 800 bytes for a charge with its first key, and 350 for each further key,
  * so memory is linear in both and a million charges fit into 900 MB. Everything else is read from the file when asked
  * for. It changes only by records that are durable.
  */
@@ -40,7 +40,7 @@ export type Book = Awaited<ReturnType<typeof openBook>>;
 
 /**
  * Opens the logs of a data directory for this process alone and rebuilds the index from them. A key that was recorded
- * longer ago than `keyRetentionMs` is forgotten: it counts as new.
+ * longer ago than `keyRetentionMs` counts as new.
  */
 export async function openBook(dataDirectory: string, keyRetentionMs = Number.POSITIVE_INFINITY) {
   await mkdir(dataDirectory, { recursive: true, mode: 0o700 });
@@ -61,31 +61,31 @@ export async function openBook(dataDirectory: string, keyRetentionMs = Number.PO
   });
   return {
     cutBytes: log.cutBytes + attempts.cutBytes + methods.cutBytes,
-    /** A key's place in the log, or undefined when no operation is recorded under it. */
+    /** The position of a key's operation, or undefined when the key has none. */
     key: keyOf,
     position: (operation_id: string) => index.positions.get(operation_id),
     method: (payment_method: string) => index.methods.get(payment_method),
-    /** Writes a token down before it is handed out. */
+    /** Records a token before a response contains it. */
     async commitMethod(method: MethodRecord): Promise<void> {
       await methods.append(method);
       index.methods.set(method.payment_method, method);
     },
     charge: (charge_id: string) => index.charges.get(charge_id),
     charges: () => index.charges.values(),
-    /** Writes a record down, then believes it; answers its position. */
+    /** Appends a record, then applies it to the index. Returns its position. */
     async commit(record: OperationRecord): Promise<number> {
       const entry = await log.append(record);
       apply(index, entry);
       return entry.position;
     },
-    /** Writes down that a key failed its first attempt; false when it had already. A restart does not forget it. */
+    /** Records the failed first attempt of a key, durably. Returns false when it is recorded already. */
     async commitAttempt(idempotency_key: string, request_hash: string): Promise<boolean> {
       if (index.attempts.has(idempotency_key)) return false;
       await attempts.append({ idempotency_key, request_hash });
       index.attempts.set(idempotency_key, request_hash);
       return true;
     },
-    /** The record that answers this very request, or undefined when the key is new. Throws when it is another's. */
+    /** The record of the same request, or undefined when the key is new. Throws when the key has another request. */
     async recorded(idempotency_key: string, request_hash: string): Promise<OperationRecord | undefined> {
       const known = keyOf(idempotency_key);
       if (known?.cancelled) throw operationCancelled();
@@ -93,7 +93,7 @@ export async function openBook(dataDirectory: string, keyRetentionMs = Number.PO
       if (expected !== request_hash) throw keyReused();
       return known && this.read(known.position);
     },
-    /** The one record at a position that the index names. */
+    /** The record at a position. */
     async read(position: number): Promise<Entry<OperationRecord>> {
       const [entry] = await log.read(position - 1, 1);
       if (entry === undefined) throw new Error(`the log has no record ${position}`);
@@ -118,7 +118,7 @@ const emptyIndex = (): Index => ({
   attempts: new Map(),
 });
 
-/** Used alike for a record just written and for one read back at start, so that a restart changes nothing. */
+/** Applies a record that was just written or replayed at the start, so that a restart gives the same index. */
 function apply(index: Index, entry: Entry<OperationRecord>): void {
   const { position, request_hash, capture_rule, return_rule, webhook_rule, operation } = entry;
   const { idempotency_key, charge } = operation;

@@ -5,26 +5,29 @@ const charges = '/v1/charges';
 const SILENCE_MS = 2_500;
 const silent = { name: 'TimeoutError' };
 
-t.test('card_timeout_after_auth acts and says nothing; later everybody learns it, also after a restart', async (t) => {
-  const first = await startAcquirer(t);
-  await t.rejects(authorizeWith(first.url, 'a', 'card_timeout_after_auth', SILENCE_MS), silent);
-  const found = await statusOf(first.url, 'a');
-  t.match(found, { status: 200, json: { status: 'authorized', charge: { status: 'authorized' } } });
-  const retry = await authorizeWith(first.url, 'a', 'card_timeout_after_auth');
-  t.match(retry, { status: 201, json: { charge_id: found.json.charge_id } });
-  await t.rejects(
-    authorizeWith(first.url, 'b', 'card_timeout_after_auth', SILENCE_MS),
-    silent,
-    'each key is silent once',
-  );
-  await first.kill('SIGKILL');
-  const { url } = await startAcquirer(t, first);
-  t.equal((await authorizeWith(url, 'a', 'card_timeout_after_auth')).text, retry.text);
-  t.equal((await authorizeWith(url, 'b', 'card_timeout_after_auth')).status, 201);
-  t.equal((await listAll(url)).length, 2);
-});
+t.test(
+  'card_timeout_after_auth acts without a response; repeats and status queries get one, also after a restart',
+  async (t) => {
+    const first = await startAcquirer(t);
+    await t.rejects(authorizeWith(first.url, 'a', 'card_timeout_after_auth', SILENCE_MS), silent);
+    const found = await statusOf(first.url, 'a');
+    t.match(found, { status: 200, json: { status: 'authorized', charge: { status: 'authorized' } } });
+    const retry = await authorizeWith(first.url, 'a', 'card_timeout_after_auth');
+    t.match(retry, { status: 201, json: { charge_id: found.json.charge_id } });
+    await t.rejects(
+      authorizeWith(first.url, 'b', 'card_timeout_after_auth', SILENCE_MS),
+      silent,
+      'each key is silent once',
+    );
+    await first.kill('SIGKILL');
+    const { url } = await startAcquirer(t, first);
+    t.equal((await authorizeWith(url, 'a', 'card_timeout_after_auth')).text, retry.text);
+    t.equal((await authorizeWith(url, 'b', 'card_timeout_after_auth')).status, 201);
+    t.equal((await listAll(url)).length, 2);
+  },
+);
 
-t.test('card_timeout_before_auth does nothing the first time, and a restart does not forget that', async (t) => {
+t.test('card_timeout_before_auth does nothing the first time, also when a restart follows', async (t) => {
   const first = await startAcquirer(t);
   await t.rejects(authorizeWith(first.url, 'a', 'card_timeout_before_auth', SILENCE_MS), silent);
   t.equal((await statusOf(first.url, 'a')).status, 404);
@@ -61,7 +64,7 @@ t.test('card_timeout_after_capture captures and says nothing', async (t) => {
   t.equal((await listAll(url)).length, 2);
 });
 
-t.test('card_slow answers late, and retries get the same answer', async (t) => {
+t.test('card_slow responds late, and retries get the same response', async (t) => {
   const { url } = await startAcquirer(t, { slowMs: 300 });
   const started = performance.now();
   const first = await authorizeWith(url, 'a', 'card_slow');
@@ -93,7 +96,7 @@ t.test('card_webhook is pending first and authorized later, also across a restar
   // Settling has no caller to wait for; each look is a request, and the test's own time limit bounds them.
   while ((await statusOf(url, 'a')).json.status === 'pending');
   t.match((await statusOf(url, 'a')).json, { status: 'authorized', charge: { status: 'authorized' } });
-  t.equal((await authorizeWith(url, 'a', 'card_webhook')).text, pending.text, 'the first answer stays what it was');
+  t.equal((await authorizeWith(url, 'a', 'card_webhook')).text, pending.text, 'a repeat gets the first response');
   t.match(await ask(url, 'POST', path, { key: 'c2', body: { amount_minor: 1 } }), { status: 201 });
   const kinds = (await listAll(url)).map(({ kind, status }) => `${kind} ${status}`);
   t.same(kinds, ['authorization pending', 'capture refused', 'settlement authorized', 'capture captured']);
@@ -103,7 +106,7 @@ t.test('cancellations', async (t) => {
   const { url } = await startAcquirer(t, { slowMs: 300 });
   const cancel = (key: string) => ask(url, 'POST', '/v1/cancellations', { body: { idempotency_key: key } });
 
-  await t.test('a key never seen never acts', async (t) => {
+  await t.test('a cancelled key never acts', async (t) => {
     const first = await cancel('new');
     t.match(first, { status: 201, json: { kind: 'cancellation', status: 'cancelled', idempotency_key: 'new' } });
     t.same([(await cancel('new')).text, (await cancel('new')).status], [first.text, 201]);
@@ -112,10 +115,10 @@ t.test('cancellations', async (t) => {
     t.match((await statusOf(url, 'new')).json, { kind: 'cancellation', status: 'cancelled' });
   });
 
-  await t.test('a key that has acted answers with its operation', async (t) => {
+  await t.test('cancelling a key with an operation returns that operation', async (t) => {
     const { json } = await authorizeWith(url, 'acted', 'card_ok');
-    const answer = await cancel('acted');
-    t.match(answer, { status: 200, json: { ...json, status: 'authorized' } });
+    const response = await cancel('acted');
+    t.match(response, { status: 200, json: { ...json, status: 'authorized' } });
   });
 
   await t.test('a cancellation overtakes an authorization under way', async (t) => {
@@ -130,7 +133,7 @@ t.test('cancellations', async (t) => {
     t.equal((await authorizeWith(url, 'before', 'card_timeout_before_auth')).status, 409);
   });
 
-  await t.test('cancelling and authorizing at once: one of them', async (t) => {
+  await t.test('of a concurrent cancellation and authorization one succeeds', async (t) => {
     for (let round = 0; round < 20; round++) {
       const key = `race/${round}`;
       const [authorization, cancellation] = await Promise.all([authorizeWith(url, key, 'card_ok'), cancel(key)]);

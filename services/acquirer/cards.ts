@@ -1,15 +1,15 @@
-/** What happens to the first attempt of an operation; later attempts with the same key are always answered. */
+/** What happens to the first attempt of an operation; later attempts with the same key always get a response. */
 export type AuthorizationRule =
   | 'answer'
-  /** Acts durably and never answers. */
+  /** Acts durably and never responds. */
   | 'silent_after_acting'
-  /** Does not act and never answers; the next attempt acts. */
+  /** Does not act and never responds; the next attempt acts. */
   | 'silent_before_acting'
-  /** Does not act and answers 500; the next attempt acts. */
+  /** Does not act and responds 500; the next attempt acts. */
   | 'fail_before_acting'
-  /** Acts and answers only after the configured delay. */
+  /** Acts and responds only after the configured delay. */
   | 'late'
-  /** Answers 202 pending at once and is authorized after the configured delay. */
+  /** Responds 202 pending at once and is authorized after the configured delay. */
   | 'pending';
 
 export type CaptureRule = 'answer' | 'silent_after_acting' | 'decline';
@@ -17,13 +17,13 @@ export type CaptureRule = 'answer' | 'silent_after_acting' | 'decline';
 /** A closed card takes no refund; the processor may refuse a void for reasons of its own. */
 export type ReturnRule = 'answer' | 'decline_refund' | 'decline_void';
 
-/** What is special about the webhook of a pending authorization; absent: it is sent once, as soon as there is news. */
+/** How the webhook of a pending authorization differs; absent: it is sent once, when the authorization is decided. */
 export type WebhookRule =
   /** Sent only after a further delay. */
   | 'late'
   /** Sent twice at once. */
   | 'twice'
-  /** The charge is settled, and the webhook on its way, before the 202 is answered. */
+  /** The charge is decided and the webhook attempted before the 202 response. */
   | 'before_answer';
 
 export type Card = {
@@ -38,7 +38,7 @@ export type Card = {
 
 const plain: Card = { authorization: 'answer', capture: 'answer', decline_code: null };
 
-/** The test cards, by the token that stands for them. */
+/** The test cards by token. */
 export const cards: ReadonlyMap<string, Card> = new Map<string, Card>([
   ['card_ok', plain],
   ['card_declined', { ...plain, decline_code: 'card_declined' }],

@@ -2,7 +2,7 @@ import type { CaptureRule, ReturnRule } from './cards.ts';
 
 export type ChargeStatus = 'pending' | 'authorized' | 'declined' | 'captured' | 'voided' | 'expired' | 'refunded';
 
-/** A charge as the wire and the log show it. `refunded` means that nothing captured is left. */
+/** A charge, as in responses and in the log. `refunded` means that the whole capture was refunded. */
 export type Charge = {
   charge_id: string;
   order_reference: string;
@@ -13,7 +13,7 @@ export type Charge = {
   captured_minor: number;
   refunded_minor: number;
   created_at: string;
-  /** When the hold ends unless it is captured or voided; absent on charges of before there was such a time. */
+  /** When the hold ends unless it is captured or voided; absent on charges of an earlier release. */
   expires_at?: string;
 };
 
@@ -40,7 +40,7 @@ const notOpen: Record<Exclude<ChargeStatus, 'authorized'>, Decision> = {
 };
 
 const voidDeclined: Decision = {
-  refusal: { http_status: 402, code: 'void_declined', message: 'the processor refuses to let go of the hold' },
+  refusal: { http_status: 402, code: 'void_declined', message: 'the processor refuses to void the authorization' },
 };
 
 const refundDeclined: Decision = {
@@ -57,7 +57,7 @@ export function capture(charge: Charge, amount_minor: number, rule: CaptureRule)
   return { charge: { ...charge, status: 'captured', captured_minor: amount_minor } };
 }
 
-/** Lets go of an authorization that was not captured. */
+/** Voids an authorization that was not captured. */
 export function voidAuthorization(charge: Charge, rule: ReturnRule = 'answer'): Decision {
   if (charge.status !== 'authorized') return notOpen[charge.status];
   if (rule === 'decline_void') return voidDeclined;

@@ -1,6 +1,6 @@
 import { resolve } from 'node:path';
 
-/** Everything the acquirer can be told from outside. */
+/** The configuration of the acquirer. */
 export type Config = {
   host: string;
   port: number;
@@ -9,11 +9,11 @@ export type Config = {
   slowMs: number;
   /** How long a hold lasts that is neither captured nor voided. */
   holdMs: number;
-  /** How long a key is remembered. */
+  /** How long a key keeps its operation. */
   keyRetentionMs: number;
-  /** Who is told of operations, or undefined to tell nobody. */
+  /** The receiver of webhooks; undefined: no webhooks are sent. */
   webhooks: WebhookConfig | undefined;
-  /** Where to tell others our address once we serve, or undefined to tell nobody. */
+  /** The file that gets the address once the server listens; undefined: no file. */
   stateFile: string | undefined;
   logLevel: LogLevel;
 };
@@ -22,25 +22,25 @@ export type WebhookConfig = {
   url: string;
   /** One, or the new and the old one while it is being replaced: every webhook is signed with each. */
   secrets: string[];
-  /** Who vouches for the receiver, PEM; undefined for public authorities. */
+  /** CA bundle that verifies the receiver, PEM; undefined: public authorities. */
   caFile: string | undefined;
   retryFirstMs: number;
   retryMostMs: number;
   attemptsMax: number;
-  /** How long after its settlement card_webhook_late is told of. */
+  /** Delay of the event of card_webhook_late after its settlement. */
   lateMs: number;
-  /** How long after an operation that was answered it is told of all the same. */
+  /** Delay of the event of an operation whose outcome was already in the response. */
   noticeMs: number;
 };
 
 export const logLevels = ['debug', 'info', 'warn', 'error'] as const;
 export type LogLevel = (typeof logLevels)[number];
 
-/** Stays below the socket's idle limit, so that a slow answer is late rather than lost. */
+/** Below the socket's idle limit, so that a slow response is late but not lost. */
 const SLOW_LIMIT_MS = 20_000;
 const SECRET_LENGTH_LEAST = 32;
 
-/** Every problem of the environment at once, one line each, so that nobody fixes them one start at a time. */
+/** Lists all problems of the environment, so that one start shows every one of them. */
 export class ConfigError extends Error {
   readonly problems: readonly string[];
   constructor(problems: readonly string[]) {

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import t from 'tap';
 import {
   type AcquirerProcess,
-  type Answer,
+  type AcquirerResponse,
   ask,
   authorizeWith,
   listAll,
@@ -14,48 +14,52 @@ import {
   statusOf,
 } from './acquirer-process.ts';
 
-/** Sends authorizations, 200 at a time, until the process is gone; returns what was answered, by key. */
-async function flood(acquirer: AcquirerProcess, round: number, killAfter: number): Promise<Map<string, Answer>> {
-  const answered = new Map<string, Answer>();
+/** Sends authorizations, 200 at a time, until the process is gone; returns the responses by key. */
+async function flood(
+  acquirer: AcquirerProcess,
+  round: number,
+  killAfter: number,
+): Promise<Map<string, AcquirerResponse>> {
+  const responded = new Map<string, AcquirerResponse>();
   let gone: Promise<unknown> | undefined;
   const client = async (number: number) => {
     for (let request = 0; gone === undefined || request === 0; request++) {
       const key = `${round}/${number}/${request}`;
       try {
-        answered.set(key, await authorizeWith(acquirer.url, key, 'card_ok'));
+        responded.set(key, await authorizeWith(acquirer.url, key, 'card_ok'));
       } catch (error) {
         if (gone === undefined) throw error;
         return;
       }
-      if (answered.size >= killAfter) gone ??= acquirer.kill('SIGKILL');
+      if (responded.size >= killAfter) gone ??= acquirer.kill('SIGKILL');
     }
   };
   await Promise.all(Array.from({ length: 200 }, (_, number) => client(number)));
   await gone;
-  return answered;
+  return responded;
 }
 
-t.test('kill -9 among 200 requests loses nothing that was answered', async (t) => {
+t.test('kill -9 among 200 requests loses no operation that had a response', async (t) => {
   const seed = Number(process.pid);
   t.comment(`seed ${seed}`);
-  const answered = new Map<string, Answer>();
+  const responded = new Map<string, AcquirerResponse>();
   let acquirer = await startAcquirer(t);
   for (let round = 0; round < 5; round++) {
     const killAfter = 1 + ((seed * (round + 1) * 7919) % 500);
-    for (const [key, answer] of await flood(acquirer, round, killAfter)) answered.set(key, answer);
+    for (const [key, response] of await flood(acquirer, round, killAfter)) responded.set(key, response);
     acquirer = await startAcquirer(t, acquirer);
   }
   const recorded = (await listAll(acquirer.url)).map(({ idempotency_key }) => idempotency_key);
   t.equal(new Set(recorded).size, recorded.length, 'no key acted twice');
-  t.comment(`${answered.size} answered, ${recorded.length} recorded`);
+  t.comment(`${responded.size} responses, ${recorded.length} recorded`);
   const keys = new Set(recorded);
   t.same(
-    [...answered.keys()].filter((key) => !keys.has(key)),
+    [...responded.keys()].filter((key) => !keys.has(key)),
     [],
-    'everything answered is there',
+    'every operation with a response is recorded',
   );
   let different = 0;
-  for (const [key, { text, status }] of answered) {
+  for (const [key, { text, status }] of responded) {
     const again = await authorizeWith(acquirer.url, key, 'card_ok');
     if (again.text !== text || again.status !== status || !again.replayed) different += 1;
   }
@@ -76,7 +80,7 @@ t.test('a torn tail is cut at start and reported', async (t) => {
   t.equal((await authorizeWith(second.url, 'a', 'card_ok')).text, text);
 });
 
-t.test('a second process on the same directory is refused, until the first is gone', async (t) => {
+t.test('a second process on the same directory cannot start until the first has ended', async (t) => {
   const first = await startAcquirer(t);
   await t.rejects(startAcquirer(t, first), { message: /ended with 1: .*another process is using it/ });
   t.equal((await ask(first.url, 'GET', '/readyz')).status, 200);
@@ -86,35 +90,39 @@ t.test('a second process on the same directory is refused, until the first is go
 
 t.test('a log that cannot be written acknowledges nothing', async (t) => {
   const first = await startAcquirer(t, { fileLimitBlocks: 40 });
-  const answers: Answer[] = [];
-  for (let request = 0; answers.at(-1)?.status !== 503; request++) {
-    answers.push(await authorizeWith(first.url, `k${request}`, 'card_ok'));
+  const responses: AcquirerResponse[] = [];
+  for (let request = 0; responses.at(-1)?.status !== 503; request++) {
+    responses.push(await authorizeWith(first.url, `k${request}`, 'card_ok'));
     if (request > 1000) throw new Error('the limit on the file size did not work');
   }
-  const refused = `k${answers.length - 1}`;
-  t.equal(answers.at(-1)!.json.error.code, 'log_unavailable');
+  const refused = `k${responses.length - 1}`;
+  t.equal(responses.at(-1)!.json.error.code, 'log_unavailable');
   t.equal((await ask(first.url, 'GET', '/readyz')).status, 503);
   t.equal((await ask(first.url, 'GET', '/healthz')).status, 200);
-  t.equal((await statusOf(first.url, refused)).status, 503, 'nobody says "unknown" of an unknown outcome');
+  t.equal(
+    (await statusOf(first.url, refused)).status,
+    503,
+    'an unknown outcome is not reported as an unknown operation',
+  );
   t.equal((await statusOf(first.url, 'k0')).status, 200, 'what is durable can be read');
-  t.equal((await authorizeWith(first.url, 'k0', 'card_ok')).text, answers[0]!.text);
+  t.equal((await authorizeWith(first.url, 'k0', 'card_ok')).text, responses[0]!.text);
   t.equal((await authorizeWith(first.url, 'new', 'card_ok')).status, 503);
-  t.equal((await listAll(first.url)).length, answers.length - 1);
+  t.equal((await listAll(first.url)).length, responses.length - 1);
   await first.kill('SIGTERM');
   const { url } = await startAcquirer(t, { dataDirectory: first.dataDirectory });
-  for (const [request, { status, text }] of answers.entries()) {
+  for (const [request, { status, text }] of responses.entries()) {
     const again = await authorizeWith(url, `k${request}`, 'card_ok');
     t.equal(again.status, 201);
     if (status === 201) t.equal(again.text, text);
   }
-  t.equal((await listAll(url)).length, answers.length);
+  t.equal((await listAll(url)).length, responses.length);
 });
 
-t.test('SIGTERM finishes what is under way, hangs up on the silent, and exits 0', async (t) => {
+t.test('SIGTERM finishes requests under way, closes connections without a response, and exits 0', async (t) => {
   const first = await startAcquirer(t, { slowMs: 500 });
   const slow = authorizeWith(first.url, 'slow', 'card_slow');
   const silent = authorizeWith(first.url, 'silent', 'card_timeout_after_auth').then(
-    () => 'answered',
+    () => 'responded',
     () => 'hung up',
   );
   // Both are under way once the second has been recorded: requests are taken in order of arrival.
@@ -140,17 +148,17 @@ t.test('migrate does nothing and needs nothing', async (t) => {
   t.same(await once(child, 'exit'), [0, null]);
 });
 
-t.test('what is not HTTP gets an error in the usual shape', async (t) => {
+t.test('a request that is not HTTP gets an error in the usual format', async (t) => {
   const { url } = await startAcquirer(t);
   const socket = connect(Number(new URL(url).port), '127.0.0.1');
   socket.end('\0\x01 nonsense\r\n\r\n');
-  let answer = '';
-  for await (const chunk of socket) answer += chunk;
-  t.match(answer, /^HTTP\/1\.1 400 .*\r\n\r\n\{"error":\{"code":"request_invalid"/s);
+  let response = '';
+  for await (const chunk of socket) response += chunk;
+  t.match(response, /^HTTP\/1\.1 400 .*\r\n\r\n\{"error":\{"code":"request_invalid"/s);
   t.equal((await ask(url, 'GET', '/healthz')).status, 200);
 });
 
-t.test('authorizations a second, with every answer on disk', async (t) => {
+t.test('authorizations a second, with every response on disk', async (t) => {
   const { url } = await startAcquirer(t);
   const LEAST_PER_SECOND = 250;
   const COUNT = 4000;
@@ -159,7 +167,7 @@ t.test('authorizations a second, with every answer on disk', async (t) => {
   const client = async () => {
     while (next < COUNT) {
       const { status } = await authorizeWith(url, `load/${next++}`, 'card_ok');
-      if (status !== 201) throw new Error(`answered ${status}`);
+      if (status !== 201) throw new Error(`the response was ${status}`);
     }
   };
   await Promise.all(Array.from({ length: 64 }, client));

@@ -1,4 +1,4 @@
-/** An answer that is an error: the caller gets exactly this, `{"error": {code, message, field?}}`. */
+/** An error response. Its body is `{"error": {code, message, field?}}`. */
 export class Problem extends Error {
   readonly httpStatus: number;
   readonly code: string;
@@ -11,9 +11,9 @@ export class Problem extends Error {
   }
 }
 
-export const routeUnknown = () => new Problem(404, 'route_unknown', 'there is nothing at this address');
+export const routeUnknown = () => new Problem(404, 'route_unknown', 'no route has this path');
 export const methodNotAllowed = (allowed: string) =>
-  new Problem(405, 'method_not_allowed', `this address answers ${allowed} only`);
+  new Problem(405, 'method_not_allowed', `this path accepts ${allowed} only`);
 export const bodyInvalid = () => new Problem(400, 'body_invalid', 'the body must be one JSON object in UTF-8');
 export const bodyTooLarge = (limit_bytes: number) =>
   new Problem(413, 'body_too_large', `the body may have at most ${limit_bytes} bytes`);
@@ -33,7 +33,8 @@ export const paymentMethodUnknown = () =>
 export const paymentMethodNotOwned = () =>
   new Problem(422, 'payment_method_not_owned', 'belongs to another customer', 'payment_method');
 export const cardUnknown = () => new Problem(422, 'field_invalid', 'is not one of the test cards', 'card');
-export const cardError = () => new Problem(500, 'processor_error', 'the processor failed before it acted; ask again');
+export const cardError = () =>
+  new Problem(500, 'processor_error', 'the processor failed before it acted; send the request again');
 export const logUnavailable = () =>
   new Problem(503, 'log_unavailable', 'the durable log cannot be written; the outcome is unknown until a restart');
 export const overloaded = () => new Problem(503, 'overloaded', 'too many requests are under way; ask again later');

@@ -1,11 +1,11 @@
 import type { Charge } from './charge.ts';
 import { describe, type Logger } from './logger.ts';
 
-/** Holds that wait for their end. */
+/** The holds that have not expired. */
 export type Expiries = {
-  /** Holds of one class all last equally long, so each class is in the order of its ends as it is added to. */
+  /** Holds of one class have the same duration, so each queue stays sorted by expiry when holds are appended. */
   add(charge: Charge, hold: 'short' | 'long'): void;
-  /** The holds that a start finds. */
+  /** Adds the holds of charges that were read at the start. */
   resume(charges: readonly Charge[]): void;
   close(): Promise<void>;
 };
@@ -15,11 +15,11 @@ type Waiting = { charge_id: string; due_ms: number };
 /** A queue without the cost of removing from the front of an array. */
 type Queue = { items: Waiting[]; head: number };
 
-/** Longer ones would overflow a timer. */
+/** Below the longest delay of a Node timer, 2^31 - 1 ms. */
 const DELAY_MOST_MS = 24 * 3_600_000;
 const RETRY_MS = 1_000;
 
-/** Calls `expire` for each hold when its time has come; what was captured or voided by then is its to skip. */
+/** Calls `expire` for each hold at its `expires_at`. `expire` skips charges that were captured or voided by then. */
 export function openExpiries(logger: Logger, expire: (charge_id: string) => Promise<void>): Expiries {
   const found: Queue = { items: [], head: 0 };
   const queues: Record<'short' | 'long' | 'found', Queue> = {
@@ -60,7 +60,7 @@ export function openExpiries(logger: Logger, expire: (charge_id: string) => Prom
       running = run()
         .catch((error) => {
           failed = true;
-          logger.error('a hold could not be ended; it is tried again', { error: describe(error) });
+          logger.error('a hold could not be expired; it is retried', { error: describe(error) });
         })
         .finally(() => {
           running = undefined;

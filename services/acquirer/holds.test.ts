@@ -1,4 +1,4 @@
-// Holds that end by themselves, customers' own tokens, closed cards, and keys that are forgotten.
+// Holds that expire, tokens of customers, closed cards, and keys that count as new after a time.
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import { ask, authorizeWith, chargeWith, listAll, startAcquirer, statusOf } from './acquirer-process.ts';
@@ -13,7 +13,7 @@ async function until(what: string, holds: () => Promise<boolean>): Promise<void>
   }
 }
 
-t.test('a hold ends by itself, and can then be neither captured nor voided', async (t) => {
+t.test('an expired hold can be neither captured nor voided', async (t) => {
   const { url } = await startAcquirer(t, { slowMs: 200 });
   const { json } = await authorizeWith(url, 'a', 'card_hold_expires');
   const id = json.charge_id;
@@ -44,7 +44,7 @@ t.test('a hold that ends while the process is down is ended at the next start, o
   }
 });
 
-t.test('a captured hold does not end, and one is ended when asked for', async (t) => {
+t.test('a captured hold does not expire, and a request expires a hold', async (t) => {
   const { url } = await startAcquirer(t, { slowMs: 200 });
   const taken = (await authorizeWith(url, 'a', 'card_hold_expires')).json.charge_id;
   await capture(url, taken, 'c');
@@ -88,18 +88,18 @@ t.test('a token that was issued to a customer is refused for any other', async (
     ask(url, 'POST', '/v1/charges', { key, body: { ...chargeWith(method), customer_reference } });
   const foreign = { status: 422, json: { error: { code: 'payment_method_not_owned' } } };
   t.match(await charge('a', 'eve'), foreign);
-  t.match(await charge('b'), foreign, 'nor for nobody');
+  t.match(await charge('b'), foreign, 'nor without a customer');
   t.match(await statusOf(url, 'a'), { status: 404 }, 'nothing is recorded');
   const own = await charge('c', 'ada');
   t.match(own, { status: 201, json: { status: 'authorized' } });
-  t.equal((await charge('c', 'eve')).text, own.text, 'what a key did does not depend on the token of today');
+  t.equal((await charge('c', 'eve')).text, own.text, 'a repeat gets its recorded operation whatever the customer');
   t.match(await charge('d', 'eve', 'card_ok'), { status: 201 }, 'a test card is bound to no customer');
   t.match(await ask(url, 'POST', '/v1/payment_methods', { body: { customer_reference: 'ada', card: 'gold' } }), {
     status: 422,
   });
 });
 
-t.test('a key is forgotten after the configured time', async (t) => {
+t.test('a key counts as new after the configured time', async (t) => {
   const { url } = await startAcquirer(t, { env: { ARMATURE_ACQUIRER_KEY_RETENTION_MS: '300' } });
   const first = await authorizeWith(url, 'a', 'card_ok');
   t.strictSame((await authorizeWith(url, 'a', 'card_ok')).text, first.text, 'a repeat, while it is known');

@@ -1,6 +1,6 @@
 import { crc32 } from 'node:zlib';
 
-/** The last member of every line: a checksum of all the bytes before it, in place of the closing brace. */
+/** The last member of every line: a checksum of all bytes before it. */
 const checksumPrefix = Buffer.from(',"checksum":"');
 const SUFFIX_BYTES = checksumPrefix.length + 8 + '"}'.length;
 

@@ -2,8 +2,7 @@ import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 
 /**
- * Makes this process the only one on a data directory until it ends, however it ends, and returns a function that
- * gives the directory up.
+ * Locks a data directory for this process until it ends, also by kill -9. Returns a function that unlocks it.
  *
  * Node has no flock, and a file with a process id outlives kill -9 and misleads across containers. An exclusive
  * transaction of SQLite on an otherwise empty file is a lock that the kernel itself drops with the process.

@@ -20,7 +20,7 @@ async function written(path: string, texts: string[]): Promise<Buffer> {
   return readFile(path);
 }
 
-t.test('a line proves itself', async (t) => {
+t.test('a line carries its checksum', async (t) => {
   const line = encodeLine({ position: 1, text: 'grüße' });
   t.match(JSON.parse(line.toString()), { position: 1, text: 'grüße', checksum: /^[0-9a-f]{8}$/ });
   t.same(decodeLine(line.subarray(0, -1)), { position: 1, text: 'grüße' });
@@ -31,7 +31,7 @@ t.test('a line proves itself', async (t) => {
   }
 });
 
-t.test('what was appended is read back, in order and in pages', async (t) => {
+t.test('appended records are read in order and in pages', async (t) => {
   const path = join(t.testdir(), 'log.jsonl');
   const texts = Array.from({ length: 2500 }, (_, number) => `note ${number} ${'x'.repeat(number)}`);
   await written(path, texts);
@@ -116,7 +116,7 @@ t.test('damage before intact records is refused and nothing is touched', async (
   }
 });
 
-t.test('appends that wait share a sync', async (t) => {
+t.test('concurrent appends share a sync', async (t) => {
   const path = join(t.testdir(), 'log.jsonl');
   const { log } = await reopen(path);
   const started = performance.now();
@@ -131,7 +131,7 @@ t.test('appends that wait share a sync', async (t) => {
   t.equal((await reopenAndClose(path)).length, 1001);
 });
 
-t.test('a directory has one owner', async (t) => {
+t.test('a directory is locked by one process', async (t) => {
   const directory = t.testdir();
   const unlock = lockDirectory(directory);
   t.throws(() => lockDirectory(directory), { message: /another process is using it/ });

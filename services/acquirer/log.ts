@@ -41,8 +41,8 @@ type Waiting<R extends object> = {
  * Damage anywhere else means that acknowledged records are gone: then it throws and touches nothing.
  *
  * Appends that arrive while a sync is under way share the next one. After a failed write or sync the state of the
- * file is unknown (a later sync may succeed without the lost pages), so the log refuses everything until a restart
- * reads back what really is there.
+ * file is unknown (a later sync may succeed without the lost pages), so the log rejects every append until a restart
+ * has read the file.
  */
 export async function openLog<R extends object>(path: string, visit: (entry: Entry<R>) => void): Promise<Log<R>> {
   const file = await open(path, constants.O_RDWR | constants.O_CREAT, 0o600);
@@ -51,7 +51,7 @@ export async function openLog<R extends object>(path: string, visit: (entry: Ent
     throw error;
   });
   if (size > end) await file.truncate(end);
-  // What replay found may never have been synced by the process that wrote it; answers will rely on it now.
+  // The process that wrote these records may not have synced them, but responses rely on them from now on.
   await file.sync();
   await syncDirectory(dirname(path));
   return writableLog(file, starts, end, size - end);
@@ -149,7 +149,7 @@ async function replay<R extends object>(file: FileHandle, path: string, visit: (
       end += line.length + 1;
     }
     rest = Buffer.from(bytes.subarray(lines.reduce((sum, line) => sum + line.length + 1, 0)));
-    // No record is this long: it is damage, of which only the end matters, to see what follows.
+    // No record is this long, so it is damage. Only its end is kept, to find where the next line starts.
     if (rest.length > LINE_LIMIT_BYTES) {
       damaged = true;
       rest = rest.subarray(rest.length - LINE_LIMIT_BYTES);

@@ -4,7 +4,7 @@ export type Logger = Record<LogLevel, (message: string, fields?: Readonly<Record
 
 /**
  * JSON lines on standard output. Callers pass ids, codes and durations only: request bodies and payment
- * methods are never handed to it.
+ * methods are never passed to it.
  */
 export function createLogger(level: LogLevel): Logger {
   const least = logLevels.indexOf(level);

@@ -1,4 +1,4 @@
 import { run } from './run.ts';
 
-// Every service answers `migrate`; this one has no database, so there is nothing to do.
+// Every service has the command `migrate`. This one has no database, so the command does nothing.
 if (process.argv[2] !== 'migrate') await run();

@@ -10,7 +10,7 @@ export type OperationKind =
   | 'expiration'
   | 'cancellation';
 
-/** One thing that happened, as callers and the log see it. `charge` is the charge right after it. */
+/** An operation, as in responses and in the log. `charge` is the charge right after it. */
 export type Operation = {
   operation_id: string;
   /** Null for a settlement and an expiration, which no caller asked for. */
@@ -30,7 +30,7 @@ export type Operation = {
   authorization_key?: string;
 };
 
-/** What the operations log holds: the operation, and what is needed to answer the same request again. */
+/** A record of the operations log: the operation, and what a repeat of its request needs. */
 export type OperationRecord = {
   request_hash: string | null;
   http_status: number;
@@ -43,15 +43,15 @@ export type OperationRecord = {
 /** A token that the acquirer has issued, the customer it belongs to, and the test card it stands for. */
 export type MethodRecord = { payment_method: string; customer_reference: string; card: string };
 
-/** A first attempt of a test card that is to fail once; kept apart, for it is not an operation. */
+/** A first attempt with a test card that fails once. It is not an operation, so it has its own log. */
 export type AttemptRecord = { idempotency_key: string; request_hash: string };
 
-/** The body of the answer to the request that made this record: the same bytes whenever it is asked for. */
-export function answerBody({ operation }: OperationRecord): object {
+/** The body of the response to the request that made this record: the same bytes for each repeat. */
+export function responseBody({ operation }: OperationRecord): object {
   return operation.status === 'refused' ? { error: operation.error } : operation;
 }
 
-/** A refund is a refund even where it leaves part of the charge captured. */
+/** A partial refund leaves the charge `captured`, but the operation is `refunded`. */
 const effects: Partial<Record<OperationKind, ChargeStatus>> = { refund: 'refunded' };
 
 /** An operation on a charge that exists, as it was decided. */
@@ -86,7 +86,7 @@ export function decided(
   };
 }
 
-/** The operation that stands for "this key never acts". */
+/** The operation that cancels a key. */
 export function cancelled(facts: { operation_id: string; idempotency_key: string; created_at: string }): Operation {
   return {
     operation_id: facts.operation_id,

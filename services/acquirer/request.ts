@@ -2,7 +2,7 @@ import type { IncomingMessage } from 'node:http';
 import * as errors from './errors.ts';
 
 export const BODY_LIMIT_BYTES = 16 * 1024;
-/** How much of a body that is too large is read and thrown away, so that its sender can read the answer. */
+/** How much of a body over the limit is read and dropped, so that its sender can read the response. */
 const DISCARD_LIMIT_BYTES = 1024 * 1024;
 
 /** The JSON object a request carries; an empty body counts as an empty object. */
@@ -27,7 +27,7 @@ function parseJson(bytes: Buffer): unknown {
   try {
     return JSON.parse(decoder.decode(bytes));
   } catch {
-    // Neither the decoder nor the parser says anything that the caller may not know or could use.
+    // The messages of decoder and parser would not help the caller.
     throw errors.bodyInvalid();
   }
 }
@@ -40,7 +40,7 @@ export function readKey(header: string | string[] | undefined): string {
   return header;
 }
 
-/** What a field must be, and how to say so. */
+/** A check of a field, and the rule as text. */
 type FieldRule = { holds: (value: unknown) => boolean; rule: string };
 
 const matches = (pattern: RegExp, rule: string): FieldRule => ({

@@ -24,7 +24,7 @@ async function authorized(card = 'card_ok'): Promise<string> {
 const operate = (id: string, kind: string, amount_minor?: number, key = newKey()) =>
   ask(url, 'POST', `${charges}/${id}/${kind}`, { key, body: amount_minor === undefined ? {} : { amount_minor } });
 
-t.test('requests that are refused before anything happens', async (t) => {
+t.test('invalid requests are rejected and not recorded', async (t) => {
   const ok = chargeWith('card_ok');
   const before = (await listAll(url)).length;
   const post = (body: unknown) => ({ method: 'POST', path: charges, key: newKey(), body });
@@ -139,17 +139,17 @@ t.test('requests that are refused before anything happens', async (t) => {
     },
   ]) {
     const { method, path, status, code, field, ...sent } = row as typeof row & { code?: string; field?: string };
-    const answer = await ask(url, method, path, sent);
-    t.equal(answer.status, status, row.name);
-    t.match(answer.json.error, { code: code ?? 'field_invalid', message: String, ...(field && { field }) }, row.name);
+    const response = await ask(url, method, path, sent);
+    t.equal(response.status, status, row.name);
+    t.match(response.json.error, { code: code ?? 'field_invalid', message: String, ...(field && { field }) }, row.name);
   }
   t.equal((await listAll(url)).length, before, 'nothing was recorded');
 });
 
 t.test('headers over the limit are refused', async (t) => {
-  const answer = await ask(url, 'GET', '/healthz', { headers: { 'x-long': 'x'.repeat(9_000) } });
-  t.equal(answer.status, 431);
-  t.equal(answer.json.error.code, 'headers_too_large');
+  const response = await ask(url, 'GET', '/healthz', { headers: { 'x-long': 'x'.repeat(9_000) } });
+  t.equal(response.status, 431);
+  t.equal(response.json.error.code, 'headers_too_large');
 });
 
 t.test('health', async (t) => {
@@ -284,26 +284,26 @@ t.test('a key belongs to one operation on one charge', async (t) => {
 t.test('concurrent refunds never exceed the capture', async (t) => {
   const id = await authorized();
   await operate(id, 'capture', 1000);
-  const answers = await Promise.all(Array.from({ length: 40 }, () => operate(id, 'refund', 100)));
-  t.equal(answers.filter(({ status }) => status === 201).length, 10);
-  t.equal(answers.filter(({ json }) => json.error?.code === 'refund_exceeds_capture').length, 30);
+  const responses = await Promise.all(Array.from({ length: 40 }, () => operate(id, 'refund', 100)));
+  t.equal(responses.filter(({ status }) => status === 201).length, 10);
+  t.equal(responses.filter(({ json }) => json.error?.code === 'refund_exceeds_capture').length, 30);
   t.match((await ask(url, 'GET', `${charges}/${id}`)).json, { status: 'refunded', refunded_minor: 1000 });
 });
 
-t.test('capture and void at once: one of them', async (t) => {
+t.test('of a concurrent capture and void one succeeds', async (t) => {
   for (let round = 0; round < 10; round++) {
     const id = await authorized();
-    const answers = await Promise.all([operate(id, 'capture', 1000), operate(id, 'void')]);
-    t.same(answers.map(({ status }) => status).sort(), [201, 409]);
+    const responses = await Promise.all([operate(id, 'capture', 1000), operate(id, 'void')]);
+    t.same(responses.map(({ status }) => status).sort(), [201, 409]);
   }
 });
 
-t.test('fifty identical requests at once have one effect and one answer', async (t) => {
+t.test('fifty identical requests at once have one effect and one response', async (t) => {
   const key = newKey();
-  const answers = await Promise.all(Array.from({ length: 50 }, () => authorizeWith(url, key, 'card_ok')));
-  t.equal(new Set(answers.map(({ text }) => text)).size, 1);
-  t.ok(answers.every(({ status }) => status === 201));
-  t.equal(answers.filter(({ replayed }) => !replayed).length, 1);
+  const responses = await Promise.all(Array.from({ length: 50 }, () => authorizeWith(url, key, 'card_ok')));
+  t.equal(new Set(responses.map(({ text }) => text)).size, 1);
+  t.ok(responses.every(({ status }) => status === 201));
+  t.equal(responses.filter(({ replayed }) => !replayed).length, 1);
   t.equal((await listAll(url)).filter(({ idempotency_key }) => idempotency_key === key).length, 1);
 });
 
@@ -318,7 +318,7 @@ t.test('pages hold the whole log in order, whatever their size', async (t) => {
   t.same(json, { operations: [], next_after: whole.length + 5, has_more: false });
 });
 
-t.test('no payment method is logged or told', async (t) => {
+t.test('no payment method is logged or returned', async (t) => {
   t.match(acquirer.output(), /"path":"\/v1\/charges"/, 'requests are logged');
   t.notMatch(acquirer.output(), /card_/);
   const { text } = await ask(url, 'GET', '/v1/operations?limit=1000');

@@ -21,7 +21,7 @@ type Route = {
 };
 
 const DEFAULT_PAGE = 100;
-const ok = (body: object): Reply => ({ kind: 'answer', http_status: 200, body, replayed: false });
+const ok = (body: object): Reply => ({ kind: 'response', http_status: 200, body, replayed: false });
 
 const routes: readonly Route[] = [
   {
@@ -119,7 +119,7 @@ function operationRoute(kind: acquirers.ChargeOperationKind, path: RegExp): Rout
   };
 }
 
-/** Finds what a request asks for and does it. Throws a Problem for everything it refuses. */
+/** Runs the route of a request. Throws a Problem for every request that it rejects. */
 export async function dispatch(acquirer: Acquirer, incoming: Incoming): Promise<Reply> {
   const here = routes.filter(({ path }) => path.test(incoming.path));
   const route = here.find(({ method }) => method === incoming.method);

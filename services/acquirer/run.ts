@@ -35,12 +35,12 @@ async function start(config: Config): Promise<void> {
   };
   process.on('SIGTERM', stop);
   process.on('SIGINT', stop);
-  if (config.stateFile !== undefined) await announce(config.stateFile, server.address);
+  if (config.stateFile !== undefined) await writeStateFile(config.stateFile, server.address);
   logger.info('serving', { http: server.address });
 }
 
-/** Tells others where we are; a rename, so that nobody reads half a file. */
-async function announce(stateFile: string, http: string): Promise<void> {
+/** Writes the address to the state file. A rename replaces it, so that no reader sees half a file. */
+async function writeStateFile(stateFile: string, http: string): Promise<void> {
   const draft = `${stateFile}.${process.pid}`;
   await writeFile(draft, `${JSON.stringify({ name: 'acquirer', pid: process.pid, http })}\n`);
   await rename(draft, stateFile);

@@ -13,18 +13,18 @@ const HEADER_LIMIT_BYTES = 8 * 1024;
 const HEADER_TIMEOUT_MS = 5_000;
 const REQUEST_TIMEOUT_MS = 10_000;
 const IDLE_TIMEOUT_MS = 30_000;
-/** How long a request that is never answered may keep its connection. */
+/** How long a request without a response may keep its connection. */
 const SILENCE_LIMIT_MS = 600_000;
 const DRAIN_LIMIT_MS = 8_000;
 
 export type HttpServer = {
   /** Where it listens, as host:port. */
   address: string;
-  /** Stops accepting, lets requests under way finish, and hangs up on those that will never be answered. */
+  /** Stops accepting, waits for requests under way, and closes the connections of requests without a response. */
   close(): Promise<void>;
 };
 
-/** What the server has to know about the requests under way. */
+/** The requests under way. */
 type Traffic = { requests: number; silent: Set<Socket>; draining: boolean };
 
 /** Serves an acquirer over HTTP/1.1; resolves once it listens. */
@@ -44,7 +44,7 @@ export async function serve(acquirer: Acquirer, host: string, port: number, logg
   server.on('request', async (request: IncomingMessage, response: ServerResponse) => {
     const started = performance.now();
     traffic.requests += 1;
-    const reply = await answerFor(acquirer, request, traffic, logger);
+    const reply = await replyTo(acquirer, request, traffic, logger);
     traffic.requests -= 1;
     if (reply.kind === 'silence') keepSilent(response, traffic);
     else send(response, reply, traffic);
@@ -63,13 +63,8 @@ export async function serve(acquirer: Acquirer, host: string, port: number, logg
   };
 }
 
-/** Never throws: whatever goes wrong is an answer. */
-async function answerFor(
-  acquirer: Acquirer,
-  request: IncomingMessage,
-  traffic: Traffic,
-  logger: Logger,
-): Promise<Reply> {
+/** Never throws: every error becomes a response. */
+async function replyTo(acquirer: Acquirer, request: IncomingMessage, traffic: Traffic, logger: Logger): Promise<Reply> {
   try {
     if (traffic.requests > REQUEST_LIMIT) throw errors.overloaded();
     const url = URL.parse(request.url ?? '', 'http://acquirer');
@@ -79,16 +74,16 @@ async function answerFor(
     return await dispatch(acquirer, { method, path: url.pathname, query: url.searchParams, headers, body });
   } catch (error) {
     if (!(error instanceof errors.Problem)) {
-      // A caller that hangs up in the middle of its body is no fault of ours and hears no answer.
+      // A caller that closed its connection before its body was complete caused this, so it is not logged as a failure.
       const hungUp = request.destroyed && !request.complete;
       if (!hungUp) logger.error('a request failed', { path: request.url?.split('?')[0], error: describe(error) });
     }
     const { httpStatus, code, message, field } = error instanceof errors.Problem ? error : errors.internalError();
-    return { kind: 'answer', http_status: httpStatus, body: { error: { code, message, field } }, replayed: false };
+    return { kind: 'response', http_status: httpStatus, body: { error: { code, message, field } }, replayed: false };
   }
 }
 
-function send(response: ServerResponse, reply: Reply & { kind: 'answer' }, traffic: Traffic): void {
+function send(response: ServerResponse, reply: Reply & { kind: 'response' }, traffic: Traffic): void {
   const bytes = Buffer.from(JSON.stringify(reply.body));
   // The rest of a body that is too large must not be read as the next request.
   if (reply.http_status === 413 || traffic.draining) response.setHeader('connection', 'close');
@@ -114,7 +109,7 @@ const malformed: Readonly<Record<string, [status: string, code: string, message:
   ERR_HTTP_REQUEST_TIMEOUT: ['408 Request Timeout', 'request_timeout', 'the request took too long to arrive'],
 };
 
-/** Answers what Node's parser refuses in the same shape as every other error. */
+/** Responds to requests that Node's parser rejects, in the format of all other errors. */
 function refuseMalformed(error: NodeJS.ErrnoException, socket: Socket): void {
   if (error.code === 'ECONNRESET' || !socket.writable) {
     socket.destroy();
@@ -131,7 +126,7 @@ async function drain(server: Server, traffic: Traffic): Promise<void> {
   const closed = new Promise<void>((resolve) => server.close(() => resolve()));
   for (const socket of traffic.silent) socket.destroy();
   server.closeIdleConnections();
-  const impatience = setTimeout(() => server.closeAllConnections(), DRAIN_LIMIT_MS);
+  const forceTimer = setTimeout(() => server.closeAllConnections(), DRAIN_LIMIT_MS);
   await closed;
-  clearTimeout(impatience);
+  clearTimeout(forceTimer);
 }

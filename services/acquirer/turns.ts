@@ -1,9 +1,9 @@
-/** Runs a task when every task that asked earlier under the same name has ended. */
+/** Runs a task after all earlier tasks of the same name have ended. */
 export type Turns = <T>(name: string, task: () => Promise<T>) => Promise<T>;
 
 /**
- * Makes requests that share an idempotency key or a charge go one after another, and no others. The map holds
- * only names with a task under way, so the server's limit on requests bounds it.
+ * A keyed executor: requests with the same idempotency key or charge run one after another, others concurrently. The
+ * map has only names with a task under way, so the server's limit on requests bounds it.
  */
 export function createTurns(): Turns {
   const last = new Map<string, Promise<unknown>>();

@@ -8,7 +8,7 @@ const TIMEOUT_MS = 5_000;
 const CONNECTION_LIMIT = 16;
 
 export type WebhookPoster = {
-  /** Resolves with the status of the answer. Rejects when there is none in time. */
+  /** Resolves with the status of the response. Rejects when there is none in time. */
   post(body: string): Promise<number>;
   close(): void;
 };
@@ -30,7 +30,7 @@ export function webhookPoster({ url, secrets, caFile }: WebhookConfig): WebhookP
           'acquirer-signature': signature(secrets, Math.floor(Date.now() / 1000), body),
         };
         const request = open(url, { method: 'POST', agent, headers }, (response: IncomingMessage) => {
-          // Nothing in the answer matters but its status.
+          // Only the status of the response is used.
           response.resume();
           response.once('error', reject);
           response.once('end', () => {
@@ -38,7 +38,7 @@ export function webhookPoster({ url, secrets, caFile }: WebhookConfig): WebhookP
             resolve(response.statusCode ?? 0);
           });
         });
-        const timer = setTimeout(() => request.destroy(new Error(`no answer within ${TIMEOUT_MS} ms`)), TIMEOUT_MS);
+        const timer = setTimeout(() => request.destroy(new Error(`no response within ${TIMEOUT_MS} ms`)), TIMEOUT_MS);
         request.once('error', (error) => {
           clearTimeout(timer);
           reject(error);

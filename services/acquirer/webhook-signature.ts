@@ -1,7 +1,7 @@
 import { createHmac } from 'node:crypto';
 
 /**
- * What a webhook is signed with: HMAC-SHA256 over "timestamp.body", once for each secret, so that a receiver may
+ * The signature of a webhook: HMAC-SHA256 over "timestamp.body", once for each secret, so that a receiver may
  * know the old or the new one while a secret is being replaced.
  */
 export function signature(secrets: readonly string[], timestamp_s: number, body: string): string {

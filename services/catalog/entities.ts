@@ -33,7 +33,7 @@ export const Variant = defineEntity({
     sku: p.string().primary(),
     product: () => p.manyToOne(Product).fieldName('product_id'),
     title: p.string(),
-    /** Its place among the variants of its product. */
+    /** Position among the variants of its product. */
     ordinal: p.integer(),
     /** Left out of its product by an update; it stays so that its SKU is never given to another product. */
     retired: p.boolean(),

@@ -1,24 +1,24 @@
 import { CatalogErrorReason } from '@armature/proto/catalog/v1/contract.ts';
 import { RpcError, rpcError } from '@armature/runtime';
 
-/** The runtime cuts longer metadata values off. */
+/** The runtime truncates longer metadata values. */
 const valueLengthMax = 1024;
 
 export const categoryExists = (slug: string) =>
-  rpcError('ALREADY_EXISTS', CatalogErrorReason.CATEGORY_EXISTS, 'a category has this slug', { slug });
+  rpcError('ALREADY_EXISTS', CatalogErrorReason.CATEGORY_EXISTS, 'another category has this slug', { slug });
 
 export const categoryUnknown = (categoryId: string) =>
-  rpcError('NOT_FOUND', CatalogErrorReason.CATEGORY_UNKNOWN, 'no such category', { category_id: categoryId });
+  rpcError('NOT_FOUND', CatalogErrorReason.CATEGORY_UNKNOWN, 'no category has this id', { category_id: categoryId });
 
 export const productNotFound = (productId: string) =>
-  rpcError('NOT_FOUND', CatalogErrorReason.PRODUCT_NOT_FOUND, 'no such product', { product_id: productId });
+  rpcError('NOT_FOUND', CatalogErrorReason.PRODUCT_NOT_FOUND, 'no product has this id', { product_id: productId });
 
 export const productArchived = (productId: string) =>
-  rpcError('FAILED_PRECONDITION', CatalogErrorReason.PRODUCT_ARCHIVED, 'the product is off sale for good', {
+  rpcError('FAILED_PRECONDITION', CatalogErrorReason.PRODUCT_ARCHIVED, 'the product is archived', {
     product_id: productId,
   });
 
-/** Names those SKUs that fit whole into what the wire carries of one value; `count` says how many they are. */
+/** `skus` lists as many SKUs as fit into one metadata value; `count` is the number of all. */
 export const skuExists = (skus: readonly string[]) =>
   rpcError('ALREADY_EXISTS', CatalogErrorReason.SKU_EXISTS, 'other products have these SKUs', {
     skus: skus.reduce((list, sku) => (list.length + sku.length < valueLengthMax ? `${list},${sku}` : list)),
@@ -39,9 +39,14 @@ export const priceDuplicate = (field: string, sku: string, currencyCode: string)
     },
   );
 
-/** ABORTED tells the caller to read the product again and decide anew. */
+/** ABORTED tells the caller to read the product again and repeat its change. */
 export const versionConflict = (asked: bigint, actual: bigint) =>
-  rpcError('ABORTED', CatalogErrorReason.VERSION_CONFLICT, 'somebody else changed the product', {
-    version: String(asked),
-    current_version: String(actual),
-  });
+  rpcError(
+    'ABORTED',
+    CatalogErrorReason.VERSION_CONFLICT,
+    `the product was changed since version ${asked}; its version is ${actual}`,
+    {
+      version: String(asked),
+      current_version: String(actual),
+    },
+  );

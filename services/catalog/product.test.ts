@@ -14,7 +14,7 @@ const draft: ProductDraft = {
   variants: [variant('LAMP', 'EUR')],
 };
 
-t.test('masks', async (t) => {
+t.test('changeOf', async (t) => {
   for (const row of [
     { name: 'one path', mask: ['title'], picks: { title: 'Lamp' } },
     { name: 'two paths', mask: ['title', 'description'], picks: { title: 'Lamp', description: 'Gives light.' } },
@@ -26,7 +26,7 @@ t.test('masks', async (t) => {
     { name: 'the local name of a field', mask: ['categoryId'], refused: /names categoryId/ },
     { name: 'a field that cannot be changed', mask: ['title', 'product_id'], refused: /names product_id/ },
     { name: 'a part of a field', mask: ['variants.title'], refused: /names variants\.title/ },
-    { name: 'a name that every object has', mask: ['constructor'], refused: /names constructor/ },
+    { name: 'a property of every object', mask: ['constructor'], refused: /names constructor/ },
     { name: 'an empty path', mask: [''], refused: /update_mask/ },
   ]) {
     t.test(row.name, async (t) => {
@@ -36,10 +36,10 @@ t.test('masks', async (t) => {
   }
 });
 
-t.test('what a product may say', async (t) => {
+t.test('checkProduct', async (t) => {
   const rows: { name: string; change: ProductChange; refused?: string }[] = [
     { name: 'a product', change: draft },
-    { name: 'letters of every script', change: { title: 'Ünïcode 商品 👩‍🚀 ’n’ 1' } },
+    { name: 'characters of every script', change: { title: 'Ünïcode 商品 👩‍🚀 ’n’ 1' } },
     { name: 'a title of one symbol', change: { title: '★' } },
     { name: 'a title with NUL', change: { title: 'La\0mp' }, refused: 'title' },
     { name: 'a title of control characters', change: { title: '\u0001\u0002\u007f\u009f' }, refused: 'title' },
@@ -66,11 +66,11 @@ t.test('what a product may say', async (t) => {
     },
     { name: 'a price in each of two currencies', change: { variants: [variant('A', 'EUR', 'USD')] } },
     {
-      name: 'a price of nothing',
+      name: 'a price of 0',
       change: { variants: [{ ...variant('A'), prices: [{ currencyCode: 'EUR', amountMinor: 0n }] }] },
     },
     {
-      name: 'a price in what is no currency',
+      name: 'a price in an unknown currency',
       change: { variants: [variant('A', 'EUR'), variant('B', 'USD', 'XXX')] },
       refused: 'variants[1].prices[1].currency_code',
     },
@@ -87,26 +87,26 @@ t.test('what a product may say', async (t) => {
       t.throws(() => checkProduct(change), { code: 'INVALID_ARGUMENT', details });
     });
   }
-  t.test('a hundred faults', async (t) => {
+  t.test('a hundred violations', async (t) => {
     const many = Array.from({ length: 100 }, (_, index) => ({ ...variant(`S${index}`), title: '\n' }));
     const fieldViolations = Array.from({ length: 20 }, (_, index) => ({ field: `variants[${index}].title` }));
     t.throws(() => checkProduct({ variants: many }), { code: 'INVALID_ARGUMENT', details: { fieldViolations } });
   });
 });
 
-t.test('what could be a SKU', async (t) => {
+t.test('valid and invalid SKUs', async (t) => {
   for (const sku of ['A', '0', 'LAMP-1.B_2', 'A'.repeat(64)]) t.ok(isSku(sku), sku);
   for (const sku of ['', 'a', 'A ', ' A', '-A', '商品', 'A\0', 'Ａ', 'A'.repeat(65)])
     t.notOk(isSku(sku), JSON.stringify(sku));
 });
 
-t.test('how much fits on a page', async (t) => {
+t.test('countThatFits', async (t) => {
   const product = (bytes: number) => ({ title: '', description: 'x'.repeat(bytes - 160), variants: [] });
   for (const row of [
     { name: 'everything', sizes: [200, 200], bytesMax: 400, fits: 2 },
     { name: 'all but the last', sizes: [200, 201], bytesMax: 400, fits: 1 },
     { name: 'one that is too large by itself', sizes: [900, 200], bytesMax: 400, fits: 1 },
-    { name: 'nothing from nothing', sizes: [], bytesMax: 400, fits: 0 },
+    { name: 'no products', sizes: [], bytesMax: 400, fits: 0 },
   ]) {
     t.equal(countThatFits(row.sizes.map(product), row.bytesMax), row.fits, row.name);
   }

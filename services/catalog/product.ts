@@ -4,7 +4,7 @@ import { fieldsInvalid } from '@armature/runtime/errors';
 import { isAcceptedCurrency } from '@armature/runtime/money';
 import { priceDuplicate } from './errors.ts';
 
-/** A product begins ACTIVE; ARCHIVED is for good. */
+/** A new product is ACTIVE; an ARCHIVED one never changes again. */
 export type State = 'ACTIVE' | 'ARCHIVED';
 
 export interface Price {
@@ -12,7 +12,7 @@ export interface Price {
   amountMinor: bigint;
 }
 
-/** A variant as its product shows it. */
+/** A variant of a product. */
 export interface Variant {
   sku: string;
   title: string;
@@ -31,7 +31,7 @@ export interface Product {
   version: bigint;
   createdAt: Date;
   updatedAt: Date;
-  /** Those that it has now, in its order. */
+  /** The variants that are not retired, in the product's order. */
   variants: readonly Variant[];
 }
 
@@ -41,7 +41,7 @@ export interface VariantOfProduct extends Variant {
   state: State;
 }
 
-/** A variant as it is asked for. */
+/** A variant of a request. */
 export interface VariantDraft {
   sku: string;
   title: string;
@@ -55,7 +55,7 @@ export interface ProductDraft {
   variants: readonly VariantDraft[];
 }
 
-/** What an update changes; what it leaves out stays as it is. */
+/** The fields that an update changes. */
 export type ProductChange = Partial<ProductDraft>;
 
 /** Changes the field of an update that a path of its mask names. */
@@ -66,7 +66,7 @@ const changes: Readonly<Record<string, (draft: ProductDraft) => ProductChange>> 
   variants: ({ variants }) => ({ variants }),
 };
 
-/** Picks what the mask names. Throws INVALID_ARGUMENT for a mask that is empty or names anything else. */
+/** Picks the fields that the mask names. Throws INVALID_ARGUMENT for a mask that is empty or names another field. */
 export function changeOf(draft: ProductDraft, mask: readonly string[]): ProductChange {
   if (mask.length === 0) {
     const description = `must name at least one of ${Object.keys(changes).join(', ')}`;
@@ -84,21 +84,21 @@ export function changeOf(draft: ProductDraft, mask: readonly string[]): ProductC
 const violationsMax = 20;
 const breaksLine = /[\p{Cc}\p{Zl}\p{Zp}]/u;
 const showsSomething = /[^\p{Cc}\p{Cf}\p{Z}]/u;
-/** Control characters other than tab and the ends of lines. */
+/** Control characters other than tab and line ends. */
 const controlInText = /[^\P{Cc}\t\n\r]/u;
 
-/** The rules of a title that the contract's field rules cannot say: one line of text, with something to see. */
+/** Rules of a title that field rules cannot express: one line of text, with a visible character. */
 export function titleViolations(title: string, field: string): FieldViolation[] {
   if (breaksLine.test(title))
     return [{ field, description: 'must not contain control characters', reason: 'text.control' }];
   if (!showsSomething.test(title))
-    return [{ field, description: 'must contain something to read', reason: 'text.blank' }];
+    return [{ field, description: 'must contain a visible character', reason: 'text.blank' }];
   return [];
 }
 
 /**
- * Checks what the contract's field rules cannot: text that can be shown, currencies that can be charged, SKUs and
- * currencies that do not repeat. Throws INVALID_ARGUMENT with field violations, or PRICE_DUPLICATE.
+ * Checks rules that the contract's field rules cannot express: visible text, currencies that can be charged,
+ * no repeated SKUs or currencies. Throws INVALID_ARGUMENT with field violations, or PRICE_DUPLICATE.
  */
 export function checkProduct({ title, description, categoryId, variants }: ProductChange): void {
   const violations: FieldViolation[] = [];
@@ -151,10 +151,10 @@ function checkPrices({ sku, prices }: VariantDraft, path: string): void {
 
 const skuPattern = /^[A-Z0-9][A-Z0-9._-]{0,63}$/;
 
-/** Whether a SKU could exist. Others are not looked for: text outside ASCII would make the index useless. */
+/** Whether a SKU is valid. Others are not queried: with text outside ASCII MySQL could not use the index. */
 export const isSku = (text: string): boolean => skuPattern.test(text);
 
-/** What a listed product needs at most on the wire: its texts, and every variant with 20 prices. */
+/** Upper bounds of the bytes of a listed product: its texts, and every variant with 20 prices. */
 const productBytes = 160;
 const variantBytes = 128 + 20 * 20;
 
@@ -165,8 +165,8 @@ interface Sized {
 }
 
 /**
- * How many of the products surely fit into a message, at least one: a page may hold fewer than were asked
- * for, but it can always be sent.
+ * How many of the products certainly fit into a message, at least one: a page may have fewer products than requested,
+ * but it can always be sent.
  */
 export function countThatFits(products: readonly Sized[], bytesMax: number): number {
   let bytes = 0;

@@ -16,7 +16,7 @@ t.teardown(() => staff.close());
 
 const absent = randomUUID();
 let made = 0;
-/** A name that no other row of this file uses. */
+/** A name that is unique in this file. */
 function unique(prefix: string): string {
   made += 1;
   return `${prefix}${made}`;
@@ -76,7 +76,7 @@ t.test('pages', async (t) => {
   const all = products.with(3, archived);
   const onSale = all.toSpliced(3, 1);
   for (const row of [
-    { name: 'one a page', pageSize: 1, includeArchived: false, finds: onSale, pages: 11 },
+    { name: 'one product per page', pageSize: 1, includeArchived: false, finds: onSale, pages: 11 },
     { name: 'a last page that is full', pageSize: 4, includeArchived: true, finds: all, pages: 3 },
     { name: 'a last page that is not full', pageSize: 5, includeArchived: false, finds: onSale, pages: 3 },
     { name: 'all on one page', pageSize: 0, includeArchived: true, finds: all, pages: 1 },
@@ -94,7 +94,7 @@ t.test('pages', async (t) => {
       t.equal(pages, row.pages);
     });
   }
-  t.test('nothing in a category that is not there', async (t) => {
+  t.test('an unknown category has no products', async (t) => {
     t.strictSame(await staff.listProducts({ categoryId: absent }), { products: [], nextPageToken: '' });
   });
   t.test('tokens of another query are refused', async (t) => {
@@ -106,7 +106,7 @@ t.test('pages', async (t) => {
     t.match(await failureOf(staff.listCategories({ pageToken })), refused);
     t.match(await failureOf(staff.listProducts({ categoryId, pageToken: 'nonsense' })), refused);
   });
-  t.test('a page is never too large to send', async (t) => {
+  t.test('a page never exceeds the message limit', async (t) => {
     const { categoryId } = await newCategory();
     const currencies = 'AUD BRL CAD CHF CNY CZK DKK EUR GBP HKD HUF IDR INR JPY KRW MXN NOK PLN SEK USD'.split(' ');
     const prices = currencies.map((currencyCode) => ({ currencyCode, amountMinor: 1n << 46n }));

@@ -26,7 +26,7 @@ t.teardown(() => database.end());
 
 const absent = randomUUID();
 let made = 0;
-/** A name that no other row of this file uses. */
+/** A name that is unique in this file. */
 function unique(prefix: string): string {
   made += 1;
   return `${prefix}${made}`;
@@ -59,7 +59,7 @@ const failureOf = (call: Promise<unknown>): Promise<RpcError> =>
     (error) => error,
   );
 
-t.test('a product comes back as it was made', async (t) => {
+t.test('GetProduct returns the product as it was created', async (t) => {
   const request = {
     categoryId: lamps.categoryId.toUpperCase(),
     title: 'Ünïcode 商品 👩‍🚀',
@@ -93,7 +93,7 @@ t.test('a product comes back as it was made', async (t) => {
   t.strictSame(await events(product.productId), [['ProductCreated', 1]]);
 });
 
-t.test('refusals, each with its reason and without effect', async (t) => {
+t.test('invalid requests are rejected with their reasons and have no effect', async (t) => {
   const taken = variant();
   const product = await newProduct({ variants: [taken] });
   const { productId } = product;
@@ -112,7 +112,7 @@ t.test('refusals, each with its reason and without effect', async (t) => {
   const duplicate = { code: 'INVALID_ARGUMENT', reason: 'PRICE_DUPLICATE', metadata: { currency_code: 'EUR' } };
   const rows: { name: string; call: () => Promise<unknown>; refused: object }[] = [
     {
-      name: 'a slug that is taken',
+      name: 'a slug of another category',
       call: () => staff.createCategory({ slug: lamps.slug, title: 'x' }),
       refused: { code: 'ALREADY_EXISTS', reason: 'CATEGORY_EXISTS', metadata: { slug: lamps.slug } },
     },
@@ -123,7 +123,11 @@ t.test('refusals, each with its reason and without effect', async (t) => {
     },
     { name: 'create: unknown category', call: () => create({ categoryId: absent }), refused: unknownCategory },
     { name: 'create: malformed category', call: () => create({ categoryId: 'x' }), refused: invalid('category_id') },
-    { name: 'create: SKU taken', call: () => create({ variants: [variant(), taken] }), refused: skuExists },
+    {
+      name: 'create: SKU of another product',
+      call: () => create({ variants: [variant(), taken] }),
+      refused: skuExists,
+    },
     { name: 'create: two prices in one currency', call: () => create({ variants: [twoPrices] }), refused: duplicate },
     {
       name: 'create: a SKU twice',
@@ -208,14 +212,14 @@ t.test('refusals, each with its reason and without effect', async (t) => {
   });
   const [products, rowsInOutbox] = [await count('product'), await count('outbox')];
   for (const { name, call, refused } of rows) t.test(name, async (t) => t.match(await failureOf(call()), refused));
-  t.test('nothing has happened', async (t) => {
+  t.test('nothing was changed', async (t) => {
     t.equal(await count('product'), products);
     t.equal(await count('outbox'), rowsInOutbox);
     t.strictSame(await staff.getProduct({ productId }), product);
   });
 });
 
-t.test('who may', async (t) => {
+t.test('permissions are enforced', async (t) => {
   const orders = connect(await workloadCertificate('orders'));
   const customer = connect(developer, await token('ada'));
   const slug = unique('category-');
@@ -239,7 +243,7 @@ t.test('an update changes what its mask names', async (t) => {
     { name: 'category', mask: ['category_id'] },
     { name: 'variants', mask: ['variants'] },
     { name: 'title and category', mask: ['title', 'category_id'] },
-    { name: 'title, at the present version', mask: ['title'], version: 1n },
+    { name: 'title, at the current version', mask: ['title'], version: 1n },
   ]) {
     t.test(row.name, async (t) => {
       const before = await newProduct();
@@ -262,7 +266,7 @@ t.test('an update changes what its mask names', async (t) => {
   }
 });
 
-t.test('variants that are left out are retired, and can come back', async (t) => {
+t.test('an update retires variants that it leaves out, and can restore them', async (t) => {
   const [a, b, c] = [variant(unique('A-')), variant(unique('B-')), variant(unique('C-'))];
   const { productId } = await newProduct({ variants: [a, b] });
   const replace = async (...variants: VariantInput[]) => {
@@ -295,7 +299,7 @@ t.test('variants that are left out are retired, and can come back', async (t) =>
   });
 });
 
-t.test('archiving twice changes nothing more', async (t) => {
+t.test('archiving again changes nothing', async (t) => {
   const { productId } = await newProduct();
   const first = await staff.archiveProduct({ productId });
   t.match(first, { state: ProductState.PRODUCT_STATE_ARCHIVED, version: 2n, variants: [{ orderable: false }] });
@@ -307,7 +311,7 @@ t.test('archiving twice changes nothing more', async (t) => {
   ]);
 });
 
-/** Calls CreateProduct with bytes and answers with bytes, as no typed client does. */
+/** Calls CreateProduct with the bytes of a request and returns those of the response. */
 function createProductBytes(request: CreateProductRequest): Promise<Buffer> {
   const secure = credentials.createSsl(developer.ca, developer.key, developer.cert, {
     checkServerIdentity: () => undefined,
@@ -331,7 +335,7 @@ t.test('a repeated request', async (t) => {
   const first = await createProductBytes(request);
   const { productId } = CatalogServiceContract.methods.createProduct.response.decode(first);
   await staff.updateProduct({ productId, updateMask: ['title'], title: 'Renamed' });
-  t.strictSame(await createProductBytes(request), first, 'gets the first answer byte for byte');
+  t.strictSame(await createProductBytes(request), first, 'gets the first response byte for byte');
   t.match(
     await failureOf(staff.createProduct({ ...request, title: 'Another' })),
     { code: 'INVALID_ARGUMENT', reason: 'REQUEST_ID_REUSED' },
@@ -343,13 +347,13 @@ t.test('a repeated request', async (t) => {
   ]);
 });
 
-/** Groups calls by what became of them: "made", or the reason of the refusal. */
+/** Groups calls by outcome: "made", or the reason of the refusal. */
 const outcomesOf = async (calls: Promise<unknown>[]) =>
   Object.groupBy(await Promise.allSettled(calls), (outcome) =>
     outcome.status === 'fulfilled' ? 'made' : String(outcome.reason.reason || outcome.reason.code),
   );
 
-t.test('a hundred at once', async (t) => {
+t.test('100 concurrent requests', async (t) => {
   const patient = { timeoutMs: 10_000 };
   t.test('one SKU goes to one product', async (t) => {
     const wanted = variant();

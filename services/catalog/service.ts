@@ -6,7 +6,7 @@ import { changeOf, checkProduct, titleViolations } from './product.ts';
 import * as store from './store.ts';
 
 const pageSize = 50;
-/** A page that would be larger holds fewer products than were asked for. */
+/** A page that would be larger has fewer products than requested. */
 const pageBytesMax = 1024 * 1024;
 
 export const catalogService = (db: Database) =>

@@ -23,7 +23,7 @@ t.teardown(() => db.close());
 const { implementation } = catalogService(db);
 const { methods } = CatalogServiceContract;
 
-/** A call as it arrives after the chain, which has checked all there is to check. */
+/** A call as a handler gets it, after all interceptors. */
 function call<M>(method: MethodContract, message: M): CallContext<M> {
   const key = {
     principal: 'user:bo',
@@ -61,7 +61,7 @@ const create = (name: string, variants: number) =>
 for (let index = 0; index < 120; index += 1) await create(`P${index}`, 1 + (index % 5));
 const large = await create('LARGE', 100);
 
-t.test('reads cost the same however much they read', async (t) => {
+t.test('the number of statements of a read does not depend on the number of rows', async (t) => {
   const list = (pageSize: number, filter = {}) => {
     const message = { pageSize, pageToken: '', categoryId: '', includeArchived: true, ...filter };
     return implementation.listProducts(message, call(methods.listProducts, message));
@@ -76,7 +76,7 @@ t.test('reads cost the same however much they read', async (t) => {
     { name: 'an empty page', work: () => list(50, { categoryId: newId() }), statements: 1 },
     { name: 'one variant', work: () => batch(['P0-0']), statements: 1 },
     { name: 'a hundred variants', work: () => batch(skus), statements: 1 },
-    { name: 'what cannot be a SKU', work: () => batch(['lower', '商品']), statements: 0 },
+    { name: 'invalid SKUs', work: () => batch(['lower', '商品']), statements: 0 },
     {
       name: 'a product of a hundred variants',
       work: () => db.read(null, (sql) => store.getProduct(sql, large.productId)),
@@ -87,7 +87,7 @@ t.test('reads cost the same however much they read', async (t) => {
   }
 });
 
-t.test('writes cost the same however many variants there are', async (t) => {
+t.test('the number of statements of a write does not depend on the number of variants', async (t) => {
   const createWith = (name: string, variants: number) => {
     const message = { requestId: newId(), ...draft(name, variants) };
     return statementsOf(() => implementation.createProduct(message, call(methods.createProduct, message)));

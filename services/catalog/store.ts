@@ -41,7 +41,7 @@ export function listCategories(sql: SqlReader, { size, after }: Page<readonly [s
   return sql.em.find(entities.Category, where, { orderBy: { slug: 'asc' }, limit: size + 1 });
 }
 
-/** Adds a product with everything that belongs to it. Throws CATEGORY_UNKNOWN and SKU_EXISTS. */
+/** Adds a product with its variants and prices. Throws CATEGORY_UNKNOWN and SKU_EXISTS. */
 export async function createProduct(tx: Tx, draft: ProductDraft): Promise<Product> {
   const now = new Date();
   const row = tx.em.create(entities.Product, {
@@ -63,7 +63,7 @@ export async function createProduct(tx: Tx, draft: ProductDraft): Promise<Produc
 
 /**
  * Changes a product under the lock of its row. Throws PRODUCT_NOT_FOUND, PRODUCT_ARCHIVED,
- * VERSION_CONFLICT unless `version` is 0 or the present one, CATEGORY_UNKNOWN and SKU_EXISTS.
+ * VERSION_CONFLICT unless `version` is 0 or the current one, CATEGORY_UNKNOWN and SKU_EXISTS.
  */
 export async function updateProduct(
   tx: Tx,
@@ -86,7 +86,7 @@ export async function updateProduct(
   return product;
 }
 
-/** Takes a product off sale; one that is off sale already stays as it is. Throws PRODUCT_NOT_FOUND. */
+/** Archives a product; one that is archived already stays unchanged. Throws PRODUCT_NOT_FOUND. */
 export async function archiveProduct(tx: Tx, productId: string): Promise<Product> {
   const row = await lockProduct(tx, productId);
   await loadVariants(tx, row, []);
@@ -113,7 +113,7 @@ export interface ProductFilter {
 
 /**
  * Products in the order of their creation, those that fill the page and at most `bytesMax`, in three
- * queries; `more` says whether others follow.
+ * queries; `more` is true when others follow.
  */
 export async function listProducts(
   sql: SqlReader,
@@ -146,8 +146,8 @@ interface VariantPriceRow {
 }
 
 /**
- * Reads variants by SKU in one query on the indexes of their keys, retired ones too; every order asks for
- * this, so the rows are not made into entities.
+ * Reads variants by SKU in one query on the indexes of their keys, retired ones too. Every order runs
+ * this, so it does not make entities of the rows.
  */
 export async function variantsBySku(sql: SqlReader, skus: readonly string[]): Promise<Map<string, VariantOfProduct>> {
   const variants = new Map<string, VariantOfProduct & { prices: Price[] }>();
@@ -176,9 +176,9 @@ export async function variantsBySku(sql: SqlReader, skus: readonly string[]): Pr
 type Loading = Omit<Product, 'variants'> & { variants: (Variant & { prices: Price[] })[] };
 
 /**
- * Adds the variants that products have now, in one query and not as entities: a page may have thousands.
- * Product rows are read before, so what changes in between makes a product newer than its version says,
- * never older, and an update that is based on it is refused.
+ * Adds the current variants of products, in one query and not as entities: a page may have thousands.
+ * The product rows were read before. After a change in between, the variants are newer than the version that is
+ * returned, never older, and an update with that version is refused.
  */
 async function withVariants(sql: SqlReader, rows: readonly ProductRow[]): Promise<Loading[]> {
   if (rows.length === 0) return [];
@@ -197,7 +197,7 @@ async function withVariants(sql: SqlReader, rows: readonly ProductRow[]): Promis
 async function withPrices(sql: SqlReader, products: Loading[]): Promise<Product[]> {
   const variants = new Map(products.flatMap((product) => product.variants.map((variant) => [variant.sku, variant])));
   if (variants.size === 0) return products;
-  // Asked for by SKU, so that a variant that has been retired since it was read does not lose its prices here.
+  // By SKU, so that a variant that was retired since it was read keeps its prices here.
   const prices = await sql.query<{ sku: string; currency_code: string; amount_minor: string | number }>(
     'select sku, currency_code, amount_minor from price where sku in (?)',
     [[...variants.keys()]],
@@ -208,7 +208,7 @@ async function withPrices(sql: SqlReader, products: Loading[]): Promise<Product[
   return products;
 }
 
-/** The category's id as it is stored. Categories are never removed, so what is seen here stays. */
+/** The category's id as it is stored. Categories are never deleted, so the result stays valid. */
 async function knownCategory(tx: Tx, categoryId: string): Promise<string> {
   const category = await tx.em.findOne(entities.Category, { categoryId });
   if (!category) throw categoryUnknown(categoryId);
@@ -221,7 +221,7 @@ async function lockProduct(tx: Tx, productId: string): Promise<ProductRow> {
   return row;
 }
 
-/** Loads the variants that a product has now, and of its retired ones those among `skus`; the others may be many. */
+/** Loads the current variants of a product, and those of its retired ones that are in `skus`; the rest may be many. */
 async function loadVariants(tx: Tx, row: ProductRow, skus: readonly string[]): Promise<void> {
   const wanted = skus.length > 0 ? { $or: [{ retired: false }, { sku: { $in: [...skus] } }] } : { retired: false };
   await tx.em.populate([row], ['variants'], { where: { variants: wanted }, strategy: 'select-in' });
@@ -233,15 +233,15 @@ function touch(row: ProductRow): void {
   row.updatedAt = new Date();
 }
 
-/** Makes the drafts the product's variants; those left out are retired, retired ones that are named come back. */
+/** Replaces the variants by the drafts. Variants without a draft are retired; retired ones with a draft are restored. */
 function setVariants(tx: Tx, product: ProductRow, drafts: readonly VariantDraft[]): void {
   const known = new Map(product.variants.getItems().map((variant) => [variant.sku, variant]));
   for (const variant of known.values()) variant.retired = true;
-  // Ascending SKUs: two products that want the same SKUs wait for each other instead of deadlocking.
+  // In the order of SKUs, so that two updates with the same SKUs wait for each other instead of deadlocking.
   const bySku = drafts.map((draft, ordinal) => ({ ...draft, ordinal })).sort((a, b) => (a.sku < b.sku ? -1 : 1));
   for (const { sku, title, ordinal, prices } of bySku) {
     const variant = known.get(sku) ?? tx.em.create(entities.Variant, { sku, product, title, ordinal, retired: false });
-    // A collection that was loaded in part takes no new members by itself.
+    // MikroORM does not add new members to a collection that was loaded in part.
     product.variants.add(variant);
     Object.assign(variant, { title, ordinal, retired: false });
     setPrices(tx, variant, prices);
@@ -260,7 +260,7 @@ function setPrices(tx: Tx, variant: VariantRow, prices: readonly Price[]): void 
     tx.em.create(entities.Price, { variant, currencyCode, amountMinor });
 }
 
-/** Writes what has changed. A SKU that another product has, retired or not, is refused by the table's key. */
+/** Flushes the changes. The primary key rejects a SKU that another product has, retired or not. */
 async function flush(tx: Tx, product: ProductRow): Promise<void> {
   try {
     await tx.em.flush();
@@ -280,7 +280,7 @@ function fieldsOf({ productId, categoryId, title, description, state, version, c
   return { productId, categoryId, title, description, state, version, createdAt, updatedAt };
 }
 
-/** What an entity with loaded variants says now. */
+/** The product of an entity whose variants are loaded. */
 function productOf(row: ProductRow): Product {
   const variants = row.variants
     .getItems()

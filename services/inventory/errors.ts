@@ -3,30 +3,47 @@ import { rpcError } from '@armature/runtime';
 import type { ShortLine } from './reservation.ts';
 
 export const skuUnknown = (skus: readonly string[]) =>
-  rpcError('NOT_FOUND', InventoryErrorReason.SKU_UNKNOWN, 'no stock is kept of these', { skus: skus.join(',') });
+  rpcError('NOT_FOUND', InventoryErrorReason.SKU_UNKNOWN, 'these SKUs have no stock record; receive stock first', {
+    skus: skus.join(','),
+  });
 
 export const stockInsufficient = (short: readonly ShortLine[]) =>
-  rpcError('FAILED_PRECONDITION', InventoryErrorReason.STOCK_INSUFFICIENT, 'not enough stock', {
-    skus: short.map((line) => line.sku).join(','),
-    available: short.map((line) => String(line.available)).join(','),
-  });
+  rpcError(
+    'FAILED_PRECONDITION',
+    InventoryErrorReason.STOCK_INSUFFICIENT,
+    'fewer units are available than the order asks for',
+    {
+      skus: short.map((line) => line.sku).join(','),
+      available: short.map((line) => String(line.available)).join(','),
+    },
+  );
 
 export const stockReserved = (sku: string, reserved: bigint) =>
-  rpcError('FAILED_PRECONDITION', InventoryErrorReason.STOCK_RESERVED, 'units are held for orders', {
-    sku,
-    reserved: String(reserved),
-  });
+  rpcError(
+    'FAILED_PRECONDITION',
+    InventoryErrorReason.STOCK_RESERVED,
+    `on-hand stock must not fall below the ${reserved} units reserved for orders`,
+    {
+      sku,
+      reserved: String(reserved),
+    },
+  );
 
 export const quantityOverflow = (sku: string) =>
-  rpcError('OUT_OF_RANGE', InventoryErrorReason.QUANTITY_OVERFLOW, 'more units than can be counted', { sku });
+  rpcError(
+    'OUT_OF_RANGE',
+    InventoryErrorReason.QUANTITY_OVERFLOW,
+    'one SKU has at most 1,000,000,000,000 units at one location',
+    { sku },
+  );
 
 export const reservationNotFound = (reservationId: string) =>
-  rpcError('NOT_FOUND', InventoryErrorReason.RESERVATION_NOT_FOUND, 'no such reservation', {
+  rpcError('NOT_FOUND', InventoryErrorReason.RESERVATION_NOT_FOUND, 'no reservation has this id', {
     reservation_id: reservationId,
   });
 
 export const reservationExists = (reservationId: string) =>
-  rpcError('ALREADY_EXISTS', InventoryErrorReason.RESERVATION_EXISTS, 'the reservation id is taken', {
+  rpcError('ALREADY_EXISTS', InventoryErrorReason.RESERVATION_EXISTS, 'another reservation has this id', {
     reservation_id: reservationId,
   });
 

@@ -11,7 +11,7 @@ await run({
   migrations: () => import('./migrations/index.ts'),
   build: ({ config, db }) => {
     const store = inventoryStore({ reservationTtlMs: config.reservationTtlMs });
-    const expire = { name: 'expired reservations', everyMs: config.expirySweepMs, run: store.expireReservations(db) };
+    const expire = { name: 'expired reservations', everyMs: config.expireEveryMs, run: store.expireReservations(db) };
     return { services: [inventoryService(db, store)], periodicJobs: [expire] };
   },
 });

@@ -1,7 +1,7 @@
 import t from 'tap';
 import { allocate, type Level, mergeLines, type State, transition } from './reservation.ts';
 
-t.test('lines of one SKU add up, in the order of SKUs', async (t) => {
+t.test('merges lines of one SKU and sorts them by SKU', async (t) => {
   const merged = mergeLines([
     { sku: 'B', quantity: 1n },
     { sku: 'A', quantity: 2n },
@@ -21,16 +21,16 @@ const level = (sku: string, locationId: string, onHand: bigint, reserved = 0n): 
   version: 1n,
 });
 
-t.test('allocating', async (t) => {
+t.test('allocate', async (t) => {
   for (const row of [
     {
-      name: 'takes from the first location that has it',
+      name: 'takes from the first location with units',
       ask: 2n,
       levels: [level('A', 'east', 5n)],
       takes: [['east', 2n]],
     },
     {
-      name: 'splits over locations when one is not enough',
+      name: 'splits a line over locations when one has too few units',
       ask: 6n,
       levels: [level('A', 'east', 5n), level('A', 'west', 5n)],
       takes: [
@@ -39,7 +39,7 @@ t.test('allocating', async (t) => {
       ],
     },
     {
-      name: 'passes over what is held for others',
+      name: 'skips units that are reserved for other orders',
       ask: 2n,
       levels: [level('A', 'east', 5n, 5n), level('A', 'west', 2n)],
       takes: [['west', 2n]],
@@ -54,7 +54,7 @@ t.test('allocating', async (t) => {
       t.strictSame([short, unknown], [[], []]);
     });
   }
-  t.test('names what is short and what is unknown', async (t) => {
+  t.test('names short and unknown SKUs', async (t) => {
     const lines = [
       { sku: 'A', quantity: 3n },
       { sku: 'B', quantity: 1n },
@@ -65,7 +65,7 @@ t.test('allocating', async (t) => {
   });
 });
 
-t.test('the life of a reservation', async (t) => {
+t.test('transitions of a reservation', async (t) => {
   const table: Record<'commit' | 'release' | 'expire', Record<State, string>> = {
     commit: { HELD: 'COMMITTED', COMMITTED: 'same', RELEASED: 'released', EXPIRED: 'expired', RETURNED: 'released' },
     release: { HELD: 'RELEASED', COMMITTED: 'RETURNED', RELEASED: 'same', EXPIRED: 'same', RETURNED: 'same' },

@@ -1,4 +1,4 @@
-/** A state in which a reservation can be. HELD is the only one that holds stock. */
+/** The states of a reservation. Only a HELD reservation counts in the `reserved` units of a level. */
 export type State = 'HELD' | 'COMMITTED' | 'RELEASED' | 'EXPIRED' | 'RETURNED';
 
 export interface Line {
@@ -38,11 +38,11 @@ export interface Level {
 export interface StockEffect {
   onHand: -1n | 0n | 1n;
   reserved: -1n | 0n;
-  /** How the journal calls it; null when nothing leaves or enters the shelf. */
+  /** The kind of the movement in the journal; null when no units leave or enter the stock. */
   movement: 'SHIP' | 'RETURN' | null;
 }
 
-/** Adds up lines of one SKU, so that two small lines cannot pass a check that their sum fails; sorted by SKU. */
+/** Adds up lines of the same SKU, so that a limit applies to their sum. The result is sorted by SKU. */
 export function mergeLines(lines: readonly Line[]): Line[] {
   const sums = new Map<string, bigint>();
   for (const { sku, quantity } of lines) sums.set(sku, (sums.get(sku) ?? 0n) + quantity);
@@ -50,8 +50,8 @@ export function mergeLines(lines: readonly Line[]): Line[] {
 }
 
 /**
- * Takes each line from the locations in their order, splitting it where one location is not enough.
- * `levels` are sorted by SKU and location. Nothing is taken when any line is unknown or short.
+ * Takes each line from the locations in their order and splits it where one location has too few units.
+ * `levels` are sorted by SKU and location. The caller uses the allocations only when `short` and `unknown` are empty.
  */
 export function allocate(
   lines: readonly Line[],
@@ -75,19 +75,19 @@ export function allocate(
   return { allocations, short, unknown };
 }
 
-type Act = 'commit' | 'release' | 'expire';
+export type Act = 'commit' | 'release' | 'expire';
 export type Transition =
   | { kind: 'change'; to: State; effect: StockEffect }
-  /** It was done before: nothing changes, the reservation is the answer. */
+  /** Already applied: nothing changes, and the response is the reservation as it is. */
   | { kind: 'same' }
   | { kind: 'refuse'; because: 'released' | 'expired' };
 
-const unhold: StockEffect = { onHand: 0n, reserved: -1n, movement: null };
+const unreserve: StockEffect = { onHand: 0n, reserved: -1n, movement: null };
 const same: Transition = { kind: 'same' };
 const change = (to: State, effect: StockEffect): Transition => ({ kind: 'change', to, effect });
 const refuse = (because: 'released' | 'expired'): Transition => ({ kind: 'refuse', because });
 
-/** What each act does in each state: the whole life of a reservation. */
+/** The state machine of a reservation: what each act does in each state. */
 const transitions: Record<Act, Record<State, Transition>> = {
   commit: {
     HELD: change('COMMITTED', { onHand: -1n, reserved: -1n, movement: 'SHIP' }),
@@ -97,13 +97,13 @@ const transitions: Record<Act, Record<State, Transition>> = {
     RETURNED: refuse('released'),
   },
   release: {
-    HELD: change('RELEASED', unhold),
+    HELD: change('RELEASED', unreserve),
     COMMITTED: change('RETURNED', { onHand: 1n, reserved: 0n, movement: 'RETURN' }),
     RELEASED: same,
     EXPIRED: same,
     RETURNED: same,
   },
-  expire: { HELD: change('EXPIRED', unhold), COMMITTED: same, RELEASED: same, EXPIRED: same, RETURNED: same },
+  expire: { HELD: change('EXPIRED', unreserve), COMMITTED: same, RELEASED: same, EXPIRED: same, RETURNED: same },
 };
 
 export const transition = (act: Act, state: State): Transition => transitions[act][state];

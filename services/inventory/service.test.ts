@@ -24,7 +24,7 @@ t.teardown(() => {
 });
 
 let named = 0;
-/** A SKU nobody else uses, with stock if there is any. */
+/** A SKU that no other test uses, with this stock. */
 async function freshSku(quantity = 0n): Promise<string> {
   named += 1;
   const sku = `SKU-${named}-${randomUUID().slice(0, 8).toUpperCase()}`;
@@ -40,31 +40,31 @@ const reserve = (lines: { sku: string; quantity: bigint }[], reservationId: stri
 
 t.test('reserving', async (t) => {
   for (const row of [
-    { name: 'takes what is there', stock: 5n, ask: [3n], reserved: 3n },
-    { name: 'takes the last unit', stock: 1n, ask: [1n], reserved: 1n },
-    { name: 'takes nothing when it is short', stock: 5n, ask: [6n], reason: 'STOCK_INSUFFICIENT', reserved: 0n },
+    { name: 'reserves available units', stock: 5n, ask: [3n], reserved: 3n },
+    { name: 'reserves the last unit', stock: 1n, ask: [1n], reserved: 1n },
+    { name: 'reserves nothing when stock is short', stock: 5n, ask: [6n], reason: 'STOCK_INSUFFICIENT', reserved: 0n },
     { name: 'adds up two lines of one SKU', stock: 5n, ask: [3n, 3n], reason: 'STOCK_INSUFFICIENT', reserved: 0n },
   ]) {
     t.test(row.name, async (t) => {
       const sku = await freshSku(row.stock);
-      const wish = reserve(row.ask.map((quantity) => ({ sku, quantity })));
-      if (row.reason) await t.rejects(wish, refusal({ code: 'FAILED_PRECONDITION', reason: row.reason }));
-      else t.equal((await wish).state, ReservationState.RESERVATION_STATE_HELD);
+      const reserving = reserve(row.ask.map((quantity) => ({ sku, quantity })));
+      if (row.reason) await t.rejects(reserving, refusal({ code: 'FAILED_PRECONDITION', reason: row.reason }));
+      else t.equal((await reserving).state, ReservationState.RESERVATION_STATE_HELD);
       t.strictSame(await stockOf(sku), [[row.stock, row.reserved]]);
     });
   }
 
-  t.test('takes nothing when one of several lines is short', async (t) => {
+  t.test('reserves nothing when one of several lines is short', async (t) => {
     const [plenty, few] = [await freshSku(10n), await freshSku(1n)];
-    const wish = reserve([
+    const reserving = reserve([
       { sku: plenty, quantity: 1n },
       { sku: few, quantity: 2n },
     ]);
-    await t.rejects(wish, refusal({ reason: 'STOCK_INSUFFICIENT', metadata: { skus: few, available: '1' } }));
+    await t.rejects(reserving, refusal({ reason: 'STOCK_INSUFFICIENT', metadata: { skus: few, available: '1' } }));
     t.strictSame([await stockOf(plenty), await stockOf(few)], [[[10n, 0n]], [[1n, 0n]]]);
   });
 
-  t.test('names SKUs it does not keep', async (t) => {
+  t.test('names SKUs without stock records', async (t) => {
     await t.rejects(
       reserve([{ sku: 'NOT-HERE', quantity: 1n }]),
       refusal({
@@ -88,7 +88,7 @@ t.test('reserving', async (t) => {
     );
   });
 
-  t.test('refuses an id that is taken', async (t) => {
+  t.test('rejects an id that is in use', async (t) => {
     const sku = await freshSku(5n);
     const { reservationId } = await reserve([{ sku, quantity: 1n }]);
     await t.rejects(reserve([{ sku, quantity: 1n }], reservationId), refusal({ reason: 'RESERVATION_EXISTS' }));
@@ -96,7 +96,7 @@ t.test('reserving', async (t) => {
   });
 });
 
-t.test('committing takes the units out of stock, once', async (t) => {
+t.test('committing takes the units out of stock once', async (t) => {
   const sku = await freshSku(5n);
   const { reservationId } = await reserve([{ sku, quantity: 2n }]);
   const committed = await orders.commitReservation({ reservationId });
@@ -112,7 +112,7 @@ t.test('committing takes the units out of stock, once', async (t) => {
 });
 
 t.test('releasing', async (t) => {
-  t.test('frees held units, once', async (t) => {
+  t.test('frees reserved units once', async (t) => {
     const sku = await freshSku(5n);
     const { reservationId, orderId } = await reserve([{ sku, quantity: 2n }]);
     for (let time = 0; time < 2; time += 1) {
@@ -123,7 +123,7 @@ t.test('releasing', async (t) => {
     await t.rejects(orders.commitReservation({ reservationId }), refusal({ reason: 'RESERVATION_RELEASED' }));
   });
 
-  t.test('returns committed units to the shelf, once', async (t) => {
+  t.test('returns committed units to stock once', async (t) => {
     const sku = await freshSku(5n);
     const { reservationId, orderId } = await reserve([{ sku, quantity: 2n }]);
     await orders.commitReservation({ reservationId });
@@ -159,7 +159,7 @@ t.test('adjusting', async (t) => {
   );
 });
 
-t.test('the same request id gets the same answer; another request is refused', async (t) => {
+t.test('a repeated request gets the stored response; a reused request id is rejected', async (t) => {
   const sku = await freshSku(5n);
   const request = {
     requestId: randomUUID(),
@@ -180,7 +180,7 @@ t.test('the same request id gets the same answer; another request is refused', a
   );
 });
 
-t.test('a refusal is as lasting as an acceptance', async (t) => {
+t.test('a repeated request gets the stored refusal although stock has arrived', async (t) => {
   const sku = await freshSku(1n);
   const request = {
     requestId: randomUUID(),
@@ -194,10 +194,10 @@ t.test('a refusal is as lasting as an acceptance', async (t) => {
   t.strictSame(await stockOf(sku), [[6n, 0n]]);
 });
 
-t.test('two hundred at once for fifty units: fifty get one', async (t) => {
+t.test('200 concurrent requests for 50 units reserve exactly 50', async (t) => {
   const sku = await freshSku(50n);
-  // On a busy machine a call may not be answered in time; its repetition has the same request id.
-  const persistently = async (): Promise<string> => {
+  // On a busy machine a call may pass its deadline; the repeat has the same request id.
+  const reserveWithRetries = async (): Promise<string> => {
     const request = {
       requestId: randomUUID(),
       reservationId: randomUUID(),
@@ -207,7 +207,7 @@ t.test('two hundred at once for fifty units: fifty get one', async (t) => {
     for (let attempt = 1; ; attempt += 1) {
       try {
         await orders.reserveStock(request, { timeoutMs: 10_000 });
-        return 'held';
+        return 'reserved';
       } catch (error) {
         if (!(error instanceof RpcError)) throw error;
         const again = ['UNAVAILABLE', 'DEADLINE_EXCEEDED', 'RESOURCE_EXHAUSTED', 'ABORTED'].includes(error.code);
@@ -215,23 +215,23 @@ t.test('two hundred at once for fifty units: fifty get one', async (t) => {
       }
     }
   };
-  const outcomes = await Promise.all(Array.from({ length: 200 }, persistently));
-  t.equal(outcomes.filter((outcome) => outcome === 'held').length, 50);
+  const outcomes = await Promise.all(Array.from({ length: 200 }, reserveWithRetries));
+  t.equal(outcomes.filter((outcome) => outcome === 'reserved').length, 50);
   t.equal(outcomes.filter((outcome) => outcome === 'STOCK_INSUFFICIENT').length, 150);
   t.strictSame(await stockOf(sku), [[50n, 50n]]);
 });
 
-t.test('orders that share SKUs in opposite order do not deadlock each other to death', async (t) => {
+t.test('orders with the same SKUs in opposite order all succeed', async (t) => {
   const [a, b] = [await freshSku(100n), await freshSku(100n)];
-  const wishes = Array.from({ length: 60 }, (_, index) => {
+  const reservations = Array.from({ length: 60 }, (_, index) => {
     const lines = [a, b].map((sku) => ({ sku, quantity: 1n }));
     return reserve(index % 2 ? lines : lines.reverse());
   });
-  await Promise.all(wishes);
+  await Promise.all(reservations);
   t.strictSame([await stockOf(a), await stockOf(b)], [[[100n, 60n]], [[100n, 60n]]]);
 });
 
-t.test('what is held too long comes back', async (t) => {
+t.test('expired reservations return their units', async (t) => {
   const brief = await startService(t, 'inventory', {
     env: { ARMATURE_RESERVATION_TTL_MS: '200', ARMATURE_EXPIRY_SWEEP_MS: '20' },
   });
@@ -278,7 +278,7 @@ t.test('many releases of one reservation at once do not deadlock', async (t) => 
   t.equal(await deadlocks(), before);
 });
 
-t.test('many releases of a reservation that is not there leave one tombstone', async (t) => {
+t.test('many releases of an unknown reservation leave one tombstone', async (t) => {
   const [reservationId, orderId] = [randomUUID(), randomUUID()];
   const released = await Promise.all(
     Array.from({ length: 20 }, () => orders.releaseReservation({ reservationId, orderId }, { timeoutMs: 20_000 })),
@@ -288,7 +288,7 @@ t.test('many releases of a reservation that is not there leave one tombstone', a
   await t.rejects(late, refusal({ reason: 'RESERVATION_RELEASED' }));
 });
 
-t.test('only those who may', async (t) => {
+t.test('permissions are enforced', async (t) => {
   const ada = await token('ada');
   const customer = inventoryClient({ addresses, tls: await workloadCertificate('developer'), token: () => ada });
   const sku = await freshSku(1n);

@@ -10,7 +10,7 @@ t.test('only reasons that the contract names reach customers', async (t) => {
     ['TIME_LIMIT', '', { reason: 'TIME_LIMIT', reasonDetail: '' }],
     ['AMOUNT_INVALID', 'amount must be more than nothing', { reason: 'CHECKOUT_FAILED', reasonDetail: '' }],
     ['FIELDS_INVALID', 'lines[0].quantity', { reason: 'CHECKOUT_FAILED', reasonDetail: '' }],
-    ['RESERVATION_EXISTS', 'the reservation id is taken', { reason: 'CHECKOUT_FAILED', reasonDetail: '' }],
+    ['RESERVATION_EXISTS', 'another reservation has this id', { reason: 'CHECKOUT_FAILED', reasonDetail: '' }],
     ['UNSPECIFIED', '', { reason: 'CHECKOUT_FAILED', reasonDetail: '' }],
     ['', '', { reason: 'CHECKOUT_FAILED', reasonDetail: '' }],
   ] as const) {

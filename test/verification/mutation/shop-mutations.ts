@@ -3,7 +3,8 @@ import { crashTest, type Mutation, tests } from './mutation.ts';
 
 const stock = (race: string) => tests('test/verification/races/stock.test.ts', 'every interleaving', race);
 const wrongInterleaving = /every interleaving is right/;
-const store = 'services/inventory/store.ts';
+const stockStore = 'services/inventory/stock-store.ts';
+const reservationStore = 'services/inventory/reservation-store.ts';
 
 export const shopMutations: readonly Mutation[] = [
   {
@@ -16,14 +17,10 @@ export const shopMutations: readonly Mutation[] = [
         new: '  return [...sums].map(([sku, quantity]) => ({ sku, quantity }));',
       },
       {
-        file: store,
-        old: `      const levels = await readLevels(
-        tx,
-        wish.lines.map((line) => line.sku),
-        'for update',
-      );`,
-        new: `      const levels: Level[] = [];
-      for (const line of wish.lines) levels.push(...(await readLevels(tx, [line.sku], 'for update')));`,
+        file: reservationStore,
+        old: `  const levels = await readLevels(tx, skusOf(lines), 'for update');`,
+        new: `  const levels: Awaited<ReturnType<typeof readLevels>> = [];
+  for (const line of lines) levels.push(...(await readLevels(tx, [line.sku], 'for update')));`,
       },
     ],
     caughtBy: { detector: stock('two orders of the same two SKUs'), says: /no transaction deadlocks/ },
@@ -33,11 +30,9 @@ export const shopMutations: readonly Mutation[] = [
     breaks: 'the last unit is promised to two customers',
     edits: [
       {
-        file: store,
-        old: `        wish.lines.map((line) => line.sku),
-        'for update',`,
-        new: `        wish.lines.map((line) => line.sku),
-        '',`,
+        file: reservationStore,
+        old: `const levels = await readLevels(tx, skusOf(lines), 'for update');`,
+        new: `const levels = await readLevels(tx, skusOf(lines), '');`,
       },
     ],
     // Then only a constraint of the table prevents double reservations, and its violation is an internal error.
@@ -48,7 +43,7 @@ export const shopMutations: readonly Mutation[] = [
     breaks: 'one of two corrections of a shelf is lost',
     edits: [
       {
-        file: store,
+        file: stockStore,
         old: `(await readLevels(tx, [sku], 'for update'))`,
         new: `(await readLevels(tx, [sku], ''))`,
       },
@@ -60,14 +55,14 @@ export const shopMutations: readonly Mutation[] = [
     breaks: 'units that one customer has paid for are sold to another',
     edits: [
       {
-        file: store,
+        file: reservationStore,
         old: ' for update skip locked`',
         new: '`',
       },
       {
-        file: store,
-        old: `if (reservation) await move(tx, reservation, 'expire');`,
-        new: `if (reservation) await move(tx, { ...reservation, state: 'HELD' }, 'expire');`,
+        file: reservationStore,
+        old: `if (reservation) await apply(tx, watching, reservation, 'expire');`,
+        new: `if (reservation) await apply(tx, watching, { ...reservation, state: 'HELD' }, 'expire');`,
       },
     ],
     caughtBy: { detector: stock('expiry against commit'), says: wrongInterleaving },
@@ -77,7 +72,7 @@ export const shopMutations: readonly Mutation[] = [
     breaks: 'a late reservation keeps units for an order that has ended',
     edits: [
       {
-        file: store,
+        file: reservationStore,
         old: `      if (!(await insertReservation(tx, reservationId, orderId, 'RELEASED', reservationTtlMs))) {`,
         new: `      if (reservationTtlMs < 0) {`,
       },
@@ -237,7 +232,7 @@ export const equivalentChanges: readonly Mutation[] = [
     breaks: 'nothing',
     edits: [
       {
-        file: store,
+        file: stockStore,
         old: `      const onHand = level.onHand + delta;
       if (onHand < level.reserved) throw stockReserved(sku, level.reserved);`,
         new: `      const units = level.onHand + delta;

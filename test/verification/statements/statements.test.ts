@@ -18,7 +18,7 @@ const notSent: readonly (readonly [file: string, text: string, why: string])[] =
   ['services/payments/books.ts', 'select', 'tests read all books'],
   ['services/payments/invariants.ts', 'select', '`make verify` reads everything'],
   [
-    'services/access/store.ts',
+    'services/access/denial-store.ts',
     'update denied_subject set ended_at = utc_timestamp(6) where ended_at is null and end_at',
     'of 100,000 denied accounts at most',
   ],
