@@ -3,7 +3,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { certificatesIn } from '@armature/runtime/credentials';
 import type { GeneralNameType, X509Certificate } from '@peculiar/x509';
-import { serviceNames } from './services.ts';
+import { serviceNames } from '../../services/manifest.ts';
 import { type State, writeAtomically } from './state.ts';
 
 const algorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' };

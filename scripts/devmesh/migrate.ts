@@ -4,9 +4,10 @@ import { availableParallelism } from 'node:os';
 import { dirname, join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import type { Connection, RowDataPacket } from 'mysql2/promise';
+import { servicePlans } from '../../services/manifest.ts';
 import { identityTrust, serviceEnvironment } from './environment.ts';
 import { databaseUrl, grantChanges, serviceAccounts, withConnection } from './provision.ts';
-import { mainFile, servicePlans } from './services.ts';
+import { mainFile } from './services.ts';
 import { repository, type State, tail } from './state.ts';
 
 /**

@@ -1,8 +1,8 @@
 import { splitCa, withCa } from '@armature/runtime/credentials';
 import type { Connection, RowDataPacket } from 'mysql2/promise';
+import { storingServices } from '../../services/manifest.ts';
 import { BrokerApi } from './servers/broker-api.ts';
 import { connectMysql } from './servers/mysql.ts';
-import { storingServices } from './services.ts';
 import { password, type State } from './state.ts';
 
 export const exchange = 'armature.events';
