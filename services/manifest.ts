@@ -1,5 +1,5 @@
 // The one list of services. Scripts, tests and checks derive theirs from it; production code does not read it.
-// `make check` compares it with every place that has to name each service (test/support/service-places.ts).
+// `make check` compares it with every place that has to name each service (scripts/checks/service-places.ts).
 
 /** What cannot be derived from a service's name and contracts. */
 export interface ServicePlan {
