@@ -40,7 +40,12 @@ export const proofParts: readonly ProofPart[] = [
   })),
   {
     part: 'mutants',
-    run: { program: 'test/verification/mutation/main.ts', env: { ...longTier, ONLY: '' }, needsTap: true },
+    run: {
+      program: 'test/verification/mutation/main.ts',
+      env: { ...longTier, ONLY: '' },
+      report: 'mutants.json',
+      needsTap: true,
+    },
   },
 ];
 
