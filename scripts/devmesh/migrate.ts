@@ -64,7 +64,7 @@ async function migrate(state: State, serverUrl: string, name: string): Promise<v
     name,
     stateFile: join(state.dir, 'services', `${name}-migrate.json`),
     peers: {},
-    // A migration verifies no token; a service only insists on being told whose tokens it takes.
+    // A migration verifies no token; the configuration of a service only requires an issuer.
     tokens: identityTrust(`localhost:${servicePlans.identity.httpPort}`),
     copyDir: join(state.dir, 'copies', name),
     databaseUrl: databaseUrl(state, serverUrl, accounts.migrator, accounts.schema),

@@ -143,7 +143,7 @@ export async function createVirtualHost(api: BrokerApi, name: string, services: 
       const own = `^${service}\\..*$`;
       const ownAndEvents = `^(${exchange.replace('.', '\\.')}|${service}\\..*)$`;
       const path = `${host}/${encodeURIComponent(service)}`;
-      // Whoever may configure the exchange could delete it, with everybody's bindings.
+      // An account that may configure the exchange could delete it, with the bindings of every service.
       const rights = { configure: own, write: ownAndEvents, read: ownAndEvents };
       await api.request('PUT', `/permissions/${path}`, rights);
       await api.request('PUT', `/topic-permissions/${path}`, { exchange, write: `^${service}\\..*`, read: '.*' });

@@ -54,17 +54,15 @@ export function supervise(first: ServiceProgram, watcher: Watcher, delayMs = res
   let program = first;
   let running: RunningProcess;
   let lastRestart: Promise<void> = Promise.resolve();
-  let failuresInARow = 0;
-  let scheduled: NodeJS.Timeout | undefined;
   let stopping = false;
   /** While a restart is wanted, the end of the process is no failure. */
   let restarting = false;
 
   const start = () => {
-    scheduled = undefined;
     running = startProcess(program, service, watcher, ended);
     watcher.changed();
   };
+  const schedule = restartSchedule(start, delayMs);
 
   const ended = (how: string, readyForMs: number) => {
     if (stopping) {
@@ -74,25 +72,18 @@ export function supervise(first: ServiceProgram, watcher: Watcher, delayMs = res
       service.state = 'restarting';
       watcher.changed(`${service.name} ended (${how}) to be restarted`);
     } else {
-      failuresInARow = readyForMs > recoveredAfterMs ? 1 : failuresInARow + 1;
-      const pauseMs = delayMs(failuresInARow);
       service.state = 'restarting';
       service.restarts++;
-      scheduled = setTimeout(start, pauseMs);
+      const pauseMs = schedule.plan(readyForMs);
       watcher.changed(
         `${service.name} ended (${how}); restart ${service.restarts} in ${pauseMs} ms, its log is ${program.log}`,
       );
     }
   };
 
-  const cancelScheduled = () => {
-    clearTimeout(scheduled);
-    scheduled = undefined;
-  };
-
   const restartNow = async (next: ServiceProgram) => {
     if (stopping) throw new Error(`${service.name} is being stopped`);
-    cancelScheduled();
+    schedule.reset();
     restarting = true;
     service.state = 'restarting';
     watcher.changed(`${service.name} is restarted on request`);
@@ -100,7 +91,6 @@ export function supervise(first: ServiceProgram, watcher: Watcher, delayMs = res
       await running.end();
       if (stopping) throw new Error(`${service.name} is being stopped`);
       program = next;
-      failuresInARow = 0;
       start();
     } finally {
       restarting = false;
@@ -112,10 +102,7 @@ export function supervise(first: ServiceProgram, watcher: Watcher, delayMs = res
   return {
     service,
     nudge() {
-      if (!scheduled) return;
-      cancelScheduled();
-      failuresInARow = 0;
-      start();
+      if (schedule.reset()) start();
     },
     restart(next = program) {
       const restarted = lastRestart.then(() => restartNow(next));
@@ -124,9 +111,40 @@ export function supervise(first: ServiceProgram, watcher: Watcher, delayMs = res
     },
     async stop() {
       stopping = true;
-      cancelScheduled();
+      schedule.reset();
       service.state = 'stopped';
       await running.end();
+    },
+  };
+}
+
+interface RestartSchedule {
+  /** Starts after the delay that is due, which it returns. `readyForMs` says for how long the last process was ready. */
+  plan(readyForMs: number): number;
+  /** Cancels a planned start and forgets earlier failures. Returns whether a start was planned. */
+  reset(): boolean;
+}
+
+/** When a service is started again after a failure: `delayMs` is called with the number of failures in a row. */
+function restartSchedule(start: () => void, delayMs: (failures: number) => number): RestartSchedule {
+  let failuresInARow = 0;
+  let planned: NodeJS.Timeout | undefined;
+  return {
+    plan(readyForMs) {
+      failuresInARow = readyForMs > recoveredAfterMs ? 1 : failuresInARow + 1;
+      const pauseMs = delayMs(failuresInARow);
+      planned = setTimeout(() => {
+        planned = undefined;
+        start();
+      }, pauseMs);
+      return pauseMs;
+    },
+    reset() {
+      const wasPlanned = planned !== undefined;
+      clearTimeout(planned);
+      planned = undefined;
+      failuresInARow = 0;
+      return wasPlanned;
     },
   };
 }
