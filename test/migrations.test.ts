@@ -1,6 +1,6 @@
 import { migrate } from '@armature/runtime/migrations';
 import t from 'tap';
-import { storingServices } from '../scripts/devmesh/services.ts';
+import { storingServices } from '../services/manifest.ts';
 import { createDatabase } from './support/infra.ts';
 import { migrateProcess, migrationsOf, schemaSnapshot, statementCount } from './support/migrating.ts';
 

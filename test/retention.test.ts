@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { stepsOf } from '@armature/runtime/migrations';
 import t from 'tap';
-import { storingServices } from '../scripts/devmesh/services.ts';
+import { storingServices } from '../services/manifest.ts';
 import { migrationsOf } from './support/migrating.ts';
 
 t.test('docs/retention.md says of every table how long its rows are kept', async (t) => {

@@ -3,8 +3,8 @@ import { globSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { collectDefaultMetrics, Registry } from 'prom-client';
 import t from 'tap';
-import { serviceNames } from '../scripts/devmesh/services.ts';
 import { repository } from '../scripts/devmesh/state.ts';
+import { serviceNames } from '../services/manifest.ts';
 
 const read = (file: string) => readFileSync(join(repository, file), 'utf8');
 const files = globSync('docs/runbooks/*.md', { cwd: repository }).sort();

@@ -1,4 +1,4 @@
-// Checks everything that needs no servers, all at once: types, style, contracts, house rules.
+// Checks everything that needs no servers, all at once: types, style, contracts, house rules, lists of services.
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';
 import { repository } from '../devmesh/state.ts';
@@ -22,6 +22,7 @@ const checks: Check[] = [
   { name: 'contracts', command: bin('buf'), args: ['lint'] },
   { name: 'contracts against main', command: process.execPath, args: ['scripts/checks/breaking.ts'] },
   { name: 'house rules', command: process.execPath, args: ['test/tidy.test.ts'], explain: failuresOf },
+  { name: 'services at every place', command: process.execPath, args: ['scripts/checks/services.ts'] },
 ];
 
 /** What failed in the output of a tap test file. */

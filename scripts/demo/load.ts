@@ -87,11 +87,11 @@ async function knownSkus(shop: Shop, variants: readonly CatalogueVariant[]): Pro
   const staff = await shop.as('bo');
   const known = new Set<string>();
   await inParallel(atOnce, groups(variants, readMax), async (group) => {
-    const answer = await shop.catalog.batchGetVariants(
+    const found = await shop.catalog.batchGetVariants(
       { skus: group.map(({ sku }) => sku) },
       { ...staff, timeoutMs: 10_000 },
     );
-    for (const { sku } of answer.variants) known.add(sku);
+    for (const { sku } of found.variants) known.add(sku);
   });
   return known;
 }

@@ -19,7 +19,7 @@ export const address = {
   countryCode: 'GB',
 };
 
-/** Places an order, shows every step as it happens, and answers the order as it ended. */
+/** Places an order, shows every step as it happens, and returns the order as it ended. */
 export async function buy(shop: Shop, screen: Screen, wish: Wish): Promise<Order> {
   const { customer, card, currency, lines } = wish;
   screen.line(`${customer} pays in ${currency} with ${card} for`);

@@ -36,7 +36,7 @@ export function rotationStage(state: State): RotationStage {
   return bundle.some((certificate) => certificate.checkPrivateKey(key)) ? 'started' : 'switched';
 }
 
-/** First step: makes the new authority and has everybody trust it beside the old one. Nothing is signed by it yet. */
+/** First step: makes the new authority, which every process then trusts beside the old one. It signs nothing yet. */
 export async function startRotation(state: State): Promise<void> {
   expectStage(state, ['steady']);
   const [current, next] = [await readCa(state), await issueCa()];
@@ -46,7 +46,7 @@ export async function startRotation(state: State): Promise<void> {
 
 /**
  * Second step: the new authority signs from now on, and every certificate is made anew by it. Waits first, until
- * everybody has noticed whom to trust. The old authority's key is gone afterwards. Answers the names it wrote.
+ * every process has read the new bundle. Deletes the old authority's key. Returns the names of the new certificates.
  */
 export async function switchAuthority(state: State): Promise<string[]> {
   if (expectStage(state, ['started', 'switched']) === 'started') {
@@ -58,9 +58,9 @@ export async function switchAuthority(state: State): Promise<string[]> {
 }
 
 /**
- * Last step: nobody trusts the old authority any more. Waits first, until everybody has noticed their new
- * certificates; then until none of the servers shows a certificate of the old authority to whoever connects. Changes
- * nothing and throws when one of them still does in the end.
+ * Last step: removes the old authority from the bundle. Waits first, until every process has read its new certificate;
+ * then until no server shows its clients a certificate of the old authority. Changes nothing and throws if one still
+ * does after `waitMs`.
  */
 export async function retireAuthority(
   state: State,
@@ -86,7 +86,7 @@ export async function retireAuthority(
   writeAtomically(bundleFile(state), `${ca.toString().trim()}\n`);
 }
 
-/** A server whose certificate can be looked at; undefined when nobody listens. */
+/** A server whose certificate can be looked at; undefined when no process listens there. */
 export interface Showing {
   name: string;
   certificate(): Promise<X509Certificate | undefined>;
@@ -104,7 +104,7 @@ function expectStage(state: State, allowed: readonly RotationStage[]): RotationS
   throw new Error(`the change of the authority is at "${stage}"; the next step is armature certs ${next}`);
 }
 
-/** Waits until the newest of the files is old enough for everybody to have seen it. */
+/** Waits until the newest of the files is old enough that every process has read it. */
 async function noticed(files: readonly string[]): Promise<void> {
   const newest = Math.max(...files.map((file) => statSync(file).mtimeMs));
   await sleep(Math.max(0, newest + noticeMs - Date.now()));

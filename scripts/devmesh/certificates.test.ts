@@ -15,7 +15,7 @@ import { openState } from './state.ts';
 
 const dayMs = 24 * 3600 * 1000;
 
-t.test('every workload has a certificate that everybody accepts', async (t) => {
+t.test('every workload has a certificate that the CA has issued', async (t) => {
   const state = openState(t.testdir());
   const names = Object.keys(workloadIds());
   t.same((await ensureCertificates(state)).sort(), [...names, ...serverNames, 'ca'].sort());
@@ -37,7 +37,7 @@ t.test('every workload has a certificate that everybody accepts', async (t) => {
   }
 });
 
-t.test('a database and a broker are known by name only, and are nobody in the mesh', async (t) => {
+t.test('a database and a broker are known by name only, and are no workload of the mesh', async (t) => {
   const state = openState(t.testdir());
   await ensureCertificates(state);
   for (const name of serverNames) {

@@ -3,7 +3,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { certificatesIn } from '@armature/runtime/credentials';
 import type { GeneralNameType, X509Certificate } from '@peculiar/x509';
-import { serviceNames } from './services.ts';
+import { serviceNames } from '../../services/manifest.ts';
 import { type State, writeAtomically } from './state.ts';
 
 const algorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' };
@@ -100,7 +100,7 @@ export function workloadRequest(ca: Issued, id: string): CertificateRequest {
   return { ca, commonName: name, uris: [id], dns: ['localhost'], ips: ['127.0.0.1'] };
 }
 
-/** What stands on our side of no call and so has no SPIFFE id: its key would not make a workload of anybody. */
+/** Servers that take part in no call, so they have no SPIFFE id: its key identifies no workload. */
 export const serverNames = ['mysql', 'rabbitmq'] as const;
 
 function serverRequest(ca: Issued, name: string): CertificateRequest {
@@ -121,7 +121,7 @@ export function workloadIds(): Record<string, string> {
 /**
  * Makes what is missing of the development PKI and renews what ends within a week or is signed by another
  * authority than today's. A renewed certificate keeps its key, so a process that reads the two files at any
- * moment finds a pair. Answers the names it wrote.
+ * moment finds a pair. Returns the names of the certificates it wrote.
  */
 export async function ensureCertificates(state: State, ids: Record<string, string> = workloadIds()): Promise<string[]> {
   if (areFresh(state, ids)) return [];
@@ -176,7 +176,7 @@ export function issueCa(): Promise<Issued> {
   return issueCertificate({ commonName: 'Armature development CA', isCa: true, notAfter });
 }
 
-/** The authority whose key is <name>.key. Its certificate is one of those in ca.pem, which everybody trusts. */
+/** The authority whose key is <name>.key. Its certificate is one of those in ca.pem, which every process trusts. */
 export async function readAuthority(state: State, name: string): Promise<Issued | undefined> {
   const keyFile = certificateFiles(state, name).key;
   const bundle = certificateFiles(state, 'ca').cert;

@@ -2,7 +2,6 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { splitCa } from '@armature/runtime/credentials';
 import { certificateFiles, trustDomain } from './certificates.ts';
-import type { ServiceName } from './services.ts';
 import { compileCacheOf, password, repository, type State } from './state.ts';
 
 /** Whose access tokens are taken: an issuer, and where its public keys are, a file or an https URL. */
@@ -146,9 +145,4 @@ export function mailUrl(state: State): string {
 export function identityTrust(address: string): TokenTrust {
   const issuer = `https://localhost:${address.slice(address.lastIndexOf(':') + 1)}`;
   return { issuer, jwks: `${issuer}/jwks` };
-}
-
-/** The gRPC services that a service may call: all of them; which calls are let through is policy's business. */
-export function isMeshService(name: ServiceName): boolean {
-  return name !== 'acquirer';
 }

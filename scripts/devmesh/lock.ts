@@ -50,7 +50,7 @@ function read(path: string): ProcessIdentity | undefined {
   }
 }
 
-/** Removes the lock of a dead holder, and puts back what it finds to be somebody else's by now. */
+/** Removes the lock of a dead process, and puts it back if another process has taken it meanwhile. */
 function takeAway(path: string, dead: ProcessIdentity): void {
   const aside = `${path}.dead.${process.pid}`;
   try {

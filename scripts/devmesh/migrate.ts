@@ -4,9 +4,10 @@ import { availableParallelism } from 'node:os';
 import { dirname, join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import type { Connection, RowDataPacket } from 'mysql2/promise';
+import { servicePlans } from '../../services/manifest.ts';
 import { identityTrust, serviceEnvironment } from './environment.ts';
 import { databaseUrl, grantChanges, serviceAccounts, withConnection } from './provision.ts';
-import { mainFile, servicePlans } from './services.ts';
+import { mainFile } from './services.ts';
 import { repository, type State, tail } from './state.ts';
 
 /**
@@ -63,7 +64,7 @@ async function migrate(state: State, serverUrl: string, name: string): Promise<v
     name,
     stateFile: join(state.dir, 'services', `${name}-migrate.json`),
     peers: {},
-    // A migration verifies no token; a service only insists on being told whose tokens it takes.
+    // A migration verifies no token; the configuration of a service only requires an issuer.
     tokens: identityTrust(`localhost:${servicePlans.identity.httpPort}`),
     copyDir: join(state.dir, 'copies', name),
     databaseUrl: databaseUrl(state, serverUrl, accounts.migrator, accounts.schema),

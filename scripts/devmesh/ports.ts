@@ -13,18 +13,18 @@ interface Ports {
 }
 
 /**
- * The port of a named listener: the one remembered, while `held` says that its owner is on it or it is free;
+ * The port of a named listener: the one remembered, while `owned` says that its owner is on it or it is free;
  * else the preferred one, else another free one, which is then remembered.
  */
 export async function portFor(
   state: State,
   name: string,
   preferred: number | undefined,
-  held = false,
+  owned = false,
 ): Promise<number> {
   return change(state, async (ports) => {
     const remembered = ports.byName[name];
-    if (remembered !== undefined && (held || (await isFree(remembered)))) return remembered;
+    if (remembered !== undefined && (owned || (await isFree(remembered)))) return remembered;
     const taken = new Set(Object.values(ports.byName));
     const chosen =
       preferred !== undefined && !taken.has(preferred) && (await isFree(preferred)) ? preferred : await nextFree(ports);

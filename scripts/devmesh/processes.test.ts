@@ -29,11 +29,11 @@ t.test('a process knows its parent', async (t) => {
 
 for (const { name, pid } of [
   { name: 'zero, which would mean our whole group', pid: 0 },
-  { name: 'minus one, which would mean everybody', pid: -1 },
+  { name: 'minus one, which would mean every process', pid: -1 },
   { name: 'init', pid: 1 },
   { name: 'a fraction', pid: 2.5 },
 ]) {
-  t.test(`nobody is ever found under ${name}`, async (t) => t.equal(identify(pid), undefined));
+  t.test(`no process is found under ${name}`, async (t) => t.equal(identify(pid), undefined));
 }
 
 t.test('stopping', async (t) => {

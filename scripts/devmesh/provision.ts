@@ -1,8 +1,8 @@
 import { splitCa, withCa } from '@armature/runtime/credentials';
 import type { Connection, RowDataPacket } from 'mysql2/promise';
+import { storingServices } from '../../services/manifest.ts';
 import { BrokerApi } from './servers/broker-api.ts';
 import { connectMysql } from './servers/mysql.ts';
-import { storingServices } from './services.ts';
 import { password, type State } from './state.ts';
 
 export const exchange = 'armature.events';
@@ -143,7 +143,7 @@ export async function createVirtualHost(api: BrokerApi, name: string, services: 
       const own = `^${service}\\..*$`;
       const ownAndEvents = `^(${exchange.replace('.', '\\.')}|${service}\\..*)$`;
       const path = `${host}/${encodeURIComponent(service)}`;
-      // Whoever may configure the exchange could delete it, with everybody's bindings.
+      // An account that may configure the exchange could delete it, with the bindings of every service.
       const rights = { configure: own, write: ownAndEvents, read: ownAndEvents };
       await api.request('PUT', `/permissions/${path}`, rights);
       await api.request('PUT', `/topic-permissions/${path}`, { exchange, write: `^${service}\\..*`, read: '.*' });

@@ -6,7 +6,7 @@ import { meshServices, readMesh } from './mesh.ts';
 import { knownServers } from './servers/servers.ts';
 import type { State } from './state.ts';
 
-const answerTimeoutMs = 5_000;
+const responseTimeoutMs = 5_000;
 /** A client's first packet: it wants TLS, 4.1's protocol and long passwords, in utf8mb4. Nothing else follows in the clear. */
 const mysqlTlsRequest = Buffer.from([32, 0, 0, 1, 0x01, 0x8a, 0, 0, 0, 0, 0, 1, 45, ...new Array<number>(23).fill(0)]);
 
@@ -26,13 +26,13 @@ export function shownCertificates(state: State): Showing[] {
   ].map(({ name, address, ...more }) => ({ name, certificate: () => shown(address, more) }));
 }
 
-/** Whoever shows what is judged by its signature afterwards, so this handshake takes anybody. */
+/** This handshake accepts any server, because the caller verifies the certificate's signature. */
 async function shown(
   address: string,
   { greet }: { greet?: (socket: Socket) => Promise<void> },
 ): Promise<X509Certificate | undefined> {
   const [host, port] = address.split(':');
-  const socket = connectSocket({ host, port: Number(port), timeout: answerTimeoutMs });
+  const socket = connectSocket({ host, port: Number(port), timeout: responseTimeoutMs });
   try {
     await connected(socket);
     await greet?.(socket);
@@ -57,7 +57,7 @@ function connected(socket: Socket): Promise<void> {
   return new Promise((resolve, reject) => {
     socket.once('connect', resolve);
     socket.once('error', reject);
-    socket.once('timeout', () => socket.destroy(new Error(`no answer within ${answerTimeoutMs} ms`)));
+    socket.once('timeout', () => socket.destroy(new Error(`no answer within ${responseTimeoutMs} ms`)));
   });
 }
 

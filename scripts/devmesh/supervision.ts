@@ -52,106 +52,57 @@ export interface Watcher {
 export function supervise(first: ServiceProgram, watcher: Watcher, delayMs = restartDelayMs): Supervised {
   const service: MeshService = { name: first.name, ...first.addresses, state: 'starting', restarts: 0 };
   let program = first;
-  let child: ChildProcess | undefined;
-  let ended = Promise.resolve();
-  let ready = Promise.resolve();
+  let running: RunningProcess;
   let lastRestart: Promise<void> = Promise.resolve();
-  let failuresInARow = 0;
-  let restart: NodeJS.Timeout | undefined;
   let stopping = false;
   /** While a restart is wanted, the end of the process is no failure. */
   let restarting = false;
 
   const start = () => {
-    restart = undefined;
-    mkdirSync(dirname(program.stateFile), { recursive: true });
-    rmSync(program.stateFile, { force: true });
-    child = spawnLogged(program);
-    const running = child;
-    Object.assign(service, {
-      pid: running.pid,
-      started: running.pid && identify(running.pid)?.started,
-      state: 'starting',
-    });
-    service.watching = program.watch;
-    const { promise, resolve: isReady, reject: isNotReady } = Promise.withResolvers<void>();
-    ready = promise;
-    // Only a restart on request waits for it.
-    ready.catch(() => undefined);
-    const readiness = watchReadiness(program, running, (now) => {
-      service.state = now;
-      watcher.changed(now === 'ready' ? `${service.name} is ready (pid ${service.pid})` : undefined);
-      if (now === 'ready') isReady();
-    });
-    ended = new Promise((resolve) => {
-      const end = (how: string) => {
-        const readyForMs = readiness.stop();
-        delete service.pid;
-        delete service.started;
-        service.lastEnd = how;
-        isNotReady(new Error(`${service.name} ended before it was ready (${how}); its log is ${program.log}`));
-        if (restarting && !stopping) {
-          service.state = 'restarting';
-          watcher.changed(`${service.name} ended (${how}) to be restarted`);
-        } else if (stopping) {
-          service.state = 'stopped';
-          watcher.changed(`${service.name} stopped (${how})`);
-        } else {
-          failuresInARow = readyForMs > recoveredAfterMs ? 1 : failuresInARow + 1;
-          again(how);
-        }
-        resolve();
-      };
-      running.once('error', (error) => end(error.message));
-      running.once('exit', (code, signal) => end(signal ? `ended by ${signal}` : `exit code ${code}`));
-    });
+    running = startProcess(program, service, watcher, ended);
     watcher.changed();
   };
+  const schedule = restartSchedule(start, delayMs);
 
-  const again = (how: string) => {
-    const pauseMs = delayMs(failuresInARow);
-    service.state = 'restarting';
-    service.restarts++;
-    restart = setTimeout(start, pauseMs);
-    watcher.changed(
-      `${service.name} ended (${how}); restart ${service.restarts} in ${pauseMs} ms, its log is ${program.log}`,
-    );
-  };
-
-  const end = async () => {
-    if (child) terminate(child, 'SIGTERM', program);
-    const force = setTimeout(() => child && terminate(child, 'SIGKILL', program), stopGraceMs);
-    await ended;
-    clearTimeout(force);
+  const ended = (how: string, readyForMs: number) => {
+    if (stopping) {
+      service.state = 'stopped';
+      watcher.changed(`${service.name} stopped (${how})`);
+    } else if (restarting) {
+      service.state = 'restarting';
+      watcher.changed(`${service.name} ended (${how}) to be restarted`);
+    } else {
+      service.state = 'restarting';
+      service.restarts++;
+      const pauseMs = schedule.plan(readyForMs);
+      watcher.changed(
+        `${service.name} ended (${how}); restart ${service.restarts} in ${pauseMs} ms, its log is ${program.log}`,
+      );
+    }
   };
 
   const restartNow = async (next: ServiceProgram) => {
     if (stopping) throw new Error(`${service.name} is being stopped`);
-    clearTimeout(restart);
-    restart = undefined;
+    schedule.reset();
     restarting = true;
     service.state = 'restarting';
     watcher.changed(`${service.name} is restarted on request`);
     try {
-      await end();
+      await running.end();
       if (stopping) throw new Error(`${service.name} is being stopped`);
       program = next;
-      failuresInARow = 0;
       start();
     } finally {
       restarting = false;
     }
-    if (!program.watch) await ready;
+    if (!program.watch) await running.ready;
   };
 
   start();
   return {
     service,
     nudge() {
-      if (!restart) return;
-      clearTimeout(restart);
-      failuresInARow = 0;
-      start();
+      if (schedule.reset()) start();
     },
     restart(next = program) {
       const restarted = lastRestart.then(() => restartNow(next));
@@ -160,9 +111,98 @@ export function supervise(first: ServiceProgram, watcher: Watcher, delayMs = res
     },
     async stop() {
       stopping = true;
-      clearTimeout(restart);
+      schedule.reset();
       service.state = 'stopped';
-      await end();
+      await running.end();
+    },
+  };
+}
+
+interface RestartSchedule {
+  /** Starts after the delay that is due, which it returns. `readyForMs` says for how long the last process was ready. */
+  plan(readyForMs: number): number;
+  /** Cancels a planned start and forgets earlier failures. Returns whether a start was planned. */
+  reset(): boolean;
+}
+
+/** When a service is started again after a failure: `delayMs` is called with the number of failures in a row. */
+function restartSchedule(start: () => void, delayMs: (failures: number) => number): RestartSchedule {
+  let failuresInARow = 0;
+  let planned: NodeJS.Timeout | undefined;
+  return {
+    plan(readyForMs) {
+      failuresInARow = readyForMs > recoveredAfterMs ? 1 : failuresInARow + 1;
+      const pauseMs = delayMs(failuresInARow);
+      planned = setTimeout(() => {
+        planned = undefined;
+        start();
+      }, pauseMs);
+      return pauseMs;
+    },
+    reset() {
+      const wasPlanned = planned !== undefined;
+      clearTimeout(planned);
+      planned = undefined;
+      failuresInARow = 0;
+      return wasPlanned;
+    },
+  };
+}
+
+/** One process of a service, from its start to its end. */
+interface RunningProcess {
+  /** Resolves when the process is ready, and rejects if it ends before. */
+  readonly ready: Promise<void>;
+  /** Sends SIGTERM, SIGKILL after 12 s, and waits for the end. */
+  end(): Promise<void>;
+}
+
+/**
+ * Starts a process and records in `service` its pid and whether it is ready. When it ends, `ended` is called with how,
+ * and for how long it had been ready.
+ */
+function startProcess(
+  program: ServiceProgram,
+  service: MeshService,
+  watcher: Watcher,
+  ended: (how: string, readyForMs: number) => void,
+): RunningProcess {
+  mkdirSync(dirname(program.stateFile), { recursive: true });
+  rmSync(program.stateFile, { force: true });
+  const child = spawnLogged(program);
+  Object.assign(service, {
+    pid: child.pid,
+    started: child.pid && identify(child.pid)?.started,
+    state: 'starting',
+    watching: program.watch,
+  });
+  const ready = Promise.withResolvers<void>();
+  // Only a restart on request waits for it.
+  ready.promise.catch(() => undefined);
+  const readiness = watchReadiness(program, child, (now) => {
+    service.state = now;
+    watcher.changed(now === 'ready' ? `${service.name} is ready (pid ${service.pid})` : undefined);
+    if (now === 'ready') ready.resolve();
+  });
+  const end = Promise.withResolvers<void>();
+  const onEnd = (how: string) => {
+    const readyForMs = readiness.stop();
+    delete service.pid;
+    delete service.started;
+    service.lastEnd = how;
+    ready.reject(new Error(`${service.name} ended before it was ready (${how}); its log is ${program.log}`));
+    ended(how, readyForMs);
+    end.resolve();
+  };
+  child.once('error', (error) => onEnd(error.message));
+  child.once('exit', (code, signal) => onEnd(signal ? `ended by ${signal}` : `exit code ${code}`));
+  return {
+    ready: ready.promise,
+    async end() {
+      terminate(child, 'SIGTERM', program);
+      const force = setTimeout(() => terminate(child, 'SIGKILL', program), stopGraceMs);
+      await end.promise;
+      clearTimeout(force);
     },
   };
 }

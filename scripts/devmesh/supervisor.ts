@@ -2,6 +2,7 @@
 // services that are not running and for requests to restart one, SIGTERM ends it and them.
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { type ServiceName, type ServicePlan, serviceNames, servicePlans } from '../../services/manifest.ts';
 import { identityTrust, mailDirectory, type ServiceRun, serviceEnvironment } from './environment.ts';
 import { identityOf, meshServices, readMesh, writeMesh } from './mesh.ts';
 import { bootstrapFile } from './people.ts';
@@ -10,14 +11,7 @@ import { identify, isAlive, stop } from './processes.ts';
 import { brokerUrl, databaseUrl, serviceAccounts } from './provision.ts';
 import { clearRestartRequests, type RestartRequest, takeRestartRequests } from './restart-requests.ts';
 import { knownServers } from './servers/servers.ts';
-import {
-  mainFile,
-  presentServices,
-  type ServiceName,
-  type ServicePlan,
-  serviceNames,
-  servicePlans,
-} from './services.ts';
+import { mainFile, presentServices } from './services.ts';
 import { openState, repository, type State, writeAtomically } from './state.ts';
 import { type ServiceProgram, type Supervised, supervise } from './supervision.ts';
 import { supervisorFile } from './supervisor-process.ts';

@@ -1,6 +1,7 @@
 // Brings up everything: servers, keys, schemas, services.
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { type ServiceName, servicePlans } from '../../services/manifest.ts';
 import { ensureCertificates } from './certificates.ts';
 import { withLock } from './lock.ts';
 import { type MeshService, meshFile, meshServices, readMesh } from './mesh.ts';
@@ -17,7 +18,7 @@ import {
   startBroker,
   startDatabase,
 } from './servers/servers.ts';
-import { presentServices, type ServiceName, servicePlans } from './services.ts';
+import { presentServices } from './services.ts';
 import { type State, tail } from './state.ts';
 import { ensureSupervisor, supervisorLog } from './supervisor-process.ts';
 

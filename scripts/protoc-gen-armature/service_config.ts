@@ -2,7 +2,7 @@ import type { DescService } from '@bufbuild/protobuf';
 
 /**
  * The gRPC service config of a client of this service. Every method that generates is safe to send twice:
- * it only reads, or it is keyed. So each is retried, and only on UNAVAILABLE: anything else is an answer.
+ * it only reads, or it is keyed. So each is retried, and only on UNAVAILABLE: any other status is the outcome.
  */
 export function serviceConfig(service: DescService): Record<string, unknown> {
   return {

@@ -21,9 +21,9 @@ import { BrokerApi } from '../../scripts/devmesh/servers/broker-api.ts';
 import { mysqlInstance } from '../../scripts/devmesh/servers/mysql.ts';
 import { rabbitmqInstance } from '../../scripts/devmesh/servers/rabbitmq.ts';
 import { knownServers, type Servers, startServers } from '../../scripts/devmesh/servers/servers.ts';
-import { serviceNames } from '../../scripts/devmesh/services.ts';
 import { compileCacheOf, openState, openTestState, type State } from '../../scripts/devmesh/state.ts';
 import { runsDirectory, stopEverything } from '../../scripts/devmesh/stop.ts';
+import { serviceNames } from '../../services/manifest.ts';
 import { ensureTokenKey } from './token.ts';
 
 /** The part of a tap test that set-up needs: registration of teardown functions. */

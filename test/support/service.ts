@@ -14,8 +14,9 @@ import {
 import { writeBootstrap } from '../../scripts/devmesh/people.ts';
 import { reservePorts } from '../../scripts/devmesh/ports.ts';
 import { allFinished } from '../../scripts/devmesh/servers/servers.ts';
-import { mainFile, presentServices, type ServiceName, servicePlans } from '../../scripts/devmesh/services.ts';
+import { mainFile, presentServices } from '../../scripts/devmesh/services.ts';
 import { readJson, type State, tail } from '../../scripts/devmesh/state.ts';
+import { type ServiceName, servicePlans } from '../../services/manifest.ts';
 import {
   createDatabase,
   createVhost,

@@ -319,7 +319,7 @@ const rows: (Asked & { name: string; code?: number; says: RegExp })[] = [
     says: /^orders is restarting; armature status/,
   },
   {
-    name: 'a service that does not answer',
+    name: 'a service that does not respond',
     rpc: 'armature.catalog.v1.CatalogService/GetProduct',
     code: 1,
     says: /^UNAVAILABLE: [\s\S]*armature status tells whether/,
@@ -344,7 +344,7 @@ const rows: (Asked & { name: string; code?: number; says: RegExp })[] = [
     says: /ReceiveStock {2}\(needs inventory\.receive, keyed by request_id\)\n {2}Adds delivered units\.\n {4}request_id {3}string\n {4}location_id {2}string\n {4}lines {8}repeated \{sku string, quantity int64\}/,
   },
   {
-    name: 'all services, as far as they answer',
+    name: 'all services, as far as they respond',
     code: 1,
     says: /InventoryService {2}Stock per SKU.*\n {2}ReceiveStock {8}Adds delivered units\.[\s\S]*orders: orders is restarting/,
   },

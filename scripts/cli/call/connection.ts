@@ -27,7 +27,7 @@ export interface Connection {
 
 const bytes = (buffer: Buffer): Buffer => buffer;
 
-/** Connects to a service of the mesh with the principal's certificate, and insists on finding that service there. */
+/** Connects to a service of the mesh with the principal's certificate, and fails unless that service is on the other end. */
 export function connect(mesh: Mesh, service: string, principal: Principal): Connection {
   const files = certificateOf(mesh, principal.workload);
   const [ca, key, cert] = [mesh.certificates.ca, files.key, files.cert].map((path) => readFileSync(path));

@@ -13,7 +13,7 @@ import { type FileDescriptorProto, FileDescriptorProtoSchema, FileDescriptorSetS
 import type { Connection } from './connection.ts';
 
 type Question = NonNullable<ServerReflectionRequest['messageRequest']>;
-type Answer = NonNullable<ServerReflectionResponse['messageResponse']>;
+type ReflectionResponse = NonNullable<ServerReflectionResponse['messageResponse']>;
 
 const path = '/grpc.reflection.v1.ServerReflection/ServerReflectionInfo';
 const timeoutMs = 5_000;
@@ -22,9 +22,9 @@ const roundsMax = 20;
 
 /** The full names of the services that the server offers, without those of gRPC itself. */
 export async function listServices(connection: Connection): Promise<string[]> {
-  const [answer] = await ask(connection, [{ $case: 'listServices', value: '' }]);
-  if (answer?.$case !== 'listServicesResponse') throw unexpected(connection, answer);
-  const names = answer.value.service.map((service) => service.name);
+  const [response] = await ask(connection, [{ $case: 'listServices', value: '' }]);
+  if (response?.$case !== 'listServicesResponse') throw unexpected(connection, response);
+  const names = response.value.service.map((service) => service.name);
   return names.filter((name) => !name.startsWith('grpc.'));
 }
 
@@ -34,9 +34,9 @@ export async function describe(connection: Connection, services: readonly string
   let questions: Question[] = services.map((value) => ({ $case: 'fileContainingSymbol', value }));
   for (let round = 0; questions.length > 0; round++) {
     if (round === roundsMax) throw new Error(`${connection.service} names ever more files by reflection`);
-    for (const answer of await ask(connection, questions)) {
-      if (answer?.$case !== 'fileDescriptorResponse') throw unexpected(connection, answer);
-      for (const bytes of answer.value.fileDescriptorProto) {
+    for (const response of await ask(connection, questions)) {
+      if (response?.$case !== 'fileDescriptorResponse') throw unexpected(connection, response);
+      for (const bytes of response.value.fileDescriptorProto) {
         const file = fromBinary(FileDescriptorProtoSchema, bytes);
         files.set(file.name, file);
       }
@@ -48,16 +48,19 @@ export async function describe(connection: Connection, services: readonly string
   return createFileRegistry(create(FileDescriptorSetSchema, { file: importsFirst(files) }));
 }
 
-async function ask(connection: Connection, questions: readonly Question[]): Promise<(Answer | undefined)[]> {
+async function ask(
+  connection: Connection,
+  questions: readonly Question[],
+): Promise<(ReflectionResponse | undefined)[]> {
   const messages = questions.map((messageRequest) =>
     ServerReflectionRequest.encode({ host: '', messageRequest }).finish(),
   );
-  const answers = await connection.converse(path, messages, { timeoutMs });
-  return answers.map((bytes) => ServerReflectionResponse.decode(bytes).messageResponse);
+  const responses = await connection.converse(path, messages, { timeoutMs });
+  return responses.map((bytes) => ServerReflectionResponse.decode(bytes).messageResponse);
 }
 
-function unexpected({ service }: Connection, answer: Answer | undefined): Error {
-  const said = answer?.$case === 'errorResponse' ? answer.value.errorMessage : `${answer?.$case ?? 'nothing'}`;
+function unexpected({ service }: Connection, response: ReflectionResponse | undefined): Error {
+  const said = response?.$case === 'errorResponse' ? response.value.errorMessage : `${response?.$case ?? 'nothing'}`;
   return new Error(`${service} does not describe itself by reflection: ${said}`);
 }
 

@@ -1,8 +1,7 @@
 import { Argument, type Command, Option } from 'commander';
+import { serviceNames } from '../../../services/manifest.ts';
 import { addCommand } from '../command.ts';
 import { listOf, wholeNumber } from './options.ts';
-
-const serviceList = 'catalog, inventory, payments, orders, notifications, identity, access, acquirer';
 
 /** Adds what starts, stops and shows the mesh of this checkout. */
 export function addMeshCommands(program: Command): void {
@@ -65,7 +64,7 @@ function addLooking(program: Command): void {
   addCommand<{ lines: number; follow?: boolean }>(program, {
     usage: 'logs [name]',
     summary: 'Show the log of a service or server',
-    description: `Shows the end of a log. Services: ${serviceList}; also mysql, rabbitmq and supervisor.`,
+    description: `Shows the end of a log. Services: ${serviceNames.join(', ')}; also mysql, rabbitmq and supervisor.`,
     examples: ['armature logs orders', 'armature logs orders --lines 1000 --no-follow | grep error'],
     timeout: '24h',
     options: [

@@ -167,7 +167,8 @@ function addProofs(program: Command): void {
     run: async (_, { only = [] }, invocation) => {
       const { longTier, runCommand } = await load();
       const env = { ...longTier, ONLY: only.join(',') };
-      await runCommand({ program: 'test/verification/mutation/main.ts', env }, invocation);
+      const run = { program: 'test/verification/mutation/main.ts', env, report: 'mutants.json' };
+      await runCommand(run, invocation);
     },
   });
   addCommand<{ only?: string[] }>(program, {

@@ -3,8 +3,8 @@ import { fileURLToPath } from 'node:url';
 import { createFileRegistry, fromBinary } from '@bufbuild/protobuf';
 import { FileDescriptorSetSchema } from '@bufbuild/protobuf/wkt';
 import type { Argument, Command, Option } from 'commander';
+import { callableServices, serviceNames, storingServices } from '../../../services/manifest.ts';
 import { people, programs } from '../../devmesh/people.ts';
-import { serviceNames, storingServices } from '../../devmesh/services.ts';
 import { logNames } from '../mesh/logs.ts';
 import { proofParts } from '../verification/prove.ts';
 
@@ -13,7 +13,7 @@ const principals = (): string[] => [
   ...people.filter(({ role }) => role === 'staff').map(({ id }) => `staff:${id}`),
   ...['admin', 'operator', 'nobody'],
   ...programs.map((id) => `client:${id}`),
-  ...serviceNames.filter((name) => name !== 'acquirer').map((name) => `service:${name}`),
+  ...callableServices.map((name) => `service:${name}`),
 ];
 
 /** The methods of all contracts as Service/Method. */

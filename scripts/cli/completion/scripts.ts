@@ -29,7 +29,7 @@ _armature() {
     _files
   fi
 }
-# As a file of fpath it is loaded by the first completion, which it then answers.
+# As a file of fpath it is loaded by the first completion, which it then completes.
 if [[ \${funcstack[1]} == _armature ]]; then
   _armature "$@"
 else

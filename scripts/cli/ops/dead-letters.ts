@@ -69,18 +69,20 @@ export async function showDeadLetter(deadLetterId: string, service: string, call
   console.log(bodyJson ? JSON.stringify(JSON.parse(bodyJson), null, 2) : `not shown: ${undecodable}`);
 }
 
-function factsOf(letter: DeadLetter): string[][] {
-  const state = valueName(DeadLetterState, letter.state, 'DEAD_LETTER_STATE_');
+function factsOf(deadLetter: DeadLetter): string[][] {
+  const state = valueName(DeadLetterState, deadLetter.state, 'DEAD_LETTER_STATE_');
   return [
-    ['event', letter.eventType],
-    ['about', `${letter.aggregateId || '-'}, number ${letter.sequence}`],
-    ['message', `${letter.messageId} by ${letter.publisher}`],
-    ['queue', letter.consumer],
-    ['since', `${time(letter.deadTime)} UTC, after ${letter.attempts} tries`],
-    ['reason', letter.reason],
+    ['event', deadLetter.eventType],
+    ['about', `${deadLetter.aggregateId || '-'}, number ${deadLetter.sequence}`],
+    ['message', `${deadLetter.messageId} by ${deadLetter.publisher}`],
+    ['queue', deadLetter.consumer],
+    ['since', `${time(deadLetter.deadTime)} UTC, after ${deadLetter.attempts} tries`],
+    ['reason', deadLetter.reason],
     ['state', state],
-    ...(letter.redriveTime ? [['redriven', time(letter.redriveTime)]] : []),
-    ...(letter.dropTime ? [['dropped', `${time(letter.dropTime)} by ${letter.droppedBy}: ${letter.dropWhy}`]] : []),
+    ...(deadLetter.redriveTime ? [['redriven', time(deadLetter.redriveTime)]] : []),
+    ...(deadLetter.dropTime
+      ? [['dropped', `${time(deadLetter.dropTime)} by ${deadLetter.droppedBy}: ${deadLetter.dropWhy}`]]
+      : []),
   ];
 }
 

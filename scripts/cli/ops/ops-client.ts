@@ -2,8 +2,8 @@
 // service that does not respond.
 import { type Client, opsClient } from '@armature/clients';
 import type { OpsServiceContract } from '@armature/proto/ops/v1/contract.ts';
+import { type ServiceName, storingServices } from '../../../services/manifest.ts';
 import { addressOf, runningMesh } from '../../devmesh/running-mesh.ts';
-import { type ServiceName, storingServices } from '../../devmesh/services.ts';
 import { didYouMean } from '../call/nearest.ts';
 import { certificateOf, parsePrincipal } from '../call/principal.ts';
 import { tokenFor } from '../call/tokens.ts';

@@ -40,7 +40,7 @@ export const proofParts: readonly ProofPart[] = [
   })),
   {
     part: 'mutants',
-    run: { program: 'test/verification/mutation/main.ts', env: { ...longTier, ONLY: '' } },
+    run: { program: 'test/verification/mutation/main.ts', env: { ...longTier, ONLY: '' }, report: 'mutants.json' },
   },
 ];
 

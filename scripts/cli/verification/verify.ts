@@ -1,8 +1,9 @@
+import { servicePlans } from '../../../services/manifest.ts';
 import { broken, verify } from '../../../test/verification/invariants/invariants.ts';
 import { openWorld } from '../../../test/verification/invariants/world.ts';
 import { serviceAccounts, withConnection } from '../../devmesh/provision.ts';
 import { runningMesh } from '../../devmesh/running-mesh.ts';
-import { presentServices, servicePlans } from '../../devmesh/services.ts';
+import { presentServices } from '../../devmesh/services.ts';
 import type { Invocation } from '../command.ts';
 import { printJson } from '../json.ts';
 import { paint, withNotice } from '../terminal.ts';

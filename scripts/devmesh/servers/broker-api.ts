@@ -2,9 +2,9 @@ import { request as httpRequest } from 'node:http';
 import { request as httpsRequest } from 'node:https';
 import { caReader, splitCa } from '@armature/runtime/credentials';
 
-const answerTimeoutMs = 15_000;
+const responseTimeoutMs = 15_000;
 
-/** The broker's management API, with the account in its URL and, for https, who vouches for it in `?cacertfile=`. */
+/** The broker's management API, with the account in its URL and, for https, the file of its CA bundle in `?cacertfile=`. */
 export class BrokerApi {
   readonly #origin: string;
   readonly #auth: string;
@@ -18,7 +18,7 @@ export class BrokerApi {
     this.#ca = bare.caFile ? caReader(bare.caFile) : undefined;
   }
 
-  /** Answers the parsed body, or undefined for an answer without one. A refusal is an error that quotes the broker. */
+  /** Returns the parsed body, or undefined for an empty one. Throws with the broker's text for any other status. */
   async request(method: 'GET' | 'PUT' | 'POST' | 'DELETE', path: string, body?: unknown): Promise<unknown> {
     const { status, text } = await this.#send(method, path, body === undefined ? undefined : JSON.stringify(body));
     if (status < 200 || status > 299) {
@@ -35,7 +35,7 @@ export class BrokerApi {
       auth: this.#auth,
       agent: false,
       headers: { 'content-type': 'application/json' },
-      signal: AbortSignal.timeout(answerTimeoutMs),
+      signal: AbortSignal.timeout(responseTimeoutMs),
     };
     return new Promise((resolve, reject) => {
       const request =

@@ -4,7 +4,7 @@ import { findProgram } from './programs.ts';
 
 const programs = ['chromium', 'chromium-browser', 'google-chrome-stable', 'google-chrome'];
 
-/** A browser for tests of pages, or why there is none. It is installed where that needs nobody's consent. */
+/** A browser for tests of pages, or why there is none. It is installed only where that needs no consent of the user. */
 export async function findChromium(state: State): Promise<{ path: string } | { missing: string }> {
   const present = findProgram(programs);
   if (present) return { path: present };

@@ -22,8 +22,12 @@ t.test('containers get what their settings name, and nothing beyond', async (t) 
   t.same([...named].sort(), ['ca.pem', 'mysql.key', 'mysql.pem', 'rabbitmq.key', 'rabbitmq.pem']);
   for (const file of named) t.ok(existsSync(join(folder, file)), file);
   t.notOk(existsSync(join(folder, 'ca.key')), "the authority's key stays here");
-  t.equal(statSync(join(folder, 'mysql.key')).mode & 0o777, 0o444, 'whoever the server is in its container');
-  t.equal(statSync(dirname(folder)).mode & 0o777, 0o700, 'but nobody else on this machine');
+  t.equal(
+    statSync(join(folder, 'mysql.key')).mode & 0o777,
+    0o444,
+    'readable to the user of the server in its container',
+  );
+  t.equal(statSync(dirname(folder)).mode & 0o777, 0o700, 'but to no other user of this machine');
   const original = new X509Certificate(readFileSync(certificateFiles(state, 'mysql').cert));
   t.equal(new X509Certificate(readFileSync(join(folder, 'mysql.pem'))).fingerprint256, original.fingerprint256);
 });

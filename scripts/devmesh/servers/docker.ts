@@ -17,10 +17,10 @@ const startDeadlineMs = 300_000;
 const instanceFile = (state: State) => join(state.dir, 'docker.json');
 const composeFile = join(repository, 'deploy', 'compose.yaml');
 
-/** Whether there is a Docker engine that answers, with the compose plugin. */
+/** Whether a Docker engine responds, and has the compose plugin. */
 export function hasDocker(): boolean {
-  const answers = (args: string[]) => spawnSync('docker', args, { stdio: 'ignore', timeout: 10_000 }).status === 0;
-  return answers(['info']) && answers(['compose', 'version']);
+  const succeeds = (args: string[]) => spawnSync('docker', args, { stdio: 'ignore', timeout: 10_000 }).status === 0;
+  return succeeds(['info']) && succeeds(['compose', 'version']);
 }
 
 /** Whether `armature up` has started containers that were not stopped since. */
@@ -28,21 +28,21 @@ export function dockerStarted(state: State): boolean {
   return existsSync(instanceFile(state));
 }
 
-/** Starts the named servers of deploy/compose.yaml, or finds them running, and waits until they answer. */
+/** Starts the named servers of deploy/compose.yaml, or finds them running, and waits until they respond. */
 export async function startContainers(
   state: State,
   wanted: { mysql: boolean; rabbitmq: boolean },
   preferred: { mysql?: number; rabbitmq?: number },
 ): Promise<{ mysql?: string; rabbitmq?: BrokerUrls }> {
-  const held = dockerStarted(state);
+  const ours = dockerStarted(state);
   const beside = preferred.rabbitmq === undefined ? undefined : preferred.rabbitmq + 1;
   const environment = {
     ARMATURE_COMPOSE_PROJECT: project(state),
     ARMATURE_SERVER_CERTIFICATES: copyCertificates(state),
-    ARMATURE_MYSQL_PORT: String(await portFor(state, 'mysql', preferred.mysql, held)),
+    ARMATURE_MYSQL_PORT: String(await portFor(state, 'mysql', preferred.mysql, ours)),
     ARMATURE_MYSQL_PASSWORD: password(state, 'mysql:root'),
-    ARMATURE_RABBITMQ_PORT: String(await portFor(state, 'rabbitmq', preferred.rabbitmq, held)),
-    ARMATURE_RABBITMQ_MANAGEMENT_PORT: String(await portFor(state, 'rabbitmq-management', beside, held)),
+    ARMATURE_RABBITMQ_PORT: String(await portFor(state, 'rabbitmq', preferred.rabbitmq, ours)),
+    ARMATURE_RABBITMQ_MANAGEMENT_PORT: String(await portFor(state, 'rabbitmq-management', beside, ours)),
     ARMATURE_RABBITMQ_PASSWORD: password(state, 'rabbitmq:armature_admin'),
   };
   const names = [...(wanted.mysql ? ['mysql'] : []), ...(wanted.rabbitmq ? ['rabbitmq'] : [])];
@@ -63,14 +63,14 @@ export async function startContainers(
         new BrokerApi(rabbitmq.management).request('GET', '/health/checks/local-alarms'),
       ),
   ]);
-  if (held && wanted.mysql) await reloadCertificates(mysql);
+  if (ours && wanted.mysql) await reloadCertificates(mysql);
   return { ...(wanted.mysql ? { mysql } : {}), ...(wanted.rabbitmq ? { rabbitmq } : {}) };
 }
 
 /**
- * Copies the servers' certificates into a folder for containers to mount, and answers it. In a container the
- * servers are users whom this machine does not know, so the keys in it are readable to all; nobody but their owner
- * can enter the folder from outside.
+ * Copies the servers' certificates into a folder for containers to mount, and returns its path. In a container the
+ * servers run as users that this machine does not know, so every user may read the keys in it; only their owner can
+ * enter the folder from outside.
  */
 export function copyCertificates(state: State): string {
   const folder = join(state.dir, 'containers');

@@ -32,7 +32,7 @@ export function mysqlAdminUrl(state: State, port: number): string {
   return withCa(url, certificateFiles(state, 'ca').cert);
 }
 
-/** Starts the private MariaDB or MySQL unless it runs already. Answers with the administrator's URL when it is ready. */
+/** Starts the private MariaDB or MySQL unless it runs already. Returns the administrator's URL when it is ready. */
 export async function startMysql(state: State, program: string, preferredPort: number | undefined): Promise<string> {
   const known = mysqlInstance(state);
   const running = known !== undefined && isAlive(known.process);
@@ -147,7 +147,7 @@ function socketPath(state: State): string {
   return inside.length < 100 ? inside : `/tmp/armature-${password(state, state.dir).slice(0, 12)}.sock`;
 }
 
-/** Run by the server at each start, before it takes connections: nobody is ever without a password. */
+/** Run by the server at each start, before it takes connections: no account is ever without a password. */
 function accounts(state: State): string {
   const secret = password(state, `mysql:${admin}`);
   return [
@@ -166,7 +166,7 @@ const ready = (state: State, url: string, process: ProcessIdentity): Promise<voi
   });
 
 /**
- * Accounts that came with the installation and that nobody needs: those without a name, root from elsewhere, and
+ * Accounts that came with the installation and are not needed: those without a name, root from elsewhere, and
  * MariaDB's second root, which needs no password where the system's user is called mysql.
  */
 async function hardened(url: string): Promise<void> {
@@ -183,7 +183,7 @@ async function hardened(url: string): Promise<void> {
   }
 }
 
-/** Connects by TLS, and verifies the server, where the URL says who vouches for it: `?ssl-ca=<file>`. */
+/** Connects by TLS, and verifies the server, where the URL names the CA bundle: `?ssl-ca=<file>`. */
 export function connectMysql(url: string): Promise<Connection> {
   const { url: uri, driverOptions } = driverUrl(url);
   return createConnection({ uri, ...driverOptions, connectTimeout: 5_000 });

@@ -31,7 +31,7 @@ export async function installPackages(state: State, missing: { mysql: boolean; r
   } finally {
     release();
   }
-  // A machine with systemd would start the packaged broker at its next boot; we have just brought it, so nobody needs it.
+  // A machine with systemd would start the packaged broker at its next boot; this command has just installed it, so no other program needs it.
   if (missing.rabbitmq && existsSync('/run/systemd/system'))
     await run('systemctl', ['disable', '--now', 'rabbitmq-server']);
   return packages;

@@ -28,7 +28,7 @@ export interface BrokerPorts {
 
 /**
  * Where the broker is reached: AMQP without an account, and the management API with the administrator's. Both name
- * the file of those who vouch for it, where it is encrypted.
+ * the file of its CA bundle, where it is encrypted.
  */
 export interface BrokerUrls {
   url: string;
@@ -52,7 +52,7 @@ export function brokerUrls(state: State, ports: Pick<BrokerPorts, 'amqp' | 'mana
   };
 }
 
-/** Starts the private RabbitMQ, and a port mapper for it, unless they run already. Answers when both APIs do. */
+/** Starts the private RabbitMQ, and a port mapper for it, unless they run already. Resolves when both APIs respond. */
 export async function startRabbitmq(
   state: State,
   programs: { rabbitmq: string; epmd: string },
@@ -103,7 +103,7 @@ export async function startRabbitmq(
 /** Quorum queues write their log to the file system but do not wait for the disk. */
 const withoutFsync = ' -ra wal_sync_method none';
 
-/** Nothing of this is read from /etc/rabbitmq, nor written to /var: the packaged broker is somebody else's. */
+/** Nothing of this is read from /etc/rabbitmq, nor written to /var: the packaged broker is not ours. */
 function environment(state: State, ports: BrokerPorts): NodeJS.ProcessEnv {
   const dir = join(state.dir, 'rabbitmq');
   return {
@@ -141,8 +141,8 @@ function writeSettings(state: State, ports: BrokerPorts): void {
 export function brokerSettings(state: State, ports: Pick<BrokerPorts, 'amqp' | 'management'>): string {
   const ca = certificateFiles(state, 'ca').cert;
   const files = certificateFiles(state, 'rabbitmq');
-  return `# Nothing is said in the clear, neither by services nor by whoever holds the administrator's password. Who
-# somebody is, the account tells, so nobody is asked for a certificate. Files are read again for new connections.
+  return `# Every connection uses TLS, those of services and of the administrator. Clients are identified by their accounts, so
+# no client certificate is requested. Certificate files are read again for new connections.
 listeners.tcp = none
 listeners.ssl.default = 127.0.0.1:${ports.amqp}
 ssl_options.cacertfile = ${ca}
@@ -170,18 +170,18 @@ default_vhost = armature
 const ready = (state: State, urls: BrokerUrls, process: ProcessIdentity): Promise<void> =>
   waitUntilUsable({
     ...{ name: 'RabbitMQ', process, log: rabbitmqLog(state), deadlineMs: startDeadlineMs },
-    probe: () => answers(urls),
+    probe: () => probeBothApis(urls),
   });
 
 /** The alarms check fails until the node is booted, listeners included. */
-async function answers(urls: BrokerUrls): Promise<void> {
+async function probeBothApis(urls: BrokerUrls): Promise<void> {
   const api = new BrokerApi(urls.management);
   await api.request('GET', '/health/checks/local-alarms');
   await api.request('GET', '/health/checks/protocol-listener/amqp%2Fssl');
 }
 
 /**
- * Evaluates an Erlang expression in which N is the private broker's node, and answers its value as text. By a node of
+ * Evaluates an Erlang expression in which N is the private broker's node, and returns its value as text. By a node of
  * our own beside it: rabbitmqctl does the same, but takes seconds to start.
  */
 export async function evaluateInBroker(state: State, expression: string): Promise<string> {

@@ -57,7 +57,7 @@ export async function findSources(
   return { given, programs, containers };
 }
 
-/** Starts the database, unless it runs, and answers the administrator's URL once it takes connections. */
+/** Starts the database, unless it runs, and returns the administrator's URL once it takes connections. */
 export async function startDatabase(
   state: State,
   { given, programs, containers }: ServerSources,
@@ -72,7 +72,7 @@ export async function startDatabase(
   return progress.step(name, () => startMysql(state, program, port), where);
 }
 
-/** Starts the broker, unless it runs, and answers where it is once both of its ports do. */
+/** Starts the broker, unless it runs, and returns its URLs once both of its ports respond. */
 export async function startBroker(
   state: State,
   { given, programs, containers }: ServerSources,
@@ -104,7 +104,7 @@ export function rememberServers(state: State, servers: Servers): Servers {
 
 /**
  * Has the servers of this state folder show the certificates that their files hold now. The broker reads its files
- * by itself, within two minutes; servers given by URL have certificates of somebody else.
+ * by itself, within two minutes; certificates of servers given by URL are not ours.
  */
 export async function reloadServers(state: State): Promise<void> {
   const servers = knownServers(state);

@@ -62,7 +62,7 @@ t.test('forms', async (t) => {
   t.equal(textOf('<p class="a" role="alert" id="b">Not\n so &lt;well&gt;</p>'), 'Not so <well>');
 });
 
-/** A site that answers each path with one thing. */
+/** A site with one response for each path. */
 const site = (pages: Record<string, [status: number, location: string, body?: string]>) => {
   const asked: { method: string; url: string; cookie: string | undefined; body: string | undefined }[] = [];
   const https = async (
@@ -71,9 +71,9 @@ const site = (pages: Record<string, [status: number, location: string, body?: st
   ) => {
     asked.push({ method, url, cookie: headers.cookie, body });
     const [status, location, html = ''] = pages[new URL(url).pathname] ?? [404, ''];
-    const answer = new Headers({ 'set-cookie': `seen=${asked.length}; path=/` });
-    if (location) answer.set('location', location);
-    return new Response(html, { status, headers: answer });
+    const responseHeaders = new Headers({ 'set-cookie': `seen=${asked.length}; path=/` });
+    if (location) responseHeaders.set('location', location);
+    return new Response(html, { status, headers: responseHeaders });
   };
   return { https, asked };
 };

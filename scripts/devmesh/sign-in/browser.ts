@@ -59,7 +59,7 @@ function headersOf(cookies: string, origin: string | undefined): Record<string, 
 
 /** The page with the form that has such a field, or an error that says what the page says. */
 export function formWith(arrival: Arrival, field: string): { page: Arrival & { kind: 'page' }; form: Form } {
-  if (arrival.kind === 'returned') throw new Error('nobody was asked to sign in');
+  if (arrival.kind === 'returned') throw new Error('the page did not ask to sign in');
   const form = findForm(arrival.html, field);
   if (!form) throw new Error(`${arrival.url.origin} answers ${arrival.status}: ${textOf(arrival.html)}`);
   return { page: arrival, form };

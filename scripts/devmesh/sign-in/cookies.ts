@@ -6,7 +6,7 @@ interface Cookie {
 
 /** The cookies of one site, as a browser keeps them: sent only to the paths that they were set for. */
 export interface CookieJar {
-  /** Takes what an answer sets, and drops what it takes back. */
+  /** Stores the cookies that a response sets, and deletes those it expires. */
   take(url: URL, setCookies: readonly string[]): void;
   /** The header for a request; empty where there is nothing to send. */
   header(url: URL): string;

@@ -37,12 +37,12 @@ export async function signInPerson(signing: PersonSigningIn): Promise<IssuedToke
     }),
   );
   const { page, form } = formWith(asked, 'password');
-  const answer = await window.submit(page, form, { email, password });
-  if (answer.kind === 'page') {
-    throw new Error(`${issuer} does not let ${email} in (${answer.status}): ${textOf(answer.html)}`);
+  const response = await window.submit(page, form, { email, password });
+  if (response.kind === 'page') {
+    throw new Error(`${issuer} does not let ${email} in (${response.status}): ${textOf(response.html)}`);
   }
   return issued(
-    await oauth.authorizationCodeGrant(config, answer.url, { pkceCodeVerifier: verifier, expectedState: state }),
+    await oauth.authorizationCodeGrant(config, response.url, { pkceCodeVerifier: verifier, expectedState: state }),
   );
 }
 
@@ -71,8 +71,8 @@ function discover(
   return oauth.discovery(new URL(issuer), clientId, undefined, auth, { [oauth.customFetch]: fetchThere });
 }
 
-function issued(answer: oauth.TokenEndpointResponse & oauth.TokenEndpointResponseHelpers): IssuedToken {
-  const seconds = answer.expiresIn();
+function issued(response: oauth.TokenEndpointResponse & oauth.TokenEndpointResponseHelpers): IssuedToken {
+  const seconds = response.expiresIn();
   if (seconds === undefined) throw new Error('the token that was issued does not say when it ends');
-  return { token: answer.access_token, expiresAt: Date.now() + seconds * 1000 };
+  return { token: response.access_token, expiresAt: Date.now() + seconds * 1000 };
 }

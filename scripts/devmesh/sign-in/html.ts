@@ -1,4 +1,4 @@
-/** A form of a page: where it goes, and the fields that nobody sees. */
+/** A form of a page: where it goes, and its hidden fields. */
 export interface Form {
   action: string;
   hidden: Record<string, string>;

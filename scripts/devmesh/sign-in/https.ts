@@ -50,7 +50,7 @@ export function httpsTo(workload: string, caFile: string): Https {
             (values ?? []).map((value): [string, string] => [name, value]),
           );
           const { statusCode: status = 502 } = incoming;
-          // Answers of these kinds have no body, and Response insists on that.
+          // Responses with these statuses have no body, and the constructor of Response requires that.
           const content = status === 204 || status === 304 ? null : Buffer.concat(chunks);
           resolve(new Response(content, { status, headers: pairs }));
         });

@@ -64,7 +64,7 @@ t.test('a wrong password is said to be one', async (t) => {
 });
 
 t.test('an unknown program is told what identity says', async (t) => {
-  const signing = { ...ada, clientId: 'nobody', password: personPassword(state, 'ada') };
+  const signing = { ...ada, clientId: 'unknown', password: personPassword(state, 'ada') };
   await t.rejects(signInPerson(signing), { message: /answers 400: .*not known here/ });
 });
 

@@ -23,7 +23,7 @@ export function keptToken(dir: string, issuer: string, owner: TokenOwner, now = 
   return kept && kept.issuer === issuer && kept.expiresAt - now > leastLeftMs ? kept.token : undefined;
 }
 
-/** Keeps a token for later commands. Whoever has it may act as its owner, so only we may read it. */
+/** Keeps a token for later commands. A process that has it may act as its owner, so only the current user may read it. */
 export function keepToken(dir: string, issuer: string, owner: TokenOwner, issued: IssuedToken): void {
   const kept: KeptToken = { issuer, ...issued };
   writeAtomically(fileOf(dir, owner), JSON.stringify(kept, null, 2), 0o600);

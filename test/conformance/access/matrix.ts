@@ -1,5 +1,5 @@
 import type { MethodContract } from '@armature/proto/contract.ts';
-import type { Served } from './contracts.ts';
+import type { Served } from '../contracts.ts';
 
 /** Callers other than services; services are columns by their names. */
 export const strangers = ['anonymous', 'none', 'foreign'] as const;

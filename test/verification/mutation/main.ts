@@ -4,11 +4,12 @@ import { mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { writeTable } from '../../../scripts/cli/table.ts';
 import { fail, terminalProgress } from '../../../scripts/devmesh/progress.ts';
-import { openTestState, runDirectory } from '../../../scripts/devmesh/state.ts';
+import { openTestState, runDirectory, writeAtomically } from '../../../scripts/devmesh/state.ts';
 import { stopEverything, stopInner } from '../../../scripts/devmesh/stop.ts';
 import { testServers } from '../../support/infra.ts';
 import type { Mutation } from './mutation.ts';
 import { equivalentChanges, mutations } from './mutations.ts';
+import { reportOf } from './report.ts';
 import { makeScratch } from './scratch.ts';
 import { detectorsOf, mustHold, type Trial, tryMutation, type Verdict } from './trial.ts';
 
@@ -28,7 +29,9 @@ function chosen(words: string): readonly Mutation[] {
 
 async function main(): Promise<void> {
   const since = performance.now();
-  const all = chosen(process.env.ONLY ?? '');
+  const only = process.env.ONLY ?? '';
+  const all = chosen(only);
+  const reportFile = join(runDirectory(), 'mutants.json');
   const runDir = join(runDirectory(), 'mutants');
   // From here on, servers belong to this folder, also those of every test that is run.
   process.env.ARMATURE_RUN_DIR = runDir;
@@ -46,11 +49,18 @@ async function main(): Promise<void> {
     const scratch = makeScratch(join(runDir, 'copy'));
     const place = { copy: scratch.dir, runDir, stopping: stopping.signal };
     await testServers(progress);
-    const verdicts = await judge({ scratch, place, progress }, all);
+    const record = (verdicts: readonly Verdict[]) => {
+      const seconds = (performance.now() - since) / 1000;
+      const report = reportOf(verdicts, { only, mutations: all.length, seconds });
+      writeAtomically(reportFile, `${JSON.stringify(report, null, 2)}\n`);
+    };
+    // An earlier report must not be taken for that of a run that ends before its first mutation.
+    record([]);
+    const verdicts = await judge({ scratch, place, progress }, all, record);
     for (const line of table(verdicts)) console.log(line);
     const caught = verdicts.filter(({ kind }) => kind === 'caught').length;
     const seconds = ((performance.now() - since) / 1000).toFixed(0);
-    console.log(`\n${caught} of ${verdicts.length} mutations caught, ${seconds} s in total`);
+    console.log(`\n${caught} of ${verdicts.length} mutations caught, ${seconds} s in total; report: ${reportFile}`);
     process.exitCode = caught === verdicts.length ? 0 : 1;
   } finally {
     await stop();
@@ -58,7 +68,11 @@ async function main(): Promise<void> {
   }
 }
 
-async function judge(trial: Trial, all: readonly Mutation[]): Promise<Verdict[]> {
+async function judge(
+  trial: Trial,
+  all: readonly Mutation[],
+  record: (verdicts: readonly Verdict[]) => void,
+): Promise<Verdict[]> {
   console.log('\nEvery test passes without a mutation:');
   await mustHold(trial, detectorsOf(all));
   for (const one of equivalentChanges) {
@@ -72,6 +86,7 @@ async function judge(trial: Trial, all: readonly Mutation[]): Promise<Verdict[]>
   for (const mutation of all) {
     const verdict = await tryMutation(trial, mutation);
     verdicts.push(verdict);
+    record(verdicts);
     const { kind, by, evidence, seconds } = verdict;
     console.log(`  ${kind === 'caught' ? 'ok' : '!!'} ${mutation.name}: ${kind} (${seconds.toFixed(1)} s)`);
     console.log(`${by}\n${evidence.trim()}`.replace(/^/gm, '       '));

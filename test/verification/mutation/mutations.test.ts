@@ -6,6 +6,7 @@ import t from 'tap';
 import { repository } from '../../../scripts/devmesh/state.ts';
 import { edited, mutated, nameOf } from './mutation.ts';
 import { equivalentChanges, mutations } from './mutations.ts';
+import { reportOf } from './report.ts';
 import { detectorsOf } from './trial.ts';
 
 const read = (file: string) => readFileSync(join(repository, file), 'utf8');
@@ -38,4 +39,22 @@ t.test('every mutation has an existing test and a unique name', async (t) => {
   for (const detector of detectorsOf(all)) {
     t.ok(existsSync(join(repository, detector.file)), nameOf(detector));
   }
+});
+
+t.test('the report says of each mutation whether its test caught it', async (t) => {
+  const [mutation] = mutations;
+  const { name, breaks } = mutation!;
+  const verdicts = [
+    { mutation: mutation!, kind: 'caught', by: 'a.test.ts', evidence: 'a > b', seconds: 1.26 },
+    { mutation: mutation!, kind: 'survived', by: 'b.test.ts', evidence: '', seconds: 2 },
+    { mutation: mutation!, kind: 'broken', by: 'types', evidence: 'TS1', seconds: 3 },
+  ] as const;
+  t.strictSame(reportOf(verdicts, { only: 'lock', mutations: 4, seconds: 9.99 }), {
+    ...{ only: 'lock', mutations: 4, caught: 1, seconds: 10 },
+    results: [
+      { name, breaks, proof: 'a.test.ts', caught: true, kind: 'caught', evidence: 'a > b', seconds: 1.3 },
+      { name, breaks, proof: 'b.test.ts', caught: false, kind: 'survived', evidence: '', seconds: 2 },
+      { name, breaks, proof: 'types', caught: false, kind: 'broken', evidence: 'TS1', seconds: 3 },
+    ],
+  });
 });

@@ -8,10 +8,11 @@ import { endLease, leaseLocked, lockLane, lockOverdue, releaseLease, reload, ren
 import { createLogger, Registry } from '@armature/runtime/telemetry';
 import { open } from '@armature/runtime/testing';
 import { withConnection } from '../../../scripts/devmesh/provision.ts';
-import { presentServices, servicePlans } from '../../../scripts/devmesh/services.ts';
+import { presentServices } from '../../../scripts/devmesh/services.ts';
 import { artifactStore } from '../../../services/identity/artifact-store.ts';
 import { letterStore } from '../../../services/identity/letter-store.ts';
 import { sealing } from '../../../services/identity/sealing.ts';
+import { servicePlans } from '../../../services/manifest.ts';
 import { resolutionsOf } from '../../../services/payments/operation-store.ts';
 import { paymentStore } from '../../../services/payments/store.ts';
 import type { Shop } from '../../e2e/shop.ts';
