@@ -27,7 +27,7 @@ export interface FollowerOptions {
   log: Logger;
   registry: Registry;
   /** A stream without messages is closed after this time: its connection may be dead without an error. */
-  silenceMs?: number;
+  messageTimeoutMs?: number;
   /** Milliseconds of a monotonic clock. */
   now?: () => number;
 }
@@ -51,45 +51,52 @@ const backoff = { initialBackoffMs: 50, maxBackoffMs: 2_000 };
 export async function followPolicy(options: FollowerOptions): Promise<PolicySource> {
   const { ageMaxMs, copy, log, registry, now = () => performance.now() } = options;
   const holder = policyHolder();
-  let held: PolicyLabel & { confirmedAt: number } = { version: 0n, digest: '', confirmedAt: Number.NEGATIVE_INFINITY };
-  const age = (): number => now() - held.confirmedAt;
+  let currentLabel: PolicyLabel & { confirmedAt: number } = {
+    version: 0n,
+    digest: '',
+    confirmedAt: Number.NEGATIVE_INFINITY,
+  };
+  const age = (): number => now() - currentLabel.confirmedAt;
   const current = (): Policy | null => (age() <= ageMaxMs ? holder.current() : null);
   const { count } = followerMetrics(registry, age);
 
   const adopt = (policy: Policy, version: bigint, confirmedAt: number): void => {
     holder.swap(policy);
-    held = { version, digest: policy.version, confirmedAt };
+    currentLabel = { version, digest: policy.version, confirmedAt };
   };
   const found = await readCopy(copy, log);
   if (found && found.age <= ageMaxMs) {
     adopt(found.policy, found.version, now() - found.age);
     count('copied');
-    log.info({ version: String(found.version), digest: held.digest }, 'started with the last good copy of the policy');
+    log.info(
+      { version: String(found.version), digest: currentLabel.digest },
+      'started with the last good copy of the policy',
+    );
   } else if (found) log.warn({ age_ms: found.age }, 'the copy of the policy is too old to be trusted');
 
   const receive = receiver({
-    held: () => (current() ? held : null),
+    currentLabel: () => (current() ? currentLabel : null),
     adopt(text, version) {
       adopt(text.policy, version, now());
       copy.write(text.bytes, String(version));
     },
     confirm(version) {
-      held = { ...held, version, confirmedAt: now() };
+      currentLabel = { ...currentLabel, version, confirmedAt: now() };
       copy.confirm();
     },
-    digest: () => held.digest,
+    digest: () => currentLabel.digest,
     policy: holder.current,
     count,
     log,
   });
   const stopping = new AbortController();
-  const following = follow({ ...options, receive, digest: () => held.digest }, stopping.signal);
+  const following = follow({ ...options, receive, digest: () => currentLabel.digest }, stopping.signal);
   return {
     current,
     async stop() {
       stopping.abort(new Error('the service is stopping'));
       await following;
-      await copy.settled();
+      await copy.flushed();
     },
   };
 }
@@ -108,14 +115,14 @@ async function readCopy(copy: LastGoodCopy, log: Logger): Promise<CopiedPolicy |
     const version = /^\d{1,19}$/.test(found.note) ? BigInt(found.note) : 0n;
     return { policy: policyOf(textOf(found.bytes), 'copied policy'), version, age: found.age };
   } catch (error) {
-    log.warn({ err: error }, 'the copy of the policy is of no use');
+    log.warn({ err: error }, 'the copy of the policy cannot be used');
     return null;
   }
 }
 
 interface Receiving {
   /** The current policy, while it is trusted. */
-  held(): PolicyLabel | null;
+  currentLabel(): PolicyLabel | null;
   /** The digest of the current policy, trusted or not. */
   digest(): string;
   policy(): Policy | null;
@@ -128,8 +135,8 @@ interface Receiving {
 /** Applies a complete message. Returns true when access has confirmed the current policy. Throws on damage. */
 function receiver(on: Receiving): (received: NonNullable<Received>) => boolean {
   const isOlder = ({ version, digest }: PolicyLabel): boolean => {
-    const held = on.held();
-    return held !== null && version < held.version && digest !== held.digest;
+    const currentLabel = on.currentLabel();
+    return currentLabel !== null && version < currentLabel.version && digest !== currentLabel.digest;
   };
   let refused = '';
   return (received) => {
@@ -178,7 +185,7 @@ async function follow(on: Following, stopping: AbortSignal): Promise<void> {
   while (!stopping.aborted) {
     try {
       await watch(on, stopping, () => {
-        if (failures > 0) on.log.info('access answers again');
+        if (failures > 0) on.log.info('the policy is followed again');
         failures = 0;
       });
     } catch (error) {
@@ -193,13 +200,16 @@ async function follow(on: Following, stopping: AbortSignal): Promise<void> {
 
 /** Reads one stream, until it ends, fails or is silent for too long. */
 async function watch(on: Following, stopping: AbortSignal, onConfirmed: () => void): Promise<void> {
-  const { silenceMs = 3_000 } = on;
-  const silence = new AbortController();
+  const { messageTimeoutMs = 3_000 } = on;
+  const timedOut = new AbortController();
   const client = on.connect();
-  const timer = setTimeout(() => silence.abort(new Error(`no sign of access for ${silenceMs} ms`)), silenceMs);
+  const timer = setTimeout(
+    () => timedOut.abort(new Error(`no message from access for ${messageTimeoutMs} ms`)),
+    messageTimeoutMs,
+  );
   try {
     const assembly = policyAssembly(maxTextBytes);
-    const signal = AbortSignal.any([stopping, silence.signal]);
+    const signal = AbortSignal.any([stopping, timedOut.signal]);
     for await (const message of client.watchPolicy({ digest: on.digest() }, { signal })) {
       timer.refresh();
       const received = assembly.take(message);
@@ -211,7 +221,7 @@ async function watch(on: Following, stopping: AbortSignal, onConfirmed: () => vo
       timer.refresh();
     }
   } catch (error) {
-    throw silence.signal.aborted ? silence.signal.reason : error;
+    throw timedOut.signal.aborted ? timedOut.signal.reason : error;
   } finally {
     clearTimeout(timer);
     client.close();

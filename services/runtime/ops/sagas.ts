@@ -69,9 +69,9 @@ export function sagaOperations(db: Database, definitions: readonly SagaDefinitio
 
     async resumeSaga({ sagaId }, call) {
       return runIdempotent(db, call, async (tx) => {
-        const answer = await resumeSaga(tx, await defined(tx, sagaId), sagaId);
+        const result = await resumeSaga(tx, await defined(tx, sagaId), sagaId);
         const saga = await find(tx, sagaId);
-        if (answer !== 'accepted') throw sagaNotStuck(sagaId, saga.status);
+        if (result !== 'accepted') throw sagaNotStuck(sagaId, saga.status);
         await noteAction(tx, call, '', { ids: [sagaId], more: false });
         return toMessage(saga);
       });
@@ -82,9 +82,9 @@ export function sagaOperations(db: Database, definitions: readonly SagaDefinitio
     async forceCompensateSaga({ sagaId, why }, call) {
       return runIdempotent(db, call, async (tx) => {
         const definition = await defined(tx, sagaId);
-        const answer = await forceCompensate(tx, definition, sagaId, why);
+        const result = await forceCompensate(tx, definition, sagaId, why);
         const saga = await find(tx, sagaId);
-        if (answer !== 'accepted') throw refusal(saga, definition);
+        if (result !== 'accepted') throw refusal(saga, definition);
         await noteAction(tx, call, why, { ids: [sagaId], more: false });
         return toMessage(saga);
       });

@@ -3,7 +3,7 @@ import { advance, begin, type Input, isPastPivot, nextOf, type State } from './c
 import { type SagaDefinition, withoutSecrets } from './definition.ts';
 import { sagaVersionUnknown } from './errors.ts';
 import { about } from './history.ts';
-import { laneOf } from './lanes.ts';
+import { partitionOf } from './partitions.ts';
 import { readState } from './state-format.ts';
 import { insertSaga, lockById, lockBySubject, removeDeadline, type SagaRow, writeLocked } from './store.ts';
 
@@ -20,14 +20,14 @@ export async function startSaga<Data>(
   const { sagaId, subjectId, traceparent = null } = start;
   const data = JSON.stringify(start.data);
   const state = begin(definition.core);
-  const lane = laneOf(definition, state);
+  const partition = partitionOf(definition, state);
   const startedAt = performance.now();
   const { timeLimitMs } = definition;
   let taker: { lease: { holder: string; leaseMs: number }; adopt: () => void } | null = null;
   for (const worker of definition.workers) {
     const lease: { holder: string; leaseMs: number } | null = taker ? null : worker.offer(definition);
     if (!lease) continue;
-    const held = {
+    const leased = {
       ...{ sagaId, subjectId, traceparent, state, startedAt },
       // As any other worker would read it: values that JSON drops must be missing the first time too.
       data: JSON.parse(data) as unknown,
@@ -37,10 +37,10 @@ export async function startSaga<Data>(
       leasedUntil: startedAt + lease.leaseMs,
       expiresAt: timeLimitMs === null ? Number.POSITIVE_INFINITY : startedAt + timeLimitMs,
     };
-    taker = { lease, adopt: () => worker.adopt(definition, held) };
+    taker = { lease, adopt: () => worker.adopt(definition, leased) };
   }
   const lease = taker?.lease ?? null;
-  await insertSaga(tx, { sagaId, lane, subjectId, state, data, timeLimitMs, traceparent, lease });
+  await insertSaga(tx, { sagaId, partition, subjectId, state, data, timeLimitMs, traceparent, lease });
   tx.afterCommit(taker ? taker.adopt : () => wake(definition));
 }
 
@@ -143,8 +143,8 @@ async function change(
   const next = nextOf(definition.core, state);
   if (next.kind === 'finished') await definition.finished?.(tx, row, next.result);
   const data = next.kind === 'finished' ? withoutSecrets(definition, row.data) : null;
-  const lane = laneOf(definition, state);
-  await writeLocked(tx, row, { state, data, lane }, { ...about(definition.core, before, input), input });
+  const partition = partitionOf(definition, state);
+  await writeLocked(tx, row, { state, data, partition }, { ...about(definition.core, before, input), input });
   tx.afterCommit(() => wake(definition));
   return { state, changed: true };
 }

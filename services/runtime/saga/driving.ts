@@ -7,10 +7,10 @@ import { sleep } from '../time/sleep.ts';
 import { attempt } from './attempt.ts';
 import { type Branch, type Input, nextOf, type State } from './core.ts';
 import { defaultTimeoutMs, elapsedMs, isLocal, type LeasedSaga, type SagaDefinition } from './definition.ts';
-import { dependencyOf, isUrgent, laneOf } from './lanes.ts';
 import { endLease, releaseLease, renewLease } from './lease-store.ts';
 import type { SagaMetrics } from './metrics.ts';
 import { describe, failedAt, refusal } from './outcome.ts';
+import { dependencyOf, isUrgent, partitionOf } from './partitions.ts';
 import {
   expired,
   type Given,
@@ -63,13 +63,13 @@ export async function drive(worker: Worker, running: Running): Promise<void> {
   }
 }
 
-/** Releases the lease; the saga is due again after this delay, in the lane of its state. */
+/** Releases the lease; the saga is due again after this delay, in the partition of its state. */
 export async function giveBack(
   { recorder }: Pick<Worker, 'recorder'>,
   { definition, saga }: Pick<Running, 'definition' | 'saga'>,
   afterMs: number,
 ): Promise<void> {
-  await recorder.db.write(null, (sql) => releaseLease(sql, saga, afterMs, laneOf(definition, saga.state)));
+  await recorder.db.write(null, (sql) => releaseLease(sql, saga, afterMs, partitionOf(definition, saga.state)));
 }
 
 async function driveOn(worker: Worker, running: Running): Promise<void> {
@@ -82,7 +82,7 @@ async function driveOn(worker: Worker, running: Running): Promise<void> {
       return worker.recorder.db.write(null, (sql) => endLease(sql, saga, statusOf(saga.state, false)));
     if (given === 'lost') return lost(worker, saga);
     if (given === 'no slot') {
-      const mixed = laneOf(definition, saga.state).dependency === '';
+      const mixed = partitionOf(definition, saga.state).dependency === '';
       return giveBack(worker, running, mixed ? noSlotPauseMs : 0);
     }
     const before = { version: saga.version, state: saga.state };

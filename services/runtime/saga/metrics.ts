@@ -63,7 +63,11 @@ export function sagaMetrics(
     }
   });
   return {
-    held: new Gauge({ name: 'armature_sagas_in_progress', help: 'Sagas this process holds a lease on', registers }),
+    inProgress: new Gauge({
+      name: 'armature_sagas_in_progress',
+      help: 'Sagas this process holds a lease on',
+      registers,
+    }),
     stepSeconds: new Histogram({
       name: 'armature_saga_step_seconds',
       help: 'Time of one try of a step, by what was tried',

@@ -45,7 +45,7 @@ export function describe(error: unknown): string {
 }
 
 /** Converts the outcome of `run` or `query` to an input of the core. */
-export function answered(outcome: StatusAnswer, epoch: number): Input {
+export function inputOf(outcome: StatusAnswer, epoch: number): Input {
   switch (outcome.kind) {
     case 'rejected':
       return { kind: 'rejected', epoch, reason: outcome.reason.slice(0, 64), detail: outcome.detail.slice(0, 500) };
@@ -63,7 +63,7 @@ export function thrown(action: 'run' | 'query' | 'compensate', error: unknown, e
     const reason = (no?.reason ?? '').slice(0, 64);
     return { kind: 'uncompensated', epoch, permanent: no !== null, reason, detail: describe(error), ...pauseOf(error) };
   }
-  if (no && action === 'run') return answered({ kind: 'rejected', reason: no.reason, detail: no.message }, epoch);
+  if (no && action === 'run') return inputOf({ kind: 'rejected', reason: no.reason, detail: no.message }, epoch);
   return { kind: 'unknown', epoch, detail: describe(error), ...pauseOf(error) };
 }
 

@@ -3,7 +3,7 @@ import type { Migration } from '../db/schema-change.ts';
 const text = (length: number) => `varchar(${length}) character set ascii collate ascii_bin`;
 
 /**
- * The version of its definition that a saga runs, and its lane: `dependency` is the service that its next command calls
+ * The version of its definition that a saga runs, and its partition: `dependency` is the service that its next command calls
  * (empty: none, or several), `urgent` puts compensations, cancellations and sagas past their pivot before new ones.
  * Processes of earlier releases insert rows without these columns; the defaults are right for them.
  */

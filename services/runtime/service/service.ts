@@ -89,7 +89,7 @@ export interface RunningService {
   stop(): Promise<void>;
 }
 
-const answersKeptHours = 48;
+const responsesKeptHours = 48;
 /** A start without policy or keys waits this long, not for ever: some calls need neither. */
 const trustWaitMs = 5_000;
 const trustPollMs = 100;
@@ -158,7 +158,7 @@ export async function startService<S extends ConfigSpec & typeof runtimeVariable
   const periodicJobs = startPeriodicJobs(
     [
       ...(built.periodicJobs ?? []),
-      ...chores(db, messaging, built.sagas ?? [], config.sagaKeptDays),
+      ...retentionJobs(db, messaging, built.sagas ?? [], config.sagaKeptDays),
       ...authority.periodicJobs,
     ],
     open,
@@ -226,7 +226,7 @@ async function waitUntilReady(authority: Authority, stopping: AbortSignal): Prom
   while (!authority.ready() && !stopping.aborted && performance.now() < end) await sleep(trustPollMs, stopping);
 }
 
-function chores(
+function retentionJobs(
   db: Database,
   messaging: Pick<Messaging, 'purge'>,
   sagas: readonly SagaDefinition[],
@@ -234,9 +234,9 @@ function chores(
 ): PeriodicJob[] {
   return [
     {
-      name: 'old answers',
+      name: 'old responses',
       everyMs: 60_000,
-      run: (call) => db.write(call, (sql) => purgeStoredResponses(sql, answersKeptHours)),
+      run: (call) => db.write(call, (sql) => purgeStoredResponses(sql, responsesKeptHours)),
     },
     { name: 'old events', everyMs: 60_000, run: () => messaging.purge(db) },
     { name: 'ended sagas', everyMs: 600_000, run: (call) => purgeSagas(db, call, sagaKeptDays) },
@@ -296,7 +296,7 @@ async function serve(parts: {
   workloadAt = server.workloadAt;
   new Gauge({
     name: 'armature_rpc_in_flight',
-    help: 'Calls being answered',
+    help: 'Calls in progress',
     registers: [registry],
     collect() {
       this.set(server.inFlight());

@@ -51,7 +51,7 @@ export type Behaviour =
 /** Decides how the next call behaves; `call` is for example "run reserve". */
 export type Script = (call: string, ctx: StepContext<unknown>) => Behaviour | Promise<Behaviour>;
 
-const away = () => new RpcError('UNAVAILABLE', 'DEPENDENCY_UNAVAILABLE', 'does not answer');
+const away = () => new RpcError('UNAVAILABLE', 'DEPENDENCY_UNAVAILABLE', 'does not respond');
 
 /**
  * The services that a saga calls, in a table so that they outlive a killed process: a step acts once per key and
@@ -62,9 +62,9 @@ function outside(db: Database, script: Script) {
     const behaviour = await script(`${kind} ${step}`, ctx);
     if (behaviour === 'hang') await new Promise(() => {});
     if (behaviour === 'time out') throw away();
-    const answer = kind === 'query' ? await status(ctx, step) : await act(ctx, kind, step, behaviour === 'refuse');
+    const outcome = kind === 'query' ? await status(ctx, step) : await act(ctx, kind, step, behaviour === 'refuse');
     if (behaviour === 'act, then time out') throw away();
-    return answer;
+    return outcome;
   };
   const act = async (ctx: StepContext<unknown>, kind: string, step: string, refuse: boolean): Promise<StatusAnswer> =>
     db.write(null, async (sql) => {
@@ -123,8 +123,8 @@ export function checkout(db: Database, options: CheckoutOptions = {}): SagaDefin
     ...remote(name),
     compensateAbsent: true,
     async compensate(ctx) {
-      const answer = await call(ctx, 'compensate', name);
-      if (answer.kind === 'rejected') throw new RpcError('FAILED_PRECONDITION', answer.reason, answer.detail);
+      const outcome = await call(ctx, 'compensate', name);
+      if (outcome.kind === 'rejected') throw new RpcError('FAILED_PRECONDITION', outcome.reason, outcome.detail);
       return null;
     },
   });

@@ -53,7 +53,7 @@ async function ends(t: Tap, who: Parameters<typeof placeOnce>[0], answer: { orde
 t.test('processes are paused for thirty seconds while they hold leases', async (t) => {
   const heir = await another('');
   // The second call of a saga is the payment. One process is paused after the request, the other after the response.
-  const victims = [await another('saga.sent:2=stop'), await another('saga.answered:2=stop')];
+  const victims = [await another('saga.sent:2=stop'), await another('saga.responded:2=stop')];
   const stopped = [relaying, ...victims.map(({ service }) => service)];
   const placed = [];
   for (const victim of victims) {

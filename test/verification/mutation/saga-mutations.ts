@@ -121,8 +121,10 @@ export const sagaMutations: readonly Mutation[] = [
     edits: [
       {
         file: 'services/runtime/saga/lease-store.ts',
-        old: `const inLane = 'name = ? and definition_version = ? and`,
-        new: `const inLane = 'name = ? and definition_version <> ? + 1000000 and`,
+        old: `const inPartition =
+  'name = ? and definition_version = ? and`,
+        new: `const inPartition =
+  'name = ? and definition_version <> ? + 1000000 and`,
       },
     ],
     caughtBy: {
