@@ -176,7 +176,7 @@ function catalogRows({ categoryId, productId, sku, created }: Stage): BadRow[] {
         invalid(`${price}.currency_code`),
       ],
       [
-        'a currency of four letters',
+        'a currency of four characters',
         { variants: [variant({ prices: prices('EURO', 1n) })] },
         invalid(`${price}.currency_code`),
       ],
@@ -280,7 +280,7 @@ function paymentRows({ paymentId, authorized }: Stage): BadRow[] {
     ...rowsOf(LedgerServiceContract.methods.getAccount, 'developer+bo', () => ({ account: 'cash' }))(
       ['no currency', {}, invalid('currency_code')],
       ['an account that is no ASCII', { account: 'käse-🧀', currencyCode: 'EUR' }, invalid('account')],
-      ['unknown account', { account: 'nobody', currencyCode: 'EUR' }, refused('NOT_FOUND', 'ACCOUNT_NOT_FOUND')],
+      ['unknown account', { account: 'unknown', currencyCode: 'EUR' }, refused('NOT_FOUND', 'ACCOUNT_NOT_FOUND')],
     ),
   ];
 }
@@ -393,7 +393,7 @@ function idRows(stage: Stage): BadRow[] {
     [getOrder, 'developer+ada', 'order_id', {}],
     [placeOrder, 'developer+ada', 'request_id', wish(stage.sku)],
   ];
-  const camel = (field: string) => field.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase());
+  const camel = (field: string) => field.replace(/_(\w)/g, (_, character: string) => character.toUpperCase());
   return places.flatMap(([method, as, field, fine]) =>
     rowsOf(
       method,

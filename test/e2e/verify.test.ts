@@ -64,18 +64,18 @@ const breaks: Readonly<Record<string, string[]>> = {
   'the chain of every payment is whole': [
     `update {payments}.ledger_entry set external_id = 'another' where payment_id = ${payment} and kind = 'capture'`,
   ],
-  'every answered order exists, and answers one request only': [
+  'every order of a response exists, and belongs to one request only': [
     `delete from {orders}.orders where order_id = ${order}`,
   ],
   'the ledger equals the log of the acquirer, both ways': [
     `delete from {payments}.ledger_entry where payment_id = ${payment} and kind = 'capture'`,
   ],
-  'no level is below what is held of it': ['update {inventory}.stock set reserved = on_hand + 1 limit 1'],
+  'no stock level is below its reserved quantity': ['update {inventory}.stock set reserved = on_hand + 1 limit 1'],
   'what is reserved is what live reservations hold': [
     "update {inventory}.reservation set state = 'HELD' where state = 'COMMITTED'",
   ],
   'what is on hand is what came and went': ['update {inventory}.stock set on_hand = on_hand + 1 limit 1'],
-  'no reservation is held past its time': [
+  'no reservation is active past its expiry': [
     `update {inventory}.reservation set state = 'HELD', expires_at = utc_timestamp(6) - interval 1 minute limit 1`,
   ],
   'every accepted order has ended in time': [`update {orders}.orders set state = 'PENDING' where order_id = ${order}`],
@@ -160,7 +160,7 @@ const breaks: Readonly<Record<string, string[]>> = {
        attempts, dead_at)
      values (${aUuid}, 'orders.made.up', 'one', 'nobody', 'none', 'none', '', '{}', '', 1, utc_timestamp(6))`,
   ],
-  'every stored answer names the policy that allowed it': [
+  'every stored response names the policy that allowed it': [
     "update {orders}.idempotency set policy_version = '' limit 1",
   ],
 };

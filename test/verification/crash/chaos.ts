@@ -1,6 +1,6 @@
 import { sleep } from '@armature/runtime/time';
 import type { Random } from '../../support/random.ts';
-import type { CrashMesh, Victim, Witness } from './mesh.ts';
+import type { CrashMesh, ProcessListener, Victim } from './mesh.ts';
 import { pointsOf } from './points.ts';
 
 /**
@@ -39,7 +39,7 @@ export interface ChaosOptions {
  * all been visited more often than those of others lives longer, so that the others get the CPU time. Services without
  * crash points are killed at random moments, less often.
  */
-export interface Chaos extends Witness {
+export interface Chaos extends ProcessListener {
   readonly kills: readonly Kill[];
   /** Kills until `over` aborts. Resolves when the database and the broker run again; services may still be starting. */
   killUntil(mesh: CrashMesh, over: AbortSignal): Promise<void>;

@@ -7,9 +7,9 @@ import { RpcError } from '@armature/runtime';
 import { sleep } from '@armature/runtime/time';
 import { type Counter, stateName } from '../../e2e/shop.ts';
 import type { Random } from '../../support/random.ts';
-import type { AnswerLog, OrderNote } from './answers.ts';
 import { callTimeoutMs, untilClear } from './asking.ts';
 import type { Outsider } from './outsider.ts';
+import type { OrderNote, ResponseLog } from './responses.ts';
 
 export interface CustomerParts {
   customer: Counter;
@@ -17,7 +17,7 @@ export interface CustomerParts {
   /** Client of inventory with the certificate of orders: only orders may reserve. */
   asOrders: ReturnType<typeof inventoryClient>;
   outsider: Outsider;
-  answers: AnswerLog;
+  responses: ResponseLog;
   random: Random;
   /** A SKU that never runs out. */
   plenty: string;
@@ -36,20 +36,21 @@ const endsWithinMs = 600_000;
 const lateMs = { low: 4_000, high: 40_000 };
 
 export function openCustomer(parts: CustomerParts) {
-  const { customer, admin, asOrders, outsider, answers, random } = parts;
+  const { customer, admin, asOrders, outsider, responses, random } = parts;
   const { orders } = customer;
   /** Late cancellations that are not done yet, while the customer places other orders. */
   const later: Promise<void>[] = [];
 
   /** Retries until the outcome is known, and counts it. */
   async function retryUntilClear<T>(what: string, act: () => Promise<T>): Promise<T> {
-    const answered = (error: unknown) => answers.answered(what, error instanceof RpcError ? error.code : String(error));
+    const noteError = (error: unknown) =>
+      responses.noteResponse(what, error instanceof RpcError ? error.code : String(error));
     try {
-      const answer = await untilClear(random, 100, act, answered);
-      answers.answered(what, 'OK');
-      return answer;
+      const response = await untilClear(random, 100, act, noteError);
+      responses.noteResponse(what, 'OK');
+      return response;
     } catch (error) {
-      answered(error);
+      noteError(error);
       throw error;
     }
   }
@@ -60,7 +61,7 @@ export function openCustomer(parts: CustomerParts) {
   async function ended(note: OrderNote): Promise<Order> {
     for (const end = performance.now() + endsWithinMs; ; ) {
       const order = await current(note.orderId);
-      answers.saw(note, stateName(order));
+      responses.saw(note, stateName(order));
       if (hasEnded(order)) return order;
       if (performance.now() > end)
         throw new Error(`order ${note.orderId} (${note.story}) is still ${stateName(order)}`);
@@ -99,7 +100,7 @@ export function openCustomer(parts: CustomerParts) {
     /** Resolves when all late cancellations are done. */
     async allDone(): Promise<void> {
       for (const ending of await Promise.allSettled(later)) {
-        if (ending.status === 'rejected') answers.problem(`a late cancellation failed: ${String(ending.reason)}`);
+        if (ending.status === 'rejected') responses.problem(`a late cancellation failed: ${String(ending.reason)}`);
       }
     },
 
@@ -131,7 +132,7 @@ export function openCustomer(parts: CustomerParts) {
       const lines = [{ sku: parts.plenty, quantity: 1n }];
       const request = { requestId: randomUUID(), reservationId: randomUUID(), orderId, lines };
       await retryUntilClear('ReserveStock', () => asOrders.reserveStock(request, options));
-      answers.abandoned += 1;
+      responses.abandoned += 1;
     },
   };
 }

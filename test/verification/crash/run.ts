@@ -28,7 +28,7 @@ export interface CrashReport {
   /** Orders by story and end. */
   orders: Record<string, number>;
   /** Calls by method and code. */
-  answers: Record<string, number>;
+  responses: Record<string, number>;
   kills: { total: number; byPoint: Record<string, number>; byProcess: Record<string, Record<string, number>> };
   /** Milliseconds from a kill until the process was ready again. */
   recoveryMs: Record<string, { count: number; median: number; max: number }>;
@@ -86,22 +86,22 @@ export async function crash(t: Teardown, options: CrashOptions): Promise<CrashRe
   await working;
   clearInterval(progress);
   const contradictions = async (world: World) => [
-    ...(await workload.answers.contradictions(world)),
+    ...(await workload.responses.contradictions(world)),
     ...(await sagasDiverging(world)),
   ];
   const { cleanAfterMs, violations } = await waitUntilClean(mesh, restartedAt, contradictions, say);
   if (record && violations.length === 0) say(`recorded ${JSON.stringify(await mesh.world(recordSagas))}`);
-  const { orders, answers } = await mesh.world(async (world) => ({
-    orders: await workload.answers.outcomes(world),
-    answers: Object.fromEntries([...workload.answers.answers].sort()),
+  const { orders, responses } = await mesh.world(async (world) => ({
+    orders: await workload.responses.outcomes(world),
+    responses: Object.fromEntries([...workload.responses.byCode].sort()),
   }));
   await mesh.stop();
-  return { seed, seconds, orders, answers, ...sums(storm.kills, points), cleanAfterMs, violations };
+  return { seed, seconds, orders, responses, ...sums(storm.kills, points), cleanAfterMs, violations };
 }
 
-function progressLine({ answers }: Workload, kills: readonly Kill[]): string {
-  const ended = answers.notes.filter((note) => note.end).length;
-  return `${answers.notes.length} orders accepted, ${ended} ended, ${kills.length} kills`;
+function progressLine({ responses }: Workload, kills: readonly Kill[]): string {
+  const ended = responses.notes.filter((note) => note.end).length;
+  return `${responses.notes.length} orders accepted, ${ended} ended, ${kills.length} kills`;
 }
 
 /** Waits until every service is ready, or throws after 90 s. */

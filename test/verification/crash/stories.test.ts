@@ -5,7 +5,7 @@ import { openShop } from '../../e2e/shop.ts';
 import { seeded } from '../../support/random.ts';
 import { amount } from '../../support/tier.ts';
 import { shopServices } from '../faults/shoppers.ts';
-import type { Story } from './answers.ts';
+import type { Story } from './responses.ts';
 import { plots } from './stories.ts';
 import { openWorkload } from './workload.ts';
 
@@ -36,8 +36,8 @@ t.test('every story ends as the run expects', async (t) => {
   over.abort();
   await workload.run(0, over.signal);
   t.strictSame(await wrongAtRest(world), [], 'every invariant holds');
-  t.strictSame(await workload.answers.contradictions(world), [], 'and nothing contradicts what customers were told');
-  const outcomes = await workload.answers.outcomes(world);
+  t.strictSame(await workload.responses.contradictions(world), [], 'and nothing contradicts what customers were told');
+  const outcomes = await workload.responses.outcomes(world);
   t.comment(JSON.stringify(outcomes, null, 1));
   const told = new Set(Object.keys(outcomes).map((end) => end.split(':')[0]!));
   t.strictSame(

@@ -40,14 +40,14 @@ const sagaOf = async (orderId: string) =>
 /** When each event was marked. Unequal values show that another process marked it again. */
 const marks = () => world.query('select message_id, pending, published_at from {orders}.outbox order by position');
 
-async function ends(t: Tap, who: Parameters<typeof placeOnce>[0], answer: { orderId: string }): Promise<void> {
-  const events = await follow(who, answer.orderId);
+async function ends(t: Tap, who: Parameters<typeof placeOnce>[0], result: { orderId: string }): Promise<void> {
+  const events = await follow(who, result.orderId);
   t.strictSame(
     events.map(({ sequence }) => sequence),
     events.map((_, index) => BigInt(index + 1)),
     'its history has no gap and no duplicate',
   );
-  t.equal(String((await sagaOf(answer.orderId)).status), 'COMPLETED');
+  t.equal(String((await sagaOf(result.orderId)).status), 'COMPLETED');
 }
 
 t.test('processes are paused for thirty seconds while they hold leases', async (t) => {
@@ -57,23 +57,23 @@ t.test('processes are paused for thirty seconds while they hold leases', async (
   const stopped = [relaying, ...victims.map(({ service }) => service)];
   const placed = [];
   for (const victim of victims) {
-    const answer = await placeOnce(victim, sku);
-    t.equal(answer.code, 'OK', 'accepted by a process that then stops');
-    placed.push(answer);
+    const result = await placeOnce(victim, sku);
+    t.equal(result.code, 'OK', 'accepted by a process that then stops');
+    placed.push(result);
   }
   await eventually('all have stopped', 20_000, () => stopped.every(isStopped));
   const since = performance.now();
-  const held = await Promise.all(placed.map(({ orderId }) => sagaOf(orderId)));
-  for (const { status, lease_holder } of held)
+  const paused = await Promise.all(placed.map(({ orderId }) => sagaOf(orderId)));
+  for (const { status, lease_holder } of paused)
     t.ok(status === 'RUNNING' && lease_holder, 'it holds the lease of a saga');
 
-  for (const answer of placed) await ends(t, heir, answer);
+  for (const result of placed) await ends(t, heir, result);
   t.comment(`another process ended both orders ${Math.round(performance.now() - since)} ms after the stop`);
   await eventually('another relays', 20_000, async () => (await metric(heir.service, 'armature_relay_leading')) === 1);
   await assertInvariants();
   const before = { sagas: await Promise.all(placed.map(({ orderId }) => sagaOf(orderId))), marks: await marks() };
   for (const [index, saga] of before.sagas.entries()) {
-    t.ok(Number(saga.lease_token) > Number(held[index]!.lease_token), 'under a new lease');
+    t.ok(Number(saga.lease_token) > Number(paused[index]!.lease_token), 'under a new lease');
   }
   t.ok(stopped.every(isStopped), 'while the first processes are still paused');
   await sleep(Math.max(0, pausedMs - (performance.now() - since)));

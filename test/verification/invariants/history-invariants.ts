@@ -61,9 +61,9 @@ function fold(history: readonly { body: Buffer }[]): string {
 }
 
 /** Stored responses to PlaceOrder whose order does not exist, or belongs to another response too. */
-async function answersWithoutAnOrder(world: World): Promise<unknown[]> {
+async function responsesWithoutAnOrder(world: World): Promise<unknown[]> {
   const found: unknown[] = [];
-  const answered = new Map<string, string>();
+  const requestOf = new Map<string, string>();
   let after: readonly [string, string] = ['', ''];
   for (;;) {
     const rows = await world.query<{ principal: string; request_key: string; body: Buffer }>(
@@ -84,9 +84,9 @@ async function answersWithoutAnOrder(world: World): Promise<unknown[]> {
       const { principal, request_key } = rows[index]!;
       const key = `${principal} ${request_key}`;
       if (!known.has(order_id)) found.push({ key, order_id, problem: 'there is no such order' });
-      if (answered.has(order_id))
-        found.push({ key, order_id, problem: `is the response to ${answered.get(order_id)} too` });
-      answered.set(order_id, key);
+      if (requestOf.has(order_id))
+        found.push({ key, order_id, problem: `is the response to ${requestOf.get(order_id)} too` });
+      requestOf.set(order_id, key);
     }
     after = [last.principal, last.request_key];
   }
@@ -109,9 +109,9 @@ export const historyInvariants: readonly Invariant[] = [
   },
   {
     id: 'I8',
-    name: 'every answered order exists, and answers one request only',
+    name: 'every order of a response exists, and belongs to one request only',
     meaning: 'an order was lost or placed twice',
-    find: answersWithoutAnOrder,
+    find: responsesWithoutAnOrder,
   },
   {
     id: 'I9',

@@ -134,7 +134,7 @@ export const messageInvariants: readonly Invariant[] = [
   ),
   inEachSchema(
     'I25',
-    'every stored answer names the policy that allowed it',
+    'every stored response names the policy that allowed it',
     'the policy that allowed a change is not recorded',
     `select principal, method, request_key from {each}.idempotency where policy_version = ''`,
   ),

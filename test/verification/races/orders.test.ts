@@ -27,7 +27,7 @@ import { long } from '../../support/tier.ts';
 import { historyInvariants } from '../invariants/history-invariants.ts';
 import { shopInvariants } from '../invariants/shop-invariants.ts';
 import { openWorld } from '../invariants/world.ts';
-import { answerOf, exploreCase, full, judge, type RaceCase, under } from './case.ts';
+import { exploreCase, full, judge, type RaceCase, responseOf, under } from './case.ts';
 import { type Gatekeeper, openGatekeeper, type Waiting } from './gatekeeper.ts';
 import { lockWaits } from './lock-waits.ts';
 import { type Actor, type BackgroundActor, type Points, startRaces } from './race.ts';
@@ -102,27 +102,27 @@ const listening: Gatekeeper = {
       watcher(arrival);
     }),
 };
-const { race, stands, letGo } = startRaces({ gate: listening, monitor, held: [...workers, asking] });
+const { race, untilBlocked, release } = startRaces({ gate: listening, monitor, background: [...workers, asking] });
 
 interface Sale {
   sku: string;
   orderId: string;
   paymentId: string;
   /** Number of requests that inventory and payments had handled before. */
-  answered: number;
+  responsesBefore: number;
 }
 
 /** Lets every arrival go on until no order is in progress. */
 async function atRest(): Promise<void> {
   const end = Date.now() + 20_000;
   do {
-    await Promise.all(workers.map(stands));
-    for (const actor of [...workers, asking]) letGo(actor);
+    await Promise.all(workers.map(untilBlocked));
+    for (const actor of [...workers, asking]) release(actor);
     if (Date.now() > end) throw new Error(`an order does not end within the limit: ${first.logs()}${second.logs()}`);
   } while ((await world.query('select 1 from {orders}.saga where due_at is not null limit 1')).length > 0);
 }
 
-async function answeredRequests(): Promise<number> {
+async function storedResponses(): Promise<number> {
   const [row] = await world.query<{ n: number | string }>(
     `select (select count(*) from {inventory}.idempotency) + (select count(*) from {payments}.idempotency) as n`,
   );
@@ -136,7 +136,7 @@ const open = background('orders', log);
 /** Accepts an order as a process would that is killed right after: no worker has it, and every worker waits. */
 async function accepted(): Promise<Sale> {
   await atRest();
-  await Promise.all(workers.map(stands));
+  await Promise.all(workers.map(untilBlocked));
   return accept();
 }
 
@@ -157,14 +157,14 @@ async function accept(): Promise<Sale> {
   });
   call.close();
   const { orderId, paymentId } = order;
-  return { sku, orderId, paymentId, answered: await answeredRequests() };
+  return { sku, orderId, paymentId, responsesBefore: await storedResponses() };
 }
 
 /** An order whose worker is about to request its authorization. */
 async function reserved(): Promise<Sale> {
   const sale = await accepted();
-  letGo(workers[0]);
-  await stands(asking);
+  release(workers[0]);
+  await untilBlocked(asking);
   return sale;
 }
 
@@ -222,7 +222,7 @@ async function ended({ sku, orderId, paymentId }: Sale): Promise<string> {
 /** The same as `ended`, with the requests of the workers and the lease. */
 async function snapshot(sale: Sale): Promise<string> {
   const end = await ended(sale);
-  const { orderId, answered } = sale;
+  const { orderId, responsesBefore } = sale;
   const [saga] = await world.query<{ lease_token: number | string }>(
     "select lease_token from {orders}.saga where subject_id = ? and name = 'checkout'",
     [orderId],
@@ -232,7 +232,7 @@ async function snapshot(sale: Sale): Promise<string> {
     end,
     `asked ${calls.join(' ')}`,
     // A step that is requested under a second key adds a stored response.
-    `taken ${saga?.lease_token} times; ${(await answeredRequests()) - answered} stored responses`,
+    `taken ${saga?.lease_token} times; ${(await storedResponses()) - responsesBefore} stored responses`,
   ].join('; ');
 }
 
@@ -247,7 +247,7 @@ async function wrong(): Promise<string[]> {
 /** The request goes to the process whose worker does not have the order, so its cached order may be out of date. */
 function cancel({ orderId }: Sale, name = 'cancel'): Actor {
   const requestId = randomUUID();
-  const ask = (options: object) => answerOf(customer.cancelOrder({ orderId, requestId }, options));
+  const ask = (options: object) => responseOf(customer.cancelOrder({ orderId, requestId }, options));
   return {
     name,
     send: (traceparent) => ask({ parent: under(traceparent), token: ada, timeoutMs: 10_000 }),
@@ -346,13 +346,17 @@ const cancellation = (orderId: string, where: string) =>
  * Blocks one of the two at its n-th point in payments. Lets the other go on until it has ended, waits for a lock or was
  * told to retry. Returns false if there is no such point.
  */
-async function heldAt(held: 'refund' | 'cancellation', n: number, { orderId, paymentId }: Sale): Promise<boolean> {
+async function blockedAt(
+  blocked: 'refund' | 'cancellation',
+  n: number,
+  { orderId, paymentId }: Sale,
+): Promise<boolean> {
   const traceId = randomBytes(16).toString('hex');
   const stopped = Promise.withResolvers<Waiting | null>();
   let passed = 0;
   gate.watch((arrival) => {
     const who = arrival.trace === traceId ? 'refund' : 'cancellation';
-    const counts = who === held && arrival.name.endsWith('/RefundPayment') && refundPlaces.test(arrival.point);
+    const counts = who === blocked && arrival.name.endsWith('/RefundPayment') && refundPlaces.test(arrival.point);
     if (!counts || passed++ !== n) arrival.go();
     else stopped.resolve(arrival);
   });
@@ -360,7 +364,7 @@ async function heldAt(held: 'refund' | 'cancellation', n: number, { orderId, pay
     async refund() {
       const parent = under(traceparent({ traceId, spanId: traceId.slice(16), parentId: '', sampled: true }));
       const amount = { currencyCode: 'EUR', amountMinor: partMinor };
-      await answerOf(till.refundPayment({ paymentId, amount }, { parent, token: admin, timeoutMs: 10_000 }));
+      await responseOf(till.refundPayment({ paymentId, amount }, { parent, token: admin, timeoutMs: 10_000 }));
     },
     async cancellation() {
       await customer.cancelOrder({ orderId });
@@ -370,8 +374,8 @@ async function heldAt(held: 'refund' | 'cancellation', n: number, { orderId, pay
       });
     },
   };
-  const other = held === 'refund' ? 'cancellation' : 'refund';
-  const one = ends[held]();
+  const other = blocked === 'refund' ? 'cancellation' : 'refund';
+  const one = ends[blocked]();
   const place = await Promise.race([stopped.promise, one.then(() => null)]);
   const both = ends[other]();
   let done = false;
@@ -385,42 +389,45 @@ async function heldAt(held: 'refund' | 'cancellation', n: number, { orderId, pay
   return place !== null;
 }
 
-for (const held of long ? (['refund', 'cancellation'] as const) : (['refund'] as const)) {
-  t.test(`a partial refund against a whole cancellation, with the ${held} blocked at each of its points`, async (t) => {
-    for (const actor of [...workers, asking]) letGo(actor);
-    gate.watch((arrival) => arrival.go());
-    let n = 0;
-    for (let more = true; more; n += 1) {
-      const sale = await accept();
-      const { orderId, paymentId } = sale;
-      const order = "select 1 from {orders}.orders where order_id = ? and state = 'COMPLETED'";
-      await until('the order is complete', async () => (await world.query(order, [orderId])).length > 0);
-      more = await heldAt(held, n, sale);
-      const refunds = await world.query<{ amount: number | string }>(
-        "select amount_minor as amount from {payments}.payment_operation where payment_id = ? and kind = 'refund' and state = 'DONE'",
-        [paymentId],
-      );
-      const amounts = refunds.map(({ amount }) => BigInt(amount)).filter((amount) => amount > 0n);
-      const part = amounts.includes(partMinor) ? partMinor : 0n;
-      const named = (await customer.listOrderEvents({ orderId })).events.at(-1)?.event;
-      t.match(
-        named,
-        {
-          $case: 'cancelled',
-          value: { refunded: { amountMinor: 1_000n - part }, refundedTotal: { amountMinor: 1_000n } },
-        },
-        `${held} blocked at point ${n}, ${part} refunded before`,
-      );
-      t.strictSame(
-        amounts.reduce((sum, amount) => sum + amount, 0n),
-        1_000n,
-      );
-    }
-    t.ok(n > 3, 'there were points');
-    const payments = (sql: string, params: readonly unknown[] = []) =>
-      // biome-ignore lint/suspicious/noExplicitAny: rows of any shape, as the driver returns them
-      connection.query({ sql, values: [...params], dateStrings: true }).then(([rows]) => rows as any[]);
-    await connection.query(`use ${schemas.payments}`);
-    t.strictSame(await wrongInBooks(payments, acquirerUrl), []);
-  });
+for (const blocked of long ? (['refund', 'cancellation'] as const) : (['refund'] as const)) {
+  t.test(
+    `a partial refund against a whole cancellation, with the ${blocked} blocked at each of its points`,
+    async (t) => {
+      for (const actor of [...workers, asking]) release(actor);
+      gate.watch((arrival) => arrival.go());
+      let n = 0;
+      for (let more = true; more; n += 1) {
+        const sale = await accept();
+        const { orderId, paymentId } = sale;
+        const order = "select 1 from {orders}.orders where order_id = ? and state = 'COMPLETED'";
+        await until('the order is complete', async () => (await world.query(order, [orderId])).length > 0);
+        more = await blockedAt(blocked, n, sale);
+        const refunds = await world.query<{ amount: number | string }>(
+          "select amount_minor as amount from {payments}.payment_operation where payment_id = ? and kind = 'refund' and state = 'DONE'",
+          [paymentId],
+        );
+        const amounts = refunds.map(({ amount }) => BigInt(amount)).filter((amount) => amount > 0n);
+        const part = amounts.includes(partMinor) ? partMinor : 0n;
+        const named = (await customer.listOrderEvents({ orderId })).events.at(-1)?.event;
+        t.match(
+          named,
+          {
+            $case: 'cancelled',
+            value: { refunded: { amountMinor: 1_000n - part }, refundedTotal: { amountMinor: 1_000n } },
+          },
+          `${blocked} blocked at point ${n}, ${part} refunded before`,
+        );
+        t.strictSame(
+          amounts.reduce((sum, amount) => sum + amount, 0n),
+          1_000n,
+        );
+      }
+      t.ok(n > 3, 'there were points');
+      const payments = (sql: string, params: readonly unknown[] = []) =>
+        // biome-ignore lint/suspicious/noExplicitAny: rows of any shape, as the driver returns them
+        connection.query({ sql, values: [...params], dateStrings: true }).then(([rows]) => rows as any[]);
+      await connection.query(`use ${schemas.payments}`);
+      t.strictSame(await wrongInBooks(payments, acquirerUrl), []);
+    },
+  );
 }

@@ -53,10 +53,10 @@ export type Actor = RequestActor | BackgroundActor;
  */
 export type Points = readonly (readonly [label: string, point: RegExp, call?: RegExp])[];
 
-const silenceMs = 2;
+const quietMs = 2;
 /** Longer than a lock wait of the services with all attempts of their transactions. */
 const stopWithinMs = 30_000;
-const standsWithinMs = 10_000;
+const blockedWithinMs = 10_000;
 
 interface Player {
   readonly actor: Actor;
@@ -70,7 +70,7 @@ interface Player {
   /** The rest of the round has no more steps. */
   free: boolean;
   connection: number;
-  answer: string;
+  response: string;
 }
 
 /** Wakes the one waiter when something has changed. */
@@ -86,7 +86,7 @@ function bell(): Bell {
     ring: () => wake(),
     heard: () =>
       new Promise((resolve) => {
-        const timer = setTimeout(resolve, silenceMs);
+        const timer = setTimeout(resolve, quietMs);
         wake = () => {
           clearTimeout(timer);
           resolve();
@@ -99,12 +99,12 @@ export interface RaceParts {
   gate: Gatekeeper;
   monitor: Connection;
   /** Rounds of these are blocked except as actors of a race. */
-  held: readonly BackgroundActor[];
+  background: readonly BackgroundActor[];
 }
 
 export interface Result {
   /** Response by actor; rounds of a service have none. */
-  readonly answers: Record<string, string>;
+  readonly responses: Record<string, string>;
   /** Steps that had to wait for a row lock. */
   readonly lockWaits: number;
 }
@@ -185,27 +185,27 @@ async function takeStep(players: readonly Player[], choose: Choose): Promise<Pla
 
 export interface Races {
   race(actors: readonly Actor[], points: Points, choose: Choose): Promise<Result>;
-  /** Resolves once a round of a held actor is blocked at the gate. */
-  stands(actor: BackgroundActor): Promise<void>;
+  /** Resolves once a round of a background actor is blocked at the gate. */
+  untilBlocked(actor: BackgroundActor): Promise<void>;
   /** Lets a blocked round go on by itself, outside any race. */
-  letGo(actor: BackgroundActor): void;
+  release(actor: BackgroundActor): void;
 }
 
 /** Blocks rounds of background actors between races. Returns the function that runs one race. */
-export function startRaces({ gate, monitor, held }: RaceParts): Races {
+export function startRaces({ gate, monitor, background }: RaceParts): Races {
   const blockedRounds = new Map<string, Waiting>();
   const awaited = new Map<string, () => void>();
   /** The call of a round that was let go; it arrives more than once. */
   const gone = new Map<string, string>();
-  const heldKeys = new Set(held.map(roundKey));
+  const blockedKeys = new Set(background.map(roundKey));
   const idle = (arrival: Waiting): void => {
     const key = keyOf(arrival.service, arrival.pid, arrival.name);
-    const stays = heldKeys.has(key) && gone.get(key) !== arrival.call;
+    const stays = blockedKeys.has(key) && gone.get(key) !== arrival.call;
     if (!stays) return void arrival.go();
     blockedRounds.set(key, arrival);
     awaited.get(key)?.();
   };
-  const takeStanding = (actor: BackgroundActor): Waiting | undefined => {
+  const takeBlocked = (actor: BackgroundActor): Waiting | undefined => {
     const arrival = blockedRounds.get(roundKey(actor));
     blockedRounds.delete(roundKey(actor));
     return arrival;
@@ -216,7 +216,7 @@ export function startRaces({ gate, monitor, held }: RaceParts): Races {
     const changes = bell();
     const players = actors.map((actor): Player => {
       const trace = randomBytes(16).toString('hex');
-      const fresh = { root: null, begun: false, busy: false, free: false, connection: 0, answer: '' };
+      const fresh = { root: null, begun: false, busy: false, free: false, connection: 0, response: '' };
       return { actor, trace, state: 'moving', at: null, ...fresh };
     });
     const arrive = (arrival: Waiting): void => {
@@ -232,11 +232,11 @@ export function startRaces({ gate, monitor, held }: RaceParts): Races {
     const begin = async (player: Player): Promise<void> => {
       const { actor, trace } = player;
       if (isRound(actor)) {
-        const arrival = takeStanding(actor);
+        const arrival = takeBlocked(actor);
         if (arrival) arrive(arrival);
         return;
       }
-      player.answer = await actor.send(
+      player.response = await actor.send(
         traceparent({ traceId: trace, spanId: trace.slice(0, 16), parentId: '', sampled: true }),
       );
       player.state = 'done';
@@ -264,19 +264,22 @@ export function startRaces({ gate, monitor, held }: RaceParts): Races {
     const left = players.filter(({ state }) => state !== 'done');
     if (left.length > 0) throw new Error(left.map(({ actor, state }) => `${actor.name} is ${state}`).join(', '));
     const requests = players.filter(({ actor }) => !isRound(actor));
-    return { answers: Object.fromEntries(requests.map(({ actor, answer }) => [actor.name, answer])), lockWaits: waits };
+    return {
+      responses: Object.fromEntries(requests.map(({ actor, response }) => [actor.name, response])),
+      lockWaits: waits,
+    };
   };
 
   return {
     race,
-    async stands(actor) {
+    async untilBlocked(actor) {
       if (blockedRounds.has(roundKey(actor))) return;
       const { promise, resolve } = Promise.withResolvers<void>();
       awaited.set(roundKey(actor), resolve);
-      await withTimeout(standsWithinMs, promise, `${actor.name}, to arrive at the gate,`);
+      await withTimeout(blockedWithinMs, promise, `${actor.name}, to arrive at the gate,`);
     },
-    letGo(actor) {
-      const arrival = takeStanding(actor);
+    release(actor) {
+      const arrival = takeBlocked(actor);
       if (!arrival) return;
       gone.set(roundKey(actor), arrival.call);
       arrival.go();

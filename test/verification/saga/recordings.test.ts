@@ -1,5 +1,5 @@
 import { divergences } from '@armature/runtime/saga';
-import { type PlayedOutcome, purchase as definition, done, lost, played, undone } from '@armature/runtime/testing';
+import { purchase as definition, done, lost, type PlayedOutcome, played, undone } from '@armature/runtime/testing';
 import t from 'tap';
 import { readRecordings, representatives, writeRecordings } from './recordings.ts';
 

@@ -7,8 +7,8 @@ import { migrate } from '@armature/runtime/migrations';
 import {
   endLease,
   leaseLocked,
-  lockPartition,
   lockOverdue,
+  lockPartition,
   releaseLease,
   reload,
   renewLease,

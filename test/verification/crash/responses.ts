@@ -18,7 +18,7 @@ export type Story =
   | 'pending until later'
   | 'webhook late'
   | 'webhook twice'
-  | 'webhook before the answer'
+  | 'webhook before the response'
   | 'cancelled while running'
   | 'refunded'
   | 'partly refunded'
@@ -41,7 +41,7 @@ export interface OrderNote {
   readonly lines: readonly { sku: string; quantity: bigint }[];
   readonly totalMinor: bigint;
   /** The first response, as text. Later responses must be equal to it. */
-  readonly answer: string;
+  readonly response: string;
   cancel: 'not asked' | 'accepted' | 'refused';
   /** Sum of the administrator's refunds, without the refund of a cancellation. */
   refundedMinor: bigint;
@@ -58,10 +58,10 @@ export interface Accepted {
   placed: Order;
 }
 
-export interface AnswerLog {
+export interface ResponseLog {
   readonly notes: readonly OrderNote[];
   /** Calls by method and code, as 'PlaceOrder OK'. */
-  readonly answers: ReadonlyMap<string, number>;
+  readonly byCode: ReadonlyMap<string, number>;
   abandoned: number;
   asked(requestId: string): void;
   /** Records that the request was refused: no order may exist for it. */
@@ -69,7 +69,7 @@ export interface AnswerLog {
   accepted(order: Accepted): OrderNote;
   repeated(note: OrderNote, order: Order): void;
   saw(note: OrderNote, state: string): void;
-  answered(what: string, code: string): void;
+  noteResponse(what: string, code: string): void;
   problem(what: string): void;
   /** Returns how the present state contradicts the responses that customers received; empty if it does not. */
   contradictions(world: World): Promise<string[]>;
@@ -99,15 +99,15 @@ interface OrderRow {
   reason: string;
 }
 
-export function openAnswerLog(stocked: readonly { sku: string; units: bigint }[]): AnswerLog {
+export function openResponseLog(stocked: readonly { sku: string; units: bigint }[]): ResponseLog {
   const asked = new Set<string>();
   const notes: OrderNote[] = [];
-  const answers = new Map<string, number>();
+  const byCode = new Map<string, number>();
   const problems: string[] = [];
   const rows = (world: World) => world.query<OrderRow>('select order_id, state, reason from {orders}.orders');
   return {
     notes,
-    answers,
+    byCode,
     abandoned: 0,
     asked: (requestId) => void asked.add(requestId),
     refused: (requestId) => void asked.delete(requestId),
@@ -119,7 +119,7 @@ export function openAnswerLog(stocked: readonly { sku: string; units: bigint }[]
         story,
         lines,
         totalMinor: total?.amountMinor ?? 0n,
-        answer: asText(placed),
+        response: asText(placed),
         cancel: 'not asked',
         refundedMinor: 0n,
         voidedOutside: false,
@@ -129,8 +129,8 @@ export function openAnswerLog(stocked: readonly { sku: string; units: bigint }[]
       return note;
     },
     repeated(note, order) {
-      if (asText(order) !== note.answer) {
-        problems.push(`request ${note.requestId} returned ${note.answer}, then ${asText(order)}`);
+      if (asText(order) !== note.response) {
+        problems.push(`request ${note.requestId} returned ${note.response}, then ${asText(order)}`);
       }
     },
     saw(note, state) {
@@ -138,9 +138,9 @@ export function openAnswerLog(stocked: readonly { sku: string; units: bigint }[]
       if (ended && state !== note.end) problems.push(`order ${note.orderId} was ${note.end}, then ${state}`);
       if (['COMPLETED', 'REJECTED', 'CANCELLED'].includes(state)) note.end = state;
     },
-    answered(what, code) {
+    noteResponse(what, code) {
       const key = `${what} ${code}`;
-      answers.set(key, (answers.get(key) ?? 0) + 1);
+      byCode.set(key, (byCode.get(key) ?? 0) + 1);
     },
     problem: (what) => void problems.push(what),
     async contradictions(world) {
@@ -191,10 +191,10 @@ function ordersContradicting(notes: readonly OrderNote[], shown: Shown): string[
 
 /** There may be an order for each request that returned OK, and one for each request whose outcome is unknown. */
 function ordersWithoutRequest(asked: ReadonlySet<string>, notes: readonly OrderNote[], shown: Shown): string[] {
-  const unanswered = asked.size - notes.length;
+  const withoutResponse = asked.size - notes.length;
   const more = shown.size - new Set(notes.map((note) => note.orderId)).size;
-  return more > unanswered
-    ? [`${more} orders more than responses, with ${unanswered} requests without a response`]
+  return more > withoutResponse
+    ? [`${more} orders more than responses, with ${withoutResponse} requests without a response`]
     : [];
 }
 
