@@ -36,26 +36,11 @@ const endsWithinMs = 600_000;
 const lateMs = { low: 4_000, high: 40_000 };
 
 export function openCustomer(parts: CustomerParts) {
-  const { customer, admin, asOrders, outsider, responses, random } = parts;
-  const { orders } = customer;
+  const { customer, responses, random } = parts;
+  const retryUntilClear: RetryUntilClear = (what, act) => retried(parts, what, act);
   /** Late cancellations that are not done yet, while the customer places other orders. */
   const later: Promise<void>[] = [];
-
-  /** Retries until the outcome is known, and counts it. */
-  async function retryUntilClear<T>(what: string, act: () => Promise<T>): Promise<T> {
-    const noteError = (error: unknown) =>
-      responses.noteResponse(what, error instanceof RpcError ? error.code : String(error));
-    try {
-      const response = await untilClear(random, 100, act, noteError);
-      responses.noteResponse(what, 'OK');
-      return response;
-    } catch (error) {
-      noteError(error);
-      throw error;
-    }
-  }
-
-  const current = (orderId: string) => retryUntilClear('GetOrder', () => orders.getOrder({ orderId }, options));
+  const current = (orderId: string) => currentOrder(parts, orderId);
 
   /** Waits up to `endsWithinMs` for the end. An order that does not end is a fault; the invariants explain it. */
   async function ended(note: OrderNote): Promise<Order> {
@@ -72,7 +57,7 @@ export function openCustomer(parts: CustomerParts) {
   async function cancel(note: OrderNote): Promise<void> {
     const request = { requestId: randomUUID(), orderId: note.orderId };
     try {
-      await retryUntilClear('CancelOrder', () => orders.cancelOrder(request, options));
+      await retryUntilClear('CancelOrder', () => customer.orders.cancelOrder(request, options));
       note.cancel = 'accepted';
     } catch (error) {
       if (!(error instanceof RpcError) || error.reason !== 'ORDER_CLOSED') throw error;
@@ -103,7 +88,33 @@ export function openCustomer(parts: CustomerParts) {
         if (ending.status === 'rejected') responses.problem(`a late cancellation failed: ${String(ending.reason)}`);
       }
     },
+    ...sideEffects(parts),
+  };
+}
 
+type RetryUntilClear = <T>(what: string, act: () => Promise<T>) => Promise<T>;
+
+/** Retries until the outcome is known, and counts it. */
+async function retried<T>({ responses, random }: CustomerParts, what: string, act: () => Promise<T>): Promise<T> {
+  const noteError = (error: unknown) =>
+    responses.noteResponse(what, error instanceof RpcError ? error.code : String(error));
+  try {
+    const response = await untilClear(random, 100, act, noteError);
+    responses.noteResponse(what, 'OK');
+    return response;
+  } catch (error) {
+    noteError(error);
+    throw error;
+  }
+}
+
+const currentOrder = (parts: CustomerParts, orderId: string) =>
+  retried(parts, 'GetOrder', () => parts.customer.orders.getOrder({ orderId }, options));
+
+/** What others do to an order: an administrator, a party at the acquirer, a service that reserves and stops. */
+function sideEffects(parts: CustomerParts) {
+  const { admin, asOrders, outsider, responses, random } = parts;
+  return {
     /** An administrator refunds part of a completed order, sometimes all of it. */
     async refundPart(note: OrderNote, { paymentId, total }: Order): Promise<void> {
       const most = Number(total!.amountMinor);
@@ -113,7 +124,7 @@ export function openCustomer(parts: CustomerParts) {
         amount: { currencyCode: total!.currencyCode, amountMinor },
       };
       try {
-        await retryUntilClear('RefundPayment', () => admin.payments.refundPayment(request, options));
+        await retried(parts, 'RefundPayment', () => admin.payments.refundPayment(request, options));
         note.refundedMinor += amountMinor;
       } catch (error) {
         // Less than that is left to refund only if a cancellation was faster.
@@ -123,7 +134,7 @@ export function openCustomer(parts: CustomerParts) {
 
     /** Another party asks the acquirer to void the hold, if there is one before the order ends. */
     async voidOutside(note: OrderNote): Promise<void> {
-      const over = async () => hasEnded(await current(note.orderId));
+      const over = async () => hasEnded(await currentOrder(parts, note.orderId));
       note.voidedOutside = await outsider.voidHold(note.orderId, over);
     },
 
@@ -131,7 +142,7 @@ export function openCustomer(parts: CustomerParts) {
     async abandon({ orderId }: OrderNote): Promise<void> {
       const lines = [{ sku: parts.plenty, quantity: 1n }];
       const request = { requestId: randomUUID(), reservationId: randomUUID(), orderId, lines };
-      await retryUntilClear('ReserveStock', () => asOrders.reserveStock(request, options));
+      await retried(parts, 'ReserveStock', () => asOrders.reserveStock(request, options));
       responses.abandoned += 1;
     },
   };

@@ -191,39 +191,67 @@ export interface Races {
   release(actor: BackgroundActor): void;
 }
 
-/** Blocks rounds of background actors between races. Returns the function that runs one race. */
-export function startRaces({ gate, monitor, background }: RaceParts): Races {
-  const blockedRounds = new Map<string, Waiting>();
+/** The rounds of background actors that are blocked between races. */
+interface BlockedRounds extends Pick<Races, 'untilBlocked' | 'release'> {
+  /** Handles an arrival outside any race: blocks it when it begins a round of a background actor. */
+  idle(arrival: Waiting): void;
+  take(actor: BackgroundActor): Waiting | undefined;
+}
+
+function blockRounds(background: readonly BackgroundActor[]): BlockedRounds {
+  const blocked = new Map<string, Waiting>();
   const awaited = new Map<string, () => void>();
-  /** The call of a round that was let go; it arrives more than once. */
-  const gone = new Map<string, string>();
-  const blockedKeys = new Set(background.map(roundKey));
-  const idle = (arrival: Waiting): void => {
-    const key = keyOf(arrival.service, arrival.pid, arrival.name);
-    const stays = blockedKeys.has(key) && gone.get(key) !== arrival.call;
-    if (!stays) return void arrival.go();
-    blockedRounds.set(key, arrival);
-    awaited.get(key)?.();
-  };
-  const takeBlocked = (actor: BackgroundActor): Waiting | undefined => {
-    const arrival = blockedRounds.get(roundKey(actor));
-    blockedRounds.delete(roundKey(actor));
+  /** The call of a released round; it arrives more than once. */
+  const released = new Map<string, string>();
+  const keys = new Set(background.map(roundKey));
+  const take = (actor: BackgroundActor): Waiting | undefined => {
+    const arrival = blocked.get(roundKey(actor));
+    blocked.delete(roundKey(actor));
     return arrival;
   };
-  gate.watch(idle);
+  return {
+    take,
+    idle(arrival) {
+      const key = keyOf(arrival.service, arrival.pid, arrival.name);
+      const stays = keys.has(key) && released.get(key) !== arrival.call;
+      if (!stays) return void arrival.go();
+      blocked.set(key, arrival);
+      awaited.get(key)?.();
+    },
+    async untilBlocked(actor) {
+      if (blocked.has(roundKey(actor))) return;
+      const { promise, resolve } = Promise.withResolvers<void>();
+      awaited.set(roundKey(actor), resolve);
+      await withTimeout(blockedWithinMs, promise, `${actor.name}, to arrive at the gate,`);
+    },
+    release(actor) {
+      const arrival = take(actor);
+      if (!arrival) return;
+      released.set(roundKey(actor), arrival.call);
+      arrival.go();
+    },
+  };
+}
+
+function newPlayer(actor: Actor): Player {
+  const trace = randomBytes(16).toString('hex');
+  const fresh = { root: null, begun: false, busy: false, free: false, connection: 0, response: '' };
+  return { actor, trace, state: 'moving', at: null, ...fresh };
+}
+
+/** Blocks rounds of background actors between races. Returns the function that runs one race. */
+export function startRaces({ gate, monitor, background }: RaceParts): Races {
+  const rounds = blockRounds(background);
+  gate.watch(rounds.idle);
 
   const race: Races['race'] = async (actors, points, choose) => {
     const changes = bell();
-    const players = actors.map((actor): Player => {
-      const trace = randomBytes(16).toString('hex');
-      const fresh = { root: null, begun: false, busy: false, free: false, connection: 0, response: '' };
-      return { actor, trace, state: 'moving', at: null, ...fresh };
-    });
+    const players = actors.map(newPlayer);
     const arrive = (arrival: Waiting): void => {
       const player = players.find((one) => owns(one, arrival));
       const what = player ? place(player, arrival, points) : 'no player';
       if (what === 'passes' || what === 'end') arrival.go();
-      if (what === 'no player' || what === 'next round') idle(arrival);
+      if (what === 'no player' || what === 'next round') rounds.idle(arrival);
       if (!player || what === 'passes') return;
       if (what === 'step') player.state = 'waiting';
       else if (what === 'end' || !hasMore(player)) player.state = 'done';
@@ -232,7 +260,7 @@ export function startRaces({ gate, monitor, background }: RaceParts): Races {
     const begin = async (player: Player): Promise<void> => {
       const { actor, trace } = player;
       if (isRound(actor)) {
-        const arrival = takeBlocked(actor);
+        const arrival = rounds.take(actor);
         if (arrival) arrive(arrival);
         return;
       }
@@ -243,46 +271,47 @@ export function startRaces({ gate, monitor, background }: RaceParts): Races {
       changes.ring();
     };
     gate.watch(arrive);
-    let waits = 0;
     try {
-      const sent = Promise.all(players.map(begin));
-      // Errors of the request are thrown below, once no actor is in progress.
-      sent.catch(() => changes.ring());
-      await waitUntilStopped(players, monitor, changes);
-      for (let player = await takeStep(players, choose); player; player = await takeStep(players, choose)) {
-        await Promise.race([
-          waitUntilStopped(players, monitor, changes),
-          sent.then(() => waitUntilStopped(players, monitor, changes)),
-        ]);
-        if ((player as Player).state === 'blocked') waits += 1;
-      }
-      await sent;
+      return resultOf(players, await takeAllSteps({ players, begin, choose, monitor, changes }));
     } finally {
       for (const { at } of players) at?.arrival.go();
-      gate.watch(idle);
+      gate.watch(rounds.idle);
     }
-    const left = players.filter(({ state }) => state !== 'done');
-    if (left.length > 0) throw new Error(left.map(({ actor, state }) => `${actor.name} is ${state}`).join(', '));
-    const requests = players.filter(({ actor }) => !isRound(actor));
-    return {
-      responses: Object.fromEntries(requests.map(({ actor, response }) => [actor.name, response])),
-      lockWaits: waits,
-    };
   };
 
-  return {
-    race,
-    async untilBlocked(actor) {
-      if (blockedRounds.has(roundKey(actor))) return;
-      const { promise, resolve } = Promise.withResolvers<void>();
-      awaited.set(roundKey(actor), resolve);
-      await withTimeout(blockedWithinMs, promise, `${actor.name}, to arrive at the gate,`);
-    },
-    release(actor) {
-      const arrival = takeBlocked(actor);
-      if (!arrival) return;
-      gone.set(roundKey(actor), arrival.call);
-      arrival.go();
-    },
-  };
+  return { race, untilBlocked: rounds.untilBlocked, release: rounds.release };
+}
+
+/** Begins all players, and lets one take a step whenever all have stopped. Returns how many steps waited for a lock. */
+async function takeAllSteps(parts: {
+  players: readonly Player[];
+  begin: (player: Player) => Promise<void>;
+  choose: Choose;
+  monitor: Connection;
+  changes: Bell;
+}): Promise<number> {
+  const { players, begin, choose, monitor, changes } = parts;
+  let waits = 0;
+  const sent = Promise.all(players.map(begin));
+  // Errors of the request are thrown below, once no actor is in progress.
+  sent.catch(() => changes.ring());
+  await waitUntilStopped(players, monitor, changes);
+  for (let player = await takeStep(players, choose); player; player = await takeStep(players, choose)) {
+    await Promise.race([
+      waitUntilStopped(players, monitor, changes),
+      sent.then(() => waitUntilStopped(players, monitor, changes)),
+    ]);
+    if ((player as Player).state === 'blocked') waits += 1;
+  }
+  await sent;
+  return waits;
+}
+
+/** Throws unless every player is done. */
+function resultOf(players: readonly Player[], waits: number): Result {
+  const left = players.filter(({ state }) => state !== 'done');
+  if (left.length > 0) throw new Error(left.map(({ actor, state }) => `${actor.name} is ${state}`).join(', '));
+  const requests = players.filter(({ actor }) => !isRound(actor));
+  const responses = Object.fromEntries(requests.map(({ actor, response }) => [actor.name, response]));
+  return { responses, lockWaits: waits };
 }
