@@ -91,7 +91,7 @@ export function checkoutDefinitions(parts: {
       retry,
       compensation,
       secrets: ['paymentMethod'],
-      harmless: ['lines', 'currencyCode', 'totalMinor', 'reservationId', 'paymentId'],
+      nonSensitive: ['lines', 'currencyCode', 'totalMinor', 'reservationId', 'paymentId'],
       steps,
       finished: endUnconfirmed(store),
     });

@@ -3,8 +3,8 @@
 import t from 'tap';
 import { connectMysql } from '../../scripts/devmesh/servers/mysql.ts';
 import { invariants } from '../verification/invariants/invariants.ts';
-import { openWorld } from '../verification/invariants/world.ts';
-import { worldOf, wrongAtRest } from './invariant-check.ts';
+import { openShopData } from '../verification/invariants/shop-data.ts';
+import { shopDataOf, wrongAtRest } from './invariant-check.ts';
 import { buy, follow, openShop, stateName, wish } from './shop.ts';
 
 t.setTimeout(280_000);
@@ -19,9 +19,9 @@ await follow(shop.customer, cancelled.orderId, sequence);
 
 const connection = await connectMysql(shop.service('payments').database!.adminUrl);
 t.teardown(() => connection.end());
-const settled = await worldOf(t, shop);
+const settled = await shopDataOf(t, shop);
 const stores = Object.values(shop.mesh).flatMap(({ name, database }) => (database ? [[name, database.schema]] : []));
-const world = openWorld({
+const shopData = openShopData({
   connection,
   schemas: Object.fromEntries(stores),
   acquirerUrl: settled.acquirerUrl,
@@ -178,9 +178,9 @@ async function letConstraintsGo(): Promise<void> {
   const [rows] = await connection.query("show session variables like 'check_constraint_checks'");
   if ((rows as unknown[]).length > 0) await connection.query('set session check_constraint_checks = 0');
   else {
-    await world.query('alter table {inventory}.stock alter check stock_never_oversold not enforced');
-    await world.query('alter table {payments}.payment alter check payment_captured_within_hold not enforced');
-    await world.query('alter table {payments}.payment alter check payment_refunded_within_capture not enforced');
+    await shopData.query('alter table {inventory}.stock alter check stock_never_oversold not enforced');
+    await shopData.query('alter table {payments}.payment alter check payment_captured_within_hold not enforced');
+    await shopData.query('alter table {payments}.payment alter check payment_refunded_within_capture not enforced');
   }
 }
 
@@ -188,13 +188,13 @@ for (const { id, name, find } of invariants) {
   t.test(`${id} ${name}`, async (t) => {
     const statements = breaks[name];
     if (!statements) return t.fail('add a statement that breaks this invariant to the table above');
-    t.strictSame(await find(world), [], 'it holds');
+    t.strictSame(await find(shopData), [], 'it holds');
     for (const sql of statements) {
       await connection.beginTransaction();
       try {
-        const result = (await world.query(sql)) as unknown as { affectedRows: number };
+        const result = (await shopData.query(sql)) as unknown as { affectedRows: number };
         t.ok(result.affectedRows > 0, 'something is broken');
-        t.ok((await find(world)).length > 0, `it is found after: ${sql}`);
+        t.ok((await find(shopData)).length > 0, `it is found after: ${sql}`);
       } finally {
         await connection.rollback();
       }
@@ -219,7 +219,7 @@ t.test('no service can change append-only tables', async (t) => {
 });
 
 async function aColumn(service: string, table: string): Promise<string> {
-  const [row] = await world.within(
+  const [row] = await shopData.within(
     service,
     'select column_name as name from information_schema.columns where table_schema = database() and table_name = ? limit 1',
     [table],

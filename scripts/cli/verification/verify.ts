@@ -1,5 +1,5 @@
 import { broken, verify } from '../../../test/verification/invariants/invariants.ts';
-import { openWorld } from '../../../test/verification/invariants/world.ts';
+import { openShopData } from '../../../test/verification/invariants/shop-data.ts';
 import { serviceAccounts, withConnection } from '../../devmesh/provision.ts';
 import { runningMesh } from '../../devmesh/running-mesh.ts';
 import { presentServices, servicePlans } from '../../devmesh/services.ts';
@@ -20,7 +20,7 @@ export async function verifyMesh({ json, deadline }: Invocation): Promise<void> 
   deadline.waitingFor = 'the queries of the invariants';
   const verdicts = await withNotice(deadline.waitingFor, () =>
     withConnection(mesh.mysql.url, (connection) =>
-      verify(openWorld({ connection, schemas, acquirerUrl, graceSeconds })),
+      verify(openShopData({ connection, schemas, acquirerUrl, graceSeconds })),
     ),
   );
   const wrong = broken(verdicts);

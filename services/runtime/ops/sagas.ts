@@ -61,8 +61,8 @@ export function sagaOperations(db: Database, definitions: readonly SagaDefinitio
       return db.read(call, async (sql) => {
         const saga = await find(sql, sagaId);
         const log = await sagaHistory(sql, sagaId, logMax);
-        const harmless = new Set(definitionOf(saga)?.harmless);
-        const shown = Object.entries(saga.data).map(([key, value]) => [key, harmless.has(key) ? value : redacted]);
+        const nonSensitive = new Set(definitionOf(saga)?.nonSensitive);
+        const shown = Object.entries(saga.data).map(([key, value]) => [key, nonSensitive.has(key) ? value : redacted]);
         return { saga: toMessage(saga), log: log.map(toEntry), inputJson: JSON.stringify(Object.fromEntries(shown)) };
       });
     },

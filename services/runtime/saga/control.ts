@@ -45,7 +45,7 @@ export async function startSaga<Data>(
 }
 
 /** The result of a cancel request. */
-export type CancelAnswer = 'accepted' | 'too_late' | 'unknown_saga';
+export type CancelResult = 'accepted' | 'too_late' | 'unknown_saga';
 
 /**
  * Records in the caller's transaction that the saga of this subject must be undone. It is undone as soon as the outcome
@@ -61,7 +61,7 @@ export async function requestCancel(
   definitions: SagaDefinition | readonly SagaDefinition[],
   subjectId: string,
   why: { reason: string; detail?: string } = { reason: 'CANCELLED' },
-): Promise<CancelAnswer> {
+): Promise<CancelResult> {
   const known = Array.isArray(definitions) ? definitions : [definitions as SagaDefinition];
   const name = nameOf(known);
   const row = await lockBySubject(tx, name, subjectId);
@@ -81,13 +81,13 @@ function nameOf(definitions: readonly SagaDefinition[]): string {
 }
 
 /** The result of an operator's command. */
-export type OperatorAnswer = 'accepted' | 'not_possible' | 'unknown_saga';
+export type OperatorResult = 'accepted' | 'not_possible' | 'unknown_saga';
 
 /**
  * Resumes a stuck saga at its current steps. A step or compensation that was refused is called again under a new key,
  * since a refusal is final for the old one and had no effect.
  */
-export async function resumeSaga(tx: Tx, definition: SagaDefinition, sagaId: string): Promise<OperatorAnswer> {
+export async function resumeSaga(tx: Tx, definition: SagaDefinition, sagaId: string): Promise<OperatorResult> {
   return order(tx, definition, sagaId, { kind: 'resume' });
 }
 
@@ -100,7 +100,7 @@ export async function forceCompensate(
   definition: SagaDefinition,
   sagaId: string,
   detail = '',
-): Promise<OperatorAnswer> {
+): Promise<OperatorResult> {
   return order(tx, definition, sagaId, { kind: 'abandon', cause: 'operator', reason: 'OPERATOR', detail });
 }
 
@@ -112,7 +112,7 @@ export async function restartFailedSaga(
   tx: Tx,
   definitions: readonly SagaDefinition[],
   sagaId: string,
-): Promise<OperatorAnswer> {
+): Promise<OperatorResult> {
   const row = await lockById(tx, sagaId);
   const definition = definitions.find(({ name, version }) => name === row?.name && version === row.definitionVersion);
   if (!row || !definition) return 'unknown_saga';
@@ -125,7 +125,7 @@ export async function restartFailedSaga(
   return 'accepted';
 }
 
-async function order(tx: Tx, definition: SagaDefinition, sagaId: string, input: Input): Promise<OperatorAnswer> {
+async function order(tx: Tx, definition: SagaDefinition, sagaId: string, input: Input): Promise<OperatorResult> {
   const row = await lockById(tx, sagaId);
   if (row?.name !== definition.name || row.definitionVersion !== definition.version) return 'unknown_saga';
   return (await change(tx, definition, row, input)).changed ? 'accepted' : 'not_possible';

@@ -10,7 +10,7 @@ import {
   type RemoteStep,
   type RetryPolicy,
   type SagaDefinition,
-  type StatusAnswer,
+  type StatusOutcome,
   type StepContext,
 } from '../saga/definition.ts';
 import { type SagaWorker, startSaga, startSagaWorker } from '../saga/engine.ts';
@@ -58,7 +58,7 @@ const away = () => new RpcError('UNAVAILABLE', 'DEPENDENCY_UNAVAILABLE', 'does n
  * returns the same result to a duplicate, and a compensation leaves a tombstone when the step had not acted.
  */
 function outside(db: Database, script: Script) {
-  const call = async (ctx: StepContext<unknown>, kind: string, step: string): Promise<StatusAnswer> => {
+  const call = async (ctx: StepContext<unknown>, kind: string, step: string): Promise<StatusOutcome> => {
     const behaviour = await script(`${kind} ${step}`, ctx);
     if (behaviour === 'hang') await new Promise(() => {});
     if (behaviour === 'time out') throw away();
@@ -66,7 +66,7 @@ function outside(db: Database, script: Script) {
     if (behaviour === 'act, then time out') throw away();
     return outcome;
   };
-  const act = async (ctx: StepContext<unknown>, kind: string, step: string, refuse: boolean): Promise<StatusAnswer> =>
+  const act = async (ctx: StepContext<unknown>, kind: string, step: string, refuse: boolean): Promise<StatusOutcome> =>
     db.write(null, async (sql) => {
       const { sagaId, key } = ctx;
       await sql.execute(
@@ -79,7 +79,7 @@ function outside(db: Database, script: Script) {
       const [row] = await sql.query<{ outcome: string }>('select outcome from effect where effect_key = ?', [key]);
       return row?.outcome === 'done' ? done({ by: key }) : rejected('REFUSED', 'as told');
     });
-  const status = async ({ runKey }: StepContext<unknown>, step: string): Promise<StatusAnswer> => {
+  const status = async ({ runKey }: StepContext<unknown>, step: string): Promise<StatusOutcome> => {
     const [row] = await db.read(null, (sql) =>
       sql.query<{ outcome: string }>('select outcome from effect where effect_key = ? and step = ?', [runKey, step]),
     );

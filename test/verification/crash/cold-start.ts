@@ -69,9 +69,9 @@ export async function coldStarts(t: Teardown, options: ColdStartOptions): Promis
     );
     const { underWay, order, readyMs, cleanMs } = round;
     say(`${name}: ${underWay} orders under way, ready after ${readyMs} ms, clean after ${cleanMs ?? '-'} ms: ${order}`);
-    if (record && violations.length === 0) say(`recorded ${JSON.stringify(await mesh.world(recordSagas))}`);
+    if (record && violations.length === 0) say(`recorded ${JSON.stringify(await mesh.inspect(recordSagas))}`);
   }
-  const orders = await mesh.world((world) => workload.responses.outcomes(world));
+  const orders = await mesh.inspect((shopData) => workload.responses.outcomes(shopData));
   await mesh.stop();
   return { seed, rounds, orders, violations };
 }
@@ -111,16 +111,16 @@ async function coldStart(
   await allReady(mesh);
   const readyMs = Math.round(performance.now() - since);
   await working;
-  const { cleanAfterMs: cleanMs, violations: wrong } = await waitUntilClean(mesh, since, async (world) => [
-    ...(await workload.responses.contradictions(world)),
-    ...(await sagasDiverging(world)),
+  const { cleanAfterMs: cleanMs, violations: wrong } = await waitUntilClean(mesh, since, async (shopData) => [
+    ...(await workload.responses.contradictions(shopData)),
+    ...(await sagasDiverging(shopData)),
   ]);
   return { round: { underWay, order, readyMs, cleanMs, exits: exits.take() }, wrong };
 }
 
 async function ordersUnderWay(mesh: CrashMesh): Promise<number> {
-  const [row] = await mesh.world((world) =>
-    world.query<{ n: number | string }>(
+  const [row] = await mesh.inspect((shopData) =>
+    shopData.query<{ n: number | string }>(
       `select count(*) as n from {orders}.orders where state not in ('COMPLETED', 'REJECTED', 'CANCELLED')`,
     ),
   );

@@ -1,7 +1,7 @@
 // Log of the response of each idempotency key, and the comparison of the tables with it.
 import { RpcError } from '@armature/runtime';
 import type { Random } from '../../support/random.ts';
-import type { World } from '../invariants/world.ts';
+import type { ShopData } from '../invariants/shop-data.ts';
 import { callTimeoutMs, isUnclear, untilClear } from './asking.ts';
 import type { KeyRequest, Kind, Kinds } from './key-requests.ts';
 import type { CrashMesh } from './mesh.ts';
@@ -76,7 +76,7 @@ const refusalText = ({ code, reason, domain, message, metadata, details }: RpcEr
  * Compares the rows of each key with one effect, or with none if it was refused. Reports rows that belong to no key.
  */
 export async function effectsContradicting(
-  world: Pick<World, 'query'>,
+  shopData: Pick<ShopData, 'query'>,
   kinds: Kinds,
   requests: readonly KeyRequest[],
   book: KeyResponses,
@@ -84,9 +84,9 @@ export async function effectsContradicting(
   const found: string[] = [];
   for (const [name, kind] of Object.entries(kinds)) {
     const mine = requests.filter((request) => request.kind === name);
-    found.push(...(await storedResponsesContradicting(world, kind, mine, book)));
+    found.push(...(await storedResponsesContradicting(shopData, kind, mine, book)));
     for (const { what, sql } of kind.effects) {
-      const rows = await world.query<{ handle: string; n: number | string }>(sql);
+      const rows = await shopData.query<{ handle: string; n: number | string }>(sql);
       const there = new Map(rows.map(({ handle, n }) => [handle, Number(n)]));
       for (const { id, handle } of mine) {
         const bytes = book.of(id)?.bytes ?? null;
@@ -104,12 +104,12 @@ export async function effectsContradicting(
 
 /** Checks that each key is stored once, with exactly the bytes of the response. */
 async function storedResponsesContradicting(
-  world: Pick<World, 'query'>,
+  shopData: Pick<ShopData, 'query'>,
   { service, method }: Kind,
   requests: readonly KeyRequest[],
   book: KeyResponses,
 ): Promise<string[]> {
-  const rows = await world.query<{ request_key: string; code: number; body: Buffer }>(
+  const rows = await shopData.query<{ request_key: string; code: number; body: Buffer }>(
     `select request_key, code, body from {${service}}.idempotency where method = ?`,
     [method],
   );

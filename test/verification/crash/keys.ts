@@ -79,9 +79,9 @@ export async function repeatKeys(t: Teardown, options: KeysOptions): Promise<Key
   const respondedAt = performance.now();
   const seconds = (respondedAt - start) / 1_000;
   clearInterval(progress);
-  const { cleanAfterMs, violations } = await waitUntilClean(mesh, respondedAt, async (world) => [
+  const { cleanAfterMs, violations } = await waitUntilClean(mesh, respondedAt, async (shopData) => [
     ...book.problems,
-    ...(await effectsContradicting(world, kinds, requests, book)),
+    ...(await effectsContradicting(shopData, kinds, requests, book)),
   ]);
   await mesh.stop();
   const { kills, recoveryMs } = sums(storm.kills, points);

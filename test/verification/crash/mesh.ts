@@ -7,7 +7,7 @@ import { type Supervised, supervise } from '../../../scripts/devmesh/supervision
 import { ownServers, type Teardown } from '../../support/infra.ts';
 import { brokerServer, databaseServer, type PrivateServer } from '../../support/server-faults.ts';
 import { type PreparedMember, prepareMesh, type StartOptions } from '../../support/service.ts';
-import { openWorld, type World } from '../invariants/world.ts';
+import { openShopData, type ShopData } from '../invariants/shop-data.ts';
 
 /** A service that is restarted when it ends, and whose next process can be given a crash point. */
 export interface Victim {
@@ -46,7 +46,7 @@ export interface CrashMesh {
   grpcOf(name: string): string;
   acquirerUrl: string;
   /** Runs `look` with a view of all data. Opens a new connection each time: the database may have been killed since. */
-  world<T>(look: (world: World) => Promise<T>): Promise<T>;
+  inspect<T>(look: (shopData: ShopData) => Promise<T>): Promise<T>;
   stop(): Promise<void>;
 }
 
@@ -74,12 +74,14 @@ export async function startCrashMesh(
     victim: (name) => victims.find((one) => one.name === name) ?? fail(name),
     grpcOf: (name) => member(name).addresses.grpc ?? fail(name),
     acquirerUrl: `http://${member('acquirer').addresses.http}`,
-    async world(look) {
+    async inspect(look) {
       const connection = await connectMysql(member('orders').database!.adminUrl);
       const stores = members.flatMap(({ name, database }) => (database ? [[name, database.schema]] : []));
       const acquirerUrl = `http://${member('acquirer').addresses.http}`;
       try {
-        return await look(openWorld({ connection, schemas: Object.fromEntries(stores), acquirerUrl, graceSeconds: 0 }));
+        return await look(
+          openShopData({ connection, schemas: Object.fromEntries(stores), acquirerUrl, graceSeconds: 0 }),
+        );
       } finally {
         await connection.end();
       }

@@ -2,7 +2,7 @@
 // state of the shop is compared with it.
 import { type Order, OrderEvent } from '@armature/proto/orders/v1/orders.ts';
 import { acquirerLog } from '../../../services/payments/books.ts';
-import type { World } from '../invariants/world.ts';
+import type { ShopData } from '../invariants/shop-data.ts';
 
 export type Story =
   | 'approved'
@@ -72,9 +72,9 @@ export interface ResponseLog {
   noteResponse(what: string, code: string): void;
   problem(what: string): void;
   /** Returns how the present state contradicts the responses that customers received; empty if it does not. */
-  contradictions(world: World): Promise<string[]>;
+  contradictions(shopData: ShopData): Promise<string[]>;
   /** Orders by story and end, as 'refunded CANCELLED CUSTOMER_REQUEST'. */
-  outcomes(world: World): Promise<Record<string, number>>;
+  outcomes(shopData: ShopData): Promise<Record<string, number>>;
 }
 
 const asText = (value: unknown) => JSON.stringify(value, (_, one) => (typeof one === 'bigint' ? String(one) : one));
@@ -104,7 +104,7 @@ export function openResponseLog(stocked: readonly { sku: string; units: bigint }
   const notes: OrderNote[] = [];
   const byCode = new Map<string, number>();
   const problems: string[] = [];
-  const rows = (world: World) => world.query<OrderRow>('select order_id, state, reason from {orders}.orders');
+  const rows = (shopData: ShopData) => shopData.query<OrderRow>('select order_id, state, reason from {orders}.orders');
   return {
     notes,
     byCode,
@@ -143,10 +143,10 @@ export function openResponseLog(stocked: readonly { sku: string; units: bigint }
       byCode.set(key, (byCode.get(key) ?? 0) + 1);
     },
     problem: (what) => void problems.push(what),
-    async contradictions(world) {
-      const shown = new Map((await rows(world)).map((row) => [row.order_id, row]));
-      const acquirer = await acquirerLog(world.acquirerUrl);
-      const levels = await world.query<{ sku: string; on_hand: string | number }>(
+    async contradictions(shopData) {
+      const shown = new Map((await rows(shopData)).map((row) => [row.order_id, row]));
+      const acquirer = await acquirerLog(shopData.acquirerUrl);
+      const levels = await shopData.query<{ sku: string; on_hand: string | number }>(
         'select sku, on_hand from {inventory}.stock',
       );
       return [
@@ -155,11 +155,11 @@ export function openResponseLog(stocked: readonly { sku: string; units: bigint }
         ...ordersWithoutRequest(asked, notes, shown),
         ...shelvesContradicting(stocked, notes, shown, new Map(levels.map((row) => [row.sku, BigInt(row.on_hand)]))),
         ...chargesContradicting(notes, shown, acquirer),
-        ...(await refundsContradicting(world, notes, shown)),
+        ...(await refundsContradicting(shopData, notes, shown)),
       ];
     },
-    async outcomes(world) {
-      const shown = new Map((await rows(world)).map((row) => [row.order_id, row]));
+    async outcomes(shopData) {
+      const shown = new Map((await rows(shopData)).map((row) => [row.order_id, row]));
       const counts: Record<string, number> = {};
       for (const { story, orderId } of notes) {
         const { state = 'LOST', reason = '' } = shown.get(orderId) ?? {};
@@ -239,10 +239,10 @@ function chargesContradicting(
 }
 
 /** Cancelled orders whose history names a refund other than what was left after the administrator's refunds. */
-async function refundsContradicting(world: World, notes: readonly OrderNote[], shown: Shown): Promise<string[]> {
+async function refundsContradicting(shopData: ShopData, notes: readonly OrderNote[], shown: Shown): Promise<string[]> {
   const refunded = notes.filter((note) => note.refundedMinor > 0n && shown.get(note.orderId)?.state === 'CANCELLED');
   if (refunded.length === 0) return [];
-  const rows = await world.query<{ order_id: string; body: Buffer }>(
+  const rows = await shopData.query<{ order_id: string; body: Buffer }>(
     'select order_id, body from {orders}.order_event where order_id in (?) order by order_id, sequence',
     [refunded.map(({ orderId }) => orderId)],
   );

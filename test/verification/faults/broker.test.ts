@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { openBroker } from '@armature/runtime/messaging';
 import { createLogger, Registry } from '@armature/runtime/telemetry';
 import t, { type Test as Tap } from 'tap';
-import { openInvariantCheck, worldOf } from '../../e2e/invariant-check.ts';
+import { openInvariantCheck, shopDataOf } from '../../e2e/invariant-check.ts';
 import { openShop } from '../../e2e/shop.ts';
 import { createVhost, ownServers } from '../../support/infra.ts';
 import { brokerServer, clearAlarm, raiseAlarm } from '../../support/server-faults.ts';
@@ -34,7 +34,7 @@ const growthMaxMib = 64;
 t.setTimeout(280_000);
 const state = ownServers(t, 'faults-broker');
 const shop = await openShop(t, {}, shopServices);
-const world = await worldOf(t, shop);
+const shopData = await shopDataOf(t, shop);
 const assertInvariants = await openInvariantCheck(t, shop);
 const broker = brokerServer(state);
 const vhost = shop.service('orders').vhost!;
@@ -51,9 +51,9 @@ async function shopWithoutBroker(t: Tap, away: { connected: 0 | 1 }) {
   const results = await placeMany(shop.customer, sku, { orders });
   t.strictSame(tallyOf(results), { OK: orders }, 'every order is accepted');
   const completedMs = await eventually('the sagas end without the broker', drainWithinMs, async () => {
-    return (await progressOf(world, ids(results))).completed === orders;
+    return (await progressOf(shopData, ids(results))).completed === orders;
   });
-  const { waiting } = await progressOf(world, []);
+  const { waiting } = await progressOf(shopData, []);
   t.ok(waiting >= orders * 7, `${waiting} events wait in the outboxes`);
   const service = shop.service('orders');
   const ready = await page(service, '/readyz');
@@ -100,10 +100,10 @@ async function startOrdersAgain(t: Tap): Promise<void> {
 /** Waits until every event is published, then checks the invariants. */
 async function drained(t: Tap, results: readonly PlacingResult[]): Promise<number> {
   const drainedMs = await eventually('every outbox is empty', drainWithinMs, async () => {
-    return (await progressOf(world, [])).waiting === 0;
+    return (await progressOf(shopData, [])).waiting === 0;
   });
   await assertInvariants();
-  t.strictSame(await missing(world, ids(results)), [], 'every accepted order exists');
+  t.strictSame(await missing(shopData, ids(results)), [], 'every accepted order exists');
   await eventually('every service is ready', drainWithinMs, async () => {
     const pages = await Promise.all(publishers().map((service) => page(service, '/readyz')));
     return pages.every(({ status }) => status === 200);
@@ -202,8 +202,8 @@ t.test('publishes every event, in order of each aggregate', async (t) => {
   const events = await observed();
   t.strictSame(outOfOrder(events), []);
   const told = new Set(events.map(({ messageId }) => messageId));
-  for (const service of world.services) {
-    const rows = await world.query<{ message_id: string }>(`select message_id from {${service}}.outbox`);
+  for (const service of shopData.services) {
+    const rows = await shopData.query<{ message_id: string }>(`select message_id from {${service}}.outbox`);
     t.strictSame(
       rows.filter((row) => !told.has(row.message_id)),
       [],

@@ -1,8 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Test as Tap } from 'tap';
-import { openInvariantCheck, worldOf, wrongAtRest } from '../../e2e/invariant-check.ts';
+import { openInvariantCheck, shopDataOf, wrongAtRest } from '../../e2e/invariant-check.ts';
 import type { Shop } from '../../e2e/shop.ts';
-import type { World } from '../invariants/world.ts';
+import type { ShopData } from '../invariants/shop-data.ts';
 import {
   eventually,
   letShop,
@@ -92,16 +92,16 @@ export async function shopThrough(t: Tap, shop: Shop, skus: readonly string[], o
   const requests = new Set(results.map(({ requestId }) => requestId)).size;
   const accepted = new Set(results.flatMap(({ code, orderId }) => (code === 'OK' ? [orderId] : [])));
   t.equal(accepted.size, requests, 'every order was accepted in the end, once');
-  const world = await worldOf(t, shop);
-  await eventually('every order ends', cleanWithinMs, async () => (await unended(world)).length === 0).catch(
-    async (error: Error) => t.fail(error.message, { orders: await unended(world) }),
+  const shopData = await shopDataOf(t, shop);
+  await eventually('every order ends', cleanWithinMs, async () => (await unended(shopData)).length === 0).catch(
+    async (error: Error) => t.fail(error.message, { orders: await unended(shopData) }),
   );
   // Events that could not be handled are delivered again after up to 30 s, longer than everything else takes.
-  while (performance.now() - since < cleanWithinMs && (await wrongAtRest(world)).length > 0);
+  while (performance.now() - since < cleanWithinMs && (await wrongAtRest(shopData)).length > 0);
   await (await openInvariantCheck(t, shop))();
   const cleanMs = Math.round(performance.now() - since);
   t.ok(cleanMs <= cleanWithinMs, `clean after ${cleanMs} ms`);
-  t.strictSame(await missing(world, [...accepted]), [], 'every accepted order exists');
+  t.strictSame(await missing(shopData, [...accepted]), [], 'every accepted order exists');
   t.equal((await ordersOf(t, shop)) - ordersBefore, requests, 'and no other');
   const resident = services.map(residentMib);
   t.ok(Math.max(...resident) < residentMaxMib, `memory stays bounded: ${mebibytes(resident)}`);
@@ -117,8 +117,8 @@ export async function shopThrough(t: Tap, shop: Shop, skus: readonly string[], o
 const mebibytes = (of: readonly number[]) => `${of.map((mib) => mib.toFixed(0)).join(', ')} MiB`;
 
 /** Orders that have not ended, and the state of their sagas. */
-function unended(world: World): Promise<object[]> {
-  return world.query(
+function unended(shopData: ShopData): Promise<object[]> {
+  return shopData.query(
     `select o.order_id, o.state as order_state, s.status, s.state, s.lease_holder, s.due_at, utc_timestamp(6) as now
      from {orders}.orders as o left join {orders}.saga as s on s.subject_id = o.order_id
      where o.state in ('PENDING', 'CONFIRMED')`,
@@ -126,6 +126,6 @@ function unended(world: World): Promise<object[]> {
 }
 
 async function ordersOf(t: Tap, shop: Shop): Promise<number> {
-  const [row] = await (await worldOf(t, shop)).query<{ n: number }>('select count(*) as n from {orders}.orders');
+  const [row] = await (await shopDataOf(t, shop)).query<{ n: number }>('select count(*) as n from {orders}.orders');
   return Number(row?.n);
 }

@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ordersClient } from '@armature/clients';
 import t, { type Test as Tap } from 'tap';
-import { openInvariantCheck, worldOf } from '../../e2e/invariant-check.ts';
+import { openInvariantCheck, shopDataOf } from '../../e2e/invariant-check.ts';
 import { follow, openShop } from '../../e2e/shop.ts';
 import { developerCredentials, peersOf, type RunningService, startService, token } from '../../support/service.ts';
 import { observeEvents, outOfOrder } from './observer.ts';
@@ -16,7 +16,7 @@ const pausedMs = 30_000;
 /** The first process of orders relays its events. It is paused after a batch is published and before it is marked. */
 const shop = await openShop(t, { orders: { ARMATURE_CRASH_POINTS: 'relay.published=stop' } }, shopServices);
 const relaying = shop.service('orders');
-const world = await worldOf(t, shop);
+const shopData = await shopDataOf(t, shop);
 const assertInvariants = await openInvariantCheck(t, shop);
 const observed = await observeEvents(relaying.vhost!);
 const sku = await shop.stock(100n);
@@ -36,9 +36,9 @@ async function another(points: string) {
 
 const isStopped = ({ pid }: RunningService) => /^State:\s+T/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'));
 const sagaOf = async (orderId: string) =>
-  (await world.query<Record<string, unknown>>('select * from {orders}.saga where subject_id = ?', [orderId]))[0]!;
+  (await shopData.query<Record<string, unknown>>('select * from {orders}.saga where subject_id = ?', [orderId]))[0]!;
 /** When each event was marked. Unequal values show that another process marked it again. */
-const marks = () => world.query('select message_id, pending, published_at from {orders}.outbox order by position');
+const marks = () => shopData.query('select message_id, pending, published_at from {orders}.outbox order by position');
 
 async function ends(t: Tap, who: Parameters<typeof placeOnce>[0], result: { orderId: string }): Promise<void> {
   const events = await follow(who, result.orderId);

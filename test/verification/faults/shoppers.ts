@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { RpcError } from '@armature/runtime/errors';
 import { type Counter, wish } from '../../e2e/shop.ts';
 import type { RunningService } from '../../support/service.ts';
-import type { World } from '../invariants/world.ts';
+import type { ShopData } from '../invariants/shop-data.ts';
 
 /** Services without which no order can be placed; access and identity are started only by tests about them. */
 export const shopServices = ['acquirer', 'catalog', 'inventory', 'notifications', 'orders', 'payments'];
@@ -127,22 +127,24 @@ export async function eventually(
 }
 
 /** How many of these orders have completed, and how many events wait in all outboxes. */
-export async function progressOf(world: World, orderIds: readonly string[]) {
-  const [orders] = await world.query<{ n: number }>(
+export async function progressOf(shopData: ShopData, orderIds: readonly string[]) {
+  const [orders] = await shopData.query<{ n: number }>(
     "select count(*) as n from {orders}.orders where state = 'COMPLETED' and order_id in (?)",
     [orderIds.length > 0 ? orderIds : ['']],
   );
   let waiting = 0;
-  for (const service of world.services) {
-    const [row] = await world.query<{ n: number }>(`select count(*) as n from {${service}}.outbox where pending = 1`);
+  for (const service of shopData.services) {
+    const [row] = await shopData.query<{ n: number }>(
+      `select count(*) as n from {${service}}.outbox where pending = 1`,
+    );
     waiting += Number(row?.n);
   }
   return { completed: Number(orders?.n), waiting };
 }
 
 /** The order ids among these that do not exist. */
-export async function missing(world: World, orderIds: readonly string[]): Promise<string[]> {
-  const rows = await world.query<{ order_id: string }>('select order_id from {orders}.orders');
+export async function missing(shopData: ShopData, orderIds: readonly string[]): Promise<string[]> {
+  const rows = await shopData.query<{ order_id: string }>('select order_id from {orders}.orders');
   const known = new Set(rows.map((row) => row.order_id));
   return orderIds.filter((id) => !known.has(id));
 }

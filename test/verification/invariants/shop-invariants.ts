@@ -110,8 +110,8 @@ export const shopInvariants: readonly Invariant[] = [
     id: 'I13',
     name: 'every saga that has not ended runs a version that is known',
     meaning: 'no worker will take it up again',
-    async find(world) {
-      const live = await world.query<{ name: string; definition_version: number }>(
+    async find(shopData) {
+      const live = await shopData.query<{ name: string; definition_version: number }>(
         `select name, definition_version, count(*) as sagas from {orders}.saga
          where status in ('RUNNING', 'WAITING', 'STUCK') group by name, definition_version`,
       );

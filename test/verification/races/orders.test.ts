@@ -25,8 +25,8 @@ import {
 } from '../../support/service.ts';
 import { long } from '../../support/tier.ts';
 import { historyInvariants } from '../invariants/history-invariants.ts';
+import { openShopData } from '../invariants/shop-data.ts';
 import { shopInvariants } from '../invariants/shop-invariants.ts';
-import { openWorld } from '../invariants/world.ts';
 import { exploreCase, full, judge, type RaceCase, responseOf, under } from './case.ts';
 import { type Gatekeeper, openGatekeeper, type Waiting } from './gatekeeper.ts';
 import { lockWaits } from './lock-waits.ts';
@@ -57,7 +57,7 @@ const acquirerUrl = `http://${service('acquirer').http}`;
 const schemas = Object.fromEntries(
   ['inventory', 'payments', 'orders'].map((name) => [name, service(name).database!.schema]),
 );
-const world = openWorld({ connection, schemas, acquirerUrl, graceSeconds: 0 });
+const shopData = openShopData({ connection, schemas, acquirerUrl, graceSeconds: 0 });
 const log = createLogger('test', 'silent');
 const registry = new Registry();
 const db = await openDatabase({ url: first.database!.url, log, registry, poolMax: 2, participants: [outbox()] });
@@ -119,11 +119,11 @@ async function atRest(): Promise<void> {
     await Promise.all(workers.map(untilBlocked));
     for (const actor of [...workers, asking]) release(actor);
     if (Date.now() > end) throw new Error(`an order does not end within the limit: ${first.logs()}${second.logs()}`);
-  } while ((await world.query('select 1 from {orders}.saga where due_at is not null limit 1')).length > 0);
+  } while ((await shopData.query('select 1 from {orders}.saga where due_at is not null limit 1')).length > 0);
 }
 
 async function storedResponses(): Promise<number> {
-  const [row] = await world.query<{ n: number | string }>(
+  const [row] = await shopData.query<{ n: number | string }>(
     `select (select count(*) from {inventory}.idempotency) + (select count(*) from {payments}.idempotency) as n`,
   );
   return Number(row?.n);
@@ -178,7 +178,7 @@ async function completed(): Promise<Sale> {
 /** The same as `reserved`, but its worker was away for longer than its lease. */
 async function overdue(): Promise<Sale> {
   const sale = await reserved();
-  await world.query('update {orders}.saga set due_at = utc_timestamp(6) where subject_id = ?', [sale.orderId]);
+  await shopData.query('update {orders}.saga set due_at = utc_timestamp(6) where subject_id = ?', [sale.orderId]);
   return sale;
 }
 
@@ -188,23 +188,24 @@ async function overdue(): Promise<Sale> {
  */
 async function ended({ sku, orderId, paymentId }: Sale): Promise<string> {
   await atRest();
-  const [order] = await world.query<{ state: string; reason: string }>(
+  const [order] = await shopData.query<{ state: string; reason: string }>(
     'select state, reason from {orders}.orders where order_id = ?',
     [orderId],
   );
-  const history = await world.query<{ body: Buffer }>(
+  const history = await shopData.query<{ body: Buffer }>(
     'select body from {orders}.order_event where order_id = ? order by sequence',
     [orderId],
   );
   const facts = history.map(({ body }) => OrderEvent.decode(body).event?.$case);
-  const [shelf] = await world.query<{ on_hand: number; reserved: number }>(
+  const [shelf] = await shopData.query<{ on_hand: number; reserved: number }>(
     'select on_hand, reserved from {inventory}.stock where sku = ?',
     [sku],
   );
-  const [payment] = await world.query<{ state: string }>('select state from {payments}.payment where payment_id = ?', [
-    paymentId,
-  ]);
-  const entries = await world.query<{ kind: string }>(
+  const [payment] = await shopData.query<{ state: string }>(
+    'select state from {payments}.payment where payment_id = ?',
+    [paymentId],
+  );
+  const entries = await shopData.query<{ kind: string }>(
     'select kind from {payments}.ledger_entry where payment_id = ? order by sequence',
     [paymentId],
   );
@@ -223,7 +224,7 @@ async function ended({ sku, orderId, paymentId }: Sale): Promise<string> {
 async function snapshot(sale: Sale): Promise<string> {
   const end = await ended(sale);
   const { orderId, responsesBefore } = sale;
-  const [saga] = await world.query<{ lease_token: number | string }>(
+  const [saga] = await shopData.query<{ lease_token: number | string }>(
     "select lease_token from {orders}.saga where subject_id = ? and name = 'checkout'",
     [orderId],
   );
@@ -240,7 +241,7 @@ async function snapshot(sale: Sale): Promise<string> {
 async function wrong(): Promise<string[]> {
   const found: string[] = [];
   for (const { id, name, find } of [...historyInvariants, ...shopInvariants])
-    if ((await find(world)).length > 0) found.push(`${id} ${name}`);
+    if ((await find(shopData)).length > 0) found.push(`${id} ${name}`);
   return found;
 }
 
@@ -336,7 +337,7 @@ async function until(what: string, holds: () => Promise<boolean>): Promise<void>
 }
 
 const cancellation = (orderId: string, where: string) =>
-  world.query(
+  shopData.query(
     `select 1 from {orders}.saga s join {orders}.saga_log l on l.saga_id = s.saga_id
      where s.name = 'cancellation' and s.subject_id = ? and ${where} limit 1`,
     [orderId],
@@ -400,9 +401,9 @@ for (const blocked of long ? (['refund', 'cancellation'] as const) : (['refund']
         const sale = await accept();
         const { orderId, paymentId } = sale;
         const order = "select 1 from {orders}.orders where order_id = ? and state = 'COMPLETED'";
-        await until('the order is complete', async () => (await world.query(order, [orderId])).length > 0);
+        await until('the order is complete', async () => (await shopData.query(order, [orderId])).length > 0);
         more = await blockedAt(blocked, n, sale);
-        const refunds = await world.query<{ amount: number | string }>(
+        const refunds = await shopData.query<{ amount: number | string }>(
           "select amount_minor as amount from {payments}.payment_operation where payment_id = ? and kind = 'refund' and state = 'DONE'",
           [paymentId],
         );
