@@ -249,7 +249,7 @@ function certain(answer: Answer): Outcome {
 function acquirerMetrics(registry: Registry) {
   return {
     answers: new Counter({
-      name: 'armature_acquirer_answers_total',
+      name: 'armature_acquirer_responses_total',
       help: 'What the acquirer answered, by operation; "unknown" is no usable answer',
       labelNames: ['operation', 'answer'],
       registers: [registry],
