@@ -99,7 +99,8 @@ function load() {
   const calling = (async () => {
     while (running) {
       const due = ((performance.now() - since) / 1000) * callsPerSecond;
-      // After a pause of this process the missing calls follow gradually: a hop accepts at most a hundred concurrent calls.
+      // After a pause of this process the missing calls follow gradually: a hop accepts at most a hundred concurrent
+      // calls.
       while (counts.sent < due && open.size < 50) {
         const call = one().finally(() => open.delete(call));
         open.add(call);

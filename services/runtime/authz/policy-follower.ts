@@ -41,16 +41,23 @@ const restMaxMs = 1_000;
 const backoff = { initialBackoffMs: 50, maxBackoffMs: 2_000 };
 
 /**
- * Follows the policy of access. It replaces the whole policy, between two decisions, as soon as a newer one has arrived
- * that is complete, undamaged and valid in every row. It refuses anything else and keeps the last good policy. A policy
- * that access does not confirm is trusted no longer than `ageMaxMs`; then there is none.
+ * Follows the policy of access by the stream WatchPolicy.
  *
- * A version older than the current one is taken only when the current one is no longer trusted: an instance of access
- * that lags behind must not restore permissions that were revoked.
+ * The returned source has one policy at a time, or null. A newer version replaces the whole policy between two
+ * decisions, once its text is complete, matches its digest and is valid in every row. Any other text is refused and
+ * counted, and the current policy stays.
+ *
+ * Access confirms the current version regularly. `current` returns null once the last confirmation is older than
+ * `ageMaxMs`: every call is then refused, because a revoked permission must not stay in force without limit. After a
+ * start, the copy on disk serves until the stream is open, under the same limit.
+ *
+ * An older version than the current one is applied only when the current one is no longer trusted: an instance of
+ * access that lags behind must not restore permissions that were revoked.
  */
 export async function followPolicy(options: FollowerOptions): Promise<PolicySource> {
   const { ageMaxMs, copy, log, registry, now = () => performance.now() } = options;
   const holder = policyHolder();
+  /** Version and digest of the policy in `holder`, and when access has confirmed it last. */
   let currentLabel: PolicyLabel & { confirmedAt: number } = {
     version: 0n,
     digest: '',
@@ -75,7 +82,7 @@ export async function followPolicy(options: FollowerOptions): Promise<PolicySour
   } else if (found) log.warn({ age_ms: found.age }, 'the copy of the policy is too old to be trusted');
 
   const receive = receiver({
-    currentLabel: () => (current() ? currentLabel : null),
+    trustedLabel: () => (current() ? currentLabel : null),
     adopt(text, version) {
       adopt(text.policy, version, now());
       copy.write(text.bytes, String(version));
@@ -107,7 +114,7 @@ interface CopiedPolicy {
   age: number;
 }
 
-/** A copy that cannot be used is treated as missing. */
+/** Returns null when there is no copy, or when it is damaged or no valid policy. */
 async function readCopy(copy: LastGoodCopy, log: Logger): Promise<CopiedPolicy | null> {
   try {
     const found = await copy.read();
@@ -121,8 +128,8 @@ async function readCopy(copy: LastGoodCopy, log: Logger): Promise<CopiedPolicy |
 }
 
 interface Receiving {
-  /** The current policy, while it is trusted. */
-  currentLabel(): PolicyLabel | null;
+  /** Version and digest of the current policy; null when it is no longer trusted. */
+  trustedLabel(): PolicyLabel | null;
   /** The digest of the current policy, trusted or not. */
   digest(): string;
   policy(): Policy | null;
@@ -132,12 +139,17 @@ interface Receiving {
   log: Logger;
 }
 
-/** Applies a complete message. Returns true when access has confirmed the current policy. Throws on damage. */
+/**
+ * Returns the handler of complete messages: a text, or the sign that a version is in force. The handler returns true
+ * when the message confirms the current policy or has replaced it. It throws when the stream cannot be trusted any
+ * more, because a text does not match its digest or a version was never sent; the caller then opens a new stream.
+ */
 function receiver(on: Receiving): (received: NonNullable<Received>) => boolean {
   const isOlder = ({ version, digest }: PolicyLabel): boolean => {
-    const currentLabel = on.currentLabel();
-    return currentLabel !== null && version < currentLabel.version && digest !== currentLabel.digest;
+    const trusted = on.trustedLabel();
+    return trusted !== null && version < trusted.version && digest !== trusted.digest;
   };
+  /** The digest of the text that was refused last. */
   let refused = '';
   return (received) => {
     const { version, digest } = received;
@@ -179,7 +191,7 @@ function textOf(bytes: Uint8Array): string {
 
 type Following = FollowerOptions & { receive: ReturnType<typeof receiver>; digest(): string };
 
-/** Opens one stream after the other until the signal aborts. */
+/** Opens one stream after the other, with backoff, until the signal aborts. */
 async function follow(on: Following, stopping: AbortSignal): Promise<void> {
   let failures = 0;
   while (!stopping.aborted) {
@@ -198,7 +210,7 @@ async function follow(on: Following, stopping: AbortSignal): Promise<void> {
   }
 }
 
-/** Reads one stream, until it ends, fails or is silent for too long. */
+/** Reads one stream until it ends or fails, or no message arrives for `messageTimeoutMs`. */
 async function watch(on: Following, stopping: AbortSignal, onConfirmed: () => void): Promise<void> {
   const { messageTimeoutMs = 3_000 } = on;
   const timedOut = new AbortController();

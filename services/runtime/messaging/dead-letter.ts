@@ -23,7 +23,7 @@ export interface DeadLetter {
 }
 
 /**
- * Makes a dead letter of a message in its turn: the dead letter, the inbox row and the step of the sequence commit together,
+ * Makes a dead letter of a message in its turn: dead letter, inbox row and step of the sequence commit together,
  * so later events of the aggregate continue and a copy of the message is a duplicate.
  */
 export async function deadLetterInTurn(sql: Sql, stream: Stream, delivery: Delivery, reason: string): Promise<Step> {

@@ -8,8 +8,8 @@ export interface KeyedItem {
 }
 
 /**
- * `done`: the item is finished. `early`: its predecessor is missing; it stays at the head of its queue. `again`: work on
- * it is not possible now; it stays at the head of its queue, which continues after `resume`.
+ * `done`: the item is finished. `early`: its predecessor is missing; it stays at the head of its queue. `again`: work
+ * on it is not possible now; it stays at the head of its queue, which continues after `resume`.
  */
 export type TaskResult = 'done' | 'early' | 'again';
 
@@ -155,8 +155,8 @@ function pump<T extends KeyedItem>(state: ExecutorState<T>): void {
 }
 
 /**
- * Takes the head of the first ready queue; when it is batchable, the batchable heads of all ready queues. Returns nothing
- * when all ready queues must wait for the batch in progress.
+ * Takes the head of the first ready queue; when it is batchable, the batchable heads of all ready queues. Returns
+ * nothing when all ready queues must wait for the batch in progress.
  */
 function take<T extends KeyedItem>(state: ExecutorState<T>): Map<string, T[]> {
   const { queues, ready, batchable, batchMax } = state;

@@ -1,4 +1,4 @@
-// Dead deadLetters that must no longer be handled, because of a later event or because another event has their message id.
+// Dead letters that must no longer be handled, because of a later event or because another event has their message id.
 import { randomUUID } from 'node:crypto';
 import t from 'tap';
 import { refusal } from '../../../test/support/refusal.ts';

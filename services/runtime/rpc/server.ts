@@ -222,8 +222,8 @@ async function run(handler: Handler, call: CallContext, open: Set<CallContext>):
 }
 
 /**
- * Opens a `CallContext` for a grpc-js call. grpc-js enforces deadlines that the client set. A missing deadline, or one longer
- * than the contract allows, gets a timer here. The message is still bytes; `decode` converts it.
+ * Opens a `CallContext` for a grpc-js call. grpc-js enforces deadlines that the client set. A missing deadline, or one
+ * longer than the contract allows, gets a timer here. The message is still bytes; `decode` converts it.
  */
 function accept(
   grpcCall: AnyServerCall,

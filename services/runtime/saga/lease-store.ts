@@ -58,8 +58,8 @@ export function lockPartition(tx: Tx, partition: Partition, limit: number): Prom
 }
 
 /**
- * Locks up to `limit` due sagas of a partition whose time limit has passed. The partition is of new sagas: ended and compensating
- * ones are urgent, so the index has no more such rows than there are sagas to end.
+ * Locks up to `limit` due sagas of a partition whose time limit has passed. The partition is of new sagas: ended and
+ * compensating ones are urgent, so the index has no more such rows than there are sagas to end.
  */
 export function lockOverdue(tx: Tx, partition: Partition, limit: number): Promise<LeasedRow[]> {
   return tx.query<LeasedRow>(

@@ -1,7 +1,7 @@
 /**
- * The queues of waiting sagas: a partition contains the due sagas of one version whose next command calls one dependency,
- * urgent ones and new ones separately. Workers take from partitions for which they have slots, so that sagas that wait for a
- * slow dependency delay no others, however many they are.
+ * The queues of waiting sagas: a partition contains the due sagas of one version whose next command calls one
+ * dependency, urgent ones and new ones separately. Workers take from partitions for which they have slots, so that
+ * sagas that wait for a slow dependency delay no others, however many they are.
  */
 import { isPastPivot, type State } from './core.ts';
 import { isLocal, type SagaDefinition } from './definition.ts';

@@ -56,7 +56,8 @@ const nearShare = 0.2;
 export async function repeatKeys(t: Teardown, options: KeysOptions): Promise<KeysReport> {
   const { keys, sends, seed, senders = 48, calm = 1, stormMs, say = () => undefined } = options;
   const random = seeded(seed);
-  // No request needs the broker, and its start takes both cores for ten seconds: it is killed only with everything else.
+  // No request needs the broker, and its start takes both cores for ten seconds: it is killed only with everything
+  // else.
   const storm = chaos({ random, durationMs: 100_000, points, passes, servers: ['database'], calm });
   const mesh = await startCrashMesh(t, storm, (name) => ({ env: settings[name] }));
   await allReady(mesh);

@@ -95,7 +95,9 @@ function applyInput(definition: CoreDefinition, situation: Situation, input: Inp
 const stepped = (definition: CoreDefinition, state: State, input: Input): State =>
   (definition.advance ?? advance)(definition, state, input);
 
-/** Checks that an input to one branch leaves the others unchanged: none waits, none is retried more often, none ends. */
+/**
+ * Checks that an input to one branch leaves the others unchanged: none waits, none is retried more often, none ends.
+ */
 function checkOthers(before: State, after: State, about: Branch | undefined, input: Input): void {
   if (!('epoch' in input) || after.end === 'failed') return;
   for (const branch of before.branches) {

@@ -102,7 +102,8 @@ const backlog: Record<string, (database: TestDatabase) => Promise<void>> = {
 /** Makes rows of payments and access due while the services run. */
 export async function letTimesCome({ mesh }: Shop): Promise<void> {
   await withConnection(mesh.payments!.database!.adminUrl, async (connection) => {
-    // As if their callers were killed: one operation can be queried at the acquirer, the key of the other may have expired there.
+    // As if their callers were killed: one operation can be queried at the acquirer, the key of the other may have
+    // expired there.
     const pending = "update payment_operation set state = 'PENDING', resolve_at = utc_timestamp(6)";
     await connection.query(`${pending} where kind = 'refund' limit 1`);
     const old = "acquirer_key = 'none', acquirer_key_at = '2020-01-01'";
