@@ -183,7 +183,11 @@ t.test(
 );
 
 t.test('a database that is away is UNAVAILABLE, not an internal error', async (t) => {
-  const away = await openDatabase({ url: 'mysql://stranger:x@127.0.0.1:1/none', log, registry: createRegistry('away') });
+  const away = await openDatabase({
+    url: 'mysql://stranger:x@127.0.0.1:1/none',
+    log,
+    registry: createRegistry('away'),
+  });
   await t.rejects(
     away.read(open('test', 5_000), (sql) => sql.query('select 1')),
     { code: 'UNAVAILABLE' },
