@@ -11,6 +11,9 @@ const lines = (count: number) => Array.from({ length: count }, (_, i) => `const 
 /** The rules apply to this file too, so it does not contain these imports literally. */
 const importOf = (specifier: string) => `import { x } from '${specifier}';`;
 const later = ['TO', 'DO'].join('');
+/** In halves for the same reason. */
+const hidden = ['no', 'body'].join('');
+const queues = ['la', 'nes'].join('');
 const decision = '# Queues are durable\n\n## Context\n\nx\n\n## Decision\n\nx\n\n## Consequences\n\nx\n';
 
 const examples: { name: string; rule: keyof typeof rules; path: string; text: string; bad: boolean }[] = [
@@ -244,6 +247,55 @@ const examples: { name: string; rule: keyof typeof rules; path: string; text: st
   },
   { name: 'work left for later', rule: 'nothingIsLeftForLater', path: 'a.ts', text: `x(); // ${later}: y`, bad: true },
   { name: 'a word that holds it', rule: 'nothingIsLeftForLater', path: 'a.ts', text: `${later}S`, bad: false },
+  {
+    name: 'a refused word in a comment',
+    rule: 'wordsAreStandard',
+    path: 'services/runtime/a.ts',
+    text: `// The row ${hidden} reads.`,
+    bad: true,
+  },
+  {
+    name: 'a refused word in an identifier',
+    rule: 'wordsAreStandard',
+    path: 'services/runtime/a.ts',
+    text: `const due${queues[0]!.toUpperCase()}${queues.slice(1)} = [];`,
+    bad: true,
+  },
+  {
+    name: 'a refused identifier',
+    rule: 'wordsAreStandard',
+    path: 'services/runtime/a.ts',
+    text: `import { ${['world', 'Of'].join('')} } from './b.ts';`,
+    bad: true,
+  },
+  {
+    name: 'a refused word in the Makefile',
+    rule: 'wordsAreStandard',
+    path: 'Makefile',
+    text: `# For ${hidden}.`,
+    bad: true,
+  },
+  {
+    name: 'the caller without credentials',
+    rule: 'wordsAreStandard',
+    path: 'Makefile',
+    text: `# make token AS=${hidden}`,
+    bad: false,
+  },
+  {
+    name: 'a word that contains a refused one',
+    rule: 'wordsAreStandard',
+    path: 'services/runtime/a.ts',
+    text: `// planes`,
+    bad: false,
+  },
+  {
+    name: 'a refused word in a document',
+    rule: 'wordsAreStandard',
+    path: 'docs/a.md',
+    text: hidden,
+    bad: false,
+  },
 ];
 
 t.test('each rule finds bad examples and accepts good ones', async (t) => {

@@ -19,6 +19,7 @@ const bin = (name: string) => join(repository, 'node_modules', '.bin', name);
 const checks: Check[] = [
   { name: 'types', command: bin('tsc'), args: ['-p', 'tsconfig.json'] },
   { name: 'style', command: bin('biome'), args: ['ci', '--colors=off', '--diagnostic-level=error', '.'] },
+  { name: 'function length', command: process.execPath, args: ['scripts/checks/function-length.ts'] },
   { name: 'contracts', command: bin('buf'), args: ['lint'] },
   { name: 'contracts against main', command: process.execPath, args: ['scripts/checks/breaking.ts'] },
   { name: 'house rules', command: process.execPath, args: ['test/tidy.test.ts'], explain: failuresOf },

@@ -48,7 +48,7 @@ export function cancellationVersions(
       timeLimitMs: 'none',
       mustComplete: true,
       retry,
-      harmless: ['currencyCode', 'totalMinor', 'reservationId', 'paymentId'],
+      nonSensitive: ['currencyCode', 'totalMinor', 'reservationId', 'paymentId'],
       steps,
     });
   return [

@@ -73,7 +73,7 @@ export function checkoutDefinitions(input: {
       retry,
       compensation,
       secrets: ['paymentMethod'],
-      harmless: ['lines', 'currencyCode', 'totalMinor', 'reservationId', 'paymentId'],
+      nonSensitive: ['lines', 'currencyCode', 'totalMinor', 'reservationId', 'paymentId'],
       steps,
       finished: endUnconfirmed(store),
     });

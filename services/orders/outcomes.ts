@@ -3,7 +3,7 @@ import { InventoryErrorReason } from '@armature/proto/inventory/v1/contract.ts';
 import { type Reservation, ReservationState } from '@armature/proto/inventory/v1/inventory.ts';
 import { PaymentErrorReason } from '@armature/proto/payments/v1/contract.ts';
 import { type Payment, PaymentState } from '@armature/proto/payments/v1/payments.ts';
-import { done, RpcError, rejected, type StatusAnswer, type StepOutcome } from '@armature/runtime';
+import { done, RpcError, rejected, type StatusOutcome, type StepOutcome } from '@armature/runtime';
 import { nameList, type Reason } from './reason.ts';
 
 /** Why a confirmed order is not charged. The checkout continues, and its last step starts a cancellation. */
@@ -23,7 +23,7 @@ export function fromReservation({ state }: Reservation): StepOutcome {
 }
 
 /** The outcome of commit-reservation. A reservation in the state HELD is not committed yet. */
-export function fromCommit(reservation: Reservation): StatusAnswer {
+export function fromCommit(reservation: Reservation): StatusOutcome {
   const { state } = reservation;
   return state === ReservationState.RESERVATION_STATE_HELD ? { kind: 'absent' } : fromReservation(reservation);
 }
@@ -50,7 +50,7 @@ export function fromAuthorization({ state, declineCode }: Payment): StepOutcome 
  * So the saga sends the request again, which continues the first one, or voids the payment, which also cancels a
  * request that is still running.
  */
-export function fromPayment(payment: Payment): StatusAnswer {
+export function fromPayment(payment: Payment): StatusOutcome {
   return payment.state === PaymentState.PAYMENT_STATE_PENDING ? { kind: 'absent' } : fromAuthorization(payment);
 }
 

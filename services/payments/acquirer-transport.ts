@@ -61,7 +61,7 @@ export function acquirerTransport(options: TransportOptions): AcquirerTransport 
       const response = await send(call, { ...request, timeoutMs });
       stop();
       const status = 'status' in response ? readOperationStatus(kind, response) : response;
-      metrics.answers.inc({ operation: name, answer: status.kind });
+      metrics.responses.inc({ operation: name, answer: status.kind });
       if (status.kind === 'unknown') {
         call.log.warn({ err: status.cause, operation: name }, 'the outcome at the acquirer is unknown');
       }
@@ -83,8 +83,8 @@ export function acquirerTransport(options: TransportOptions): AcquirerTransport 
 
 function acquirerMetrics(registry: Registry) {
   return {
-    answers: new Counter({
-      name: 'armature_acquirer_answers_total',
+    responses: new Counter({
+      name: 'armature_acquirer_responses_total',
       help: 'Responses of the acquirer by operation and outcome; "unknown" is no usable response',
       labelNames: ['operation', 'answer'],
       registers: [registry],

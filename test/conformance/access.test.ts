@@ -15,7 +15,7 @@ import { contracts } from './contracts.ts';
 import { leaksOf } from './leaks.ts';
 import { snapshots } from './snapshot.ts';
 import { standstill } from './stage.ts';
-import type { RawAnswer } from './wire.ts';
+import type { RawResponse } from './wire.ts';
 
 t.setTimeout(240_000);
 const text = readFileSync(join(import.meta.dirname, 'access.matrix.md'), 'utf8');
@@ -102,7 +102,7 @@ t.test('over the wire', async (t) => {
   const allowed = calls.filter(({ want }) => want === 'A');
   t.strictSame(await faultsOf(allowed, scene, principals), [], 'every caller with access gets a response');
   const seconds = ((performance.now() - started) / 1000).toFixed(1);
-  t.comment(`${refused.length} refusals and ${allowed.length} answers of ${methods.length} methods in ${seconds} s`);
+  t.comment(`${refused.length} refusals and ${allowed.length} responses of ${methods.length} methods in ${seconds} s`);
 
   const consumed = scope.contracts.flatMap(({ service, contract }) =>
     present.has(service) ? contract.consumes.map((event) => ({ consumer: service, event })) : [],
@@ -135,21 +135,21 @@ async function faultsOf(calls: readonly Call[], scene: Scene, principals: Princi
     const how = askings.get(method.path)!;
     const ask = (message: Uint8Array) =>
       principals.call(column, { service, method, message, subject: how.subject(scene, column) });
-    const answer = await ask(how.build(scene, column));
-    const got = codeOf(answer, method, how);
-    const context = `${method.path} of ${service} by ${column}: ${got} instead of ${want} (${answer.code} ${answer.message})`;
+    const response = await ask(how.build(scene, column));
+    const got = codeOf(response, method, how);
+    const context = `${method.path} of ${service} by ${column}: ${got} instead of ${want} (${response.code} ${response.message})`;
     if (got !== want) wrong.push(context);
-    wrong.push(...leaksOf({ ...answer, replies: [] }).map((leak) => `${context} gives away ${leak}`));
+    wrong.push(...leaksOf({ ...response, replies: [] }).map((leak) => `${context} gives away ${leak}`));
     if (want !== 'N' || got !== 'N') return;
     const absent = await ask(how.buildAbsent(scene, column));
-    const [there, notThere] = [anonymized(answer), anonymized(absent)];
+    const [there, notThere] = [anonymized(response), anonymized(absent)];
     if (there !== notThere) wrong.push(`${context} says ${there}, and ${notThere} of what does not exist`);
   });
   return wrong;
 }
 
 /** The matrix code of a response. Only the intended outcome counts as allowed; any other error is returned as text. */
-function codeOf({ code, error, replies }: RawAnswer, method: MethodContract, how: Asking): CallCode | string {
+function codeOf({ code, error, replies }: RawResponse, method: MethodContract, how: Asking): CallCode | string {
   const { reason = '', domain = '' } = error ?? {};
   const ours = domain === 'runtime.armature.local';
   if (code === 'UNAUTHENTICATED' && ours && reason === 'CREDENTIALS_INVALID') return 'U';
@@ -161,13 +161,13 @@ function codeOf({ code, error, replies }: RawAnswer, method: MethodContract, how
 }
 
 /** All of a response except the requested ids and times. */
-function anonymized({ http, code, message, error, replies, headers }: RawAnswer): string {
+function anonymized({ http, code, message, error, replies, headers }: RawResponse): string {
   const { 'grpc-status-details-bin': _details, date: _date, ...others } = headers;
   const said = { http, code, message, replies: replies.length, others, ...rest(error) };
   return JSON.stringify(said).replace(/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/g, '<id>');
 }
 
-const rest = (error: RawAnswer['error']) =>
+const rest = (error: RawResponse['error']) =>
   error && { reason: error.reason, domain: error.domain, metadata: error.metadata, details: error.details };
 
 /** Runs the work for every item, at most `width` at once. */

@@ -12,7 +12,7 @@ import { type BadRow, badRows } from './bad-rows.ts';
 import { contracts } from './contracts.ts';
 import { leaksOf } from './leaks.ts';
 import { setStage } from './stage.ts';
-import { frame, openWire, type RawAnswer, type RawCall, type Wire } from './wire.ts';
+import { frame, openWire, type RawCall, type RawResponse, type Wire } from './wire.ts';
 
 t.setTimeout(180_000);
 const { stage, shop, wires, credentialsOf, snapshot } = await setStage(t);
@@ -23,16 +23,17 @@ let before = await snapshot();
 
 type Want = Pick<BadRow, 'reason' | 'fields'> & { code: Code | 'OK' | '' };
 
-async function expectRefusal(t: Test, answer: RawAnswer, want: Want): Promise<void> {
-  t.equal(answer.code, want.code, `the code of ${JSON.stringify(answer.message)}`);
-  if (want.reason !== undefined) t.equal(answer.error?.reason, want.reason, 'the reason');
-  if (want.reason !== undefined) t.match(answer.error?.domain, /^[a-z]+\.armature\.local$/, 'the domain of the reason');
+async function expectRefusal(t: Test, response: RawResponse, want: Want): Promise<void> {
+  t.equal(response.code, want.code, `the code of ${JSON.stringify(response.message)}`);
+  if (want.reason !== undefined) t.equal(response.error?.reason, want.reason, 'the reason');
+  if (want.reason !== undefined)
+    t.match(response.error?.domain, /^[a-z]+\.armature\.local$/, 'the domain of the reason');
   if (want.fields) {
-    const named = answer.error?.details.fieldViolations ?? [];
+    const named = response.error?.details.fieldViolations ?? [];
     t.strictSame([...new Set(named.map(({ field }) => field))], want.fields, 'the fields');
     t.ok(named.every(({ description, reason }) => description && reason));
   }
-  t.strictSame(leaksOf(answer), [], 'what the response leaks');
+  t.strictSame(leaksOf(response), [], 'what the response leaks');
   const after = await snapshot();
   t.strictSame(after, before, 'what has changed');
   before = after;
@@ -41,7 +42,7 @@ async function expectRefusal(t: Test, answer: RawAnswer, want: Want): Promise<vo
 const bytesOf = (method: MethodContract, message: object): Buffer =>
   Buffer.from(method.request.encode(method.request.fromPartial(message)).finish());
 
-async function send(method: MethodContract, as: string, call: RawCall): Promise<RawAnswer> {
+async function send(method: MethodContract, as: string, call: RawCall): Promise<RawResponse> {
   const { wire, headers } = await credentialsOf(as, method);
   return wire.call(method.path, { ...call, headers: { ...headers, ...call.headers } });
 }
@@ -49,8 +50,8 @@ async function send(method: MethodContract, as: string, call: RawCall): Promise<
 t.test('requests that break a rule', async (t) => {
   for (const row of badRows(stage)) {
     await t.test(row.name, async (t) => {
-      const answer = await send(row.method, row.as, { message: bytesOf(row.method, row.message) });
-      await expectRefusal(t, answer, row);
+      const response = await send(row.method, row.as, { message: bytesOf(row.method, row.message) });
+      await expectRefusal(t, response, row);
     });
   }
 });
@@ -211,20 +212,20 @@ t.test('the call itself', async (t) => {
     await t.test(name, async (t) => {
       const asked = await credentialsOf('developer+ada', batchGetStock);
       const call = { message: stockOf, headers: { ...asked.headers, ...headers } };
-      const answer = await asked.wire.call(path ?? batchGetStock.path, call);
-      t.equal(answer.http, http);
-      await expectRefusal(t, answer, want);
+      const response = await asked.wire.call(path ?? batchGetStock.path, call);
+      t.equal(response.http, http);
+      await expectRefusal(t, response, want);
     });
   }
 
   t.test('with headers over 64 KiB is cut off, and only that', async (t) => {
     const brief = await openWire(shop.service('inventory').grpc, await workloadCertificate('developer'));
-    const answer = await brief.call(batchGetStock.path, {
+    const response = await brief.call(batchGetStock.path, {
       message: stockOf,
       headers: { 'x-much': 'x'.repeat(70_000) },
     });
-    t.not(answer.code, 'OK');
-    t.strictSame(leaksOf(answer), []);
+    t.not(response.code, 'OK');
+    t.strictSame(leaksOf(response), []);
     brief.close();
     t.equal((await send(batchGetStock, 'developer+ada', { message: stockOf })).code, 'OK');
   });
@@ -245,8 +246,8 @@ t.test('callers without an identity', async (t) => {
   for (const [name, authorization] of Object.entries(wires.badTokens)) {
     await t.test(`by their token: ${name}`, async (t) => {
       const { wire } = await credentialsOf('developer', batchGetStock);
-      const answer = await wire.call(batchGetStock.path, { message: stockOf, headers: { authorization } });
-      await expectRefusal(t, answer, name.includes('8 KiB') ? { code: 'RESOURCE_EXHAUSTED' } : unauthenticated);
+      const response = await wire.call(batchGetStock.path, { message: stockOf, headers: { authorization } });
+      await expectRefusal(t, response, name.includes('8 KiB') ? { code: 'RESOURCE_EXHAUSTED' } : unauthenticated);
     });
   }
 
@@ -276,12 +277,12 @@ t.test('callers without an identity', async (t) => {
           const wanted = await want(contract, method);
           if (!wanted) continue;
           const { wire, headers = {} } = how(wires.expiredToken, wires.ports(service));
-          const answer = await wire.call(method.path, { message: randomBytes(8), headers });
-          t.equal(answer.code, wanted.code === 'PERMISSION_DENIED' ? answer.code : wanted.code, method.path);
+          const response = await wire.call(method.path, { message: randomBytes(8), headers });
+          t.equal(response.code, wanted.code === 'PERMISSION_DENIED' ? response.code : wanted.code, method.path);
           const valid = await wire.call(method.path, { message: Buffer.alloc(0), headers });
           t.equal(valid.code, wanted.code, method.path);
           t.equal(valid.error?.reason, wanted.reason, method.path);
-          t.strictSame([...leaksOf(answer), ...leaksOf(valid)], [], method.path);
+          t.strictSame([...leaksOf(response), ...leaksOf(valid)], [], method.path);
         }
       }
       t.strictSame(await snapshot(), before, 'what has changed');
@@ -320,8 +321,8 @@ t.test('random bytes', async (t) => {
     for (let round = 0; round < 400; round++) {
       const method = methods[below(methods.length)]!;
       const message = Buffer.from(Array.from({ length: below(200) }, () => below(256)));
-      const answer = await send(method, stageCaller(method), { message, headers: { 'grpc-timeout': '1S' } });
-      wrong.push(...faults(method, message, answer, tolerable));
+      const response = await send(method, stageCaller(method), { message, headers: { 'grpc-timeout': '1S' } });
+      wrong.push(...faults(method, message, response, tolerable));
     }
     t.strictSame(wrong, []);
     t.strictSame(await snapshot(), before, 'what has changed');
@@ -333,8 +334,8 @@ t.test('random bytes', async (t) => {
       const [method, as, bytes] = fine[below(fine.length)]!;
       const message = Buffer.from(bytes);
       for (let times = 0; times <= below(3); times++) message[below(message.length)] = below(256);
-      const answer = await send(method, as, { message: message.subarray(0, message.length - below(3)) });
-      wrong.push(...faults(method, message, answer, [...tolerable, 'FAILED_PRECONDITION']));
+      const response = await send(method, as, { message: message.subarray(0, message.length - below(3)) });
+      wrong.push(...faults(method, message, response, [...tolerable, 'FAILED_PRECONDITION']));
     }
     t.strictSame(wrong, []);
     t.strictSame(await snapshot(), before, 'what has changed');
@@ -342,11 +343,11 @@ t.test('random bytes', async (t) => {
 });
 
 /** Problems of a response to meaningless bytes. */
-function faults(method: MethodContract, message: Buffer, answer: RawAnswer, tolerable: string[]): string[] {
-  const context = `${method.name} of ${message.toString('hex')}: ${answer.code} ${answer.message}`;
-  const answered = (method.idempotency === null && answer.code === 'OK') || tolerable.includes(answer.code);
-  const leaks = leaksOf({ ...answer, replies: [] });
-  return answered && leaks.length === 0 ? [] : [`${context} ${leaks.join()}`];
+function faults(method: MethodContract, message: Buffer, response: RawResponse, tolerable: string[]): string[] {
+  const context = `${method.name} of ${message.toString('hex')}: ${response.code} ${response.message}`;
+  const tolerated = (method.idempotency === null && response.code === 'OK') || tolerable.includes(response.code);
+  const leaks = leaksOf({ ...response, replies: [] });
+  return tolerated && leaks.length === 0 ? [] : [`${context} ${leaks.join()}`];
 }
 
 /** A caller with the permission of the method, so that the bytes are decoded. */

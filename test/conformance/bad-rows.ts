@@ -154,12 +154,14 @@ function inventoryRows({ sku, reserved, received }: Stage): BadRow[] {
   ];
 }
 
-function catalogRows({ categoryId, productId, sku, created }: Stage): BadRow[] {
-  const prices = (currencyCode: string, amountMinor: bigint) => [{ currencyCode, amountMinor }];
-  const variant = (over: Over = {}) => ({ sku: 'NEW-1', title: 'New', prices: prices('EUR', 1n), ...over });
-  const create = () => ({ requestId: uuid(), categoryId, title: 'New', description: '', variants: [variant()] });
-  const update = () => ({ requestId: uuid(), productId, updateMask: ['title'], title: 'Other' });
-  const price = 'variants[0].prices[0]';
+const catalogRows = (stage: Stage): BadRow[] => [
+  ...categoryRows(),
+  ...newProductRows(stage),
+  ...productChangeRows(stage),
+  ...catalogReadRows(),
+];
+
+function categoryRows(): BadRow[] {
   return [
     ...rowsOf(createCategory, 'developer+bo', () => ({ requestId: uuid(), slug: 'new', title: 'New' }))(
       ['a slug that is taken', { slug: 'things' }, refused('ALREADY_EXISTS', 'CATEGORY_EXISTS')],
@@ -167,6 +169,15 @@ function catalogRows({ categoryId, productId, sku, created }: Stage): BadRow[] {
       ['no title', { title: '' }, invalid('title')],
       ['a long title', { title: 'x'.repeat(201) }, invalid('title')],
     ),
+  ];
+}
+
+function newProductRows({ categoryId, sku, created }: Stage): BadRow[] {
+  const prices = (currencyCode: string, amountMinor: bigint) => [{ currencyCode, amountMinor }];
+  const variant = (over: Over = {}) => ({ sku: 'NEW-1', title: 'New', prices: prices('EUR', 1n), ...over });
+  const create = () => ({ requestId: uuid(), categoryId, title: 'New', description: '', variants: [variant()] });
+  const price = 'variants[0].prices[0]';
+  return [
     ...rowsOf(createProduct, 'developer+bo', create)(
       ['unknown category', { categoryId: uuid() }, refused('NOT_FOUND', 'CATEGORY_UNKNOWN')],
       ['a SKU that is taken', { variants: [variant({ sku })] }, refused('ALREADY_EXISTS', 'SKU_EXISTS')],
@@ -176,7 +187,7 @@ function catalogRows({ categoryId, productId, sku, created }: Stage): BadRow[] {
         invalid(`${price}.currency_code`),
       ],
       [
-        'a currency of four letters',
+        'a currency of four characters',
         { variants: [variant({ prices: prices('EURO', 1n) })] },
         invalid(`${price}.currency_code`),
       ],
@@ -201,6 +212,12 @@ function catalogRows({ categoryId, productId, sku, created }: Stage): BadRow[] {
       ['a long description', { description: 'x'.repeat(5_001) }, invalid('description')],
       ['the request id of another request', { requestId: created.requestId }, reused],
     ),
+  ];
+}
+
+function productChangeRows({ productId }: Stage): BadRow[] {
+  const update = () => ({ requestId: uuid(), productId, updateMask: ['title'], title: 'Other' });
+  return [
     ...rowsOf(updateProduct, 'developer+bo', update)(
       ['no mask', { updateMask: undefined }, invalid('update_mask')],
       [
@@ -222,6 +239,11 @@ function catalogRows({ categoryId, productId, sku, created }: Stage): BadRow[] {
       { productId: uuid() },
       refused('NOT_FOUND', 'PRODUCT_NOT_FOUND'),
     ]),
+  ];
+}
+
+function catalogReadRows(): BadRow[] {
+  return [
     ...rowsOf(batchGetVariants, 'developer', () => ({}))(
       ['no SKUs', {}, invalid('skus')],
       ['a long SKU', { skus: ['S'.repeat(65)] }, invalid('skus[0]')],
@@ -280,13 +302,14 @@ function paymentRows({ paymentId, authorized }: Stage): BadRow[] {
     ...rowsOf(LedgerServiceContract.methods.getAccount, 'developer+bo', () => ({ account: 'cash' }))(
       ['no currency', {}, invalid('currency_code')],
       ['an account that is no ASCII', { account: 'käse-🧀', currencyCode: 'EUR' }, invalid('account')],
-      ['unknown account', { account: 'nobody', currencyCode: 'EUR' }, refused('NOT_FOUND', 'ACCOUNT_NOT_FOUND')],
+      ['unknown account', { account: 'unknown', currencyCode: 'EUR' }, refused('NOT_FOUND', 'ACCOUNT_NOT_FOUND')],
     ),
   ];
 }
 
-function orderRows(stage: Stage): BadRow[] {
-  const { sku, dollarSku, archivedSku, dearSku, placed, rejectedOrderId } = stage;
+const orderRows = (stage: Stage): BadRow[] => [...placeOrderRows(stage), ...placedOrderRows(stage)];
+
+function placeOrderRows({ sku, dollarSku, archivedSku, dearSku, placed }: Stage): BadRow[] {
   const lines = (quantity: bigint, name = sku) => ({ lines: [{ sku: name, quantity }] });
   const quantity = 'lines[0].quantity';
   return [
@@ -340,6 +363,12 @@ function orderRows(stage: Stage): BadRow[] {
       ],
       ['a card number with dashes', { paymentMethod: '4111-1111-1111-1111' }, invalid('payment_method')],
     ),
+  ];
+}
+
+/** Requests about orders that exist or do not, and what belongs to them. */
+function placedOrderRows({ orderId, paymentId, rejectedOrderId }: Stage): BadRow[] {
+  return [
     ...rowsOf(listOrders, 'developer+ada', () => ({ customerId: 'ada' }))(
       ['an unknown state', { state: 99 }, invalid('state')],
       ['a state below 0', { state: -1 }, invalid('state')],
@@ -357,7 +386,7 @@ function orderRows(stage: Stage): BadRow[] {
       { state: 77 },
       invalid('state'),
     ]),
-    ...rowsOf(watchOrder, 'developer+ada', () => ({ orderId: stage.orderId }))(
+    ...rowsOf(watchOrder, 'developer+ada', () => ({ orderId }))(
       ['a sequence below 0', { afterSequence: -1n }, invalid('after_sequence')],
       ['unknown order', { orderId: uuid() }, refused('NOT_FOUND', 'ORDER_NOT_FOUND')],
     ),
@@ -368,13 +397,13 @@ function orderRows(stage: Stage): BadRow[] {
     ...[getOrder, listOrderEvents, watchOrder, cancelOrder].flatMap((method) =>
       rowsOf(method, 'developer+eve', () => ({ requestId: uuid() }))([
         "another customer's order",
-        { orderId: stage.orderId },
+        { orderId },
         refused('NOT_FOUND', 'ORDER_NOT_FOUND'),
       ]),
     ),
     ...rowsOf(getPayment, 'developer+eve', () => ({}))([
       "another customer's payment",
-      { paymentId: stage.paymentId },
+      { paymentId },
       refused('NOT_FOUND', 'PAYMENT_NOT_FOUND'),
     ]),
   ];
@@ -393,7 +422,7 @@ function idRows(stage: Stage): BadRow[] {
     [getOrder, 'developer+ada', 'order_id', {}],
     [placeOrder, 'developer+ada', 'request_id', wish(stage.sku)],
   ];
-  const camel = (field: string) => field.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase());
+  const camel = (field: string) => field.replace(/_(\w)/g, (_, character: string) => character.toUpperCase());
   return places.flatMap(([method, as, field, fine]) =>
     rowsOf(
       method,

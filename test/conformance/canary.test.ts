@@ -21,7 +21,7 @@ import { type Canary, everywhere, type Place, sightings } from './canary-search.
 import { contracts as allContracts } from './contracts.ts';
 import { snapshots } from './snapshot.ts';
 import { standstill } from './stage.ts';
-import { openWire, type RawAnswer } from './wire.ts';
+import { openWire, type RawResponse } from './wire.ts';
 
 t.setTimeout(300_000);
 
@@ -49,15 +49,15 @@ const services = Object.values(shop.mesh);
 const present = new Set(Object.keys(shop.mesh));
 const contracts = allContracts.filter(({ service }) => present.has(service));
 const principals = await openPrincipals(t, shop.service);
-const answers: Place[] = [];
-const note = (from: string, answer: RawAnswer): RawAnswer => {
-  const { headers, replies, message } = answer;
+const responses: Place[] = [];
+const note = (from: string, response: RawResponse): RawResponse => {
+  const { headers, replies, message } = response;
   const status = Buffer.from(headers['grpc-status-details-bin'] ?? '', 'base64');
-  answers.push({
-    place: `answer of ${from}`,
+  responses.push({
+    place: `response of ${from}`,
     content: Buffer.concat([status, ...replies, Buffer.from(JSON.stringify({ headers, message }))]),
   });
-  return answer;
+  return response;
 };
 
 t.test('finds a planted canary', async (t) => {
@@ -72,7 +72,7 @@ t.test('finds a planted canary', async (t) => {
   const places = sightings([proof], await everywhere(services)).map(({ place }) => place);
   t.ok(places.includes('catalog.category.title'), 'in a row');
   t.ok(places.includes('queue canary'), 'in a message, in Base64');
-  t.ok(places.includes('catalog.idempotency.body'), 'in the bytes of an answer that is kept');
+  t.ok(places.includes('catalog.idempotency.body'), 'in the bytes of a response that is kept');
   const log = { place: 'log', content: Buffer.from(`{"msg":"${proof.value}"}`) };
   t.strictSame(sightings([proof], [log]), [{ kind: 'proof', place: 'log' }], 'in a line of a log');
   await channel.deleteQueue('canary');
@@ -119,7 +119,7 @@ t.test('plants secrets in requests to identity', { skip: !scene.identity && 'the
     note(method.name, await principals.call(column, { service: 'identity', method, message: bytes, subject }));
   }
   for (const one of pagesOf(password, mailToken)) {
-    answers.push({ place: 'page of identity', content: await visit(shop.service('identity').http, one) });
+    responses.push({ place: 'page of identity', content: await visit(shop.service('identity').http, one) });
   }
 });
 
@@ -151,7 +151,7 @@ t.test('plants secrets in webhooks', async (t) => {
   for (const [outcome, delivery] of deliveries) {
     const content = await visit(shop.service('payments').http, delivery);
     t.match(content.toString(), `{"outcome":"${outcome}"}`);
-    answers.push({ place: 'answer to a webhook', content });
+    responses.push({ place: 'response to a webhook', content });
   }
 });
 
@@ -167,7 +167,7 @@ t.test('plants secrets by signing in', { skip: !scene.identity && 'there is no i
   const { token: issued } = await signInPerson({ ...ada, password: right });
   canaries.push({ kind: 'token', value: issued.split('.')[2]! });
   await t.rejects(signInPerson({ ...ada, password: plant('password') }), /do not belong together/);
-  answers.push(...(await everywhere([identity!])));
+  responses.push(...(await everywhere([identity!])));
 });
 
 interface Visit {
@@ -293,7 +293,7 @@ t.test('plants secrets in broker messages', async () => {
 t.test('and found nowhere else', async (t) => {
   const look = await snapshots(t, services);
   await standstill(look);
-  const seen = sightings(canaries, [...(await everywhere(services)), ...answers]);
+  const seen = sightings(canaries, [...(await everywhere(services)), ...responses]);
   const isAllowed = ({ kind, place }: (typeof seen)[number]) =>
     allowed.some((one) => one.kind === kind && one.place.test(place));
   t.strictSame(
@@ -305,5 +305,5 @@ t.test('and found nowhere else', async (t) => {
     const found = seen.some((one) => one.kind === kind && place.test(one.place));
     t.ok(found, `${kind} in ${place.source}: ${because}`);
   }
-  t.comment(`${canaries.length} canaries, ${answers.length} answers`);
+  t.comment(`${canaries.length} canaries, ${responses.length} responses`);
 });

@@ -87,7 +87,7 @@ const hang: Ask = (_, call) =>
   new Promise((_, reject) => call.signal.addEventListener('abort', () => reject(call.signal.reason), { once: true }));
 
 t.test('the deadline', async (t) => {
-  const remaining = (answer: Note) => Number(answer.text);
+  const remaining = (response: Note) => Number(response.text);
   t.beforeEach(() => {
     second.ask = async (_, call) => ({ text: String(call.deadline - Date.now()) });
   });
@@ -124,20 +124,20 @@ t.test('the deadline', async (t) => {
   ]) {
     t.test(row.name, async (t) => {
       first.ask = second.ask;
-      const answer = await wire.call(askPath, { headers: row.timeout ? { 'grpc-timeout': row.timeout } : {} });
-      t.equal(answer.code, 'OK', answer.message);
-      const left = Number(answer.replies[0]);
+      const response = await wire.call(askPath, { headers: row.timeout ? { 'grpc-timeout': row.timeout } : {} });
+      t.equal(response.code, 'OK', response.message);
+      const left = Number(response.replies[0]);
       t.ok(left <= row.limit && left > row.limit / 4, `${left} ms of ${row.limit} are left`);
     });
   }
 
-  t.test('ends a call that is never answered, with or without one of its own', async (t) => {
+  t.test('ends a call that is without a response, with or without one of its own', async (t) => {
     second.ask = hang;
     for (const timeout of ['200m', undefined]) {
       const since = performance.now();
-      const answer = await wire.call(askPath, { headers: timeout ? { 'grpc-timeout': timeout } : {} });
+      const response = await wire.call(askPath, { headers: timeout ? { 'grpc-timeout': timeout } : {} });
       const took = performance.now() - since;
-      t.equal(answer.code, 'DEADLINE_EXCEEDED');
+      t.equal(response.code, 'DEADLINE_EXCEEDED');
       t.ok(took < deadlines.defaultMs + promptMs, `took ${took} ms`);
       await until(() => onlySecond().signal.aborted);
       // The second hop is cancelled a moment before its own timer, since its deadline counts from the arrival.
@@ -162,8 +162,8 @@ t.test('the deadline', async (t) => {
 
   t.test('that has passed starts nothing', async (t) => {
     for (const timeout of ['1n', '1u', '0S']) {
-      const answer = await wire.call(askPath, { headers: { 'grpc-timeout': timeout } });
-      t.equal(answer.code, 'DEADLINE_EXCEEDED', timeout);
+      const response = await wire.call(askPath, { headers: { 'grpc-timeout': timeout } });
+      t.equal(response.code, 'DEADLINE_EXCEEDED', timeout);
     }
     first.ask = async (note, call) => {
       await sleep(call.deadline - Date.now() + 20);
@@ -293,7 +293,7 @@ t.test('a handler that', async (t) => {
       cause: /Deadline exceeded/,
     },
     {
-      name: 'answers with nothing',
+      name: 'responds with nothing',
       ask: () => Promise.resolve(undefined as unknown as Note),
       code: 'INTERNAL',
       cause: /undefined/,
@@ -317,7 +317,7 @@ t.test('a handler that', async (t) => {
       cause: secretPattern,
     },
     {
-      name: 'answers with more than a message may hold',
+      name: 'responds with more than a message may hold',
       ask: async () => ({ text: 'x'.repeat(5 * 1024 * 1024) }),
       code: 'RESOURCE_EXHAUSTED',
       cause: undefined,
@@ -326,17 +326,17 @@ t.test('a handler that', async (t) => {
   for (const { name, ask, code, cause } of rows) {
     t.test(name, async (t) => {
       first.ask = ask;
-      const answer = await wire.call(askPath);
-      t.equal(answer.code, code);
-      t.notMatch(JSON.stringify(answer), secretPattern);
-      t.strictSame(leaksOf(answer), []);
+      const response = await wire.call(askPath);
+      t.equal(response.code, code);
+      t.notMatch(JSON.stringify(response), secretPattern);
+      t.strictSame(leaksOf(response), []);
       if (code === 'INTERNAL') {
-        t.equal(answer.message, 'internal error');
+        t.equal(response.message, 'internal error');
         t.equal(near.log.length, 1, 'the cause is logged once');
-        t.equal(answer.error?.metadata.correlation_id, near.log[0]?.call);
+        t.equal(response.error?.metadata.correlation_id, near.log[0]?.call);
       }
       if (code === 'UNAVAILABLE')
-        t.match(answer.error, { reason: 'DEPENDENCY_UNAVAILABLE', details: { retryDelayMs: 500 } });
+        t.match(response.error, { reason: 'DEPENDENCY_UNAVAILABLE', details: { retryDelayMs: 500 } });
       if (cause) t.match(JSON.stringify(near.log), cause);
       t.equal(near.inFlight(), 0);
     });
@@ -347,13 +347,13 @@ t.test('a handler that', async (t) => {
       yield { text: 'one' };
       throw new Error(secret);
     };
-    const answer = await wire.call(HopContract.methods.watch.path);
-    t.match(answer, { code: 'INTERNAL', message: 'internal error' });
-    t.equal(answer.replies.length, 1);
-    t.notMatch(JSON.stringify(answer), secretPattern);
-    t.strictSame(leaksOf(answer), []);
+    const response = await wire.call(HopContract.methods.watch.path);
+    t.match(response, { code: 'INTERNAL', message: 'internal error' });
+    t.equal(response.replies.length, 1);
+    t.notMatch(JSON.stringify(response), secretPattern);
+    t.strictSame(leaksOf(response), []);
     t.equal(near.log.length, 1);
-    t.equal(answer.error?.metadata.correlation_id, near.log[0]?.call);
+    t.equal(response.error?.metadata.correlation_id, near.log[0]?.call);
   });
 });
 

@@ -92,10 +92,10 @@ t.test('a running service', async (t) => {
   /** The whole response as text, or the TLS alert that ended the handshake. */
   const ask = async (credentials: Omit<WireCredentials, 'ca'>) => {
     const wire = await openWire(service.grpc, { ca: ca.pem, ...credentials });
-    const answer = await wire.call(method.path, { message });
+    const response = await wire.call(method.path, { message });
     wire.close();
-    const { date: _, 'grpc-status-details-bin': details, ...headers } = answer.headers;
-    return { answer, text: JSON.stringify([headers, details]) };
+    const { date: _, 'grpc-status-details-bin': details, ...headers } = response.headers;
+    return { response, text: JSON.stringify([headers, details]) };
   };
   const withoutCertificate = await ask({});
 
@@ -114,21 +114,21 @@ t.test('a running service', async (t) => {
       },
     };
     for (const [name, bearer] of Object.entries(good))
-      t.equal((await ask(pemOf(bearer))).answer.code, 'NOT_FOUND', name);
+      t.equal((await ask(pemOf(bearer))).response.code, 'NOT_FOUND', name);
   });
 
-  t.equal(withoutCertificate.answer.code, 'UNAUTHENTICATED');
-  t.strictSame(leaksOf(withoutCertificate.answer), []);
+  t.equal(withoutCertificate.response.code, 'UNAUTHENTICATED');
+  t.strictSame(leaksOf(withoutCertificate.response), []);
   const strange: Record<string, () => Promise<Bearer>> = {
     ...badCertificates(orders),
     'is for servers alone': () => issueCertificate({ ...workloadRequest(ca, orders), usages: ['server'] }),
   };
   for (const [name, issue] of Object.entries(strange)) {
     await t.test(`refuses a certificate that ${name}, with the same response as without a certificate`, async (t) => {
-      const { answer, text } = await ask(pemOf(await issue()));
-      t.equal(answer.code, 'UNAUTHENTICATED');
+      const { response, text } = await ask(pemOf(await issue()));
+      t.equal(response.code, 'UNAUTHENTICATED');
       t.equal(text, withoutCertificate.text);
-      t.strictSame(answer.replies, []);
+      t.strictSame(response.replies, []);
     });
   }
   for (const name of serverNames) {
@@ -143,7 +143,7 @@ t.test('a running service', async (t) => {
     t.equal(await resumed(service.grpc, { cert, key, ca: ca.pem }), false);
   });
   await t.test('still serves', async (t) => {
-    t.equal((await ask(pemOf(await issueCertificate(workloadRequest(ca, orders))))).answer.code, 'NOT_FOUND');
+    t.equal((await ask(pemOf(await issueCertificate(workloadRequest(ca, orders))))).response.code, 'NOT_FOUND');
     t.notMatch(service.logs(), /"level":(50|60)/);
   });
 });

@@ -1,5 +1,5 @@
 import { repository } from '../../scripts/devmesh/state.ts';
-import type { RawAnswer } from './wire.ts';
+import type { RawResponse } from './wire.ts';
 
 /** What must never reach a caller, each with the name for failing tests. */
 const patterns: Record<string, RegExp> = {
@@ -16,10 +16,10 @@ const patterns: Record<string, RegExp> = {
 };
 
 /** The internal details that a response leaks; empty if there are none. */
-export function leaksOf(answer: RawAnswer): string[] {
-  const { headers, replies } = answer;
+export function leaksOf(response: RawResponse): string[] {
+  const { headers, replies } = response;
   const details = Buffer.from(headers['grpc-status-details-bin'] ?? '', 'base64').toString('latin1');
-  const texts = [answer.message, details, ...replies.map((reply) => reply.toString('latin1'))];
+  const texts = [response.message, details, ...replies.map((reply) => reply.toString('latin1'))];
   for (const [name, value] of Object.entries(headers)) {
     if (name !== 'grpc-status-details-bin' && name !== 'content-type') texts.push(`${name} ${value}`);
   }

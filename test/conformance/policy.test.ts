@@ -85,7 +85,7 @@ t.test('with the real access', async (t) => {
       );
     }
     for (const [name, ms] of Object.entries(worst)) {
-      t.ok(ms < 5_000, `${name}: the last call that was let through began ${ms.toFixed(0)} ms after the answer`);
+      t.ok(ms < 5_000, `${name}: the last call that was let through began ${ms.toFixed(0)} ms after the response`);
     }
   });
 

@@ -17,19 +17,23 @@ const bearer = async (user: string) => ({ authorization: `Bearer ${await token(u
 const [bo, admin] = [await bearer('bo'), await bearer('admin')];
 
 /** A read-only call of each service, and a field that its response must have. */
-const calls: { method: string; data: string; answer: RegExp }[] = [
-  { method: 'armature.catalog.v1.CatalogService/BatchGetVariants', data: '{"skus":["NONE"]}', answer: /"unknownSkus"/ },
+const calls: { method: string; data: string; response: RegExp }[] = [
+  {
+    method: 'armature.catalog.v1.CatalogService/BatchGetVariants',
+    data: '{"skus":["NONE"]}',
+    response: /"unknownSkus"/,
+  },
   {
     method: 'armature.inventory.v1.InventoryService/BatchGetStock',
     data: '{"skus":["NONE"]}',
-    answer: /"unknownSkus"/,
+    response: /"unknownSkus"/,
   },
-  { method: 'armature.payments.v1.LedgerService/GetTrialBalance', data: '{}', answer: /"balanced":\s*true/ },
-  { method: 'armature.orders.v1.OrderService/ListOrders', data: '{}', answer: /"orders":\s*\[\]/ },
+  { method: 'armature.payments.v1.LedgerService/GetTrialBalance', data: '{}', response: /"balanced":\s*true/ },
+  { method: 'armature.orders.v1.OrderService/ListOrders', data: '{}', response: /"orders":\s*\[\]/ },
   {
     method: 'armature.notifications.v1.NotificationService/ListDeliveries',
     data: '{}',
-    answer: /"deliveries":\s*\[\]/,
+    response: /"deliveries":\s*\[\]/,
   },
 ];
 
@@ -59,11 +63,11 @@ for (const service of services) {
       for (const { methods: all } of own) {
         for (const { path } of Object.values(all)) t.ok(methods.includes(path.slice(1)), path);
       }
-      for (const { method, data, answer } of calls.filter((one) =>
+      for (const { method, data, response } of calls.filter((one) =>
         own.some(({ name }) => one.method.startsWith(name)),
       )) {
         const header = `authorization: ${bo.authorization}`;
-        t.match(curl(service, '-H', header, '-d', data, '--emit-defaults', `/${method}`), answer, method);
+        t.match(curl(service, '-H', header, '-d', data, '--emit-defaults', `/${method}`), response, method);
       }
     });
 
@@ -86,9 +90,9 @@ for (const service of services) {
 
     await t.test('callers without a certificate are refused', async (t) => {
       for (const version of ['v1', 'v1alpha']) {
-        const answer = await stranger.call(reflectionPath(version), { message: listServices });
-        t.match(answer, { code: 'UNAUTHENTICATED', replies: [] });
-        t.strictSame(leaksOf(answer), []);
+        const response = await stranger.call(reflectionPath(version), { message: listServices });
+        t.match(response, { code: 'UNAUTHENTICATED', replies: [] });
+        t.strictSame(leaksOf(response), []);
       }
     });
 
@@ -134,9 +138,9 @@ for (const service of services) {
       ];
       for (const { name, wire, headers, code } of rows) {
         for (const method of ['GetServers', 'GetTopChannels']) {
-          const answer = await wire.call(`/grpc.channelz.v1.Channelz/${method}`, { headers });
-          t.equal(answer.code, code, `${method} as ${name}`);
-          if (code !== 'OK') t.strictSame(leaksOf(answer), []);
+          const response = await wire.call(`/grpc.channelz.v1.Channelz/${method}`, { headers });
+          t.equal(response.code, code, `${method} as ${name}`);
+          if (code !== 'OK') t.strictSame(leaksOf(response), []);
         }
       }
     });

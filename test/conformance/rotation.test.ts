@@ -80,16 +80,16 @@ async function* counting(message: Note, call: CallContext<Note>): AsyncGenerator
 /** Calls at a steady rate through both hops, and opens one stream after the other, until it is stopped. */
 function load() {
   const failures: string[] = [];
-  const counts = { sent: 0, answered: 0, streams: 0 };
+  const counts = { sent: 0, responses: 0, streams: 0 };
   const open = new Set<Promise<void>>();
   const note = (error: unknown) =>
     failures.push(error instanceof RpcError ? `${error.code} ${error.message}` : String(error));
   const one = async () => {
     const text = `${counts.sent++}`;
     try {
-      const answer = await client.ask({ text });
-      if (answer.text !== `${text}!`) failures.push(`${text} was answered by ${answer.text}`);
-      counts.answered += 1;
+      const response = await client.ask({ text });
+      if (response.text !== `${text}!`) failures.push(`${text} got the response ${response.text}`);
+      counts.responses += 1;
     } catch (error) {
       note(error);
     }
@@ -99,7 +99,8 @@ function load() {
   const calling = (async () => {
     while (running) {
       const due = ((performance.now() - since) / 1000) * callsPerSecond;
-      // After a pause of this process the missing calls follow gradually: a hop accepts at most a hundred concurrent calls.
+      // After a pause of this process the missing calls follow gradually: a hop accepts at most a hundred concurrent
+      // calls.
       while (counts.sent < due && open.size < 50) {
         const call = one().finally(() => open.delete(call));
         open.add(call);
@@ -165,8 +166,8 @@ async function codeFor(leaf: Issued): Promise<string> {
 function openChannels(): Promise<number> {
   return new Promise((resolve, reject) => {
     const request = { start_channel_id: 0, max_results: 1_000 };
-    getChannelzHandlers().GetTopChannels({ request } as never, (error, answer) =>
-      error ? reject(error) : resolve(answer?.channel?.length ?? 0),
+    getChannelzHandlers().GetTopChannels({ request } as never, (error, response) =>
+      error ? reject(error) : resolve(response?.channel?.length ?? 0),
     );
   });
 }
@@ -177,11 +178,11 @@ t.test('certificates, then their authority, change under load', async (t) => {
   const oldLeaf = await issueCertificate(workloadRequest(oldCa, workloadIds().developer!));
   t.equal(await codeFor(oldLeaf), 'OK');
   const calls = load();
-  const answered = async (more: number) => {
-    const target = calls.counts.answered + more;
-    await until(`${more} more calls are answered`, () => calls.counts.answered >= target);
+  const untilResponses = async (more: number) => {
+    const target = calls.counts.responses + more;
+    await until(`${more} more calls have a response`, () => calls.counts.responses >= target);
   };
-  await answered(200);
+  await untilResponses(200);
 
   await t.test('leaves, with new keys', async (t) => {
     const first = await shown(near.address);
@@ -190,12 +191,12 @@ t.test('certificates, then their authority, change under load', async (t) => {
     }
     await until('servers show them', serversShowTheirFiles);
     t.not((await shown(near.address)).fingerprint256, first.fingerprint256);
-    await answered(600);
+    await untilResponses(600);
   });
 
   await t.test('the new authority is trusted beside the old one', async (t) => {
     await startRotation(state);
-    await answered(200);
+    await untilResponses(200);
     t.equal(await codeFor(oldLeaf), 'OK', 'the old one still counts');
   });
 
@@ -205,7 +206,7 @@ t.test('certificates, then their authority, change under load', async (t) => {
     const ca = new X509Certificate((await readCa(state)).pem);
     t.ok((await shown(near.address)).verify(ca.publicKey));
     t.equal(await codeFor(oldLeaf), 'OK', 'the old one counts until it is retired');
-    await answered(600);
+    await untilResponses(600);
   });
 
   await t.test('the old authority is retired', async (t) => {
@@ -218,7 +219,7 @@ t.test('certificates, then their authority, change under load', async (t) => {
       await codeFor(await issueCertificate(workloadRequest(await readCa(state), workloadIds().developer!))),
       'OK',
     );
-    await answered(600);
+    await untilResponses(600);
   });
 
   const { failures, seconds } = await calls.stop();

@@ -39,12 +39,12 @@ export async function snapshots(t: Teardown, services: readonly RunningService[]
       const [counts] = await connection.query<RowDataPacket[]>(
         `select ${list.map((table, index) => `(select count(*) from ${table}) as c${index}`).join(', ')},
            (select count(*) from \`${schema}\`.idempotency
-             where code = 0 and method not like '%/RecordDecisions') as answers`,
+             where code = 0 and method not like '%/RecordDecisions') as responses`,
       );
       tables.forEach((table, index) => {
         snapshot[`${name}.${table}`] = `${counts[0]?.[`c${index}`]} rows, checksum ${sums[index]?.Checksum}`;
       });
-      snapshot[`${name}.answers`] = String(counts[0]?.answers);
+      snapshot[`${name}.responses`] = String(counts[0]?.responses);
     }
     return snapshot;
   };

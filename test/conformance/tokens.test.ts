@@ -6,7 +6,7 @@ import { testServers } from '../support/infra.ts';
 import { startService, workloadCertificate } from '../support/service.ts';
 import { acceptedTokens, bearer, openForge, refusedTokens, vanishingTokens } from './forged-tokens.ts';
 import { leaksOf } from './leaks.ts';
-import { openWire, type RawAnswer } from './wire.ts';
+import { openWire, type RawResponse } from './wire.ts';
 
 t.setTimeout(120_000);
 const service = await startService(t, 'inventory');
@@ -20,19 +20,19 @@ const message = batchGetStock.request.encode({ skus: ['NOT-THERE'] }).finish();
 /** Every token that was sent; none may appear in a log. */
 const sent = new Set<string>();
 
-async function present(authorization: string | string[]): Promise<RawAnswer> {
+async function present(authorization: string | string[]): Promise<RawResponse> {
   for (const value of [authorization].flat()) for (const part of value.split(/[ ,.]+/)) sent.add(part);
   // Node's types allow this header only once.
   return wire.call(batchGetStock.path, { message, headers: { authorization: authorization as string } });
 }
 
 /** All of a response byte for byte, without times. */
-function said({ headers, replies }: RawAnswer): string {
+function said({ headers, replies }: RawResponse): string {
   const { date: _date, ...others } = headers;
   return JSON.stringify([Object.entries(others).sort(), replies.map((reply) => reply.toString('base64'))]);
 }
 
-const unknownCaller = await present('Bearer nobody');
+const unknownCaller = await present('Bearer unknown');
 
 t.test('the response to an unknown caller', async (t) => {
   t.match(unknownCaller, { http: 200, code: 'UNAUTHENTICATED', replies: [] });
@@ -84,9 +84,9 @@ t.test('accepted', async (t) => {
       for (let tries = 0; ; tries += 1) {
         await beginningOfSecond();
         const second = Math.floor(Date.now() / 1000);
-        const answer = await present(authorization());
-        if (answer.code !== 'OK' && Math.floor(Date.now() / 1000) !== second && tries < 20) continue;
-        t.equal(answer.code, 'OK', answer.message);
+        const response = await present(authorization());
+        if (response.code !== 'OK' && Math.floor(Date.now() / 1000) !== second && tries < 20) continue;
+        t.equal(response.code, 'OK', response.message);
         return;
       }
     });
@@ -100,15 +100,15 @@ async function beginningOfSecond(): Promise<void> {
 
 t.test('a program with its own token is not a customer', async (t) => {
   for (const name of ['reports', 'ada', 'bo', 'admin']) {
-    const answer = await present(bearer(forge.token({ sub: name, client_id: name })));
-    t.match(answer, { code: 'PERMISSION_DENIED', message: 'inventory.read is not allowed' }, `client ${name}`);
+    const response = await present(bearer(forge.token({ sub: name, client_id: name })));
+    t.match(response, { code: 'PERMISSION_DENIED', message: 'inventory.read is not allowed' }, `client ${name}`);
   }
 });
 
 t.test('too much', async (t) => {
-  const tooMuch = (answer: RawAnswer) => {
-    t.not(answer.code, 'OK');
-    t.strictSame(leaksOf(answer), []);
+  const tooMuch = (response: RawResponse) => {
+    t.not(response.code, 'OK');
+    t.strictSame(leaksOf(response), []);
   };
   const rows: { name: string; authorization: string; code: string | RegExp }[] = [
     { name: 'a signed token of some 7 KiB', authorization: bearer(forge.token({ x: 'x'.repeat(5_000) })), code: 'OK' },
@@ -123,19 +123,23 @@ t.test('too much', async (t) => {
   for (const { name, authorization, code } of rows) {
     const brief = await openWire(service.grpc, await workloadCertificate('developer'));
     for (const part of authorization.split(/[ .]/)) sent.add(part);
-    const answer = await brief.call(batchGetStock.path, { message, headers: { authorization } });
-    t.match(answer.code, code, name);
-    if (code !== 'OK') tooMuch(answer);
+    const response = await brief.call(batchGetStock.path, { message, headers: { authorization } });
+    t.match(response.code, code, name);
+    if (code !== 'OK') tooMuch(response);
     brief.close();
   }
 });
 
 t.test('unknown keys, a thousand times', async (t) => {
   const started = performance.now();
-  const answers = await Promise.all(
-    Array.from({ length: 1_000 }, (_, index) => present(bearer(forge.token({}, { kid: `nobody-${index}` })))),
+  const responses = await Promise.all(
+    Array.from({ length: 1_000 }, (_, index) => present(bearer(forge.token({}, { kid: `unknown-${index}` })))),
   );
-  t.equal(answers.filter((answer) => said(answer) !== said(unknownCaller)).length, 0, 'all get the same response');
+  t.equal(
+    responses.filter((response) => said(response) !== said(unknownCaller)).length,
+    0,
+    'all get the same response',
+  );
   t.equal((await present(bearer(forge.token()))).code, 'OK', 'and who has a good one is served');
   t.comment(`${(performance.now() - started).toFixed(0)} ms`);
 });

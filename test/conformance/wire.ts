@@ -3,7 +3,7 @@ import { type Code, decodeStatus, type RpcError } from '@armature/runtime/errors
 import { status } from '@grpc/grpc-js';
 
 /** The response to one call, as received on the wire. */
-export interface RawAnswer {
+export interface RawResponse {
   /** The HTTP status; 200 for every gRPC response. */
   http: number;
   /** The gRPC status; empty when the stream ended without one. */
@@ -34,7 +34,7 @@ export interface RawCall {
 
 /** One HTTP/2 connection that sends what no correct client would, and returns everything that it receives. */
 export interface Wire {
-  call(path: string, request?: RawCall): Promise<RawAnswer>;
+  call(path: string, request?: RawCall): Promise<RawResponse>;
   close(): void;
 }
 
@@ -45,7 +45,7 @@ export interface WireCredentials {
 }
 
 /** Fails a test instead of hanging it if a server does not respond. */
-const answerTimeoutMs = 15_000;
+const responseTimeoutMs = 15_000;
 
 export async function openWire(address: string, credentials: WireCredentials): Promise<Wire> {
   // Node's types do not know this option yet; it allows sending a single-value header twice.
@@ -68,7 +68,7 @@ export async function openWire(address: string, credentials: WireCredentials): P
       });
       request.signal?.addEventListener('abort', () => stream.close(constants.NGHTTP2_CANCEL), { once: true });
       stream.end(request.body ?? frame(request.message ?? new Uint8Array()));
-      return answerOf(stream, request.repliesMax);
+      return responseOf(stream, request.repliesMax);
     },
     close: () => session.close(),
   };
@@ -76,14 +76,14 @@ export async function openWire(address: string, credentials: WireCredentials): P
 
 type RequestStream = ReturnType<ReturnType<typeof connect>['request']>;
 
-function answerOf(stream: RequestStream, repliesMax = Number.POSITIVE_INFINITY): Promise<RawAnswer> {
+function responseOf(stream: RequestStream, repliesMax = Number.POSITIVE_INFINITY): Promise<RawResponse> {
   return new Promise((resolve, reject) => {
     const headers: Record<string, string> = {};
     const chunks: Buffer[] = [];
     const note = (more: object) => {
       for (const [name, value] of Object.entries(more)) headers[name] = String(value);
     };
-    const timer = setTimeout(() => reject(new Error(`no answer within ${answerTimeoutMs} ms`)), answerTimeoutMs);
+    const timer = setTimeout(() => reject(new Error(`no response within ${responseTimeoutMs} ms`)), responseTimeoutMs);
     stream.on('response', note);
     stream.on('trailers', note);
     stream.on('data', (chunk: Buffer) => {

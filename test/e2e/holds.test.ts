@@ -9,7 +9,7 @@ import { acquirerLog } from '../../services/payments/books.ts';
 import { ageRows } from '../support/aging.ts';
 import { developerCredentials, token } from '../support/service.ts';
 import { eventually, shopServices } from '../verification/faults/shoppers.ts';
-import { openInvariantCheck, worldOf } from './invariant-check.ts';
+import { openInvariantCheck, shopDataOf } from './invariant-check.ts';
 import { isStopped, restart } from './restart.ts';
 import { buy, follow, mailAbout, openShop, stateName, wish } from './shop.ts';
 
@@ -29,9 +29,9 @@ async function atAcquirer(path: string, body: object = {}): Promise<{ operation_
   return (await response.json()) as { operation_id: string };
 }
 
-const world = await worldOf(t, shop);
+const shopData = await shopDataOf(t, shop);
 const sagasOf = (orderId: string, status: string) =>
-  world.query<{ saga_id: string; name: string }>(
+  shopData.query<{ saga_id: string; name: string }>(
     'select saga_id, name from {orders}.saga where subject_id = ? and status = ?',
     [orderId, status],
   );
@@ -152,7 +152,7 @@ t.test('an order that was charged by another request is cancelled once the charg
   const path = `/v1/charges/${await chargeOf(orderId)}/capture`;
   const { operation_id: externalId } = await atAcquirer(path, { amount_minor: Number(total!.amountMinor) });
   // The order is not confirmed in time, and the lease of the killed process has ended.
-  await ageRows(world, 5 / 60);
+  await ageRows(shopData, 5 / 60);
   await restart(mesh, shop, 'orders', {});
   const operator = await operatorClients();
   const refusedVoid = async () => {
@@ -167,7 +167,7 @@ t.test('an order that was charged by another request is cancelled once the charg
   const resolution = PaymentResolution.PAYMENT_RESOLUTION_NOTHING_HELD;
   await operator.operations.resolvePaymentOperation({ operationId: held!.operationId, resolution, reason });
   // The checkout retries within a minute.
-  await ageRows(world, 2 / 60);
+  await ageRows(shopData, 2 / 60);
 
   const events = await follow(customer, orderId);
   t.notOk(

@@ -4,7 +4,7 @@ import { RpcError } from '@armature/runtime';
 import t, { type Test as Tap } from 'tap';
 import { ageRows } from '../support/aging.ts';
 import { eventually, shopServices } from '../verification/faults/shoppers.ts';
-import { openInvariantCheck, worldOf } from './invariant-check.ts';
+import { openInvariantCheck, shopDataOf } from './invariant-check.ts';
 import { freeze, isStopped, startAgain } from './restart.ts';
 import { buy, follow, openShop, stateName, wish } from './shop.ts';
 
@@ -13,22 +13,23 @@ t.setTimeout(280_000);
 const stopAtThirdCapture = { ARMATURE_CRASH_POINTS: 'payments.before-acquirer:6=stop' };
 const shop = await openShop(t, { payments: stopAtThirdCapture }, shopServices);
 const { customer } = shop;
-const world = await worldOf(t, shop);
+const shopData = await shopDataOf(t, shop);
 const assertInvariants = await openInvariantCheck(t, shop);
 const sku = await shop.stock(100n);
 const withinMs = 60_000;
 
 const sagasOf = (orderId: string) =>
-  world.query<{ name: string; status: string; version: number }>(
+  shopData.query<{ name: string; status: string; version: number }>(
     'select name, status, version from {orders}.saga where subject_id = ? order by created_at',
     [orderId],
   );
 /** Progress of the sagas of an order: increases with every recorded change. */
 const progress = async (orderId: string) => (await sagasOf(orderId)).reduce((sum, { version }) => sum + version, 0);
-const stuck = () => world.query("select subject_id, name, state from {orders}.saga where status = 'STUCK'");
+const stuck = () => shopData.query("select subject_id, name, state from {orders}.saga where status = 'STUCK'");
 const reservationOf = async (orderId: string) =>
-  (await world.query<{ state: string }>('select state from {inventory}.reservation where order_id = ?', [orderId]))[0]
-    ?.state ?? 'none';
+  (
+    await shopData.query<{ state: string }>('select state from {inventory}.reservation where order_id = ?', [orderId])
+  )[0]?.state ?? 'none';
 
 /** Ends orders by SIGKILL, and starts it again with other variables. */
 async function restartOrders(env: Record<string, string> = {}): Promise<void> {
@@ -80,7 +81,7 @@ t.test('services that an order needs are away for six hours', async (t) => {
   await customer.orders.cancelOrder({ orderId: returning });
 
   await shop.service('orders').kill();
-  await ageRows(world, 6);
+  await ageRows(shopData, 6);
   const open = [refunding, returning, capturing, authorizing, reserving];
   const before = await Promise.all(open.map(progress));
   await restartOrders();
@@ -116,7 +117,7 @@ t.test(
     const { orderId } = await customer.orders.placeOrder(wish(sku));
     await gone;
     t.equal(await reservationOf(orderId), 'HELD');
-    await ageRows(world, 6);
+    await ageRows(shopData, 6);
     await eventually('the reservation expires', withinMs, async () => (await reservationOf(orderId)) === 'EXPIRED');
     await restartOrders();
     await ends(orderId);
@@ -134,7 +135,7 @@ t.test('a cancellation that no worker processed for days refunds the order', asy
   const gone = once(shop.service('orders').process, 'exit');
   await t.rejects(customer.orders.cancelOrder({ orderId }), { code: 'UNAVAILABLE' });
   await gone;
-  await ageRows(world, 3 * 24);
+  await ageRows(shopData, 3 * 24);
   await restartOrders();
   await ends(orderId);
   const events = await follow(customer, orderId);

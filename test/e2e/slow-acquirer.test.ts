@@ -2,7 +2,7 @@
 import t from 'tap';
 import { ageRows } from '../support/aging.ts';
 import { eventually, shopServices } from '../verification/faults/shoppers.ts';
-import { openInvariantCheck, worldOf } from './invariant-check.ts';
+import { openInvariantCheck, shopDataOf } from './invariant-check.ts';
 import { freeze, restart } from './restart.ts';
 import { buy, follow, openShop, stateName, wish } from './shop.ts';
 
@@ -12,7 +12,7 @@ const waiting = 40;
 const withinMs = 20_000;
 const shop = await openShop(t, { inventory: { ARMATURE_EXPIRY_SWEEP_MS: '200' } }, shopServices);
 const { customer } = shop;
-const world = await worldOf(t, shop);
+const shopData = await shopDataOf(t, shop);
 const assertInvariants = await openInvariantCheck(t, shop);
 
 t.test('reservations, cancellations, free orders and expiry go on while the acquirer hangs for minutes', async (t) => {
@@ -22,7 +22,7 @@ t.test('reservations, cancellations, free orders and expiry go on while the acqu
   const bought = await buy(customer, wish(sku));
   /** Reads the database: calls could exceed their deadlines on a busy machine. */
   const units = async () => {
-    const [row] = await world.query<{ on_hand: string; reserved: string }>(
+    const [row] = await shopData.query<{ on_hand: string; reserved: string }>(
       'select sum(on_hand) as on_hand, sum(reserved) as reserved from {inventory}.stock where sku = ?',
       [sku],
     );
@@ -54,19 +54,19 @@ t.test('reservations, cancellations, free orders and expiry go on while the acqu
 
   await t.test('orders that are not confirmed in time return their units although their voids wait', async (t) => {
     await shop.service('orders').kill();
-    await ageRows(world, 5 / 60);
+    await ageRows(shopData, 5 / 60);
     await restart(mesh, shop, 'orders', {});
     await eventually('no unit is held', 2 * withinMs, async () => (await units()).reserved === 0n);
     t.match(await units(), { onHand: 100n });
     t.equal(stateName(await buy(customer, wish(free))), 'COMPLETED', 'a free order still completes');
-    t.strictSame(await world.query("select subject_id from {orders}.saga where status = 'STUCK'"), []);
+    t.strictSame(await shopData.query("select subject_id from {orders}.saga where status = 'STUCK'"), []);
   });
 
   await t.test('reservations expire', async () => {
     placed.push(await customer.orders.placeOrder(wish(sku)));
     await eventually('one unit is held', withinMs, async () => (await units()).reserved === 1n);
     await shop.service('orders').kill();
-    await ageRows(world, 20 / 60);
+    await ageRows(shopData, 20 / 60);
     await eventually('no unit is held', withinMs, async () => (await units()).reserved === 0n);
     await restart(mesh, shop, 'orders', {});
   });

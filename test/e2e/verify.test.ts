@@ -3,8 +3,8 @@
 import t from 'tap';
 import { connectMysql } from '../../scripts/devmesh/servers/mysql.ts';
 import { invariants } from '../verification/invariants/invariants.ts';
-import { openWorld } from '../verification/invariants/world.ts';
-import { worldOf, wrongAtRest } from './invariant-check.ts';
+import { openShopData } from '../verification/invariants/shop-data.ts';
+import { shopDataOf, wrongAtRest } from './invariant-check.ts';
 import { buy, follow, openShop, stateName, wish } from './shop.ts';
 
 t.setTimeout(280_000);
@@ -19,9 +19,9 @@ await follow(shop.customer, cancelled.orderId, sequence);
 
 const connection = await connectMysql(shop.service('payments').database!.adminUrl);
 t.teardown(() => connection.end());
-const settled = await worldOf(t, shop);
+const settled = await shopDataOf(t, shop);
 const stores = Object.values(shop.mesh).flatMap(({ name, database }) => (database ? [[name, database.schema]] : []));
-const world = openWorld({
+const shopData = openShopData({
   connection,
   schemas: Object.fromEntries(stores),
   acquirerUrl: settled.acquirerUrl,
@@ -64,18 +64,18 @@ const breaks: Readonly<Record<string, string[]>> = {
   'the chain of every payment is whole': [
     `update {payments}.ledger_entry set external_id = 'another' where payment_id = ${payment} and kind = 'capture'`,
   ],
-  'every answered order exists, and answers one request only': [
+  'every order of a response exists, and belongs to one request only': [
     `delete from {orders}.orders where order_id = ${order}`,
   ],
   'the ledger equals the log of the acquirer, both ways': [
     `delete from {payments}.ledger_entry where payment_id = ${payment} and kind = 'capture'`,
   ],
-  'no level is below what is held of it': ['update {inventory}.stock set reserved = on_hand + 1 limit 1'],
+  'no stock level is below its reserved quantity': ['update {inventory}.stock set reserved = on_hand + 1 limit 1'],
   'what is reserved is what live reservations hold': [
     "update {inventory}.reservation set state = 'HELD' where state = 'COMMITTED'",
   ],
   'what is on hand is what came and went': ['update {inventory}.stock set on_hand = on_hand + 1 limit 1'],
-  'no reservation is held past its time': [
+  'no reservation is active past its expiry': [
     `update {inventory}.reservation set state = 'HELD', expires_at = utc_timestamp(6) - interval 1 minute limit 1`,
   ],
   'every accepted order has ended in time': [`update {orders}.orders set state = 'PENDING' where order_id = ${order}`],
@@ -160,7 +160,7 @@ const breaks: Readonly<Record<string, string[]>> = {
        attempts, dead_at)
      values (${aUuid}, 'orders.made.up', 'one', 'nobody', 'none', 'none', '', '{}', '', 1, utc_timestamp(6))`,
   ],
-  'every stored answer names the policy that allowed it': [
+  'every stored response names the policy that allowed it': [
     "update {orders}.idempotency set policy_version = '' limit 1",
   ],
 };
@@ -178,9 +178,9 @@ async function letConstraintsGo(): Promise<void> {
   const [rows] = await connection.query("show session variables like 'check_constraint_checks'");
   if ((rows as unknown[]).length > 0) await connection.query('set session check_constraint_checks = 0');
   else {
-    await world.query('alter table {inventory}.stock alter check stock_never_oversold not enforced');
-    await world.query('alter table {payments}.payment alter check payment_captured_within_hold not enforced');
-    await world.query('alter table {payments}.payment alter check payment_refunded_within_capture not enforced');
+    await shopData.query('alter table {inventory}.stock alter check stock_never_oversold not enforced');
+    await shopData.query('alter table {payments}.payment alter check payment_captured_within_hold not enforced');
+    await shopData.query('alter table {payments}.payment alter check payment_refunded_within_capture not enforced');
   }
 }
 
@@ -188,13 +188,13 @@ for (const { id, name, find } of invariants) {
   t.test(`${id} ${name}`, async (t) => {
     const statements = breaks[name];
     if (!statements) return t.fail('add a statement that breaks this invariant to the table above');
-    t.strictSame(await find(world), [], 'it holds');
+    t.strictSame(await find(shopData), [], 'it holds');
     for (const sql of statements) {
       await connection.beginTransaction();
       try {
-        const result = (await world.query(sql)) as unknown as { affectedRows: number };
+        const result = (await shopData.query(sql)) as unknown as { affectedRows: number };
         t.ok(result.affectedRows > 0, 'something is broken');
-        t.ok((await find(world)).length > 0, `it is found after: ${sql}`);
+        t.ok((await find(shopData)).length > 0, `it is found after: ${sql}`);
       } finally {
         await connection.rollback();
       }
@@ -219,7 +219,7 @@ t.test('no service can change append-only tables', async (t) => {
 });
 
 async function aColumn(service: string, table: string): Promise<string> {
-  const [row] = await world.within(
+  const [row] = await shopData.within(
     service,
     'select column_name as name from information_schema.columns where table_schema = database() and table_name = ? limit 1',
     [table],

@@ -1,6 +1,7 @@
 import { basename, dirname, join, normalize } from 'node:path';
 import { runtimeBackEdges } from './runtime-folders.ts';
 import { imports, type SourceFile } from './source-file.ts';
+import { wordsAreStandard } from './vocabulary.ts';
 
 /** Checks one file and returns its problems, each with the reason. */
 export type Rule = (file: SourceFile) => string[];
@@ -156,6 +157,7 @@ export const rules: Record<string, Rule> = {
   mainsAreShort,
   decisionsAreComplete,
   nothingIsLeftForLater,
+  wordsAreStandard,
 };
 
 /** Approximate: prose about a name must not count as its use. */

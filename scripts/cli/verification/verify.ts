@@ -1,6 +1,6 @@
 import { servicePlans } from '../../../services/manifest.ts';
 import { broken, verify } from '../../../test/verification/invariants/invariants.ts';
-import { openWorld } from '../../../test/verification/invariants/world.ts';
+import { openShopData } from '../../../test/verification/invariants/shop-data.ts';
 import { serviceAccounts, withConnection } from '../../devmesh/provision.ts';
 import { runningMesh } from '../../devmesh/running-mesh.ts';
 import { presentServices } from '../../devmesh/services.ts';
@@ -21,7 +21,7 @@ export async function verifyMesh({ json, deadline }: Invocation): Promise<void> 
   deadline.waitingFor = 'the queries of the invariants';
   const verdicts = await withNotice(deadline.waitingFor, () =>
     withConnection(mesh.mysql.url, (connection) =>
-      verify(openWorld({ connection, schemas, acquirerUrl, graceSeconds })),
+      verify(openShopData({ connection, schemas, acquirerUrl, graceSeconds })),
     ),
   );
   const wrong = broken(verdicts);

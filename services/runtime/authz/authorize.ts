@@ -63,7 +63,7 @@ export function authorize(
     if (audit) recordInTransaction(call, decisionOf(call, { permission, policyVersion: decision.policyVersion }));
     if (owner?.kind !== 'loaded' || decision.scope !== 'own') return next(call);
     return next(call).then((reply) => {
-      if (lacksOwnerCheck(call)) throw new Error(`${call.name} answered without checking the owner`);
+      if (lacksOwnerCheck(call)) throw new Error(`${call.name} responded without checking the owner`);
       return reply;
     });
   };

@@ -108,7 +108,7 @@ t.test('what is rolled back leaves no record, and is recorded when it is done ag
   t.equal((await pending()).length, 1);
 });
 
-t.test('a repeat that is answered from before has no effect and no record of its own', async (t) => {
+t.test('a repeat gets the stored response, without an effect and without a record of its own', async (t) => {
   const key = randomUUID();
   await act(allowedCall(key));
   const before = await effects();
@@ -138,18 +138,18 @@ t.test('the way to access', async (t) => {
   const access = await scriptedAccess(t);
   const client = (await accessClients(() => access.address))();
   t.teardown(() => client.close());
-  const held = denials();
+  const collected = denials();
   const registry = createRegistry('test');
   const record = decisionLog({
     service: 'orders',
     db,
-    denials: held,
+    denials: collected,
     registry,
     send: async (call, requestId, decisions) => {
       await client.recordDecisions({ requestId, decisions: [...decisions] }, { parent: call });
     },
   });
-  const sweep = async (name: string) => {
+  const runJob = async (name: string) => {
     const call = open(name, 10_000);
     return record.periodicJobs
       .find((one) => one.name === name)!
@@ -164,17 +164,17 @@ t.test('the way to access', async (t) => {
     ...{ kind: 'server', name: method.path, message: null, deadline: Date.now(), trace: childTrace(undefined), log },
     caller: { workload: 'workload:edge', user: { kind: 'user', subject: 'ada', token: '' } },
   } as const);
-  for (let times = 0; times < 3; times++) held.denied(stranger, 'payments.refund', 'no', 'v1');
+  for (let times = 0; times < 3; times++) collected.denied(stranger, 'payments.refund', 'no', 'v1');
   await act(allowedCall());
   t.equal(await metric('armature_decisions_pending'), 2, 'one in the table, one in memory');
-  await sweep('denials');
+  await runJob('denials');
   t.equal(await metric('armature_decisions_pending'), 2, 'both in the table');
 
   access.refuseRecords = true;
-  await t.rejects(sweep('decisions'));
+  await t.rejects(runJob('decisions'));
   t.equal((await pending()).length, 2, 'what access did not take stays');
   access.refuseRecords = false;
-  await sweep('decisions');
+  await runJob('decisions');
   t.strictSame(await pending(), []);
   t.equal(access.recorded.length, 1);
   t.equal(access.recorded[0]!.by, 'service:orders');
@@ -182,19 +182,19 @@ t.test('the way to access', async (t) => {
     { allowed: true, count: 1, service: 'service:orders' },
     { allowed: false, count: 3, subject: 'user:ada', reason: 'no' },
   ]);
-  t.equal(await sweep('decisions'), 0, 'nothing is sent when there is nothing');
+  t.equal(await runJob('decisions'), 0, 'nothing is sent when there is nothing');
   t.equal(access.recorded.length, 1);
 
   const again = access.recorded[0]!.decisions;
   await db.write(null, (sql) => insertDecisions(sql, again));
-  await sweep('decisions');
+  await runJob('decisions');
   t.equal(access.recorded[1]!.requestId, access.recorded[0]!.requestId, 'the same batch is the same request');
 
   t.test('many at once', async (t) => {
     const many = Array.from({ length: 1_200 }, () => decisionOf(stranger, { permission: 'a.b', policyVersion: 'v' }));
     await db.write(null, (sql) => insertDecisions(sql, many));
     const before = access.recorded.length;
-    t.strictSame([await sweep('decisions'), await sweep('decisions'), await sweep('decisions')], [500, 500, 0]);
+    t.strictSame([await runJob('decisions'), await runJob('decisions'), await runJob('decisions')], [500, 500, 0]);
     const sent = access.recorded.slice(before).flatMap(({ decisions }) => decisions.map((one) => one.decisionId));
     t.strictSame(
       sent,
@@ -217,8 +217,8 @@ t.test('the way to access', async (t) => {
     });
     await db.write(null, (sql) => insertDecisions(sql, many));
     const call = open('decisions', 20_000);
-    const sweeper = refusing.periodicJobs.find((one) => one.name === 'decisions')!;
-    await sweeper.run(call);
+    const job = refusing.periodicJobs.find((one) => one.name === 'decisions')!;
+    await job.run(call);
     t.strictSame(
       taken,
       many.map((one) => one.decisionId).filter((id) => !bad.has(id)),
@@ -231,7 +231,7 @@ t.test('the way to access', async (t) => {
     t.strictSame(new Set(kept.map(({ id }) => id)), bad);
     t.match(kept[0]?.refusal, /^INVALID_ARGUMENT FIELDS_INVALID: subject/);
     t.equal(await metric('armature_decisions_refused'), 2);
-    await sweeper.run(call);
+    await job.run(call);
     t.equal(taken.length, 58);
 
     const [first, ...others] = [...bad];
@@ -239,20 +239,20 @@ t.test('the way to access', async (t) => {
     const runbook = await readFile(new URL('../../../docs/runbooks/policy-stale.md', import.meta.url), 'utf8');
     const [putBack] = runbook.match(/update decision_outbox [^;]+/) ?? [];
     await db.write(null, (sql) => sql.execute(putBack!));
-    await sweeper.run(call);
+    await job.run(call);
     t.strictSame(taken.slice(58), [first], 'after the statement of the runbook they are tried again');
     t.equal(await metric('armature_decisions_refused'), others.length);
     await db.write(null, (sql) => sql.execute('update decision_outbox set refused_at = refused_at - interval 8 day'));
-    t.equal(await sweep('old decisions'), 1, 'they go after a week');
+    t.equal(await runJob('old decisions'), 1, 'they go after a week');
     call.close();
   });
 
   t.test('denials outlive a database that fails', async (t) => {
     await db.write(null, (sql) => sql.execute('rename table decision_outbox to gone'));
-    held.denied(stranger, 'a.b', 'no', 'v1');
-    await t.rejects(sweep('denials'));
+    collected.denied(stranger, 'a.b', 'no', 'v1');
+    await t.rejects(runJob('denials'));
     await db.write(null, (sql) => sql.execute('rename table gone to decision_outbox'));
-    await sweep('denials');
+    await runJob('denials');
     t.match(await pending(), [{ decision: { permission: 'a.b', allowed: false } }]);
   });
 
@@ -263,11 +263,11 @@ t.test('the way to access', async (t) => {
       decideTime,
     });
     await db.write(null, (sql) => insertDecisions(sql, [made(old), made(old), made(new Date())]));
-    t.equal(await sweep('old decisions'), 0);
+    t.equal(await runJob('old decisions'), 0);
     await db.write(null, (sql) =>
       sql.execute('update decision_outbox set position = position + 200000 order by position desc limit 1'),
     );
-    t.equal(await sweep('old decisions'), 2);
+    t.equal(await runJob('old decisions'), 2);
     t.equal(await metric('armature_decisions_dropped_total'), 3);
     t.equal(await db.read(null, (sql) => countDecisions(sql, 10)), 1, 'new ones are never dropped');
   });

@@ -19,11 +19,11 @@ const user = (subject: string, kind: 'user' | 'client' = 'user'): Caller => ({
 });
 
 t.test('equal denials are one record', async (t) => {
-  const held = denials();
+  const pending = denials();
   const first = callOf(user('ada'));
-  held.denied(first, 'a.read', 'no', 'v1');
-  held.denied(callOf(user('ada')), 'a.read', 'no', 'v1');
-  const [record, ...rest] = held.take();
+  pending.denied(first, 'a.read', 'no', 'v1');
+  pending.denied(callOf(user('ada')), 'a.read', 'no', 'v1');
+  const [record, ...rest] = pending.take();
   t.strictSame(rest, []);
   t.match(record, {
     workload: 'workload:edge',
@@ -36,7 +36,7 @@ t.test('equal denials are one record', async (t) => {
     callId: first.id,
     count: 2,
   });
-  t.strictSame(held.take(), [], 'what was taken is gone');
+  t.strictSame(pending.take(), [], 'what was taken is gone');
 });
 
 t.test('what differs is kept apart', async (t) => {
@@ -51,12 +51,12 @@ t.test('what differs is kept apart', async (t) => {
     { name: 'policy', version: 'v2' },
   ]) {
     t.test(row.name, async (t) => {
-      const held = denials();
-      held.denied(callOf(user('ada')), 'a.read', 'no', 'v1');
+      const pending = denials();
+      pending.denied(callOf(user('ada')), 'a.read', 'no', 'v1');
       const { call = callOf(user('ada')), permission = 'a.read', reason = 'no', version = 'v1' } = row;
-      held.denied(call, permission, reason, version);
+      pending.denied(call, permission, reason, version);
       t.strictSame(
-        held.take().map(({ count }) => count),
+        pending.take().map(({ count }) => count),
         [1, 1],
       );
     });
@@ -64,15 +64,15 @@ t.test('what differs is kept apart', async (t) => {
 });
 
 t.test('a flood of different denials fills nothing', async (t) => {
-  const held = denials(10);
-  for (let index = 0; index < 10_000; index++) held.denied(callOf(user(`u${index}`)), 'a.read', 'no', 'v1');
-  t.equal(held.size, 11);
-  const taken = held.take();
+  const pending = denials(10);
+  for (let index = 0; index < 10_000; index++) pending.denied(callOf(user(`u${index}`)), 'a.read', 'no', 'v1');
+  t.equal(pending.size, 11);
+  const taken = pending.take();
   t.match(taken.at(-1), { count: 9_990, subject: '', permission: '', allowed: false, reason: /^others/ });
   t.equal(new Set(taken.map(({ decisionId }) => decisionId)).size, 11);
-  held.restore(taken);
-  held.denied(callOf(user('one-more')), 'a.read', 'no', 'v1');
-  t.equal(held.size, 11, 'nor does taking back what could not be stored');
-  const total = held.take().reduce((sum, { count }) => sum + count, 0);
+  pending.restore(taken);
+  pending.denied(callOf(user('one-more')), 'a.read', 'no', 'v1');
+  t.equal(pending.size, 11, 'nor does taking back what could not be stored');
+  const total = pending.take().reduce((sum, { count }) => sum + count, 0);
   t.equal(total, 10_001, 'and none goes uncounted');
 });

@@ -19,12 +19,12 @@ const countMax = 2 ** 31 - 1;
  * denied caller must not be able to fill memory, table and log.
  */
 export function denials(keysMax = 500): Denials {
-  let held = new Map<string, Decision>();
+  let pending = new Map<string, Decision>();
   let others: Decision | null = null;
   const add = (key: string, decision: Decision): void => {
-    const same = held.get(key);
+    const same = pending.get(key);
     if (same) same.count = Math.min(same.count + decision.count, countMax);
-    else if (held.size < keysMax) held.set(key, decision);
+    else if (pending.size < keysMax) pending.set(key, decision);
     else if (others) others.count = Math.min(others.count + decision.count, countMax);
     else others = unnamed(decision);
   };
@@ -33,8 +33,8 @@ export function denials(keysMax = 500): Denials {
       add(keyOf(call, permission, reason, policyVersion), decisionOf(call, { permission, reason, policyVersion }));
     },
     take() {
-      const taken = others ? [...held.values(), others] : [...held.values()];
-      held = new Map();
+      const taken = others ? [...pending.values(), others] : [...pending.values()];
+      pending = new Map();
       others = null;
       return taken;
     },
@@ -42,7 +42,7 @@ export function denials(keysMax = 500): Denials {
       for (const decision of decisions) add(decision.decisionId, decision);
     },
     get size() {
-      return held.size + (others ? 1 : 0);
+      return pending.size + (others ? 1 : 0);
     },
   };
 }
@@ -74,7 +74,7 @@ export function decisionOf(
 }
 
 function unnamed({ policyVersion, count, decideTime }: Decision): Decision {
-  const nobody = { service: '', workload: '', subject: '', permission: '', target: '', callId: '' };
+  const unattributed = { service: '', workload: '', subject: '', permission: '', target: '', callId: '' };
   const reason = 'others: more different denials at once than are recorded one by one';
-  return { ...nobody, decisionId: newId(), allowed: false, reason, policyVersion, count, decideTime };
+  return { ...unattributed, decisionId: newId(), allowed: false, reason, policyVersion, count, decideTime };
 }

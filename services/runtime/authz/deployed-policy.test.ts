@@ -109,8 +109,8 @@ const rows: { name: string; who: Caller; may: Record<string, string> }[] = [
   { name: 'notifications', who: alone('service:notifications'), may: service },
   { name: 'identity', who: alone('service:identity'), may: { ...service, 'identity.publish': 'any' } },
   { name: 'access', who: alone('service:access'), may: service },
-  { name: 'acquirer, which is the outside world', who: alone('service:acquirer'), may: {} },
-  { name: 'a workload nobody knows', who: alone('service:nobody'), may: {} },
+  { name: 'acquirer, an external system', who: alone('service:acquirer'), may: {} },
+  { name: 'an unknown workload', who: alone('service:unknown'), may: {} },
   {
     name: 'an administrator without a certificate',
     who: { workload: null, user: { kind: 'user', subject: 'admin', token: '' } },

@@ -18,7 +18,7 @@ const withBo = `${edge}\np, role:staff, orders.refund, any\ng, user:bo, role:sta
 const withoutBo = `${edge}\np, role:staff, orders.refund, any\n`;
 const bo: Caller = { workload: 'workload:edge', user: { kind: 'user', subject: 'bo', token: '' } };
 
-type Changes = Partial<Pick<FollowerOptions, 'ageMaxMs' | 'silenceMs' | 'now'>>;
+type Changes = Partial<Pick<FollowerOptions, 'ageMaxMs' | 'messageTimeoutMs' | 'now'>>;
 
 async function setUp(t: Test, changes: Changes = {}) {
   const access = await scriptedAccess(t);
@@ -31,7 +31,7 @@ async function setUp(t: Test, changes: Changes = {}) {
       connect,
       copy: lastGoodCopy(file, log),
       ageMaxMs: 300_000,
-      silenceMs: 10_000,
+      messageTimeoutMs: 10_000,
       log,
       registry,
       ...changes,
@@ -150,7 +150,7 @@ t.test('refuses what is wrong, keeps the last good one, and takes the next', asy
   }
 });
 
-t.test('what was refused does not keep what is held in force', async (t) => {
+t.test('a refused policy does not extend the trust in the current one', async (t) => {
   const clock = { ms: 0 };
   const { access, start } = await setUp(t, { now: () => clock.ms, ageMaxMs: 60_000 });
   access.publish(withBo, 5n);
@@ -170,8 +170,8 @@ t.test('what was refused does not keep what is held in force', async (t) => {
   t.equal(access.streams.length, 1);
 });
 
-t.test('a connection that is dead without a word is given up', async (t) => {
-  const { access, wire, start } = await setUp(t, { silenceMs: 1_000 });
+t.test('a connection without messages is closed', async (t) => {
+  const { access, wire, start } = await setUp(t, { messageTimeoutMs: 1_000 });
   access.publish(withBo);
   const follower = await start();
   await until('the policy is there', () => follower.allows() === true);
@@ -180,7 +180,7 @@ t.test('a connection that is dead without a word is given up', async (t) => {
   const ms = await until('the revocation counts', () => follower.allows() === false);
   t.comment(`through a dead connection after ${ms.toFixed(0)} ms`);
   t.ok(ms < 5_000 + 1_000);
-  t.equal(access.streams.at(-1), policyOf(withBo).version, 'the new stream says what is held');
+  t.equal(access.streams.at(-1), policyOf(withBo).version, 'the new stream names the current policy');
 });
 
 t.test('access goes and comes back', async (t) => {
@@ -189,15 +189,15 @@ t.test('access goes and comes back', async (t) => {
   const follower = await start();
   await until('the policy is there', () => follower.allows() === true);
   await access.stop();
-  t.equal(follower.allows(), true, 'what is held goes on');
+  t.equal(follower.allows(), true, 'the current policy stays');
   const back = await scriptedAccess(t, access.address);
   back.publish(withoutBo, 2n);
   await until('the new one counts', () => follower.allows() === false);
 });
 
-t.test('a policy that nobody confirms is trusted for a time', async (t) => {
+t.test('a policy that access does not confirm is trusted for a limited time', async (t) => {
   const clock = { ms: 0 };
-  const { access, wire, start } = await setUp(t, { now: () => clock.ms, ageMaxMs: 60_000, silenceMs: 1_000 });
+  const { access, wire, start } = await setUp(t, { now: () => clock.ms, ageMaxMs: 60_000, messageTimeoutMs: 1_000 });
   access.publish(withBo);
   const follower = await start();
   await until('the policy is there', () => follower.allows() === true);
@@ -213,7 +213,7 @@ t.test('a policy that nobody confirms is trusted for a time', async (t) => {
   access.silent = false;
   wire.down = false;
   await until('there is one again', () => follower.allows() === false);
-  t.pass('also one that looks older: what was held counts no more');
+  t.pass('also one that is older: the former one no longer counts');
 });
 
 t.test('starts from the copy', async (t) => {

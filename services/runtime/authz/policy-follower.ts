@@ -27,7 +27,7 @@ export interface FollowerOptions {
   log: Logger;
   registry: Registry;
   /** A stream without messages is closed after this time: its connection may be dead without an error. */
-  silenceMs?: number;
+  messageTimeoutMs?: number;
   /** Milliseconds of a monotonic clock. */
   now?: () => number;
 }
@@ -41,55 +41,69 @@ const restMaxMs = 1_000;
 const backoff = { initialBackoffMs: 50, maxBackoffMs: 2_000 };
 
 /**
- * Follows the policy of access. It replaces the whole policy, between two decisions, as soon as a newer one has arrived
- * that is complete, undamaged and valid in every row. It refuses anything else and keeps the last good policy. A policy
- * that access does not confirm is trusted no longer than `ageMaxMs`; then there is none.
+ * Follows the policy of access by the stream WatchPolicy.
  *
- * A version older than the current one is taken only when the current one is no longer trusted: an instance of access
- * that lags behind must not restore permissions that were revoked.
+ * The returned source has one policy at a time, or null. A newer version replaces the whole policy between two
+ * decisions, once its text is complete, matches its digest and is valid in every row. Any other text is refused and
+ * counted, and the current policy stays.
+ *
+ * Access confirms the current version regularly. `current` returns null once the last confirmation is older than
+ * `ageMaxMs`: every call is then refused, because a revoked permission must not stay in force without limit. After a
+ * start, the copy on disk serves until the stream is open, under the same limit.
+ *
+ * An older version than the current one is applied only when the current one is no longer trusted: an instance of
+ * access that lags behind must not restore permissions that were revoked.
  */
 export async function followPolicy(options: FollowerOptions): Promise<PolicySource> {
   const { ageMaxMs, copy, log, registry, now = () => performance.now() } = options;
   const holder = policyHolder();
-  let held: PolicyLabel & { confirmedAt: number } = { version: 0n, digest: '', confirmedAt: Number.NEGATIVE_INFINITY };
-  const age = (): number => now() - held.confirmedAt;
+  /** Version and digest of the policy in `holder`, and when access has confirmed it last. */
+  let currentLabel: PolicyLabel & { confirmedAt: number } = {
+    version: 0n,
+    digest: '',
+    confirmedAt: Number.NEGATIVE_INFINITY,
+  };
+  const age = (): number => now() - currentLabel.confirmedAt;
   const current = (): Policy | null => (age() <= ageMaxMs ? holder.current() : null);
   const { count } = followerMetrics(registry, age);
 
   const adopt = (policy: Policy, version: bigint, confirmedAt: number): void => {
     holder.swap(policy);
-    held = { version, digest: policy.version, confirmedAt };
+    currentLabel = { version, digest: policy.version, confirmedAt };
   };
   const found = await readCopy(copy, log);
   if (found && found.age <= ageMaxMs) {
     adopt(found.policy, found.version, now() - found.age);
     count('copied');
-    log.info({ version: String(found.version), digest: held.digest }, 'started with the last good copy of the policy');
+    log.info(
+      { version: String(found.version), digest: currentLabel.digest },
+      'started with the last good copy of the policy',
+    );
   } else if (found) log.warn({ age_ms: found.age }, 'the copy of the policy is too old to be trusted');
 
   const receive = receiver({
-    held: () => (current() ? held : null),
+    trustedLabel: () => (current() ? currentLabel : null),
     adopt(text, version) {
       adopt(text.policy, version, now());
       copy.write(text.bytes, String(version));
     },
     confirm(version) {
-      held = { ...held, version, confirmedAt: now() };
+      currentLabel = { ...currentLabel, version, confirmedAt: now() };
       copy.confirm();
     },
-    digest: () => held.digest,
+    digest: () => currentLabel.digest,
     policy: holder.current,
     count,
     log,
   });
   const stopping = new AbortController();
-  const following = follow({ ...options, receive, digest: () => held.digest }, stopping.signal);
+  const following = follow({ ...options, receive, digest: () => currentLabel.digest }, stopping.signal);
   return {
     current,
     async stop() {
       stopping.abort(new Error('the service is stopping'));
       await following;
-      await copy.settled();
+      await copy.flushed();
     },
   };
 }
@@ -100,7 +114,7 @@ interface CopiedPolicy {
   age: number;
 }
 
-/** A copy that cannot be used is treated as missing. */
+/** Returns null when there is no copy, or when it is damaged or no valid policy. */
 async function readCopy(copy: LastGoodCopy, log: Logger): Promise<CopiedPolicy | null> {
   try {
     const found = await copy.read();
@@ -108,14 +122,14 @@ async function readCopy(copy: LastGoodCopy, log: Logger): Promise<CopiedPolicy |
     const version = /^\d{1,19}$/.test(found.note) ? BigInt(found.note) : 0n;
     return { policy: policyOf(textOf(found.bytes), 'copied policy'), version, age: found.age };
   } catch (error) {
-    log.warn({ err: error }, 'the copy of the policy is of no use');
+    log.warn({ err: error }, 'the copy of the policy cannot be used');
     return null;
   }
 }
 
 interface Receiving {
-  /** The current policy, while it is trusted. */
-  held(): PolicyLabel | null;
+  /** Version and digest of the current policy; null when it is no longer trusted. */
+  trustedLabel(): PolicyLabel | null;
   /** The digest of the current policy, trusted or not. */
   digest(): string;
   policy(): Policy | null;
@@ -125,12 +139,17 @@ interface Receiving {
   log: Logger;
 }
 
-/** Applies a complete message. Returns true when access has confirmed the current policy. Throws on damage. */
+/**
+ * Returns the handler of complete messages: a text, or the sign that a version is in force. The handler returns true
+ * when the message confirms the current policy or has replaced it. It throws when the stream cannot be trusted any
+ * more, because a text does not match its digest or a version was never sent; the caller then opens a new stream.
+ */
 function receiver(on: Receiving): (received: NonNullable<Received>) => boolean {
   const isOlder = ({ version, digest }: PolicyLabel): boolean => {
-    const held = on.held();
-    return held !== null && version < held.version && digest !== held.digest;
+    const trusted = on.trustedLabel();
+    return trusted !== null && version < trusted.version && digest !== trusted.digest;
   };
+  /** The digest of the text that was refused last. */
   let refused = '';
   return (received) => {
     const { version, digest } = received;
@@ -172,13 +191,13 @@ function textOf(bytes: Uint8Array): string {
 
 type Following = FollowerOptions & { receive: ReturnType<typeof receiver>; digest(): string };
 
-/** Opens one stream after the other until the signal aborts. */
+/** Opens one stream after the other, with backoff, until the signal aborts. */
 async function follow(on: Following, stopping: AbortSignal): Promise<void> {
   let failures = 0;
   while (!stopping.aborted) {
     try {
       await watch(on, stopping, () => {
-        if (failures > 0) on.log.info('access answers again');
+        if (failures > 0) on.log.info('the policy is followed again');
         failures = 0;
       });
     } catch (error) {
@@ -191,15 +210,18 @@ async function follow(on: Following, stopping: AbortSignal): Promise<void> {
   }
 }
 
-/** Reads one stream, until it ends, fails or is silent for too long. */
+/** Reads one stream until it ends or fails, or no message arrives for `messageTimeoutMs`. */
 async function watch(on: Following, stopping: AbortSignal, onConfirmed: () => void): Promise<void> {
-  const { silenceMs = 3_000 } = on;
-  const silence = new AbortController();
+  const { messageTimeoutMs = 3_000 } = on;
+  const timedOut = new AbortController();
   const client = on.connect();
-  const timer = setTimeout(() => silence.abort(new Error(`no sign of access for ${silenceMs} ms`)), silenceMs);
+  const timer = setTimeout(
+    () => timedOut.abort(new Error(`no message from access for ${messageTimeoutMs} ms`)),
+    messageTimeoutMs,
+  );
   try {
     const assembly = policyAssembly(maxTextBytes);
-    const signal = AbortSignal.any([stopping, silence.signal]);
+    const signal = AbortSignal.any([stopping, timedOut.signal]);
     for await (const message of client.watchPolicy({ digest: on.digest() }, { signal })) {
       timer.refresh();
       const received = assembly.take(message);
@@ -211,7 +233,7 @@ async function watch(on: Following, stopping: AbortSignal, onConfirmed: () => vo
       timer.refresh();
     }
   } catch (error) {
-    throw silence.signal.aborted ? silence.signal.reason : error;
+    throw timedOut.signal.aborted ? timedOut.signal.reason : error;
   } finally {
     clearTimeout(timer);
     client.close();

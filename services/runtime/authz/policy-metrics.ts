@@ -23,7 +23,7 @@ export function reportVersion(registry: Registry, source: Pick<PolicySource, 'cu
 export function followerMetrics(registry: Registry, ageMs: () => number): { count(outcome: UpdateOutcome): void } {
   new Gauge({
     name: 'armature_policy_age_seconds',
-    help: 'Time since access confirmed the policy that is held; +Inf while none ever was',
+    help: 'Time since access confirmed the current policy; +Inf before the first one',
     registers: [registry],
     collect() {
       this.set(ageMs() / 1000);

@@ -21,7 +21,7 @@ e = some(where (p.eft == allow))
 m = g(r.sub, p.sub) && r.permission == p.permission && r.scope == p.scope
 `;
 
-const users = ['ada', 'bo', 'cy', 'dee', 'nobody-names-me'];
+const users = ['ada', 'bo', 'cy', 'dee', 'not-in-policy'];
 const clients = ['ada', 'reports', 'sync', 'unnamed'];
 const workloads = ['service:a', 'service:b', 'workload:edge', 'service:unnamed'];
 const permissions = ['a.read', 'a.write', 'b.read', 'b.c.read', 'z.unused'];
@@ -61,7 +61,7 @@ function randomRows({ next: random, pick }: Random): string[] {
       if (!sharedRoles.includes(role)) grant([role], chain.slice(index + 1));
     }
   }
-  for (const subject of [...named, ...namedClients, 'user:nobody-names-me']) {
+  for (const subject of [...named, ...namedClients, 'user:not-in-policy']) {
     if (random() < density / 2) rows.push(`d, ${subject}`);
   }
   rows.push('p, service:a, z.always, any');

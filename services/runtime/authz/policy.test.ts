@@ -39,7 +39,7 @@ g, user:gone, role:admin
 d, user:gone
 g, client:gone, role:admin
 d, client:gone
-d, user:nobody-else-names
+d, user:not-in-policy
 `;
 const sample = policyOf(sampleText);
 
@@ -54,8 +54,8 @@ t.test('decides', async (t) => {
       is: 'denied',
     },
     { name: 'a workload alone, by no rule', who: by('service:orders'), permission: 'orders.read', is: 'denied' },
-    { name: 'a workload nobody knows', who: by('service:unknown'), permission: 'catalog.read', is: 'denied' },
-    { name: 'a permission nobody has', who: by('service:orders'), permission: 'orders.delete', is: 'denied' },
+    { name: 'an unknown workload', who: by('service:unknown'), permission: 'catalog.read', is: 'denied' },
+    { name: 'a permission without a rule', who: by('service:orders'), permission: 'orders.delete', is: 'denied' },
     { name: 'a customer through the edge: own', who: by('workload:edge', 'ada'), permission: 'orders.read', is: 'own' },
     { name: 'any of both', who: by('workload:edge', 'ada'), permission: 'catalog.read', is: 'any' },
     { name: 'staff through the edge: any', who: by('workload:edge', 'bo'), permission: 'orders.read', is: 'any' },
@@ -108,7 +108,7 @@ t.test('decides', async (t) => {
       is: 'denied',
     },
     {
-      name: 'a client nobody knows',
+      name: 'an unknown client',
       who: client('workload:edge', 'unknown'),
       permission: 'catalog.read',
       is: 'denied',
@@ -140,13 +140,13 @@ t.test('decides', async (t) => {
     },
     {
       name: 'a denied user whom no other row names',
-      who: by('workload:edge', 'nobody-else-names'),
+      who: by('workload:edge', 'not-in-policy'),
       permission: 'catalog.read',
       is: 'denied',
     },
     { name: 'a denied client', who: client('workload:edge', 'gone'), permission: 'orders.refund', is: 'denied' },
     { name: 'a client without a subject', who: client('workload:edge', ''), permission: 'orders.read', is: 'denied' },
-    { name: 'nobody', who: by(null), permission: 'catalog.read', is: 'denied' },
+    { name: 'an anonymous caller', who: by(null), permission: 'catalog.read', is: 'denied' },
     { name: 'a user without a workload', who: by(null, 'root'), permission: 'catalog.read', is: 'denied' },
     { name: 'an empty workload', who: by('', 'root'), permission: 'catalog.read', is: 'denied' },
     { name: 'an empty subject', who: by('workload:edge', ''), permission: 'catalog.read', is: 'denied' },
@@ -182,12 +182,12 @@ t.test('decides', async (t) => {
   }
 });
 
-t.test('a remembered answer belongs to one principal and one permission', async (t) => {
+t.test('a cached decision belongs to one principal and one permission', async (t) => {
   const asked = ['catalog.read', 'orders.read', 'orders.cancel', 'orders.refund', 'stock.reserve'];
-  const everybody = ['ada', 'bo', 'eve', 'root', 'zoe'];
+  const subjects = ['ada', 'bo', 'eve', 'root', 'zoe'];
   const used = policyOf(sampleText);
   for (const round of [1, 2]) {
-    for (const subject of everybody) {
+    for (const subject of subjects) {
       for (const permission of asked) {
         const caller = by('workload:edge', subject);
         const unused = policyOf(sampleText).decide(caller, permission);
@@ -221,7 +221,7 @@ t.test('refuses a policy, naming the line', async (t) => {
     { name: 'a subject of no kind', text: 'p, ada, a.b, any', problem: /^policy:1: subject "ada"/ },
     { name: 'a subject of an unknown kind', text: 'p, group:a, a.b, any', problem: /^policy:1: subject "group:a"/ },
     { name: 'a subject in quotes', text: 'p, "role:a", a.b, any', problem: /^policy:1: subject/ },
-    { name: 'everybody', text: 'p, *, a.b, any', problem: /^policy:1: subject "\*"/ },
+    { name: 'all subjects', text: 'p, *, a.b, any', problem: /^policy:1: subject "\*"/ },
     { name: 'a pattern of subjects', text: 'p, user:*, a.b, any', problem: /^policy:1: subject "user:\*"/ },
     { name: 'every permission', text: 'p, role:a, *, any', problem: /^policy:1: permission "\*"/ },
     { name: 'a pattern of permissions', text: 'p, role:a, orders.*, any', problem: /^policy:1: permission "orders/ },
@@ -248,7 +248,7 @@ t.test('refuses a policy, naming the line', async (t) => {
       text: 'p, role:a, a.b, on-behalf\ng, client:x, role:a',
       problem: /^policy:1: scope on-behalf is not for client:x/,
     },
-    { name: 'a denial of nobody', text: `${good}\nd,`, problem: /^policy:2: subject "" is not/ },
+    { name: 'a denial without a subject', text: `${good}\nd,`, problem: /^policy:2: subject "" is not/ },
     { name: 'a denial of a role', text: `${good}\nd, role:a`, problem: /^policy:2: subject "role:a" is not/ },
     { name: 'a denial of a workload', text: `${good}\nd, service:a`, problem: /^policy:2: subject "service:a" is not/ },
     { name: 'a denial of one permission', text: `${good}\nd, user:a, a.b`, problem: /^policy:2: a d row is/ },
@@ -282,7 +282,7 @@ t.test('refuses a policy, naming the line', async (t) => {
     { name: 'a grant of too little', text: `${good}\ng, user:bo`, problem: /^policy:2: a g row is/ },
     { name: 'a grant of too much', text: `${good}\ng, user:bo, role:a, role:b`, problem: /^policy:2: a g row is/ },
     { name: 'a grant of a user', text: `${good}\ng, user:bo, user:root`, problem: /^policy:2: role "user:root"/ },
-    { name: 'a grant to nobody', text: `${good}\ng, , role:a`, problem: /^policy:2: member ""/ },
+    { name: 'a grant without a member', text: `${good}\ng, , role:a`, problem: /^policy:2: member ""/ },
     {
       name: 'the same grant twice',
       text: `${good}\ng, user:bo, role:a\ng,user:bo,role:a`,
@@ -407,7 +407,7 @@ t.test('a policy of which only the denials changed', async (t) => {
 
   await t.test('is refused for a denial that is none, with its line', async (t) => {
     const lines = head.split('\n').length;
-    t.throws(() => policyOf(`${head}d, user:bo\nd, nobody\n`, 'policy', first), {
+    t.throws(() => policyOf(`${head}d, user:bo\nd, stranger\n`, 'policy', first), {
       message: new RegExp(`^policy:${lines + 1}: `),
     });
     t.throws(() => policyOf(`${head}d, user:bo\nd, user:bo\n`, 'policy', first), { message: /was denied before/ });

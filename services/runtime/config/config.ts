@@ -168,14 +168,14 @@ export const runtimeVariables = {
   }),
   stateFile: text('ARMATURE_STATE_FILE', 'where to write the addresses once ready', { fallback: '' }),
   databaseUrl: url('ARMATURE_DATABASE_URL', 'mysql://user:password@host:port/schema', ['mysql']),
-  databaseCaFile: text('ARMATURE_DATABASE_CA_FILE', 'who vouches for the database, PEM; not set: no TLS', {
+  databaseCaFile: text('ARMATURE_DATABASE_CA_FILE', 'CA bundle that verifies the database, PEM; not set: no TLS', {
     fallback: '',
   }),
   databasePoolMax: integer('ARMATURE_DATABASE_POOL_MAX', 'database connections', { min: 2, max: 500, fallback: 20 }),
   brokerUrl: url('ARMATURE_BROKER_URL', 'amqps://user:password@host:port/vhost', ['amqp', 'amqps']),
   brokerCaFile: text(
     'ARMATURE_BROKER_CA_FILE',
-    'who vouches for an amqps:// broker, PEM; not set: public authorities',
+    'CA bundle that verifies an amqps:// broker, PEM; not set: public authorities',
     {
       fallback: '',
     },
@@ -185,7 +185,7 @@ export const runtimeVariables = {
     'how long a process that died keeps others of its service from publishing events',
     { min: 1_000, max: 60_000, fallback: 10_000 },
   ),
-  sagaPollMs: integer('ARMATURE_SAGA_POLL_MS', 'how often sagas are looked for that nobody announced, milliseconds', {
+  sagaPollMs: integer('ARMATURE_SAGA_POLL_MS', 'longest pause between two queries for due sagas, milliseconds', {
     min: 10,
     max: 60_000,
     fallback: 500,

@@ -30,21 +30,21 @@ const tokenBy = (kid: string, { privateKey }: typeof old = old) => {
   return new SignJWT(claims).setProtectedHeader({ alg: 'ES256', typ: 'at+jwt', kid }).sign(privateKey);
 };
 
-type Answer = (request: IncomingMessage, response: ServerResponse) => void;
+type Respond = (request: IncomingMessage, response: ServerResponse) => void;
 const sends =
-  (body: string): Answer =>
+  (body: string): Respond =>
   (_request, response) =>
     response.end(body);
 
 async function setUp(
   t: Test,
-  { answer = sends(setOf(oldJwk)), as = 'identity' }: { answer?: Answer; as?: string } = {},
+  { respond = sends(setOf(oldJwk)), as = 'identity' }: { respond?: Respond; as?: string } = {},
 ) {
   const { cert, key, caFile } = await workloadCertificate(as);
-  const state = { answer, fetches: 0 };
+  const state = { respond, fetches: 0 };
   const server = createServer({ cert, key }, (request, response) => {
     state.fetches += 1;
-    state.answer(request, response);
+    state.respond(request, response);
   });
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
@@ -98,30 +98,30 @@ t.test('1,000 unknown keys are one fetch, and none within 30 s of the last', asy
   const verdicts = async () => new Set(await Promise.all(unknown.map((token) => verdict(verifier, token))));
   clock.ms += 29_999;
   t.strictSame([...(await verdicts())], ['UNAUTHENTICATED']);
-  t.equal(state.fetches, 1, 'the keys are fresh, so these are of nobody');
+  t.equal(state.fetches, 1, 'the keys are fresh, so no key has this id');
   clock.ms += 1;
   t.strictSame([...(await verdicts())], ['UNAUTHENTICATED']);
   t.equal(state.fetches, 2);
 });
 
-t.test('a new key is found, and one that was withdrawn is forgotten with what it vouched for', async (t) => {
+t.test('a new key is found, and one that was withdrawn is forgotten with the tokens it verified', async (t) => {
   const { state, clock, start } = await setUp(t);
   const { verifier } = await start();
   const token = await tokenBy('old');
   t.equal(await verdict(verifier, token), 'ok');
-  state.answer = sends(setOf(freshJwk));
+  state.respond = sends(setOf(freshJwk));
   clock.ms += 30_000;
   t.equal(await verdict(verifier, await tokenBy('fresh', fresh)), 'ok');
   t.equal(await verdict(verifier, token), 'UNAUTHENTICATED');
 });
 
 t.test('without keys a token is not refused but put off, until there are some', async (t) => {
-  const { state, start } = await setUp(t, { answer: (_request, response) => response.writeHead(503).end() });
+  const { state, start } = await setUp(t, { respond: (_request, response) => response.writeHead(503).end() });
   const { keys, verifier } = await start();
   const token = await tokenBy('old');
   t.equal(await verdict(verifier, token), 'UNAVAILABLE');
   t.equal(keys.ready(), false);
-  state.answer = sends(setOf(oldJwk));
+  state.respond = sends(setOf(oldJwk));
   await until('keys are there', () => keys.ready());
   t.equal(await verdict(verifier, token), 'ok');
 });
@@ -130,7 +130,7 @@ t.test('when fetching fails, keys stay, and what they do not know is put off', a
   const { state, clock, start } = await setUp(t);
   const { verifier } = await start();
   await verdict(verifier, await tokenBy('old'));
-  state.answer = (request) => request.destroy();
+  state.respond = (request) => request.destroy();
   clock.ms += 30_000;
   t.equal(await verdict(verifier, await tokenBy('fresh', fresh)), 'UNAVAILABLE');
   t.equal(await verdict(verifier, await tokenBy('old')), 'ok');
@@ -141,15 +141,15 @@ t.test('when fetching fails, keys stay, and what they do not know is put off', a
 t.test('takes no keys from', async (t) => {
   const tooLong = ' '.repeat(256 * 1024);
   for (const row of [
-    { name: 'a redirect', answer: (_, r) => r.writeHead(302, { location: '/elsewhere' }).end(setOf(oldJwk)) },
-    { name: 'an error', answer: (_, r) => r.writeHead(500).end(setOf(oldJwk)) },
-    { name: 'more than 256 KiB', answer: (_, r) => r.end(setOf(oldJwk) + tooLong) },
-    { name: 'an answer that is cut off', answer: (_, r) => r.writeHead(200, { 'content-length': 9_999 }).end('{"k') },
-    { name: 'no JSON', answer: sends('<html>') },
-    { name: 'a set without keys', answer: sends(setOf()) },
-    { name: 'a private key', answer: sends(setOf({ ...oldJwk, d: 'AAAA' })) },
+    { name: 'a redirect', respond: (_, r) => r.writeHead(302, { location: '/elsewhere' }).end(setOf(oldJwk)) },
+    { name: 'an error', respond: (_, r) => r.writeHead(500).end(setOf(oldJwk)) },
+    { name: 'more than 256 KiB', respond: (_, r) => r.end(setOf(oldJwk) + tooLong) },
+    { name: 'a response that is cut off', respond: (_, r) => r.writeHead(200, { 'content-length': 9_999 }).end('{"k') },
+    { name: 'no JSON', respond: sends('<html>') },
+    { name: 'a set without keys', respond: sends(setOf()) },
+    { name: 'a private key', respond: sends(setOf({ ...oldJwk, d: 'AAAA' })) },
     { name: 'another service of the mesh', as: 'catalog' },
-  ] as { name: string; answer?: Answer; as?: string }[]) {
+  ] as { name: string; respond?: Respond; as?: string }[]) {
     t.test(row.name, async (t) => {
       const { start } = await setUp(t, row);
       const { keys, verifier } = await start();
@@ -164,7 +164,7 @@ t.test('a restart goes on with the copy', async (t) => {
   const first = await start();
   await verdict(first.verifier, await tokenBy('old'));
   await first.keys.stop();
-  state.answer = (request) => request.destroy();
+  state.respond = (request) => request.destroy();
   const { verifier } = await start();
   t.equal(await verdict(verifier, await tokenBy('old')), 'ok');
 });

@@ -82,7 +82,7 @@ export async function keyUrl(options: KeyUrlOptions): Promise<KeyUrl> {
   };
   const current = (): ReadonlyMap<string, KeyObject> | null => (now() - confirmedAt <= ageMaxMs ? keys : null);
   /** An unknown key id means a bad token only when these keys are the newest. */
-  const answer = (kid: string): KeyObject | null => {
+  const keyFor = (kid: string): KeyObject | null => {
     const key = current()?.get(kid);
     if (key) return key;
     if (failures > 0 || !current()) throw keysUnavailable();
@@ -103,22 +103,22 @@ export async function keyUrl(options: KeyUrlOptions): Promise<KeyUrl> {
     find(kid) {
       const key = current()?.get(kid);
       if (key) return key;
-      if (!looking && now() - lookedAt < minLookIntervalMs) return settle(() => answer(kid));
-      return look().then(() => answer(kid));
+      if (!looking && now() - lookedAt < minLookIntervalMs) return rejecting(() => keyFor(kid));
+      return look().then(() => keyFor(kid));
     },
     onChange: (listener) => void listeners.push(listener),
     ready: () => current() !== null,
     async stop() {
       stopping.abort(new Error('the service is stopping'));
       await loop;
-      await copy.settled();
+      await copy.flushed();
     },
   };
 }
 
 /** Turns an exception into a rejection, as for asynchronous results. */
-async function settle<T>(answer: () => T): Promise<T> {
-  return answer();
+async function rejecting<T>(find: () => T): Promise<T> {
+  return find();
 }
 
 /** A copy that cannot be used is treated as missing. */
@@ -129,7 +129,7 @@ async function readCopy(copy: LastGoodCopy, url: string, log: Logger) {
     const text = found.bytes.toString('utf8');
     return { keys: parseKeys(text, `the copy of ${url}`), text, age: found.age };
   } catch (error) {
-    log.warn({ err: error }, 'the copy of the keys is of no use');
+    log.warn({ err: error }, 'the copy of the keys cannot be used');
     return null;
   }
 }
@@ -161,12 +161,12 @@ async function get(options: KeyUrlOptions, stopping: AbortSignal): Promise<strin
         reject(new Error(`${url} ${problem}`));
         outgoing.destroy();
       };
-      if (response.statusCode !== 200) return fail(`answered ${response.statusCode}`);
+      if (response.statusCode !== 200) return fail(`responded ${response.statusCode}`);
       const parts: Buffer[] = [];
       let length = 0;
       response.on('data', (part: Buffer) => {
         length += part.length;
-        if (length > maxKeySetBytes) fail(`answered with more than ${maxKeySetBytes} bytes`);
+        if (length > maxKeySetBytes) fail(`the response has more than ${maxKeySetBytes} bytes`);
         else parts.push(part);
       });
       response.on('error', reject);

@@ -20,7 +20,7 @@ t.test('gives back what was written, and how old it is', async (t) => {
   t.equal(await copy.read(), null, 'nothing at first');
   const bytes = Buffer.from([0, 10, 13, 255, 32]);
   copy.write(bytes, 'version 7');
-  await copy.settled();
+  await copy.flushed();
   clock.ms += 90_000;
   t.strictSame(await open().read(), { bytes, note: 'version 7', age: 90_000 });
   t.equal(statSync(file).mode & 0o777, 0o600);
@@ -33,7 +33,7 @@ t.test('of many written at once the newest is kept', async (t) => {
   const copy = open();
   for (let index = 0; index < 100; index++) copy.write(Buffer.from(String(index)), String(index));
   copy.confirm();
-  await copy.settled();
+  await copy.flushed();
   t.match(await copy.read(), { note: '99', bytes: Buffer.from('99') });
 });
 
@@ -41,7 +41,7 @@ t.test('is confirmed at most every 3 s', async (t) => {
   const { file, clock, open } = setUp(t);
   const copy = open();
   copy.write(Buffer.from('x'), '');
-  await copy.settled();
+  await copy.flushed();
   for (const row of [
     { after: 2_999, confirmed: false },
     { after: 3_000, confirmed: true },
@@ -51,7 +51,7 @@ t.test('is confirmed at most every 3 s', async (t) => {
   ]) {
     clock.ms = start + row.after;
     copy.confirm();
-    await copy.settled();
+    await copy.flushed();
     t.equal(statSync(file).mtimeMs === clock.ms, row.confirmed, `after ${row.after} ms`);
   }
 });
@@ -60,29 +60,29 @@ t.test('a confirmation does not make an older content look fresh', async (t) => 
   const { file, clock, open } = setUp(t);
   const copy = open();
   copy.write(Buffer.from('old'), 'old');
-  await copy.settled();
+  await copy.flushed();
   // A folder at the path of the temporary file; unlike file permissions, it stops root too.
   const inTheWay = `${file}.${process.pid}`;
   mkdirSync(inTheWay);
   clock.ms += 10_000;
   copy.write(Buffer.from('new'), 'new');
-  await copy.settled();
+  await copy.flushed();
   clock.ms += 10_000;
   copy.confirm();
-  await copy.settled();
+  await copy.flushed();
   t.match(await copy.read(), { note: 'old', age: 20_000 });
   rmdirSync(inTheWay);
   clock.ms += 10_000;
   copy.confirm();
-  await copy.settled();
+  await copy.flushed();
   t.match(await copy.read(), { note: 'new', age: 0 });
 });
 
-t.test('a folder that cannot be made harms nobody', async (t) => {
+t.test('a folder that cannot be created does not fail the caller', async (t) => {
   const folder = t.testdir({ file: 'in the way' });
   const copy = lastGoodCopy(join(folder, 'file', 'copy'), log);
   copy.write(Buffer.from('x'), '');
-  await copy.settled();
+  await copy.flushed();
   t.equal(readFileSync(join(folder, 'file'), 'utf8'), 'in the way');
   t.notOk(existsSync(join(folder, 'copy')));
 });

@@ -24,7 +24,7 @@ export interface LastGoodCopy {
   /** Records that the source has just confirmed the content written or read last. Writes at most every 3 s. */
   confirm(): void;
   /** Resolves once all writes are complete. */
-  settled(): Promise<void>;
+  flushed(): Promise<void>;
 }
 
 const confirmEveryMs = 3_000;
@@ -80,7 +80,7 @@ export function lastGoodCopy(file: string, log: Logger, now: () => number = Date
       // When the clock was set back, the time of the file must not stay in the future.
       if (since < 0 || since >= confirmEveryMs) put(null);
     },
-    async settled() {
+    async flushed() {
       await working;
     },
   };

@@ -9,7 +9,7 @@ t.test('keeps what is used and stays within its limit', async (t) => {
     if (map.size > 10) t.fail(`holds ${map.size} entries after ${key}`);
   }
   t.equal(map.get(0), 0, 'the key that was always asked for is still there');
-  t.equal(map.get(1), undefined, 'the key that nobody asked for is gone');
+  t.equal(map.get(1), undefined, 'the least recently used key is gone');
   t.equal(map.get(999), 1998, 'the newest is there');
 });
 

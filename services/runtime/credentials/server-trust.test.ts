@@ -18,7 +18,7 @@ const encrypted = [servers.mysql.url, servers.rabbitmq.url].every((url) => split
 const skip = encrypted ? undefined : 'the servers were given without TLS';
 const { pem: foreignPem } = await issueCertificate({ isCa: true, commonName: 'foreign' });
 
-t.test('a URL and the file of those who vouch for its server', async (t) => {
+t.test('a URL and the CA bundle that verifies its server', async (t) => {
   const rows = [
     { url: 'mysql://u:p@h:1/s', with: 'mysql://u:p@h:1/s?ssl-ca=%2Fa+b%2Fca.pem' },
     { url: 'amqps://u:p@h:1/v', with: 'amqps://u:p@h:1/v?cacertfile=%2Fa+b%2Fca.pem' },

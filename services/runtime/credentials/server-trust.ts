@@ -16,7 +16,7 @@ export function withCa(url: string, caFile: string | undefined): string {
   if (!caFile) return url;
   const changed = new URL(url);
   const parameter = parameters[changed.protocol];
-  if (!parameter) throw new Error(`${changed.protocol}// is not encrypted, so no authority can vouch for its server`);
+  if (!parameter) throw new Error(`${changed.protocol}// is not encrypted, so a CA bundle cannot verify its server`);
   changed.searchParams.set(parameter, caFile);
   return changed.href;
 }

@@ -89,7 +89,7 @@ t.test('what is not usable at the start is an error', async (t) => {
   t.throws(() => watchTls(files), { code: 'ENOENT' });
 });
 
-t.test('whoever stops following hears no more', async (t) => {
+t.test('a listener that has stopped gets no more changes', async (t) => {
   const { put, watch } = watched(t);
   let heard = 0;
   const unfollow = watch.follow(() => {

@@ -61,9 +61,9 @@ function setUp(t: Test, keys: object[] = [publicJwk, rsaJwk]) {
 }
 
 /** Every refusal must look the same to the client; the cause is only logged. */
-async function refusal(t: Test, answer: () => VerifiedToken | Promise<VerifiedToken>): Promise<string> {
+async function refusal(t: Test, verify: () => VerifiedToken | Promise<VerifiedToken>): Promise<string> {
   try {
-    await answer();
+    await verify();
   } catch (error) {
     if (!(error instanceof RpcError)) throw error;
     t.same(
@@ -190,10 +190,10 @@ t.test('remembers verified tokens until they expire', async (t) => {
   const verifier = make();
   const token = await sign();
   const first = verifier.verify(token);
-  t.ok(first instanceof Promise, 'the first answer takes time');
+  t.ok(first instanceof Promise, 'the first result takes time');
   t.equal(verifier.verify(token), first, 'a concurrent question shares the work');
   t.equal((await first).subject, 'ada');
-  t.same(verifier.verify(token), await first, 'the second answer is there at once');
+  t.same(verifier.verify(token), await first, 'the second result is there at once');
   clock.ms = (nowSeconds + 300 + 5) * 1000 - 1;
   t.notOk(verifier.verify(token) instanceof Promise, 'up to the last millisecond of the leeway');
   clock.ms += 1;
@@ -217,14 +217,14 @@ t.test('the key file', async (t) => {
     publish([publicJwk, strangerJwk]);
     clock.ms += 29_999;
     for (let attempt = 0; attempt < 1000; attempt++) {
-      const answer = verifier.verify(attempt === 0 ? token : await sign({}, { kid: `unknown-${attempt}` }));
-      t.match(await refusal(t, () => answer), /key set/);
+      const result = verifier.verify(attempt === 0 ? token : await sign({}, { kid: `unknown-${attempt}` }));
+      t.match(await refusal(t, () => result), /key set/);
     }
     clock.ms += 1;
     t.equal((await verifier.verify(token)).subject, 'ada', 'the new key counts 30 s after the last reading');
   });
 
-  t.test('one reading serves everybody who waits for it', async (t) => {
+  t.test('one request for keys serves all callers that wait', async (t) => {
     const { clock, publish, make } = setUp(t);
     const verifier = make();
     publish([publicJwk, strangerJwk]);
@@ -232,11 +232,11 @@ t.test('the key file', async (t) => {
     const tokens = await Promise.all(
       Array.from({ length: 50 }, (_, index) => sign({ jti: String(index) }, { kid: 'k2' }, stranger.privateKey)),
     );
-    const answers = await Promise.all(tokens.map((token) => verifier.verify(token)));
-    t.equal(answers.length, 50);
+    const results = await Promise.all(tokens.map((token) => verifier.verify(token)));
+    t.equal(results.length, 50);
   });
 
-  t.test('forgets what a key vouched for when the key is gone', async (t) => {
+  t.test('forgets the tokens of a key when the key is gone', async (t) => {
     const { clock, publish, make } = setUp(t);
     const verifier = make();
     const token = await sign();
@@ -259,15 +259,15 @@ t.test('the key file', async (t) => {
       rotated = true;
     });
     const asked: string[] = [];
-    const answers: Promise<unknown>[] = [];
+    const results: Promise<unknown>[] = [];
     while (!rotated && asked.length < tokens.length) {
       const token = tokens[asked.length]!;
       asked.push(token);
-      answers.push(Promise.allSettled([verifier.verify(token)]));
+      results.push(Promise.allSettled([verifier.verify(token)]));
       await setImmediate();
     }
     await rotation;
-    await Promise.all(answers);
+    await Promise.all(results);
     for (const token of asked) await refusal(t, () => verifier.verify(token));
   });
 

@@ -122,13 +122,13 @@ const addOne = (db: Database, call: CallContext) =>
     return Delivery.fromPartial({ attempts: Number(rows[0]?.n) });
   });
 
-t.test('twenty at once under one key: one effect, and the same answer for all', async (t) => {
+t.test('twenty at once under one key: one effect, and the same response for all', async (t) => {
   const before = Number(await count(1));
   const key = randomUUID();
   const calls = Array.from({ length: 20 }, () => keyed(key, 'same'));
-  const answers = await Promise.all(calls.map((call) => addOne(db, call)));
+  const results = await Promise.all(calls.map((call) => addOne(db, call)));
   t.equal(await count(1), before + 1);
-  for (const answer of answers) t.equal(answer.attempts, before + 1);
+  for (const result of results) t.equal(result.attempts, before + 1);
   const bytes = new Set(calls.map((call) => Buffer.from(storedResponseOf(call) ?? []).toString('hex')));
   t.equal(bytes.size, 1, 'byte for byte');
 });
@@ -183,7 +183,11 @@ t.test(
 );
 
 t.test('a database that is away is UNAVAILABLE, not an internal error', async (t) => {
-  const away = await openDatabase({ url: 'mysql://nobody:x@127.0.0.1:1/none', log, registry: createRegistry('away') });
+  const away = await openDatabase({
+    url: 'mysql://stranger:x@127.0.0.1:1/none',
+    log,
+    registry: createRegistry('away'),
+  });
   await t.rejects(
     away.read(open('test', 5_000), (sql) => sql.query('select 1')),
     { code: 'UNAVAILABLE' },
@@ -204,7 +208,7 @@ async function behindWay(t: Teardown, { migratorUrl }: TestDatabase) {
   return { way, far };
 }
 
-t.test('a database that hangs costs a call its deadline and a second, and nobody a connection for ever', async (t) => {
+t.test('a database that hangs costs a call at most its deadline and a second, and keeps no connection', async (t) => {
   const { way, far } = await behindWay(t, schema);
   const one = () => far.read(open('test', 1_000), (sql) => sql.query('select 1'));
   await Promise.all([one(), one()]);
@@ -212,9 +216,9 @@ t.test('a database that hangs costs a call its deadline and a second, and nobody
   const since = performance.now();
   // Two old connections, then two that do not even receive a greeting.
   for (const _ of [1, 2]) {
-    const answers = await Promise.allSettled([one(), one()]);
+    const results = await Promise.allSettled([one(), one()]);
     t.match(
-      answers.map((answer) => answer.status === 'rejected' && answer.reason.code),
+      results.map((result) => result.status === 'rejected' && result.reason.code),
       ['UNAVAILABLE', 'UNAVAILABLE'],
     );
   }
@@ -288,9 +292,9 @@ for (const [errno, what] of [
 async function eventuallyReads(read: () => Promise<unknown>): Promise<void> {
   const deadline = performance.now() + 20_000;
   for (;;) {
-    const answer = await Promise.allSettled([read()]);
-    if (answer[0].status === 'fulfilled') return;
-    if (performance.now() > deadline) throw answer[0].reason;
+    const result = await Promise.allSettled([read()]);
+    if (result[0].status === 'fulfilled') return;
+    if (performance.now() > deadline) throw result[0].reason;
   }
 }
 

@@ -47,13 +47,13 @@ t.test('refuses', async (t) => {
     t.equal(gate.waiting(), 0);
   });
 
-  t.test('when the call is taken back meanwhile', async (t) => {
+  t.test('when the client cancels the call meanwhile', async (t) => {
     const gate = poolGate({ size: 1, waitersMax: 1, waitTimeoutMs: 1_000 });
     const release = await gate.enter();
     const caller = new AbortController();
     const waits = gate.enter(() => caller.signal);
-    caller.abort(new Error('taken back'));
-    await t.rejects(waits, { message: 'taken back' });
+    caller.abort(new Error('cancelled'));
+    await t.rejects(waits, { message: 'cancelled' });
     release();
     t.equal(gate.inUse(), 0);
   });

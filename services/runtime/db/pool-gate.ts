@@ -47,16 +47,16 @@ export function poolGate(options: { size: number; waitersMax: number; waitTimeou
       const signal = signalOf?.();
       signal?.throwIfAborted();
       await new Promise<void>((resolve, reject) => {
-        const settle = (outcome: () => void) => {
+        const finish = (outcome: () => void) => {
           queue.delete(waiter);
           clearTimeout(timer);
           signal?.removeEventListener('abort', abort);
           outcome();
         };
-        const waiter: Waiter = { admit: () => settle(resolve) };
-        const abort = () => settle(() => reject(signal?.reason));
+        const waiter: Waiter = { admit: () => finish(resolve) };
+        const abort = () => finish(() => reject(signal?.reason));
         const timer = setTimeout(
-          () => settle(() => reject(overloaded('database', `no connection within ${options.waitTimeoutMs} ms`))),
+          () => finish(() => reject(overloaded('database', `no connection within ${options.waitTimeoutMs} ms`))),
           options.waitTimeoutMs,
         );
         signal?.addEventListener('abort', abort, { once: true });

@@ -41,7 +41,7 @@ export function limitStatements(pool: Pool, maxMs: number): void {
       const timer = setTimeout(() => {
         // Not connection.destroy(): it waits for the server to close, and never ends the statement.
         const { stream } = connection as unknown as { stream: Socket };
-        stream.destroy(new StatementTimeout(`no answer within ${Math.round(limitMs)} ms`));
+        stream.destroy(new StatementTimeout(`no response within ${Math.round(limitMs)} ms`));
       }, limitMs);
       return send(sql, values, (error, ...rest) => {
         clearTimeout(timer);

@@ -90,12 +90,14 @@ export const permissionDenied = (permission: string) =>
   runtimeError('PERMISSION_DENIED', 'PERMISSION_DENIED', `${permission} is not allowed`, { metadata: { permission } });
 
 export const policyUnavailable = () =>
-  runtimeError('UNAVAILABLE', 'POLICY_UNAVAILABLE', 'no policy is at hand', { details: { retryDelayMs: 1000 } });
+  runtimeError('UNAVAILABLE', 'POLICY_UNAVAILABLE', 'authorization policy not loaded yet', {
+    details: { retryDelayMs: 1000 },
+  });
 
 export const deadlineExceeded = () =>
-  runtimeError('DEADLINE_EXCEEDED', 'DEADLINE_EXCEEDED', 'the deadline passed before the answer was ready');
+  runtimeError('DEADLINE_EXCEEDED', 'DEADLINE_EXCEEDED', 'the deadline passed before the response was ready');
 
-export const cancelled = () => runtimeError('CANCELLED', 'CANCELLED', 'the call was taken back');
+export const cancelled = () => runtimeError('CANCELLED', 'CANCELLED', 'call cancelled by the client');
 
 export const overloaded = (subject: string, description: string) =>
   runtimeError('RESOURCE_EXHAUSTED', 'OVERLOADED', description, {
@@ -112,7 +114,7 @@ export const contention = (cause: unknown) =>
   });
 
 export const dependencyUnavailable = (name: string, cause: unknown) =>
-  runtimeError('UNAVAILABLE', 'DEPENDENCY_UNAVAILABLE', `${name} does not answer`, {
+  runtimeError('UNAVAILABLE', 'DEPENDENCY_UNAVAILABLE', `${name} does not respond`, {
     cause,
     metadata: { dependency: name },
     details: { retryDelayMs: 500 },
@@ -120,7 +122,7 @@ export const dependencyUnavailable = (name: string, cause: unknown) =>
 
 /** Makes the error for tokens that cannot be verified, because the keys of their issuer are missing. */
 export const keysUnavailable = () =>
-  runtimeError('UNAVAILABLE', 'DEPENDENCY_UNAVAILABLE', 'no keys to verify access tokens with are at hand', {
+  runtimeError('UNAVAILABLE', 'DEPENDENCY_UNAVAILABLE', 'keys that verify access tokens not loaded yet', {
     metadata: { dependency: 'identity' },
     details: { retryDelayMs: 1000 },
   });

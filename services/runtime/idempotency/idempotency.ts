@@ -8,7 +8,9 @@ import { idempotencyKeyOf, storedResponseOf } from './key.ts';
 import { replay } from './run-idempotent.ts';
 import { insertStoredResponse, isDuplicateResponse, loadStoredResponse } from './stored-responses.ts';
 
-/** Codes of business refusals, which are stored: a repeated request gets the same one. Other failures may be retried. */
+/**
+ * Codes of business refusals, which are stored: a repeated request gets the same one. Other failures may be retried.
+ */
 const sticky = new Set<Code>(['NOT_FOUND', 'ALREADY_EXISTS', 'FAILED_PRECONDITION', 'OUT_OF_RANGE']);
 
 /** After these there is no time or no room to look for a stored response. */

@@ -121,14 +121,14 @@ async function publishBaseline(
   { historyAfter }: Plan,
 ): Promise<number> {
   const { stateType = '', state: readState } = source;
-  const held = readState ? await db.read(call, (sql) => readState(sql, id)) : null;
-  if (!held && historyAfter <= 0n) return 0;
+  const loaded = readState ? await db.read(call, (sql) => readState(sql, id)) : null;
+  if (!loaded && historyAfter <= 0n) return 0;
   if (dryRun) return 1;
   const baseline: Baseline = {
     ...{ aggregate, aggregateId: id, historyAfter, historySkipped: skipHistory },
-    sequence: held?.sequence ?? sequence,
-    stateType: held ? stateType : '',
-    state: held?.state ?? new Uint8Array(),
+    sequence: loaded?.sequence ?? sequence,
+    stateType: loaded ? stateType : '',
+    state: loaded?.state ?? new Uint8Array(),
   };
   await confirmed(parts, consumer, [
     {

@@ -15,7 +15,7 @@ import {
   type Ticked,
   ticked,
 } from '../testing/messaging.ts';
-import { effects, effectsOf, letters, lettersOf, metric, recorder } from '../testing/observe.ts';
+import { deadLetters, deadLettersOf, effects, effectsOf, metric, recorder } from '../testing/observe.ts';
 import { onBaseline } from './baseline.ts';
 import { type BaselineRequest, baselinePublisher } from './baseline-publisher.ts';
 import { type BaselineSource, outboxBaselines, placesOf, tableBaselines } from './baseline-source.ts';
@@ -73,7 +73,7 @@ t.test('a consumer that came late', async (t) => {
     await eventually(async () => (await metric(consumer, 'armature_consumer_early_aggregates')) === 3, 'three shown');
     t.ok((await metric(consumer, 'armature_consumer_early_oldest_age_seconds')) >= 0.3);
     t.same(await effects(consumer), []);
-    t.same(await letters(consumer), [], 'and is no dead letter');
+    t.same(await deadLetters(consumer), [], 'and is no dead letter');
   });
 
   await t.test('a dry run counts and publishes nothing', async (t) => {
@@ -107,7 +107,7 @@ t.test('a consumer that came late', async (t) => {
     t.same(await effectsOf(consumer, 'gone', 2), [4, 9]);
     t.same(await effectsOf(consumer, 'skipped', 2), [5, 9]);
     t.equal(await metric(consumer, 'armature_consumer_early_aggregates'), 0);
-    t.same(await letters(consumer), []);
+    t.same(await deadLetters(consumer), []);
   });
 });
 
@@ -216,14 +216,14 @@ t.test('a baseline with state', async (t) => {
   await producer.emit('a', [1, 2, 3]);
   await published(producer);
   const stateType = 'test.orders.v1.State';
-  const held = new Map<string, number>();
+  const state = new Map<string, number>();
   const consumer = await bed.consumer({
     consumers: [recorder],
     baselines: [
       onBaseline<Ticked>(
         { source: 'orders', aggregate: 'order', stateType, state: ticked.message },
         async ({ id, number }) => {
-          held.set(id, number);
+          state.set(id, number);
         },
       ),
     ],
@@ -241,12 +241,12 @@ t.test('a baseline with state', async (t) => {
   await early(consumer, 1);
   await publishBaselines(producer, { source });
   t.same(await effectsOf(consumer, 'a', 1), [4], 'the events that it includes are not handled, the next one is');
-  t.equal(held.get('a'), 103);
+  t.equal(state.get('a'), 103);
   sequence = 2n;
   await publishBaselines(producer, { source });
   await producer.emit('a', [5]);
   t.same(await effectsOf(consumer, 'a', 2), [4, 5]);
-  t.equal(held.get('a'), 103, 'an older one changes nothing');
+  t.equal(state.get('a'), 103, 'an older one changes nothing');
 });
 
 t.test('who gets and who may send baselines', async (t) => {
@@ -284,8 +284,8 @@ t.test('who gets and who may send baselines', async (t) => {
       type: baselineType,
       headers: { aggregate: 'order', 'aggregate-id': 'a' },
     });
-    const [letter] = await lettersOf(consumer, 1);
-    t.match(letter, { reason: /^UNAUTHENTICATED: user-id is missing/ });
+    const [deadLetter] = await deadLettersOf(consumer, 1);
+    t.match(deadLetter, { reason: /^UNAUTHENTICATED: user-id is missing/ });
     await producer.emit('a', [3]);
     t.same(await effectsOf(consumer, 'a', 3), [1, 2, 3]);
   });

@@ -33,11 +33,11 @@ t.test('a broker', async (t) => {
     const broker = open(t, vhost.url('orders'));
     await eventually(async () => broker.ready(), 'ready');
     t.equal(await broker.publish(message('1')), 'unrouted');
-    const held = broker.subscribe('orders.own', async (channel) => {
+    const subscription = broker.subscribe('orders.own', async (channel) => {
       await channel.assertQueue('orders.own', { exclusive: true });
       await channel.bindQueue('orders.own', eventsExchange, 'orders.order.*');
     });
-    await eventually(async () => held.current(), 'bound');
+    await eventually(async () => subscription.current(), 'bound');
     t.same(await Promise.all([broker.publish(message('2')), broker.publish(message('3'))]), ['routed', 'routed']);
   });
 
@@ -52,7 +52,7 @@ t.test('a broker', async (t) => {
     way.refuse(Number.POSITIVE_INFINITY);
     way.cut();
     await eventually(async () => !broker.ready(), 'away');
-    await t.rejects(broker.publish(message('1')), { message: /broker does not answer/ });
+    await t.rejects(broker.publish(message('1')), { message: /broker does not respond/ });
     way.refuse(0);
     await eventually(async () => broker.ready() && setups === 2, 'back, and set up again');
     t.equal(await broker.publish(message('2')), 'unrouted');
@@ -63,9 +63,9 @@ t.test('a broker', async (t) => {
     const broker = open(t, way.url, { confirmTimeoutMs: 300, unconfirmedMax: 2 });
     await eventually(async () => broker.ready(), 'ready');
     way.hold();
-    const unanswered = [broker.publish(message('1')), broker.publish(message('2'))];
+    const unconfirmed = [broker.publish(message('1')), broker.publish(message('2'))];
     await t.rejects(broker.publish(message('3')), { message: /2 messages are unconfirmed/ });
-    for (const one of unanswered) await t.rejects(one, { message: /broker does not answer/ });
+    for (const one of unconfirmed) await t.rejects(one, { message: /broker does not respond/ });
     way.open();
     await eventually(async () => broker.canPublish(), 'back');
     t.equal(await broker.publish(message('4')), 'unrouted');
@@ -86,7 +86,7 @@ t.test('a broker', async (t) => {
     await eventually(async () => broker.ready(), 'ready');
     const headers = { long: 'x'.repeat(70_000) };
     await t.rejects(broker.publish(message('1', { properties: { messageId: '1', headers } })), {
-      message: /broker does not answer/,
+      message: /broker does not respond/,
     });
     t.equal(await broker.publish(message('2')), 'unrouted');
   });
@@ -103,15 +103,15 @@ t.test('a broker', async (t) => {
     await eventually(async () => orders.ready() && notifications.ready(), 'ready');
     const queue = 'notifications.orders.order';
     t.equal(await orders.queueBound(queue), false);
-    const held = notifications.subscribe(queue, async (channel) => {
+    const subscription = notifications.subscribe(queue, async (channel) => {
       // As an earlier release left it.
       await channel.assertExchange(formerMarker(queue), 'fanout', { durable: true });
       await declareService(channel, 'notifications', [100]);
       await declareEventQueue(channel, 'notifications', 'orders', 'order');
     });
-    await eventually(async () => held.current(), 'declared');
+    await eventually(async () => subscription.current(), 'declared');
     t.equal(await orders.queueBound(queue), true);
-    const channel = held.current()!;
+    const channel = subscription.current()!;
     await channel.deleteQueue(queue);
     await channel.assertQueue(queue, { durable: true });
     t.equal(await orders.queueBound(queue), false, 'a queue that was made anew has no bindings');

@@ -2,8 +2,8 @@ import type { ConfirmChannel } from 'amqplib';
 import type { Logger } from '../telemetry/log.ts';
 import { Gauge, type Registry } from '../telemetry/metrics.ts';
 import type { BackoffPolicy } from '../time/backoff.ts';
-import type { HeldChannel } from './held-channel.ts';
 import { type Link, openLink } from './link.ts';
+import type { ManagedChannel } from './managed-channel.ts';
 import { type Confirmed, type OutgoingMessage, openPublisher } from './publisher.ts';
 import { boundMarker, declareEvents, eventsExchange, formerMarker } from './topology.ts';
 
@@ -40,7 +40,7 @@ export interface Broker {
   canPublish(): boolean;
   publish(message: OutgoingMessage): Promise<Confirmed>;
   /** Runs `setup` on a new channel of the consuming connection now and after every loss. */
-  subscribe(name: string, setup: (channel: ConfirmChannel) => Promise<void>): HeldChannel;
+  subscribe(name: string, setup: (channel: ConfirmChannel) => Promise<void>): ManagedChannel;
   /** Whether a consumer has declared this queue and bound it. Throws while the broker is away. */
   queueBound(queue: string): Promise<boolean>;
   /** Waits up to 2 s for unconfirmed messages, then closes both connections. */
@@ -77,7 +77,7 @@ export function openBroker(options: BrokerOptions): Broker {
     declareEvents: () => makeSureOfEvents(publishing),
     canPublish: publisher.ready,
     publish: publisher.publish,
-    subscribe: consuming.hold,
+    subscribe: consuming.keepChannel,
     queueBound: (queue) => queueBound(publishing, queue),
     async close() {
       await publisher.close(2_000);
@@ -101,7 +101,7 @@ async function queueBound(link: Link, queue: string): Promise<boolean> {
   return exists(link, (channel) => channel.checkQueue(queue));
 }
 
-/** A passive declaration: the broker answers, or closes the channel with 404. */
+/** A passive declaration: the broker confirms it, or closes the channel with 404. */
 async function exists(
   link: Pick<Link, 'withChannel'>,
   look: (channel: ConfirmChannel) => Promise<unknown>,

@@ -4,7 +4,7 @@ import { type CallContext, compose, type Interceptor } from '../context/call-con
 import type { Database } from '../db/database.ts';
 import type { Tx } from '../db/tx.ts';
 import type { Logger } from '../telemetry/log.ts';
-import { Gauge, type Registry } from '../telemetry/metrics.ts';
+import type { Registry } from '../telemetry/metrics.ts';
 import { type BaselineHandler, baselineContract } from './baseline.ts';
 import type { Broker } from './connection.ts';
 import { deadLetterGauges } from './dead-letter-gauges.ts';
@@ -13,6 +13,7 @@ import { watchEarly } from './early.ts';
 import { type Gate, openGate } from './gate.ts';
 import type { Step } from './inbox.ts';
 import { consumerMetrics } from './metrics.ts';
+import { queueGauge } from './queue-gauge.ts';
 import { type Redrive, redriving } from './redrive.ts';
 import { openStream, type RunningStream } from './stream.ts';
 import type { EventHandler, KnownTypes, Run, StreamLimits } from './stream-work.ts';
@@ -190,16 +191,4 @@ function chainOf({ db, interceptors, authorize }: ConsumerOptions, event: EventC
     works.set(call, work);
     return chain(call) as Promise<Step>;
   };
-}
-
-function queueGauge(queues: ReadonlyMap<string, { fault(): string | null }>, registry: Registry): void {
-  new Gauge({
-    name: 'armature_consumer_ready',
-    help: '1 where the queue is declared as it must be and consumed',
-    labelNames: ['queue'] as const,
-    registers: [registry],
-    collect() {
-      for (const [queue, { fault }] of queues) this.set({ queue }, fault() === null ? 1 : 0);
-    },
-  });
 }

@@ -22,13 +22,13 @@ export const gaugeStatements: readonly string[] = [countOf(0), countOf(1), oldes
 export function deadLetterGauges(db: Pick<Database, 'read'>, registry: Registry): void {
   const load = cached(cacheMs, async () => {
     const rows = await db.read(null, (sql) =>
-      sql.query<{ letters: number | string; age: number | string | null; kept: number | string }>(
-        `select (${countOf(0)}) as letters, (${countOf(1)}) as kept, (${oldestAge}) as age`,
+      sql.query<{ waiting: number | string; age: number | string | null; kept: number | string }>(
+        `select (${countOf(0)}) as waiting, (${countOf(1)}) as kept, (${oldestAge}) as age`,
       ),
     );
     const [row] = rows;
     return {
-      letters: Number(row?.letters ?? 0),
+      waiting: Number(row?.waiting ?? 0),
       ageSeconds: Number(row?.age ?? 0) / 1e6,
       unknown: Number(row?.kept ?? 0),
     };
@@ -45,7 +45,7 @@ export function deadLetterGauges(db: Pick<Database, 'read'>, registry: Registry)
   gauge(
     'armature_dead_letters',
     `Dead letters that wait for an operator, counted up to ${countMax}`,
-    ({ letters }) => letters,
+    ({ waiting }) => waiting,
   );
   gauge(
     'armature_dead_letters_oldest_age_seconds',

@@ -15,7 +15,7 @@ t.test('dead letters that were resolved long ago are deleted, open ones are kept
   const options = { url: schema.url, log: createLogger('test', 'silent'), registry: createRegistry('retention') };
   const db = await openDatabase(options);
   t.teardown(() => db.close());
-  const letter = (name: string, redriven: string, dropped: string) =>
+  const deadLetter = (name: string, redriven: string, dropped: string) =>
     db.write(null, (sql) =>
       sql.execute(
         `insert into dead_letter (id, consumer, message_id, publisher, type, routing_key, body, headers, reason,
@@ -24,10 +24,10 @@ t.test('dead letters that were resolved long ago are deleted, open ones are kept
         [randomUUID(), name],
       ),
     );
-  await letter('open', 'null', 'null');
-  await letter('redriven-lately', 'utc_timestamp(6) - interval 89 day', 'null');
-  await letter('redriven-long-ago', 'utc_timestamp(6) - interval 91 day', 'null');
-  await letter('dropped-long-ago', 'null', 'utc_timestamp(6) - interval 91 day');
+  await deadLetter('open', 'null', 'null');
+  await deadLetter('redriven-lately', 'utc_timestamp(6) - interval 89 day', 'null');
+  await deadLetter('redriven-long-ago', 'utc_timestamp(6) - interval 91 day', 'null');
+  await deadLetter('dropped-long-ago', 'null', 'utc_timestamp(6) - interval 91 day');
   t.equal(await purgeDeadLetters(db), 2);
   const left = await db.read(null, (sql) => sql.query<{ name: string }>('select consumer as name from dead_letter'));
   t.strictSame(left.map(({ name }) => name).sort(), ['open', 'redriven-lately']);

@@ -23,7 +23,7 @@ export interface DeadLetter {
 }
 
 /**
- * Makes a dead letter of a message in its turn: the letter, the inbox row and the step of the sequence commit together,
+ * Makes a dead letter of a message in its turn: dead letter, inbox row and step of the sequence commit together,
  * so later events of the aggregate continue and a copy of the message is a duplicate.
  */
 export async function deadLetterInTurn(sql: Sql, stream: Stream, delivery: Delivery, reason: string): Promise<Step> {
@@ -152,12 +152,12 @@ async function insertBatch(
 
 /** Counts open dead letters of a queue whose source is unknown, up to `max`. */
 export async function countForeign(sql: SqlReader, queue: string, max: number): Promise<number> {
-  const [row] = await sql.query<{ letters: number | string }>(
-    `select count(*) as letters from
+  const [row] = await sql.query<{ waiting: number | string }>(
+    `select count(*) as waiting from
        (select 1 from dead_letter where consumer = ? and redriven_at is null and dropped_at is null limit ?) as capped`,
     [queue, max],
   );
-  return Number(row?.letters ?? 0);
+  return Number(row?.waiting ?? 0);
 }
 
 export async function loadDeadLetter(sql: SqlReader, id: string): Promise<DeadLetter | null> {
@@ -184,18 +184,19 @@ export interface RedriveOrder {
  */
 export async function assertInOrder(
   sql: SqlReader,
-  letter: Pick<DeadLetter, 'id' | 'consumer' | 'type' | 'aggregateId' | 'sequence'>,
+  deadLetter: Pick<DeadLetter, 'id' | 'consumer' | 'type' | 'aggregateId' | 'sequence'>,
   { aggregate, orderedTypes }: RedriveOrder,
   lock: boolean,
 ): Promise<void> {
-  if (letter.aggregateId === null || letter.sequence === null || !orderedTypes.includes(letter.type)) return;
-  const sequence = BigInt(letter.sequence);
+  if (deadLetter.aggregateId === null || deadLetter.sequence === null || !orderedTypes.includes(deadLetter.type))
+    return;
+  const sequence = BigInt(deadLetter.sequence);
   const [place] = await sql.query<
     Record<'applied' | 'baseline', string | number> & { handled: string | number | null }
   >(
     `select applied, handled, baseline from inbox_sequence where consumer = ? and aggregate = ? and aggregate_id = ?
      ${lock ? 'for update' : ''}`,
-    [letter.consumer, aggregate, letter.aggregateId],
+    [deadLetter.consumer, aggregate, deadLetter.aggregateId],
   );
   // In a sequence from before `handled` was recorded, every later event counts as one with an effect.
   const handled = BigInt(place?.handled ?? place?.applied ?? 0);
@@ -203,7 +204,7 @@ export async function assertInOrder(
     throw rpcError(
       'FAILED_PRECONDITION',
       'EVENT_SUPERSEDED',
-      `event ${sequence} of ${aggregate} ${letter.aggregateId} is older than event ${handled}, which was applied; drop it`,
+      `event ${sequence} of ${aggregate} ${deadLetter.aggregateId} is older than event ${handled}, which was applied; drop it`,
       { sequence: String(sequence), handled: String(handled) },
     );
   }
@@ -213,14 +214,14 @@ export async function assertInOrder(
     throw rpcError(
       'FAILED_PRECONDITION',
       'EVENT_SUPERSEDED',
-      `event ${sequence} of ${aggregate} ${letter.aggregateId} is older than its baseline at event ${baseline}; drop it`,
+      `event ${sequence} of ${aggregate} ${deadLetter.aggregateId} is older than its baseline at event ${baseline}; drop it`,
       { sequence: String(sequence), baseline: String(baseline) },
     );
   }
   const [earlier] = await sql.query<{ id: string }>(
     `select id from dead_letter where aggregate_id = ? and sequence < ? and consumer = ? and type in (?)
        and redriven_at is null and dropped_at is null order by sequence limit 1`,
-    [letter.aggregateId, sequence, letter.consumer, orderedTypes],
+    [deadLetter.aggregateId, sequence, deadLetter.consumer, orderedTypes],
   );
   if (earlier) {
     throw rpcError(
@@ -236,22 +237,22 @@ export async function assertInOrder(
  * Throws MESSAGE_ID_REUSED for a dead letter whose message id and sequence belong to another event: handling it would
  * replace that event's row in the inbox.
  */
-export async function assertOwnMessageId(sql: SqlReader, letter: DeadLetter): Promise<void> {
+export async function assertOwnMessageId(sql: SqlReader, deadLetter: DeadLetter): Promise<void> {
   const [noted] = await sql.query<{ type: string; aggregateId: string; digest: Buffer | null }>(
     `select type, aggregate_id as aggregateId, body_digest as digest from inbox
      where consumer = ? and message_id = ? and sequence = ?`,
-    [letter.consumer, letter.messageId, letter.sequence],
+    [deadLetter.consumer, deadLetter.messageId, deadLetter.sequence],
   );
   if (!noted) return;
   const same =
-    noted.type === letter.type &&
-    noted.aggregateId === letter.aggregateId &&
-    (noted.digest === null || noted.digest.equals(bodyDigest(letter.body)));
+    noted.type === deadLetter.type &&
+    noted.aggregateId === deadLetter.aggregateId &&
+    (noted.digest === null || noted.digest.equals(bodyDigest(deadLetter.body)));
   if (same) return;
   throw rpcError(
     'FAILED_PRECONDITION',
     'MESSAGE_ID_REUSED',
-    `dead letter ${letter.id} has the message id ${letter.messageId} of another event; drop it, and let its publisher publish it under an id of its own`,
+    `dead letter ${deadLetter.id} has the message id ${deadLetter.messageId} of another event; drop it, and let its publisher publish it under an id of its own`,
   );
 }
 
@@ -260,33 +261,33 @@ export async function assertOwnMessageId(sql: SqlReader, letter: DeadLetter): Pr
  * for the first to commit. The inbox deletes rows after a week, the dead-letter store does not. So a dead letter
  * without an inbox row is protected by its own row, and the sequence rejects copies of the message.
  */
-export async function claimDeadLetter(tx: Tx, letter: DeadLetter, order: RedriveOrder): Promise<boolean> {
+export async function claimDeadLetter(tx: Tx, deadLetter: DeadLetter, order: RedriveOrder): Promise<boolean> {
   const { affectedRows } = await tx.execute(
     'update dead_letter set redriven_at = utc_timestamp(6) where id = ? and redriven_at is null and dropped_at is null',
-    [letter.id],
+    [deadLetter.id],
   );
   if (affectedRows === 0) return false;
-  await assertInOrder(tx, letter, order, true);
-  await assertOwnMessageId(tx, letter);
+  await assertInOrder(tx, deadLetter, order, true);
+  await assertOwnMessageId(tx, deadLetter);
   const noted = await tx.execute(
     `update inbox set outcome = 'applied' where consumer = ? and message_id = ? and sequence = ? and outcome = 'dead'`,
-    [letter.consumer, letter.messageId, letter.sequence],
+    [deadLetter.consumer, deadLetter.messageId, deadLetter.sequence],
   );
   const fresh =
     noted.affectedRows > 0 ||
     // Another event is recorded under the same id and another sequence.
     (
       await tx.query('select 1 from inbox where consumer = ? and message_id = ? and sequence = ?', [
-        letter.consumer,
-        letter.messageId,
-        letter.sequence,
+        deadLetter.consumer,
+        deadLetter.messageId,
+        deadLetter.sequence,
       ])
     ).length === 0;
   if (!fresh) return false;
   await tx.execute(
     `update inbox_sequence set handled = greatest(handled, ?)
      where consumer = ? and aggregate = ? and aggregate_id = ?`,
-    [letter.sequence, letter.consumer, order.aggregate, letter.aggregateId],
+    [deadLetter.sequence, deadLetter.consumer, order.aggregate, deadLetter.aggregateId],
   );
   return true;
 }

@@ -7,7 +7,7 @@ import { sleep } from '../time/sleep.ts';
 import type { Broker } from './connection.ts';
 import { countForeign, deadLetterForeign } from './dead-letter.ts';
 import { acknowledge, type Delivery, readDelivery, type Session } from './delivery.ts';
-import { quietly } from './held-channel.ts';
+import { quietly } from './managed-channel.ts';
 import type { ConsumerMetrics } from './metrics.ts';
 import { openSession, type RunningStream } from './stream.ts';
 import { deadQueue, declareService } from './topology.ts';
@@ -47,7 +47,7 @@ export function consumeDead(parts: DeadQueueParts): RunningDeadQueue {
   const queue = deadQueue(service);
   const stopping = new AbortController();
   let consuming: Session | null = null;
-  const held = broker.subscribe(queue, async (channel) => {
+  const subscription = broker.subscribe(queue, async (channel) => {
     await declareService(channel, service, parts.retryDelaysMs);
     await channel.prefetch(1);
     const check = checkTopology(parts, channel);
@@ -62,10 +62,10 @@ export function consumeDead(parts: DeadQueueParts): RunningDeadQueue {
     consuming = session;
   });
   return {
-    fault: () => (consuming?.open ? null : (held.failure() ?? 'not consumed yet')),
+    fault: () => (consuming?.open ? null : (subscription.failure() ?? 'not consumed yet')),
     async stop() {
       stopping.abort();
-      await held.release();
+      await subscription.release();
     },
   };
 }

@@ -96,9 +96,9 @@ export async function skipEvents(on: StreamWork, deliveries: readonly Delivery[]
     if (deliveries.length > 1) {
       // One of them may cause the failure; the others must not wait with it.
       on.log.warn({ err: error, queue: on.stream.consumer }, 'events not skipped together; each is tried alone');
-      const answers: TaskResult[] = [];
-      for (const one of deliveries) answers.push(...(await skipEvents(on, [one])));
-      return answers;
+      const results: TaskResult[] = [];
+      for (const one of deliveries) results.push(...(await skipEvents(on, [one])));
+      return results;
     }
     return [await fail(on, deliveries[0]!, error)];
   }

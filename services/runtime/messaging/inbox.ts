@@ -5,12 +5,22 @@ import { conflictOf, digestOf, notedOf } from './conflict.ts';
 import type { Delivery } from './delivery.ts';
 
 /**
- * The place of an event in the sequence of its aggregate. `superseded`: it never arrived, and a baseline made its
- * effect unnecessary.
+ * The inbox of a consumer: which events of each aggregate have had their effect.
+ *
+ * `inbox_sequence` has one row per aggregate. `applied` is the last event of the unbroken sequence, so an event is
+ * handled when it is `applied + 1`, and a smaller one is a duplicate. `inbox` has one row per message for some days,
+ * with the digest of its body: it tells a second delivery from another event under a used id or sequence. A baseline
+ * moves `applied` forward past events that are missing; `baseline_from` and `superseded` say which of them still need
+ * an effect when they arrive after all.
+ */
+
+/**
+ * The place of an event in the sequence of its aggregate. `next`: handle it now. `duplicate`: handled before. `early`:
+ * an event before it is missing. `superseded`: it arrived after a baseline that includes its effect.
  */
 export type Step = 'next' | 'duplicate' | 'early' | 'superseded';
 
-/** `missed`: a baseline has moved the sequence past the event, which was not handled before. */
+/** `missed`: a baseline has moved the sequence past the event, and the event still needs its effect. */
 export type Place = Step | 'missed';
 
 /** The result of a message: its effect committed, not for this service, or a dead letter. */
@@ -23,9 +33,9 @@ export interface Stream {
 }
 
 /**
- * Steps the aggregate's sequence to this event if it is the next one, and records whether it has an effect here. The
- * row stays locked until the transaction ends, so that a second consumer, such as one that was paused, waits and then
- * finds a duplicate.
+ * Moves the aggregate's sequence to this event if it is the next one, and returns its place. The caller runs the
+ * handler in the same transaction. The row stays locked until the transaction ends: a second consumer of the queue,
+ * such as one that was paused, waits for it and then finds a duplicate.
  */
 export async function stepSequence(sql: Sql, stream: Stream, delivery: Delivery, outcome: Outcome): Promise<Place> {
   const key: Param[] = [stream.consumer, stream.aggregate, delivery.aggregateId];

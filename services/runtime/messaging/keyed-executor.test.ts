@@ -1,5 +1,5 @@
 import t from 'tap';
-import { type LaneItem, openKeyedExecutor } from './keyed-executor.ts';
+import { type KeyedItem, openKeyedExecutor } from './keyed-executor.ts';
 
 /** A small generator of pseudo-random numbers, so that a failing run can be repeated from its seed. */
 function random(seed: number): () => number {
@@ -10,7 +10,7 @@ function random(seed: number): () => number {
   };
 }
 
-interface Item extends LaneItem {
+interface Item extends KeyedItem {
   skip: boolean;
 }
 
@@ -24,7 +24,7 @@ t.test('random arrivals with duplicates and late predecessors', async (t) => {
     let most = 0;
     let wrong = '';
     const inWork = new Set<string>();
-    const lanes = openKeyedExecutor<Item>({
+    const executor = openKeyedExecutor<Item>({
       width: 4,
       batchMax: 5,
       batchable: (item) => item.skip,
@@ -39,7 +39,7 @@ t.test('random arrivals with duplicates and late predecessors', async (t) => {
         for (const id of ids) inWork.add(id);
         if (items.length > 1 && items.some((item) => !item.skip)) wrong = 'a batch with an item that is not batchable';
         await new Promise((resolve) => setTimeout(resolve, next() * 3));
-        const answers = items.map(({ aggregateId, sequence }) => {
+        const results = items.map(({ aggregateId, sequence }) => {
           const done = applied.get(aggregateId) ?? 0n;
           if (sequence > done + 1n) return 'early' as const;
           if (sequence === done + 1n) applied.set(aggregateId, sequence);
@@ -47,28 +47,28 @@ t.test('random arrivals with duplicates and late predecessors', async (t) => {
         });
         for (const id of ids) inWork.delete(id);
         busy -= 1;
-        return answers;
+        return results;
       },
     });
     const items: Item[] = [];
-    for (let lane = 0; lane < 8; lane += 1) {
+    for (let queue = 0; queue < 8; queue += 1) {
       for (let sequence = 1n; sequence <= 10n; sequence += 1n) {
-        items.push({ aggregateId: `${lane}`, sequence, skip: next() < 0.5 });
-        if (next() < 0.2) items.push({ aggregateId: `${lane}`, sequence, skip: next() < 0.5 });
+        items.push({ aggregateId: `${queue}`, sequence, skip: next() < 0.5 });
+        if (next() < 0.2) items.push({ aggregateId: `${queue}`, sequence, skip: next() < 0.5 });
       }
     }
     items.sort(() => next() - 0.5);
     for (const item of items) {
-      lanes.add(item);
+      executor.add(item);
       if (next() < 0.3) await new Promise((resolve) => setTimeout(resolve, next() * 4));
     }
     // Items that were given up return later, as from a retry queue.
     const until = Date.now() + 5_000;
     while ([...applied.values()].filter((sequence) => sequence === 10n).length < 8 && Date.now() < until) {
-      for (const item of waiting.splice(0)) lanes.add(item);
+      for (const item of waiting.splice(0)) executor.add(item);
       await new Promise((resolve) => setTimeout(resolve, 5));
     }
-    await lanes.stop();
+    await executor.stop();
     t.same([...applied.values()], Array(8).fill(10n), `everything is applied, seed ${seed}`);
     t.equal(wrong, '', `seed ${seed}`);
     t.ok(most <= 4 && most > 1, `${most} at once, seed ${seed}`);
@@ -88,7 +88,7 @@ const single = {
 t.test('what is removed is not worked on', async (t) => {
   const worked: bigint[] = [];
   const gate = Promise.withResolvers<void>();
-  const lanes = openKeyedExecutor<LaneItem>({
+  const executor = openKeyedExecutor<KeyedItem>({
     ...single,
     async work(items) {
       worked.push(items[0]!.sequence);
@@ -96,11 +96,11 @@ t.test('what is removed is not worked on', async (t) => {
       return ['done'];
     },
   });
-  for (const sequence of [1n, 2n, 3n]) lanes.add({ aggregateId: 'a', sequence });
-  lanes.remove((item) => item.sequence === 2n);
+  for (const sequence of [1n, 2n, 3n]) executor.add({ aggregateId: 'a', sequence });
+  executor.remove((item) => item.sequence === 2n);
   gate.resolve();
   await new Promise((resolve) => setTimeout(resolve, 20));
-  await lanes.stop();
+  await executor.stop();
   t.same(worked, [1n, 3n]);
 });
 
@@ -108,7 +108,7 @@ t.test('one batch at a time: the next grows while it waits, and others do not wa
   const batches: number[] = [];
   const order: string[] = [];
   const gate = Promise.withResolvers<void>();
-  const lanes = openKeyedExecutor<Item>({
+  const executor = openKeyedExecutor<Item>({
     width: 4,
     batchMax: 100,
     batchable: (item) => item.skip,
@@ -124,13 +124,13 @@ t.test('one batch at a time: the next grows while it waits, and others do not wa
       return items.map(() => 'done' as const);
     },
   });
-  for (const id of ['a', 'b', 'c', 'd']) lanes.add({ aggregateId: id, sequence: 1n, skip: true });
-  lanes.add({ aggregateId: 'handled', sequence: 1n, skip: false });
+  for (const id of ['a', 'b', 'c', 'd']) executor.add({ aggregateId: id, sequence: 1n, skip: true });
+  executor.add({ aggregateId: 'handled', sequence: 1n, skip: false });
   await new Promise((resolve) => setImmediate(resolve));
   t.strictSame(order, ['handled'], 'what is handled did not wait for the batch');
   gate.resolve();
   await new Promise((resolve) => setImmediate(resolve));
-  await lanes.stop();
+  await executor.stop();
   t.strictSame(batches, [1, 3]);
   t.equal(order.length, 5);
 });
@@ -139,7 +139,7 @@ t.test('a baseline waits for the items before it, and goes ahead of early ones',
   let [applied, baseline] = [0n, 0n];
   const order: bigint[] = [];
   const arrives = new Map<bigint, () => void>();
-  const lanes = openKeyedExecutor<LaneItem>({
+  const executor = openKeyedExecutor<KeyedItem>({
     ...single,
     async work([item]) {
       const { sequence } = item!;
@@ -153,7 +153,7 @@ t.test('a baseline waits for the items before it, and goes ahead of early ones',
     },
   });
   const add = (...sequences: bigint[]) => {
-    for (const sequence of sequences) lanes.add({ aggregateId: 'a', sequence });
+    for (const sequence of sequences) executor.add({ aggregateId: 'a', sequence });
   };
   const idle = () => new Promise((resolve) => setTimeout(resolve, 20));
 
@@ -175,5 +175,5 @@ t.test('a baseline waits for the items before it, and goes ahead of early ones',
   add(10n, 11n);
   await idle();
   t.strictSame(order.splice(0), [0n, 10n, 11n], 'ahead of what turns out to be early');
-  await lanes.stop();
+  await executor.stop();
 });

@@ -1,5 +1,5 @@
 /** The fields of an item that the scheduler uses. */
-export interface LaneItem {
+export interface KeyedItem {
   readonly aggregateId: string;
   /**
    * 0: a baseline, which replaces missing items. It waits until the items before it are done or the first one is early.
@@ -8,15 +8,15 @@ export interface LaneItem {
 }
 
 /**
- * `done`: the item is finished. `early`: its predecessor is missing; it stays at the head of its lane. `again`: work on
- * it is not possible now; it stays at the head of its lane, which continues after `resume`.
+ * `done`: the item is finished. `early`: its predecessor is missing; it stays at the head of its queue. `again`: work
+ * on it is not possible now; it stays at the head of its queue, which continues after `resume`.
  */
 export type TaskResult = 'done' | 'early' | 'again';
 
-export interface LanesOptions<T extends LaneItem> {
+export interface KeyedExecutorOptions<T extends KeyedItem> {
   /** Number of concurrent pieces of work. */
   width: number;
-  /** Items that `batchable` accepts are processed together, across lanes, up to this many. */
+  /** Items that `batchable` accepts are processed together, across queues, up to this many. */
   batchMax: number;
   batchable: (item: T) => boolean;
   /** Processes one item, or several batchable ones. Must not reject. */
@@ -27,7 +27,7 @@ export interface LanesOptions<T extends LaneItem> {
   giveUp: (items: readonly T[]) => void;
 }
 
-export interface KeyedExecutor<T extends LaneItem> {
+export interface KeyedExecutor<T extends KeyedItem> {
   add(item: T): void;
   /** Removes matching items that are not in progress. */
   remove(match: (item: T) => boolean): void;
@@ -38,7 +38,7 @@ export interface KeyedExecutor<T extends LaneItem> {
   stop(): Promise<void>;
 }
 
-interface Lane<T> {
+interface KeyQueue<T> {
   /** Ascending by sequence, except that baselines stay behind the items that arrived before them. */
   items: T[];
   running: boolean;
@@ -46,9 +46,9 @@ interface Lane<T> {
   stalledAt: number | null;
 }
 
-interface LanesState<T extends LaneItem> extends LanesOptions<T> {
-  readonly lanes: Map<string, Lane<T>>;
-  /** KeyedExecutor whose head may be processed now, first come first served. */
+interface ExecutorState<T extends KeyedItem> extends KeyedExecutorOptions<T> {
+  readonly queues: Map<string, KeyQueue<T>>;
+  /** Keys whose head item may be processed now, first come first served. */
   readonly ready: Set<string>;
   running: number;
   /**
@@ -59,41 +59,41 @@ interface LanesState<T extends LaneItem> extends LanesOptions<T> {
   paused: boolean;
   stopped: boolean;
   onIdle: () => void;
-  sweeper: NodeJS.Timeout | null;
+  stallTimer: NodeJS.Timeout | null;
 }
 
 /**
  * Runs items of different aggregates concurrently and those of one aggregate one after another, in the order of their
- * sequence. A lane whose head came too early stalls until a smaller sequence or a baseline arrives.
+ * sequence. A queue whose head came too early stalls until a smaller sequence or a baseline arrives.
  */
-export function openKeyedExecutor<T extends LaneItem>(options: LanesOptions<T>): KeyedExecutor<T> {
-  const state: LanesState<T> = {
+export function openKeyedExecutor<T extends KeyedItem>(options: KeyedExecutorOptions<T>): KeyedExecutor<T> {
+  const state: ExecutorState<T> = {
     ...options,
-    lanes: new Map(),
+    queues: new Map(),
     ready: new Set(),
     running: 0,
     batching: false,
     paused: false,
     stopped: false,
     onIdle: () => undefined,
-    sweeper: null,
+    stallTimer: null,
   };
   return {
     add(item) {
-      const lane = state.lanes.get(item.aggregateId) ?? { items: [], running: false, stalledAt: null };
-      state.lanes.set(item.aggregateId, lane);
-      if (lane.stalledAt !== null && isBaseline(item)) lane.items.unshift(item);
-      else insert(lane.items, item);
-      if (lane.items[0] === item) lane.stalledAt = null;
-      place(state, item.aggregateId, lane);
+      const queue = state.queues.get(item.aggregateId) ?? { items: [], running: false, stalledAt: null };
+      state.queues.set(item.aggregateId, queue);
+      if (queue.stalledAt !== null && isBaseline(item)) queue.items.unshift(item);
+      else insert(queue.items, item);
+      if (queue.items[0] === item) queue.stalledAt = null;
+      place(state, item.aggregateId, queue);
       pump(state);
     },
     remove(match) {
-      for (const [key, lane] of state.lanes) {
-        lane.items = lane.items.filter((item) => !match(item));
-        lane.stalledAt = null;
+      for (const [key, queue] of state.queues) {
+        queue.items = queue.items.filter((item) => !match(item));
+        queue.stalledAt = null;
         state.ready.delete(key);
-        place(state, key, lane);
+        place(state, key, queue);
       }
       pump(state);
     },
@@ -106,7 +106,7 @@ export function openKeyedExecutor<T extends LaneItem>(options: LanesOptions<T>):
     },
     stop() {
       state.stopped = true;
-      if (state.sweeper) clearTimeout(state.sweeper);
+      if (state.stallTimer) clearTimeout(state.stallTimer);
       return new Promise((resolve) => {
         state.onIdle = resolve;
         if (state.running === 0) resolve();
@@ -116,37 +116,37 @@ export function openKeyedExecutor<T extends LaneItem>(options: LanesOptions<T>):
 }
 
 /** Keeps the order of sequences; an equal one goes behind. The end is nearly always the right place. */
-function insert<T extends LaneItem>(items: T[], item: T): void {
+function insert<T extends KeyedItem>(items: T[], item: T): void {
   let index = items.length;
   if (!isBaseline(item)) while (index > 0 && items[index - 1]!.sequence > item.sequence) index -= 1;
   items.splice(index, 0, item);
 }
 
 /** Puts an item back that was at the head: only smaller sequences that arrived meanwhile go before it. */
-function putBack<T extends LaneItem>(items: T[], item: T): void {
+function putBack<T extends KeyedItem>(items: T[], item: T): void {
   let index = 0;
   while (index < items.length && !isBaseline(items[index]!) && items[index]!.sequence < item.sequence) index += 1;
   items.splice(index, 0, item);
 }
 
-const isBaseline = ({ sequence }: LaneItem): boolean => sequence === 0n;
+const isBaseline = ({ sequence }: KeyedItem): boolean => sequence === 0n;
 
-/** Moves the first baseline to the head of a lane that cannot continue. Returns false when there is none. */
-function moveBaselineUp<T extends LaneItem>(items: T[]): boolean {
+/** Moves the first baseline to the head of a queue that cannot continue. Returns false when there is none. */
+function moveBaselineUp<T extends KeyedItem>(items: T[]): boolean {
   const index = items.findIndex(isBaseline);
   if (index < 0) return false;
   items.unshift(...items.splice(index, 1));
   return true;
 }
 
-/** Makes a lane that has changed ready, or removes it when it is empty. */
-function place<T extends LaneItem>({ lanes, ready }: LanesState<T>, key: string, lane: Lane<T>): void {
-  if (lane.running) return;
-  if (lane.items.length === 0) lanes.delete(key);
-  else if (lane.stalledAt === null) ready.add(key);
+/** Makes a queue that has changed ready, or removes it when it is empty. */
+function place<T extends KeyedItem>({ queues, ready }: ExecutorState<T>, key: string, queue: KeyQueue<T>): void {
+  if (queue.running) return;
+  if (queue.items.length === 0) queues.delete(key);
+  else if (queue.stalledAt === null) ready.add(key);
 }
 
-function pump<T extends LaneItem>(state: LanesState<T>): void {
+function pump<T extends KeyedItem>(state: ExecutorState<T>): void {
   while (!state.stopped && !state.paused && state.running < state.width) {
     const taken = take(state);
     if (taken.size === 0) return;
@@ -155,21 +155,22 @@ function pump<T extends LaneItem>(state: LanesState<T>): void {
 }
 
 /**
- * Takes the head of the first ready lane; when it is batchable, the batchable heads of all ready lanes. Returns nothing
- * when all ready lanes must wait for the batch in progress.
+ * Takes the head of the first ready queue; when it is batchable, the batchable heads of all ready queues. Returns
+ * nothing when all ready queues must wait for the batch in progress.
  */
-function take<T extends LaneItem>(state: LanesState<T>): Map<string, T[]> {
-  const { lanes, ready, batchable, batchMax } = state;
+function take<T extends KeyedItem>(state: ExecutorState<T>): Map<string, T[]> {
+  const { queues, ready, batchable, batchMax } = state;
   const taken = new Map<string, T[]>();
   let count = 0;
   for (const key of ready) {
-    const lane = lanes.get(key)!;
-    const together = batchable(lane.items[0]!);
+    const queue = queues.get(key)!;
+    const together = batchable(queue.items[0]!);
     if (together ? state.batching : count > 0) continue;
     let many = 1;
-    if (together) while (many < lane.items.length && count + many < batchMax && batchable(lane.items[many]!)) many += 1;
-    taken.set(key, lane.items.splice(0, many));
-    lane.running = true;
+    if (together)
+      while (many < queue.items.length && count + many < batchMax && batchable(queue.items[many]!)) many += 1;
+    taken.set(key, queue.items.splice(0, many));
+    queue.running = true;
     ready.delete(key);
     count += many;
     if (!together || count >= batchMax) break;
@@ -177,45 +178,45 @@ function take<T extends LaneItem>(state: LanesState<T>): Map<string, T[]> {
   return taken;
 }
 
-async function run<T extends LaneItem>(state: LanesState<T>, taken: Map<string, T[]>): Promise<void> {
+async function run<T extends KeyedItem>(state: ExecutorState<T>, taken: Map<string, T[]>): Promise<void> {
   const items = [...taken.values()].flat();
   const batch = state.batchable(items[0]!);
   state.running += 1;
   if (batch) state.batching = true;
-  const answers = await state.work(items);
+  const results = await state.work(items);
   state.running -= 1;
   if (batch) state.batching = false;
-  const left = (answer: TaskResult) => new Set(items.filter((_, index) => answers[index] === answer));
+  const left = (result: TaskResult) => new Set(items.filter((_, index) => results[index] === result));
   const [early, again] = [left('early'), left('again')];
-  for (const [key, ofLane] of taken) {
-    const lane = state.lanes.get(key)!;
-    lane.running = false;
-    const back = ofLane.filter((item) => early.has(item) || again.has(item));
-    for (const item of back.reverse()) putBack(lane.items, item);
+  for (const [key, ofKey] of taken) {
+    const queue = state.queues.get(key)!;
+    queue.running = false;
+    const back = ofKey.filter((item) => early.has(item) || again.has(item));
+    for (const item of back.reverse()) putBack(queue.items, item);
     // An item that arrived meanwhile may be the missing predecessor, or replace it.
-    const [head] = lane.items;
-    const stalled = head !== undefined && early.has(head) && !moveBaselineUp(lane.items);
-    lane.stalledAt = stalled ? Date.now() : null;
-    place(state, key, lane);
+    const [head] = queue.items;
+    const stalled = head !== undefined && early.has(head) && !moveBaselineUp(queue.items);
+    queue.stalledAt = stalled ? Date.now() : null;
+    place(state, key, queue);
   }
-  if (early.size > 0) sweep(state);
+  if (early.size > 0) giveUpStalled(state);
   if (state.running === 0) state.onIdle();
   pump(state);
 }
 
-/** Gives up lanes that have stalled too long, and the longest stalled ones when too many items wait. */
-function sweep<T extends LaneItem>(state: LanesState<T>): void {
-  if (state.sweeper) clearTimeout(state.sweeper);
-  state.sweeper = null;
+/** Gives up queues that have stalled too long, and the longest stalled ones when too many items wait. */
+function giveUpStalled<T extends KeyedItem>(state: ExecutorState<T>): void {
+  if (state.stallTimer) clearTimeout(state.stallTimer);
+  state.stallTimer = null;
   if (state.stopped) return;
-  const stalled = [...state.lanes].filter(([, lane]) => lane.stalledAt !== null && !lane.running);
+  const stalled = [...state.queues].filter(([, queue]) => queue.stalledAt !== null && !queue.running);
   stalled.sort(([, a], [, b]) => a.stalledAt! - b.stalledAt!);
-  let waiting = stalled.reduce((sum, [, lane]) => sum + lane.items.length, 0);
-  for (const [key, lane] of stalled) {
-    if (Date.now() - lane.stalledAt! < state.stallMs && waiting <= state.stalledMax) break;
-    waiting -= lane.items.length;
-    state.lanes.delete(key);
-    state.giveUp(lane.items);
+  let waiting = stalled.reduce((sum, [, queue]) => sum + queue.items.length, 0);
+  for (const [key, queue] of stalled) {
+    if (Date.now() - queue.stalledAt! < state.stallMs && waiting <= state.stalledMax) break;
+    waiting -= queue.items.length;
+    state.queues.delete(key);
+    state.giveUp(queue.items);
   }
-  if (waiting > 0) state.sweeper = setTimeout(() => sweep(state), Math.max(20, state.stallMs / 4));
+  if (waiting > 0) state.stallTimer = setTimeout(() => giveUpStalled(state), Math.max(20, state.stallMs / 4));
 }

@@ -57,12 +57,12 @@ export function openLease(db: Pick<Database, 'read' | 'write'>, name: string, du
     return affectedRows > 0;
   }
 
-  async function renew(held: bigint): Promise<void> {
+  async function renew(current: bigint): Promise<void> {
     const { affectedRows } = await db.write(null, (sql) =>
       sql.execute(
         `update lease set expires_at = utc_timestamp(6) + interval ? microsecond
          where name = ? and token = ? and expires_at > utc_timestamp(6)`,
-        [durationMs * 1000, name, held],
+        [durationMs * 1000, name, current],
       ),
     );
     if (affectedRows === 0) token = null;
@@ -83,10 +83,10 @@ export function openLease(db: Pick<Database, 'read' | 'write'>, name: string, du
     },
     async release() {
       if (token === null) return;
-      const held = token;
+      const released = token;
       token = null;
       await db.write(null, (sql) =>
-        sql.execute('update lease set expires_at = utc_timestamp(6) where name = ? and token = ?', [name, held]),
+        sql.execute('update lease set expires_at = utc_timestamp(6) where name = ? and token = ?', [name, released]),
       );
     },
   };

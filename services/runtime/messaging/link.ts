@@ -2,7 +2,7 @@ import type { ChannelModel, ConfirmChannel } from 'amqplib';
 import type { Logger } from '../telemetry/log.ts';
 import { type BackoffPolicy, backOff } from '../time/backoff.ts';
 import { brokerDialer } from './broker-dialer.ts';
-import { type HeldChannel, holdChannel, onOwnChannel, quietly, soundAfterMs } from './held-channel.ts';
+import { type ManagedChannel, manageChannel, onOwnChannel, quietly, soundAfterMs } from './managed-channel.ts';
 import { openOutage } from './outage.ts';
 
 export interface LinkOptions {
@@ -22,7 +22,7 @@ export interface Link {
   /** Runs `act` whenever the broker begins to block this connection. */
   onBlocked(act: () => void): void;
   /** Keeps a channel open for as long as the link lives, and runs `setup` on each new one. */
-  hold(name: string, setup: (channel: ConfirmChannel) => Promise<void>): HeldChannel;
+  keepChannel(name: string, setup: (channel: ConfirmChannel) => Promise<void>): ManagedChannel;
   /** Runs `work` on its own channel. Rejects when not connected, or with the broker's error. */
   withChannel<T>(work: (channel: ConfirmChannel) => Promise<T>): Promise<T>;
   /** Closes this connection and opens a new one: its state is no longer known. */
@@ -34,7 +34,7 @@ interface LinkState {
   readonly options: LinkOptions;
   readonly backoff: BackoffPolicy;
   readonly stopped: AbortController;
-  readonly held: Set<HeldChannel>;
+  readonly channels: Set<ManagedChannel>;
   readonly dial: () => Promise<ChannelModel>;
   model: ChannelModel | null;
   blocked: boolean;
@@ -52,7 +52,7 @@ export function openLink(options: LinkOptions): Link {
     options,
     backoff: options.backoff ?? { initialBackoffMs: 200, maxBackoffMs: 3_000 },
     stopped: new AbortController(),
-    held: new Set(),
+    channels: new Set(),
     dial: dialer(options),
     model: null,
     blocked: false,
@@ -65,11 +65,11 @@ export function openLink(options: LinkOptions): Link {
     connected: () => state.model !== null,
     blocked: () => state.blocked,
     onBlocked: (act) => void state.whenBlocked.add(act),
-    hold(channelName, setup) {
+    keepChannel(channelName, setup) {
       const connection = () => state.arrival.promise;
-      const held = holdChannel({ name: channelName, log, backoff: state.backoff, setup, connection });
-      state.held.add(held);
-      return held;
+      const managed = manageChannel({ name: channelName, log, backoff: state.backoff, setup, connection });
+      state.channels.add(managed);
+      return managed;
     },
     withChannel(work) {
       return state.model ? onOwnChannel(state.model, work) : Promise.reject(new Error('no connection to the broker'));
@@ -80,7 +80,7 @@ export function openLink(options: LinkOptions): Link {
       void shut(state.model);
     },
     async close() {
-      await Promise.all([...state.held].map((held) => held.release()));
+      await Promise.all([...state.channels].map((channel) => channel.release()));
       state.stopped.abort();
       // A broker that blocks a connection does not read from it either, so it would not respond to a close.
       if (state.model) await (state.blocked ? cutOff(state.model) : shut(state.model));

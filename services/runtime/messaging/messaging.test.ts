@@ -45,7 +45,7 @@ const effectsOf = (consumer: RunningConsumer, id: string, count: number): Promis
     return found.length >= count && found;
   }, `${count} effects on ${id}`);
 
-interface Letter {
+interface DeadLetterRow {
   id: string;
   message_id: string;
   publisher: string;
@@ -56,12 +56,12 @@ interface Letter {
   redriven_at: string | null;
 }
 
-const letters = (consumer: RunningConsumer): Promise<Letter[]> =>
-  consumer.db.read(null, (sql) => sql.query<Letter>('select * from dead_letter order by dead_at'));
+const deadLetters = (consumer: RunningConsumer): Promise<DeadLetterRow[]> =>
+  consumer.db.read(null, (sql) => sql.query<DeadLetterRow>('select * from dead_letter order by dead_at'));
 
-const lettersOf = (consumer: RunningConsumer, count: number): Promise<Letter[]> =>
+const deadLettersOf = (consumer: RunningConsumer, count: number): Promise<DeadLetterRow[]> =>
   eventually(async () => {
-    const found = await letters(consumer);
+    const found = await deadLetters(consumer);
     return found.length >= count && found;
   }, `${count} dead letters`);
 
@@ -149,7 +149,7 @@ t.test('events of an aggregate', async (t) => {
     await eventually(async () => (await metric(consumer, 'armature_consumer_early_total')) >= before + 4, 'early');
     await publish(producer, 'late', 1, 1);
     t.same(await effectsOf(consumer, 'late', 2), [1, 2]);
-    t.same(await letters(consumer), []);
+    t.same(await deadLetters(consumer), []);
   });
 });
 
@@ -162,7 +162,7 @@ t.test('failures', async (t) => {
     await record(message, tx);
     if (message.number === 100 && attempt < 3) throw new Error('not yet');
     if (message.number === 200 && attempt < 2) throw rpcError('FAILED_PRECONDITION', 'NEVER', 'this cannot be');
-    if (message.number === 300 && attempt < 5) throw rpcError('UNAVAILABLE', 'AWAY', 'somebody is away');
+    if (message.number === 300 && attempt < 5) throw rpcError('UNAVAILABLE', 'AWAY', 'a dependency is away');
   };
   const failing = consume(ticked, handle, { orderIndependent: true });
   const consumer = await bed.consumer({ consumers: [failing] });
@@ -172,47 +172,54 @@ t.test('failures', async (t) => {
     await producer.emit('transient', [99, 100, 101, 102]);
     t.same(await effectsOf(consumer, 'transient', 4), [99, 100, 101, 102]);
     t.equal(tries.get(100), 3);
-    t.same(await letters(consumer), []);
+    t.same(await deadLetters(consumer), []);
   });
 
   await t.test('that stay: a dead letter at once, and later events go on', async (t) => {
     await producer.emit('permanent', [200, 201]);
     t.same(await effectsOf(consumer, 'permanent', 1), [201]);
-    const [letter] = await lettersOf(consumer, 1);
+    const [deadLetter] = await deadLettersOf(consumer, 1);
     const [row] = await producer.db.read(null, (sql) =>
       sql.query<{ message_id: string; payload: Buffer }>(
         `select message_id, payload from outbox where aggregate_id = 'permanent'`,
       ),
     );
-    t.match(letter, { message_id: row?.message_id, reason: 'FAILED_PRECONDITION NEVER: this cannot be', attempts: 1 });
-    t.ok(letter?.body.equals(row!.payload), 'the body is kept');
+    t.match(deadLetter, {
+      message_id: row?.message_id,
+      reason: 'FAILED_PRECONDITION NEVER: this cannot be',
+      attempts: 1,
+    });
+    t.ok(deadLetter?.body.equals(row!.payload), 'the body is kept');
   });
 
   await t.test('redriving twice at once has one effect', async (t) => {
-    const [letter] = await letters(consumer);
-    const answers = await Promise.all([consumer.running.redrive(letter!.id), consumer.running.redrive(letter!.id)]);
-    t.same(answers.sort(), ['already', 'redriven']);
-    t.equal(await consumer.running.redrive(letter!.id), 'already');
+    const [deadLetter] = await deadLetters(consumer);
+    const results = await Promise.all([
+      consumer.running.redrive(deadLetter!.id),
+      consumer.running.redrive(deadLetter!.id),
+    ]);
+    t.same(results.sort(), ['already', 'redriven']);
+    t.equal(await consumer.running.redrive(deadLetter!.id), 'already');
     t.same((await effects(consumer, 'permanent')).sort(), [200, 201]);
   });
 
   await t.test('that pass too late: a dead letter with its attempts', async (t) => {
     await producer.emit('exhausted', [300, 301]);
     t.same(await effectsOf(consumer, 'exhausted', 1), [301]);
-    const [, letter] = await lettersOf(consumer, 2);
-    t.match(letter, { reason: 'UNAVAILABLE AWAY: somebody is away', attempts: 4 });
+    const [, deadLetter] = await deadLettersOf(consumer, 2);
+    t.match(deadLetter, { reason: 'UNAVAILABLE AWAY: a dependency is away', attempts: 4 });
   });
 
   await t.test('a body that is no such message: a dead letter at once', async (t) => {
     await publish(producer, 'malformed', 0, 1, Buffer.from('not JSON'));
     await publish(producer, 'malformed', 2, 2);
     t.same(await effectsOf(consumer, 'malformed', 1), [2]);
-    const [, , letter] = await lettersOf(consumer, 3);
-    t.match(letter, { reason: /MESSAGE_MALFORMED/, attempts: 1 });
-    await t.rejects(consumer.running.redrive(letter!.id), { message: /is not a test.orders.v1.Ticked/ });
+    const [, , deadLetter] = await deadLettersOf(consumer, 3);
+    t.match(deadLetter, { reason: /MESSAGE_MALFORMED/, attempts: 1 });
+    await t.rejects(consumer.running.redrive(deadLetter!.id), { message: /is not a test.orders.v1.Ticked/ });
   });
 
-  await t.test('redriving an unknown letter', (t) =>
+  await t.test('redriving an unknown dead letter', (t) =>
     t.rejects(consumer.running.redrive('00000000-0000-0000-0000-000000000000'), { message: /no dead letter/ }),
   );
 });
@@ -229,28 +236,28 @@ t.test('publishers', async (t) => {
   });
   const producer = await bed.producer();
 
-  await t.test('the broker lets nobody publish under the name of another', async (t) => {
+  await t.test('the broker refuses a message under the name of another service', async (t) => {
     t.match(await refusal(bed, 'inventory', {}), /topic 'orders.order.Ticked'/);
     t.match(await refusal(bed, 'admin', { userId: 'orders' }), /user_id property set to 'orders'/);
   });
 
   await t.test('a publisher that is not the source is set aside and moves no sequence', async (t) => {
     t.equal(await refusal(bed, 'admin', {}), null, 'the broker lets an administrator publish');
-    const [letter] = await lettersOf(consumer, 1);
-    t.match(letter, { reason: /user-id is missing/, sequence: null });
+    const [deadLetter] = await deadLettersOf(consumer, 1);
+    t.match(deadLetter, { reason: /user-id is missing/, sequence: null });
     await producer.emit('forged', [1, 2]);
     t.same(await effectsOf(consumer, 'forged', 2), [1, 2]);
-    await t.rejects(consumer.running.redrive(letter!.id), { message: /is no event of orders/ });
+    await t.rejects(consumer.running.redrive(deadLetter!.id), { message: /is no event of orders/ });
   });
 
   await t.test('a source that policy refuses is set aside, and redriven once policy is mended', async (t) => {
     allowed = false;
     await producer.emit('refused', [1]);
-    const [, letter] = await lettersOf(consumer, 2);
-    t.match(letter, { reason: /PERMISSION_DENIED/, publisher: 'orders', attempts: 1 });
-    await t.rejects(consumer.running.redrive(letter!.id), { message: /not allowed/ });
+    const [, deadLetter] = await deadLettersOf(consumer, 2);
+    t.match(deadLetter, { reason: /PERMISSION_DENIED/, publisher: 'orders', attempts: 1 });
+    await t.rejects(consumer.running.redrive(deadLetter!.id), { message: /not allowed/ });
     allowed = true;
-    t.equal(await consumer.running.redrive(letter!.id), 'redriven');
+    t.equal(await consumer.running.redrive(deadLetter!.id), 'redriven');
     await producer.emit('refused', [2]);
     t.same(await effectsOf(consumer, 'refused', 2), [1, 2]);
   });
@@ -296,8 +303,8 @@ t.test('a message that kills its consumer again and again becomes a dead letter'
   );
   await channel.close();
   const consumer = await bed.consumer({ consumers: [recorder], on: first });
-  const [letter] = await lettersOf(consumer, 1);
-  t.match(letter, { reason: /too many deliveries/, sequence: 1, publisher: 'orders' });
+  const [deadLetter] = await deadLettersOf(consumer, 1);
+  t.match(deadLetter, { reason: /too many deliveries/, sequence: 1, publisher: 'orders' });
   t.same(await effectsOf(consumer, 'poison', 1), [2]);
 });
 

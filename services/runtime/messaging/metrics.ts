@@ -35,7 +35,7 @@ export function relayMetrics(registry: Registry) {
     }),
     missingQueues: new Gauge({
       name: 'armature_relay_missing_queues',
-      help: 'Queues of consumers in the contracts that nobody has declared yet; their events wait',
+      help: 'Queues of consumers in the contracts that are not declared yet; their events wait',
       registers,
     }),
   };

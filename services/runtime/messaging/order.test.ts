@@ -11,7 +11,16 @@ import { policyUnavailable, rpcError } from '../errors/errors.ts';
 import { createLogger } from '../telemetry/log.ts';
 import { Registry } from '../telemetry/metrics.ts';
 import { event, eventually, ignored, openTestbed, type Ticked, ticked } from '../testing/messaging.ts';
-import { effects, effectsOf, letters, lettersOf, metric, publish, record, recorder } from '../testing/observe.ts';
+import {
+  deadLetters,
+  deadLettersOf,
+  effects,
+  effectsOf,
+  metric,
+  publish,
+  record,
+  recorder,
+} from '../testing/observe.ts';
 import { consume } from './consumer.ts';
 
 t.setTimeout(180_000);
@@ -48,11 +57,11 @@ t.test('no policy: consumption pauses and no event loses an attempt', async (t) 
     loaded = false;
     for (let index = 0; index < 20; index += 1) await producer.emit(`b-${index}`, [1, 2]);
     await sleep(1_500);
-    t.same(await letters(consumer), [], 'no dead letter');
+    t.same(await deadLetters(consumer), [], 'no dead letter');
     t.equal(await metric(consumer, 'armature_consumer_retries_total'), 0, 'no attempt');
     loaded = true;
     for (let index = 0; index < 20; index += 1) t.same(await effectsOf(consumer, `b-${index}`, 2), [1, 2]);
-    t.same(await letters(consumer), []);
+    t.same(await deadLetters(consumer), []);
     t.equal(await metric(consumer, 'armature_consumption_paused'), 0);
   });
 });
@@ -79,7 +88,7 @@ t.test('no database: no event loses an attempt', async (t) => {
   t.equal(await metric(consumer, 'armature_consumer_retries_total'), 0, 'no attempt');
   way.refuse(0);
   for (let index = 0; index < 10; index += 1) t.same(await effectsOf(consumer, `b-${index}`, 2), [1, 2]);
-  t.same(await letters(consumer), []);
+  t.same(await deadLetters(consumer), []);
 });
 
 t.test('a redrive keeps the order of the aggregate', async (t) => {
@@ -98,32 +107,32 @@ t.test('a redrive keeps the order of the aggregate', async (t) => {
   const superseded = refusal({ code: 'FAILED_PRECONDITION', reason: 'EVENT_SUPERSEDED' });
   for (const number of [1, 11, 12, 21, 31]) failing.add(number);
 
-  await t.test('one that a later event has overtaken is refused', async (t) => {
+  await t.test('a dead letter older than an applied event is refused', async (t) => {
     await producer.emit('a', [1, 2]);
     t.same(await effectsOf(consumer, 'a', 1), [2]);
-    const [letter] = await lettersOf(consumer, 1);
+    const [deadLetter] = await deadLettersOf(consumer, 1);
     failing.clear();
-    await t.rejects(checkRedrive(letter!.id), superseded);
-    await t.rejects(redrive(letter!.id), superseded);
+    await t.rejects(checkRedrive(deadLetter!.id), superseded);
+    await t.rejects(redrive(deadLetter!.id), superseded);
     t.same(await effects(consumer, 'a'), [2]);
-    t.equal((await letters(consumer))[0]?.redriven_at, null, 'it stays');
+    t.equal((await deadLetters(consumer))[0]?.redriven_at, null, 'it stays');
   });
 
   await t.test('one that only events without an effect here have followed is handled', async (t) => {
     failing.add(21);
     await producer.emit('b', [21]);
     await producer.emit('b', [0, 0], ignored);
-    const [, letter] = await lettersOf(consumer, 2);
+    const [, deadLetter] = await deadLettersOf(consumer, 2);
     await eventually(async () => (await metric(consumer, 'armature_consumer_skipped_total')) >= 2, 'skipped');
     failing.clear();
-    t.equal(await redrive(letter!.id), 'redriven');
+    t.equal(await redrive(deadLetter!.id), 'redriven');
     t.same(await effects(consumer, 'b'), [21]);
   });
 
   await t.test('an earlier dead letter goes first', async (t) => {
     failing.add(11).add(12);
     await producer.emit('c', [11, 12]);
-    const [, , first, second] = await lettersOf(consumer, 4);
+    const [, , first, second] = await deadLettersOf(consumer, 4);
     failing.clear();
     await t.rejects(
       redrive(second!.id),
@@ -144,9 +153,9 @@ t.test('a redrive keeps the order of the aggregate', async (t) => {
     await producer.emit('d', [31], mailed);
     await producer.emit('d', [32]);
     t.same(await effectsOf(consumer, 'd', 1), [32]);
-    const letter = (await lettersOf(consumer, 5))[4];
+    const deadLetter = (await deadLettersOf(consumer, 5))[4];
     failing.clear();
-    t.equal(await redrive(letter!.id), 'redriven');
+    t.equal(await redrive(deadLetter!.id), 'redriven');
     t.same(await effects(consumer, 'd'), [32, 31]);
   });
 });
@@ -156,7 +165,7 @@ t.test('messages that are not what they should be', async (t) => {
   const consumer = await bed.consumer({ consumers: [recorder] });
   const producer = await bed.producer();
   const reasonsOf = async (id: string) =>
-    (await letters(consumer)).filter((letter) => letter.aggregate_id === id).map(({ reason }) => reason);
+    (await deadLetters(consumer)).filter((deadLetter) => deadLetter.aggregate_id === id).map(({ reason }) => reason);
   const latest = async (id: string, count: number) => {
     await eventually(async () => (await reasonsOf(id)).length >= count, `${count} dead letters of ${id}`);
     return (await reasonsOf(id)).at(-1) ?? '';
@@ -198,10 +207,10 @@ t.test('messages that are not what they should be', async (t) => {
     const before = await metric(consumer, 'armature_consumer_duplicates_total');
     await publish(producer, { id: 'reused', number: 4, sequence: 3 });
     t.same(await effectsOf(consumer, 'reused', 2), [1, 4], 'later events go on');
-    const [letter] = (await letters(consumer)).filter((one) => one.aggregate_id === 'reused');
+    const [deadLetter] = (await deadLetters(consumer)).filter((one) => one.aggregate_id === 'reused');
     t.equal(before, await metric(consumer, 'armature_consumer_duplicates_total'), 'none was taken for a duplicate');
     await t.rejects(
-      consumer.running.redrive(letter!.id),
+      consumer.running.redrive(deadLetter!.id),
       refusal({ code: 'FAILED_PRECONDITION', reason: 'EVENT_SUPERSEDED' }),
     );
   });
@@ -240,7 +249,7 @@ t.test('an event of an unknown type', async (t) => {
   await producer.emit('a', [3], ignored);
 
   await t.test('steps the sequence, is counted and kept, and is no failure', async (t) => {
-    const [kept] = await lettersOf(consumer, 1);
+    const [kept] = await deadLettersOf(consumer, 1);
     t.match(kept, { type: tocked.type, sequence: 2, unknown_type: 1, reason: /EVENT_TYPE_UNKNOWN/ });
     t.equal(await metric(consumer, 'armature_consumer_unknown_events_total'), 1);
     t.equal(await metric(consumer, 'armature_consumer_dead_letters_total'), 0);
@@ -258,7 +267,7 @@ t.test('an event of an unknown type', async (t) => {
       consumers: [recorder, consume(tocked, (message, _call, tx) => record(message, tx))],
       on: consumer,
     });
-    const [kept] = await letters(newer);
+    const [kept] = await deadLetters(newer);
     t.equal(await newer.running.redrive(kept!.id), 'redriven');
     t.equal(await newer.running.redrive(kept!.id), 'already');
     t.same(await effects(newer, 'a'), [1, 2]);

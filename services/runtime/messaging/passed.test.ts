@@ -5,7 +5,7 @@ import { refusal } from '../../../test/support/refusal.ts';
 import { background } from '../context/background.ts';
 import { createLogger } from '../telemetry/log.ts';
 import { event, eventually, ignored, openTestbed, type Ticked, ticked } from '../testing/messaging.ts';
-import { effects, effectsOf, letters, metric, publish, recordUnless } from '../testing/observe.ts';
+import { deadLetters, effects, effectsOf, metric, publish, recordUnless } from '../testing/observe.ts';
 import { onBaseline } from './baseline.ts';
 import { baselinePublisher } from './baseline-publisher.ts';
 import { outboxBaselines } from './baseline-source.ts';
@@ -45,19 +45,19 @@ async function baseline(id: string, sequence: number, more: { skipHistory?: bool
   const before = await metric(consumer, 'armature_consumer_baselines_total');
   const call = background('orders', createLogger('test', 'silent'))('baseline', 20_000);
   const bytes = Buffer.from(JSON.stringify({ id, number: state, atMs: 0 }));
-  const held = { stateType, state: async () => ({ sequence: BigInt(sequence), state: bytes }) };
+  const baselineState = { stateType, state: async () => ({ sequence: BigInt(sequence), state: bytes }) };
   await baselinePublisher({ service: 'orders', broker: producer.broker }).publish(call, {
     ...{ db: producer.db, aggregate: 'order', consumer: 'notifications', skipHistory, dryRun: false },
-    ...{ source: { ...outboxBaselines('order'), ...(state ? held : {}) } },
+    ...{ source: { ...outboxBaselines('order'), ...(state ? baselineState : {}) } },
     places: [{ id, sequence: BigInt(sequence) }],
   });
   call.close();
   await eventually(async () => (await metric(consumer, 'armature_consumer_baselines_total')) > before, 'a baseline');
 }
 
-const lettersOf = (id: string, count: number) =>
+const deadLettersOf = (id: string, count: number) =>
   eventually(async () => {
-    const found = (await letters(consumer)).filter((letter) => letter.aggregate_id === id);
+    const found = (await deadLetters(consumer)).filter((deadLetter) => deadLetter.aggregate_id === id);
     return found.length >= count && found;
   }, `${count} dead letters of ${id}`);
 const counted = (name: string, count: number) =>
@@ -66,13 +66,13 @@ const counted = (name: string, count: number) =>
 t.test('events behind a baseline without state are not lost', async (t) => {
   await send('a', 4);
   await send('a', 5);
-  await eventually(async () => (await metric(consumer, 'armature_consumer_early_total')) > 0, 'held as early');
+  await eventually(async () => (await metric(consumer, 'armature_consumer_early_total')) > 0, 'kept as early');
   await baseline('a', 5);
   await send('a', 6);
   t.same(await effectsOf(consumer, 'a', 3), [4, 5, 6], 'those that the consumer holds are handled, in order');
 
   await send('a', 3);
-  const [late] = await lettersOf('a', 1);
+  const [late] = await deadLettersOf('a', 1);
   t.match(late, { sequence: 3, reason: /^FAILED_PRECONDITION EVENT_SUPERSEDED/ }, 'one that would undo a later event');
   const mail = uuidv7();
   await send('a', 2, mailed, mail);
@@ -82,7 +82,7 @@ t.test('events behind a baseline without state are not lost', async (t) => {
 
   failing.add(1);
   await send('a', 1, mailed);
-  t.match((await lettersOf('a', 2))[1], { sequence: 1, reason: /NEVER/ }, 'one that fails is a dead letter');
+  t.match((await deadLettersOf('a', 2))[1], { sequence: 1, reason: /NEVER/ }, 'one that fails is a dead letter');
   failing.clear();
 });
 
@@ -91,7 +91,7 @@ t.test('an event of an unknown type behind a baseline is kept, one without a han
   await send('b', 1, unknown);
   await send('b', 2, ignored);
   await send('b', 4);
-  t.match(await lettersOf('b', 1), [{ sequence: 1, unknown_type: 1 }]);
+  t.match(await deadLettersOf('b', 1), [{ sequence: 1, unknown_type: 1 }]);
   await counted('armature_consumer_superseded_total', 1);
   t.same(await effectsOf(consumer, 'b', 1), [4]);
 });
@@ -107,12 +107,12 @@ t.test('a state stands in for the events that it includes, except those that dep
 
   failing.add(6);
   await send('c', 6);
-  const [letter] = await lettersOf('c', 1);
+  const [deadLetter] = await deadLettersOf('c', 1);
   failing.clear();
   await baseline('c', 6, { state: 106 });
   t.same(states, [105, 106], 'a state at the sequence of the consumer repairs what an event failed to do');
   await t.rejects(
-    consumer.running.redrive(letter!.id),
+    consumer.running.redrive(deadLetter!.id),
     refusal({ code: 'FAILED_PRECONDITION', reason: 'EVENT_SUPERSEDED' }),
   );
   await baseline('c', 5, { state: 105 });
@@ -137,7 +137,7 @@ t.test('another event under a used sequence is a dead letter, handled here or no
   await send('e', 2, ignored);
   await send('e', 1, ticked, again);
   await counted('armature_consumer_dead_letters_total', before + 3);
-  const found = await lettersOf('e', 2);
+  const found = await deadLettersOf('e', 2);
   t.match(found, [
     { message_id: again, reason: /SEQUENCE_REUSED/ },
     { sequence: 2, reason: /SEQUENCE_REUSED/ },

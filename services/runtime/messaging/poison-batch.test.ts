@@ -5,7 +5,7 @@ import { refusal } from '../../../test/support/refusal.ts';
 import type { Database } from '../db/database.ts';
 import type { Tx } from '../db/tx.ts';
 import { event, openTestbed, type Ticked } from '../testing/messaging.ts';
-import { effectsOf, letters, lettersOf, publish, record, recorder } from '../testing/observe.ts';
+import { deadLetters, deadLettersOf, effectsOf, publish, record, recorder } from '../testing/observe.ts';
 import { consume } from './consumer.ts';
 import { keepUnknown, keptBodyMax } from './dead-letter.ts';
 import type { Delivery } from './delivery.ts';
@@ -54,7 +54,7 @@ t.test(
       consumers: [recorder],
       on: { db: failingFor(first.db, poison), databaseUrl: first.databaseUrl },
     });
-    const found = await lettersOf(consumer, 22);
+    const found = await deadLettersOf(consumer, 22);
     const dead = found.filter(({ unknown_type }) => unknown_type === 0);
     t.match(dead, [{ message_id: poison, attempts: 4, reason: /cannot be written/ }]);
     t.equal(found.length, 22);
@@ -77,16 +77,16 @@ t.test('a body above the limit is not kept, and its dead letter tells size and d
   );
   await publish(producer, { id: 'large', number: 2, sequence: 2 });
   t.same(await effectsOf(consumer, 'large', 1), [2], 'the next event is handled');
-  const [letter] = await letters(consumer);
-  t.equal(letter?.body.length, 0);
-  t.match(letter?.reason, new RegExp(`body not kept: ${keptBodyMax + 1} bytes, SHA-256 [0-9a-f]{64}`));
+  const [deadLetter] = await deadLetters(consumer);
+  t.equal(deadLetter?.body.length, 0);
+  t.match(deadLetter?.reason, new RegExp(`body not kept: ${keptBodyMax + 1} bytes, SHA-256 [0-9a-f]{64}`));
   await consumer.running.stop();
   const newer = await bed.consumer({
     consumers: [recorder, consume(tocked, (message: Ticked, _call, tx) => record(message, tx))],
     on: consumer,
   });
   await t.rejects(
-    newer.running.redrive(letter!.id),
+    newer.running.redrive(deadLetter!.id),
     refusal({ code: 'FAILED_PRECONDITION', reason: 'DEAD_LETTER_BODY_LOST' }),
   );
 });

@@ -59,7 +59,7 @@ async function round(name: string, poisoned: boolean): Promise<{ p50: number; p9
 }
 
 const median = (values: number[]) => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)]!;
-const letters = () =>
+const deadLetters = () =>
   consumer.db.read(null, (sql) => sql.query<{ id: string }>('select aggregate_id as id from dead_letter'));
 
 // The first run is slower for reasons other than poison.
@@ -73,8 +73,8 @@ for (let turn = 0; turn < rounds; turn += 1) {
   console.log(`round ${turn + 1}: without ${show(clean)}; one poisoned in ${poisonEvery}: ${show(mixed)}`);
 }
 const poisoned = ((rounds + 1) * perSecond * seconds) / poisonEvery;
-await eventually(async () => (await letters()).length >= poisoned, 'every poisoned one is set aside', 60_000);
-const innocents = (await letters()).filter(({ id }) => !id.startsWith('poison'));
+await eventually(async () => (await deadLetters()).length >= poisoned, 'every poisoned one is set aside', 60_000);
+const innocents = (await deadLetters()).filter(({ id }) => !id.startsWith('poison'));
 const [p50, p99] = [median(ratios.map((one) => one.p50)), median(ratios.map((one) => one.p99))];
 console.log(
   `healthy with poison against without, medians of ${rounds} rounds: p50 × ${p50.toFixed(2)}, p99 × ${p99.toFixed(2)}; ` +

@@ -46,12 +46,12 @@ export function openPublisher(link: Link, user: string, limits: PublisherLimits)
   link.onBlocked(() => {
     for (const giveUp of underWay) giveUp();
   });
-  const held = link.hold('publish', async (channel) => {
+  const channels = link.keepChannel('publish', async (channel) => {
     returned = new Set();
     channel.on('return', (message) => returned.add(message.properties.messageId));
   });
 
-  function settle(): void {
+  function countConfirmed(): void {
     unconfirmed -= 1;
     if (unconfirmed > 0) return;
     emptied.resolve();
@@ -77,7 +77,7 @@ export function openPublisher(link: Link, user: string, limits: PublisherLimits)
           // Also for a message that failed here: it counts as unconfirmed for as long as amqplib keeps it.
           clearTimeout(timer);
           underWay.delete(giveUp);
-          settle();
+          countConfirmed();
           if (error) reject(dependencyUnavailable('broker', error));
           else resolve(returned.delete(properties.messageId) ? 'unrouted' : 'routed');
         });
@@ -85,16 +85,16 @@ export function openPublisher(link: Link, user: string, limits: PublisherLimits)
         // amqplib throws before it sends anything, so there will be no confirm.
         clearTimeout(timer);
         underWay.delete(giveUp);
-        settle();
+        countConfirmed();
         reject(dependencyUnavailable('broker', error));
       }
     });
   }
 
   return {
-    ready: () => held.current() !== null && !link.blocked(),
+    ready: () => channels.current() !== null && !link.blocked(),
     publish(message) {
-      const channel = held.current();
+      const channel = channels.current();
       if (!channel) return Promise.reject(dependencyUnavailable('broker', new Error('not connected')));
       if (link.blocked()) return Promise.reject(dependencyUnavailable('broker', new Error('publishing is blocked')));
       if (unconfirmed >= limits.unconfirmedMax) {
@@ -109,7 +109,7 @@ export function openPublisher(link: Link, user: string, limits: PublisherLimits)
       });
       if (unconfirmed > 0 && !link.blocked()) await Promise.race([emptied.promise, late]);
       clearTimeout(timer);
-      await held.release();
+      await channels.release();
     },
   };
 }

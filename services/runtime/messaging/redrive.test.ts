@@ -5,7 +5,7 @@ import { refusal } from '../../../test/support/refusal.ts';
 import { background } from '../context/background.ts';
 import { createLogger } from '../telemetry/log.ts';
 import { event, eventually, openTestbed, ticked } from '../testing/messaging.ts';
-import { effects, effectsOf, letters, lettersOf, publish, recordUnless } from '../testing/observe.ts';
+import { deadLetters, deadLettersOf, effects, effectsOf, publish, recordUnless } from '../testing/observe.ts';
 import { baselinePublisher } from './baseline-publisher.ts';
 import { outboxBaselines } from './baseline-source.ts';
 import { consume } from './consumer.ts';
@@ -25,7 +25,7 @@ t.test('an event that a baseline without state stood in for is refused, unless i
   failing.add(1).add(2);
   await producer.emit('a', [1]);
   await producer.emit('a', [2], mailed);
-  const [first, second] = await lettersOf(consumer, 2);
+  const [first, second] = await deadLettersOf(consumer, 2);
   failing.clear();
   await producer.db.write(null, (sql) => sql.execute(`delete from outbox where aggregate_id = 'a'`));
   const call = background('orders', createLogger('test', 'silent'))('baseline', 20_000);
@@ -57,28 +57,28 @@ t.test('another event under a used message id is refused and stays open', async 
       { event: mailed, properties: { messageId, type: mailed.type, headers } },
     );
   };
-  const lettersFor = async (id: string, count: number) =>
-    (await lettersOf(consumer, count)).filter((letter) => letter.aggregate_id === id);
+  const deadLettersFor = async (id: string, count: number) =>
+    (await deadLettersOf(consumer, count)).filter((deadLetter) => deadLetter.aggregate_id === id);
 
   await t.test('when the first one was handled', async (t) => {
     const messageId = randomUUID();
     await send('b', 31, messageId);
     t.same(await effectsOf(consumer, 'b', 1), [31]);
     await send('b', 32, messageId);
-    const [letter] = await lettersFor('b', 3);
-    await t.rejects(checkRedrive(letter!.id), reused);
-    await t.rejects(redrive(letter!.id), reused);
+    const [deadLetter] = await deadLettersFor('b', 3);
+    await t.rejects(checkRedrive(deadLetter!.id), reused);
+    await t.rejects(redrive(deadLetter!.id), reused);
     t.same(await effects(consumer, 'b'), [31]);
-    t.equal((await letters(consumer)).find(({ id }) => id === letter!.id)?.redriven_at, null, 'it stays');
+    t.equal((await deadLetters(consumer)).find(({ id }) => id === deadLetter!.id)?.redriven_at, null, 'it stays');
   });
 
   await t.test('when the first one is a dead letter, which is handled after all', async (t) => {
     const messageId = randomUUID();
     failing.add(41);
     await send('c', 41, messageId);
-    await lettersFor('c', 4);
+    await deadLettersFor('c', 4);
     await send('c', 42, messageId);
-    const [first, second] = await lettersFor('c', 5);
+    const [first, second] = await deadLettersFor('c', 5);
     failing.clear();
     await t.rejects(redrive(second!.id), reused);
     t.equal(await redrive(first!.id), 'redriven');

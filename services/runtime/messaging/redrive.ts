@@ -38,10 +38,10 @@ export function redriving(parts: RedriveParts): Redrive {
   return {
     redrive: (id) => redrive(parts, id),
     async checkRedrive(id) {
-      const { letter, order } = await load(parts, id);
+      const { deadLetter, order } = await load(parts, id);
       await parts.db.read(null, async (sql) => {
-        await assertInOrder(sql, letter, order, false);
-        await assertOwnMessageId(sql, letter);
+        await assertInOrder(sql, deadLetter, order, false);
+        await assertOwnMessageId(sql, deadLetter);
       });
     },
   };
@@ -52,16 +52,16 @@ export function redriving(parts: RedriveParts): Redrive {
  * of the handler.
  */
 async function load({ service, db, handlers }: RedriveParts, id: string) {
-  const letter = await db.read(null, (sql) => loadDeadLetter(sql, id));
-  if (!letter) throw rpcError('NOT_FOUND', 'DEAD_LETTER_NOT_FOUND', `no dead letter ${id}`);
-  const handler = handlers.get(letter.type);
+  const deadLetter = await db.read(null, (sql) => loadDeadLetter(sql, id));
+  if (!deadLetter) throw rpcError('NOT_FOUND', 'DEAD_LETTER_NOT_FOUND', `no dead letter ${id}`);
+  const handler = handlers.get(deadLetter.type);
   if (!handler)
-    throw rpcError('FAILED_PRECONDITION', 'EVENT_NOT_CONSUMED', `${service} does not consume ${letter.type}`);
-  if (letter.aggregateId === null || letter.publisher !== handler.event.source) {
+    throw rpcError('FAILED_PRECONDITION', 'EVENT_NOT_CONSUMED', `${service} does not consume ${deadLetter.type}`);
+  if (deadLetter.aggregateId === null || deadLetter.publisher !== handler.event.source) {
     throw rpcError('FAILED_PRECONDITION', 'DEAD_LETTER_FOREIGN', `${id} is no event of ${handler.event.source}`);
   }
-  assertBodyKept(letter);
-  return { letter, handler, order: orderOf(handler, handlers) };
+  assertBodyKept(deadLetter);
+  return { deadLetter, handler, order: orderOf(handler, handlers) };
 }
 
 /** The events of the handler's aggregate whose order matters. */
@@ -74,13 +74,13 @@ function orderOf({ event }: EventHandler, handlers: ReadonlyMap<string, EventHan
 }
 
 async function redrive(parts: RedriveParts, id: string): Promise<'redriven' | 'already'> {
-  const { letter, handler, order } = await load(parts, id);
-  const call = callOf(parts, handler, letter);
+  const { deadLetter, handler, order } = await load(parts, id);
+  const call = callOf(parts, handler, deadLetter);
   try {
-    call.message = decode(handler.event, letter.body);
-    assertSameAggregate(handler.event, call.message, letter.aggregateId!);
+    call.message = decode(handler.event, deadLetter.body);
+    assertSameAggregate(handler.event, call.message, deadLetter.aggregateId!);
     const step = await handler.run(call, async (tx) => {
-      if (!(await claimDeadLetter(tx, letter, order))) return 'duplicate';
+      if (!(await claimDeadLetter(tx, deadLetter, order))) return 'duplicate';
       await handler.handle(call.message, call, tx);
       crashPoint('redrive.before-commit');
       return 'next';
@@ -92,17 +92,17 @@ async function redrive(parts: RedriveParts, id: string): Promise<'redriven' | 'a
   }
 }
 
-function callOf({ log, timeoutMs }: RedriveParts, { event }: EventHandler, letter: DeadLetter) {
-  const headers: Record<string, unknown> = JSON.parse(letter.headers);
+function callOf({ log, timeoutMs }: RedriveParts, { event }: EventHandler, deadLetter: DeadLetter) {
+  const headers: Record<string, unknown> = JSON.parse(deadLetter.headers);
   return openCall<unknown>({
     kind: 'consumer',
-    name: letter.type,
+    name: deadLetter.type,
     event,
     message: null,
     deadline: Date.now() + timeoutMs,
     trace: childTrace(typeof headers.traceparent === 'string' ? headers.traceparent : undefined),
     log,
-    caller: { workload: `service:${letter.publisher}`, user: null },
+    caller: { workload: `service:${deadLetter.publisher}`, user: null },
     header: (name) => (typeof headers[name] === 'string' ? headers[name] : undefined),
   });
 }

@@ -108,22 +108,22 @@ export async function publishBatch(batch: {
   const since = performance.now();
   const sent = rows.map((row) => broker.publish(toMessage(row, service)));
   crashPoint('relay.published');
-  const answers = await Promise.allSettled(sent);
+  const confirms = await Promise.allSettled(sent);
   metrics.confirmSeconds.observe((performance.now() - since) / 1000);
   const result: BatchResult = { routed: [], unrouted: [], returned: 0, failure: null };
   const broken = new Set<string>();
   for (const [index, row] of rows.entries()) {
-    const answer = answers[index]!;
+    const confirm = confirms[index]!;
     const key = `${row.aggregate}/${row.aggregateId}`;
-    if (answer.status === 'rejected') {
+    if (confirm.status === 'rejected') {
       broken.add(key);
-      result.failure ??= answer.reason;
-    } else if (answer.value === 'unrouted' && batch.expects(row.aggregate)) {
+      result.failure ??= confirm.reason;
+    } else if (confirm.value === 'unrouted' && batch.expects(row.aggregate)) {
       broken.add(key);
       result.returned += 1;
       result.failure ??= new Error(`${row.type} ${row.messageId} came back: no queue is bound to ${row.routingKey}`);
     } else if (!broken.has(key)) {
-      result[answer.value].push(row.position);
+      result[confirm.value].push(row.position);
     }
   }
   metrics.returned.inc(result.returned);

@@ -114,7 +114,7 @@ t.test('a lease whose holder is gone is taken soon, however long leases are', as
   const producer = await bed.producer({ leaseMs: 60_000 });
   await eventually(async () => producer.relay.leading(), 'leads');
   const next = openLease(producer.db, 'relay', 60_000);
-  t.equal(await next.hold(), null, 'it is held by another');
+  t.equal(await next.hold(), null, 'another process holds it');
   await producer.relay.stop();
   await eventually(async () => (await next.hold()) !== null, 'taken', 5_000);
 });

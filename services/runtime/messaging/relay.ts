@@ -10,7 +10,7 @@
  * the same aggregate are marked, so the next pass publishes them again in order; a consumer that saw the
  * later ones first keeps them waiting.
  *
- * Events nobody consumes. Most events have no consumer, and a topic exchange drops what it cannot route, so
+ * Events without a consumer. Most events have no consumer, and a topic exchange drops what it cannot route, so
  * "not routed" must be normal for those and a fault for the others. The contracts say who consumes what:
  * `expected` lists the queues that must exist. Events of an aggregate stay in the outbox until every
  * expected queue for it is declared and bound, whether or not its consumer runs: that way a consumer that is
@@ -71,7 +71,7 @@ interface RelayWork extends Required<Omit<RelayOptions, 'expected' | 'registry'>
   interrupt: AbortController;
   woken: boolean;
   leading: boolean;
-  /** The number of the broker connection whose queues `audience` has checked. */
+  /** The number of the broker connection whose queues `subscriberQueues` has checked. */
   generation: number;
 }
 
@@ -112,22 +112,24 @@ export function startRelay(options: RelayOptions): Relay {
       stopping.abort();
       wake();
       await running;
-      for (const answer of on.waiting) answer(false);
+      for (const finish of on.waiting) finish(false);
       lead(on, false);
-      await on.lease.release().catch((error: unknown) => log.warn({ err: error }, 'relay lease not given back'));
+      await on.lease
+        .release()
+        .catch((error: unknown) => log.warn({ err: error }, 'relay lease not released; it expires'));
     },
   };
 }
 
 function drain(on: RelayWork, wake: () => void, timeoutMs: number): Promise<boolean> {
   return new Promise((resolve) => {
-    const answer = (empty: boolean) => {
+    const finish = (empty: boolean) => {
       clearTimeout(timer);
-      on.waiting.delete(answer);
+      on.waiting.delete(finish);
       resolve(empty);
     };
-    const timer = setTimeout(() => answer(false), timeoutMs);
-    on.waiting.add(answer);
+    const timer = setTimeout(() => finish(false), timeoutMs);
+    on.waiting.add(finish);
     wake();
   });
 }
@@ -165,7 +167,7 @@ async function emptyOutbox(on: RelayWork): Promise<boolean> {
     if (token === null || on.stopping.aborted) return busy;
     const drains = [...on.waiting];
     if (await relayBatch(on, token)) continue;
-    for (const answer of drains) answer(true);
+    for (const finish of drains) finish(true);
     return busy;
   }
 }

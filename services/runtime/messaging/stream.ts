@@ -5,8 +5,8 @@ import { withTimeout } from '../time/timeout.ts';
 import { baselineType, type Delivery, isBaseline, readDelivery, type Session } from './delivery.ts';
 import { deadLetter, fail, rejectForeign, wait } from './failure.ts';
 import { handleBaseline, handleEvent, skipEvents } from './handling.ts';
-import { quietly } from './held-channel.ts';
 import { type KeyedExecutor, openKeyedExecutor, type TaskResult } from './keyed-executor.ts';
+import { quietly } from './managed-channel.ts';
 import type { StreamParts, StreamWork } from './stream-work.ts';
 import { declareEventQueue, declareService } from './topology.ts';
 
@@ -29,11 +29,11 @@ export function openStream(parts: StreamParts): RunningStream {
   const { stream, broker, log, gate, limits } = parts;
   const stopping = new AbortController();
   const on: StreamWork = { ...parts, stopping: stopping.signal, calls: new Set<CallContext>() };
-  const executor = lanesOf(on);
+  const executor = executorOf(on);
   const started = Promise.withResolvers<void>();
   let consuming: Session | null = null;
   let refusal: string | null = null;
-  const held = broker.subscribe(stream.consumer, async (channel) => {
+  const subscription = broker.subscribe(stream.consumer, async (channel) => {
     const session = await declareQueue(on, channel, executor);
     void consumeWhenOpen(on, session, executor).then((refused) => {
       refusal = refused;
@@ -48,7 +48,7 @@ export function openStream(parts: StreamParts): RunningStream {
     if (missing === null) return executor.resume();
     executor.pause();
     release = setTimeout(() => {
-      const channel = held.current();
+      const channel = subscription.current();
       if (channel) void quietly(channel.close());
     }, limits.pauseReleaseMs);
   });
@@ -56,16 +56,16 @@ export function openStream(parts: StreamParts): RunningStream {
     started: started.promise,
     fault() {
       if (consuming?.open) return null;
-      return held.failure() ?? gate.missing() ?? refusal ?? 'not consumed yet';
+      return subscription.failure() ?? gate.missing() ?? refusal ?? 'not consumed yet';
     },
     async giveUpOn(session, message) {
       const delivery = readDelivery(session, message, { source: parts.source, user: broker.user });
-      const reason = 'INTERNAL: the broker gave up after too many deliveries without an answer';
+      const reason = 'INTERNAL: the broker gave up after too many deliveries without an acknowledgement';
       if (delivery.fault !== null) return rejectForeign(on, delivery);
-      for (let answer: TaskResult = 'again'; answer === 'again' && session.open && !stopping.signal.aborted; ) {
+      for (let result: TaskResult = 'again'; result === 'again' && session.open && !stopping.signal.aborted; ) {
         await gate.whenOpen(stopping.signal);
-        answer = await deadLetter(on, delivery, reason);
-        if (answer === 'early') await wait(on, delivery);
+        result = await deadLetter(on, delivery, reason);
+        if (result === 'early') await wait(on, delivery);
       }
     },
     async stop() {
@@ -77,12 +77,12 @@ export function openStream(parts: StreamParts): RunningStream {
           for (const call of on.calls) call.cancel(new RpcError('CANCELLED', 'DRAINING', 'the service is stopping'));
         },
       );
-      await held.release();
+      await subscription.release();
     },
   };
 }
 
-function lanesOf(on: StreamWork): KeyedExecutor<Delivery> {
+function executorOf(on: StreamWork): KeyedExecutor<Delivery> {
   const { limits, handlers } = on;
   const isBatchable = ({ type }: Delivery) =>
     !handlers.has(type) && type !== baselineType && on.known(type) !== 'other';

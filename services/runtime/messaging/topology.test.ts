@@ -13,7 +13,7 @@ import {
   ticked,
   unheard,
 } from '../testing/messaging.ts';
-import { effects, effectsOf, letters, lettersOf, metric, record, recorder } from '../testing/observe.ts';
+import { deadLetters, deadLettersOf, effects, effectsOf, metric, record, recorder } from '../testing/observe.ts';
 import { consume } from './consumer.ts';
 import { deadQueue, eventQueue, eventsExchange, expectedQueues, retryExchange, returnExchange } from './topology.ts';
 
@@ -89,7 +89,7 @@ t.test('what is taken away is declared again, without a restart', async (t) => {
     await bed.vhost.api.request('PUT', path, { type: 'topic', durable: true });
     await retried();
     await ready(consumer);
-    t.same(await letters(consumer), []);
+    t.same(await deadLetters(consumer), []);
   });
 
   await t.test('everything of the service at once', async (t) => {
@@ -100,7 +100,7 @@ t.test('what is taken away is declared again, without a restart', async (t) => {
     await eventually(() => returns(bed), 'the way back is there');
     await ready(consumer);
     await retried();
-    t.same(await letters(consumer), []);
+    t.same(await deadLetters(consumer), []);
   });
 });
 
@@ -189,7 +189,7 @@ t.test('a foreign message in the dead-letter queue blocks nothing', async (t) =>
   channel.publish(deadQueue(service), '', Buffer.from('what is this?'), { messageId: 'foreign' });
   channel.publish(deadQueue(service), '', Buffer.alloc(200_000, 'x'), { headers });
   await channel.waitForConfirms();
-  const [small, large] = await lettersOf(first, 2);
+  const [small, large] = await deadLettersOf(first, 2);
   t.match(small, {
     consumer: deadQueue(service),
     message_id: 'foreign',
@@ -208,7 +208,7 @@ t.test('a foreign message in the dead-letter queue blocks nothing', async (t) =>
   await eventually(async () => (await channel.checkQueue(deadQueue(service))).messageCount >= 1, 'the broker gives up');
   await channel.cancel(consumerTag);
   const second = await bed.consumer({ consumers: [recorder], on: first });
-  const [, , own] = await lettersOf(second, 3);
+  const [, , own] = await deadLettersOf(second, 3);
   t.match(own, { reason: /too many deliveries/, aggregate_id: 'poison' });
   t.same(await effectsOf(second, 'poison', 1), [2]);
   t.same(await effects(second), [2]);
@@ -225,10 +225,10 @@ t.test('a foreign message in the dead-letter queue blocks nothing', async (t) =>
   await t.test('one of a queue that only a newer version of the service consumes is left to it', async (t) => {
     await dieInNewQueue('of a new queue', 0);
     await new Promise((resolve) => setTimeout(resolve, 500));
-    t.equal((await letters(second)).length, 3, 'not taken by a version that does not know it');
+    t.equal((await deadLetters(second)).length, 3, 'not taken by a version that does not know it');
     const handle = (message: Ticked, _call: unknown, tx: Tx) => record(message, tx);
     const newer = await bed.consumer({ consumers: [recorder, consume(unheard, handle)], on: first });
-    const found = await lettersOf(newer, 4);
+    const found = await deadLettersOf(newer, 4);
     t.match(found[3], { consumer: newQueue });
     t.equal(await metric(second, 'armature_consumer_foreign_messages_total'), 0);
     await newer.running.stop();
@@ -236,7 +236,7 @@ t.test('a foreign message in the dead-letter queue blocks nothing', async (t) =>
 
   await t.test('one that died there more than ten minutes ago is foreign and blocks nothing', async (t) => {
     for (const body of ['first', 'second']) await dieInNewQueue(body, 11);
-    const found = await lettersOf(second, 6);
+    const found = await deadLettersOf(second, 6);
     t.match(found[5], { consumer: deadQueue(service), reason: /MESSAGE_FOREIGN/ });
   });
 });

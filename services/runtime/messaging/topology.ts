@@ -13,7 +13,7 @@
  *
  * Everything a consumer declares begins with its own name, so that a broker user needs no rights beyond
  * `^<service>\.` and writing to armature.events. Retries go through an exchange of the service rather than
- * the default exchange, which would let anybody write to any queue.
+ * the default exchange, which would let any account write to any queue.
  */
 import type { EventContract } from '@armature/proto/contract.ts';
 import type { ConfirmChannel } from 'amqplib';

@@ -78,9 +78,9 @@ async function resumeAll(parts: BulkResumeParts, call: CallContext, ids: readonl
     try {
       const definition = definitionOf(saga);
       if (!definition) throw sagaUndefined(saga);
-      const answer = await db.transaction(call, (tx) => resumeSaga(tx, definition, saga.sagaId));
+      const result = await db.transaction(call, (tx) => resumeSaga(tx, definition, saga.sagaId));
       crashPoint('resume-sagas.resumed');
-      const resumed = answer === 'accepted';
+      const resumed = result === 'accepted';
       note(resumed ? ResumeOutcome.RESUME_OUTCOME_RESUMED : ResumeOutcome.RESUME_OUTCOME_NOT_STUCK);
     } catch (error) {
       call.log.warn({ err: error, saga: saga.sagaId, name: saga.name }, 'a saga could not be resumed');

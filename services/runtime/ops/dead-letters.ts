@@ -18,25 +18,25 @@ import { reasonOf } from '../messaging/retry.ts';
 import { closePage, openPage } from '../rpc/paging.ts';
 import type { Implementation } from '../rpc/server.ts';
 import { chooseOnce, noteAction } from './actions.ts';
-import { deadLetterDropped, deadLetterNotFound, deadLetterRedriven, filterMissing } from './errors.ts';
 import {
   bodyOf,
-  chooseLetters,
-  dropLetter,
-  findLetter,
-  type LetterRow,
-  type LetterState,
-  lettersById,
-  listLetters,
+  chooseDeadLetters,
+  type DeadLetterRow,
+  type DeadLetterRowState,
+  deadLettersById,
+  dropDeadLetterRow,
+  findDeadLetter,
+  listDeadLetterRows,
   stateOf,
-} from './letter-store.ts';
+} from './dead-letter-store.ts';
+import { deadLetterDropped, deadLetterNotFound, deadLetterRedriven, filterMissing } from './errors.ts';
 
 const pageSize = 50;
 const redriveLimit = 100;
 /** Reserved before the deadline for storing the response. */
-const answerMs = 2_000;
+const reserveMs = 2_000;
 
-export interface LetterParts {
+export interface DeadLetterParts {
   db: Database;
   redrive: Redrive['redrive'];
   checkRedrive: Redrive['checkRedrive'];
@@ -44,13 +44,13 @@ export interface LetterParts {
   events: readonly EventContract[];
 }
 
-type Letters = Pick<
+type DeadLetterMethods = Pick<
   Implementation<typeof OpsServiceContract>,
   'listDeadLetters' | 'getDeadLetter' | 'redriveDeadLetters' | 'dropDeadLetter'
 >;
 
 /** Lists, redrives and drops dead letters. */
-export function deadLetters(parts: LetterParts): Letters {
+export function deadLetters(parts: DeadLetterParts): DeadLetterMethods {
   const { db } = parts;
   const types = parts.events.map(({ type }) => type);
   return {
@@ -58,14 +58,14 @@ export function deadLetters(parts: LetterParts): Letters {
       const wanted = stateNames.get(state) ?? 'open';
       const query = [wanted, filter?.consumer, filter?.eventType, filter?.reason, String(filter?.olderThanSeconds)];
       const opened = openPage<[string]>(page, pageSize, query);
-      const rows = await db.read(call, (sql) => listLetters(sql, wanted, filter, opened));
+      const rows = await db.read(call, (sql) => listDeadLetterRows(sql, wanted, filter, opened));
       const { items, nextPageToken } = closePage(rows, opened, ({ id }): [string] => [id]);
       return { deadLetters: items.map(toMessage), nextPageToken };
     },
 
     async getDeadLetter({ deadLetterId }, call) {
       const { row, body } = await db.read(call, async (sql) => {
-        const found = await findLetter(sql, deadLetterId);
+        const found = await findDeadLetter(sql, deadLetterId);
         if (!found) throw deadLetterNotFound(deadLetterId);
         return { row: found, body: await bodyOf(sql, deadLetterId) };
       });
@@ -77,14 +77,14 @@ export function deadLetters(parts: LetterParts): Letters {
       const some =
         filter && (filter.all || filter.consumer || filter.eventType || filter.reason || filter.olderThanSeconds > 0n);
       if (deadLetterIds.length === 0 && !some) throw filterMissing();
-      const choose = (sql: Parameters<typeof chooseLetters>[0]) =>
+      const choose = (sql: Parameters<typeof chooseDeadLetters>[0]) =>
         deadLetterIds.length > 0
-          ? lettersById(sql, deadLetterIds).then((rows) => ({ ids: rows.map(({ id }) => id), more: false }))
-          : chooseLetters(sql, filter!, types, limit || redriveLimit);
+          ? deadLettersById(sql, deadLetterIds).then((rows) => ({ ids: rows.map(({ id }) => id), more: false }))
+          : chooseDeadLetters(sql, filter!, types, limit || redriveLimit);
       if (dryRun) {
         const { rows, more } = await db.read(call, async (sql) => {
           const chosen = await choose(sql);
-          return { rows: await lettersById(sql, chosen.ids), more: chosen.more };
+          return { rows: await deadLettersById(sql, chosen.ids), more: chosen.more };
         });
         const results: RedriveResult[] = [];
         for (const row of rows) results.push(await wouldBe(parts, row, results));
@@ -97,8 +97,8 @@ export function deadLetters(parts: LetterParts): Letters {
 
     async dropDeadLetter({ deadLetterId, why }, call) {
       return runIdempotent(db, call, async (tx) => {
-        const dropped = await dropLetter(tx, deadLetterId, principalOf(call.caller), why);
-        const row = await findLetter(tx, deadLetterId);
+        const dropped = await dropDeadLetterRow(tx, deadLetterId, principalOf(call.caller), why);
+        const row = await findDeadLetter(tx, deadLetterId);
         if (!row) throw deadLetterNotFound(deadLetterId);
         if (!dropped) throw stateOf(row) === 'redriven' ? deadLetterRedriven(row.id) : deadLetterDropped(row.id);
         await noteAction(tx, call, why, { ids: [deadLetterId], more: false });
@@ -110,17 +110,17 @@ export function deadLetters(parts: LetterParts): Letters {
 
 /** One after another, oldest first: later events of an aggregate may depend on earlier ones. */
 async function redriveAll(
-  { db, redrive }: LetterParts,
+  { db, redrive }: DeadLetterParts,
   call: CallContext,
   ids: readonly string[],
 ): Promise<RedriveResult[]> {
   const results: RedriveResult[] = [];
-  for (const row of await db.read(call, (sql) => lettersById(sql, ids))) {
+  for (const row of await db.read(call, (sql) => deadLettersById(sql, ids))) {
     const result = (outcome: RedriveResult['outcome'], reason = '') =>
       results.push({ deadLetterId: row.id, eventType: row.type, outcome, reason });
     if (stateOf(row) === 'dropped')
       result(RedriveOutcome.REDRIVE_OUTCOME_FAILED, 'DEAD_LETTER_DROPPED: it was dropped');
-    else if (call.signal.aborted || Date.now() > call.deadline - answerMs) {
+    else if (call.signal.aborted || Date.now() > call.deadline - reserveMs) {
       result(RedriveOutcome.REDRIVE_OUTCOME_NOT_TRIED);
     } else {
       try {
@@ -135,10 +135,10 @@ async function redriveAll(
   return results;
 }
 
-/** Returns what a redrive of this letter would do, after those of `before`. */
+/** Returns what a redrive of this dead letter would do, after those of `before`. */
 async function wouldBe(
-  { checkRedrive }: LetterParts,
-  row: LetterRow,
+  { checkRedrive }: DeadLetterParts,
+  row: DeadLetterRow,
   before: readonly RedriveResult[],
 ): Promise<RedriveResult> {
   const result = (outcome: RedriveResult['outcome'], reason = '') => {
@@ -165,7 +165,7 @@ async function wouldBe(
  * not shown.
  */
 async function shown(
-  row: LetterRow,
+  row: DeadLetterRow,
   body: Buffer,
   events: readonly EventContract[],
 ): Promise<Pick<GetDeadLetterResponse, 'bodyJson' | 'undecodable'>> {
@@ -185,17 +185,17 @@ async function shown(
   }
 }
 
-const states: Record<LetterState, DeadLetter['state']> = {
+const states: Record<DeadLetterRowState, DeadLetter['state']> = {
   open: DeadLetterState.DEAD_LETTER_STATE_OPEN,
   unknown: DeadLetterState.DEAD_LETTER_STATE_UNKNOWN_TYPE,
   redriven: DeadLetterState.DEAD_LETTER_STATE_REDRIVEN,
   dropped: DeadLetterState.DEAD_LETTER_STATE_DROPPED,
 };
-const stateNames = new Map(Object.entries(states).map(([name, state]) => [state, name as LetterState]));
+const stateNames = new Map(Object.entries(states).map(([name, state]) => [state, name as DeadLetterRowState]));
 
 const date = (text: string | null) => (text === null ? undefined : utcDate(text));
 
-function toMessage(row: LetterRow): DeadLetter {
+function toMessage(row: DeadLetterRow): DeadLetter {
   return {
     deadLetterId: row.id,
     consumer: row.consumer,

@@ -80,7 +80,7 @@ t.test('dead letters', async (t) => {
   for (const orderId of orderIds) await sendLastAttempt(service, orderId, confirmed(orderId));
   const brokenId = newId();
   await sendLastAttempt(service, brokenId, Buffer.from(`\xff${canary}`, 'latin1'));
-  await until('five letters', async () => (await operator.listDeadLetters({})).deadLetters.length === 5);
+  await until('five dead letters', async () => (await operator.listDeadLetters({})).deadLetters.length === 5);
 
   await t.test('are listed by page and by filter', async (t) => {
     const all = (await operator.listDeadLetters({})).deadLetters;
@@ -123,7 +123,7 @@ t.test('dead letters', async (t) => {
     );
   });
 
-  await t.test('are nobody else\u2019s', async (t) => {
+  await t.test('are of their caller only', async (t) => {
     for (const who of ['ada', 'bo', 'admin']) {
       const other = await as(service, who);
       t.teardown(() => other.close());
@@ -164,7 +164,7 @@ t.test('dead letters', async (t) => {
       again.redriveDeadLetters(request),
       again.redriveDeadLetters({ filter: { all: true } }),
     ]);
-    t.strictSame(one, other, 'the same answer to the same request');
+    t.strictSame(one, other, 'the same response to the same request');
     const done = [RedriveOutcome.REDRIVE_OUTCOME_REDRIVEN, RedriveOutcome.REDRIVE_OUTCOME_ALREADY] as number[];
     t.equal(one.results.filter(({ outcome }) => done.includes(outcome)).length, 4);
     t.ok(third.results.every(({ reason }) => reason === '' || reason.includes('MESSAGE_MALFORMED')));

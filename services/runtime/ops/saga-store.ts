@@ -108,7 +108,9 @@ export async function chooseStuck(sql: SqlReader, wanted: StuckWanted, limit: nu
   return { ids: rows.slice(0, limit).map(({ id }) => id), more: rows.length > limit };
 }
 
-/** The branches of a saga, as a table; `why` is null where one is not stuck. States of format 1 are a branch themselves. */
+/**
+ * The branches of a saga, as a table; `why` is null where one is not stuck. States of format 1 are a branch themselves.
+ */
 const branches = `json_table(coalesce(json_extract(state, '$.branches'), concat('[', state, ']')), '$[*]'
   columns (step int path '$.step', why varchar(500) path '$.stuck.reason')) branch`;
 

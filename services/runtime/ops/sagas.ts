@@ -61,17 +61,17 @@ export function sagaOperations(db: Database, definitions: readonly SagaDefinitio
       return db.read(call, async (sql) => {
         const saga = await find(sql, sagaId);
         const log = await sagaHistory(sql, sagaId, logMax);
-        const harmless = new Set(definitionOf(saga)?.harmless);
-        const shown = Object.entries(saga.data).map(([key, value]) => [key, harmless.has(key) ? value : redacted]);
+        const nonSensitive = new Set(definitionOf(saga)?.nonSensitive);
+        const shown = Object.entries(saga.data).map(([key, value]) => [key, nonSensitive.has(key) ? value : redacted]);
         return { saga: toMessage(saga), log: log.map(toEntry), inputJson: JSON.stringify(Object.fromEntries(shown)) };
       });
     },
 
     async resumeSaga({ sagaId }, call) {
       return runIdempotent(db, call, async (tx) => {
-        const answer = await resumeSaga(tx, await defined(tx, sagaId), sagaId);
+        const result = await resumeSaga(tx, await defined(tx, sagaId), sagaId);
         const saga = await find(tx, sagaId);
-        if (answer !== 'accepted') throw sagaNotStuck(sagaId, saga.status);
+        if (result !== 'accepted') throw sagaNotStuck(sagaId, saga.status);
         await noteAction(tx, call, '', { ids: [sagaId], more: false });
         return toMessage(saga);
       });
@@ -82,9 +82,9 @@ export function sagaOperations(db: Database, definitions: readonly SagaDefinitio
     async forceCompensateSaga({ sagaId, why }, call) {
       return runIdempotent(db, call, async (tx) => {
         const definition = await defined(tx, sagaId);
-        const answer = await forceCompensate(tx, definition, sagaId, why);
+        const result = await forceCompensate(tx, definition, sagaId, why);
         const saga = await find(tx, sagaId);
-        if (answer !== 'accepted') throw refusal(saga, definition);
+        if (result !== 'accepted') throw refusal(saga, definition);
         await noteAction(tx, call, why, { ids: [sagaId], more: false });
         return toMessage(saga);
       });

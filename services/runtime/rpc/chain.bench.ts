@@ -84,13 +84,13 @@ async function measure(server: ChildProcess, client: InventoryClient): Promise<n
   };
   const before = await cpu();
   let left = callsPerRound;
-  const lane = async () => {
+  const sendInTurn = async () => {
     while (left > 0) {
       left -= 1;
       await client.batchGetStock({ skus: ['A'] });
     }
   };
-  await Promise.all(Array.from({ length: inFlight }, lane));
+  await Promise.all(Array.from({ length: inFlight }, sendInTurn));
   return ((await cpu()) - before) / callsPerRound;
 }
 

@@ -61,9 +61,9 @@ async function startEcho(t: Test) {
     {
       ask(call: ServerUnaryCall<Buffer, Buffer>, done: sendUnaryData<Buffer>) {
         const peer = call.getAuthContext().sslPeerCertificate;
-        const answer = () => done(null, Buffer.from(peer?.serialNumber ?? 'nobody'));
-        if (call.request.toString() === 'later') waiting.push(answer);
-        else answer();
+        const respond = () => done(null, Buffer.from(peer?.serialNumber ?? 'no certificate'));
+        if (call.request.toString() === 'later') waiting.push(respond);
+        else respond();
       },
     },
   );

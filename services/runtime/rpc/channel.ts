@@ -53,9 +53,9 @@ export function openChannels({ target, tls, expectWorkload, trustDomain, options
   const unfollow = tls.follow((material) => {
     const next = make(material);
     all.add(next);
-    const overtaken = coming;
+    const replaced = coming;
     coming = next;
-    if (overtaken) leaveBehind(overtaken);
+    if (replaced) leaveBehind(replaced);
     next.channel.waitForReady(Date.now() + warmUpMs, () => {
       if (coming !== next) return;
       const before = current;

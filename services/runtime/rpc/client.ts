@@ -150,7 +150,7 @@ const tokens = new WeakMap<CallContext, string>();
 
 function withRequestId(method: MethodContract, message: Record<string, unknown>): Record<string, unknown> {
   if (method.idempotency && method.idempotency.read(message) === '') {
-    message[method.idempotency.field.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase())] = uuidv7();
+    message[method.idempotency.field.replace(/_(\w)/g, (_, character: string) => character.toUpperCase())] = uuidv7();
   }
   return message;
 }

@@ -5,7 +5,7 @@ import { createFileRegistry, type DescFile, fromBinary, toBinary } from '@bufbui
 import { FileDescriptorProtoSchema, FileDescriptorSetSchema } from '@bufbuild/protobuf/wkt';
 import { status } from '@grpc/grpc-js';
 
-export type Answer = NonNullable<ServerReflectionResponse['messageResponse']>;
+export type MessageResponse = NonNullable<ServerReflectionResponse['messageResponse']>;
 export type DescriptorIndex = ReturnType<typeof readDescriptors>;
 
 /** Reads the built descriptor set and indexes its files for the queries of reflection. */
@@ -28,7 +28,7 @@ export function readDescriptors() {
       extensions.find((extension) => extension.extendee.typeName === type && extension.number === number)?.file,
     extensionsOf: (type: string) =>
       extensions.filter((extension) => extension.extendee.typeName === type).map((extension) => extension.number),
-    files(file: DescFile | undefined): Answer {
+    files(file: DescFile | undefined): MessageResponse {
       if (!file) return { $case: 'errorResponse', value: { errorCode: status.NOT_FOUND, errorMessage: 'not found' } };
       const fileDescriptorProto = [...withDependencies(file)].map((one) =>
         Buffer.from(toBinary(FileDescriptorProtoSchema, one.proto)),

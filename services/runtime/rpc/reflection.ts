@@ -10,7 +10,7 @@ import {
   status,
   type UntypedServiceImplementation,
 } from '@grpc/grpc-js';
-import type { Answer, DescriptorIndex } from './descriptors.ts';
+import type { DescriptorIndex, MessageResponse } from './descriptors.ts';
 
 type Stream = ServerDuplexStream<ServerReflectionRequest, ServerReflectionResponse>;
 
@@ -23,7 +23,7 @@ export function reflection(
   isKnown: (peer: string) => boolean,
 ): { definition: ServiceDefinition; implementation: UntypedServiceImplementation }[] {
   const listed = [...services, 'grpc.health.v1.Health', 'grpc.reflection.v1.ServerReflection'].sort();
-  const answer = (request: ServerReflectionRequest, index: DescriptorIndex): Answer => {
+  const respond = (request: ServerReflectionRequest, index: DescriptorIndex): MessageResponse => {
     const asked = request.messageRequest;
     switch (asked?.$case) {
       case 'listServices':
@@ -52,7 +52,7 @@ export function reflection(
     descriptors().then(
       (index) => {
         stream.on('data', (request: ServerReflectionRequest) => {
-          stream.write({ validHost: request.host, originalRequest: request, messageResponse: answer(request, index) });
+          stream.write({ validHost: request.host, originalRequest: request, messageResponse: respond(request, index) });
         });
         stream.on('end', () => stream.end());
       },

@@ -168,18 +168,18 @@ function bindUnary({ method, act, chain, domain, options, open }: Binding) {
     return storedResponseOf(call) ?? method.response.encode(reply).finish();
   });
   return (grpcCall: ServerUnaryCall<Buffer, Buffer>, callback: sendUnaryData<Buffer>) => {
-    let answered = false;
-    const { call, timer } = accept(grpcCall, method, options, open, (error) => settle(error));
-    const settle = (error: unknown, bytes?: Uint8Array) => {
-      if (answered) return;
-      answered = true;
+    let responded = false;
+    const { call, timer } = accept(grpcCall, method, options, open, (error) => respond(error));
+    const respond = (error: unknown, bytes?: Uint8Array) => {
+      if (responded) return;
+      responded = true;
       if (timer) clearTimeout(timer);
       if (bytes) callback(null, asBuffer(bytes));
       else callback(toStatus(error, call, domain));
     };
     run(handler, call, open).then(
-      (bytes) => settle(null, bytes as Uint8Array),
-      (error) => settle(error),
+      (bytes) => respond(null, bytes as Uint8Array),
+      (error) => respond(error),
     );
   };
 }
@@ -197,17 +197,17 @@ function bindStream({ method, act, chain, domain, options, open }: Binding) {
     }
   });
   return (stream: ServerWritableStream<Buffer, Buffer>) => {
-    let answered = false;
-    const { call, timer } = accept(stream, method, options, open, (error) => settle(error));
+    let responded = false;
+    const { call, timer } = accept(stream, method, options, open, (error) => respond(error));
     senders.set(call, stream);
-    const settle = (error: unknown) => {
-      if (answered) return;
-      answered = true;
+    const respond = (error: unknown) => {
+      if (responded) return;
+      responded = true;
       if (timer) clearTimeout(timer);
       if (error) stream.emit('error', toStatus(error, call, domain));
       else stream.end();
     };
-    run(handler, call, open).then(() => settle(null), settle);
+    run(handler, call, open).then(() => respond(null), respond);
   };
 }
 
@@ -222,8 +222,8 @@ async function run(handler: Handler, call: CallContext, open: Set<CallContext>):
 }
 
 /**
- * Opens a `CallContext` for a grpc-js call. grpc-js enforces deadlines that the client set. A missing deadline, or one longer
- * than the contract allows, gets a timer here. The message is still bytes; `decode` converts it.
+ * Opens a `CallContext` for a grpc-js call. grpc-js enforces deadlines that the client set. A missing deadline, or one
+ * longer than the contract allows, gets a timer here. The message is still bytes; `decode` converts it.
  */
 function accept(
   grpcCall: AnyServerCall,

@@ -11,7 +11,7 @@ import {
   type StepContext,
   stepKey,
 } from './definition.ts';
-import { answered, failedAt, thrown } from './outcome.ts';
+import { failedAt, inputOf, thrown } from './outcome.ts';
 import { factsOf, type Given } from './recording.ts';
 
 /** Calls the step once and returns the outcome; it never throws. Once `giveUp` is aborted it stops waiting. */
@@ -35,11 +35,11 @@ export async function attempt(
   giveUp.addEventListener('abort', stop, { once: true });
   try {
     crashPoint('saga.before-call');
-    const answer = invoke(step, kind, ctx, epoch);
+    const outcome = invoke(step, kind, ctx, epoch);
     // The request leaves this process in the next turn of the event loop, not when the promise is made.
     setImmediate(crashPoint, 'saga.sent');
-    const given = await untilDeadline(call, answer);
-    crashPoint('saga.answered');
+    const given = await untilDeadline(call, outcome);
+    crashPoint('saga.responded');
     return { ...given, input: failedAt(given.input, elapsedMs(saga)) };
   } catch (error) {
     return { input: failedAt(thrown(kind, error, epoch), elapsedMs(saga)) };
@@ -55,7 +55,7 @@ async function invoke(step: RemoteStep, kind: Action, ctx: StepContext, epoch: n
     return { input: { kind: 'compensated', epoch }, result: result ?? null };
   }
   const outcome = kind === 'query' && step.query ? await step.query(ctx) : await step.run(ctx);
-  return { input: answered(outcome, epoch), result: outcome.kind === 'done' ? (outcome.result ?? null) : null };
+  return { input: inputOf(outcome, epoch), result: outcome.kind === 'done' ? (outcome.result ?? null) : null };
 }
 
 /** Stops waiting for a step that ignores its deadline. */

@@ -3,7 +3,7 @@ import { advance, begin, type Input, isPastPivot, nextOf, type State } from './c
 import { type SagaDefinition, withoutSecrets } from './definition.ts';
 import { sagaVersionUnknown } from './errors.ts';
 import { about } from './history.ts';
-import { laneOf } from './lanes.ts';
+import { partitionOf } from './partitions.ts';
 import { readState } from './state-format.ts';
 import { insertSaga, lockById, lockBySubject, removeDeadline, type SagaRow, writeLocked } from './store.ts';
 
@@ -20,14 +20,14 @@ export async function startSaga<Data>(
   const { sagaId, subjectId, traceparent = null } = start;
   const data = JSON.stringify(start.data);
   const state = begin(definition.core);
-  const lane = laneOf(definition, state);
+  const partition = partitionOf(definition, state);
   const startedAt = performance.now();
   const { timeLimitMs } = definition;
   let taker: { lease: { holder: string; leaseMs: number }; adopt: () => void } | null = null;
   for (const worker of definition.workers) {
     const lease: { holder: string; leaseMs: number } | null = taker ? null : worker.offer(definition);
     if (!lease) continue;
-    const held = {
+    const leased = {
       ...{ sagaId, subjectId, traceparent, state, startedAt },
       // As any other worker would read it: values that JSON drops must be missing the first time too.
       data: JSON.parse(data) as unknown,
@@ -37,15 +37,15 @@ export async function startSaga<Data>(
       leasedUntil: startedAt + lease.leaseMs,
       expiresAt: timeLimitMs === null ? Number.POSITIVE_INFINITY : startedAt + timeLimitMs,
     };
-    taker = { lease, adopt: () => worker.adopt(definition, held) };
+    taker = { lease, adopt: () => worker.adopt(definition, leased) };
   }
   const lease = taker?.lease ?? null;
-  await insertSaga(tx, { sagaId, lane, subjectId, state, data, timeLimitMs, traceparent, lease });
+  await insertSaga(tx, { sagaId, partition, subjectId, state, data, timeLimitMs, traceparent, lease });
   tx.afterCommit(taker ? taker.adopt : () => wake(definition));
 }
 
 /** The result of a cancel request. */
-export type CancelAnswer = 'accepted' | 'too_late' | 'unknown_saga';
+export type CancelResult = 'accepted' | 'too_late' | 'unknown_saga';
 
 /**
  * Records in the caller's transaction that the saga of this subject must be undone. It is undone as soon as the outcome
@@ -61,7 +61,7 @@ export async function requestCancel(
   definitions: SagaDefinition | readonly SagaDefinition[],
   subjectId: string,
   why: { reason: string; detail?: string } = { reason: 'CANCELLED' },
-): Promise<CancelAnswer> {
+): Promise<CancelResult> {
   const known = Array.isArray(definitions) ? definitions : [definitions as SagaDefinition];
   const name = nameOf(known);
   const row = await lockBySubject(tx, name, subjectId);
@@ -81,13 +81,13 @@ function nameOf(definitions: readonly SagaDefinition[]): string {
 }
 
 /** The result of an operator's command. */
-export type OperatorAnswer = 'accepted' | 'not_possible' | 'unknown_saga';
+export type OperatorResult = 'accepted' | 'not_possible' | 'unknown_saga';
 
 /**
  * Resumes a stuck saga at its current steps. A step or compensation that was refused is called again under a new key,
  * since a refusal is final for the old one and had no effect.
  */
-export async function resumeSaga(tx: Tx, definition: SagaDefinition, sagaId: string): Promise<OperatorAnswer> {
+export async function resumeSaga(tx: Tx, definition: SagaDefinition, sagaId: string): Promise<OperatorResult> {
   return order(tx, definition, sagaId, { kind: 'resume' });
 }
 
@@ -100,7 +100,7 @@ export async function forceCompensate(
   definition: SagaDefinition,
   sagaId: string,
   detail = '',
-): Promise<OperatorAnswer> {
+): Promise<OperatorResult> {
   return order(tx, definition, sagaId, { kind: 'abandon', cause: 'operator', reason: 'OPERATOR', detail });
 }
 
@@ -112,7 +112,7 @@ export async function restartFailedSaga(
   tx: Tx,
   definitions: readonly SagaDefinition[],
   sagaId: string,
-): Promise<OperatorAnswer> {
+): Promise<OperatorResult> {
   const row = await lockById(tx, sagaId);
   const definition = definitions.find(({ name, version }) => name === row?.name && version === row.definitionVersion);
   if (!row || !definition) return 'unknown_saga';
@@ -125,7 +125,7 @@ export async function restartFailedSaga(
   return 'accepted';
 }
 
-async function order(tx: Tx, definition: SagaDefinition, sagaId: string, input: Input): Promise<OperatorAnswer> {
+async function order(tx: Tx, definition: SagaDefinition, sagaId: string, input: Input): Promise<OperatorResult> {
   const row = await lockById(tx, sagaId);
   if (row?.name !== definition.name || row.definitionVersion !== definition.version) return 'unknown_saga';
   return (await change(tx, definition, row, input)).changed ? 'accepted' : 'not_possible';
@@ -143,8 +143,8 @@ async function change(
   const next = nextOf(definition.core, state);
   if (next.kind === 'finished') await definition.finished?.(tx, row, next.result);
   const data = next.kind === 'finished' ? withoutSecrets(definition, row.data) : null;
-  const lane = laneOf(definition, state);
-  await writeLocked(tx, row, { state, data, lane }, { ...about(definition.core, before, input), input });
+  const partition = partitionOf(definition, state);
+  await writeLocked(tx, row, { state, data, partition }, { ...about(definition.core, before, input), input });
   tx.afterCommit(() => wake(definition));
   return { state, changed: true };
 }

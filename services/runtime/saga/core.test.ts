@@ -128,7 +128,7 @@ t.test('ways of a checkout', async (t) => {
     ],
     ['a compensation is refused', [done, no, refuses, resume], ['', '', 'stuck: CAPTURED', 'compensate reserve']],
     [
-      'a status nobody knows on the way back is stuck, and an operator may only ask again',
+      'an unknown status while compensating is stuck, and an operator may only ask again',
       [done, cancel, unknown, unknown, unknown, force],
       ['', 'query authorize', 'query authorize +100', 'query authorize +200', 'stuck: UNAVAILABLE', 'query authorize'],
     ],

@@ -16,7 +16,7 @@ export type StepOutcome =
  * A status query may also find that the step has not acted, or only in part: then it must be called again, or
  * compensated.
  */
-export type StatusAnswer = StepOutcome | { readonly kind: 'absent' };
+export type StatusOutcome = StepOutcome | { readonly kind: 'absent' };
 
 /** A final outcome, as passed to `record`. */
 export type Recorded =
@@ -66,7 +66,7 @@ export interface RemoteStep<Data = AnyData> {
   /** Throwing a permanent RpcError is a rejection; throwing anything else makes the outcome unknown. */
   run(ctx: StepContext<Data>): Promise<StepOutcome>;
   /** Finds out how `run` ended, without acting. An exception makes the outcome unknown. */
-  query?(ctx: StepContext<Data>): Promise<StatusAnswer>;
+  query?(ctx: StepContext<Data>): Promise<StatusOutcome>;
   /** Undoes the step. Throwing a permanent RpcError makes the saga stuck; any other error is retried. */
   compensate?(ctx: StepContext<Data>): Promise<Json | undefined>;
   /**
@@ -135,7 +135,7 @@ export interface SagaInit<Data> {
   /**
    * Fields of the data that operators may see: no personal data and no payment credentials. All others are redacted.
    */
-  harmless?: readonly (keyof Data & string)[];
+  nonSensitive?: readonly (keyof Data & string)[];
   /** Fields of the data that are removed from the row in the transaction that ends the saga, such as payment tokens. */
   secrets?: readonly (keyof Data & string)[];
   /**
@@ -183,7 +183,7 @@ export interface SagaDefinition<Data = AnyData> {
   /** Null: none. */
   readonly timeLimitMs: number | null;
   readonly core: CoreDefinition;
-  readonly harmless: readonly string[];
+  readonly nonSensitive: readonly string[];
   readonly secrets: readonly string[];
   readonly finished: SagaInit<Data>['finished'];
   /** The workers of this process that run it. */
@@ -213,7 +213,7 @@ export function defineSaga<Data>(init: SagaInit<Data>): SagaDefinition<Data> {
     steps: init.steps,
     timeLimitMs: timeLimitMs === 'none' ? null : timeLimitMs,
     core: { name, version, steps: init.steps.map(coreStep), mustComplete, compensation, retry },
-    harmless: init.harmless ?? [],
+    nonSensitive: init.nonSensitive ?? [],
     secrets: init.secrets ?? [],
     finished: init.finished,
     workers: new Set(),
@@ -231,7 +231,7 @@ const coreStep = <Data>(step: Step<Data>): CoreStep => ({
 });
 
 function check<Data>(init: SagaInit<Data>, retry: RetryPolicy): void {
-  const { name, version, timeLimitMs, mustComplete, harmless = [], secrets = [] } = init;
+  const { name, version, timeLimitMs, mustComplete, nonSensitive = [], secrets = [] } = init;
   const fail = (rule: string) => {
     throw new Error(`saga ${name}: ${rule}`);
   };
@@ -243,7 +243,7 @@ function check<Data>(init: SagaInit<Data>, retry: RetryPolicy): void {
     if (!isPositive(value)) fail(`retry.${field} must be a whole number above 0`);
   }
   for (const field of secrets) {
-    if (harmless.includes(field)) fail(`data field ${field} is harmless and secret at the same time`);
+    if (nonSensitive.includes(field)) fail(`data field ${field} is non-sensitive and secret at the same time`);
   }
   checkSteps(init, fail);
 }

@@ -1,4 +1,16 @@
-/** Runs one leased saga from step to step: selects the due command, calls it, records the outcome. */
+/**
+ * Runs one leased saga from step to step: selects a due command, calls it, records the outcome, and repeats. It stops
+ * and gives up its slots when:
+ *
+ * | why | lease | who continues |
+ * | --- | --- | --- |
+ * | the saga has ended, or only an operator can continue it | ended | the operator, if any |
+ * | the next try is later | released, due then | any worker |
+ * | no slot for the next call | released, due at once or after `noSlotPauseMs` | a worker with a slot |
+ * | the outcome cannot be recorded | released, due after the longest backoff | any worker, by a call under the same key |
+ * | another worker has the lease | lost | that worker |
+ * | the worker stops | released, due at once | another worker |
+ */
 
 import { type Code, RpcError } from '../errors/errors.ts';
 import type { Logger } from '../telemetry/log.ts';
@@ -7,10 +19,10 @@ import { sleep } from '../time/sleep.ts';
 import { attempt } from './attempt.ts';
 import { type Branch, type Input, nextOf, type State } from './core.ts';
 import { defaultTimeoutMs, elapsedMs, isLocal, type LeasedSaga, type SagaDefinition } from './definition.ts';
-import { dependencyOf, isUrgent, laneOf } from './lanes.ts';
 import { endLease, releaseLease, renewLease } from './lease-store.ts';
 import type { SagaMetrics } from './metrics.ts';
 import { describe, failedAt, refusal } from './outcome.ts';
+import { dependencyOf, isUrgent, partitionOf } from './partitions.ts';
 import {
   expired,
   type Given,
@@ -23,7 +35,7 @@ import {
 import { type Place, type Slots, slotWaitMs } from './slots.ts';
 import { statusOf } from './store.ts';
 
-/** When a call is made, the rest of the lease must cover the call and some delay of the process. */
+/** The lease must last this much longer than a call's timeout, because the process may be delayed after the call. */
 export const slackMs = 1_000;
 /** How long a saga with several dependencies waits in the database when none of them has a free slot. */
 const noSlotPauseMs = 1_000;
@@ -53,7 +65,7 @@ export interface Running {
   reserved: { dependency: string; place: Place } | null;
 }
 
-/** Runs until the saga ends, rests, must pause, or its lease is lost. Releases the slots. */
+/** Runs the saga until one of the reasons above, and releases its slots. */
 export async function drive(worker: Worker, running: Running): Promise<void> {
   try {
     await driveOn(worker, running);
@@ -63,13 +75,13 @@ export async function drive(worker: Worker, running: Running): Promise<void> {
   }
 }
 
-/** Releases the lease; the saga is due again after this delay, in the lane of its state. */
+/** Releases the lease. The saga is due again after this delay, and waits in the partition of its state. */
 export async function giveBack(
   { recorder }: Pick<Worker, 'recorder'>,
   { definition, saga }: Pick<Running, 'definition' | 'saga'>,
   afterMs: number,
 ): Promise<void> {
-  await recorder.db.write(null, (sql) => releaseLease(sql, saga, afterMs, laneOf(definition, saga.state)));
+  await recorder.db.write(null, (sql) => releaseLease(sql, saga, afterMs, partitionOf(definition, saga.state)));
 }
 
 async function driveOn(worker: Worker, running: Running): Promise<void> {
@@ -82,7 +94,7 @@ async function driveOn(worker: Worker, running: Running): Promise<void> {
       return worker.recorder.db.write(null, (sql) => endLease(sql, saga, statusOf(saga.state, false)));
     if (given === 'lost') return lost(worker, saga);
     if (given === 'no slot') {
-      const mixed = laneOf(definition, saga.state).dependency === '';
+      const mixed = partitionOf(definition, saga.state).dependency === '';
       return giveBack(worker, running, mixed ? noSlotPauseMs : 0);
     }
     const before = { version: saga.version, state: saga.state };
@@ -97,7 +109,10 @@ async function driveOn(worker: Worker, running: Running): Promise<void> {
   }
 }
 
-/** Runs a due command, and returns its outcome. */
+/**
+ * Runs a due command and returns its outcome. `rests`: no command is due without an operator, or ever. `lost`: another
+ * worker has the lease. `no slot`: every due call must wait for a slot of its dependency.
+ */
 async function nextOutcome(worker: Worker, running: Running): Promise<Given | 'lost' | 'rests' | 'no slot'> {
   const { definition, saga } = running;
   const next = nextOf(definition.core, saga.state);
@@ -116,8 +131,9 @@ async function nextOutcome(worker: Worker, running: Running): Promise<Given | 'l
 }
 
 /**
- * Selects the branch to run now, with a slot for its call: of the due branches, the one with the fewest tries whose
- * dependency has a free slot. Waits shortly when one will soon be free. Returns null when there is none.
+ * Selects the branch to run now, with a slot for its call: the one with the fewest tries of those whose dependency has
+ * a free slot. When none has, and recent calls to the dependency of the first branch were short, it waits up to
+ * `slotWaitMs` for a slot of that dependency. Returns null when there is still none.
  */
 async function chooseBranch(
   worker: Worker,
@@ -146,8 +162,8 @@ async function chooseBranch(
 }
 
 /**
- * Returns the due branches by their tries; or else all by their next time, since the saga is leased because one of them
- * is due.
+ * Returns the due branches, those with the fewest tries first. When none is due by the clock of this process, returns
+ * all, the earliest first: the saga was leased because one is due by the database's clock.
  */
 function inOrderOfTries(branches: readonly Branch[], now: number): Branch[] {
   const due = branches.filter(({ notBefore }) => notBefore <= now);
@@ -175,7 +191,7 @@ async function call(worker: Worker, { definition, saga }: Running, branch: Branc
   return given;
 }
 
-/** Extends the lease when it may end before a call of this length. */
+/** Extends the lease when it would end within `ms`. Returns false when another worker has it. */
 async function coverCall(worker: Worker, saga: LeasedSaga, ms: number): Promise<boolean> {
   const { db, leaseMs } = worker.recorder;
   if (saga.leasedUntil - performance.now() >= ms) return true;
@@ -190,7 +206,7 @@ function lost({ metrics, log }: Worker, saga: LeasedSaga): void {
   log.warn({ saga: saga.sagaId }, 'saga lease lost; another worker has taken over');
 }
 
-/** Whether to keep the lease: a command that is due at once can be called, now or in a moment. */
+/** Whether to keep the lease after a recording: a command is due at once, and has a slot now or soon. */
 function keepsLease(worker: Worker, { definition }: Running, state: State): boolean {
   if (worker.stopping.aborted) return false;
   if (localStepDone(definition, state)) return true;
@@ -201,8 +217,12 @@ function keepsLease(worker: Worker, { definition }: Running, state: State): bool
 }
 
 /**
- * Records an outcome. When a local step in the same transaction fails, the outcome is recorded without it. When
- * `record` of the step fails, the try is recorded without a known outcome.
+ * Records an outcome, in up to three attempts:
+ * 1. the outcome, with the local steps that follow, in one transaction;
+ * 2. the outcome alone, since a local step may have failed;
+ * 3. a try without a known outcome (see `withoutEffect`), since `record` of the step itself may have failed. The saga
+ *    then queries the status, or tries again.
+ * Each attempt is repeated while the database is unreachable or busy, until the lease ends.
  */
 async function recordOutcome(worker: Worker, running: Running, given: Given): Promise<RecordingResult> {
   const { definition, saga } = running;
@@ -226,6 +246,10 @@ async function recordOutcome(worker: Worker, running: Running, given: Given): Pr
   return last;
 }
 
+/**
+ * Returns what to record in place of an outcome whose effect could not be written: a compensation or a call is tried
+ * again, a local step is refused when its exception is a refusal. Null for inputs that belong to no branch.
+ */
 function withoutEffect(
   input: Input,
   local: boolean,
@@ -246,11 +270,11 @@ function withoutEffect(
 
 const passing = new Set<Code>(['UNAVAILABLE', 'ABORTED', 'RESOURCE_EXHAUSTED', 'DEADLINE_EXCEEDED']);
 
-/** Whether the database is unreachable or busy. */
+/** Whether an error of a recording means that the database is unreachable or busy. */
 const isPassing = (error: unknown): boolean =>
   error instanceof RpcError ? passing.has(error.code) : error instanceof Error && error.name === 'DeadlineError';
 
-/** Retries while the lease lasts: an outcome that is not recorded must be queried again. */
+/** Retries while the lease lasts: without a record, the next worker must call the step again under the same key. */
 async function persist(
   worker: Worker,
   running: Running,

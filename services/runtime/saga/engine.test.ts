@@ -81,17 +81,17 @@ t.test('outcomes', async (t) => {
       effects: ['run reserve', 'compensate reserve'],
       facts: ['reserve done', 'authorize rejected', 'reserve compensated', 'end rejected'],
     },
-    { name: 'the answer is lost after acting', plan: { 'run authorize': ['act, then time out'] }, effects: all },
+    { name: 'the result is lost after acting', plan: { 'run authorize': ['act, then time out'] }, effects: all },
     { name: 'the request is lost', plan: { 'run authorize': ['time out'] }, effects: all },
     {
-      name: 'nobody knows for a while',
+      name: 'the outcome is unknown for a while',
       plan: { 'run reserve': ['time out'], 'query reserve': ['time out', 'time out'] },
       effects: all,
     },
     { name: 'a call hangs', plan: { 'run authorize': ['hang'] }, effects: all },
     { name: 'a call after the pivot hangs and is lost', plan: { 'run capture': ['hang', 'time out'] }, effects: all },
     {
-      name: 'compensations fail for a while, or their answer is lost',
+      name: 'compensations fail for a while, or their result is lost',
       plan: {
         'run authorize': ['refuse'],
         'compensate reserve': ['time out', 'act, then time out'],
@@ -148,7 +148,7 @@ t.test('cancelling', async (t) => {
   const cancel = (definition: ReturnType<typeof fresh>, subject: string) =>
     inTransaction((tx) => requestCancel(tx, definition, subject, { reason: 'CUSTOMER' }));
 
-  t.test('before anybody has begun', async (t) => {
+  t.test('before a worker has begun', async (t) => {
     const definition = fresh();
     const subject = newId();
     const id = await schema.start(definition, subject);
@@ -210,7 +210,7 @@ t.test('cancelling', async (t) => {
     await worker.stop();
   });
 
-  t.test('at any moment: all or nothing, as the answer said', async (t) => {
+  t.test('at any moment: all or nothing, as the cancel result said', async (t) => {
     const definition = fresh();
     const worker = schema.worker([definition]);
     const seed = Date.now() % 1_000_000;
@@ -220,12 +220,12 @@ t.test('cancelling', async (t) => {
       random = (random * 1_103_515_245 + 12_345) % 2_147_483_648;
       return random % 600;
     });
-    const ids: { id: string; answer: string }[] = [];
+    const ids: { id: string; result: string }[] = [];
     const cancelAfter = async (delayMs: number) => {
       const subject = newId();
       const id = await schema.start(definition, subject);
       await new Promise((resolve) => setTimeout(resolve, delayMs));
-      return { id, answer: await cancel(definition, subject) };
+      return { id, result: await cancel(definition, subject) };
     };
     // No more at a time than the connection pool serves on a busy machine.
     for (let at = 0; at < delays.length; at += 30) {
@@ -233,7 +233,7 @@ t.test('cancelling', async (t) => {
     }
     const statuses = await schema.rest(ids.map(({ id }) => id));
     const wrong = ids.filter(
-      ({ answer }, index) => (answer === 'accepted' ? 'FAILED' : 'COMPLETED') !== statuses[index],
+      ({ result }, index) => (result === 'accepted' ? 'FAILED' : 'COMPLETED') !== statuses[index],
     );
     t.strictSame(wrong, []);
     const failed = statuses.filter((status) => status === 'FAILED').length;

@@ -13,9 +13,9 @@
  * cancels and repairs.
  */
 export {
-  type CancelAnswer,
+  type CancelResult,
   forceCompensate,
-  type OperatorAnswer,
+  type OperatorResult,
   requestCancel,
   restartFailedSaga,
   resumeSaga,
@@ -33,7 +33,7 @@ export {
   type SagaFailure,
   type SagaInit,
   type SagaResult,
-  type StatusAnswer,
+  type StatusOutcome,
   type Step,
   type StepContext,
   type StepOutcome,

@@ -1,9 +1,17 @@
 import t from 'tap';
-import { type Answer, purchase as definition, done, lost, no, played, undone } from '../testing/purchase-saga.ts';
+import {
+  purchase as definition,
+  done,
+  lost,
+  no,
+  type PlayedOutcome,
+  played,
+  undone,
+} from '../testing/purchase-saga.ts';
 import { begin, type CoreDefinition, type CoreStep } from './core.ts';
 import { describeDivergence, divergences, type History, recordingOf } from './history.ts';
 
-const away: Answer = (epoch, at) => ({
+const away: PlayedOutcome = (epoch, at) => ({
   ...{ kind: 'uncompensated', epoch, at, permanent: false, reason: '' },
   detail: 'inventory is away',
 });
@@ -22,7 +30,7 @@ t.test('the definition that made a history leads where it led', async (t) => {
   t.equal(recordings[2]!.entries.at(-1)!.led, 'failed, epoch 6, attempt 0, back from authorize: rejected DECLINED');
 });
 
-t.test('a recording keeps nothing that somebody has said', async (t) => {
+t.test('a recording keeps no text of users or services', async (t) => {
   t.notMatch(JSON.stringify(recordings), /ada|card_declined|away/);
   t.ok(recordings.every(({ state }) => state === undefined));
 });
@@ -75,9 +83,9 @@ t.test('a log or a state that was tampered with is found', async (t) => {
       /entry 2: expected done to run confirm/,
     ],
     ['the last one is missing', { ...completed!, entries: entries.slice(0, 2) }, /entry 2: expected .*completed/],
-    ['an answer came twice', { ...completed!, entries: [entries[0]!, ...entries] }, /entry 2/],
+    ['an outcome came twice', { ...completed!, entries: [entries[0]!, ...entries] }, /entry 2/],
     [
-      'an answer of another epoch',
+      'an outcome of another epoch',
       { ...completed!, entries: [{ ...entries[0]!, input: done(9, 0) }, ...entries.slice(1)] },
       /entry 1: expected .* changes the state; got it is ignored/,
     ],

@@ -14,5 +14,5 @@ export {
 export { stepKey } from './definition.ts';
 export * from './engine.ts';
 export { describeDivergence, divergences, type History, type HistoryEntry, recordingOf } from './history.ts';
-export { endLease, leaseLocked, lockLane, lockOverdue, releaseLease, renewLease } from './lease-store.ts';
+export { endLease, leaseLocked, lockOverdue, lockPartition, releaseLease, renewLease } from './lease-store.ts';
 export { reload } from './store.ts';

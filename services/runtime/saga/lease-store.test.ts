@@ -5,8 +5,8 @@ import { newId } from '../id/id.ts';
 import { open, openSchema } from '../testing/saga.ts';
 import { defineSaga, type LeasedSaga } from './definition.ts';
 import { requestCancel } from './engine.ts';
-import { laneOf } from './lanes.ts';
-import { fromRow, leaseLocked, lockLane, releaseLease } from './lease-store.ts';
+import { fromRow, leaseLocked, lockPartition, releaseLease } from './lease-store.ts';
+import { partitionOf } from './partitions.ts';
 import { readState } from './state-format.ts';
 
 const schema = await openSchema(t, await createDatabase(t, 'orders'));
@@ -22,9 +22,9 @@ const definition = defineSaga<{ note: string }>({
 async function lease(sagaId: string): Promise<LeasedSaga> {
   const call = open('lease', 10_000);
   const since = performance.now();
-  const lane = { name: definition.name, version: 1, dependency: 'payments', urgent: false };
+  const partition = { name: definition.name, version: 1, dependency: 'payments', urgent: false };
   const row = await db.transaction(call, async (tx) => {
-    const rows = await lockLane(tx, lane, 100);
+    const rows = await lockPartition(tx, partition, 100);
     await leaseLocked(tx, [sagaId], { holder: newId(), leaseMs });
     return rows.find(({ saga_id }) => saga_id === sagaId)!;
   });
@@ -40,10 +40,12 @@ const rowOf = async (sagaId: string) =>
     )
   )[0];
 
-t.test('a lease given back puts the saga into the lane of its state', async (t) => {
+t.test('a lease given back puts the saga into the partition of its state', async (t) => {
   const sagaId = await schema.start(definition);
   const saga = await lease(sagaId);
-  await db.write(null, (sql) => releaseLease(sql, saga, 30_000, { ...laneOf(definition, saga.state), dependency: '' }));
+  await db.write(null, (sql) =>
+    releaseLease(sql, saga, 30_000, { ...partitionOf(definition, saga.state), dependency: '' }),
+  );
   t.match(await rowOf(sagaId), { status: 'WAITING', dependency: '', urgent: 0, lease_holder: null, due: 0 });
 });
 
@@ -54,6 +56,6 @@ t.test('a lease given back after a cancel request leaves the saga urgent and due
   const call = open('cancel', 10_000);
   t.equal(await db.transaction(call, (tx) => requestCancel(tx, definition, subject)), 'accepted');
   call.close();
-  await db.write(null, (sql) => releaseLease(sql, saga, 30_000, laneOf(definition, saga.state)));
+  await db.write(null, (sql) => releaseLease(sql, saga, 30_000, partitionOf(definition, saga.state)));
   t.match(await rowOf(sagaId), { status: 'RUNNING', dependency: 'payments', urgent: 1, lease_holder: null, due: 1 });
 });

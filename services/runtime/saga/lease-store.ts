@@ -1,25 +1,31 @@
 /** Leases of sagas, by the clock of the database. */
 import type { Sql, SqlReader, Tx } from '../db/tx.ts';
 import type { Json, LeasedSaga } from './definition.ts';
-import type { Lane } from './lanes.ts';
+import type { Partition } from './partitions.ts';
 import type { Status } from './store.ts';
 
 const us = (ms: number) => Math.round(ms * 1000);
 
-const inLane = 'name = ? and definition_version = ? and dependency = ? and urgent = ? and due_at <= utc_timestamp(6)';
-const laneParams = ({ name, version, dependency, urgent }: Lane) => [name, version, dependency, urgent ? 1 : 0];
+const inPartition =
+  'name = ? and definition_version = ? and dependency = ? and urgent = ? and due_at <= utc_timestamp(6)';
+const partitionParams = ({ name, version, dependency, urgent }: Partition) => [
+  name,
+  version,
+  dependency,
+  urgent ? 1 : 0,
+];
 
-/** Returns the lanes with due sagas: urgent ones first, then by the time since they became due. */
-export async function dueLanes(sql: SqlReader, lanes: readonly Lane[]): Promise<Lane[]> {
-  const earliest = lanes.map(
+/** Returns the partitions with due sagas: urgent ones first, then by the time since they became due. */
+export async function duePartitions(sql: SqlReader, partitions: readonly Partition[]): Promise<Partition[]> {
+  const earliest = partitions.map(
     (_, index) =>
-      `(select ${index} as lane, due_at from saga force index (saga_lane) where ${inLane} order by due_at limit 1)`,
+      `(select ${index} as candidate, due_at from saga force index (saga_lane) where ${inPartition} order by due_at limit 1)`,
   );
-  const rows = await sql.query<{ lane: string | number }>(
-    `select lane from (${earliest.join(' union all ')}) due order by due_at`,
-    lanes.flatMap(laneParams),
+  const rows = await sql.query<{ candidate: string | number }>(
+    `select candidate from (${earliest.join(' union all ')}) due order by due_at`,
+    partitions.flatMap(partitionParams),
   );
-  const found = rows.map(({ lane }) => lanes[Number(lane)]!);
+  const found = rows.map(({ candidate }) => partitions[Number(candidate)]!);
   return [...found.filter(({ urgent }) => urgent), ...found.filter(({ urgent }) => !urgent)];
 }
 
@@ -42,25 +48,25 @@ const leasedColumns = `saga_id, name, definition_version, subject_id, state, res
   timestampdiff(microsecond, utc_timestamp(6), deadline_at) as left_us,
   timestampdiff(microsecond, created_at, utc_timestamp(6)) as age_us`;
 
-/** Locks up to `limit` due sagas of a lane. Sagas that another worker has locked are skipped. */
-export function lockLane(tx: Tx, lane: Lane, limit: number): Promise<LeasedRow[]> {
+/** Locks up to `limit` due sagas of a partition. Sagas that another worker has locked are skipped. */
+export function lockPartition(tx: Tx, partition: Partition, limit: number): Promise<LeasedRow[]> {
   return tx.query<LeasedRow>(
     `select ${leasedColumns}
-     from saga force index (saga_lane) where ${inLane} order by due_at limit ? for update skip locked`,
-    [...laneParams(lane), limit],
+     from saga force index (saga_lane) where ${inPartition} order by due_at limit ? for update skip locked`,
+    [...partitionParams(partition), limit],
   );
 }
 
 /**
- * Locks up to `limit` due sagas of a lane whose time limit has passed. The lane is of new sagas: ended and compensating
- * ones are urgent, so the index has no more such rows than there are sagas to end.
+ * Locks up to `limit` due sagas of a partition whose time limit has passed. The partition is of new sagas: ended and
+ * compensating ones are urgent, so the index has no more such rows than there are sagas to end.
  */
-export function lockOverdue(tx: Tx, lane: Lane, limit: number): Promise<LeasedRow[]> {
+export function lockOverdue(tx: Tx, partition: Partition, limit: number): Promise<LeasedRow[]> {
   return tx.query<LeasedRow>(
     `select ${leasedColumns}
-     from saga force index (saga_overdue) where ${inLane} and deadline_at <= utc_timestamp(6)
+     from saga force index (saga_overdue) where ${inPartition} and deadline_at <= utc_timestamp(6)
      order by deadline_at limit ? for update skip locked`,
-    [...laneParams(lane), limit],
+    [...partitionParams(partition), limit],
   );
 }
 
@@ -103,10 +109,10 @@ export async function renewLease(sql: Sql, saga: LeasedSaga, leaseMs: number): P
 }
 
 /**
- * Releases a lease; the saga is due again after `dueInMs`, in the lane of its state. When a cancel request or an
- * operator has written a newer state meanwhile, the lane of that state stays, and the saga is due at once.
+ * Releases a lease; the saga is due again after `dueInMs`, in the partition of its state. When a cancel request or an
+ * operator has written a newer state meanwhile, the partition of that state stays, and the saga is due at once.
  */
-export async function releaseLease(sql: Sql, saga: LeasedSaga, dueInMs: number, lane: Lane): Promise<void> {
+export async function releaseLease(sql: Sql, saga: LeasedSaga, dueInMs: number, partition: Partition): Promise<void> {
   const { version } = saga;
   await sql.execute(
     `update saga set lease_holder = null,
@@ -116,7 +122,7 @@ export async function releaseLease(sql: Sql, saga: LeasedSaga, dueInMs: number, 
      where saga_id = ? and lease_token = ? and lease_holder is not null`,
     [
       ...[version, us(dueInMs)],
-      ...[version, lane.dependency, version, lane.urgent ? 1 : 0],
+      ...[version, partition.dependency, version, partition.urgent ? 1 : 0],
       ...[version, us(dueInMs)],
       ...[saga.sagaId, saga.token],
     ],

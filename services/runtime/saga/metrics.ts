@@ -7,12 +7,68 @@ import { type Tally, tally } from './store.ts';
 const durationBuckets = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800];
 const tallyKeptMs = 2_000;
 
-/** Metrics of a saga worker. The gauges that query the database count unfinished sagas only. */
+/** Metrics of a saga worker. */
 export function sagaMetrics(
   registry: Registry,
   db: Pick<Database, 'read'>,
   definitions: readonly Pick<SagaDefinition, 'name' | 'version'>[],
 ) {
+  unfinishedGauges(registry, db, definitions);
+  const registers = [registry];
+  return {
+    inProgress: new Gauge({
+      name: 'armature_sagas_in_progress',
+      help: 'Sagas this process holds a lease on',
+      registers,
+    }),
+    stepSeconds: new Histogram({
+      name: 'armature_saga_step_seconds',
+      help: 'Time of one try of a step, by what was tried',
+      labelNames: ['saga', 'step', 'action'] as const,
+      buckets: latencyBuckets,
+      registers,
+    }),
+    outcomes: new Counter({
+      name: 'armature_saga_step_outcomes_total',
+      help: 'Outcomes of tries of steps',
+      labelNames: ['saga', 'step', 'action', 'outcome'] as const,
+      registers,
+    }),
+    finished: new Counter({
+      name: 'armature_sagas_finished_total',
+      help: 'Sagas that ended here',
+      labelNames: ['saga', 'result'] as const,
+      registers,
+    }),
+    seconds: new Histogram({
+      name: 'armature_saga_seconds',
+      help: 'Time from the start of a saga to its end',
+      labelNames: ['saga', 'result'] as const,
+      buckets: durationBuckets,
+      registers,
+    }),
+    leasesLost: new Counter({
+      name: 'armature_saga_leases_lost_total',
+      help: 'Outcomes not recorded because another worker had taken over',
+      registers,
+    }),
+    recordingsFailed: new Counter({
+      name: 'armature_saga_recordings_failed_total',
+      help: 'Recordings of outcomes that failed and are tried again',
+      labelNames: ['saga'] as const,
+      registers,
+    }),
+  };
+}
+
+export type SagaMetrics = ReturnType<typeof sagaMetrics>;
+
+/** Gauges of unfinished sagas, from the database: at each scrape, but at most every 2 s. */
+function unfinishedGauges(
+  registry: Registry,
+  db: Pick<Database, 'read'>,
+  definitions: readonly Pick<SagaDefinition, 'name' | 'version'>[],
+): void {
   const registers = [registry];
   const names = [...new Set(definitions.map(({ name }) => name))];
   const isKnown = (row: Tally) => definitions.some(({ name, version }) => name === row.name && version === row.version);
@@ -62,46 +118,4 @@ export function sagaMetrics(
       target.set({ saga }, Math.max(0, ...ages));
     }
   });
-  return {
-    held: new Gauge({ name: 'armature_sagas_in_progress', help: 'Sagas this process holds a lease on', registers }),
-    stepSeconds: new Histogram({
-      name: 'armature_saga_step_seconds',
-      help: 'Time of one try of a step, by what was tried',
-      labelNames: ['saga', 'step', 'action'] as const,
-      buckets: latencyBuckets,
-      registers,
-    }),
-    outcomes: new Counter({
-      name: 'armature_saga_step_outcomes_total',
-      help: 'Outcomes of tries of steps',
-      labelNames: ['saga', 'step', 'action', 'outcome'] as const,
-      registers,
-    }),
-    finished: new Counter({
-      name: 'armature_sagas_finished_total',
-      help: 'Sagas that ended here',
-      labelNames: ['saga', 'result'] as const,
-      registers,
-    }),
-    seconds: new Histogram({
-      name: 'armature_saga_seconds',
-      help: 'Time from the start of a saga to its end',
-      labelNames: ['saga', 'result'] as const,
-      buckets: durationBuckets,
-      registers,
-    }),
-    leasesLost: new Counter({
-      name: 'armature_saga_leases_lost_total',
-      help: 'Outcomes not recorded because another worker had taken over',
-      registers,
-    }),
-    recordingsFailed: new Counter({
-      name: 'armature_saga_recordings_failed_total',
-      help: 'Recordings of outcomes that failed and are tried again',
-      labelNames: ['saga'] as const,
-      registers,
-    }),
-  };
 }
-
-export type SagaMetrics = ReturnType<typeof sagaMetrics>;

@@ -82,7 +82,11 @@ t.test('definitions that do not fit together', async (t) => {
       { ...x, steps: [{ ...step, async compensate() {} }], mustComplete: true, timeLimitMs: 'none' },
       /step a: a saga that must complete compensates nothing/,
     ],
-    ['shown and secret', { ...x, steps: [step], harmless: ['card'], secrets: ['card'] }, /card is harmless and secret/],
+    [
+      'shown and secret',
+      { ...x, steps: [step], nonSensitive: ['card'], secrets: ['card'] },
+      /card is non-sensitive and secret/,
+    ],
     ['a bad dependency', { ...x, steps: [{ ...step, dependency: 'Acquirer 1' }] }, /dependency must be a name/],
     [
       'a group before the pivot',

@@ -1,6 +1,6 @@
 import { type Code, RpcError } from '../errors/errors.ts';
 import type { Input } from './core.ts';
-import type { Json, StatusAnswer, StepOutcome } from './definition.ts';
+import type { Json, StatusOutcome, StepOutcome } from './definition.ts';
 
 /**
  * The codes by which a service refuses a request for good, after checking it. A keyed method gives the same refusal to
@@ -33,7 +33,7 @@ export const done = (result?: Json): StepOutcome => ({ kind: 'done', result });
 export const rejected = (reason: string, detail = ''): StepOutcome => ({ kind: 'rejected', reason, detail });
 
 /** For status queries: NOT_FOUND means that the step has not acted. Throws any other error again. */
-export function absentIfNotFound(error: unknown): StatusAnswer {
+export function absentIfNotFound(error: unknown): StatusOutcome {
   if (error instanceof RpcError && error.code === 'NOT_FOUND') return { kind: 'absent' };
   throw error;
 }
@@ -45,7 +45,7 @@ export function describe(error: unknown): string {
 }
 
 /** Converts the outcome of `run` or `query` to an input of the core. */
-export function answered(outcome: StatusAnswer, epoch: number): Input {
+export function inputOf(outcome: StatusOutcome, epoch: number): Input {
   switch (outcome.kind) {
     case 'rejected':
       return { kind: 'rejected', epoch, reason: outcome.reason.slice(0, 64), detail: outcome.detail.slice(0, 500) };
@@ -63,7 +63,7 @@ export function thrown(action: 'run' | 'query' | 'compensate', error: unknown, e
     const reason = (no?.reason ?? '').slice(0, 64);
     return { kind: 'uncompensated', epoch, permanent: no !== null, reason, detail: describe(error), ...pauseOf(error) };
   }
-  if (no && action === 'run') return answered({ kind: 'rejected', reason: no.reason, detail: no.message }, epoch);
+  if (no && action === 'run') return inputOf({ kind: 'rejected', reason: no.reason, detail: no.message }, epoch);
   return { kind: 'unknown', epoch, detail: describe(error), ...pauseOf(error) };
 }
 

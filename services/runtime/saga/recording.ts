@@ -13,7 +13,7 @@ import {
   withoutSecrets,
 } from './definition.ts';
 import { about } from './history.ts';
-import { laneOf } from './lanes.ts';
+import { partitionOf } from './partitions.ts';
 import { readState } from './state-format.ts';
 import { appendLog, type LogEntry, reload, statusOf, writeState } from './store.ts';
 
@@ -48,10 +48,10 @@ export interface OutcomeToRecord {
 export type RecordingResult =
   | {
       /**
-       * held: recorded, and the next command is due at once. released: recorded, now or before; the lease is released,
+       * kept: recorded, and the next command is due at once. released: recorded, now or before; the lease is released,
        * since the saga has ended, rests or waits. lost: another worker has the lease, nothing is written.
        */
-      readonly kind: 'held' | 'released' | 'lost';
+      readonly kind: 'kept' | 'released' | 'lost';
     }
   /** Nothing is written: the database was unreachable, or the effect of the outcome could not be written. */
   | { readonly kind: 'failed'; readonly error: unknown };
@@ -86,12 +86,12 @@ async function recordOne(recorder: Recorder, item: OutcomeToRecord): Promise<Rec
       const since = performance.now();
       const written = await recorder.db.transaction(call, (tx) => write(tx, recorder, item));
       crashPoint('saga.recorded');
-      if (!written) return { kind: 'held' };
+      if (!written) return { kind: 'kept' };
       saga.state = written.state;
       saga.results = written.results;
       saga.version = written.version;
-      if (written.held) saga.leasedUntil = since + recorder.leaseMs;
-      return { kind: written.held ? 'held' : 'released' };
+      if (written.keepsLease) saga.leasedUntil = since + recorder.leaseMs;
+      return { kind: written.keepsLease ? 'kept' : 'released' };
     } catch (error) {
       if (!(error instanceof StaleLeaseError)) throw error;
     } finally {
@@ -112,7 +112,7 @@ interface Written {
   state: State;
   results: Record<string, Json>;
   version: number;
-  held: boolean;
+  keepsLease: boolean;
 }
 
 async function write(tx: Tx, recorder: Recorder, item: OutcomeToRecord): Promise<Written | null> {
@@ -123,19 +123,19 @@ async function write(tx: Tx, recorder: Recorder, item: OutcomeToRecord): Promise
   const waitMs = next.kind === 'due' ? pauseMs(next.branches, nowOf(item)) : null;
   // Half of the pause is random, so that sagas that failed together do not retry together.
   const dueInMs = waitMs && waitMs * (0.5 + 0.5 * recorder.random());
-  const held = dueInMs === 0 && item.keep(state);
+  const keepsLease = dueInMs === 0 && item.keep(state);
   const version = saga.version + log.length;
   const written = await writeState(tx, saga, {
     ...{ state, results, version },
     status: statusOf(state, dueInMs !== null && dueInMs > 0),
-    holder: held ? recorder.holder : null,
-    dueInMs: held ? recorder.leaseMs : dueInMs,
+    holder: keepsLease ? recorder.holder : null,
+    dueInMs: keepsLease ? recorder.leaseMs : dueInMs,
     data: next.kind === 'finished' ? withoutSecrets(definition, saga.data) : null,
-    lane: laneOf(definition, state),
+    partition: partitionOf(definition, state),
   });
   if (!written) throw new StaleLeaseError(`saga ${definition.name}: the lease or the state is not what it was`);
   await appendLog(tx, saga.sagaId, saga.version, log);
-  return { state, results, version, held };
+  return { state, results, version, keepsLease };
 }
 
 /** The time from which pauses count: that of a try that has just failed, or now. */

@@ -3,7 +3,7 @@
 import type { SqlReader, Tx } from '../db/tx.ts';
 import type { Input, State } from './core.ts';
 import type { Json, LeasedSaga } from './definition.ts';
-import type { Lane } from './lanes.ts';
+import type { Partition } from './partitions.ts';
 
 export type Status = 'RUNNING' | 'WAITING' | 'COMPLETED' | 'FAILED' | 'STUCK';
 
@@ -44,7 +44,7 @@ export async function insertSaga(
   tx: Tx,
   saga: {
     sagaId: string;
-    lane: Lane;
+    partition: Partition;
     subjectId: string;
     state: State;
     data: string;
@@ -53,7 +53,7 @@ export async function insertSaga(
     lease: { holder: string; leaseMs: number } | null;
   },
 ): Promise<void> {
-  const { lane, lease } = saga;
+  const { partition, lease } = saga;
   await tx.execute(
     `insert into saga (saga_id, name, definition_version, subject_id, status, state, results, data, lease_holder,
        lease_token, due_at, dependency, urgent, deadline_at, traceparent, created_at, updated_at)
@@ -61,16 +61,16 @@ export async function insertSaga(
        coalesce(utc_timestamp(6) + interval ? microsecond, '${noDeadline}'), ?, utc_timestamp(6), utc_timestamp(6))`,
     [
       saga.sagaId,
-      lane.name,
-      lane.version,
+      partition.name,
+      partition.version,
       saga.subjectId,
       JSON.stringify(saga.state),
       saga.data,
       lease?.holder ?? null,
       lease ? 1 : 0,
       us(lease?.leaseMs ?? 0),
-      lane.dependency,
-      lane.urgent ? 1 : 0,
+      partition.dependency,
+      partition.urgent ? 1 : 0,
       saga.timeLimitMs === null ? null : us(saga.timeLimitMs),
       saga.traceparent,
     ],
@@ -89,7 +89,7 @@ export interface Written {
   dueInMs: number | null;
   /** The data to be stored, without secrets when the saga ends. Null: unchanged. */
   data: string | null;
-  lane: Lane;
+  partition: Partition;
 }
 
 /**
@@ -114,8 +114,8 @@ export async function writeState(
       written.status,
       written.holder,
       written.dueInMs === null ? null : us(written.dueInMs),
-      written.lane.dependency,
-      written.lane.urgent ? 1 : 0,
+      written.partition.dependency,
+      written.partition.urgent ? 1 : 0,
       written.state.end === null ? 0 : 1,
       saga.sagaId,
       saga.token,
@@ -217,7 +217,7 @@ export async function lockById(tx: Tx, sagaId: string): Promise<SagaRow | null> 
 export async function writeLocked(
   tx: Tx,
   row: SagaRow,
-  { state, data, lane }: { state: State; data: string | null; lane: Lane },
+  { state, data, partition }: { state: State; data: string | null; partition: Partition },
   log: LogEntry,
 ): Promise<void> {
   const rests = state.branches.every(({ stuck }) => stuck !== null) ? 1 : 0;
@@ -228,7 +228,7 @@ export async function writeLocked(
      where saga_id = ?`,
     [
       ...[JSON.stringify(state), data, statusOf(state, false), rests],
-      ...[lane.dependency, lane.urgent ? 1 : 0, state.end === null ? 0 : 1, rests, row.sagaId],
+      ...[partition.dependency, partition.urgent ? 1 : 0, state.end === null ? 0 : 1, rests, row.sagaId],
     ],
   );
   await appendLog(tx, row.sagaId, row.version, [log]);

@@ -30,7 +30,7 @@ async function crash(name: string, points: string): Promise<NodeJS.Signals | nul
 }
 
 t.test('a worker is killed anywhere and another takes over', async (t) => {
-  const points = ['saga.before-call', 'saga.sent', 'saga.answered', 'saga.recorded'];
+  const points = ['saga.before-call', 'saga.sent', 'saga.responded', 'saga.recorded'];
   const rows = points.flatMap((point) => [1, 2, 3].map((pass) => ({ point, pass })));
   const started = await Promise.all(
     rows.map(async ({ point, pass }) => {
@@ -64,7 +64,7 @@ t.test('killed on the way back', async (t) => {
   await schema.db.write(null, (sql) =>
     sql.execute('update saga set deadline_at = utc_timestamp(6) where saga_id = ?', [id]),
   );
-  t.equal(await crash(name, 'saga.answered:2'), 'SIGKILL');
+  t.equal(await crash(name, 'saga.responded:2'), 'SIGKILL');
   const worker = schema.worker([definition]);
   t.strictSame(await schema.rest([id]), ['FAILED']);
   t.strictSame(await schema.effects(id), ['compensate reserve']);
@@ -111,7 +111,7 @@ t.test(`two workers compete over ${crowd} sagas`, async (t) => {
 });
 
 /** A script whose first `run authorize` waits until the test releases it. */
-function held() {
+function blockingScript() {
   const reached = Promise.withResolvers<void>();
   const goOn = Promise.withResolvers<void>();
   let first = true;
@@ -127,7 +127,7 @@ function held() {
 }
 
 t.test('a lease is lost while a step hangs: its outcome changes nothing', async (t) => {
-  const { script, reached, goOn } = held();
+  const { script, reached, goOn } = blockingScript();
   const slow = checkout(db, { name: 'stale', script });
   const first = schema.worker([slow]);
   const id = await schema.start(slow);
@@ -148,7 +148,7 @@ t.test('a lease is lost while a step hangs: its outcome changes nothing', async 
 });
 
 t.test('a lease is lost and its next holder has recorded nothing yet: the late outcome changes nothing', async (t) => {
-  const [late, next] = [held(), held()];
+  const [late, next] = [blockingScript(), blockingScript()];
   const first = schema.worker([checkout(db, { name: 'fenced', script: late.script })]);
   const definition = checkout(db, { name: 'fenced', script: next.script });
   const id = await schema.start(definition);
@@ -170,7 +170,7 @@ t.test('a lease is lost and its next holder has recorded nothing yet: the late o
 });
 
 t.test('stopping lets the step under way be recorded and gives the saga back', async (t) => {
-  const { script, reached, goOn } = held();
+  const { script, reached, goOn } = blockingScript();
   const definition = checkout(db, { name: 'stopped', script });
   const first = schema.worker([definition]);
   const id = await schema.start(definition);
@@ -191,7 +191,7 @@ t.test('stopping lets the step under way be recorded and gives the saga back', a
 });
 
 t.test('stopping does not wait for ever', async (t) => {
-  const { script, reached } = held();
+  const { script, reached } = blockingScript();
   const first = schema.worker([checkout(db, { name: 'impatient', script })], { stopGraceMs: 100 });
   const definition = checkout(db, { name: 'impatient' });
   const id = await schema.start(definition);

@@ -1,4 +1,6 @@
-/** A program that runs some versions of a saga until it is killed: database URL, name of the saga, versions, its label. */
+/**
+ * A program that runs some versions of a saga until it is killed: database URL, name of the saga, versions, its label.
+ */
 import { openDatabase } from '../db/database.ts';
 import { createLogger } from '../telemetry/log.ts';
 import { Registry } from '../telemetry/metrics.ts';

@@ -9,9 +9,9 @@ import { sleep } from '../time/sleep.ts';
 import { begin } from './core.ts';
 import { defaultTimeoutMs, type Handover, isLocal, type SagaDefinition } from './definition.ts';
 import { drive, giveBack, type Running, slackMs, type Worker } from './driving.ts';
-import { isUrgent, type Lane, laneOf, lanesOf } from './lanes.ts';
-import { dueLanes, fromRow, type LeasedRow, leaseLocked, lockLane, lockOverdue } from './lease-store.ts';
+import { duePartitions, fromRow, type LeasedRow, leaseLocked, lockOverdue, lockPartition } from './lease-store.ts';
 import { sagaMetrics } from './metrics.ts';
+import { isUrgent, type Partition, partitionOf, partitionsOf } from './partitions.ts';
 import { createSlots, defaultDependencyMax, type Place, type SlotLimits } from './slots.ts';
 import { readState } from './state-format.ts';
 
@@ -72,16 +72,16 @@ export function startSagaWorker(given: SagaWorkerOptions): SagaWorker {
       .catch((error: unknown) => log.error({ err: error, saga: saga.sagaId }, 'saga dropped; its lease will expire'))
       .finally(() => {
         inProgress.delete(ending);
-        metrics.held.set(inProgress.size);
+        metrics.inProgress.set(inProgress.size);
         lastSyncPoint(`saga ${definition.name} left`);
       });
     inProgress.add(ending);
-    metrics.held.set(inProgress.size);
+    metrics.inProgress.set(inProgress.size);
   };
   const start = (running: Running) => track(running, drive(worker, running));
   const handover: Handover = {
     offer(definition) {
-      const { dependency, urgent } = laneOf(definition, begin(definition.core));
+      const { dependency, urgent } = partitionOf(definition, begin(definition.core));
       const pool = slots.dependency(dependency);
       const room = slots.sagas.room(urgent) > 0 && (pool === null || pool.room(urgent) > 0 || pool.worthWaiting);
       return room && !stopping.signal.aborted ? { holder: recorder.holder, leaseMs } : null;
@@ -148,13 +148,13 @@ function wakeUps({ pollMs, random }: { pollMs: number; random: () => number }, s
 /** Leases due sagas, as far as there are slots, urgent ones first. Logs and returns nothing when the database fails. */
 async function leaseDue(worker: Worker, definitions: readonly SagaDefinition[]): Promise<Running[]> {
   const { recorder, log } = worker;
-  const lanes = definitions.flatMap(lanesOf);
-  const taken: { seat: Place; place: Place | null; lane: Lane; row: LeasedRow }[] = [];
+  const partitions = definitions.flatMap(partitionsOf);
+  const taken: { seat: Place; place: Place | null; partition: Partition; row: LeasedRow }[] = [];
   const call = recorder.background('saga lease', 5_000);
   const since = performance.now();
   try {
-    const due = await recorder.db.read(call, (sql) => dueLanes(sql, lanes));
-    if (due.length > 0) await recorder.db.transaction(call, (tx) => takeLanes(tx, worker, due, taken));
+    const due = await recorder.db.read(call, (sql) => duePartitions(sql, partitions));
+    if (due.length > 0) await recorder.db.transaction(call, (tx) => takePartitions(tx, worker, due, taken));
   } catch (error) {
     for (const { seat, place } of taken.splice(0)) {
       place?.release();
@@ -165,11 +165,11 @@ async function leaseDue(worker: Worker, definitions: readonly SagaDefinition[]):
     call.close();
   }
   const byVersion = new Map(definitions.map((definition) => [versionKey(definition), definition]));
-  return taken.flatMap(({ seat, place, lane, row }) => {
-    const definition = byVersion.get(versionKey(lane))!;
+  return taken.flatMap(({ seat, place, partition, row }) => {
+    const definition = byVersion.get(versionKey(partition))!;
     try {
       const saga = { ...fromRow(row, since, recorder.leaseMs), state: readState(row.state, definition.core) };
-      return [{ definition, saga, seat, reserved: place && { dependency: lane.dependency, place } }];
+      return [{ definition, saga, seat, reserved: place && { dependency: partition.dependency, place } }];
     } catch (error) {
       // The others must not wait for it; it is tried again when its lease has expired.
       log.error({ err: error, saga: row.saga_id }, 'a saga cannot be read');
@@ -181,35 +181,35 @@ async function leaseDue(worker: Worker, definitions: readonly SagaDefinition[]):
 }
 
 /** Leases sagas for which there are slots, and requests a wake-up for the others. */
-async function takeLanes(
+async function takePartitions(
   tx: Tx,
   { slots, recorder }: Worker,
-  due: readonly Lane[],
-  taken: { seat: Place; place: Place | null; lane: Lane; row: LeasedRow }[],
+  due: readonly Partition[],
+  taken: { seat: Place; place: Place | null; partition: Partition; row: LeasedRow }[],
 ): Promise<void> {
   // A transaction that is run again starts without places.
   for (const { seat, place } of taken.splice(0)) {
     place?.release();
     seat.release();
   }
-  for (const lane of due) {
-    const { dependency, urgent } = lane;
+  for (const partition of due) {
+    const { dependency, urgent } = partition;
     const pool = slots.dependency(dependency);
     const pools = pool ? [slots.sagas, pool] : [slots.sagas];
     const room = Math.min(...pools.map((one) => one.room(urgent)));
     const full = pools.filter((one) => one.room(urgent) === room);
-    const rows = room > 0 ? await lockLane(tx, lane, room) : [];
+    const rows = room > 0 ? await lockPartition(tx, partition, room) : [];
     for (const row of rows) {
-      taken.push({ seat: slots.sagas.force(urgent), place: pool?.force(urgent) ?? null, lane, row });
+      taken.push({ seat: slots.sagas.force(urgent), place: pool?.force(urgent) ?? null, partition, row });
     }
     if (rows.length < room) continue;
     for (const one of full) one.want(urgent);
     // A passed time limit is recorded without a call, and makes the sagas urgent.
     const seats = urgent || !pool ? 0 : slots.sagas.room(urgent);
-    const overdue = seats > 0 ? await lockOverdue(tx, lane, seats) : [];
+    const overdue = seats > 0 ? await lockOverdue(tx, partition, seats) : [];
     const locked = new Set(rows.map(({ saga_id }) => saga_id));
     for (const row of overdue.filter(({ saga_id }) => !locked.has(saga_id))) {
-      taken.push({ seat: slots.sagas.force(urgent), place: null, lane, row });
+      taken.push({ seat: slots.sagas.force(urgent), place: null, partition, row });
     }
   }
   if (taken.length > 0) {

@@ -25,7 +25,7 @@ async function runPeriodically(job: PeriodicJob, open: Background, log: Logger, 
     try {
       handled = await job.run(call);
     } catch (error) {
-      log.warn({ err: error, job: job.name }, 'sweep failed; it is tried again');
+      log.warn({ err: error, job: job.name }, 'periodic job failed; it is tried again');
     } finally {
       call.close();
     }

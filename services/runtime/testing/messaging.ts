@@ -46,7 +46,7 @@ export function event(source: string, aggregate: string, name: string): EventCon
 
 export const ticked = event('orders', 'order', 'Ticked');
 export const ignored = event('orders', 'order', 'Ignored');
-export const unheard = event('orders', 'silence', 'Unheard');
+export const unheard = event('orders', 'unheard', 'Unheard');
 
 export function contract(name: string, consumes: readonly EventContract[]): ServiceContract {
   return { name, domain: `${name}.armature.local`, methods: {}, consumes, serviceConfig: {} };

@@ -33,7 +33,7 @@ export const effectsOf = (consumer: RunningConsumer, id: string, count: number):
     return found.length >= count && found;
   }, `${count} effects on ${id}`);
 
-export interface Letter {
+export interface DeadLetterRow {
   id: string;
   consumer: string;
   message_id: string;
@@ -48,12 +48,12 @@ export interface Letter {
   unknown_type: number;
 }
 
-export const letters = (consumer: Pick<RunningConsumer, 'db'>): Promise<Letter[]> =>
-  consumer.db.read(null, (sql) => sql.query<Letter>('select * from dead_letter order by id'));
+export const deadLetters = (consumer: Pick<RunningConsumer, 'db'>): Promise<DeadLetterRow[]> =>
+  consumer.db.read(null, (sql) => sql.query<DeadLetterRow>('select * from dead_letter order by id'));
 
-export const lettersOf = (consumer: RunningConsumer, count: number): Promise<Letter[]> =>
+export const deadLettersOf = (consumer: RunningConsumer, count: number): Promise<DeadLetterRow[]> =>
   eventually(async () => {
-    const found = await letters(consumer);
+    const found = await deadLetters(consumer);
     return found.length >= count && found;
   }, `${count} dead letters`);
 

@@ -15,13 +15,13 @@ export const purchase: CoreDefinition = {
 };
 
 /** An outcome of the due command, once its epoch is known; the time is a second after the last one. */
-export type Answer = (epoch: number, at: number) => Input;
+export type PlayedOutcome = (epoch: number, at: number) => Input;
 
 /** Plays outcomes to a purchase saga as the engine does, and collects what its log would contain. */
-export function played(name: string, answers: readonly Answer[]): History & { state: State } {
+export function played(name: string, outcomes: readonly PlayedOutcome[]): History & { state: State } {
   let state = begin(purchase);
-  const entries: HistoryEntry[] = answers.map((answer, index) => {
-    const input = answer(state.branches[0]!.epoch, index * 1_000);
+  const entries: HistoryEntry[] = outcomes.map((outcome, index) => {
+    const input = outcome(state.branches[0]!.epoch, index * 1_000);
     const entry = { ...about(purchase, state, input), input };
     state = advance(purchase, state, input);
     return entry;
@@ -29,7 +29,7 @@ export function played(name: string, answers: readonly Answer[]): History & { st
   return { name, saga: purchase.name, entries, state };
 }
 
-export const done: Answer = (epoch) => ({ kind: 'done', epoch });
-export const lost: Answer = (epoch, at) => ({ kind: 'unknown', epoch, at, detail: 'ada@example.com hung up' });
-export const no: Answer = (epoch) => ({ kind: 'rejected', epoch, reason: 'DECLINED', detail: 'card_declined' });
-export const undone: Answer = (epoch) => ({ kind: 'compensated', epoch });
+export const done: PlayedOutcome = (epoch) => ({ kind: 'done', epoch });
+export const lost: PlayedOutcome = (epoch, at) => ({ kind: 'unknown', epoch, at, detail: 'ada@example.com hung up' });
+export const no: PlayedOutcome = (epoch) => ({ kind: 'rejected', epoch, reason: 'DECLINED', detail: 'card_declined' });
+export const undone: PlayedOutcome = (epoch) => ({ kind: 'compensated', epoch });

@@ -10,7 +10,7 @@ import {
   type RemoteStep,
   type RetryPolicy,
   type SagaDefinition,
-  type StatusAnswer,
+  type StatusOutcome,
   type StepContext,
 } from '../saga/definition.ts';
 import { type SagaWorker, startSaga, startSagaWorker } from '../saga/engine.ts';
@@ -51,22 +51,22 @@ export type Behaviour =
 /** Decides how the next call behaves; `call` is for example "run reserve". */
 export type Script = (call: string, ctx: StepContext<unknown>) => Behaviour | Promise<Behaviour>;
 
-const away = () => new RpcError('UNAVAILABLE', 'DEPENDENCY_UNAVAILABLE', 'does not answer');
+const away = () => new RpcError('UNAVAILABLE', 'DEPENDENCY_UNAVAILABLE', 'does not respond');
 
 /**
  * The services that a saga calls, in a table so that they outlive a killed process: a step acts once per key and
  * returns the same result to a duplicate, and a compensation leaves a tombstone when the step had not acted.
  */
 function outside(db: Database, script: Script) {
-  const call = async (ctx: StepContext<unknown>, kind: string, step: string): Promise<StatusAnswer> => {
+  const call = async (ctx: StepContext<unknown>, kind: string, step: string): Promise<StatusOutcome> => {
     const behaviour = await script(`${kind} ${step}`, ctx);
     if (behaviour === 'hang') await new Promise(() => {});
     if (behaviour === 'time out') throw away();
-    const answer = kind === 'query' ? await status(ctx, step) : await act(ctx, kind, step, behaviour === 'refuse');
+    const outcome = kind === 'query' ? await status(ctx, step) : await act(ctx, kind, step, behaviour === 'refuse');
     if (behaviour === 'act, then time out') throw away();
-    return answer;
+    return outcome;
   };
-  const act = async (ctx: StepContext<unknown>, kind: string, step: string, refuse: boolean): Promise<StatusAnswer> =>
+  const act = async (ctx: StepContext<unknown>, kind: string, step: string, refuse: boolean): Promise<StatusOutcome> =>
     db.write(null, async (sql) => {
       const { sagaId, key } = ctx;
       await sql.execute(
@@ -79,7 +79,7 @@ function outside(db: Database, script: Script) {
       const [row] = await sql.query<{ outcome: string }>('select outcome from effect where effect_key = ?', [key]);
       return row?.outcome === 'done' ? done({ by: key }) : rejected('REFUSED', 'as told');
     });
-  const status = async ({ runKey }: StepContext<unknown>, step: string): Promise<StatusAnswer> => {
+  const status = async ({ runKey }: StepContext<unknown>, step: string): Promise<StatusOutcome> => {
     const [row] = await db.read(null, (sql) =>
       sql.query<{ outcome: string }>('select outcome from effect where effect_key = ? and step = ?', [runKey, step]),
     );
@@ -123,8 +123,8 @@ export function checkout(db: Database, options: CheckoutOptions = {}): SagaDefin
     ...remote(name),
     compensateAbsent: true,
     async compensate(ctx) {
-      const answer = await call(ctx, 'compensate', name);
-      if (answer.kind === 'rejected') throw new RpcError('FAILED_PRECONDITION', answer.reason, answer.detail);
+      const outcome = await call(ctx, 'compensate', name);
+      if (outcome.kind === 'rejected') throw new RpcError('FAILED_PRECONDITION', outcome.reason, outcome.detail);
       return null;
     },
   });

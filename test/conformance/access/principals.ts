@@ -3,7 +3,7 @@ import { readCa } from '../../../scripts/devmesh/certificates.ts';
 import { type Teardown, testServers } from '../../support/infra.ts';
 import { type RunningService, token, workloadCertificate } from '../../support/service.ts';
 import { foreignCertificate, pemOf } from '../stage.ts';
-import { openWire, type RawAnswer, type Wire, type WireCredentials } from '../wire.ts';
+import { openWire, type RawResponse, type Wire, type WireCredentials } from '../wire.ts';
 import { persons } from './matrix.ts';
 
 /** People and programs of the matrix, by the subjects of their tokens. `own` owns the resources of the scene. */
@@ -32,7 +32,7 @@ export interface Request {
 
 /** Makes calls as the columns of the matrix. */
 export interface Principals {
-  call(column: string, request: Request): Promise<RawAnswer>;
+  call(column: string, request: Request): Promise<RawResponse>;
 }
 
 /** Opens connections on first use, one for each service and certificate, and shares them. */

@@ -99,7 +99,7 @@ const ofInventory = [
     orderId: uuid(),
     lines: [{ sku, quantity: 1n }],
   })),
-  asking(inventory.getReservation, ({ reservations }) => ({ reservationId: reservations.held })),
+  asking(inventory.getReservation, ({ reservations }) => ({ reservationId: reservations.reserved })),
   asking(inventory.commitReservation, ({ reservations }) => ({ reservationId: reservations.toCommit })),
   asking(inventory.releaseReservation, ({ reservations }) => ({
     reservationId: reservations.toRelease,

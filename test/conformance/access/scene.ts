@@ -22,7 +22,7 @@ export interface Scene {
   /** An order to cancel. */
   secondOrderId: string;
   deliveryIds: { staff: string; admin: string };
-  reservations: { held: string; toCommit: string; toRelease: string };
+  reservations: { reserved: string; toCommit: string; toRelease: string };
   payments: { toCapture: string; toVoid: string; captured: string };
   /** Null if the mesh has no such service. */
   identity: IdentityScene | null;
@@ -44,7 +44,7 @@ export interface AccessScene {
   grantId: string;
 }
 
-export const password = 'a long sentence that nobody else has';
+export const password = 'a long sentence that no other person has';
 
 export async function setScene(t: Teardown): Promise<Scene> {
   const shop = await openShop(t);
@@ -103,10 +103,10 @@ async function asOrders(t: Teardown, shop: Shop, sku: string): Promise<Pick<Scen
     await payments.authorizePayment({ paymentId, ...whose, amount, paymentMethod: 'card_ok' });
     return paymentId;
   };
-  const [held, toCommit, toRelease] = await Promise.all([reserve(), reserve(), reserve()]);
+  const [reserved, toCommit, toRelease] = await Promise.all([reserve(), reserve(), reserve()]);
   const [toCapture, toVoid, captured] = await Promise.all([authorize(), authorize(), authorize()]);
   await payments.capturePayment({ paymentId: captured });
-  return { reservations: { held, toCommit, toRelease }, payments: { toCapture, toVoid, captured } };
+  return { reservations: { reserved, toCommit, toRelease }, payments: { toCapture, toVoid, captured } };
 }
 
 async function accounts(t: Teardown, shop: Shop): Promise<IdentityScene> {
@@ -143,7 +143,7 @@ async function grants(t: Teardown, shop: Shop): Promise<AccessScene> {
   t.teardown(() => administrator.close());
   const spareRole = 'role:spare';
   await administrator.putRole({ name: spareRole, rules: [{ permission: 'catalog.read', scope: Scope.SCOPE_ANY }] });
-  const { grantId } = await administrator.grantRole({ member: 'user:somebody', role: 'role:staff' });
+  const { grantId } = await administrator.grantRole({ member: 'user:unrelated', role: 'role:staff' });
   const staff = await administrator.grantRole({ member: `user:${people.revoked}`, role: 'role:staff' });
   /** One call at each service that staff may make and customers may not. */
   const mayEverywhere = () =>
@@ -154,8 +154,8 @@ async function grants(t: Teardown, shop: Shop): Promise<AccessScene> {
         former.orders.listOrders({ customerId: '' }),
         former.inventory.getReservation({ reservationId: uuid() }),
         former.catalog.archiveProduct({ productId: uuid() }),
-      ].map((answer) =>
-        answer.then(
+      ].map((response) =>
+        response.then(
           () => true,
           (error: { code?: string }) => error.code === 'NOT_FOUND',
         ),

@@ -1,6 +1,6 @@
 import { sleep } from '@armature/runtime/time';
 import type { Random } from '../../support/random.ts';
-import type { CrashMesh, Victim, Witness } from './mesh.ts';
+import type { CrashMesh, ProcessListener, Victim } from './mesh.ts';
 import { pointsOf } from './points.ts';
 
 /**
@@ -39,7 +39,7 @@ export interface ChaosOptions {
  * all been visited more often than those of others lives longer, so that the others get the CPU time. Services without
  * crash points are killed at random moments, less often.
  */
-export interface Chaos extends Witness {
+export interface Chaos extends ProcessListener {
   readonly kills: readonly Kill[];
   /** Kills until `over` aborts. Resolves when the database and the broker run again; services may still be starting. */
   killUntil(mesh: CrashMesh, over: AbortSignal): Promise<void>;
@@ -74,8 +74,7 @@ const passesMax: Readonly<Record<string, number>> = {
 export function chaos(options: ChaosOptions): Chaos {
   const { random, durationMs, points, passes = passesMax, servers = ['database', 'broker'], calm = 1 } = options;
   const { deployments = {} } = options;
-  const kills: Kill[] = [];
-  const open = new Map<string, { kill: Kill; since: number }>();
+  const log = openKillLog();
   const visits = new Map<string, number>(points.map((point) => [point, 0]));
   const lives = new Map<string, { low: number; high: number }>();
   const pending = new Map<string, NodeJS.Timeout>();
@@ -85,16 +84,6 @@ export function chaos(options: ChaosOptions): Chaos {
   const later = (victim: Victim, afterMs: number, act: () => void) => {
     clearTimeout(pending.get(victim.name));
     pending.set(victim.name, setTimeout(act, afterMs));
-  };
-  const note = (who: string, how: string) => {
-    const kill: Kill = { who, how };
-    kills.push(kill);
-    open.set(who, { kill, since: performance.now() });
-  };
-  const recovered = (who: string) => {
-    const last = open.get(who);
-    if (last) last.kill.recoveredAfterMs = Math.round(performance.now() - last.since);
-    open.delete(who);
   };
   /** Returns the least visited point; a random one of them if there are several. */
   const choose = (name: string): string | null => {
@@ -120,9 +109,9 @@ export function chaos(options: ChaosOptions): Chaos {
     later(victim, calm * random.between(life.low, life.high), () => victim.kill());
 
   return {
-    kills,
+    kills: log.kills,
     ended(victim, { signal, point }) {
-      note(victim.name, point ?? (signal ? 'moment' : 'gave up'));
+      log.note(victim.name, point ?? (signal ? 'moment' : 'gave up'));
       if (point) visits.set(point, (visits.get(point) ?? 0) + 1);
       if (!raging) return;
       lives.set(victim.name, prepare(victim));
@@ -134,7 +123,7 @@ export function chaos(options: ChaosOptions): Chaos {
       });
     },
     ready(victim) {
-      recovered(victim.name);
+      log.recovered(victim.name);
       const life = lives.get(victim.name);
       if (raging && life) live(victim, life);
     },
@@ -144,7 +133,7 @@ export function chaos(options: ChaosOptions): Chaos {
         // Processes that run already are not armed. Each is killed by a signal the first time.
         live(victim, usable(victim.name).length > 0 ? { low: 0, high: 2_000 } : prepare(victim));
       }
-      await killServers(mesh, over);
+      await killServers({ mesh, log, random, durationMs, servers }, over);
       raging = false;
       for (const timer of pending.values()) clearTimeout(timer);
     },
@@ -156,32 +145,72 @@ export function chaos(options: ChaosOptions): Chaos {
       }
       await Promise.all([database.kill(), broker.kill()]);
       await Promise.all([
-        timed('database', 'everything at once', () => database.start()),
-        timed('broker', 'everything at once', () => broker.start()),
+        log.timed('database', 'everything at once', () => database.start()),
+        log.timed('broker', 'everything at once', () => broker.start()),
       ]);
       await startAllWaiting(mesh);
     },
   };
+}
 
-  async function killServers(mesh: CrashMesh, over: AbortSignal): Promise<void> {
-    // A broker needs about ten seconds to restart. Killed more often, its clients would never be ready.
-    const everyMs = Math.max(7_000, Math.min(45_000, durationMs / 4));
-    for (let turn = 0; ; turn++) {
-      await sleep(everyMs * (0.75 + random.next() / 2), over);
-      if (over.aborted) return;
-      const name = servers[turn % servers.length]!;
-      await mesh.servers[name].kill();
-      await timed(name, 'moment', async () => {
-        await sleep(random.between(0, 2_000));
-        await mesh.servers[name].start();
-      });
-    }
-  }
+/** The kills of a run. Each gets the time of its recovery once the process or server is ready again. */
+interface KillLog {
+  readonly kills: Kill[];
+  note(who: string, how: string): void;
+  recovered(who: string): void;
+  /** Records a kill whose recovery is `start`. */
+  timed(who: string, how: string, start: () => Promise<void>): Promise<void>;
+}
 
-  async function timed(who: string, how: string, start: () => Promise<void>): Promise<void> {
-    note(who, how);
-    await start();
-    recovered(who);
+function openKillLog(): KillLog {
+  const kills: Kill[] = [];
+  const open = new Map<string, { kill: Kill; since: number }>();
+  const log: KillLog = {
+    kills,
+    note(who, how) {
+      const kill: Kill = { who, how };
+      kills.push(kill);
+      open.set(who, { kill, since: performance.now() });
+    },
+    recovered(who) {
+      const last = open.get(who);
+      if (last) last.kill.recoveredAfterMs = Math.round(performance.now() - last.since);
+      open.delete(who);
+    },
+    async timed(who, how, start) {
+      log.note(who, how);
+      await start();
+      log.recovered(who);
+    },
+  };
+  return log;
+}
+
+/** Kills the servers in turn until `over` aborts. */
+async function killServers(
+  {
+    mesh,
+    log,
+    random,
+    durationMs,
+    servers,
+  }: Required<Pick<ChaosOptions, 'random' | 'durationMs' | 'servers'>> & {
+    mesh: CrashMesh;
+    log: KillLog;
+  },
+  over: AbortSignal,
+): Promise<void> {
+  // A broker needs about ten seconds to restart. Killed more often, its clients would never be ready.
+  const everyMs = Math.max(7_000, Math.min(45_000, durationMs / 4));
+  for (let turn = 0; ; turn++) {
+    await sleep(everyMs * (0.75 + random.next() / 2), over);
+    if (over.aborted) return;
+    const name = servers[turn % servers.length]!;
+    await mesh.servers[name].kill();
+    await log.timed(name, 'moment', async () => {
+      await sleep(random.between(0, 2_000));
+      await mesh.servers[name].start();
+    });
   }
 }
 

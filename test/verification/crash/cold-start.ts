@@ -4,7 +4,7 @@ import { openCounters } from '../../e2e/shop.ts';
 import type { Teardown } from '../../support/infra.ts';
 import { type Random, seeded } from '../../support/random.ts';
 import { recordSagas, sagasDiverging } from './histories.ts';
-import { type CrashMesh, startCrashMesh, type Victim, type Witness } from './mesh.ts';
+import { type CrashMesh, type ProcessListener, startCrashMesh, type Victim } from './mesh.ts';
 import { allReady, settings, waitUntilClean } from './run.ts';
 import { openWorkload, type Workload } from './workload.ts';
 
@@ -69,15 +69,15 @@ export async function coldStarts(t: Teardown, options: ColdStartOptions): Promis
     );
     const { underWay, order, readyMs, cleanMs } = round;
     say(`${name}: ${underWay} orders under way, ready after ${readyMs} ms, clean after ${cleanMs ?? '-'} ms: ${order}`);
-    if (record && violations.length === 0) say(`recorded ${JSON.stringify(await mesh.world(recordSagas))}`);
+    if (record && violations.length === 0) say(`recorded ${JSON.stringify(await mesh.inspect(recordSagas))}`);
   }
-  const orders = await mesh.world((world) => workload.answers.outcomes(world));
+  const orders = await mesh.inspect((shopData) => workload.responses.outcomes(shopData));
   await mesh.stop();
   return { seed, rounds, orders, violations };
 }
 
 /** Records processes that exited by themselves, until `take` returns and clears the list. */
-function exitsSeen(): Witness & { take(): string[] } {
+function exitsSeen(): ProcessListener & { take(): string[] } {
   let seen: string[] = [];
   return {
     ended({ name }, { signal, words }) {
@@ -111,16 +111,16 @@ async function coldStart(
   await allReady(mesh);
   const readyMs = Math.round(performance.now() - since);
   await working;
-  const { cleanAfterMs: cleanMs, violations: wrong } = await waitUntilClean(mesh, since, async (world) => [
-    ...(await workload.answers.contradictions(world)),
-    ...(await sagasDiverging(world)),
+  const { cleanAfterMs: cleanMs, violations: wrong } = await waitUntilClean(mesh, since, async (shopData) => [
+    ...(await workload.responses.contradictions(shopData)),
+    ...(await sagasDiverging(shopData)),
   ]);
   return { round: { underWay, order, readyMs, cleanMs, exits: exits.take() }, wrong };
 }
 
 async function ordersUnderWay(mesh: CrashMesh): Promise<number> {
-  const [row] = await mesh.world((world) =>
-    world.query<{ n: number | string }>(
+  const [row] = await mesh.inspect((shopData) =>
+    shopData.query<{ n: number | string }>(
       `select count(*) as n from {orders}.orders where state not in ('COMPLETED', 'REJECTED', 'CANCELLED')`,
     ),
   );
@@ -130,7 +130,7 @@ async function ordersUnderWay(mesh: CrashMesh): Promise<number> {
 /** Sends every signal before a process can notice that another has ended, then waits until all have ended. */
 async function killAll({ victims, servers }: CrashMesh): Promise<void> {
   for (const victim of victims) {
-    victim.hold();
+    victim.delayRestart();
     victim.kill();
   }
   await Promise.all([servers.database.kill(), servers.broker.kill()]);

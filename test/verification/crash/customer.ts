@@ -7,9 +7,9 @@ import { RpcError } from '@armature/runtime';
 import { sleep } from '@armature/runtime/time';
 import { type Counter, stateName } from '../../e2e/shop.ts';
 import type { Random } from '../../support/random.ts';
-import type { AnswerLog, OrderNote } from './answers.ts';
 import { callTimeoutMs, untilClear } from './asking.ts';
 import type { Outsider } from './outsider.ts';
+import type { OrderNote, ResponseLog } from './responses.ts';
 
 export interface CustomerParts {
   customer: Counter;
@@ -17,7 +17,7 @@ export interface CustomerParts {
   /** Client of inventory with the certificate of orders: only orders may reserve. */
   asOrders: ReturnType<typeof inventoryClient>;
   outsider: Outsider;
-  answers: AnswerLog;
+  responses: ResponseLog;
   random: Random;
   /** A SKU that never runs out. */
   plenty: string;
@@ -36,31 +36,17 @@ const endsWithinMs = 600_000;
 const lateMs = { low: 4_000, high: 40_000 };
 
 export function openCustomer(parts: CustomerParts) {
-  const { customer, admin, asOrders, outsider, answers, random } = parts;
-  const { orders } = customer;
+  const { customer, responses, random } = parts;
+  const retryUntilClear: RetryUntilClear = (what, act) => retried(parts, what, act);
   /** Late cancellations that are not done yet, while the customer places other orders. */
   const later: Promise<void>[] = [];
-
-  /** Retries until the outcome is known, and counts it. */
-  async function retryUntilClear<T>(what: string, act: () => Promise<T>): Promise<T> {
-    const answered = (error: unknown) => answers.answered(what, error instanceof RpcError ? error.code : String(error));
-    try {
-      const answer = await untilClear(random, 100, act, answered);
-      answers.answered(what, 'OK');
-      return answer;
-    } catch (error) {
-      answered(error);
-      throw error;
-    }
-  }
-
-  const current = (orderId: string) => retryUntilClear('GetOrder', () => orders.getOrder({ orderId }, options));
+  const current = (orderId: string) => currentOrder(parts, orderId);
 
   /** Waits up to `endsWithinMs` for the end. An order that does not end is a fault; the invariants explain it. */
   async function ended(note: OrderNote): Promise<Order> {
     for (const end = performance.now() + endsWithinMs; ; ) {
       const order = await current(note.orderId);
-      answers.saw(note, stateName(order));
+      responses.saw(note, stateName(order));
       if (hasEnded(order)) return order;
       if (performance.now() > end)
         throw new Error(`order ${note.orderId} (${note.story}) is still ${stateName(order)}`);
@@ -71,7 +57,7 @@ export function openCustomer(parts: CustomerParts) {
   async function cancel(note: OrderNote): Promise<void> {
     const request = { requestId: randomUUID(), orderId: note.orderId };
     try {
-      await retryUntilClear('CancelOrder', () => orders.cancelOrder(request, options));
+      await retryUntilClear('CancelOrder', () => customer.orders.cancelOrder(request, options));
       note.cancel = 'accepted';
     } catch (error) {
       if (!(error instanceof RpcError) || error.reason !== 'ORDER_CLOSED') throw error;
@@ -99,10 +85,36 @@ export function openCustomer(parts: CustomerParts) {
     /** Resolves when all late cancellations are done. */
     async allDone(): Promise<void> {
       for (const ending of await Promise.allSettled(later)) {
-        if (ending.status === 'rejected') answers.problem(`a late cancellation failed: ${String(ending.reason)}`);
+        if (ending.status === 'rejected') responses.problem(`a late cancellation failed: ${String(ending.reason)}`);
       }
     },
+    ...sideEffects(parts),
+  };
+}
 
+type RetryUntilClear = <T>(what: string, act: () => Promise<T>) => Promise<T>;
+
+/** Retries until the outcome is known, and counts it. */
+async function retried<T>({ responses, random }: CustomerParts, what: string, act: () => Promise<T>): Promise<T> {
+  const noteError = (error: unknown) =>
+    responses.noteResponse(what, error instanceof RpcError ? error.code : String(error));
+  try {
+    const response = await untilClear(random, 100, act, noteError);
+    responses.noteResponse(what, 'OK');
+    return response;
+  } catch (error) {
+    noteError(error);
+    throw error;
+  }
+}
+
+const currentOrder = (parts: CustomerParts, orderId: string) =>
+  retried(parts, 'GetOrder', () => parts.customer.orders.getOrder({ orderId }, options));
+
+/** What others do to an order: an administrator, a party at the acquirer, a service that reserves and stops. */
+function sideEffects(parts: CustomerParts) {
+  const { admin, asOrders, outsider, responses, random } = parts;
+  return {
     /** An administrator refunds part of a completed order, sometimes all of it. */
     async refundPart(note: OrderNote, { paymentId, total }: Order): Promise<void> {
       const most = Number(total!.amountMinor);
@@ -112,7 +124,7 @@ export function openCustomer(parts: CustomerParts) {
         amount: { currencyCode: total!.currencyCode, amountMinor },
       };
       try {
-        await retryUntilClear('RefundPayment', () => admin.payments.refundPayment(request, options));
+        await retried(parts, 'RefundPayment', () => admin.payments.refundPayment(request, options));
         note.refundedMinor += amountMinor;
       } catch (error) {
         // Less than that is left to refund only if a cancellation was faster.
@@ -122,7 +134,7 @@ export function openCustomer(parts: CustomerParts) {
 
     /** Another party asks the acquirer to void the hold, if there is one before the order ends. */
     async voidOutside(note: OrderNote): Promise<void> {
-      const over = async () => hasEnded(await current(note.orderId));
+      const over = async () => hasEnded(await currentOrder(parts, note.orderId));
       note.voidedOutside = await outsider.voidHold(note.orderId, over);
     },
 
@@ -130,8 +142,8 @@ export function openCustomer(parts: CustomerParts) {
     async abandon({ orderId }: OrderNote): Promise<void> {
       const lines = [{ sku: parts.plenty, quantity: 1n }];
       const request = { requestId: randomUUID(), reservationId: randomUUID(), orderId, lines };
-      await retryUntilClear('ReserveStock', () => asOrders.reserveStock(request, options));
-      answers.abandoned += 1;
+      await retried(parts, 'ReserveStock', () => asOrders.reserveStock(request, options));
+      responses.abandoned += 1;
     },
   };
 }

@@ -4,15 +4,15 @@ import { join } from 'node:path';
 import { describeDivergence, divergences, type History, type Input, type State } from '@armature/runtime/saga';
 import { repository } from '../../../scripts/devmesh/state.ts';
 import { sagaDefinitions } from '../../../services/orders/testbed.ts';
-import type { World } from '../invariants/world.ts';
+import type { ShopData } from '../invariants/shop-data.ts';
 import { readRecordings, representatives, writeRecordings } from '../saga/recordings.ts';
 
 /** Every saga of orders with its whole log, including running ones. */
-export async function sagaHistories(world: Pick<World, 'query'>): Promise<History[]> {
-  const sagas = await world.query<{ saga_id: string; name: string; version: number; state: string }>(
+export async function sagaHistories(shopData: Pick<ShopData, 'query'>): Promise<History[]> {
+  const sagas = await shopData.query<{ saga_id: string; name: string; version: number; state: string }>(
     'select saga_id, name, definition_version as version, state from {orders}.saga order by saga_id',
   );
-  const log = await world.query<{ saga_id: string; step: string; kind: string; attempt: number; detail: string }>(
+  const log = await shopData.query<{ saga_id: string; step: string; kind: string; attempt: number; detail: string }>(
     'select saga_id, step, kind, attempt, detail from {orders}.saga_log order by saga_id, position',
   );
   const entries = Map.groupBy(log, (row) => row.saga_id);
@@ -29,8 +29,8 @@ export async function sagaHistories(world: Pick<World, 'query'>): Promise<Histor
 }
 
 /** Sagas whose log does not lead to their state by the present definitions; one sentence each. */
-export async function sagasDiverging(world: Pick<World, 'query'>): Promise<string[]> {
-  return divergences(sagaDefinitions(), await sagaHistories(world)).map(describeDivergence);
+export async function sagasDiverging(shopData: Pick<ShopData, 'query'>): Promise<string[]> {
+  return divergences(sagaDefinitions(), await sagaHistories(shopData)).map(describeDivergence);
 }
 
 /** Path of the recordings of one version of a saga of orders. */
@@ -42,8 +42,8 @@ export const recordingsFile = ({ name, version }: { name: string; version: numbe
  * definition. Removes recordings that the present definitions do not follow: running with RECORD=1 is the decision to
  * replace them.
  */
-export async function recordSagas(world: Pick<World, 'query'>): Promise<Record<string, number>> {
-  const histories = await sagaHistories(world);
+export async function recordSagas(shopData: Pick<ShopData, 'query'>): Promise<Record<string, number>> {
+  const histories = await sagaHistories(shopData);
   const written = sagaDefinitions().map((definition): [string, number] => {
     const file = recordingsFile(definition);
     const kept = existsSync(file) ? readRecordings(readFileSync(file, 'utf8')) : [];

@@ -35,7 +35,7 @@ export interface KeyRequest {
   readonly kind: KindName;
   readonly message: { requestId: string };
   /** Finds the effects of the request. A function of the response where only the response contains it. */
-  readonly handle: string | ((answer: Buffer) => string);
+  readonly handle: string | ((response: Buffer) => string);
 }
 
 export interface Kind {
@@ -184,7 +184,7 @@ function moneyKinds(
       send: orders.placeOrder!,
       make: (id) => ({
         message: { ...wish(random.pick(shelves)), requestId: id },
-        handle: (answer) => Order.decode(answer).orderId,
+        handle: (response) => Order.decode(response).orderId,
       }),
       effects: placed(anchor),
     },

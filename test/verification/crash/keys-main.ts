@@ -4,11 +4,11 @@ import { chosenSeed, columns, command, recoveries, verdict, wholeNumber } from '
 import { type KeysReport, repeatKeys } from './keys.ts';
 
 function summary(report: KeysReport): string {
-  const { seed, keys, sends, answers, retries, acrossKills, seconds, sendsPerSecond, kills, recoveryMs } = report;
+  const { seed, keys, sends, responses, retries, acrossKills, seconds, sendsPerSecond, kills, recoveryMs } = report;
   return [
     `seed ${seed}: ${keys} keys, ${sends} sends each, in ${seconds} s (${sendsPerSecond} a second), ` +
       `${kills.total} processes killed; ${acrossKills} keys handled by more than one process`,
-    `answers\n${columns(answers)}`,
+    `responses\n${columns(responses)}`,
     `unknown outcome, sent again\n${columns(retries)}`,
     `killed at\n${columns(kills.byPoint)}`,
     `ready again after, median / longest\n${columns(recoveries(recoveryMs))}`,

@@ -1,8 +1,8 @@
 // Tests the tools of `make keys` for false results.
 import t from 'tap';
 import { seeded } from '../../support/random.ts';
-import { effectsContradicting, openAnswerBook } from './key-answers.ts';
 import type { KeyRequest, Kind, Kinds } from './key-requests.ts';
+import { effectsContradicting, openKeyResponses } from './key-responses.ts';
 import { order } from './keys.ts';
 import type { CrashMesh } from './mesh.ts';
 
@@ -19,8 +19,8 @@ t.test('sends each key `sends` times: the first two together, the others spread 
 const request: KeyRequest = { id: 'k', kind: 'adjust stock', message: { requestId: 'k' }, handle: 'h' };
 const bytes = Buffer.from('response');
 /** One kind that returns the given responses, one after another. */
-const kindsAnswering = (...answers: readonly Buffer[]): Kinds => {
-  const left = [...answers];
+const kindsWithResponses = (...responses: readonly Buffer[]): Kinds => {
+  const left = [...responses];
   const kind: Kind = {
     service: 'inventory',
     method: '/inventory/AdjustStock',
@@ -33,7 +33,7 @@ const kindsAnswering = (...answers: readonly Buffer[]): Kinds => {
 const mesh = { victim: () => ({ pid: 1 }) } as unknown as CrashMesh;
 
 t.test('reports a response that differs from the first', async (t) => {
-  const book = openAnswerBook(mesh, kindsAnswering(bytes, bytes, Buffer.from('another')), seeded(1));
+  const book = openKeyResponses(mesh, kindsWithResponses(bytes, bytes, Buffer.from('another')), seeded(1));
   await book.send(request);
   await book.send(request);
   t.strictSame(book.problems, []);
@@ -44,7 +44,7 @@ t.test('reports a response that differs from the first', async (t) => {
 t.test('reports everything but one effect', async (t) => {
   const once = [{ handle: 'h', n: 1 }];
   const stored = [{ request_key: 'k', code: 0, body: bytes }];
-  for (const [name, movements, answers, expected] of [
+  for (const [name, movements, responses, expected] of [
     ['one effect', once, stored, []],
     ['no effect', [], stored, [/k: 0 times movement, expected 1/]],
     ['two effects', [{ handle: 'h', n: 2 }], stored, [/k: 2 times movement, expected 1/]],
@@ -54,11 +54,11 @@ t.test('reports everything but one effect', async (t) => {
     ['another stored response', once, [{ ...stored[0]!, body: Buffer.from('x') }], [/the stored response differs/]],
     ['a stored refusal', once, [{ ...stored[0]!, code: 9 }], [/the stored response differs/]],
   ] as const) {
-    const kinds = kindsAnswering(bytes);
-    const book = openAnswerBook(mesh, kinds, seeded(1));
+    const kinds = kindsWithResponses(bytes);
+    const book = openKeyResponses(mesh, kinds, seeded(1));
     await book.send(request);
     const query = async <Row>(sql: string) =>
-      (sql === 'movements' ? movements : answers) as readonly unknown[] as Row[];
+      (sql === 'movements' ? movements : responses) as readonly unknown[] as Row[];
     const found = await effectsContradicting({ query }, kinds, [request], book);
     t.equal(found.length, expected.length, `${name}: ${found}`);
     t.match(found, [...expected], name);

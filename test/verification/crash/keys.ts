@@ -3,8 +3,8 @@ import { randomUUID } from 'node:crypto';
 import type { Teardown } from '../../support/infra.ts';
 import { type Random, seeded } from '../../support/random.ts';
 import { chaos } from './chaos.ts';
-import { type AnswerBook, effectsContradicting, openAnswerBook } from './key-answers.ts';
 import { type KeyRequest, type Kinds, openKinds, shares } from './key-requests.ts';
+import { effectsContradicting, type KeyResponses, openKeyResponses } from './key-responses.ts';
 import { startCrashMesh } from './mesh.ts';
 import { allReady, type CrashReport, settings, sums, waitUntilClean } from './run.ts';
 
@@ -28,7 +28,7 @@ export interface KeysReport extends Pick<CrashReport, 'kills' | 'recoveryMs' | '
   keys: number;
   sends: number;
   /** Sends by kind and response, as 'reserve what is scarce STOCK_INSUFFICIENT'. */
-  answers: Record<string, number>;
+  responses: Record<string, number>;
   /** Sends with unknown outcome that were repeated, by kind and code. */
   retries: Record<string, number>;
   /** Keys that were handled by more than one process of a service. */
@@ -56,17 +56,18 @@ const nearShare = 0.2;
 export async function repeatKeys(t: Teardown, options: KeysOptions): Promise<KeysReport> {
   const { keys, sends, seed, senders = 48, calm = 1, stormMs, say = () => undefined } = options;
   const random = seeded(seed);
-  // No request needs the broker, and its start takes both cores for ten seconds: it is killed only with everything else.
+  // No request needs the broker, and its start takes both cores for ten seconds: it is killed only with everything
+  // else.
   const storm = chaos({ random, durationMs: 100_000, points, passes, servers: ['database'], calm });
   const mesh = await startCrashMesh(t, storm, (name) => ({ env: settings[name] }));
   await allReady(mesh);
   const kinds = await openKinds(t, mesh, random, keys);
   const requests = Array.from({ length: keys }, () => newRequest(kinds, random));
-  const book = openAnswerBook(mesh, kinds, random);
+  const book = openKeyResponses(mesh, kinds, random);
   const plan = order(keys, sends, random).map((index) => requests[index]!);
   const underFire = Math.ceil(plan.length * (1 - afterwardsShare));
   say(`everything runs; ${keys} keys, ${sends} times each, ${senders} at once to each service, seed ${seed}`);
-  const progress = setInterval(() => say(`${book.answered()} responses, ${storm.kills.length} kills`), 10_000);
+  const progress = setInterval(() => say(`${book.received()} responses, ${storm.kills.length} kills`), 10_000);
   const start = performance.now();
   const sent = new AbortController();
   const fire = async () => {
@@ -76,20 +77,20 @@ export async function repeatKeys(t: Teardown, options: KeysOptions): Promise<Key
   };
   await Promise.all([fire(), sendAll(plan.slice(0, underFire), senders, kinds, book).finally(() => sent.abort())]);
   await sendAll(plan.slice(underFire), senders, kinds, book);
-  const answeredAt = performance.now();
-  const seconds = (answeredAt - start) / 1_000;
+  const respondedAt = performance.now();
+  const seconds = (respondedAt - start) / 1_000;
   clearInterval(progress);
-  const { cleanAfterMs, violations } = await waitUntilClean(mesh, answeredAt, async (world) => [
+  const { cleanAfterMs, violations } = await waitUntilClean(mesh, respondedAt, async (shopData) => [
     ...book.problems,
-    ...(await effectsContradicting(world, kinds, requests, book)),
+    ...(await effectsContradicting(shopData, kinds, requests, book)),
   ]);
   await mesh.stop();
   const { kills, recoveryMs } = sums(storm.kills, points);
-  const { answers, retries } = book.counts();
+  const { responses, retries } = book.counts();
   const sendsPerSecond = Math.round(plan.length / seconds);
   const acrossKills = requests.filter(({ id }) => (book.of(id)?.processes.size ?? 0) > 1).length;
   return {
-    ...{ seed, keys, sends, answers, retries, acrossKills, seconds: Math.round(seconds), sendsPerSecond },
+    ...{ seed, keys, sends, responses, retries, acrossKills, seconds: Math.round(seconds), sendsPerSecond },
     ...{ kills, recoveryMs, cleanAfterMs, violations },
   };
 }
@@ -120,7 +121,7 @@ export function order(keys: number, sends: number, random: Random): number[] {
 }
 
 /** Limits concurrent requests per service: requests that wait for one service must not block those of another. */
-async function sendAll(plan: readonly KeyRequest[], senders: number, kinds: Kinds, book: AnswerBook): Promise<void> {
+async function sendAll(plan: readonly KeyRequest[], senders: number, kinds: Kinds, book: KeyResponses): Promise<void> {
   const sender = async (requests: KeyRequest[]) => {
     for (let request = requests.pop(); request; request = requests.pop()) await book.send(request);
   };

@@ -7,7 +7,7 @@ import { type Supervised, supervise } from '../../../scripts/devmesh/supervision
 import { ownServers, type Teardown } from '../../support/infra.ts';
 import { brokerServer, databaseServer, type PrivateServer } from '../../support/server-faults.ts';
 import { type PreparedMember, prepareMesh, type StartOptions } from '../../support/service.ts';
-import { openWorld, type World } from '../invariants/world.ts';
+import { openShopData, type ShopData } from '../invariants/shop-data.ts';
 
 /** A service that is restarted when it ends, and whose next process can be given a crash point. */
 export interface Victim {
@@ -20,7 +20,7 @@ export interface Victim {
   deploy(variables: Readonly<Record<string, string>>): void;
   kill(): void;
   /** Delays restarts until `revive` is called. */
-  hold(): void;
+  delayRestart(): void;
   /** Starts the process at once, if it waits for its restart delay. */
   revive(): void;
 }
@@ -33,7 +33,7 @@ export interface End {
 }
 
 /** Callbacks for the ends and starts of victims. */
-export interface Witness {
+export interface ProcessListener {
   ended(victim: Victim, how: End): void;
   ready(victim: Victim): void;
 }
@@ -46,18 +46,18 @@ export interface CrashMesh {
   grpcOf(name: string): string;
   acquirerUrl: string;
   /** Runs `look` with a view of all data. Opens a new connection each time: the database may have been killed since. */
-  world<T>(look: (world: World) => Promise<T>): Promise<T>;
+  inspect<T>(look: (shopData: ShopData) => Promise<T>): Promise<T>;
   stop(): Promise<void>;
 }
 
 export async function startCrashMesh(
   t: Teardown,
-  witness: Witness,
+  listener: ProcessListener,
   settings: (name: string) => StartOptions,
 ): Promise<CrashMesh> {
   const state = ownServers(t, 'crash');
   const members = await prepareMesh(t, undefined, settings);
-  const supervised = members.map((member) => superviseVictim(member, witness));
+  const supervised = members.map((member) => superviseVictim(member, listener));
   const stop = async () => {
     await Promise.all(supervised.map((one) => one.stop()));
   };
@@ -74,12 +74,14 @@ export async function startCrashMesh(
     victim: (name) => victims.find((one) => one.name === name) ?? fail(name),
     grpcOf: (name) => member(name).addresses.grpc ?? fail(name),
     acquirerUrl: `http://${member('acquirer').addresses.http}`,
-    async world(look) {
+    async inspect(look) {
       const connection = await connectMysql(member('orders').database!.adminUrl);
       const stores = members.flatMap(({ name, database }) => (database ? [[name, database.schema]] : []));
       const acquirerUrl = `http://${member('acquirer').addresses.http}`;
       try {
-        return await look(openWorld({ connection, schemas: Object.fromEntries(stores), acquirerUrl, graceSeconds: 0 }));
+        return await look(
+          openShopData({ connection, schemas: Object.fromEntries(stores), acquirerUrl, graceSeconds: 0 }),
+        );
       } finally {
         await connection.end();
       }
@@ -95,15 +97,15 @@ function fail(name: string): never {
 }
 
 /** Longer than any run. */
-const heldMs = 24 * 3_600_000;
+const delayedMs = 24 * 3_600_000;
 
-function superviseVictim(member: PreparedMember, witness: Witness): { victim: Victim; stop(): Promise<void> } {
+function superviseVictim(member: PreparedMember, listener: ProcessListener): { victim: Victim; stop(): Promise<void> } {
   const { name, program, env, stateFile, log, addresses } = member;
   // Read at each start, so that every process can be armed differently.
   const environment = env as Record<string, string>;
   const lastWords = tailOf(log);
   let seen = { state: '', restarts: 0 };
-  let held = false;
+  let restartDelayed = false;
   let supervised: Supervised | undefined;
   const victim: Victim = {
     name,
@@ -123,11 +125,11 @@ function superviseVictim(member: PreparedMember, witness: Witness): { victim: Vi
       const { pid, started } = supervised?.service ?? {};
       if (pid !== undefined && started !== undefined) signal({ pid, started }, 'SIGKILL');
     },
-    hold() {
-      held = true;
+    delayRestart() {
+      restartDelayed = true;
     },
     revive() {
-      held = false;
+      restartDelayed = false;
       supervised?.nudge();
     },
   };
@@ -139,14 +141,14 @@ function superviseVictim(member: PreparedMember, witness: Witness): { victim: Vi
     if (restarts > before.restarts) {
       const point = /killed at crash point (\S+)/.exec(lastWords())?.[1] ?? null;
       const words = supervised.service.lastEnd ?? '';
-      witness.ended(victim, { signal: /SIGKILL/.test(words), point, words });
+      listener.ended(victim, { signal: /SIGKILL/.test(words), point, words });
     }
-    if (state === 'ready' && before.state !== 'ready') witness.ready(victim);
+    if (state === 'ready' && before.state !== 'ready') listener.ready(victim);
   };
   supervised = supervise(
     { name, args: [program], cwd: repository, env: environment, stateFile, log, addresses },
     { changed },
-    (failures) => (held ? heldMs : restartDelayMs(failures)),
+    (failures) => (restartDelayed ? delayedMs : restartDelayMs(failures)),
   );
   return { victim, stop: () => supervised.stop() };
 }

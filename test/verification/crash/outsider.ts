@@ -26,8 +26,8 @@ export function openOutsider(acquirerUrl: string): Outsider {
     const response = await fetch(`${acquirerUrl}/v1/operations?after=${read}&limit=1000`);
     const page = (await response.json()) as { operations: Operation[]; next_after: number };
     for (const { kind, status, charge_id, order_reference } of page.operations) {
-      const held = `${kind} ${status}` === 'authorization authorized' || kind === 'settlement';
-      if (held && charge_id && order_reference) charges.set(order_reference, charge_id);
+      const holdsAmount = `${kind} ${status}` === 'authorization authorized' || kind === 'settlement';
+      if (holdsAmount && charge_id && order_reference) charges.set(order_reference, charge_id);
     }
     read = Math.max(read, page.next_after);
   };

@@ -5,7 +5,7 @@ const own = {
     'place-order.committed',
     'saga.before-call',
     'saga.sent',
-    'saga.answered',
+    'saga.responded',
     'saga.recorded',
   ],
   inventory: ['reserve-stock', 'commit-reservation', 'release-reservation', 'sweep-expired-reservations'].flatMap(

@@ -3,7 +3,7 @@ import { openCounters } from '../../e2e/shop.ts';
 import type { Teardown } from '../../support/infra.ts';
 import { seeded } from '../../support/random.ts';
 import { broken, verify } from '../invariants/invariants.ts';
-import type { World } from '../invariants/world.ts';
+import type { ShopData } from '../invariants/shop-data.ts';
 import { chaos, type Kill } from './chaos.ts';
 import { recordSagas, sagasDiverging } from './histories.ts';
 import { type CrashMesh, startCrashMesh } from './mesh.ts';
@@ -28,7 +28,7 @@ export interface CrashReport {
   /** Orders by story and end. */
   orders: Record<string, number>;
   /** Calls by method and code. */
-  answers: Record<string, number>;
+  responses: Record<string, number>;
   kills: { total: number; byPoint: Record<string, number>; byProcess: Record<string, Record<string, number>> };
   /** Milliseconds from a kill until the process was ready again. */
   recoveryMs: Record<string, { count: number; median: number; max: number }>;
@@ -85,23 +85,23 @@ export async function crash(t: Teardown, options: CrashOptions): Promise<CrashRe
   const restartedAt = performance.now();
   await working;
   clearInterval(progress);
-  const contradictions = async (world: World) => [
-    ...(await workload.answers.contradictions(world)),
-    ...(await sagasDiverging(world)),
+  const contradictions = async (shopData: ShopData) => [
+    ...(await workload.responses.contradictions(shopData)),
+    ...(await sagasDiverging(shopData)),
   ];
   const { cleanAfterMs, violations } = await waitUntilClean(mesh, restartedAt, contradictions, say);
-  if (record && violations.length === 0) say(`recorded ${JSON.stringify(await mesh.world(recordSagas))}`);
-  const { orders, answers } = await mesh.world(async (world) => ({
-    orders: await workload.answers.outcomes(world),
-    answers: Object.fromEntries([...workload.answers.answers].sort()),
+  if (record && violations.length === 0) say(`recorded ${JSON.stringify(await mesh.inspect(recordSagas))}`);
+  const { orders, responses } = await mesh.inspect(async (shopData) => ({
+    orders: await workload.responses.outcomes(shopData),
+    responses: Object.fromEntries([...workload.responses.byCode].sort()),
   }));
   await mesh.stop();
-  return { seed, seconds, orders, answers, ...sums(storm.kills, points), cleanAfterMs, violations };
+  return { seed, seconds, orders, responses, ...sums(storm.kills, points), cleanAfterMs, violations };
 }
 
-function progressLine({ answers }: Workload, kills: readonly Kill[]): string {
-  const ended = answers.notes.filter((note) => note.end).length;
-  return `${answers.notes.length} orders accepted, ${ended} ended, ${kills.length} kills`;
+function progressLine({ responses }: Workload, kills: readonly Kill[]): string {
+  const ended = responses.notes.filter((note) => note.end).length;
+  return `${responses.notes.length} orders accepted, ${ended} ended, ${kills.length} kills`;
 }
 
 /** Waits until every service is ready, or throws after 90 s. */
@@ -120,13 +120,13 @@ export async function allReady(mesh: CrashMesh): Promise<void> {
 export async function waitUntilClean(
   mesh: CrashMesh,
   since: number,
-  contradictions: (world: World) => Promise<string[]>,
+  contradictions: (shopData: ShopData) => Promise<string[]>,
   say: (line: string) => void = () => undefined,
 ): Promise<Pick<CrashReport, 'cleanAfterMs' | 'violations'>> {
   for (let told = ''; ; ) {
-    const violations = await mesh.world(async (world) => [
-      ...broken(await verify(world)),
-      ...(await contradictions(world)),
+    const violations = await mesh.inspect(async (shopData) => [
+      ...broken(await verify(shopData)),
+      ...(await contradictions(shopData)),
     ]);
     const sinceMs = Math.round(performance.now() - since);
     if (violations.length === 0) return { cleanAfterMs: sinceMs, violations };
@@ -142,8 +142,8 @@ export async function waitUntilClean(
 
 /** Returns the last steps of sagas that have not ended: the starting point for the analysis of a violation. */
 async function unfinished(mesh: CrashMesh): Promise<string[]> {
-  const steps = await mesh.world((world) =>
-    world.query(
+  const steps = await mesh.inspect((shopData) =>
+    shopData.query(
       `select s.subject_id, s.name, s.status, s.due_at, s.lease_holder, l.position, l.step, l.kind, l.outcome, l.attempt,
          l.detail, l.at, utc_timestamp(6) as now
        from {orders}.saga s left join {orders}.saga_log l on l.saga_id = s.saga_id

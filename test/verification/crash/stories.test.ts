@@ -1,11 +1,11 @@
 // Runs every story of the crash test a few times without kills, and checks that it ends as the crash test expects.
 import t from 'tap';
-import { worldOf, wrongAtRest } from '../../e2e/invariant-check.ts';
+import { shopDataOf, wrongAtRest } from '../../e2e/invariant-check.ts';
 import { openShop } from '../../e2e/shop.ts';
 import { seeded } from '../../support/random.ts';
 import { amount } from '../../support/tier.ts';
 import { shopServices } from '../faults/shoppers.ts';
-import type { Story } from './answers.ts';
+import type { Story } from './responses.ts';
 import { plots } from './stories.ts';
 import { openWorkload } from './workload.ts';
 
@@ -17,7 +17,7 @@ const settings = {
   inventory: { ARMATURE_RESERVATION_TTL_MS: '20000', ARMATURE_EXPIRY_SWEEP_MS: '250' },
 };
 const shop = await openShop(t, settings, shopServices);
-const world = await worldOf(t, shop);
+const shopData = await shopDataOf(t, shop);
 const mesh = {
   grpcOf: (name: string) => shop.service(name).grpc,
   acquirerUrl: `http://${shop.service('acquirer').http}`,
@@ -35,9 +35,13 @@ t.test('every story ends as the run expects', async (t) => {
   }
   over.abort();
   await workload.run(0, over.signal);
-  t.strictSame(await wrongAtRest(world), [], 'every invariant holds');
-  t.strictSame(await workload.answers.contradictions(world), [], 'and nothing contradicts what customers were told');
-  const outcomes = await workload.answers.outcomes(world);
+  t.strictSame(await wrongAtRest(shopData), [], 'every invariant holds');
+  t.strictSame(
+    await workload.responses.contradictions(shopData),
+    [],
+    'and nothing contradicts what customers were told',
+  );
+  const outcomes = await workload.responses.outcomes(shopData);
   t.comment(JSON.stringify(outcomes, null, 1));
   const told = new Set(Object.keys(outcomes).map((end) => end.split(':')[0]!));
   t.strictSame(

@@ -1,7 +1,7 @@
 // Kinds of orders that customers of a crash test place, and what each customer does afterwards.
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { OrderNote, Story } from './answers.ts';
 import type { Customer } from './customer.ts';
+import type { OrderNote, Story } from './responses.ts';
 
 /** Products: several that never run out, one that does, a free one, one whose price changes. */
 export type Product = 'plenty' | 'hot' | 'free' | 'moving';
@@ -34,7 +34,7 @@ export const plots: Readonly<Record<Story, Plot>> = {
   'pending until later': { weight: 6, card: 'card_webhook' },
   'webhook late': { weight: 4, card: 'card_webhook_late' },
   'webhook twice': { weight: 6, card: 'card_webhook_twice' },
-  'webhook before the answer': { weight: 12, card: 'card_webhook_before_answer' },
+  'webhook before the response': { weight: 12, card: 'card_webhook_before_answer' },
   'cancelled while running': {
     weight: 10,
     async afterwards(customer, note) {

@@ -2,17 +2,17 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { openBroker } from '@armature/runtime/messaging';
 import { createLogger, Registry } from '@armature/runtime/telemetry';
 import t, { type Test as Tap } from 'tap';
-import { openInvariantCheck, worldOf } from '../../e2e/invariant-check.ts';
+import { openInvariantCheck, shopDataOf } from '../../e2e/invariant-check.ts';
 import { openShop } from '../../e2e/shop.ts';
 import { createVhost, ownServers } from '../../support/infra.ts';
 import { brokerServer, clearAlarm, raiseAlarm } from '../../support/server-faults.ts';
 import { startService } from '../../support/service.ts';
 import { observeEvents, outOfOrder } from './observer.ts';
 import {
-  type Answer,
   eventually,
   metric,
   missing,
+  type PlacingResult,
   page,
   percentiles,
   placeMany,
@@ -34,7 +34,7 @@ const growthMaxMib = 64;
 t.setTimeout(280_000);
 const state = ownServers(t, 'faults-broker');
 const shop = await openShop(t, {}, shopServices);
-const world = await worldOf(t, shop);
+const shopData = await shopDataOf(t, shop);
 const assertInvariants = await openInvariantCheck(t, shop);
 const broker = brokerServer(state);
 const vhost = shop.service('orders').vhost!;
@@ -44,16 +44,16 @@ const teardown = { teardown: (undo: () => unknown) => t.teardown(undo) };
 const sku = await shop.stock(1_000_000n);
 const publishers = () => shopServices.filter((name) => name !== 'acquirer').map((name) => shop.service(name));
 
-const ids = (answers: readonly Answer[]) => answers.map(({ orderId }) => orderId);
+const ids = (results: readonly PlacingResult[]) => results.map(({ orderId }) => orderId);
 
 /** Places orders whose events cannot be published, and checks the state meanwhile. */
 async function shopWithoutBroker(t: Tap, away: { connected: 0 | 1 }) {
-  const answers = await placeMany(shop.customer, sku, { orders });
-  t.strictSame(tallyOf(answers), { OK: orders }, 'every order is accepted');
+  const results = await placeMany(shop.customer, sku, { orders });
+  t.strictSame(tallyOf(results), { OK: orders }, 'every order is accepted');
   const completedMs = await eventually('the sagas end without the broker', drainWithinMs, async () => {
-    return (await progressOf(world, ids(answers))).completed === orders;
+    return (await progressOf(shopData, ids(results))).completed === orders;
   });
-  const { waiting } = await progressOf(world, []);
+  const { waiting } = await progressOf(shopData, []);
   t.ok(waiting >= orders * 7, `${waiting} events wait in the outboxes`);
   const service = shop.service('orders');
   const ready = await page(service, '/readyz');
@@ -61,17 +61,17 @@ async function shopWithoutBroker(t: Tap, away: { connected: 0 | 1 }) {
   t.equal(await metric(service, 'armature_broker_ready', 'connection="publish"'), 0);
   t.equal(await metric(service, 'armature_broker_ready', 'connection="consume"'), away.connected);
   t.ok((await metric(service, 'armature_outbox_depth'))! > 0, 'the depth of the outbox shows');
-  return { answers, completedMs, waiting };
+  return { results, completedMs, waiting };
 }
 
 /** Places orders while the broker accepts nothing, ends the outage, and reports the times. */
 async function away(t: Tap, how: { connected: 0 | 1 }, end: () => Promise<void>): Promise<void> {
-  const { answers, completedMs, waiting } = await shopWithoutBroker(t, how);
+  const { results, completedMs, waiting } = await shopWithoutBroker(t, how);
   const since = performance.now();
   await end();
   const reconnectedMs = Math.round(performance.now() - since);
-  const drainedMs = await drained(t, answers);
-  const { p50, p99 } = percentiles(answers);
+  const drainedMs = await drained(t, results);
+  const { p50, p99 } = percentiles(results);
   t.comment(
     `PlaceOrder p50 ${p50} ms, p99 ${p99} ms; completed after ${completedMs} ms; ${waiting} events waited; ` +
       `reconnected within ${reconnectedMs} ms, all published ${drainedMs} ms later`,
@@ -98,12 +98,12 @@ async function startOrdersAgain(t: Tap): Promise<void> {
 }
 
 /** Waits until every event is published, then checks the invariants. */
-async function drained(t: Tap, answers: readonly Answer[]): Promise<number> {
+async function drained(t: Tap, results: readonly PlacingResult[]): Promise<number> {
   const drainedMs = await eventually('every outbox is empty', drainWithinMs, async () => {
-    return (await progressOf(world, [])).waiting === 0;
+    return (await progressOf(shopData, [])).waiting === 0;
   });
   await assertInvariants();
-  t.strictSame(await missing(world, ids(answers)), [], 'every accepted order exists');
+  t.strictSame(await missing(shopData, ids(results)), [], 'every accepted order exists');
   await eventually('every service is ready', drainWithinMs, async () => {
     const pages = await Promise.all(publishers().map((service) => page(service, '/readyz')));
     return pages.every(({ status }) => status === 200);
@@ -202,8 +202,8 @@ t.test('publishes every event, in order of each aggregate', async (t) => {
   const events = await observed();
   t.strictSame(outOfOrder(events), []);
   const told = new Set(events.map(({ messageId }) => messageId));
-  for (const service of world.services) {
-    const rows = await world.query<{ message_id: string }>(`select message_id from {${service}}.outbox`);
+  for (const service of shopData.services) {
+    const rows = await shopData.query<{ message_id: string }>(`select message_id from {${service}}.outbox`);
     t.strictSame(
       rows.filter((row) => !told.has(row.message_id)),
       [],

@@ -19,7 +19,7 @@ export interface Question {
   timeoutMs: number;
 }
 
-export interface Answer {
+export interface CallResult {
   id: number;
   /** `OK`, a gRPC code, or the name of an error without one. */
   code: string;
@@ -38,7 +38,7 @@ const clients = {
 process.on('message', async ({ id, service, method, message, timeoutMs }: Question) => {
   const since = performance.now();
   const call = (clients[service] as unknown as Record<string, (m: object, o: object) => Promise<unknown>>)[method]!;
-  const answer = await call(message, { timeoutMs }).then(
+  const result = await call(message, { timeoutMs }).then(
     (reply) => ({ code: 'OK', detail: '', reply: JSON.stringify(reply, plain) }),
     (error: Error) => ({
       code: error instanceof RpcError ? error.code : error.name,
@@ -46,7 +46,7 @@ process.on('message', async ({ id, service, method, message, timeoutMs }: Questi
       reply: '',
     }),
   );
-  process.send?.({ id, ...answer, tookMs: performance.now() - since } satisfies Answer);
+  process.send?.({ id, ...result, tookMs: performance.now() - since } satisfies CallResult);
 });
 process.on('disconnect', () => process.exit(0));
 process.send?.('ready');

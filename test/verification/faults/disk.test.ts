@@ -25,7 +25,7 @@ t.test("the database's disk is full", { skip: lacking ?? false }, async (t) => {
     async begin(shoppers) {
       disk.fill();
       // Inserts succeed while tables have free space. The server refuses them (1114) when a table has to grow.
-      const refused = () => shoppers.answers.filter(({ code }) => code !== 'OK').length;
+      const refused = () => shoppers.results.filter(({ code }) => code !== 'OK').length;
       const ms = await eventually('orders are refused', 60_000, () => refused() >= 8);
       t.comment(`eight orders were refused within ${ms} ms`);
     },

@@ -54,64 +54,10 @@ export async function disorder(
   if (queues.length === 0) throw new Error('no queue has a consumer');
   const counts = { taken: 0, published: 0, displaced: 0, delayed: 0, waiting: 0 };
   const delays = new Map<string, number>();
-  let lastAt = Date.now();
-  const late: NodeJS.Timeout[] = [];
-  t.teardown(() => {
-    for (const timer of late) clearTimeout(timer);
-  });
-
-  const publish = (queue: string, message: ConsumeMessage) => {
-    const { headers, ...properties } = message.properties;
-    // Directly to the queue: the exchange would route it to this consumer again.
-    channel.publish('', queue, message.content, { ...properties, headers, persistent: true, mandatory: true });
-    counts.published += 1;
-  };
-
-  const tap = async (queue: string, keys: readonly string[]) => {
-    const own = `disorder-${randomBytes(6).toString('hex')}`;
-    await channel.assertQueue(own, { exclusive: true });
-    // Bind before unbinding, so that no message is lost. Duplicates do not matter here.
-    for (const key of keys) await channel.bindQueue(own, exchange, key);
-    for (const key of keys) await channel.unbindQueue(queue, exchange, key);
-    let window: { message: ConsumeMessage; place: number }[] = [];
-    const deal = () => {
-      const cards = window.flatMap((card) => Array.from({ length: options.copies }, () => card));
-      window = [];
-      shuffle(cards, random);
-      let furthest = -1;
-      for (const { message, place } of cards) {
-        if (place < furthest) counts.displaced += 1;
-        furthest = Math.max(furthest, place);
-        publish(queue, message);
-      }
-      counts.waiting -= cards.length / options.copies;
-    };
-    let quiet: NodeJS.Timeout | undefined;
-    t.teardown(() => clearTimeout(quiet));
-    const take = (message: ConsumeMessage) => {
-      lastAt = Date.now();
-      window.push({ message, place: window.length });
-      clearTimeout(quiet);
-      if (window.length >= options.within) deal();
-      else quiet = setTimeout(deal, quietMs);
-    };
-    await channel.consume(
-      own,
-      (message) => {
-        if (!message) return;
-        lastAt = Date.now();
-        counts.taken += 1;
-        counts.waiting += 1;
-        const waitMs = delays.get(String(message.properties.headers?.['aggregate-id'])) ?? 0;
-        if (waitMs === 0) return take(message);
-        counts.delayed += 1;
-        late.push(setTimeout(() => take(message), waitMs));
-      },
-      { noAck: true },
-    );
-  };
+  const tap: Tap = { t, channel, random, counts, delays, lastAt: Date.now(), ...options };
   for (const [queue, of] of Map.groupBy(queues, ({ destination }) => destination)) {
-    await tap(
+    await intercept(
+      tap,
       queue,
       of.map(({ routing_key }) => routing_key),
     );
@@ -120,13 +66,88 @@ export async function disorder(
     seed: options.seed,
     delay: (aggregateId, ms) => void delays.set(aggregateId, ms),
     async idle() {
-      while (counts.waiting > 0 || Date.now() - lastAt < 3 * quietMs) await sleep(20);
+      while (counts.waiting > 0 || Date.now() - tap.lastAt < 3 * quietMs) await sleep(20);
       await channel.waitForConfirms();
     },
     taken: () => counts.taken,
     published: () => counts.published,
     displaced: () => counts.displaced,
     delayed: () => counts.delayed,
+  };
+}
+
+/** The channel, the settings and the counts that all intercepted queues share. */
+interface Tap {
+  readonly t: Teardown;
+  readonly channel: ConfirmChannel;
+  readonly random: () => number;
+  readonly copies: number;
+  readonly within: number;
+  readonly counts: { taken: number; published: number; displaced: number; delayed: number; waiting: number };
+  /** Milliseconds by aggregate. */
+  readonly delays: ReadonlyMap<string, number>;
+  lastAt: number;
+}
+
+/** Binds an own queue in place of a consumer's, and publishes what arrives there to the consumer's in another order. */
+async function intercept(tap: Tap, queue: string, keys: readonly string[]): Promise<void> {
+  const { t, channel, counts, delays } = tap;
+  const own = `disorder-${randomBytes(6).toString('hex')}`;
+  await channel.assertQueue(own, { exclusive: true });
+  // Bind before unbinding, so that no message is lost. Duplicates do not matter here.
+  for (const key of keys) await channel.bindQueue(own, exchange, key);
+  for (const key of keys) await channel.unbindQueue(queue, exchange, key);
+  const shuffled = shuffledWindow(tap, queue);
+  const late: NodeJS.Timeout[] = [];
+  t.teardown(() => {
+    for (const timer of late) clearTimeout(timer);
+  });
+  await channel.consume(
+    own,
+    (message) => {
+      if (!message) return;
+      tap.lastAt = Date.now();
+      counts.taken += 1;
+      counts.waiting += 1;
+      const waitMs = delays.get(String(message.properties.headers?.['aggregate-id'])) ?? 0;
+      if (waitMs === 0) return shuffled(message);
+      counts.delayed += 1;
+      late.push(setTimeout(() => shuffled(message), waitMs));
+    },
+    { noAck: true },
+  );
+}
+
+/** Returns a function that collects messages, and publishes a full or quiet window of them in random order. */
+function shuffledWindow(tap: Tap, queue: string): (message: ConsumeMessage) => void {
+  const { t, channel, random, copies, within, counts } = tap;
+  let window: { message: ConsumeMessage; place: number }[] = [];
+  const publish = ({ properties, content }: ConsumeMessage) => {
+    const { headers, ...rest } = properties;
+    // Directly to the queue: the exchange would route it to this consumer again.
+    channel.publish('', queue, content, { ...rest, headers, persistent: true, mandatory: true });
+    counts.published += 1;
+  };
+  const publishWindow = () => {
+    const messages = window.flatMap((one) => Array.from({ length: copies }, () => one));
+    window = [];
+    shuffle(messages, random);
+    let furthest = -1;
+    for (const { message, place } of messages) {
+      if (place < furthest) counts.displaced += 1;
+      furthest = Math.max(furthest, place);
+      publish(message);
+    }
+    counts.waiting -= messages.length / copies;
+  };
+  let quiet: NodeJS.Timeout | undefined;
+  t.teardown(() => clearTimeout(quiet));
+  return (message) => {
+    tap.lastAt = Date.now();
+    window.push({ message, place: window.length });
+    clearTimeout(quiet);
+    if (window.length >= within) publishWindow();
+    else quiet = setTimeout(publishWindow, quietMs);
   };
 }
 

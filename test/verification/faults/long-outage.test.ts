@@ -3,7 +3,7 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test as Tap } from 'tap';
-import { openInvariantCheck, worldOf } from '../../e2e/invariant-check.ts';
+import { openInvariantCheck, shopDataOf } from '../../e2e/invariant-check.ts';
 import { freeze, startAgain } from '../../e2e/restart.ts';
 import { openShop, type Shop, wish } from '../../e2e/shop.ts';
 import { ageRows } from '../../support/aging.ts';
@@ -21,20 +21,20 @@ const hours = 6;
 const endsWithinMs = 120_000;
 
 const shop = await openShop(t, {}, shopServices);
-const world = await worldOf(t, shop);
+const shopData = await shopDataOf(t, shop);
 const assertInvariants = await openInvariantCheck(t, shop);
 const skus = [await shop.stock(10_000n), await shop.stock(10_000n), await shop.stock(10_000n, { EUR: 0n })];
 
 const notEnded = () =>
-  world.query(
+  shopData.query(
     `select o.order_id, o.state, o.cancel_requested, s.name, s.status, s.state as saga from {orders}.orders o
        left join {orders}.saga s on s.subject_id = o.order_id
      where o.state in ('PENDING', 'CONFIRMED') or (o.state = 'COMPLETED' and o.cancel_requested = 1) limit 5`,
   );
-const stuck = () => world.query("select subject_id, name, state from {orders}.saga where status = 'STUCK'");
+const stuck = () => shopData.query("select subject_id, name, state from {orders}.saga where status = 'STUCK'");
 /** Confirmed orders that were cancelled although their customers did not ask for it. */
 const brokenPromises = () =>
-  world.query(
+  shopData.query(
     `select o.order_id, o.reason from {orders}.orders o
        join {notifications}.delivery d on d.order_id = o.order_id and d.template = 'order_confirmed'
      where o.state = 'CANCELLED' and o.cancel_requested = 0`,
@@ -65,7 +65,7 @@ async function oneOutage(t: Tap, round: number): Promise<void> {
   const frozen = away.map((name) => freeze(t, shop.service(name)));
   await placed;
   await shop.service('orders').kill();
-  await ageRows(world, hours);
+  await ageRows(shopData, hours);
   await startAgain(t, shop, 'orders');
   await sleep(random.between(500, 3_000));
   t.strictSame(await stuck(), [], `round ${round}: no saga is stuck without ${away.join(' and ')}`);

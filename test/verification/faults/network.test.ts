@@ -15,7 +15,7 @@ import {
   token,
   workloadCertificate,
 } from '../../support/service.ts';
-import type { Answer, Question, Setup } from './caller-process.ts';
+import type { CallResult, Question, Setup } from './caller-process.ts';
 import { type Namespace, openNamespace, whyNoNamespaces } from './namespace.ts';
 
 t.setTimeout(180_000);
@@ -53,13 +53,13 @@ t.test('two network namespaces', { skip: missing ?? false }, async (t) => {
   const read = (timeoutMs = 1_000) =>
     caller.call('catalog', 'batchGetVariants', { message: { skus: [sku] }, timeoutMs });
   /** Calls until a call succeeds, and returns how long that took. */
-  const recovered = async (call: () => Promise<Answer>) => {
+  const recovered = async (call: () => Promise<CallResult>) => {
     const since = performance.now();
     for (;;) {
-      const answer = await call();
-      if (answer.code === 'OK') return performance.now() - since;
+      const result = await call();
+      if (result.code === 'OK') return performance.now() - since;
       if (performance.now() - since > recoveryMs)
-        throw new Error(`no call succeeded within ${recoveryMs} ms: ${answer.code} ${answer.detail}`);
+        throw new Error(`no call succeeded within ${recoveryMs} ms: ${result.code} ${result.detail}`);
       await sleep(50);
     }
   };
@@ -68,7 +68,7 @@ t.test('two network namespaces', { skip: missing ?? false }, async (t) => {
       const [rows] = await connection.query('select count(*) as n from reservation');
       return Number((rows as { n: number }[])[0]!.n);
     });
-  const failsInTime = (t: Asserts, { code, tookMs, detail }: Answer, timeoutMs: number) => {
+  const failsInTime = (t: Asserts, { code, tookMs, detail }: CallResult, timeoutMs: number) => {
     t.match(code, /^(UNAVAILABLE|DEADLINE_EXCEEDED)$/, detail);
     t.ok(tookMs < timeoutMs + slackMs, `response after ${Math.round(tookMs)} ms of ${timeoutMs}`);
   };
@@ -81,8 +81,8 @@ t.test('two network namespaces', { skip: missing ?? false }, async (t) => {
     const before = await reservations();
     asked = 0;
     namespace.cut();
-    const answers = await Promise.all([read(500), reserve(randomUUID(), 500), reserve(randomUUID(), 1_000)]);
-    for (const [index, answer] of answers.entries()) failsInTime(t, answer, index === 2 ? 1_000 : 500);
+    const results = await Promise.all([read(500), reserve(randomUUID(), 500), reserve(randomUUID(), 1_000)]);
+    for (const [index, result] of results.entries()) failsInTime(t, result, index === 2 ? 1_000 : 500);
     // Long enough for the client to detect the dead connections, and to fail to open others.
     const until = performance.now() + 8_000;
     while (performance.now() < until) {
@@ -155,7 +155,7 @@ interface Asserts {
 }
 
 interface Caller {
-  call(service: Question['service'], method: string, what: { message: object; timeoutMs: number }): Promise<Answer>;
+  call(service: Question['service'], method: string, what: { message: object; timeoutMs: number }): Promise<CallResult>;
 }
 
 async function openCaller(t: Teardown, { enter }: Namespace, setup: Setup): Promise<Caller> {
@@ -171,21 +171,21 @@ async function openCaller(t: Teardown, { enter }: Namespace, setup: Setup): Prom
     await once(child, 'exit');
   });
   await once(child, 'message');
-  const waiting = new Map<number, (answer: Answer) => void>();
-  child.on('message', (answer: Answer) => {
-    waiting.get(answer.id)?.(answer);
-    waiting.delete(answer.id);
+  const waiting = new Map<number, (result: CallResult) => void>();
+  child.on('message', (result: CallResult) => {
+    waiting.get(result.id)?.(result);
+    waiting.delete(result.id);
   });
   let last = 0;
   return {
     async call(service, method, { message, timeoutMs }) {
       last += 1;
       const id = last;
-      const answered = new Promise<Answer>((resolve) => waiting.set(id, resolve));
+      const received = new Promise<CallResult>((resolve) => waiting.set(id, resolve));
       child.send({ id, service, method, message, timeoutMs } satisfies Question);
-      const answer = await Promise.race([answered, sleep(timeoutMs + 10_000, null, { ref: false })]);
-      if (!answer) throw new Error(`${method} hangs: no response ${10_000} ms after its deadline`);
-      return answer;
+      const result = await Promise.race([received, sleep(timeoutMs + 10_000, null, { ref: false })]);
+      if (!result) throw new Error(`${method} hangs: no response ${10_000} ms after its deadline`);
+      return result;
     },
   };
 }

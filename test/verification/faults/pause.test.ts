@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ordersClient } from '@armature/clients';
 import t, { type Test as Tap } from 'tap';
-import { openInvariantCheck, worldOf } from '../../e2e/invariant-check.ts';
+import { openInvariantCheck, shopDataOf } from '../../e2e/invariant-check.ts';
 import { follow, openShop } from '../../e2e/shop.ts';
 import { developerCredentials, peersOf, type RunningService, startService, token } from '../../support/service.ts';
 import { observeEvents, outOfOrder } from './observer.ts';
@@ -16,7 +16,7 @@ const pausedMs = 30_000;
 /** The first process of orders relays its events. It is paused after a batch is published and before it is marked. */
 const shop = await openShop(t, { orders: { ARMATURE_CRASH_POINTS: 'relay.published=stop' } }, shopServices);
 const relaying = shop.service('orders');
-const world = await worldOf(t, shop);
+const shopData = await shopDataOf(t, shop);
 const assertInvariants = await openInvariantCheck(t, shop);
 const observed = await observeEvents(relaying.vhost!);
 const sku = await shop.stock(100n);
@@ -36,44 +36,44 @@ async function another(points: string) {
 
 const isStopped = ({ pid }: RunningService) => /^State:\s+T/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'));
 const sagaOf = async (orderId: string) =>
-  (await world.query<Record<string, unknown>>('select * from {orders}.saga where subject_id = ?', [orderId]))[0]!;
+  (await shopData.query<Record<string, unknown>>('select * from {orders}.saga where subject_id = ?', [orderId]))[0]!;
 /** When each event was marked. Unequal values show that another process marked it again. */
-const marks = () => world.query('select message_id, pending, published_at from {orders}.outbox order by position');
+const marks = () => shopData.query('select message_id, pending, published_at from {orders}.outbox order by position');
 
-async function ends(t: Tap, who: Parameters<typeof placeOnce>[0], answer: { orderId: string }): Promise<void> {
-  const events = await follow(who, answer.orderId);
+async function ends(t: Tap, who: Parameters<typeof placeOnce>[0], result: { orderId: string }): Promise<void> {
+  const events = await follow(who, result.orderId);
   t.strictSame(
     events.map(({ sequence }) => sequence),
     events.map((_, index) => BigInt(index + 1)),
     'its history has no gap and no duplicate',
   );
-  t.equal(String((await sagaOf(answer.orderId)).status), 'COMPLETED');
+  t.equal(String((await sagaOf(result.orderId)).status), 'COMPLETED');
 }
 
 t.test('processes are paused for thirty seconds while they hold leases', async (t) => {
   const heir = await another('');
   // The second call of a saga is the payment. One process is paused after the request, the other after the response.
-  const victims = [await another('saga.sent:2=stop'), await another('saga.answered:2=stop')];
+  const victims = [await another('saga.sent:2=stop'), await another('saga.responded:2=stop')];
   const stopped = [relaying, ...victims.map(({ service }) => service)];
   const placed = [];
   for (const victim of victims) {
-    const answer = await placeOnce(victim, sku);
-    t.equal(answer.code, 'OK', 'accepted by a process that then stops');
-    placed.push(answer);
+    const result = await placeOnce(victim, sku);
+    t.equal(result.code, 'OK', 'accepted by a process that then stops');
+    placed.push(result);
   }
   await eventually('all have stopped', 20_000, () => stopped.every(isStopped));
   const since = performance.now();
-  const held = await Promise.all(placed.map(({ orderId }) => sagaOf(orderId)));
-  for (const { status, lease_holder } of held)
+  const paused = await Promise.all(placed.map(({ orderId }) => sagaOf(orderId)));
+  for (const { status, lease_holder } of paused)
     t.ok(status === 'RUNNING' && lease_holder, 'it holds the lease of a saga');
 
-  for (const answer of placed) await ends(t, heir, answer);
+  for (const result of placed) await ends(t, heir, result);
   t.comment(`another process ended both orders ${Math.round(performance.now() - since)} ms after the stop`);
   await eventually('another relays', 20_000, async () => (await metric(heir.service, 'armature_relay_leading')) === 1);
   await assertInvariants();
   const before = { sagas: await Promise.all(placed.map(({ orderId }) => sagaOf(orderId))), marks: await marks() };
   for (const [index, saga] of before.sagas.entries()) {
-    t.ok(Number(saga.lease_token) > Number(held[index]!.lease_token), 'under a new lease');
+    t.ok(Number(saga.lease_token) > Number(paused[index]!.lease_token), 'under a new lease');
   }
   t.ok(stopped.every(isStopped), 'while the first processes are still paused');
   await sleep(Math.max(0, pausedMs - (performance.now() - since)));

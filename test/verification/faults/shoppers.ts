@@ -3,13 +3,13 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { RpcError } from '@armature/runtime/errors';
 import { type Counter, wish } from '../../e2e/shop.ts';
 import type { RunningService } from '../../support/service.ts';
-import type { World } from '../invariants/world.ts';
+import type { ShopData } from '../invariants/shop-data.ts';
 
 /** Services without which no order can be placed; access and identity are started only by tests about them. */
 export const shopServices = ['acquirer', 'catalog', 'inventory', 'notifications', 'orders', 'payments'];
 
 /** The response to one PlaceOrder call. `code` is OK or the code of the error. */
-export interface Answer {
+export interface PlacingResult {
   code: string;
   reason: string;
   /** After which time the caller was told to retry; 0 if it was not told. */
@@ -24,20 +24,20 @@ export async function placeOnce(
   who: Pick<Counter, 'orders'>,
   sku: string,
   { requestId, timeoutMs }: { requestId?: string; timeoutMs?: number } = {},
-): Promise<Answer> {
+): Promise<PlacingResult> {
   const request = wish(sku, requestId ? { requestId } : {});
   const since = performance.now();
-  const answer = (code: string, more: Partial<Answer>): Answer => ({
+  const result = (code: string, more: Partial<PlacingResult>): PlacingResult => ({
     ...{ code, reason: '', retryDelayMs: 0, orderId: '', requestId: request.requestId ?? '' },
     tookMs: Math.round(performance.now() - since),
     ...more,
   });
   try {
     const { orderId } = await who.orders.placeOrder(request, timeoutMs ? { timeoutMs } : {});
-    return answer('OK', { orderId });
+    return result('OK', { orderId });
   } catch (error) {
     if (!(error instanceof RpcError)) throw error;
-    return answer(error.code, { reason: error.reason, retryDelayMs: error.details.retryDelayMs ?? 0 });
+    return result(error.code, { reason: error.reason, retryDelayMs: error.details.retryDelayMs ?? 0 });
   }
 }
 
@@ -46,14 +46,14 @@ export async function placeMany(
   who: Pick<Counter, 'orders'>,
   sku: string,
   { orders, atOnce = 10 }: { orders: number; atOnce?: number },
-): Promise<Answer[]> {
-  const answers: Answer[] = [];
+): Promise<PlacingResult[]> {
+  const results: PlacingResult[] = [];
   let begun = 0;
   const shopper = async () => {
-    while (begun++ < orders) answers.push(await placeOnce(who, sku));
+    while (begun++ < orders) results.push(await placeOnce(who, sku));
   };
   await Promise.all(Array.from({ length: atOnce }, shopper));
-  return answers;
+  return results;
 }
 
 /**
@@ -61,16 +61,16 @@ export async function placeMany(
  */
 export interface Shoppers {
   /** Every response so far. */
-  readonly answers: readonly Answer[];
+  readonly results: readonly PlacingResult[];
   /** Waits until this many more orders are accepted, and returns after how long. */
   accepted(more: number, withinMs: number): Promise<number>;
   /** Starts no new order. Resolves when every started order is accepted; rejects if one is not within the limit. */
-  stop(withinMs: number): Promise<readonly Answer[]>;
+  stop(withinMs: number): Promise<readonly PlacingResult[]>;
 }
 
 /** Customers take the SKUs in turn, because orders of one SKU wait for each other. */
 export function letShop(who: Pick<Counter, 'orders'>, skus: readonly string[], atOnce = 8): Shoppers {
-  const answers: Answer[] = [];
+  const results: PlacingResult[] = [];
   let begun = 0;
   let stopping = false;
   let giveUp = false;
@@ -79,11 +79,11 @@ export function letShop(who: Pick<Counter, 'orders'>, skus: readonly string[], a
       let requestId: string | undefined;
       const sku = skus[begun++ % skus.length]!;
       for (;;) {
-        const answer = await placeOnce(who, sku, requestId ? { requestId } : {});
-        answers.push(answer);
-        if (answer.code === 'OK') break;
-        if (giveUp) throw new Error(`an order was not accepted before the limit: ${JSON.stringify(answer)}`);
-        ({ requestId } = answer);
+        const result = await placeOnce(who, sku, requestId ? { requestId } : {});
+        results.push(result);
+        if (result.code === 'OK') break;
+        if (giveUp) throw new Error(`an order was not accepted before the limit: ${JSON.stringify(result)}`);
+        ({ requestId } = result);
         await sleep(100);
       }
     }
@@ -91,9 +91,9 @@ export function letShop(who: Pick<Counter, 'orders'>, skus: readonly string[], a
   const running = Promise.all(Array.from({ length: atOnce }, shopper));
   // `stop` reports the error. Until then it must not count as an unhandled rejection.
   running.catch(() => undefined);
-  const count = () => answers.filter(({ code }) => code === 'OK').length;
+  const count = () => results.filter(({ code }) => code === 'OK').length;
   return {
-    answers,
+    results,
     async accepted(more, withinMs) {
       const before = count();
       return eventually(`${more} more orders accepted`, withinMs, () => count() >= before + more);
@@ -104,7 +104,7 @@ export function letShop(who: Pick<Counter, 'orders'>, skus: readonly string[], a
         giveUp = true;
       }, withinMs);
       await running.finally(() => clearTimeout(timer));
-      return answers;
+      return results;
     },
   };
 }
@@ -127,37 +127,43 @@ export async function eventually(
 }
 
 /** How many of these orders have completed, and how many events wait in all outboxes. */
-export async function progressOf(world: World, orderIds: readonly string[]) {
-  const [orders] = await world.query<{ n: number }>(
+export async function progressOf(shopData: ShopData, orderIds: readonly string[]) {
+  const [orders] = await shopData.query<{ n: number }>(
     "select count(*) as n from {orders}.orders where state = 'COMPLETED' and order_id in (?)",
     [orderIds.length > 0 ? orderIds : ['']],
   );
   let waiting = 0;
-  for (const service of world.services) {
-    const [row] = await world.query<{ n: number }>(`select count(*) as n from {${service}}.outbox where pending = 1`);
+  for (const service of shopData.services) {
+    const [row] = await shopData.query<{ n: number }>(
+      `select count(*) as n from {${service}}.outbox where pending = 1`,
+    );
     waiting += Number(row?.n);
   }
   return { completed: Number(orders?.n), waiting };
 }
 
 /** The order ids among these that do not exist. */
-export async function missing(world: World, orderIds: readonly string[]): Promise<string[]> {
-  const rows = await world.query<{ order_id: string }>('select order_id from {orders}.orders');
+export async function missing(shopData: ShopData, orderIds: readonly string[]): Promise<string[]> {
+  const rows = await shopData.query<{ order_id: string }>('select order_id from {orders}.orders');
   const known = new Set(rows.map((row) => row.order_id));
   return orderIds.filter((id) => !known.has(id));
 }
 
 /** The median, the 99th percentile and the maximum of the response times. */
-export function percentiles(answers: readonly Pick<Answer, 'tookMs'>[]): { p50: number; p99: number; max: number } {
-  const sorted = answers.map(({ tookMs }) => tookMs).sort((a, b) => a - b);
+export function percentiles(results: readonly Pick<PlacingResult, 'tookMs'>[]): {
+  p50: number;
+  p99: number;
+  max: number;
+} {
+  const sorted = results.map(({ tookMs }) => tookMs).sort((a, b) => a - b);
   const at = (share: number) => sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? 0;
   return { p50: at(0.5), p99: at(0.99), max: sorted.at(-1) ?? 0 };
 }
 
 /** Number of responses by code and reason. */
-export function tallyOf(answers: readonly Answer[]): Record<string, number> {
+export function tallyOf(results: readonly PlacingResult[]): Record<string, number> {
   const counts: Record<string, number> = {};
-  for (const { code, reason } of answers) {
+  for (const { code, reason } of results) {
     const name = reason ? `${code} ${reason}` : code;
     counts[name] = (counts[name] ?? 0) + 1;
   }

@@ -4,7 +4,7 @@ import { derivedId } from '@armature/runtime/id';
 import { stepKey } from '@armature/runtime/saga';
 import { restKey } from '../../../services/orders/cancellation.ts';
 import type { Invariant } from './invariant.ts';
-import type { World } from './world.ts';
+import type { ShopData } from './shop-data.ts';
 
 /** Orders read at a time, so that memory use does not depend on the size of the shop. */
 const batch = 500;
@@ -34,11 +34,11 @@ interface Moved {
 }
 
 /** The amount that payments refunded because of each cancellation, by saga id. */
-async function movedBy(world: World, sagaIds: readonly string[]): Promise<Map<string, Moved>> {
+async function movedBy(shopData: ShopData, sagaIds: readonly string[]): Promise<Map<string, Moved>> {
   const sagaOf = new Map(sagaIds.flatMap((sagaId) => refundOperations(sagaId).map((id) => [id, sagaId] as const)));
   const moved = new Map<string, Moved>(sagaIds.map((sagaId) => [sagaId, { minor: 0n, resolved: false }]));
   if (sagaOf.size === 0) return moved;
-  const rows = await world.query<{ operation_id: string; amount_minor: string | number; resolved: number }>(
+  const rows = await shopData.query<{ operation_id: string; amount_minor: string | number; resolved: number }>(
     `select o.operation_id, o.amount_minor, exists (
        select 1 from {payments}.operation_resolution r where r.operation_id = o.operation_id) as resolved
      from {payments}.payment_operation o where o.operation_id in (?) and o.state = 'DONE'`,
@@ -87,10 +87,10 @@ function wrongAmounts(told: ReturnType<typeof toldByHistory>, moved: Moved | nul
 }
 
 /** Cancelled orders whose history or e-mail reports another amount than was refunded. */
-async function amountsNotRefunded(world: World): Promise<unknown[]> {
+async function amountsNotRefunded(shopData: ShopData): Promise<unknown[]> {
   const found: unknown[] = [];
   for (let after = ''; ; ) {
-    const orders = await world.query<CancelledOrder>(
+    const orders = await shopData.query<CancelledOrder>(
       `select o.order_id, s.saga_id, p.refunded_minor, d.data_json from {orders}.orders o
          left join {orders}.saga s on s.name = 'cancellation' and s.subject_id = o.order_id
          left join {payments}.payment p on p.payment_id = o.payment_id
@@ -101,13 +101,13 @@ async function amountsNotRefunded(world: World): Promise<unknown[]> {
     const last = orders.at(-1);
     if (!last) return found;
     after = last.order_id;
-    const events = await world.query<{ order_id: string; body: Buffer }>(
+    const events = await shopData.query<{ order_id: string; body: Buffer }>(
       'select order_id, body from {orders}.order_event where order_id in (?) order by order_id, sequence',
       [orders.map((order) => order.order_id)],
     );
     const histories = Map.groupBy(events, (event) => event.order_id);
     const movedBySaga = await movedBy(
-      world,
+      shopData,
       orders.flatMap(({ saga_id }) => saga_id ?? []),
     );
     for (const order of orders) {

@@ -4,10 +4,10 @@ import { apply, type Fact, type Order } from '../../../services/orders/order.ts'
 import { acquirerDifferences, brokenChains } from '../../../services/payments/books.ts';
 import { invariants as bookInvariants } from '../../../services/payments/invariants.ts';
 import type { Invariant } from './invariant.ts';
-import type { World } from './world.ts';
+import type { ShopData } from './shop-data.ts';
 
-const inPayments = (world: World) => (sql: string, params?: readonly unknown[]) =>
-  world.within('payments', sql, params);
+const inPayments = (shopData: ShopData) => (sql: string, params?: readonly unknown[]) =>
+  shopData.within('payments', sql, params);
 
 /** Rows read at a time, so that memory use does not depend on the size of the shop. */
 const batch = 1_000;
@@ -21,16 +21,16 @@ interface OrderRow {
 }
 
 /** Orders whose replayed history differs from their row. */
-async function unlikeTheirHistory(world: World): Promise<unknown[]> {
+async function unlikeTheirHistory(shopData: ShopData): Promise<unknown[]> {
   const found: unknown[] = [];
   for (let after = ''; ; ) {
-    const orders = await world.query<OrderRow>(
+    const orders = await shopData.query<OrderRow>(
       `select order_id, state, reason, cancel_requested, sequence from {orders}.orders
        where order_id > ? order by order_id limit ${batch}`,
       [after],
     );
     if (orders.length === 0) return found;
-    const events = await world.query<{ order_id: string; body: Buffer }>(
+    const events = await shopData.query<{ order_id: string; body: Buffer }>(
       'select order_id, body from {orders}.order_event where order_id in (?) order by order_id, sequence',
       [orders.map((order) => order.order_id)],
     );
@@ -61,12 +61,12 @@ function fold(history: readonly { body: Buffer }[]): string {
 }
 
 /** Stored responses to PlaceOrder whose order does not exist, or belongs to another response too. */
-async function answersWithoutAnOrder(world: World): Promise<unknown[]> {
+async function responsesWithoutAnOrder(shopData: ShopData): Promise<unknown[]> {
   const found: unknown[] = [];
-  const answered = new Map<string, string>();
+  const requestOf = new Map<string, string>();
   let after: readonly [string, string] = ['', ''];
   for (;;) {
-    const rows = await world.query<{ principal: string; request_key: string; body: Buffer }>(
+    const rows = await shopData.query<{ principal: string; request_key: string; body: Buffer }>(
       `select principal, request_key, body from {orders}.idempotency
        where method = '/armature.orders.v1.OrderService/PlaceOrder' and code = 0 and (principal, request_key) > (?, ?)
        order by principal, request_key limit ${batch}`,
@@ -75,7 +75,7 @@ async function answersWithoutAnOrder(world: World): Promise<unknown[]> {
     const last = rows.at(-1);
     if (!last) return found;
     const ids = rows.map(({ body }) => OrderMessage.decode(body).orderId);
-    const there = await world.query<{ order_id: string }>(
+    const there = await shopData.query<{ order_id: string }>(
       'select order_id from {orders}.orders where order_id in (?)',
       [ids],
     );
@@ -84,9 +84,9 @@ async function answersWithoutAnOrder(world: World): Promise<unknown[]> {
       const { principal, request_key } = rows[index]!;
       const key = `${principal} ${request_key}`;
       if (!known.has(order_id)) found.push({ key, order_id, problem: 'there is no such order' });
-      if (answered.has(order_id))
-        found.push({ key, order_id, problem: `is the response to ${answered.get(order_id)} too` });
-      answered.set(order_id, key);
+      if (requestOf.has(order_id))
+        found.push({ key, order_id, problem: `is the response to ${requestOf.get(order_id)} too` });
+      requestOf.set(order_id, key);
     }
     after = [last.principal, last.request_key];
   }
@@ -98,26 +98,26 @@ export const historyInvariants: readonly Invariant[] = [
       id: /^I\d+/.exec(title)?.[0] ?? 'I7',
       name: title.replace(/^I\d+ /, ''),
       meaning: 'the books are wrong',
-      find: (world) => world.within('payments', sql),
+      find: (shopData) => shopData.within('payments', sql),
     }),
   ),
   {
     id: 'I5',
     name: 'the chain of every payment is whole',
     meaning: 'the ledger was changed after the fact',
-    find: (world) => brokenChains(inPayments(world)),
+    find: (shopData) => brokenChains(inPayments(shopData)),
   },
   {
     id: 'I8',
-    name: 'every answered order exists, and answers one request only',
+    name: 'every order of a response exists, and belongs to one request only',
     meaning: 'an order was lost or placed twice',
-    find: answersWithoutAnOrder,
+    find: responsesWithoutAnOrder,
   },
   {
     id: 'I9',
     name: 'the ledger equals the log of the acquirer, both ways',
     meaning: 'a card was charged that we know nothing of, or the other way round',
-    find: (world) => acquirerDifferences(inPayments(world), world.acquirerUrl),
+    find: (shopData) => acquirerDifferences(inPayments(shopData), shopData.acquirerUrl),
   },
   {
     id: 'I18',

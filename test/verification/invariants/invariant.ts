@@ -1,4 +1,4 @@
-import type { World } from './world.ts';
+import type { ShopData } from './shop-data.ts';
 
 /** A condition that must hold at all times, whatever process was killed. */
 export interface Invariant {
@@ -8,7 +8,7 @@ export interface Invariant {
   /** What it means for a customer or for the shop if the invariant does not hold. */
   readonly meaning: string;
   /** Returns the rows that break the invariant. */
-  find(world: World): Promise<readonly unknown[]>;
+  find(shopData: ShopData): Promise<readonly unknown[]>;
 }
 
 /** An invariant that is one query over all schemas. `{grace}` in the query is replaced by `graceSeconds`. */
@@ -17,7 +17,7 @@ export function bySql(id: string, name: string, meaning: string, sql: string): I
     id,
     name,
     meaning,
-    find: (world) => world.query(sql.replaceAll('{grace}', String(world.graceSeconds))),
+    find: (shopData) => shopData.query(sql.replaceAll('{grace}', String(shopData.graceSeconds))),
   };
 }
 
@@ -27,11 +27,11 @@ export function inEachSchema(id: string, name: string, meaning: string, sql: str
     id,
     name,
     meaning,
-    async find(world) {
+    async find(shopData) {
       const found: unknown[] = [];
-      for (const service of world.services) {
-        const text = sql.replaceAll('{each}', `{${service}}`).replaceAll('{grace}', String(world.graceSeconds));
-        found.push(...(await world.query<object>(text)).map((row) => ({ service, ...row })));
+      for (const service of shopData.services) {
+        const text = sql.replaceAll('{each}', `{${service}}`).replaceAll('{grace}', String(shopData.graceSeconds));
+        found.push(...(await shopData.query<object>(text)).map((row) => ({ service, ...row })));
       }
       return found;
     },

@@ -2,8 +2,8 @@ import { amountInvariants } from './amount-invariants.ts';
 import { historyInvariants } from './history-invariants.ts';
 import type { Invariant } from './invariant.ts';
 import { messageInvariants } from './message-invariants.ts';
+import type { ShopData } from './shop-data.ts';
 import { shopInvariants } from './shop-invariants.ts';
-import type { World } from './world.ts';
 
 /** All invariants, ordered by id. */
 export const invariants: readonly Invariant[] = [
@@ -20,9 +20,9 @@ export interface Verdict {
 }
 
 /** Checks one invariant after another, all by default. Throws if a check cannot run. */
-export async function verify(world: World, checked: readonly Invariant[] = invariants): Promise<Verdict[]> {
+export async function verify(shopData: ShopData, checked: readonly Invariant[] = invariants): Promise<Verdict[]> {
   const verdicts: Verdict[] = [];
-  for (const invariant of checked) verdicts.push({ invariant, found: await invariant.find(world) });
+  for (const invariant of checked) verdicts.push({ invariant, found: await invariant.find(shopData) });
   return verdicts;
 }
 

@@ -1,15 +1,15 @@
 // Invariants of events, from the outbox of one service to the inbox of another, and of the jobs that follow from them.
 import { subscriptions } from '@armature/proto/subscriptions.ts';
 import { bySql, type Invariant, inEachSchema } from './invariant.ts';
-import type { World } from './world.ts';
+import type { ShopData } from './shop-data.ts';
 
 /** Published events are kept for 72 hours; the inbox is not compared with older ones. */
 const keptHours = 70;
 
 /** The subscriptions among the services whose schemas exist. */
-function deliveriesOf(world: World) {
+function deliveriesOf(shopData: ShopData) {
   return subscriptions
-    .filter(({ service, source }) => world.services.includes(service) && world.services.includes(source))
+    .filter(({ service, source }) => shopData.services.includes(service) && shopData.services.includes(source))
     .map(({ service, source, aggregate }) => ({
       service,
       source,
@@ -19,16 +19,16 @@ function deliveriesOf(world: World) {
 }
 
 /** Runs one query for each subscription. `{into}` and `{from}` are the schemas of consumer and producer. */
-async function acrossSubscriptions(world: World, sql: string): Promise<unknown[]> {
+async function acrossSubscriptions(shopData: ShopData, sql: string): Promise<unknown[]> {
   const found: unknown[] = [];
-  for (const { service, source, aggregate, consumer } of deliveriesOf(world)) {
+  for (const { service, source, aggregate, consumer } of deliveriesOf(shopData)) {
     const text = sql
       .replaceAll('{into}', `{${service}}`)
       .replaceAll('{from}', `{${source}}`)
-      .replaceAll('{grace}', String(world.graceSeconds))
+      .replaceAll('{grace}', String(shopData.graceSeconds))
       .replaceAll('{aggregate}', `'${aggregate}'`)
       .replaceAll('{consumer}', `'${consumer}'`);
-    found.push(...(await world.query<object>(text)).map((row) => ({ consumer, ...row })));
+    found.push(...(await shopData.query<object>(text)).map((row) => ({ consumer, ...row })));
   }
   return found;
 }
@@ -77,9 +77,9 @@ export const messageInvariants: readonly Invariant[] = [
     id: 'I19',
     name: 'every published event was dealt with by each of its consumers',
     meaning: 'a message is lost',
-    find: (world) =>
+    find: (shopData) =>
       acrossSubscriptions(
-        world,
+        shopData,
         `select o.message_id, o.type, o.aggregate_id, o.sequence from {from}.outbox o
            left join {into}.inbox i on i.consumer = {consumer} and i.message_id = o.message_id
            left join {into}.inbox_sequence s on s.consumer = {consumer} and s.aggregate_id = o.aggregate_id
@@ -108,9 +108,9 @@ export const messageInvariants: readonly Invariant[] = [
     id: 'I22',
     name: 'every consumed event was published by its producer',
     meaning: 'a service acted on an event that its producer did not publish',
-    find: (world) =>
+    find: (shopData) =>
       acrossSubscriptions(
-        world,
+        shopData,
         `select i.message_id, i.type, i.aggregate_id from {into}.inbox i
            left join {from}.outbox o on o.message_id = i.message_id
          where i.consumer = {consumer} and o.message_id is null
@@ -134,7 +134,7 @@ export const messageInvariants: readonly Invariant[] = [
   ),
   inEachSchema(
     'I25',
-    'every stored answer names the policy that allowed it',
+    'every stored response names the policy that allowed it',
     'the policy that allowed a change is not recorded',
     `select principal, method, request_key from {each}.idempotency where policy_version = ''`,
   ),

@@ -6,7 +6,7 @@ import { bySql, type Invariant } from './invariant.ts';
 export const shopInvariants: readonly Invariant[] = [
   bySql(
     'I10',
-    'no level is below what is held of it',
+    'no stock level is below its reserved quantity',
     'units were sold that are not there',
     'select sku, location_id, on_hand, reserved from {inventory}.stock where reserved < 0 or reserved > on_hand',
   ),
@@ -31,7 +31,7 @@ export const shopInvariants: readonly Invariant[] = [
   ),
   bySql(
     'I12',
-    'no reservation is held past its time',
+    'no reservation is active past its expiry',
     'units wait for an order that will not come',
     `select reservation_id, order_id, expires_at from {inventory}.reservation
      where state = 'HELD' and expires_at < utc_timestamp(6) - interval 10 + {grace} second`,
@@ -110,8 +110,8 @@ export const shopInvariants: readonly Invariant[] = [
     id: 'I13',
     name: 'every saga that has not ended runs a version that is known',
     meaning: 'no worker will take it up again',
-    async find(world) {
-      const live = await world.query<{ name: string; definition_version: number }>(
+    async find(shopData) {
+      const live = await shopData.query<{ name: string; definition_version: number }>(
         `select name, definition_version, count(*) as sagas from {orders}.saga
          where status in ('RUNNING', 'WAITING', 'STUCK') group by name, definition_version`,
       );

@@ -35,9 +35,9 @@ export const messageMutations: readonly Mutation[] = [
     edits: [
       {
         file: 'services/runtime/messaging/relay-batch.ts',
-        old: '  const answers = await Promise.allSettled(sent);',
+        old: '  const confirms = await Promise.allSettled(sent);',
         new: `  for (const one of sent) one.catch(() => {});
-  const answers = rows.map(
+  const confirms = rows.map(
     (): PromiseSettledResult<'routed' | 'unrouted'> => ({ status: 'fulfilled', value: 'routed' }),
   );`,
       },

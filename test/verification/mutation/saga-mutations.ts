@@ -52,7 +52,7 @@ export const sagaMutations: readonly Mutation[] = [
       },
     ],
     caughtBy: {
-      detector: tests('services/runtime/saga/engine.test.ts', 'outcomes', 'the answer is lost after acting'),
+      detector: tests('services/runtime/saga/engine.test.ts', 'outcomes', 'the response is lost after acting'),
       says: /run authorize/,
     },
   },
@@ -81,7 +81,7 @@ export const sagaMutations: readonly Mutation[] = [
     caughtBy: { detector: ordersRace('cancelling an order against'), says: /internal error/ },
   },
   {
-    name: 'answer after the commit',
+    name: 'response after the commit',
     breaks: 'a request that is sent again has a second effect',
     edits: [
       {
@@ -121,8 +121,10 @@ export const sagaMutations: readonly Mutation[] = [
     edits: [
       {
         file: 'services/runtime/saga/lease-store.ts',
-        old: `const inLane = 'name = ? and definition_version = ? and`,
-        new: `const inLane = 'name = ? and definition_version <> ? + 1000000 and`,
+        old: `const inPartition =
+  'name = ? and definition_version = ? and`,
+        new: `const inPartition =
+  'name = ? and definition_version <> ? + 1000000 and`,
       },
     ],
     caughtBy: {

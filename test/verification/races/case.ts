@@ -64,14 +64,14 @@ export async function exploreCase<Rows>(race: Races['race'], one: RaceCase<Rows>
   const violations: string[] = [];
   let contended = 0;
   let asked = 0;
-  const judgeRun = async (rows: Rows, actors: readonly Actor[], { answers, lockWaits }: Result) => {
+  const judgeRun = async (rows: Rows, actors: readonly Actor[], { responses, lockWaits }: Result) => {
     let retried = 0;
     for (const actor of actors) {
-      if (answers[actor.name] !== comeBack || !('again' in actor) || !actor.again) continue;
-      answers[actor.name] = await actor.again();
+      if (responses[actor.name] !== comeBack || !('again' in actor) || !actor.again) continue;
+      responses[actor.name] = await actor.again();
       retried += 1;
     }
-    const given = actors.flatMap(({ name }) => (name in answers ? [`${name} ${answers[name]}`] : []));
+    const given = actors.flatMap(({ name }) => (name in responses ? [`${name} ${responses[name]}`] : []));
     const outcome = [...given, await one.effect(rows)].join(', ');
     return { outcome, wrong: await one.wrong(rows), lockWaits, retried };
   };
@@ -84,12 +84,12 @@ export async function exploreCase<Rows>(race: Races['race'], one: RaceCase<Rows>
   const oneByOne = async (order: readonly string[]) => {
     const rows = await one.prepare();
     const actors = one.actors(rows);
-    const answers: Record<string, string> = {};
+    const responses: Record<string, string> = {};
     for (const name of order) {
       const alone = actors.filter((actor) => actor.name === name);
-      Object.assign(answers, (await race(alone, one.points, ([first]) => first!)).answers);
+      Object.assign(responses, (await race(alone, one.points, ([first]) => first!)).responses);
     }
-    return judgeRun(rows, actors, { answers, lockWaits: 0 });
+    return judgeRun(rows, actors, { responses, lockWaits: 0 });
   };
   const alike = one.alike === true && !full;
   const serial = new Set<string>();
@@ -179,7 +179,7 @@ function closeCalls(): void {
 }
 
 /** "ok", or the reason of the error. Rethrows everything else, and errors that the service has not foreseen. */
-export async function answerOf(sent: Promise<unknown>): Promise<string> {
+export async function responseOf(sent: Promise<unknown>): Promise<string> {
   try {
     await sent;
     return 'ok';

@@ -29,7 +29,7 @@ const sender = (name: string, { pid }: RunningService): BackgroundActor => ({
   calls: /^send mail$/,
 });
 const senders = [sender('first', first), sender('second', second)];
-const { race, stands, letGo } = startRaces({ gate, monitor, held: senders });
+const { race, untilBlocked, release } = startRaces({ gate, monitor, background: senders });
 
 // biome-ignore lint/suspicious/noExplicitAny: rows of any shape, as the driver returns them
 async function query(sql: string, params: unknown[] = []): Promise<any[]> {
@@ -43,11 +43,11 @@ const open = background('notifications', log);
 /** Queues an e-mail while no sender looks. */
 async function queued(): Promise<string> {
   const end = Date.now() + 10_000;
-  await Promise.all(senders.map(stands));
+  await Promise.all(senders.map(untilBlocked));
   while ((await query("select 1 from delivery where state = 'QUEUED'")).length > 0) {
-    for (const sender of senders) letGo(sender);
+    for (const sender of senders) release(sender);
     if (Date.now() > end) throw new Error(`an e-mail is not sent within the limit: ${first.logs()}${second.logs()}`);
-    await Promise.all(senders.map(stands));
+    await Promise.all(senders.map(untilBlocked));
   }
   const orderId = newId();
   const data = { orderId, currencyCode: 'EUR', totalMinor: '0', lines: [], reason: '', refundedMinor: '0' };

@@ -25,9 +25,9 @@ import {
 } from '../../support/service.ts';
 import { long } from '../../support/tier.ts';
 import { historyInvariants } from '../invariants/history-invariants.ts';
+import { openShopData } from '../invariants/shop-data.ts';
 import { shopInvariants } from '../invariants/shop-invariants.ts';
-import { openWorld } from '../invariants/world.ts';
-import { answerOf, exploreCase, full, judge, type RaceCase, under } from './case.ts';
+import { exploreCase, full, judge, type RaceCase, responseOf, under } from './case.ts';
 import { type Gatekeeper, openGatekeeper, type Waiting } from './gatekeeper.ts';
 import { lockWaits } from './lock-waits.ts';
 import { type Actor, type BackgroundActor, type Points, startRaces } from './race.ts';
@@ -57,7 +57,7 @@ const acquirerUrl = `http://${service('acquirer').http}`;
 const schemas = Object.fromEntries(
   ['inventory', 'payments', 'orders'].map((name) => [name, service(name).database!.schema]),
 );
-const world = openWorld({ connection, schemas, acquirerUrl, graceSeconds: 0 });
+const shopData = openShopData({ connection, schemas, acquirerUrl, graceSeconds: 0 });
 const log = createLogger('test', 'silent');
 const registry = new Registry();
 const db = await openDatabase({ url: first.database!.url, log, registry, poolMax: 2, participants: [outbox()] });
@@ -102,28 +102,28 @@ const listening: Gatekeeper = {
       watcher(arrival);
     }),
 };
-const { race, stands, letGo } = startRaces({ gate: listening, monitor, held: [...workers, asking] });
+const { race, untilBlocked, release } = startRaces({ gate: listening, monitor, background: [...workers, asking] });
 
 interface Sale {
   sku: string;
   orderId: string;
   paymentId: string;
   /** Number of requests that inventory and payments had handled before. */
-  answered: number;
+  responsesBefore: number;
 }
 
 /** Lets every arrival go on until no order is in progress. */
 async function atRest(): Promise<void> {
   const end = Date.now() + 20_000;
   do {
-    await Promise.all(workers.map(stands));
-    for (const actor of [...workers, asking]) letGo(actor);
+    await Promise.all(workers.map(untilBlocked));
+    for (const actor of [...workers, asking]) release(actor);
     if (Date.now() > end) throw new Error(`an order does not end within the limit: ${first.logs()}${second.logs()}`);
-  } while ((await world.query('select 1 from {orders}.saga where due_at is not null limit 1')).length > 0);
+  } while ((await shopData.query('select 1 from {orders}.saga where due_at is not null limit 1')).length > 0);
 }
 
-async function answeredRequests(): Promise<number> {
-  const [row] = await world.query<{ n: number | string }>(
+async function storedResponses(): Promise<number> {
+  const [row] = await shopData.query<{ n: number | string }>(
     `select (select count(*) from {inventory}.idempotency) + (select count(*) from {payments}.idempotency) as n`,
   );
   return Number(row?.n);
@@ -136,7 +136,7 @@ const open = background('orders', log);
 /** Accepts an order as a process would that is killed right after: no worker has it, and every worker waits. */
 async function accepted(): Promise<Sale> {
   await atRest();
-  await Promise.all(workers.map(stands));
+  await Promise.all(workers.map(untilBlocked));
   return accept();
 }
 
@@ -157,14 +157,14 @@ async function accept(): Promise<Sale> {
   });
   call.close();
   const { orderId, paymentId } = order;
-  return { sku, orderId, paymentId, answered: await answeredRequests() };
+  return { sku, orderId, paymentId, responsesBefore: await storedResponses() };
 }
 
 /** An order whose worker is about to request its authorization. */
 async function reserved(): Promise<Sale> {
   const sale = await accepted();
-  letGo(workers[0]);
-  await stands(asking);
+  release(workers[0]);
+  await untilBlocked(asking);
   return sale;
 }
 
@@ -178,7 +178,7 @@ async function completed(): Promise<Sale> {
 /** The same as `reserved`, but its worker was away for longer than its lease. */
 async function overdue(): Promise<Sale> {
   const sale = await reserved();
-  await world.query('update {orders}.saga set due_at = utc_timestamp(6) where subject_id = ?', [sale.orderId]);
+  await shopData.query('update {orders}.saga set due_at = utc_timestamp(6) where subject_id = ?', [sale.orderId]);
   return sale;
 }
 
@@ -188,23 +188,24 @@ async function overdue(): Promise<Sale> {
  */
 async function ended({ sku, orderId, paymentId }: Sale): Promise<string> {
   await atRest();
-  const [order] = await world.query<{ state: string; reason: string }>(
+  const [order] = await shopData.query<{ state: string; reason: string }>(
     'select state, reason from {orders}.orders where order_id = ?',
     [orderId],
   );
-  const history = await world.query<{ body: Buffer }>(
+  const history = await shopData.query<{ body: Buffer }>(
     'select body from {orders}.order_event where order_id = ? order by sequence',
     [orderId],
   );
   const facts = history.map(({ body }) => OrderEvent.decode(body).event?.$case);
-  const [shelf] = await world.query<{ on_hand: number; reserved: number }>(
+  const [shelf] = await shopData.query<{ on_hand: number; reserved: number }>(
     'select on_hand, reserved from {inventory}.stock where sku = ?',
     [sku],
   );
-  const [payment] = await world.query<{ state: string }>('select state from {payments}.payment where payment_id = ?', [
-    paymentId,
-  ]);
-  const entries = await world.query<{ kind: string }>(
+  const [payment] = await shopData.query<{ state: string }>(
+    'select state from {payments}.payment where payment_id = ?',
+    [paymentId],
+  );
+  const entries = await shopData.query<{ kind: string }>(
     'select kind from {payments}.ledger_entry where payment_id = ? order by sequence',
     [paymentId],
   );
@@ -222,8 +223,8 @@ async function ended({ sku, orderId, paymentId }: Sale): Promise<string> {
 /** The same as `ended`, with the requests of the workers and the lease. */
 async function snapshot(sale: Sale): Promise<string> {
   const end = await ended(sale);
-  const { orderId, answered } = sale;
-  const [saga] = await world.query<{ lease_token: number | string }>(
+  const { orderId, responsesBefore } = sale;
+  const [saga] = await shopData.query<{ lease_token: number | string }>(
     "select lease_token from {orders}.saga where subject_id = ? and name = 'checkout'",
     [orderId],
   );
@@ -232,7 +233,7 @@ async function snapshot(sale: Sale): Promise<string> {
     end,
     `asked ${calls.join(' ')}`,
     // A step that is requested under a second key adds a stored response.
-    `taken ${saga?.lease_token} times; ${(await answeredRequests()) - answered} stored responses`,
+    `taken ${saga?.lease_token} times; ${(await storedResponses()) - responsesBefore} stored responses`,
   ].join('; ');
 }
 
@@ -240,14 +241,14 @@ async function snapshot(sale: Sale): Promise<string> {
 async function wrong(): Promise<string[]> {
   const found: string[] = [];
   for (const { id, name, find } of [...historyInvariants, ...shopInvariants])
-    if ((await find(world)).length > 0) found.push(`${id} ${name}`);
+    if ((await find(shopData)).length > 0) found.push(`${id} ${name}`);
   return found;
 }
 
 /** The request goes to the process whose worker does not have the order, so its cached order may be out of date. */
 function cancel({ orderId }: Sale, name = 'cancel'): Actor {
   const requestId = randomUUID();
-  const ask = (options: object) => answerOf(customer.cancelOrder({ orderId, requestId }, options));
+  const ask = (options: object) => responseOf(customer.cancelOrder({ orderId, requestId }, options));
   return {
     name,
     send: (traceparent) => ask({ parent: under(traceparent), token: ada, timeoutMs: 10_000 }),
@@ -336,7 +337,7 @@ async function until(what: string, holds: () => Promise<boolean>): Promise<void>
 }
 
 const cancellation = (orderId: string, where: string) =>
-  world.query(
+  shopData.query(
     `select 1 from {orders}.saga s join {orders}.saga_log l on l.saga_id = s.saga_id
      where s.name = 'cancellation' and s.subject_id = ? and ${where} limit 1`,
     [orderId],
@@ -346,13 +347,17 @@ const cancellation = (orderId: string, where: string) =>
  * Blocks one of the two at its n-th point in payments. Lets the other go on until it has ended, waits for a lock or was
  * told to retry. Returns false if there is no such point.
  */
-async function heldAt(held: 'refund' | 'cancellation', n: number, { orderId, paymentId }: Sale): Promise<boolean> {
+async function blockedAt(
+  blocked: 'refund' | 'cancellation',
+  n: number,
+  { orderId, paymentId }: Sale,
+): Promise<boolean> {
   const traceId = randomBytes(16).toString('hex');
   const stopped = Promise.withResolvers<Waiting | null>();
   let passed = 0;
   gate.watch((arrival) => {
     const who = arrival.trace === traceId ? 'refund' : 'cancellation';
-    const counts = who === held && arrival.name.endsWith('/RefundPayment') && refundPlaces.test(arrival.point);
+    const counts = who === blocked && arrival.name.endsWith('/RefundPayment') && refundPlaces.test(arrival.point);
     if (!counts || passed++ !== n) arrival.go();
     else stopped.resolve(arrival);
   });
@@ -360,7 +365,7 @@ async function heldAt(held: 'refund' | 'cancellation', n: number, { orderId, pay
     async refund() {
       const parent = under(traceparent({ traceId, spanId: traceId.slice(16), parentId: '', sampled: true }));
       const amount = { currencyCode: 'EUR', amountMinor: partMinor };
-      await answerOf(till.refundPayment({ paymentId, amount }, { parent, token: admin, timeoutMs: 10_000 }));
+      await responseOf(till.refundPayment({ paymentId, amount }, { parent, token: admin, timeoutMs: 10_000 }));
     },
     async cancellation() {
       await customer.cancelOrder({ orderId });
@@ -370,8 +375,8 @@ async function heldAt(held: 'refund' | 'cancellation', n: number, { orderId, pay
       });
     },
   };
-  const other = held === 'refund' ? 'cancellation' : 'refund';
-  const one = ends[held]();
+  const other = blocked === 'refund' ? 'cancellation' : 'refund';
+  const one = ends[blocked]();
   const place = await Promise.race([stopped.promise, one.then(() => null)]);
   const both = ends[other]();
   let done = false;
@@ -385,42 +390,45 @@ async function heldAt(held: 'refund' | 'cancellation', n: number, { orderId, pay
   return place !== null;
 }
 
-for (const held of long ? (['refund', 'cancellation'] as const) : (['refund'] as const)) {
-  t.test(`a partial refund against a whole cancellation, with the ${held} blocked at each of its points`, async (t) => {
-    for (const actor of [...workers, asking]) letGo(actor);
-    gate.watch((arrival) => arrival.go());
-    let n = 0;
-    for (let more = true; more; n += 1) {
-      const sale = await accept();
-      const { orderId, paymentId } = sale;
-      const order = "select 1 from {orders}.orders where order_id = ? and state = 'COMPLETED'";
-      await until('the order is complete', async () => (await world.query(order, [orderId])).length > 0);
-      more = await heldAt(held, n, sale);
-      const refunds = await world.query<{ amount: number | string }>(
-        "select amount_minor as amount from {payments}.payment_operation where payment_id = ? and kind = 'refund' and state = 'DONE'",
-        [paymentId],
-      );
-      const amounts = refunds.map(({ amount }) => BigInt(amount)).filter((amount) => amount > 0n);
-      const part = amounts.includes(partMinor) ? partMinor : 0n;
-      const named = (await customer.listOrderEvents({ orderId })).events.at(-1)?.event;
-      t.match(
-        named,
-        {
-          $case: 'cancelled',
-          value: { refunded: { amountMinor: 1_000n - part }, refundedTotal: { amountMinor: 1_000n } },
-        },
-        `${held} blocked at point ${n}, ${part} refunded before`,
-      );
-      t.strictSame(
-        amounts.reduce((sum, amount) => sum + amount, 0n),
-        1_000n,
-      );
-    }
-    t.ok(n > 3, 'there were points');
-    const payments = (sql: string, params: readonly unknown[] = []) =>
-      // biome-ignore lint/suspicious/noExplicitAny: rows of any shape, as the driver returns them
-      connection.query({ sql, values: [...params], dateStrings: true }).then(([rows]) => rows as any[]);
-    await connection.query(`use ${schemas.payments}`);
-    t.strictSame(await wrongInBooks(payments, acquirerUrl), []);
-  });
+for (const blocked of long ? (['refund', 'cancellation'] as const) : (['refund'] as const)) {
+  t.test(
+    `a partial refund against a whole cancellation, with the ${blocked} blocked at each of its points`,
+    async (t) => {
+      for (const actor of [...workers, asking]) release(actor);
+      gate.watch((arrival) => arrival.go());
+      let n = 0;
+      for (let more = true; more; n += 1) {
+        const sale = await accept();
+        const { orderId, paymentId } = sale;
+        const order = "select 1 from {orders}.orders where order_id = ? and state = 'COMPLETED'";
+        await until('the order is complete', async () => (await shopData.query(order, [orderId])).length > 0);
+        more = await blockedAt(blocked, n, sale);
+        const refunds = await shopData.query<{ amount: number | string }>(
+          "select amount_minor as amount from {payments}.payment_operation where payment_id = ? and kind = 'refund' and state = 'DONE'",
+          [paymentId],
+        );
+        const amounts = refunds.map(({ amount }) => BigInt(amount)).filter((amount) => amount > 0n);
+        const part = amounts.includes(partMinor) ? partMinor : 0n;
+        const named = (await customer.listOrderEvents({ orderId })).events.at(-1)?.event;
+        t.match(
+          named,
+          {
+            $case: 'cancelled',
+            value: { refunded: { amountMinor: 1_000n - part }, refundedTotal: { amountMinor: 1_000n } },
+          },
+          `${blocked} blocked at point ${n}, ${part} refunded before`,
+        );
+        t.strictSame(
+          amounts.reduce((sum, amount) => sum + amount, 0n),
+          1_000n,
+        );
+      }
+      t.ok(n > 3, 'there were points');
+      const payments = (sql: string, params: readonly unknown[] = []) =>
+        // biome-ignore lint/suspicious/noExplicitAny: rows of any shape, as the driver returns them
+        connection.query({ sql, values: [...params], dateStrings: true }).then(([rows]) => rows as any[]);
+      await connection.query(`use ${schemas.payments}`);
+      t.strictSame(await wrongInBooks(payments, acquirerUrl), []);
+    },
+  );
 }

@@ -12,7 +12,7 @@ import { wrongInBooks } from '../../../services/payments/books.ts';
 import { invariants } from '../../../services/payments/invariants.ts';
 import { testServers } from '../../support/infra.ts';
 import { startService, workloadCertificate } from '../../support/service.ts';
-import { answerOf, chosen, comeBack, exploreCase, full, judge, type RaceCase, under } from './case.ts';
+import { chosen, comeBack, exploreCase, full, judge, type RaceCase, responseOf, under } from './case.ts';
 import { openGatekeeper } from './gatekeeper.ts';
 import { type Actor, type BackgroundActor, type Points, startRaces } from './race.ts';
 
@@ -68,7 +68,7 @@ const recoveryJob: BackgroundActor = {
       if (Date.now() > end) throw new Error('an operation is not due within the limit');
   },
 };
-const { race } = startRaces({ gate, monitor, held: [recoveryJob] });
+const { race } = startRaces({ gate, monitor, background: [recoveryJob] });
 
 /**
  * Other actors read what is written under the lock of the payment only under that lock. So only locks, ends of
@@ -79,13 +79,13 @@ const points: Points = [
   ['put off', /^sql update payment_operation set resolve_at/],
   ['read payment', /^sql select p\..* from payment p left join/],
   ...(full ? ([['write', /^sql (update payment|insert into (payment|ledger|account))/]] as const) : []),
-  ['keep answer', /^sql insert into idempotency/],
+  ['keep response', /^sql insert into idempotency/],
   ['ask acquirer', /^call acquirer/],
   ['rollback', /^rollback$/],
   ['commit', /^commit$/],
 ];
 /** If every request has its own id, no other request reads its stored response. */
-const ownIds = points.filter(([label]) => label !== 'keep answer');
+const ownIds = points.filter(([label]) => label !== 'keep response');
 
 /** A webhook reads before it locks. */
 const withWebhook: Points = [['find operation', /^sql select o\..* from payment_operation o where/], ...ownIds];
@@ -147,8 +147,8 @@ const asker = (name: string, ask: Ask): Actor => {
   const keep = (reply: unknown) => replies.push(JSON.stringify(reply, shown));
   return {
     name,
-    send: (traceparent) => answerOf(ask({ parent: under(traceparent), timeoutMs: 10_000 }).then(keep)),
-    again: () => answerOf(ask({}).then(keep)),
+    send: (traceparent) => responseOf(ask({ parent: under(traceparent), timeoutMs: 10_000 }).then(keep)),
+    again: () => responseOf(ask({}).then(keep)),
   };
 };
 
@@ -234,7 +234,7 @@ async function wrong(sameId = false): Promise<string[]> {
 }
 
 const judgedBy = { effect: snapshot, wrong: () => wrong() };
-const answeredAlike = { effect: snapshot, wrong: () => wrong(true) };
+const sameResponses = { effect: snapshot, wrong: () => wrong(true) };
 const endCases = (['expire', 'void'] as const).flatMap((how): RaceCase<EndedTill>[] => [
   {
     name: `a webhook of a hold that ended (${how}) against the capture that finds it gone`,
@@ -269,7 +269,7 @@ const cases: RaceCase<Till>[] = [
     points: underOneLock,
     prepare: captured,
     actors: (till) => [refundRest('a', till, till.requestId), refundRest('b', till, till.requestId)],
-    ...answeredAlike,
+    ...sameResponses,
   },
   ...(full
     ? [
@@ -298,7 +298,7 @@ const cases: RaceCase<Till>[] = [
     points: underOneLock,
     prepare: authorized,
     actors: (till) => [capture('a', till, till.requestId), capture('b', till, till.requestId)],
-    ...answeredAlike,
+    ...sameResponses,
   },
   {
     name: 'capture against void',
@@ -320,7 +320,7 @@ const cases: RaceCase<Till>[] = [
     points: underOneLock,
     prepare: captured,
     actors: (till) => [refund('a', till, 600n, till.requestId), refund('b', till, 600n, till.requestId)],
-    ...answeredAlike,
+    ...sameResponses,
   },
   {
     name: 'one request id with two amounts at once',

@@ -53,10 +53,10 @@ export type Actor = RequestActor | BackgroundActor;
  */
 export type Points = readonly (readonly [label: string, point: RegExp, call?: RegExp])[];
 
-const silenceMs = 2;
+const quietMs = 2;
 /** Longer than a lock wait of the services with all attempts of their transactions. */
 const stopWithinMs = 30_000;
-const standsWithinMs = 10_000;
+const blockedWithinMs = 10_000;
 
 interface Player {
   readonly actor: Actor;
@@ -70,7 +70,7 @@ interface Player {
   /** The rest of the round has no more steps. */
   free: boolean;
   connection: number;
-  answer: string;
+  response: string;
 }
 
 /** Wakes the one waiter when something has changed. */
@@ -86,7 +86,7 @@ function bell(): Bell {
     ring: () => wake(),
     heard: () =>
       new Promise((resolve) => {
-        const timer = setTimeout(resolve, silenceMs);
+        const timer = setTimeout(resolve, quietMs);
         wake = () => {
           clearTimeout(timer);
           resolve();
@@ -99,12 +99,12 @@ export interface RaceParts {
   gate: Gatekeeper;
   monitor: Connection;
   /** Rounds of these are blocked except as actors of a race. */
-  held: readonly BackgroundActor[];
+  background: readonly BackgroundActor[];
 }
 
 export interface Result {
   /** Response by actor; rounds of a service have none. */
-  readonly answers: Record<string, string>;
+  readonly responses: Record<string, string>;
   /** Steps that had to wait for a row lock. */
   readonly lockWaits: number;
 }
@@ -185,45 +185,73 @@ async function takeStep(players: readonly Player[], choose: Choose): Promise<Pla
 
 export interface Races {
   race(actors: readonly Actor[], points: Points, choose: Choose): Promise<Result>;
-  /** Resolves once a round of a held actor is blocked at the gate. */
-  stands(actor: BackgroundActor): Promise<void>;
+  /** Resolves once a round of a background actor is blocked at the gate. */
+  untilBlocked(actor: BackgroundActor): Promise<void>;
   /** Lets a blocked round go on by itself, outside any race. */
-  letGo(actor: BackgroundActor): void;
+  release(actor: BackgroundActor): void;
+}
+
+/** The rounds of background actors that are blocked between races. */
+interface BlockedRounds extends Pick<Races, 'untilBlocked' | 'release'> {
+  /** Handles an arrival outside any race: blocks it when it begins a round of a background actor. */
+  idle(arrival: Waiting): void;
+  take(actor: BackgroundActor): Waiting | undefined;
+}
+
+function blockRounds(background: readonly BackgroundActor[]): BlockedRounds {
+  const blocked = new Map<string, Waiting>();
+  const awaited = new Map<string, () => void>();
+  /** The call of a released round; it arrives more than once. */
+  const released = new Map<string, string>();
+  const keys = new Set(background.map(roundKey));
+  const take = (actor: BackgroundActor): Waiting | undefined => {
+    const arrival = blocked.get(roundKey(actor));
+    blocked.delete(roundKey(actor));
+    return arrival;
+  };
+  return {
+    take,
+    idle(arrival) {
+      const key = keyOf(arrival.service, arrival.pid, arrival.name);
+      const stays = keys.has(key) && released.get(key) !== arrival.call;
+      if (!stays) return void arrival.go();
+      blocked.set(key, arrival);
+      awaited.get(key)?.();
+    },
+    async untilBlocked(actor) {
+      if (blocked.has(roundKey(actor))) return;
+      const { promise, resolve } = Promise.withResolvers<void>();
+      awaited.set(roundKey(actor), resolve);
+      await withTimeout(blockedWithinMs, promise, `${actor.name}, to arrive at the gate,`);
+    },
+    release(actor) {
+      const arrival = take(actor);
+      if (!arrival) return;
+      released.set(roundKey(actor), arrival.call);
+      arrival.go();
+    },
+  };
+}
+
+function newPlayer(actor: Actor): Player {
+  const trace = randomBytes(16).toString('hex');
+  const fresh = { root: null, begun: false, busy: false, free: false, connection: 0, response: '' };
+  return { actor, trace, state: 'moving', at: null, ...fresh };
 }
 
 /** Blocks rounds of background actors between races. Returns the function that runs one race. */
-export function startRaces({ gate, monitor, held }: RaceParts): Races {
-  const blockedRounds = new Map<string, Waiting>();
-  const awaited = new Map<string, () => void>();
-  /** The call of a round that was let go; it arrives more than once. */
-  const gone = new Map<string, string>();
-  const heldKeys = new Set(held.map(roundKey));
-  const idle = (arrival: Waiting): void => {
-    const key = keyOf(arrival.service, arrival.pid, arrival.name);
-    const stays = heldKeys.has(key) && gone.get(key) !== arrival.call;
-    if (!stays) return void arrival.go();
-    blockedRounds.set(key, arrival);
-    awaited.get(key)?.();
-  };
-  const takeStanding = (actor: BackgroundActor): Waiting | undefined => {
-    const arrival = blockedRounds.get(roundKey(actor));
-    blockedRounds.delete(roundKey(actor));
-    return arrival;
-  };
-  gate.watch(idle);
+export function startRaces({ gate, monitor, background }: RaceParts): Races {
+  const rounds = blockRounds(background);
+  gate.watch(rounds.idle);
 
   const race: Races['race'] = async (actors, points, choose) => {
     const changes = bell();
-    const players = actors.map((actor): Player => {
-      const trace = randomBytes(16).toString('hex');
-      const fresh = { root: null, begun: false, busy: false, free: false, connection: 0, answer: '' };
-      return { actor, trace, state: 'moving', at: null, ...fresh };
-    });
+    const players = actors.map(newPlayer);
     const arrive = (arrival: Waiting): void => {
       const player = players.find((one) => owns(one, arrival));
       const what = player ? place(player, arrival, points) : 'no player';
       if (what === 'passes' || what === 'end') arrival.go();
-      if (what === 'no player' || what === 'next round') idle(arrival);
+      if (what === 'no player' || what === 'next round') rounds.idle(arrival);
       if (!player || what === 'passes') return;
       if (what === 'step') player.state = 'waiting';
       else if (what === 'end' || !hasMore(player)) player.state = 'done';
@@ -232,54 +260,58 @@ export function startRaces({ gate, monitor, held }: RaceParts): Races {
     const begin = async (player: Player): Promise<void> => {
       const { actor, trace } = player;
       if (isRound(actor)) {
-        const arrival = takeStanding(actor);
+        const arrival = rounds.take(actor);
         if (arrival) arrive(arrival);
         return;
       }
-      player.answer = await actor.send(
+      player.response = await actor.send(
         traceparent({ traceId: trace, spanId: trace.slice(0, 16), parentId: '', sampled: true }),
       );
       player.state = 'done';
       changes.ring();
     };
     gate.watch(arrive);
-    let waits = 0;
     try {
-      const sent = Promise.all(players.map(begin));
-      // Errors of the request are thrown below, once no actor is in progress.
-      sent.catch(() => changes.ring());
-      await waitUntilStopped(players, monitor, changes);
-      for (let player = await takeStep(players, choose); player; player = await takeStep(players, choose)) {
-        await Promise.race([
-          waitUntilStopped(players, monitor, changes),
-          sent.then(() => waitUntilStopped(players, monitor, changes)),
-        ]);
-        if ((player as Player).state === 'blocked') waits += 1;
-      }
-      await sent;
+      return resultOf(players, await takeAllSteps({ players, begin, choose, monitor, changes }));
     } finally {
       for (const { at } of players) at?.arrival.go();
-      gate.watch(idle);
+      gate.watch(rounds.idle);
     }
-    const left = players.filter(({ state }) => state !== 'done');
-    if (left.length > 0) throw new Error(left.map(({ actor, state }) => `${actor.name} is ${state}`).join(', '));
-    const requests = players.filter(({ actor }) => !isRound(actor));
-    return { answers: Object.fromEntries(requests.map(({ actor, answer }) => [actor.name, answer])), lockWaits: waits };
   };
 
-  return {
-    race,
-    async stands(actor) {
-      if (blockedRounds.has(roundKey(actor))) return;
-      const { promise, resolve } = Promise.withResolvers<void>();
-      awaited.set(roundKey(actor), resolve);
-      await withTimeout(standsWithinMs, promise, `${actor.name}, to arrive at the gate,`);
-    },
-    letGo(actor) {
-      const arrival = takeStanding(actor);
-      if (!arrival) return;
-      gone.set(roundKey(actor), arrival.call);
-      arrival.go();
-    },
-  };
+  return { race, untilBlocked: rounds.untilBlocked, release: rounds.release };
+}
+
+/** Begins all players, and lets one take a step whenever all have stopped. Returns how many steps waited for a lock. */
+async function takeAllSteps(parts: {
+  players: readonly Player[];
+  begin: (player: Player) => Promise<void>;
+  choose: Choose;
+  monitor: Connection;
+  changes: Bell;
+}): Promise<number> {
+  const { players, begin, choose, monitor, changes } = parts;
+  let waits = 0;
+  const sent = Promise.all(players.map(begin));
+  // Errors of the request are thrown below, once no actor is in progress.
+  sent.catch(() => changes.ring());
+  await waitUntilStopped(players, monitor, changes);
+  for (let player = await takeStep(players, choose); player; player = await takeStep(players, choose)) {
+    await Promise.race([
+      waitUntilStopped(players, monitor, changes),
+      sent.then(() => waitUntilStopped(players, monitor, changes)),
+    ]);
+    if ((player as Player).state === 'blocked') waits += 1;
+  }
+  await sent;
+  return waits;
+}
+
+/** Throws unless every player is done. */
+function resultOf(players: readonly Player[], waits: number): Result {
+  const left = players.filter(({ state }) => state !== 'done');
+  if (left.length > 0) throw new Error(left.map(({ actor, state }) => `${actor.name} is ${state}`).join(', '));
+  const requests = players.filter(({ actor }) => !isRound(actor));
+  const responses = Object.fromEntries(requests.map(({ actor, response }) => [actor.name, response]));
+  return { responses, lockWaits: waits };
 }

@@ -6,7 +6,7 @@ import t from 'tap';
 import { connectMysql } from '../../../scripts/devmesh/servers/mysql.ts';
 import { readMetrics } from '../../conformance/metrics-page.ts';
 import { startService, token, workloadCertificate } from '../../support/service.ts';
-import { answerOf, exploreCase, judge, type RaceCase, under } from './case.ts';
+import { exploreCase, judge, type RaceCase, responseOf, under } from './case.ts';
 import { openGatekeeper } from './gatekeeper.ts';
 import { type BackgroundActor, type Points, startRaces } from './race.ts';
 
@@ -27,11 +27,11 @@ t.teardown(async () => {
   staff.close();
   await Promise.all([database.end(), monitor.end()]);
 });
-const sweep: BackgroundActor = {
+const expiry: BackgroundActor = {
   ...{ name: 'expiry', root: 'sweep expired reservations', service: 'inventory', pid: service.pid },
   calls: /^$/,
 };
-const { race } = startRaces({ gate, monitor, held: [sweep] });
+const { race } = startRaces({ gate, monitor, background: [expiry] });
 
 const points: Points = [
   ['find due', /^sql select reservation_id from reservation where state/],
@@ -56,14 +56,14 @@ async function query<Row>(sql: string, params: unknown[]): Promise<Row[]> {
   return rows as Row[];
 }
 
-async function shelf(units: readonly bigint[], held = 0n): Promise<Shelf> {
+async function shelf(units: readonly bigint[], reserved = 0n): Promise<Shelf> {
   const skus = units.map((_, index) => `R${index}-${randomUUID().slice(0, 13).toUpperCase()}`);
   const [reservationId, orderId] = [randomUUID(), randomUUID()];
   const lines = skus.map((sku, index) => ({ sku, quantity: units[index]! }));
   await staff.receiveStock({ locationId: 'main', lines });
   const hold = (ids: { reservationId: string; orderId: string }) =>
-    orders.reserveStock({ ...ids, lines: [{ sku: skus[0]!, quantity: held }] });
-  if (held > 0n) {
+    orders.reserveStock({ ...ids, lines: [{ sku: skus[0]!, quantity: reserved }] });
+  if (reserved > 0n) {
     await hold({ reservationId, orderId });
     // Another order reserves as much. Otherwise the constraint of the table would hide a duplicate release.
     await hold({ reservationId: randomUUID(), orderId: randomUUID() });
@@ -119,7 +119,7 @@ async function wrong({ skus }: Shelf): Promise<string[]> {
 const reserver = (name: string, lines: { sku: string; quantity: bigint }[], over: object = {}) => ({
   name,
   send: (traceparent: string) =>
-    answerOf(
+    responseOf(
       orders.reserveStock(
         { requestId: randomUUID(), reservationId: randomUUID(), orderId: randomUUID(), lines, ...over },
         { parent: under(traceparent), timeoutMs: 10_000 },
@@ -130,19 +130,21 @@ const reserver = (name: string, lines: { sku: string; quantity: bigint }[], over
 const committer = ({ reservationId }: Shelf) => ({
   name: 'commit',
   send: (traceparent: string) =>
-    answerOf(orders.commitReservation({ reservationId }, { parent: under(traceparent), timeoutMs: 10_000 })),
+    responseOf(orders.commitReservation({ reservationId }, { parent: under(traceparent), timeoutMs: 10_000 })),
 });
 
 const releaser = ({ reservationId, orderId }: Shelf) => ({
   name: 'release',
   send: (traceparent: string) =>
-    answerOf(orders.releaseReservation({ reservationId, orderId }, { parent: under(traceparent), timeoutMs: 10_000 })),
+    responseOf(
+      orders.releaseReservation({ reservationId, orderId }, { parent: under(traceparent), timeoutMs: 10_000 }),
+    ),
 });
 
 const adjuster = (name: string, { skus }: Shelf, delta: bigint) => ({
   name,
   send: (traceparent: string) =>
-    answerOf(
+    responseOf(
       staff.adjustStock(
         { sku: skus[0]!, locationId: 'main', delta, note: 'counted' },
         { parent: under(traceparent), token: bearer, timeoutMs: 10_000 },
@@ -221,7 +223,7 @@ const cases: StockCase[] = [
     name: 'expiry against commit',
     points: without('take id'),
     prepare: () => shelf([2n], 1n).then(lapse),
-    actors: (rows) => [committer(rows), sweep],
+    actors: (rows) => [committer(rows), expiry],
     ...judgedBy,
   },
   {
@@ -237,7 +239,7 @@ const cases: StockCase[] = [
     name: 'release against expiry',
     points,
     prepare: () => shelf([2n], 1n).then(lapse),
-    actors: (rows) => [releaser(rows), sweep],
+    actors: (rows) => [releaser(rows), expiry],
     ...judgedBy,
   },
   {

@@ -35,7 +35,7 @@ interface Situation {
   state: State;
   sites: Site[];
   /** Cancellations that may still come. */
-  wishes: number;
+  cancelRequests: number;
   /** The last step that was compensated; only earlier ones may follow. */
   lastCompensated: number;
 }
@@ -73,7 +73,7 @@ function undo(site: Site): void {
 }
 
 /** Applies an input to the saga, and checks the next state. */
-function hear(definition: CoreDefinition, situation: Situation, input: Input): Situation {
+function applyInput(definition: CoreDefinition, situation: Situation, input: Input): Situation {
   const before = situation.state;
   const about = branchOf(before, input);
   const state = stepped(definition, before, input);
@@ -95,7 +95,9 @@ function hear(definition: CoreDefinition, situation: Situation, input: Input): S
 const stepped = (definition: CoreDefinition, state: State, input: Input): State =>
   (definition.advance ?? advance)(definition, state, input);
 
-/** Checks that an input to one branch leaves the others unchanged: none waits, none is retried more often, none ends. */
+/**
+ * Checks that an input to one branch leaves the others unchanged: none waits, none is retried more often, none ends.
+ */
 function checkOthers(before: State, after: State, about: Branch | undefined, input: Input): void {
   if (!('epoch' in input) || after.end === 'failed') return;
   for (const branch of before.branches) {
@@ -135,7 +137,7 @@ function check(definition: CoreDefinition, { sites, lastCompensated }: Situation
 function checkLateInputs(definition: CoreDefinition, state: State): void {
   for (let epoch = 0; epoch < state.epoch; epoch += state.epoch > 8 ? state.epoch - 1 : 1) {
     if (state.branches.some((branch) => branch.epoch === epoch)) continue;
-    for (const input of answers(epoch)) {
+    for (const input of lateInputs(epoch)) {
       ensure(stepped(definition, state, input) === state, `a late ${input.kind} changes something`);
     }
   }
@@ -162,7 +164,7 @@ function checkEnd(definition: CoreDefinition, sites: readonly Site[], phase: 'co
   });
 }
 
-const answers = (epoch: number): Input[] => [
+const lateInputs = (epoch: number): Input[] => [
   { kind: 'done', epoch },
   { kind: 'absent', epoch },
   { kind: 'compensated', epoch },
@@ -172,7 +174,7 @@ const answers = (epoch: number): Input[] => [
   { kind: 'uncompensated', epoch, permanent: true, reason: 'NO', detail: '' },
 ];
 
-const answer = (kind: 'done' | 'rejected' | 'absent', epoch: number): Input =>
+const outcomeInput = (kind: 'done' | 'rejected' | 'absent', epoch: number): Input =>
   kind === 'rejected' ? { kind, epoch, reason: 'NO', detail: '' } : { kind, epoch };
 
 /** All possible next moves. */
@@ -186,19 +188,19 @@ function moves(definition: CoreDefinition, from: Situation): Move[] {
       throw error;
     }
   };
-  const hears = (next: Situation, input: Input) => hear(definition, next, input);
+  const apply = (next: Situation, input: Input) => applyInput(definition, next, input);
   const due = nextOf(definition, from.state);
   for (const branch of due.kind === 'due' ? due.branches : []) {
     const move = moveAs(definition.steps[branch.step]?.name ?? '');
-    if (branch.phase === 'run') runs(definition, branch, from, move, hears);
-    if (branch.phase === 'query') queries(definition, branch, move, hears);
-    if (branch.phase === 'compensate') compensations(definition, branch, move, hears);
+    if (branch.phase === 'run') runs(definition, branch, from, move, apply);
+    if (branch.phase === 'query') queries(definition, branch, move, apply);
+    if (branch.phase === 'compensate') compensations(definition, branch, move, apply);
   }
   const move = moveAs(definition.steps[from.state.branches[0]?.step ?? -1]?.name ?? '');
   if (from.state.branches.some(({ stuck }) => stuck !== null)) {
-    move('an operator resumes', (next) => hears(next, { kind: 'resume' }));
+    move('an operator resumes', (next) => apply(next, { kind: 'resume' }));
     move('an operator turns it back', (next) =>
-      hears(next, { kind: 'abandon', cause: 'operator', reason: '', detail: '' }),
+      apply(next, { kind: 'abandon', cause: 'operator', reason: '', detail: '' }),
     );
   }
   from.sites.forEach((site, index) => {
@@ -212,32 +214,32 @@ function moves(definition: CoreDefinition, from: Situation): Move[] {
     });
   });
   for (const cause of ['cancelled', 'expired', 'operator'] as const) {
-    if (from.wishes === 0) break;
+    if (from.cancelRequests === 0) break;
     move(cause, (next) => {
-      next.wishes -= 1;
-      return hears(next, { kind: 'abandon', cause, reason: '', detail: '' });
+      next.cancelRequests -= 1;
+      return apply(next, { kind: 'abandon', cause, reason: '', detail: '' });
     });
   }
   return found;
 }
 
 type Mover = (name: string, make: (next: Situation) => Situation) => void;
-type Hearer = (next: Situation, input: Input) => Situation;
+type ApplyInput = (next: Situation, input: Input) => Situation;
 
 /** Times at which an attempt may fail: right after the first failure, or after the retry policy's limit. */
 const soon = ({ failingSince }: Branch): number => failingSince ?? 0;
 const tooLate = (definition: CoreDefinition, branch: Branch): number => soon(branch) + definition.retry.maxElapsedMs;
 
-function runs(definition: CoreDefinition, branch: Branch, from: Situation, move: Mover, hears: Hearer) {
+function runs(definition: CoreDefinition, branch: Branch, from: Situation, move: Mover, apply: ApplyInput) {
   const { step, epoch, round } = branch;
   const unknown: Input = { kind: 'unknown', epoch, at: soon(branch), detail: 'timeout' };
   if (definition.steps[step]?.local) {
     move('local step done', (next) => {
       act(next.sites[step]!, round);
-      return hears(next, { kind: 'done', epoch });
+      return apply(next, { kind: 'done', epoch });
     });
-    move('local step fails', (next) => hears(next, { kind: 'absent', epoch, at: soon(branch) }));
-    if (round === 0) move('local step refuses', (next) => hears(next, answer('rejected', epoch)));
+    move('local step fails', (next) => apply(next, { kind: 'absent', epoch, at: soon(branch) }));
+    if (round === 0) move('local step refuses', (next) => apply(next, outcomeInput('rejected', epoch)));
     return;
   }
   const calls = (next: Situation) => {
@@ -245,69 +247,69 @@ function runs(definition: CoreDefinition, branch: Branch, from: Situation, move:
     site.open = true;
     return site;
   };
-  move('answered', (next) => hears(next, answer(act(calls(next), round), epoch)));
-  move('answered twice', (next) => {
-    const input = answer(act(calls(next), round), epoch);
-    return hears(hears(next, input), input);
+  move('responded', (next) => apply(next, outcomeInput(act(calls(next), round), epoch)));
+  move('responded twice', (next) => {
+    const input = outcomeInput(act(calls(next), round), epoch);
+    return apply(apply(next, input), input);
   });
   // Once per step: every resumed refusal would be a new situation, and all of them are equivalent.
   if (from.sites[step]?.acted === null && round === 0) {
     move('refused', (next) => {
       calls(next).refused = round;
-      return hears(next, answer('rejected', epoch));
+      return apply(next, outcomeInput('rejected', epoch));
     });
-    move('refused, answer lost', (next) => {
+    move('refused, response lost', (next) => {
       calls(next).refused = round;
-      return hears(next, unknown);
+      return apply(next, unknown);
     });
   }
   move('timed out after acting', (next) => {
     act(calls(next), round);
-    return hears(next, unknown);
+    return apply(next, unknown);
   });
   move('timed out before acting', (next) => {
     calls(next);
-    return hears(next, unknown);
+    return apply(next, unknown);
   });
   if (branch.failingSince !== null) {
     move('timed out for too long', (next) => {
       calls(next);
-      return hears(next, { ...unknown, at: tooLate(definition, branch) });
+      return apply(next, { ...unknown, at: tooLate(definition, branch) });
     });
   }
   move('timed out on the way', (next) => {
     calls(next).late = round === 0;
-    return hears(next, unknown);
+    return apply(next, unknown);
   });
   move('crash before the call', (next) => next);
   move('crash after sending', (next) => {
     calls(next).late = round === 0;
     return next;
   });
-  move('crash after the answer', (next) => {
+  move('crash after the response', (next) => {
     act(calls(next), round);
     return next;
   });
 }
 
-function queries(definition: CoreDefinition, branch: Branch, move: Mover, hears: Hearer) {
+function queries(definition: CoreDefinition, branch: Branch, move: Mover, apply: ApplyInput) {
   const { step, epoch, round } = branch;
   move('status known', (next) => {
     const site = next.sites[step]!;
     const truth = site.acted === round ? 'done' : site.refused === round || site.tombstone ? 'rejected' : 'absent';
     // Without a tombstone, the definition promises that "absent" is final.
     if (truth === 'absent' && !definition.steps[step]?.compensateAbsent) site.late = false;
-    return hears(next, answer(truth, epoch));
+    return apply(next, outcomeInput(truth, epoch));
   });
   const unknown: Input = { kind: 'unknown', epoch, at: soon(branch), detail: '' };
-  move('status unknown', (next) => hears(next, unknown));
+  move('status unknown', (next) => apply(next, unknown));
   if (branch.failingSince !== null) {
-    move('status unknown for too long', (next) => hears(next, { ...unknown, at: tooLate(definition, branch) }));
+    move('status unknown for too long', (next) => apply(next, { ...unknown, at: tooLate(definition, branch) }));
   }
   move('crash while asking', (next) => next);
 }
 
-function compensations(definition: CoreDefinition, branch: Branch, move: Mover, hears: Hearer) {
+function compensations(definition: CoreDefinition, branch: Branch, move: Mover, apply: ApplyInput) {
   const { step, epoch } = branch;
   const fails: Input = {
     ...{ kind: 'uncompensated', epoch, at: soon(branch), permanent: false, reason: '', detail: '' },
@@ -320,33 +322,33 @@ function compensations(definition: CoreDefinition, branch: Branch, move: Mover, 
   const compensated: Input = { kind: 'compensated', epoch };
   move('compensated', (next) => {
     undone(next, step - 1);
-    return hears(next, compensated);
+    return apply(next, compensated);
   });
   move('compensated twice', (next) => {
     undone(next, step - 1);
-    return hears(hears(next, compensated), compensated);
+    return apply(apply(next, compensated), compensated);
   });
-  move('compensated, answer lost', (next) => {
+  move('compensated, response lost', (next) => {
     undone(next, step);
-    return hears(next, fails);
+    return apply(next, fails);
   });
-  move('compensation fails', (next) => hears(next, fails));
+  move('compensation fails', (next) => apply(next, fails));
   if (branch.failingSince !== null) {
-    move('compensation fails for too long', (next) => hears(next, { ...fails, at: tooLate(definition, branch) }));
+    move('compensation fails for too long', (next) => apply(next, { ...fails, at: tooLate(definition, branch) }));
   }
   move('crash after compensating', (next) => {
     undone(next, step);
     return next;
   });
   if (branch.round > 0) return;
-  move('compensation refused', (next) => hears(next, { ...fails, permanent: true, reason: 'NO' }));
+  move('compensation refused', (next) => apply(next, { ...fails, permanent: true, reason: 'NO' }));
 }
 
 /**
  * Key of a situation. Numbers that only grow are reduced to what they mean, and texts about failures are left out.
  * The key is short because there are many situations.
  */
-function keyOf({ state, sites, wishes, lastCompensated }: Situation): string {
+function keyOf({ state, sites, cancelRequests, lastCompensated }: Situation): string {
   const { end, failure, cancelTooLate, branches } = state;
   const outside = sites.map(({ acted, refused, compensated, tombstone, late, open }) => {
     const flags = [compensated, tombstone, late, open].reduce((bits, flag) => bits * 2 + (flag ? 1 : 0), 0);
@@ -358,13 +360,13 @@ function keyOf({ state, sites, wishes, lastCompensated }: Situation): string {
     ),
   );
   const why = failure && (failure.cause === 'cancelled' ? 'c' : 'f');
-  return `${[end, why, cancelTooLate, wishes, lastCompensated]}|${due}|${outside}`;
+  return `${[end, why, cancelTooLate, cancelRequests, lastCompensated]}|${due}|${outside}`;
 }
 
 /** Maximum number of moves to an end when every call succeeds. */
 const wayMax = 60;
 
-const good = ['answered', 'status known', 'compensated', 'local step done', 'an operator resumes'];
+const good = ['responded', 'status known', 'compensated', 'local step done', 'an operator resumes'];
 
 /** Number of moves to an end if every call succeeds from here on and an operator resumes stuck sagas. */
 function movesToTheEnd(definition: CoreDefinition, from: Situation, known: Map<string, number>): number {
@@ -428,12 +430,12 @@ const statesMax = 100_000;
 const depthMax = 500;
 
 /** Visits every reachable situation. Throws at the first that breaks a rule, with the moves that lead to it. */
-export function explore(definition: CoreDefinition, wishes = 2): Found {
+export function explore(definition: CoreDefinition, cancelRequests = 2): Found {
   const site = { acted: null, refused: null, compensated: false, tombstone: false, late: false, open: false };
   const start: Situation = {
     state: begin(definition),
     sites: definition.steps.map(() => ({ ...site })),
-    wishes,
+    cancelRequests,
     lastCompensated: definition.steps.length,
   };
   const cameBy = new Map<string, { from: string; name: string } | null>([[keyOf(start), null]]);

@@ -9,22 +9,22 @@ const retry = { initialBackoffMs: 1, maxBackoffMs: 4, maxElapsedMs: 12 };
 
 /** Moves of every step that calls another service. */
 const toEveryCall = [
-  'answered',
-  'answered twice',
+  'responded',
+  'responded twice',
   'refused',
-  'refused, answer lost',
+  'refused, response lost',
   'timed out after acting',
   'timed out before acting',
   'timed out on the way',
   'crash before the call',
   'crash after sending',
-  'crash after the answer',
+  'crash after the response',
 ];
 const toEveryQuery = ['status known', 'status unknown', 'crash while asking'];
 const toEveryCompensation = [
   'compensated',
   'compensated twice',
-  'compensated, answer lost',
+  'compensated, response lost',
   'compensation fails',
   'compensation refused',
   'crash after compensating',

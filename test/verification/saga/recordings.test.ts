@@ -1,9 +1,9 @@
 import { divergences } from '@armature/runtime/saga';
-import { type Answer, purchase as definition, done, lost, played, undone } from '@armature/runtime/testing';
+import { purchase as definition, done, lost, type PlayedOutcome, played, undone } from '@armature/runtime/testing';
 import t from 'tap';
 import { readRecordings, representatives, writeRecordings } from './recordings.ts';
 
-const no: Answer = (epoch) => ({ kind: 'rejected', epoch, reason: 'NO', detail: 'ada' });
+const no: PlayedOutcome = (epoch) => ({ kind: 'rejected', epoch, reason: 'NO', detail: 'ada' });
 const histories = [
   played('a', [done, lost, lost, lost, done, done]),
   played('b', [done, done, done]),

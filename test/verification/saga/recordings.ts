@@ -34,11 +34,11 @@ export function representatives(definition: CoreDefinition, histories: readonly 
 const compare = (one: string, other: string): number => (one < other ? -1 : one > other ? 1 : 0);
 
 const reasonOf = (input: Input): string => ('reason' in input && input.reason ? ` ${input.reason}` : '');
-const answerOf = (input: Input): string => `${'cause' in input ? input.cause : input.kind}${reasonOf(input)}`;
+const outcomeText = (input: Input): string => `${'cause' in input ? input.cause : input.kind}${reasonOf(input)}`;
 
 /** An input and the state that it led to, without the number of attempts. */
 function whatHappened({ step, kind, input, led = '' }: HistoryEntry): string {
-  return `${kind} ${step}: ${answerOf(input)} > ${led.replace(/ after \d+ ms/, '').replace(/, epoch \d+, attempt \d+/, '')}`;
+  return `${kind} ${step}: ${outcomeText(input)} > ${led.replace(/ after \d+ ms/, '').replace(/, epoch \d+, attempt \d+/, '')}`;
 }
 
 /** Name of a history: its end, and every outcome but the expected ones. */
@@ -46,7 +46,7 @@ function pathOf(entries: readonly HistoryEntry[]): string {
   const odd: { what: string; times: number }[] = [];
   for (const { step, kind, input } of entries) {
     if (input.kind === 'compensated' || (input.kind === 'done' && kind === 'run')) continue;
-    const what = `${kind === 'run' ? '' : `${kind} `}${step} ${answerOf(input)}`;
+    const what = `${kind === 'run' ? '' : `${kind} `}${step} ${outcomeText(input)}`;
     const last = odd.at(-1);
     if (last?.what === what) last.times += 1;
     else odd.push({ what, times: 1 });

@@ -4,7 +4,15 @@ import { openDatabase } from '@armature/runtime/db';
 import { newId, oldestIdOf } from '@armature/runtime/id';
 import { assertInOrder, countForeign, selectPending } from '@armature/runtime/messaging';
 import { migrate } from '@armature/runtime/migrations';
-import { endLease, leaseLocked, lockLane, lockOverdue, releaseLease, reload, renewLease } from '@armature/runtime/saga';
+import {
+  endLease,
+  leaseLocked,
+  lockOverdue,
+  lockPartition,
+  releaseLease,
+  reload,
+  renewLease,
+} from '@armature/runtime/saga';
 import { createLogger, Registry } from '@armature/runtime/telemetry';
 import { open } from '@armature/runtime/testing';
 import { withConnection } from '../../../scripts/devmesh/provision.ts';
@@ -95,7 +103,8 @@ const backlog: Record<string, (database: TestDatabase) => Promise<void>> = {
 /** Makes rows of payments and access due while the services run. */
 export async function letTimesCome({ mesh }: Shop): Promise<void> {
   await withConnection(mesh.payments!.database!.adminUrl, async (connection) => {
-    // As if their callers were killed: one operation can be queried at the acquirer, the key of the other may have expired there.
+    // As if their callers were killed: one operation can be queried at the acquirer, the key of the other may have
+    // expired there.
     const pending = "update payment_operation set state = 'PENDING', resolve_at = utc_timestamp(6)";
     await connection.query(`${pending} where kind = 'refund' limit 1`);
     const old = "acquirer_key = 'none', acquirer_key_at = '2020-01-01'";
@@ -129,19 +138,19 @@ export async function doRareWork({ mesh }: Shop): Promise<void> {
   const { url } = mesh.orders!.database!;
   const db = await openDatabase({ url, log: createLogger('test', 'silent'), registry: new Registry() });
   const call = open('test', 10_000);
-  const lane = { name: 'checkout', version: 2, dependency: 'inventory', urgent: false };
+  const partition = { name: 'checkout', version: 2, dependency: 'inventory', urgent: false };
   const sagaId = newId();
   const saga = { sagaId, subjectId: '', data: {}, traceparent: null, token: 1n, results: {}, version: 1 } as const;
   const leased = { ...saga, state: null as never, leasedUntil: 0, expiresAt: 0, startedAt: 0 };
   await db.transaction(call, async (tx) => {
-    await lockLane(tx, lane, 10);
-    await lockOverdue(tx, lane, 10);
+    await lockPartition(tx, partition, 10);
+    await lockOverdue(tx, partition, 10);
     await leaseLocked(tx, [sagaId], { holder: randomUUID(), leaseMs: 1_000 });
   });
   await db.transaction(call, async (sql) => {
     await reload(sql, leased);
     await renewLease(sql, leased, 1_000);
-    await releaseLease(sql, leased, 0, lane);
+    await releaseLease(sql, leased, 0, partition);
     await endLease(sql, leased, 'STUCK');
   });
   // Events wait while their successors are blocked, until the rollback.

@@ -27,10 +27,10 @@ async function rowsRead(connection: Connection, sql: string): Promise<{ reads: n
   await connection.query('begin');
   try {
     await connection.query('flush status');
-    const [answer] = await connection.query<RowDataPacket[] | ResultSetHeader>(sql);
+    const [result] = await connection.query<RowDataPacket[] | ResultSetHeader>(sql);
     const [status] = await connection.query<RowDataPacket[]>("show session status like 'Handler\\_read%'");
     const reads = status.reduce((sum, row) => sum + Number(row.Value), 0);
-    return { reads, result: Array.isArray(answer) ? answer.length : answer.affectedRows };
+    return { reads, result: Array.isArray(result) ? result.length : result.affectedRows };
   } finally {
     await connection.query('rollback');
   }

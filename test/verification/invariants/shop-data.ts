@@ -1,7 +1,7 @@
 import type { Connection, RowDataPacket } from 'mysql2/promise';
 
 /** Read access to all data of the shop: every schema, and the acquirer's log. */
-export interface World {
+export interface ShopData {
   /** The services whose schemas exist. */
   readonly services: readonly string[];
   /** Runs a query over all schemas: `{orders}.saga` is the table saga of orders. */
@@ -15,7 +15,7 @@ export interface World {
   readonly graceSeconds: number;
 }
 
-export interface WorldOptions {
+export interface ShopDataOptions {
   /** An administrator's connection that may read every schema. Queries use it one at a time. */
   connection: Connection;
   /** Schema by service. */
@@ -24,7 +24,7 @@ export interface WorldOptions {
   graceSeconds: number;
 }
 
-export function openWorld({ connection, schemas, acquirerUrl, graceSeconds }: WorldOptions): World {
+export function openShopData({ connection, schemas, acquirerUrl, graceSeconds }: ShopDataOptions): ShopData {
   const schemaOf = (service: string): string => {
     const schema = schemas[service];
     if (!schema) throw new Error(`there is no schema of ${service}`);

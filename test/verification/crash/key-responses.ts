@@ -1,13 +1,13 @@
 // Log of the response of each idempotency key, and the comparison of the tables with it.
 import { RpcError } from '@armature/runtime';
 import type { Random } from '../../support/random.ts';
-import type { World } from '../invariants/world.ts';
+import type { ShopData } from '../invariants/shop-data.ts';
 import { callTimeoutMs, isUnclear, untilClear } from './asking.ts';
 import type { KeyRequest, Kind, Kinds } from './key-requests.ts';
 import type { CrashMesh } from './mesh.ts';
 
 /** The first response to a key, and the processes that returned it and the later ones. */
-export interface Answered {
+export interface FirstResponse {
   /** 'OK' and the bytes in hexadecimal, or all fields of the error. */
   readonly text: string;
   /** Null if the request was refused. */
@@ -16,27 +16,28 @@ export interface Answered {
 }
 
 /** The log is outside every process that the run kills. */
-export interface AnswerBook {
+export interface KeyResponses {
   readonly problems: string[];
   /** Sends a request until its outcome is known. Reports a problem if the response differs from the first one. */
   send(request: KeyRequest): Promise<void>;
-  of(id: string): Answered | undefined;
-  answered(): number;
+  of(id: string): FirstResponse | undefined;
+  /** The number of responses so far. */
+  received(): number;
   /** Sends by kind and response, and attempts with unknown outcome by kind and code. */
-  counts(): { answers: Record<string, number>; retries: Record<string, number> };
+  counts(): { responses: Record<string, number>; retries: Record<string, number> };
 }
 
-export function openAnswerBook(mesh: Pick<CrashMesh, 'victim'>, kinds: Kinds, random: Random): AnswerBook {
-  const first = new Map<string, Answered>();
-  const answers = new Map<string, number>();
+export function openKeyResponses(mesh: Pick<CrashMesh, 'victim'>, kinds: Kinds, random: Random): KeyResponses {
+  const first = new Map<string, FirstResponse>();
+  const byKind = new Map<string, number>();
   const retries = new Map<string, number>();
   const problems: string[] = [];
-  let answered = 0;
+  let received = 0;
   const count = (counts: Map<string, number>, name: string) => counts.set(name, (counts.get(name) ?? 0) + 1);
 
   const keep = ({ id, kind }: KeyRequest, text: string, bytes: Buffer | null, what: string) => {
-    answered += 1;
-    count(answers, `${kind} ${what}`);
+    received += 1;
+    count(byKind, `${kind} ${what}`);
     const before = first.get(id);
     if (before && before.text !== text) problems.push(`${kind} ${id} returned ${before.text}, then ${text}`);
     const kept = before ?? { text, bytes, processes: new Set() };
@@ -60,9 +61,9 @@ export function openAnswerBook(mesh: Pick<CrashMesh, 'victim'>, kinds: Kinds, ra
       }
     },
     of: (id) => first.get(id),
-    answered: () => answered,
+    received: () => received,
     counts: () => ({
-      answers: Object.fromEntries([...answers].sort()),
+      responses: Object.fromEntries([...byKind].sort()),
       retries: Object.fromEntries([...retries].sort()),
     }),
   };
@@ -75,17 +76,17 @@ const refusalText = ({ code, reason, domain, message, metadata, details }: RpcEr
  * Compares the rows of each key with one effect, or with none if it was refused. Reports rows that belong to no key.
  */
 export async function effectsContradicting(
-  world: Pick<World, 'query'>,
+  shopData: Pick<ShopData, 'query'>,
   kinds: Kinds,
   requests: readonly KeyRequest[],
-  book: AnswerBook,
+  book: KeyResponses,
 ): Promise<string[]> {
   const found: string[] = [];
   for (const [name, kind] of Object.entries(kinds)) {
     const mine = requests.filter((request) => request.kind === name);
-    found.push(...(await answersContradicting(world, kind, mine, book)));
+    found.push(...(await storedResponsesContradicting(shopData, kind, mine, book)));
     for (const { what, sql } of kind.effects) {
-      const rows = await world.query<{ handle: string; n: number | string }>(sql);
+      const rows = await shopData.query<{ handle: string; n: number | string }>(sql);
       const there = new Map(rows.map(({ handle, n }) => [handle, Number(n)]));
       for (const { id, handle } of mine) {
         const bytes = book.of(id)?.bytes ?? null;
@@ -102,13 +103,13 @@ export async function effectsContradicting(
 }
 
 /** Checks that each key is stored once, with exactly the bytes of the response. */
-async function answersContradicting(
-  world: Pick<World, 'query'>,
+async function storedResponsesContradicting(
+  shopData: Pick<ShopData, 'query'>,
   { service, method }: Kind,
   requests: readonly KeyRequest[],
-  book: AnswerBook,
+  book: KeyResponses,
 ): Promise<string[]> {
-  const rows = await world.query<{ request_key: string; code: number; body: Buffer }>(
+  const rows = await shopData.query<{ request_key: string; code: number; body: Buffer }>(
     `select request_key, code, body from {${service}}.idempotency where method = ?`,
     [method],
   );

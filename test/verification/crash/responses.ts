@@ -2,7 +2,7 @@
 // state of the shop is compared with it.
 import { type Order, OrderEvent } from '@armature/proto/orders/v1/orders.ts';
 import { acquirerLog } from '../../../services/payments/books.ts';
-import type { World } from '../invariants/world.ts';
+import type { ShopData } from '../invariants/shop-data.ts';
 
 export type Story =
   | 'approved'
@@ -18,7 +18,7 @@ export type Story =
   | 'pending until later'
   | 'webhook late'
   | 'webhook twice'
-  | 'webhook before the answer'
+  | 'webhook before the response'
   | 'cancelled while running'
   | 'refunded'
   | 'partly refunded'
@@ -41,7 +41,7 @@ export interface OrderNote {
   readonly lines: readonly { sku: string; quantity: bigint }[];
   readonly totalMinor: bigint;
   /** The first response, as text. Later responses must be equal to it. */
-  readonly answer: string;
+  readonly response: string;
   cancel: 'not asked' | 'accepted' | 'refused';
   /** Sum of the administrator's refunds, without the refund of a cancellation. */
   refundedMinor: bigint;
@@ -58,10 +58,10 @@ export interface Accepted {
   placed: Order;
 }
 
-export interface AnswerLog {
+export interface ResponseLog {
   readonly notes: readonly OrderNote[];
   /** Calls by method and code, as 'PlaceOrder OK'. */
-  readonly answers: ReadonlyMap<string, number>;
+  readonly byCode: ReadonlyMap<string, number>;
   abandoned: number;
   asked(requestId: string): void;
   /** Records that the request was refused: no order may exist for it. */
@@ -69,12 +69,12 @@ export interface AnswerLog {
   accepted(order: Accepted): OrderNote;
   repeated(note: OrderNote, order: Order): void;
   saw(note: OrderNote, state: string): void;
-  answered(what: string, code: string): void;
+  noteResponse(what: string, code: string): void;
   problem(what: string): void;
   /** Returns how the present state contradicts the responses that customers received; empty if it does not. */
-  contradictions(world: World): Promise<string[]>;
+  contradictions(shopData: ShopData): Promise<string[]>;
   /** Orders by story and end, as 'refunded CANCELLED CUSTOMER_REQUEST'. */
-  outcomes(world: World): Promise<Record<string, number>>;
+  outcomes(shopData: ShopData): Promise<Record<string, number>>;
 }
 
 const asText = (value: unknown) => JSON.stringify(value, (_, one) => (typeof one === 'bigint' ? String(one) : one));
@@ -99,15 +99,15 @@ interface OrderRow {
   reason: string;
 }
 
-export function openAnswerLog(stocked: readonly { sku: string; units: bigint }[]): AnswerLog {
+export function openResponseLog(stocked: readonly { sku: string; units: bigint }[]): ResponseLog {
   const asked = new Set<string>();
   const notes: OrderNote[] = [];
-  const answers = new Map<string, number>();
+  const byCode = new Map<string, number>();
   const problems: string[] = [];
-  const rows = (world: World) => world.query<OrderRow>('select order_id, state, reason from {orders}.orders');
+  const rows = (shopData: ShopData) => shopData.query<OrderRow>('select order_id, state, reason from {orders}.orders');
   return {
     notes,
-    answers,
+    byCode,
     abandoned: 0,
     asked: (requestId) => void asked.add(requestId),
     refused: (requestId) => void asked.delete(requestId),
@@ -119,7 +119,7 @@ export function openAnswerLog(stocked: readonly { sku: string; units: bigint }[]
         story,
         lines,
         totalMinor: total?.amountMinor ?? 0n,
-        answer: asText(placed),
+        response: asText(placed),
         cancel: 'not asked',
         refundedMinor: 0n,
         voidedOutside: false,
@@ -129,8 +129,8 @@ export function openAnswerLog(stocked: readonly { sku: string; units: bigint }[]
       return note;
     },
     repeated(note, order) {
-      if (asText(order) !== note.answer) {
-        problems.push(`request ${note.requestId} returned ${note.answer}, then ${asText(order)}`);
+      if (asText(order) !== note.response) {
+        problems.push(`request ${note.requestId} returned ${note.response}, then ${asText(order)}`);
       }
     },
     saw(note, state) {
@@ -138,15 +138,15 @@ export function openAnswerLog(stocked: readonly { sku: string; units: bigint }[]
       if (ended && state !== note.end) problems.push(`order ${note.orderId} was ${note.end}, then ${state}`);
       if (['COMPLETED', 'REJECTED', 'CANCELLED'].includes(state)) note.end = state;
     },
-    answered(what, code) {
+    noteResponse(what, code) {
       const key = `${what} ${code}`;
-      answers.set(key, (answers.get(key) ?? 0) + 1);
+      byCode.set(key, (byCode.get(key) ?? 0) + 1);
     },
     problem: (what) => void problems.push(what),
-    async contradictions(world) {
-      const shown = new Map((await rows(world)).map((row) => [row.order_id, row]));
-      const acquirer = await acquirerLog(world.acquirerUrl);
-      const levels = await world.query<{ sku: string; on_hand: string | number }>(
+    async contradictions(shopData) {
+      const shown = new Map((await rows(shopData)).map((row) => [row.order_id, row]));
+      const acquirer = await acquirerLog(shopData.acquirerUrl);
+      const levels = await shopData.query<{ sku: string; on_hand: string | number }>(
         'select sku, on_hand from {inventory}.stock',
       );
       return [
@@ -155,11 +155,11 @@ export function openAnswerLog(stocked: readonly { sku: string; units: bigint }[]
         ...ordersWithoutRequest(asked, notes, shown),
         ...shelvesContradicting(stocked, notes, shown, new Map(levels.map((row) => [row.sku, BigInt(row.on_hand)]))),
         ...chargesContradicting(notes, shown, acquirer),
-        ...(await refundsContradicting(world, notes, shown)),
+        ...(await refundsContradicting(shopData, notes, shown)),
       ];
     },
-    async outcomes(world) {
-      const shown = new Map((await rows(world)).map((row) => [row.order_id, row]));
+    async outcomes(shopData) {
+      const shown = new Map((await rows(shopData)).map((row) => [row.order_id, row]));
       const counts: Record<string, number> = {};
       for (const { story, orderId } of notes) {
         const { state = 'LOST', reason = '' } = shown.get(orderId) ?? {};
@@ -191,10 +191,10 @@ function ordersContradicting(notes: readonly OrderNote[], shown: Shown): string[
 
 /** There may be an order for each request that returned OK, and one for each request whose outcome is unknown. */
 function ordersWithoutRequest(asked: ReadonlySet<string>, notes: readonly OrderNote[], shown: Shown): string[] {
-  const unanswered = asked.size - notes.length;
+  const withoutResponse = asked.size - notes.length;
   const more = shown.size - new Set(notes.map((note) => note.orderId)).size;
-  return more > unanswered
-    ? [`${more} orders more than responses, with ${unanswered} requests without a response`]
+  return more > withoutResponse
+    ? [`${more} orders more than responses, with ${withoutResponse} requests without a response`]
     : [];
 }
 
@@ -239,10 +239,10 @@ function chargesContradicting(
 }
 
 /** Cancelled orders whose history names a refund other than what was left after the administrator's refunds. */
-async function refundsContradicting(world: World, notes: readonly OrderNote[], shown: Shown): Promise<string[]> {
+async function refundsContradicting(shopData: ShopData, notes: readonly OrderNote[], shown: Shown): Promise<string[]> {
   const refunded = notes.filter((note) => note.refundedMinor > 0n && shown.get(note.orderId)?.state === 'CANCELLED');
   if (refunded.length === 0) return [];
-  const rows = await world.query<{ order_id: string; body: Buffer }>(
+  const rows = await shopData.query<{ order_id: string; body: Buffer }>(
     'select order_id, body from {orders}.order_event where order_id in (?) order by order_id, sequence',
     [refunded.map(({ orderId }) => orderId)],
   );

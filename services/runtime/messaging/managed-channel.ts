@@ -6,7 +6,7 @@ import { withTimeout } from '../time/timeout.ts';
 import { type Outage, openOutage } from './outage.ts';
 
 /** A channel that is opened and set up again after every loss. */
-export interface HeldChannel {
+export interface ManagedChannel {
   /** Null while no channel is set up. */
   current(): ConfirmChannel | null;
   /** The reason why the last channel could not be set up; null once one was. */
@@ -15,7 +15,7 @@ export interface HeldChannel {
   release(): Promise<void>;
 }
 
-export interface ChannelHold {
+export interface ManagedChannelOptions {
   name: string;
   log: Logger;
   backoff: BackoffPolicy;
@@ -30,9 +30,9 @@ const closeTimeoutMs = 2_000;
 /** After a channel that lived this long, the backoff starts from the beginning. */
 export const soundAfterMs = 5_000;
 
-export function holdChannel(options: ChannelHold): HeldChannel {
+export function manageChannel(options: ManagedChannelOptions): ManagedChannel {
   const released = new AbortController();
-  const hold: Hold = {
+  const state: ChannelState = {
     ...options,
     signal: released.signal,
     end: once(released.signal, 'abort'),
@@ -40,10 +40,10 @@ export function holdChannel(options: ChannelHold): HeldChannel {
     failure: null,
     outage: openOutage(),
   };
-  const running = stayOpen(hold);
+  const running = stayOpen(state);
   return {
-    current: () => hold.current,
-    failure: () => hold.failure,
+    current: () => state.current,
+    failure: () => state.failure,
     async release() {
       released.abort();
       await quietly(running);
@@ -51,7 +51,7 @@ export function holdChannel(options: ChannelHold): HeldChannel {
   };
 }
 
-interface Hold extends ChannelHold {
+interface ChannelState extends ManagedChannelOptions {
   readonly signal: AbortSignal;
   readonly end: Promise<unknown>;
   current: ConfirmChannel | null;
@@ -60,16 +60,16 @@ interface Hold extends ChannelHold {
   readonly outage: Outage;
 }
 
-async function stayOpen(hold: Hold): Promise<void> {
+async function stayOpen(state: ChannelState): Promise<void> {
   for (let failures = 0; ; ) {
-    const model = await Promise.race([hold.connection(), hold.end.then(() => null)]);
-    if (!model || hold.signal.aborted) return;
+    const model = await Promise.race([state.connection(), state.end.then(() => null)]);
+    if (!model || state.signal.aborted) return;
     const since = Date.now();
-    await openOnce(hold, model);
+    await openOnce(state, model);
     const lasted = Date.now() - since > soundAfterMs;
     failures = lasted ? 0 : failures + 1;
-    if (lasted && hold.failure === null) hold.outage.over();
-    await backOff(failures, hold.failure === null ? hold.backoff : refusedBackoff(hold.backoff), hold.signal);
+    if (lasted && state.failure === null) state.outage.over();
+    await backOff(failures, state.failure === null ? state.backoff : refusedBackoff(state.backoff), state.signal);
   }
 }
 
@@ -80,28 +80,28 @@ const refusedBackoff = (backoff: BackoffPolicy): BackoffPolicy => ({
 });
 
 /** Logs each failure of a channel once. */
-function tell({ log, name, outage }: Hold, error: unknown, what: string): string {
+function tell({ log, name, outage }: ChannelState, error: unknown, what: string): string {
   if (outage.isNew(error)) log.warn({ err: error, channel: name }, what);
   return error instanceof Error ? error.message : String(error);
 }
 
 /** Opens a channel and returns when it is closed. */
-async function openOnce(hold: Hold, model: ChannelModel): Promise<void> {
+async function openOnce(state: ChannelState, model: ChannelModel): Promise<void> {
   let channel: ConfirmChannel | null = null;
   try {
     channel = await model.createConfirmChannel();
     const closed = closing(channel, (error) => {
       // During the setup, the setup rejects with the same error.
-      if (hold.current) tell(hold, error, 'broker channel failed');
+      if (state.current) tell(state, error, 'broker channel failed');
     });
-    await withTimeout(setupTimeoutMs, hold.setup(channel), `setting up ${hold.name}`);
-    hold.current = channel;
-    hold.failure = null;
-    await Promise.race([closed, hold.end]);
+    await withTimeout(setupTimeoutMs, state.setup(channel), `setting up ${state.name}`);
+    state.current = channel;
+    state.failure = null;
+    await Promise.race([closed, state.end]);
   } catch (error) {
-    hold.failure = tell(hold, error, 'broker channel not set up; it is tried again');
+    state.failure = tell(state, error, 'broker channel not set up; it is tried again');
   }
-  hold.current = null;
+  state.current = null;
   if (channel) await quietly(channel.close());
 }
 

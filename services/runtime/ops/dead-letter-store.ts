@@ -4,10 +4,10 @@ import type { Param, SqlReader, Tx } from '../db/tx.ts';
 import type { Page } from '../rpc/paging.ts';
 import type { Chosen } from './actions.ts';
 
-export type LetterState = 'open' | 'unknown' | 'redriven' | 'dropped';
+export type DeadLetterRowState = 'open' | 'unknown' | 'redriven' | 'dropped';
 
 /** A dead letter without its body. */
-export interface LetterRow {
+export interface DeadLetterRow {
   id: string;
   consumer: string;
   messageId: string;
@@ -31,14 +31,17 @@ const columns = `id, consumer, message_id as messageId, publisher, type, aggrega
   attempts, length(body) as bodyBytes, dead_at as deadAt, redriven_at as redrivenAt, dropped_at as droppedAt,
   dropped_by as droppedBy, drop_why as dropWhy, unknown_type as unknownType`;
 
-const stateConditions: Record<LetterState, string> = {
+const stateConditions: Record<DeadLetterRowState, string> = {
   open: 'redriven_at is null and dropped_at is null and unknown_type = 0',
   unknown: 'redriven_at is null and dropped_at is null and unknown_type = 1',
   redriven: 'redriven_at is not null',
   dropped: 'dropped_at is not null',
 };
 
-function where(state: LetterState, filter: DeadLetterFilter | undefined): { conditions: string[]; params: Param[] } {
+function where(
+  state: DeadLetterRowState,
+  filter: DeadLetterFilter | undefined,
+): { conditions: string[]; params: Param[] } {
   const conditions = [stateConditions[state]];
   const params: Param[] = [];
   const add = (wanted: boolean, condition: string, ...values: Param[]) => {
@@ -58,21 +61,21 @@ function where(state: LetterState, filter: DeadLetterFilter | undefined): { cond
 }
 
 /** Newest first; one row more than the page, when there is one. Ids sort by time. */
-export function listLetters(
+export function listDeadLetterRows(
   sql: SqlReader,
-  state: LetterState,
+  state: DeadLetterRowState,
   filter: DeadLetterFilter | undefined,
   page: Page<[string]>,
-): Promise<LetterRow[]> {
+): Promise<DeadLetterRow[]> {
   const { conditions, params } = where(state, filter);
-  return sql.query<LetterRow>(
+  return sql.query<DeadLetterRow>(
     `select ${columns} from dead_letter where ${conditions.join(' and ')} and id < ? order by id desc limit ?`,
     [...params, page.after?.[0] ?? 'g', page.size + 1],
   );
 }
 
-export async function findLetter(sql: SqlReader, id: string): Promise<LetterRow | null> {
-  const [row] = await sql.query<LetterRow>(`select ${columns} from dead_letter where id = ?`, [id]);
+export async function findDeadLetter(sql: SqlReader, id: string): Promise<DeadLetterRow | null> {
+  const [row] = await sql.query<DeadLetterRow>(`select ${columns} from dead_letter where id = ?`, [id]);
   return row ?? null;
 }
 
@@ -85,7 +88,7 @@ export async function bodyOf(sql: SqlReader, id: string): Promise<Buffer> {
  * The oldest open dead letters that match, so that those of one aggregate come in the order of its events; including
  * those of formerly unknown types that are in `types` now.
  */
-export async function chooseLetters(
+export async function chooseDeadLetters(
   sql: SqlReader,
   filter: DeadLetterFilter,
   types: readonly string[],
@@ -104,15 +107,15 @@ export async function chooseLetters(
 }
 
 /** The dead letters of these ids that exist, oldest first. */
-export async function lettersById(sql: SqlReader, ids: readonly string[]): Promise<LetterRow[]> {
+export async function deadLettersById(sql: SqlReader, ids: readonly string[]): Promise<DeadLetterRow[]> {
   if (ids.length === 0) return [];
-  return sql.query<LetterRow>(`select ${columns} from dead_letter where id in (?) order by id`, [ids]);
+  return sql.query<DeadLetterRow>(`select ${columns} from dead_letter where id in (?) order by id`, [ids]);
 }
 
 /**
  * Drops an open dead letter. Returns false when it is not open. A concurrent redrive commits first or finds it dropped.
  */
-export async function dropLetter(tx: Tx, id: string, by: string, why: string): Promise<boolean> {
+export async function dropDeadLetterRow(tx: Tx, id: string, by: string, why: string): Promise<boolean> {
   const { affectedRows } = await tx.execute(
     `update dead_letter set dropped_at = utc_timestamp(6), dropped_by = ?, drop_why = ?
      where id = ? and redriven_at is null and dropped_at is null`,
@@ -121,7 +124,7 @@ export async function dropLetter(tx: Tx, id: string, by: string, why: string): P
   return affectedRows === 1;
 }
 
-export const stateOf = (row: LetterRow): LetterState =>
+export const stateOf = (row: DeadLetterRow): DeadLetterRowState =>
   row.redrivenAt !== null
     ? 'redriven'
     : row.droppedAt !== null

@@ -1,0 +1,86 @@
+// Checks that docs/runtime.md describes every public entry of the runtime, and names only exports that exist.
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import t from 'tap';
+import { repository } from '../scripts/devmesh/state.ts';
+
+const runtime = join(repository, 'services/runtime');
+
+/** The sections of the page by the entry in their heading, with the exports in the first column of their table. */
+export function sectionsOf(page: string): Map<string, string[]> {
+  const sections = page.split(/^## `@armature\/runtime/m).slice(1);
+  return new Map(
+    sections.map((section) => {
+      const entry = `.${section.slice(0, section.indexOf('`'))}`;
+      const names = [...section.matchAll(/^\| (`[^|]+) \|/gm)].flatMap(([, cell]) =>
+        [...cell!.matchAll(/`(\w+)`/g)].map((match) => match[1]!),
+      );
+      return [entry, names];
+    }),
+  );
+}
+
+/** What is missing on the page, and what it names that does not exist. */
+export function entryProblems(
+  sections: ReadonlyMap<string, readonly string[]>,
+  entries: Readonly<Record<string, string>>,
+  exports: (file: string, name: string) => boolean,
+): string[] {
+  const missing = Object.keys(entries).filter((entry) => !sections.has(entry));
+  return [
+    ...missing.map((entry) => `docs/runtime.md has no section on @armature/runtime${entry.slice(1)}; write one`),
+    ...[...sections].flatMap(([entry, names]) => {
+      const file = entries[entry];
+      if (!file) return [`docs/runtime.md describes @armature/runtime${entry.slice(1)}, which is no entry; remove it`];
+      if (names.length === 0) return [`docs/runtime.md names no export of @armature/runtime${entry.slice(1)}`];
+      return names
+        .filter((name) => !exports(file, name))
+        .map((name) => `docs/runtime.md names ${name}, which @armature/runtime${entry.slice(1)} does not export`);
+    }),
+  ];
+}
+
+/** Whether a module exports a name, by its text; follows `export * from`. */
+function exportsName(file: string, name: string): boolean {
+  const path = join(runtime, file);
+  if (!existsSync(path)) return false;
+  const text = readFileSync(path, 'utf8').replace(/\/\*[\s\S]*?\*\/|^\s*\/\/.*$/gm, '');
+  const listed = [...text.matchAll(/export (?:type )?\{([^}]*)\}/g)].flatMap((match) => match[1]!.split(','));
+  if (
+    listed.some(
+      (one) =>
+        one
+          .trim()
+          .replace(/^type /, '')
+          .split(' as ')
+          .at(-1) === name,
+    )
+  )
+    return true;
+  if (new RegExp(`export (async )?(function|const|class|interface|type) ${name}\\b`).test(text)) return true;
+  return [...text.matchAll(/export \* from '(\.[^']+)'/g)].some((match) =>
+    exportsName(join(file, '..', match[1]!), name),
+  );
+}
+
+t.test('a page that differs from the entries', async (t) => {
+  const page = '# x\n\n## `@armature/runtime/a`\n\n| export | |\n| --- | --- |\n| `one`, `two` | x |\n';
+  const sections = sectionsOf(page);
+  t.strictSame([...sections], [['./a', ['one', 'two']]]);
+  const one = (_file: string, name: string) => name === 'one';
+  t.strictSame(
+    entryProblems(sections, { './a': './a/index.ts', './b': './b/index.ts' }, () => true),
+    ['docs/runtime.md has no section on @armature/runtime/b; write one'],
+  );
+  t.match(entryProblems(sections, { './a': './a/index.ts' }, one), [/names two/]);
+  t.match(entryProblems(sections, {}, one), [/describes @armature\/runtime\/a/]);
+});
+
+t.test('docs/runtime.md describes the entries of the runtime', async (t) => {
+  const { exports } = JSON.parse(readFileSync(join(runtime, 'package.json'), 'utf8')) as {
+    exports: Record<string, string>;
+  };
+  const sections = sectionsOf(readFileSync(join(repository, 'docs/runtime.md'), 'utf8'));
+  t.ok(sections.size > 20, `${sections.size} sections`);
+  t.strictSame(entryProblems(sections, exports, exportsName), []);
+});
