@@ -13,9 +13,9 @@ export const config = {
   attemptsMax: integer('ARMATURE_MAIL_ATTEMPTS_MAX', 'attempts before a delivery is given up', {
     min: 1,
     max: 20,
-    fallback: 8,
+    fallback: 14,
   }),
-  retryBaseMs: integer('ARMATURE_MAIL_RETRY_BASE_MS', 'wait after the first failed attempt; it grows fourfold', {
+  retryBaseMs: integer('ARMATURE_MAIL_RETRY_BASE_MS', 'wait after the first failed attempt; it doubles up to an hour', {
     min: 10,
     max: 60_000,
     fallback: 1_000,

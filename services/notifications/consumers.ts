@@ -12,7 +12,7 @@ export const consumers = (store: DeliveryStore): Consumer[] => [
   consume(
     OrderConfirmedEvent,
     async (event, _call, tx) => {
-      await store.queue(tx, {
+      await store.enqueue(tx, {
         orderId: event.orderId,
         customerId: event.customerId,
         recipient: event.contactEmail,
@@ -38,7 +38,7 @@ export const consumers = (store: DeliveryStore): Consumer[] => [
   consume(
     OrderCancelledEvent,
     async (event, _call, tx) => {
-      await store.queue(tx, {
+      await store.enqueue(tx, {
         orderId: event.orderId,
         customerId: event.customerId,
         recipient: event.contactEmail,

@@ -36,13 +36,3 @@ export interface Delivery {
   sentAt: Date | null;
   nextAttemptAt: Date | null;
 }
-
-/** How long to wait after a failed attempt, milliseconds: fourfold each time, at most an hour. */
-export function backoffMs(attempt: number, baseMs: number): number {
-  return Math.min(baseMs * 4 ** (attempt - 1), 3_600_000);
-}
-
-/** What a failed attempt makes of a delivery: another try, or the end. */
-export function afterFailure(attempts: number, attemptsMax: number): State {
-  return attempts >= attemptsMax ? 'DEAD' : 'QUEUED';
-}
