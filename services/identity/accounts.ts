@@ -1,9 +1,9 @@
 import type { Tx } from '@armature/runtime';
 import { type Account, type AccountChange, addressKey, deactivated } from './account.ts';
 import type { ArtifactStore } from './artifact-store.ts';
+import type { EmailStore } from './email-store.ts';
 import { tokenInvalid, userClosed } from './errors.ts';
-import type { LetterStore } from './letter-store.ts';
-import { letterOf, type MailPurpose } from './mail-token.ts';
+import { emailIdOf, type MailPurpose } from './mail-token.ts';
 import type { Sealing } from './sealing.ts';
 import type { AccountStore } from './store.ts';
 
@@ -12,27 +12,27 @@ export type Accounts = ReturnType<typeof accounts>;
 /** What may happen to accounts, each as one piece of a transaction; gRPC and the pages both go through here. */
 export function accounts(parts: {
   store: AccountStore;
-  letters: LetterStore;
+  emails: EmailStore;
   artifacts: ArtifactStore;
   sealing: Sealing;
 }) {
-  const { store, letters, artifacts, sealing } = parts;
+  const { store, emails, artifacts, sealing } = parts;
 
   /** The account that a mailed token is for, locked, once the token is used up. Throws TOKEN_INVALID. */
   async function redeem(tx: Tx, purpose: MailPurpose, token: string) {
-    const letterId = letterOf(sealing, purpose, token);
-    const letter = letterId ? await letters.redeem(tx, purpose, letterId) : null;
-    if (!letter) throw tokenInvalid();
-    const account = await store.lock(tx, letter.userId);
-    return { account, recipientKey: letter.recipientKey };
+    const emailId = emailIdOf(sealing, purpose, token);
+    const email = emailId ? await emails.redeem(tx, purpose, emailId) : null;
+    if (!email) throw tokenInvalid();
+    const account = await store.lock(tx, email.userId);
+    return { account, recipientKey: email.recipientKey };
   }
 
   async function replacePassword(tx: Tx, account: Account, passwordHash: string): Promise<void> {
     await store.setPassword(tx, account.userId, passwordHash);
     await artifacts.revokeUser(tx, account.userId);
-    await letters.revokeLinks(tx, account.userId, 'reset_password');
+    await emails.revokeLinks(tx, account.userId, 'reset_password');
     const recipient = account.verifiedEmail ?? account.email;
-    await letters.queue(tx, { kind: 'password_changed', userId: account.userId, recipient });
+    await emails.enqueue(tx, { kind: 'password_changed', userId: account.userId, recipient });
   }
 
   return {
@@ -47,10 +47,10 @@ export function accounts(parts: {
       const owner = await store.byAddress(tx, wanted.email);
       if (owner) {
         await store.insertDecoy(tx, wanted);
-        await letters.queue(tx, { kind: 'address_taken', userId: owner.userId, recipient: wanted.email });
+        await emails.enqueue(tx, { kind: 'address_taken', userId: owner.userId, recipient: wanted.email });
       } else {
         await store.insert(tx, { ...wanted, verifiedEmail: null, state: 'PENDING' });
-        await letters.queue(tx, { kind: 'verify_email', userId: wanted.userId, recipient: wanted.email });
+        await emails.enqueue(tx, { kind: 'verify_email', userId: wanted.userId, recipient: wanted.email });
       }
     },
 
@@ -68,7 +68,7 @@ export function accounts(parts: {
     async requestReset(tx: Tx, email: string): Promise<void> {
       const owner = await store.byAddress(tx, email);
       const send = owner?.state === 'ACTIVE';
-      await letters.queue(tx, { kind: 'reset_password', userId: owner?.userId ?? null, recipient: email, send });
+      await emails.enqueue(tx, { kind: 'reset_password', userId: owner?.userId ?? null, recipient: email, send });
     },
 
     /** Throws TOKEN_INVALID. */
@@ -90,9 +90,9 @@ export function accounts(parts: {
       if (email !== undefined && addressKey(email) !== account.verifiedEmail) {
         const owner = await store.byAddress(tx, email);
         const kind = owner ? 'address_taken' : 'verify_email';
-        await letters.queue(tx, { kind, userId: owner?.userId ?? userId, recipient: email });
+        await emails.enqueue(tx, { kind, userId: owner?.userId ?? userId, recipient: email });
         if (account.verifiedEmail) {
-          await letters.queue(tx, { kind: 'address_changing', userId, recipient: account.verifiedEmail });
+          await emails.enqueue(tx, { kind: 'address_changing', userId, recipient: account.verifiedEmail });
         }
       }
       return changed;
@@ -121,7 +121,7 @@ export function accounts(parts: {
       const account = await store.lock(tx, userId);
       if (account.state === 'ERASED') return account;
       await artifacts.revokeUser(tx, userId);
-      await letters.forget(tx, userId);
+      await emails.forget(tx, userId);
       await store.forgetSignIns(tx, userId);
       const nothing = { email: '', displayName: '', verifiedEmail: null, passwordHash: null, state: 'ERASED' } as const;
       return (await store.change(tx, account, nothing, 'erased')) ?? account;

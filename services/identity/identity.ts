@@ -17,10 +17,10 @@ import { artifactStore } from './artifact-store.ts';
 import { bootstrap } from './bootstrap.ts';
 import { clientStore } from './client-store.ts';
 import type { config as spec } from './config.ts';
-import { sendLetters } from './jobs.ts';
+import { emailStore } from './email-store.ts';
+import { sendEmails } from './jobs.ts';
 import { openKeyRing } from './key-ring.ts';
 import { landing } from './landing.ts';
-import { letterStore } from './letter-store.ts';
 import { passwords as passwordsOf } from './passwords.ts';
 import { sealing as sealingOf } from './sealing.ts';
 import { identityService } from './service.ts';
@@ -65,11 +65,11 @@ export async function identity({
   const sealing = sealingOf(config.identitySecret);
   const store = accountStore();
   const clients = clientStore();
-  const letters = letterStore(config);
+  const emails = emailStore(config);
   const artifacts = artifactStore(sealing);
   const passwords = passwordsOf();
   const throttle = throttleOf(db);
-  const accounts = accountsOf({ store, letters, artifacts, sealing });
+  const accounts = accountsOf({ store, emails, artifacts, sealing });
   const failed = (error: unknown) => log.error({ err: error, at: newId() }, 'a page could not be answered');
 
   const find = (userId: string) => db.read(null, (sql) => store.findOptional(sql, userId));
@@ -123,23 +123,19 @@ export async function identity({
       pages: { '/interaction/*': interaction, ...landing({ db, accounts, passwords, sealing, background }) },
     }),
   });
+  const sending = sendEmails({
+    ...{ db, emails, send: mailTransport(config), sealing },
+    ...{ issuer: config.tokenIssuer, background, registry },
+  });
   return {
     services: [identityService({ db, store, accounts, clients, artifacts, passwords, throttle })],
     baselineSources: [tableBaselines({ aggregate: 'user', table: 'account', id: 'user_id', sequence: 'sequence' })],
     periodicJobs: [
       ring.sweeper,
-      sendLetters({
-        db,
-        letters,
-        send: mailTransport(config),
-        sealing,
-        issuer: config.tokenIssuer,
-        background,
-        registry,
-      }),
+      ...sending.periodicJobs,
       { name: 'accounts never verified', everyMs: 60_000, run: (call) => eraseForgotten(db, store, accounts, call) },
-      ...[artifacts, letters, store, throttle].map((kept, index) => ({
-        name: ['artifacts', 'letters past', 'accounts past', 'attempts past'][index] ?? '',
+      ...[artifacts, store, throttle].map((kept, index) => ({
+        name: ['artifacts', 'accounts past', 'attempts past'][index] ?? '',
         everyMs: 60_000,
         run: (call: CallContext) => db.transaction(call, (tx) => kept.purge(tx)),
       })),
@@ -151,6 +147,7 @@ export async function identity({
         return http.close();
       },
     },
+    close: sending.close,
   };
 }
 

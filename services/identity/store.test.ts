@@ -9,7 +9,7 @@ import { createDatabase } from '../../test/support/infra.ts';
 import { addressKey } from './account.ts';
 import { accounts as accountsOf } from './accounts.ts';
 import { artifactStore } from './artifact-store.ts';
-import { letterStore } from './letter-store.ts';
+import { emailStore } from './email-store.ts';
 import { migrations } from './migrations/index.ts';
 import { type Passwords, passwords as realPasswords } from './passwords.ts';
 import { sealing as sealingOf } from './sealing.ts';
@@ -26,8 +26,8 @@ t.teardown(() => db.close());
 
 const sealing = sealingOf('a secret of thirty-two characters');
 const store = accountStore();
-const letters = letterStore({ mailTokenS: 60 });
-const accounts = accountsOf({ store, letters, artifacts: artifactStore(sealing), sealing });
+const emails = emailStore({ mailTokenS: 60 });
+const accounts = accountsOf({ store, emails, artifacts: artifactStore(sealing), sealing });
 
 async function statementsOf(work: () => Promise<unknown>): Promise<number> {
   const before = db.statements();

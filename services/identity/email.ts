@@ -1,16 +1,7 @@
 import type { MailPurpose } from './mail-token.ts';
 
 /** The mails that this service sends. Those with a purpose carry a link that may be used once. */
-export type LetterKind = MailPurpose | 'address_taken' | 'address_changing' | 'password_changed';
-export type LetterState = 'QUEUED' | 'SENT' | 'DEAD' | 'SKIPPED';
-
-export interface Letter {
-  letterId: string;
-  kind: LetterKind;
-  userId: string | null;
-  recipient: string;
-  attempts: number;
-}
+export type EmailKind = MailPurpose | 'address_taken' | 'address_changing' | 'password_changed';
 
 export interface Mail {
   subject: string;
@@ -19,7 +10,7 @@ export interface Mail {
 }
 
 /** Nothing that somebody else has typed in stands in these mails: they cannot be made to carry anybody's message. */
-const wording: Record<LetterKind, { subject: string; lines: string[]; link?: { path: string; label: string } }> = {
+const wording: Record<EmailKind, { subject: string; lines: string[]; link?: { path: string; label: string } }> = {
   verify_email: {
     subject: 'Verify your address',
     lines: [
@@ -59,12 +50,12 @@ const wording: Record<LetterKind, { subject: string; lines: string[]; link?: { p
   },
 };
 
-/** The purpose of the link in a letter of this kind; null where there is none. */
-export const purposeOf = (kind: LetterKind): MailPurpose | null =>
+/** The purpose of the link in an e-mail of this kind; null when it has no link. */
+export const purposeOf = (kind: EmailKind): MailPurpose | null =>
   kind === 'verify_email' || kind === 'reset_password' ? kind : null;
 
 /** Writes a mail, as plain text and as HTML that works without images or scripts. `token` goes into its link. */
-export function render(kind: LetterKind, issuer: string, token: string | null): Mail {
+export function render(kind: EmailKind, issuer: string, token: string | null): Mail {
   const { subject, lines, link } = wording[kind];
   const address = link && token ? `${issuer.replace(/\/$/, '')}${link.path}?token=${encodeURIComponent(token)}` : null;
   const text = [...lines, ...(address ? ['', address] : []), ''].join('\n');
@@ -73,8 +64,3 @@ export function render(kind: LetterKind, issuer: string, token: string | null): 
   const html = `<!doctype html><html lang="en"><meta charset="utf-8"><title>${subject}</title><body>${paragraphs}${anchor}</body></html>`;
   return { subject, text, html };
 }
-
-/** How long to wait after a failed attempt, milliseconds: fourfold each time, at most an hour. */
-export const backoffMs = (attempt: number): number => Math.min(1_000 * 4 ** (attempt - 1), 3_600_000);
-
-export const attemptsMax = 8;
