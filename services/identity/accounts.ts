@@ -9,32 +9,28 @@ import type { AccountStore } from './store.ts';
 
 export type Accounts = ReturnType<typeof accounts>;
 
-/** What may happen to accounts, each as one piece of a transaction; gRPC and the pages both go through here. */
-export function accounts(parts: {
+interface AccountParts {
   store: AccountStore;
   emails: EmailStore;
   artifacts: ArtifactStore;
   sealing: Sealing;
-}) {
-  const { store, emails, artifacts, sealing } = parts;
+}
 
-  /** The account that a mailed token is for, locked, once the token is used up. Throws TOKEN_INVALID. */
-  async function redeem(tx: Tx, purpose: MailPurpose, token: string) {
-    const emailId = emailIdOf(sealing, purpose, token);
-    const email = emailId ? await emails.redeem(tx, purpose, emailId) : null;
-    if (!email) throw tokenInvalid();
-    const account = await store.lock(tx, email.userId);
-    return { account, recipientKey: email.recipientKey };
-  }
+/** What may happen to accounts, each as a part of a transaction; gRPC and the pages both use it. */
+export const accounts = (parts: AccountParts) => ({ ...registration(parts), ...passwords(parts), ...closing(parts) });
 
-  async function replacePassword(tx: Tx, account: Account, passwordHash: string): Promise<void> {
-    await store.setPassword(tx, account.userId, passwordHash);
-    await artifacts.revokeUser(tx, account.userId);
-    await emails.revokeLinks(tx, account.userId, 'reset_password');
-    const recipient = account.verifiedEmail ?? account.email;
-    await emails.enqueue(tx, { kind: 'password_changed', userId: account.userId, recipient });
-  }
+/** The account that a mailed token is for, locked, once the token is used up. Throws TOKEN_INVALID. */
+async function redeem({ store, emails, sealing }: AccountParts, tx: Tx, purpose: MailPurpose, token: string) {
+  const emailId = emailIdOf(sealing, purpose, token);
+  const email = emailId ? await emails.redeem(tx, purpose, emailId) : null;
+  if (!email) throw tokenInvalid();
+  const account = await store.lock(tx, email.userId);
+  return { account, recipientKey: email.recipientKey };
+}
 
+/** New accounts, and changes of name and address. */
+function registration(parts: AccountParts) {
+  const { store, emails } = parts;
   return {
     /**
      * Makes an account, or tells the owner of a taken address that somebody tried. Both do the same statements, and
@@ -56,29 +52,13 @@ export function accounts(parts: {
 
     /** Throws TOKEN_INVALID, also when the address has become another account's. */
     async verifyEmail(tx: Tx, token: string): Promise<string> {
-      const { account, recipientKey } = await redeem(tx, 'verify_email', token);
+      const { account, recipientKey } = await redeem(parts, tx, 'verify_email', token);
       const open = account.state === 'PENDING' || account.state === 'ACTIVE';
       if (!open || addressKey(account.email) !== recipientKey) throw tokenInvalid();
       const changes = { state: 'ACTIVE', verifiedEmail: recipientKey } as const;
       if (!(await store.change(tx, account, changes, 'verified'))) throw tokenInvalid();
       return account.userId;
     },
-
-    /** Mails a link where there is somebody to mail it to, and does the same statements where there is not. */
-    async requestReset(tx: Tx, email: string): Promise<void> {
-      const owner = await store.byAddress(tx, email);
-      const send = owner?.state === 'ACTIVE';
-      await emails.enqueue(tx, { kind: 'reset_password', userId: owner?.userId ?? null, recipient: email, send });
-    },
-
-    /** Throws TOKEN_INVALID. */
-    async resetPassword(tx: Tx, token: string, passwordHash: string): Promise<void> {
-      const { account, recipientKey } = await redeem(tx, 'reset_password', token);
-      if (account.state !== 'ACTIVE' || account.verifiedEmail !== recipientKey) throw tokenInvalid();
-      await replacePassword(tx, account, passwordHash);
-    },
-
-    replacePassword,
 
     /** Throws USER_NOT_FOUND and USER_CLOSED. Until a new address is verified the old one stays in use. */
     async update(tx: Tx, userId: string, change: AccountChange): Promise<Account> {
@@ -97,7 +77,43 @@ export function accounts(parts: {
       }
       return changed;
     },
+  };
+}
 
+/** Passwords that are reset by a link or changed. */
+function passwords(parts: AccountParts) {
+  const { store, emails, artifacts } = parts;
+
+  async function replacePassword(tx: Tx, account: Account, passwordHash: string): Promise<void> {
+    await store.setPassword(tx, account.userId, passwordHash);
+    await artifacts.revokeUser(tx, account.userId);
+    await emails.revokeLinks(tx, account.userId, 'reset_password');
+    const recipient = account.verifiedEmail ?? account.email;
+    await emails.enqueue(tx, { kind: 'password_changed', userId: account.userId, recipient });
+  }
+
+  return {
+    /** Mails a link where there is somebody to mail it to, and does the same statements where there is not. */
+    async requestReset(tx: Tx, email: string): Promise<void> {
+      const owner = await store.byAddress(tx, email);
+      const send = owner?.state === 'ACTIVE';
+      await emails.enqueue(tx, { kind: 'reset_password', userId: owner?.userId ?? null, recipient: email, send });
+    },
+
+    /** Throws TOKEN_INVALID. */
+    async resetPassword(tx: Tx, token: string, passwordHash: string): Promise<void> {
+      const { account, recipientKey } = await redeem(parts, tx, 'reset_password', token);
+      if (account.state !== 'ACTIVE' || account.verifiedEmail !== recipientKey) throw tokenInvalid();
+      await replacePassword(tx, account, passwordHash);
+    },
+
+    replacePassword,
+  };
+}
+
+/** The end of accounts. */
+function closing({ store, emails, artifacts }: AccountParts) {
+  return {
     /** Ends every session and grant. An account that is closed already stays as it is. Throws USER_NOT_FOUND. */
     async deactivate(tx: Tx, userId: string): Promise<Account> {
       const account = await store.lock(tx, userId);

@@ -78,40 +78,48 @@ export function artifactStore(sealing: Sealing) {
       await sql.execute('delete from artifact where model = ? and id_hash = ?', [model, fingerprint(id)]);
     },
 
-    /** Ends what was issued by a grant: of one model, or of every kind and the grant itself. */
-    async revokeGrant(sql: Sql, grantId: string, model: string | null): Promise<void> {
-      if (model === null) await sql.execute('delete from artifact where grant_hash = ?', [fingerprint(grantId)]);
-      else await sql.execute('delete from artifact where grant_hash = ? and model = ?', [fingerprint(grantId), model]);
-    },
-
-    /** Ends every session, grant and token of a person. */
-    async revokeUser(tx: Tx, userId: string): Promise<void> {
-      await tx.execute('delete from artifact where user_id = ?', [userId]);
-    },
-
-    async revokeClient(tx: Tx, clientId: string): Promise<void> {
-      await tx.execute('delete from artifact where client_id = ?', [clientId]);
-    },
-
-    /** What there is of a person, for the export. */
-    async ofUser(sql: SqlReader, userId: string): Promise<{ model: string; clientId: string | null; since: string }[]> {
-      return sql.query(
-        `select model, client_id as clientId, created_at as since from artifact
-         where user_id = ? and model in ('Session', 'Grant') and expires_at > utc_timestamp(6)
-         order by created_at limit 1000`,
-        [userId],
-      );
-    },
-
-    /** Forgets what has expired, a bounded number at a time. */
-    async purge(sql: Sql): Promise<number> {
-      const { affectedRows } = await sql.execute(
-        `delete from artifact where expires_at < utc_timestamp(6) limit ${purgeBatch}`,
-      );
-      return affectedRows;
-    },
+    ...revocation,
+    ...upkeep,
   };
 }
+
+/** Deletes what was issued, so that it is not valid any more. */
+const revocation = {
+  /** Ends what was issued by a grant: of one model, or of every kind and the grant itself. */
+  async revokeGrant(sql: Sql, grantId: string, model: string | null): Promise<void> {
+    if (model === null) await sql.execute('delete from artifact where grant_hash = ?', [fingerprint(grantId)]);
+    else await sql.execute('delete from artifact where grant_hash = ? and model = ?', [fingerprint(grantId), model]);
+  },
+
+  /** Ends every session, grant and token of a person. */
+  async revokeUser(tx: Tx, userId: string): Promise<void> {
+    await tx.execute('delete from artifact where user_id = ?', [userId]);
+  },
+
+  async revokeClient(tx: Tx, clientId: string): Promise<void> {
+    await tx.execute('delete from artifact where client_id = ?', [clientId]);
+  },
+};
+
+const upkeep = {
+  /** What there is of a person, for the export. */
+  async ofUser(sql: SqlReader, userId: string): Promise<{ model: string; clientId: string | null; since: string }[]> {
+    return sql.query(
+      `select model, client_id as clientId, created_at as since from artifact
+       where user_id = ? and model in ('Session', 'Grant') and expires_at > utc_timestamp(6)
+       order by created_at limit 1000`,
+      [userId],
+    );
+  },
+
+  /** Forgets what has expired, a bounded number at a time. */
+  async purge(sql: Sql): Promise<number> {
+    const { affectedRows } = await sql.execute(
+      `delete from artifact where expires_at < utc_timestamp(6) limit ${purgeBatch}`,
+    );
+    return affectedRows;
+  },
+};
 
 interface ArtifactRow {
   id_hash: Buffer;

@@ -13,16 +13,16 @@ import { serveHttps } from '@armature/runtime/http';
 import { mailTransport } from '@armature/runtime/mail';
 import { isVerified } from './account.ts';
 import { type Accounts, accounts as accountsOf } from './accounts.ts';
-import { artifactStore } from './artifact-store.ts';
+import { type ArtifactStore, artifactStore } from './artifact-store.ts';
 import { bootstrap } from './bootstrap.ts';
-import { clientStore } from './client-store.ts';
+import { type ClientStore, clientStore } from './client-store.ts';
 import type { config as spec } from './config.ts';
 import { emailStore } from './email-store.ts';
 import { sendEmails } from './jobs.ts';
 import { openKeyRing } from './key-ring.ts';
 import { landing } from './landing.ts';
 import { passwords as passwordsOf } from './passwords.ts';
-import { sealing as sealingOf } from './sealing.ts';
+import { type Sealing, sealing as sealingOf } from './sealing.ts';
 import { identityService } from './service.ts';
 import { signIn as signInOf } from './sign-in.ts';
 import { payloadOf } from './signed-tokens.ts';
@@ -70,39 +70,13 @@ export async function identity({
   const passwords = passwordsOf();
   const throttle = throttleOf(db);
   const accounts = accountsOf({ store, emails, artifacts, sealing });
-  const failed = (error: unknown) => log.error({ err: error, at: newId() }, 'a page could not be answered');
 
-  const find = (userId: string) => db.read(null, (sql) => store.findOptional(sql, userId));
   const ring = await onceThere({ background, log }, async (call) => {
     if (config.bootstrapFile) await bootstrap(config.bootstrapFile, { db, call, store, clients, passwords });
     return openKeyRing({
-      db,
-      sealing,
-      call,
+      ...{ db, sealing, call },
       periods: { periodS: config.keyPeriodS, leadS: config.keyLeadS, keptS: config.keyKeptS },
-      async open(keys) {
-        const { adapters, openProvider } = await import('./openid.ts');
-        const adapter = adapters(db, artifacts, (clientId) => db.read(null, (sql) => clients.metadata(sql, clientId)));
-        return openProvider({
-          issuer: config.tokenIssuer,
-          keys,
-          cookieKeys: sealing.cookieKeys,
-          adapter,
-          accessTokenS: config.accessTokenS,
-          codeS: config.codeS,
-          isActive: async (userId) => (await find(userId))?.state === 'ACTIVE',
-          async claims(userId) {
-            const account = await find(userId);
-            if (!account) return {};
-            // Programs are told the address that was verified, never one that somebody only claims.
-            const email = isVerified(account) ? account.email : account.verifiedEmail;
-            return { email, email_verified: email !== null, name: account.displayName };
-          },
-          remember: (token, times) =>
-            adapter(token.kind).upsert(token.jti, payloadOf(token, times), token.remainingTTL),
-          failed,
-        });
-      },
+      open: providerOpener({ config, db, log, sealing, store, clients, artifacts }),
     });
   });
 
@@ -148,6 +122,42 @@ export async function identity({
       },
     },
     close: sending.close,
+  };
+}
+
+/** Opens the OpenID provider for the present keys. */
+function providerOpener(parts: {
+  config: Config<typeof spec>;
+  db: Database;
+  log: ServiceDependencies<unknown>['log'];
+  sealing: Sealing;
+  store: AccountStore;
+  clients: ClientStore;
+  artifacts: ArtifactStore;
+}): Parameters<typeof openKeyRing>[0]['open'] {
+  const { config, db, log, sealing, store, clients, artifacts } = parts;
+  const find = (userId: string) => db.read(null, (sql) => store.findOptional(sql, userId));
+  return async (keys) => {
+    const { adapters, openProvider } = await import('./openid.ts');
+    const adapter = adapters(db, artifacts, (clientId) => db.read(null, (sql) => clients.metadata(sql, clientId)));
+    return openProvider({
+      issuer: config.tokenIssuer,
+      keys,
+      cookieKeys: sealing.cookieKeys,
+      adapter,
+      accessTokenS: config.accessTokenS,
+      codeS: config.codeS,
+      isActive: async (userId) => (await find(userId))?.state === 'ACTIVE',
+      async claims(userId) {
+        const account = await find(userId);
+        if (!account) return {};
+        // Programs get the verified address, never one that is only claimed.
+        const email = isVerified(account) ? account.email : account.verifiedEmail;
+        return { email, email_verified: email !== null, name: account.displayName };
+      },
+      remember: (token, times) => adapter(token.kind).upsert(token.jti, payloadOf(token, times), token.remainingTTL),
+      failed: (error) => log.error({ err: error, at: newId() }, 'a page request failed'),
+    });
   };
 }
 
