@@ -16,10 +16,10 @@ interface AccountParts {
   sealing: Sealing;
 }
 
-/** What may happen to accounts, each as a part of a transaction; gRPC and the pages both use it. */
+/** The operations on accounts, each a part of the caller's transaction; gRPC and the pages both use them. */
 export const accounts = (parts: AccountParts) => ({ ...registration(parts), ...passwords(parts), ...closing(parts) });
 
-/** The account that a mailed token is for, locked, once the token is used up. Throws TOKEN_INVALID. */
+/** Uses up the token of a link, and locks and returns its account. Throws TOKEN_INVALID. */
 async function redeem({ store, emails, sealing }: AccountParts, tx: Tx, purpose: MailPurpose, token: string) {
   const emailId = emailIdOf(sealing, purpose, token);
   const email = emailId ? await emails.redeem(tx, purpose, emailId) : null;
@@ -33,8 +33,8 @@ function registration(parts: AccountParts) {
   const { store, emails } = parts;
   return {
     /**
-     * Makes an account, or tells the owner of a taken address that somebody tried. Both do the same statements, and
-     * answer the same. An address that nobody has verified yet is not taken: several may wait for its owner's click.
+     * Adds an account, or tells the owner of a taken address by e-mail that it was given. Both send the same statements
+     * and return the same. An address is taken once an account has verified it: several accounts may wait for that.
      */
     async register(
       tx: Tx,
@@ -50,7 +50,7 @@ function registration(parts: AccountParts) {
       }
     },
 
-    /** Throws TOKEN_INVALID, also when the address has become another account's. */
+    /** Throws TOKEN_INVALID, also when another account has verified the address. */
     async verifyEmail(tx: Tx, token: string): Promise<string> {
       const { account, recipientKey } = await redeem(parts, tx, 'verify_email', token);
       const open = account.state === 'PENDING' || account.state === 'ACTIVE';
@@ -93,7 +93,7 @@ function passwords(parts: AccountParts) {
   }
 
   return {
-    /** Mails a link where there is somebody to mail it to, and does the same statements where there is not. */
+    /** Sends a link to the owner of an address. Without an owner it sends the same statements, and no e-mail. */
     async requestReset(tx: Tx, email: string): Promise<void> {
       const owner = await store.byAddress(tx, email);
       const send = owner?.state === 'ACTIVE';
@@ -114,7 +114,7 @@ function passwords(parts: AccountParts) {
 /** The end of accounts. */
 function closing({ store, emails, artifacts }: AccountParts) {
   return {
-    /** Ends every session and grant. An account that is closed already stays as it is. Throws USER_NOT_FOUND. */
+    /** Ends every session and grant. A closed account stays unchanged. Throws USER_NOT_FOUND. */
     async deactivate(tx: Tx, userId: string): Promise<Account> {
       const account = await store.lock(tx, userId);
       const state = deactivated(account.state);
@@ -132,7 +132,7 @@ function closing({ store, emails, artifacts }: AccountParts) {
       return (await store.change(tx, account, { state }, 'reactivated')) ?? account;
     },
 
-    /** Deletes what names the person, here and in everything that is kept beside the account. Throws USER_NOT_FOUND. */
+    /** Deletes personal data of the account, its e-mails and its sign-ins. Throws USER_NOT_FOUND. */
     async erase(tx: Tx, userId: string): Promise<Account> {
       const account = await store.lock(tx, userId);
       if (account.state === 'ERASED') return account;

@@ -4,7 +4,7 @@ import { addressKey } from './account.ts';
 import type { EmailKind } from './email.ts';
 import type { MailPurpose } from './mail-token.ts';
 
-/** No more e-mails go to one address within an hour, whoever requests them. */
+/** Most e-mails to one address within an hour, from all requests together. */
 const perHourMax = 6;
 
 /** A row of the table `letter`, as far as sending needs it. */

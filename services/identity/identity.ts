@@ -33,8 +33,8 @@ import { throttle as throttleOf } from './throttle.ts';
 const startTimeoutMs = 25_000;
 const startPauseMs = 200;
 
-/** Does what a start needs of the database, as soon as that is there: the service waits for it rather than end. */
-async function onceThere<T>(
+/** Runs the part of the start that needs the database. While the database is unavailable the service waits. */
+async function withDatabase<T>(
   { background, log }: Pick<ServiceDependencies<unknown>, 'background' | 'log'>,
   work: (call: CallContext) => Promise<T>,
 ): Promise<T> {
@@ -52,7 +52,7 @@ async function onceThere<T>(
   }
 }
 
-/** Puts the service together: accounts over gRPC, signing in over HTTPS, mail and keys in the background. */
+/** Builds the service: accounts over gRPC, OpenID Connect over HTTPS, e-mails and key rotation as periodic jobs. */
 export async function identity({
   background,
   config,
@@ -71,7 +71,7 @@ export async function identity({
   const throttle = throttleOf(db);
   const accounts = accountsOf({ store, emails, artifacts, sealing });
 
-  const ring = await onceThere({ background, log }, async (call) => {
+  const ring = await withDatabase({ background, log }, async (call) => {
     if (config.bootstrapFile) await bootstrap(config.bootstrapFile, { db, call, store, clients, passwords });
     return openKeyRing({
       ...{ db, sealing, call },
@@ -105,9 +105,9 @@ export async function identity({
     services: [identityService({ db, store, accounts, clients, artifacts, passwords, throttle })],
     baselineSources: [tableBaselines({ aggregate: 'user', table: 'account', id: 'user_id', sequence: 'sequence' })],
     periodicJobs: [
-      ring.sweeper,
+      ring.periodicJob,
       ...sending.periodicJobs,
-      { name: 'accounts never verified', everyMs: 60_000, run: (call) => eraseForgotten(db, store, accounts, call) },
+      { name: 'accounts never verified', everyMs: 60_000, run: (call) => eraseUnverified(db, store, accounts, call) },
       ...[artifacts, store, throttle].map((kept, index) => ({
         name: ['artifacts', 'accounts past', 'attempts past'][index] ?? '',
         everyMs: 60_000,
@@ -161,11 +161,11 @@ function providerOpener(parts: {
   };
 }
 
-/** A registration that was never verified holds an address and a name of somebody who may not even know. */
-function eraseForgotten(db: Database, store: AccountStore, accounts: Accounts, call: CallContext): Promise<number> {
+/** Erases accounts that were not verified in time: the person whose address was entered may not know of them. */
+function eraseUnverified(db: Database, store: AccountStore, accounts: Accounts, call: CallContext): Promise<number> {
   return db.transaction(call, async (tx) => {
-    const forgotten = await store.neverVerified(tx);
-    for (const userId of forgotten) await accounts.erase(tx, userId);
-    return forgotten.length;
+    const unverified = await store.neverVerified(tx);
+    for (const userId of unverified) await accounts.erase(tx, userId);
+    return unverified.length;
   });
 }

@@ -96,7 +96,7 @@ const resetPassword = (parts: LandingParts): Page => ({
     const length = [...password].length;
     if (length < 8 || length > 128) return again('A password has 8 to 128 characters.');
     const weak = await weakness(password);
-    if (weak === 'common') return again('Everybody tries this password first. Choose another one.');
+    if (weak === 'common') return again('This password is one of the first that attackers try. Choose another one.');
     if (weak) return again(`This password ${ruleOf(weak)}. Choose another one.`);
     const passwordHash = await parts.passwords.hash(password);
     try {

@@ -85,7 +85,7 @@ const passwordMethods = ({ db, store, accounts, passwords, throttle }: ServicePa
       const known = await db.read(call, (sql) => store.find(sql, userId));
       const about = [known.email, known.displayName];
       const passwordHash = await hashOf(passwords, newPassword, 'new_password', about);
-      // The guesses of somebody who has the token but not the password count like those at the sign-in.
+      // Guesses by the holder of a token without the password count like those at the sign-in.
       const attempt = await throttle.begin(`change:${userId}`, principalOf(call.caller));
       await attempt.delay(call.signal);
       if (!(await passwords.check(currentPassword, known.passwordHash)).right) throw passwordWrong();

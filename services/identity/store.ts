@@ -20,10 +20,10 @@ const events = {
 } as const;
 
 const signInsKeptDays = 90;
-/** A registration that is not verified by then was a mistake, or somebody else's. */
+/** How long a registration may wait to be verified. */
 const pendingDays = 7;
 
-/** What the row of an account may be given anew. */
+/** The columns of an account that a change may replace. */
 type Changes = Partial<Pick<Account, 'email' | 'displayName' | 'state' | 'verifiedEmail' | 'passwordHash'>>;
 
 export type AccountStore = ReturnType<typeof accountStore>;
@@ -36,7 +36,7 @@ const reads = {
     return found(await select(sql, 'user_id = ?', [userId]), userId);
   },
 
-  /** Reads an account under the lock of its row: everything that changes one begins here. Throws USER_NOT_FOUND. */
+  /** Reads an account under the lock of its row: every change of an account begins here. Throws USER_NOT_FOUND. */
   async lock(tx: Tx, userId: string): Promise<Account> {
     return found(await select(tx, 'user_id = ? for update', [userId]), userId);
   },
@@ -84,8 +84,8 @@ const writes = {
   },
 
   /**
-   * What a registration of a taken address does instead of `insert`: a row that is shown to nobody, and as many
-   * statements, so that the time of the answer tells nothing either.
+   * Replaces `insert` in a registration of a taken address: adds a row that no method returns, by as many statements,
+   * so that the response time does not tell the two apart.
    */
   async insertDecoy(tx: Tx, account: Pick<Account, 'userId' | 'email' | 'displayName' | 'passwordHash'>) {
     await insertRow(tx, { ...account, verifiedEmail: null, state: 'DECOY' });
@@ -96,7 +96,7 @@ const writes = {
     );
   },
 
-  /** Changes a locked account and says so with the event of this name. Null: the address is another's meanwhile. */
+  /** Changes a locked account and emits the event. Null: another account has verified the address meanwhile. */
   async change(
     tx: Tx,
     account: Account,
@@ -114,7 +114,7 @@ const writes = {
     return changed;
   },
 
-  /** A new password is nobody's business but the owner's: there is no event. */
+  /** Replaces the password hash. No other service needs to know, so there is no event. */
   async setPassword(tx: Tx, userId: string, passwordHash: string): Promise<void> {
     await tx.execute('update account set password_hash = ?, updated_at = utc_timestamp(6) where user_id = ?', [
       passwordHash,
@@ -154,7 +154,7 @@ const signInHistory = {
 };
 
 const retention = {
-  /** Accounts whose address nobody has verified in time, locked; those that others have locked are left out. */
+  /** Locks and returns accounts that were not verified in time, without those that another transaction has locked. */
   async neverVerified(tx: Tx): Promise<string[]> {
     const rows = await tx.query<{ user_id: string }>(
       `select user_id from account
@@ -164,7 +164,7 @@ const retention = {
     return rows.map(({ user_id }) => user_id);
   },
 
-  /** Sweeps decoys and sign-ins that are past their time, a bounded number at once. */
+  /** Deletes old decoys and sign-ins, a bounded number at a time. */
   async purge(sql: Sql): Promise<number> {
     const decoys = await sql.execute(
       "delete from account where state = 'DECOY' and created_at < utc_timestamp(6) - interval 1 hour limit 500",

@@ -2,12 +2,12 @@ import { integer, runtimeVariables, text, url } from '@armature/runtime';
 
 export const config = {
   ...runtimeVariables,
-  mailUrl: url('ARMATURE_MAIL_URL', 'where mail goes: smtp://user:password@host:port or maildir:///folder', [
+  mailUrl: url('ARMATURE_MAIL_URL', 'where e-mails go: smtp://user:password@host:port or maildir:///folder', [
     'smtp',
     'smtps',
     'maildir',
   ]),
-  mailFrom: text('ARMATURE_MAIL_FROM', 'sender of every mail', {
+  mailFrom: text('ARMATURE_MAIL_FROM', 'sender of every e-mail', {
     fallback: 'Armature Shop <orders@shop.armature.local>',
   }),
   attemptsMax: integer('ARMATURE_MAIL_ATTEMPTS_MAX', 'attempts before a delivery is given up', {

@@ -8,7 +8,7 @@ export interface MailLine {
   unitPriceMinor: string;
 }
 
-/** What a template is filled in with; amounts as text, so that it can be kept as JSON. */
+/** The values of a template. Amounts are text, so that it can be stored as JSON. */
 export interface MailData {
   orderId: string;
   currencyCode: string;
