@@ -1,44 +1,40 @@
 import type { Tx } from '@armature/runtime';
 import { type Account, type AccountChange, addressKey, deactivated } from './account.ts';
 import type { ArtifactStore } from './artifact-store.ts';
+import type { EmailStore } from './email-store.ts';
 import { tokenInvalid, userClosed } from './errors.ts';
-import type { LetterStore } from './letter-store.ts';
-import { letterOf, type MailPurpose } from './mail-token.ts';
+import { emailIdOf, type MailPurpose } from './mail-token.ts';
 import type { Sealing } from './sealing.ts';
 import type { AccountStore } from './store.ts';
 
 export type Accounts = ReturnType<typeof accounts>;
 
-/** What may happen to accounts, each as one piece of a transaction; gRPC and the pages both go through here. */
-export function accounts(parts: {
+interface AccountParts {
   store: AccountStore;
-  letters: LetterStore;
+  emails: EmailStore;
   artifacts: ArtifactStore;
   sealing: Sealing;
-}) {
-  const { store, letters, artifacts, sealing } = parts;
+}
 
-  /** The account that a mailed token is for, locked, once the token is used up. Throws TOKEN_INVALID. */
-  async function redeem(tx: Tx, purpose: MailPurpose, token: string) {
-    const letterId = letterOf(sealing, purpose, token);
-    const letter = letterId ? await letters.redeem(tx, purpose, letterId) : null;
-    if (!letter) throw tokenInvalid();
-    const account = await store.lock(tx, letter.userId);
-    return { account, recipientKey: letter.recipientKey };
-  }
+/** The operations on accounts, each a part of the caller's transaction; gRPC and the pages both use them. */
+export const accounts = (parts: AccountParts) => ({ ...registration(parts), ...passwords(parts), ...closing(parts) });
 
-  async function replacePassword(tx: Tx, account: Account, passwordHash: string): Promise<void> {
-    await store.setPassword(tx, account.userId, passwordHash);
-    await artifacts.revokeUser(tx, account.userId);
-    await letters.revokeLinks(tx, account.userId, 'reset_password');
-    const recipient = account.verifiedEmail ?? account.email;
-    await letters.queue(tx, { kind: 'password_changed', userId: account.userId, recipient });
-  }
+/** Uses up the token of a link, and locks and returns its account. Throws TOKEN_INVALID. */
+async function redeem({ store, emails, sealing }: AccountParts, tx: Tx, purpose: MailPurpose, token: string) {
+  const emailId = emailIdOf(sealing, purpose, token);
+  const email = emailId ? await emails.redeem(tx, purpose, emailId) : null;
+  if (!email) throw tokenInvalid();
+  const account = await store.lock(tx, email.userId);
+  return { account, recipientKey: email.recipientKey };
+}
 
+/** New accounts, and changes of name and address. */
+function registration(parts: AccountParts) {
+  const { store, emails } = parts;
   return {
     /**
-     * Makes an account, or tells the owner of a taken address that somebody tried. Both do the same statements, and
-     * answer the same. An address that nobody has verified yet is not taken: several may wait for its owner's click.
+     * Adds an account, or tells the owner of a taken address by e-mail that it was given. Both send the same statements
+     * and return the same. An address is taken once an account has verified it: several accounts may wait for that.
      */
     async register(
       tx: Tx,
@@ -47,38 +43,22 @@ export function accounts(parts: {
       const owner = await store.byAddress(tx, wanted.email);
       if (owner) {
         await store.insertDecoy(tx, wanted);
-        await letters.queue(tx, { kind: 'address_taken', userId: owner.userId, recipient: wanted.email });
+        await emails.enqueue(tx, { kind: 'address_taken', userId: owner.userId, recipient: wanted.email });
       } else {
         await store.insert(tx, { ...wanted, verifiedEmail: null, state: 'PENDING' });
-        await letters.queue(tx, { kind: 'verify_email', userId: wanted.userId, recipient: wanted.email });
+        await emails.enqueue(tx, { kind: 'verify_email', userId: wanted.userId, recipient: wanted.email });
       }
     },
 
-    /** Throws TOKEN_INVALID, also when the address has become another account's. */
+    /** Throws TOKEN_INVALID, also when another account has verified the address. */
     async verifyEmail(tx: Tx, token: string): Promise<string> {
-      const { account, recipientKey } = await redeem(tx, 'verify_email', token);
+      const { account, recipientKey } = await redeem(parts, tx, 'verify_email', token);
       const open = account.state === 'PENDING' || account.state === 'ACTIVE';
       if (!open || addressKey(account.email) !== recipientKey) throw tokenInvalid();
       const changes = { state: 'ACTIVE', verifiedEmail: recipientKey } as const;
       if (!(await store.change(tx, account, changes, 'verified'))) throw tokenInvalid();
       return account.userId;
     },
-
-    /** Mails a link where there is somebody to mail it to, and does the same statements where there is not. */
-    async requestReset(tx: Tx, email: string): Promise<void> {
-      const owner = await store.byAddress(tx, email);
-      const send = owner?.state === 'ACTIVE';
-      await letters.queue(tx, { kind: 'reset_password', userId: owner?.userId ?? null, recipient: email, send });
-    },
-
-    /** Throws TOKEN_INVALID. */
-    async resetPassword(tx: Tx, token: string, passwordHash: string): Promise<void> {
-      const { account, recipientKey } = await redeem(tx, 'reset_password', token);
-      if (account.state !== 'ACTIVE' || account.verifiedEmail !== recipientKey) throw tokenInvalid();
-      await replacePassword(tx, account, passwordHash);
-    },
-
-    replacePassword,
 
     /** Throws USER_NOT_FOUND and USER_CLOSED. Until a new address is verified the old one stays in use. */
     async update(tx: Tx, userId: string, change: AccountChange): Promise<Account> {
@@ -90,15 +70,51 @@ export function accounts(parts: {
       if (email !== undefined && addressKey(email) !== account.verifiedEmail) {
         const owner = await store.byAddress(tx, email);
         const kind = owner ? 'address_taken' : 'verify_email';
-        await letters.queue(tx, { kind, userId: owner?.userId ?? userId, recipient: email });
+        await emails.enqueue(tx, { kind, userId: owner?.userId ?? userId, recipient: email });
         if (account.verifiedEmail) {
-          await letters.queue(tx, { kind: 'address_changing', userId, recipient: account.verifiedEmail });
+          await emails.enqueue(tx, { kind: 'address_changing', userId, recipient: account.verifiedEmail });
         }
       }
       return changed;
     },
+  };
+}
 
-    /** Ends every session and grant. An account that is closed already stays as it is. Throws USER_NOT_FOUND. */
+/** Passwords that are reset by a link or changed. */
+function passwords(parts: AccountParts) {
+  const { store, emails, artifacts } = parts;
+
+  async function replacePassword(tx: Tx, account: Account, passwordHash: string): Promise<void> {
+    await store.setPassword(tx, account.userId, passwordHash);
+    await artifacts.revokeUser(tx, account.userId);
+    await emails.revokeLinks(tx, account.userId, 'reset_password');
+    const recipient = account.verifiedEmail ?? account.email;
+    await emails.enqueue(tx, { kind: 'password_changed', userId: account.userId, recipient });
+  }
+
+  return {
+    /** Sends a link to the owner of an address. Without an owner it sends the same statements, and no e-mail. */
+    async requestReset(tx: Tx, email: string): Promise<void> {
+      const owner = await store.byAddress(tx, email);
+      const send = owner?.state === 'ACTIVE';
+      await emails.enqueue(tx, { kind: 'reset_password', userId: owner?.userId ?? null, recipient: email, send });
+    },
+
+    /** Throws TOKEN_INVALID. */
+    async resetPassword(tx: Tx, token: string, passwordHash: string): Promise<void> {
+      const { account, recipientKey } = await redeem(parts, tx, 'reset_password', token);
+      if (account.state !== 'ACTIVE' || account.verifiedEmail !== recipientKey) throw tokenInvalid();
+      await replacePassword(tx, account, passwordHash);
+    },
+
+    replacePassword,
+  };
+}
+
+/** The end of accounts. */
+function closing({ store, emails, artifacts }: AccountParts) {
+  return {
+    /** Ends every session and grant. A closed account stays unchanged. Throws USER_NOT_FOUND. */
     async deactivate(tx: Tx, userId: string): Promise<Account> {
       const account = await store.lock(tx, userId);
       const state = deactivated(account.state);
@@ -116,12 +132,12 @@ export function accounts(parts: {
       return (await store.change(tx, account, { state }, 'reactivated')) ?? account;
     },
 
-    /** Deletes what names the person, here and in everything that is kept beside the account. Throws USER_NOT_FOUND. */
+    /** Deletes personal data of the account, its e-mails and its sign-ins. Throws USER_NOT_FOUND. */
     async erase(tx: Tx, userId: string): Promise<Account> {
       const account = await store.lock(tx, userId);
       if (account.state === 'ERASED') return account;
       await artifacts.revokeUser(tx, userId);
-      await letters.forget(tx, userId);
+      await emails.forget(tx, userId);
       await store.forgetSignIns(tx, userId);
       const nothing = { email: '', displayName: '', verifiedEmail: null, passwordHash: null, state: 'ERASED' } as const;
       return (await store.change(tx, account, nothing, 'erased')) ?? account;

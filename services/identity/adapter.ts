@@ -10,7 +10,7 @@ export type FindClient = (clientId: string) => Promise<Payload | undefined>;
 
 /**
  * What the provider keeps, in MySQL. Consuming is atomic: of any number of requests with one code or refresh token,
- * one goes on; the others end the grant, because one of them is not the client's.
+ * one succeeds; the others end the grant, because the client has sent only one of them.
  */
 export function adapters(db: Database, store: ArtifactStore, findClient: FindClient): (model: string) => Adapter {
   return (model) => ({

@@ -2,7 +2,7 @@ import type { Sql, SqlReader, Tx } from '@armature/runtime';
 import type { Payload } from 'oidc-provider';
 import { fingerprint, type Sealing } from './sealing.ts';
 
-/** What is kept of a code, token, session or grant. */
+/** A stored code, token, session or grant. */
 export interface Artifact {
   payload: Payload;
   consumed: boolean;
@@ -14,7 +14,7 @@ export type ArtifactStore = ReturnType<typeof artifactStore>;
 
 /**
  * Codes, tokens, sessions and grants. Their identifiers are bearer secrets: the table has only hashes of them, and
- * payloads are sealed to their row, so that reading or moving rows gives nobody a session.
+ * payloads are sealed to their row, so that a session cannot be taken by reading or moving rows.
  */
 export function artifactStore(sealing: Sealing) {
   const context = (model: string, idHash: Buffer) => `${model}:${idHash.toString('hex')}`;
@@ -36,7 +36,7 @@ export function artifactStore(sealing: Sealing) {
       );
     },
 
-    /** Adds what must not be there yet; throws the duplicate key otherwise. */
+    /** Adds a new artifact. Throws the duplicate key error when it exists. */
     async insert(sql: Sql, model: string, id: string, payload: Payload, expiresInS: number): Promise<void> {
       const idHash = fingerprint(id);
       await sql.execute(
@@ -64,7 +64,7 @@ export function artifactStore(sealing: Sealing) {
       return opened(model, rows[0]);
     },
 
-    /** True for the one that came first. */
+    /** Returns true for the first caller only. */
     async consume(sql: Sql, model: string, id: string): Promise<boolean> {
       const { affectedRows } = await sql.execute(
         `update artifact set consumed_at = utc_timestamp(6)
@@ -78,40 +78,48 @@ export function artifactStore(sealing: Sealing) {
       await sql.execute('delete from artifact where model = ? and id_hash = ?', [model, fingerprint(id)]);
     },
 
-    /** Ends what was issued by a grant: of one model, or of every kind and the grant itself. */
-    async revokeGrant(sql: Sql, grantId: string, model: string | null): Promise<void> {
-      if (model === null) await sql.execute('delete from artifact where grant_hash = ?', [fingerprint(grantId)]);
-      else await sql.execute('delete from artifact where grant_hash = ? and model = ?', [fingerprint(grantId), model]);
-    },
-
-    /** Ends every session, grant and token of a person. */
-    async revokeUser(tx: Tx, userId: string): Promise<void> {
-      await tx.execute('delete from artifact where user_id = ?', [userId]);
-    },
-
-    async revokeClient(tx: Tx, clientId: string): Promise<void> {
-      await tx.execute('delete from artifact where client_id = ?', [clientId]);
-    },
-
-    /** What there is of a person, for the export. */
-    async ofUser(sql: SqlReader, userId: string): Promise<{ model: string; clientId: string | null; since: string }[]> {
-      return sql.query(
-        `select model, client_id as clientId, created_at as since from artifact
-         where user_id = ? and model in ('Session', 'Grant') and expires_at > utc_timestamp(6)
-         order by created_at limit 1000`,
-        [userId],
-      );
-    },
-
-    /** Forgets what has expired, a bounded number at a time. */
-    async purge(sql: Sql): Promise<number> {
-      const { affectedRows } = await sql.execute(
-        `delete from artifact where expires_at < utc_timestamp(6) limit ${purgeBatch}`,
-      );
-      return affectedRows;
-    },
+    ...revocation,
+    ...upkeep,
   };
 }
+
+/** Deletes artifacts, so that they are no longer valid. */
+const revocation = {
+  /** Deletes what a grant has issued: artifacts of one model, or all of them and the grant. */
+  async revokeGrant(sql: Sql, grantId: string, model: string | null): Promise<void> {
+    if (model === null) await sql.execute('delete from artifact where grant_hash = ?', [fingerprint(grantId)]);
+    else await sql.execute('delete from artifact where grant_hash = ? and model = ?', [fingerprint(grantId), model]);
+  },
+
+  /** Deletes every session, grant and token of a person. */
+  async revokeUser(tx: Tx, userId: string): Promise<void> {
+    await tx.execute('delete from artifact where user_id = ?', [userId]);
+  },
+
+  async revokeClient(tx: Tx, clientId: string): Promise<void> {
+    await tx.execute('delete from artifact where client_id = ?', [clientId]);
+  },
+};
+
+const upkeep = {
+  /** The sessions and grants of a person, for the export. */
+  async ofUser(sql: SqlReader, userId: string): Promise<{ model: string; clientId: string | null; since: string }[]> {
+    return sql.query(
+      `select model, client_id as clientId, created_at as since from artifact
+       where user_id = ? and model in ('Session', 'Grant') and expires_at > utc_timestamp(6)
+       order by created_at limit 1000`,
+      [userId],
+    );
+  },
+
+  /** Deletes expired artifacts, a bounded number at a time. */
+  async purge(sql: Sql): Promise<number> {
+    const { affectedRows } = await sql.execute(
+      `delete from artifact where expires_at < utc_timestamp(6) limit ${purgeBatch}`,
+    );
+    return affectedRows;
+  },
+};
 
 interface ArtifactRow {
   id_hash: Buffer;
@@ -127,7 +135,7 @@ function columns(
   payload: Payload,
   expiresInS: number,
 ) {
-  // A grant is a member of itself, so that ending it takes one statement.
+  // A grant has its own hash, so that one statement revokes it and its tokens.
   const grantId = model === 'Grant' ? payload.jti : payload.grantId;
   return [
     model,

@@ -65,8 +65,8 @@ t.test('authorization requests that get an error by redirect', async (t) => {
       error: 'request_uri_not_supported',
     },
   ]) {
-    const answer = await authorize(row.parameters);
-    const location = new URL(answer.headers.get('location') ?? 'none:');
+    const response = await authorize(row.parameters);
+    const location = new URL(response.headers.get('location') ?? 'none:');
     const said = new URLSearchParams(location.search || location.hash.slice(1));
     t.equal(`${location.origin}${location.pathname}`, redirectUri, row.name);
     t.equal(said.get('error'), row.error, row.name);
@@ -95,12 +95,12 @@ t.test('authorization requests that are never redirected', async (t) => {
     ['web-shop', 'http://shop.example/callback'],
     ['web-shop', 'javascript:alert(1)'],
   ] as const) {
-    const answer = await authorize({ ...request, client_id: client, redirect_uri: uri });
-    t.equal(answer.status, 400, `${client} ${uri}`);
-    t.equal(answer.headers.get('location'), null);
-    t.match(await answer.text(), 'invalid_redirect_uri');
+    const response = await authorize({ ...request, client_id: client, redirect_uri: uri });
+    t.equal(response.status, 400, `${client} ${uri}`);
+    t.equal(response.headers.get('location'), null);
+    t.match(await response.text(), 'invalid_redirect_uri');
   }
-  const unknown = await authorize({ ...request, client_id: 'nobody' });
+  const unknown = await authorize({ ...request, client_id: 'unknown' });
   t.equal(unknown.status, 400);
   t.match(await unknown.text(), 'invalid_client');
   const none = await authorize(without('redirect_uri'));
@@ -132,9 +132,9 @@ t.test('codes that are not redeemed', async (t) => {
     { name: 'an invented code', change: { code: 'x'.repeat(43) }, error: 'invalid_grant' },
     { name: 'another grant type', change: { grant_type: 'password' }, error: 'unsupported_grant_type' },
   ]) {
-    const answer = await token({ client_id: 'armature-cli', ...(await codeFrom()), ...row.change });
-    t.match(await answer.json(), { error: row.error }, row.name);
-    t.ok(answer.status === 400 || answer.status === 401, row.name);
+    const response = await token({ client_id: 'armature-cli', ...(await codeFrom()), ...row.change });
+    t.match(await response.json(), { error: row.error }, row.name);
+    t.ok(response.status === 400 || response.status === 401, row.name);
   }
   const good = { client_id: 'armature-cli', ...(await codeFrom()) };
   t.equal((await token(good)).status, 200, 'the same without any fault is redeemed');
@@ -181,16 +181,16 @@ t.test('assertions that do not authenticate a program', async (t) => {
     { name: 'for another server', claims: { ...right, audience: 'https://elsewhere.example' } },
     { name: 'expired', claims: { ...right, expiresInS: -60 } },
     { name: 'of another program', claims: { ...right, clientId: 'armature-cli' } },
-    { name: 'of an unknown client', claims: { ...right, clientId: 'nobody' } },
+    { name: 'of an unknown client', claims: { ...right, clientId: 'unknown' } },
   ]) {
-    const answer = await send(await assertion(privateKey, row.claims));
-    t.match(await answer.json(), { error: 'invalid_client' }, row.name);
+    const response = await send(await assertion(privateKey, row.claims));
+    t.match(await response.json(), { error: 'invalid_client' }, row.name);
   }
   const unsigned = `${Buffer.from('{"alg":"none"}').toString('base64url')}.${(await assertion(privateKey, right)).split('.')[1]}.`;
   t.match(await (await send(unsigned)).json(), { error: 'invalid_client' }, 'not signed');
   const once = await assertion(privateKey, right);
-  const answers = await Promise.all(Array.from({ length: 20 }, () => send(once)));
-  t.equal(answers.filter(({ status }) => status === 200).length, 1, 'one assertion twenty times at once serves once');
+  const responses = await Promise.all(Array.from({ length: 20 }, () => send(once)));
+  t.equal(responses.filter(({ status }) => status === 200).length, 1, 'one assertion twenty times at once serves once');
   const impostor = await token({ grant_type: 'client_credentials', client_id: 'armature-cli' });
   t.match(
     await impostor.json(),
@@ -213,9 +213,9 @@ t.test('sign-in forms are accepted only from our page, in the browser that it wa
     { name: 'with the cookie of another sign-in', user: other.user, form: { csrf, ...ada }, status: 400 },
   ];
   for (const { name, user, form, status } of forms) {
-    const answer = await user.visit(page.url, form);
-    t.equal(answer.status, status, name);
-    t.equal(answer.headers.get('location'), null, name);
+    const response = await user.visit(page.url, form);
+    t.equal(response.status, status, name);
+    t.equal(response.headers.get('location'), null, name);
   }
   for (const [name, form] of [
     ['without the token', ada],
@@ -223,8 +223,8 @@ t.test('sign-in forms are accepted only from our page, in the browser that it wa
     ['with an empty token', { csrf: '', ...ada }],
   ] as const) {
     const { user, page } = await begin();
-    const answer = await user.visit(page.url, form);
-    t.equal(answer.status, 403, name);
+    const response = await user.visit(page.url, form);
+    t.equal(response.status, 403, name);
   }
   const { user, page: mine, csrf: own } = await begin();
   const signed = [...user.cookies].map(([cookie, { value }]) => `${cookie}=${value}`);

@@ -34,7 +34,7 @@ export async function bootstrap(
     if (await db.read(call, (sql) => store.findOptional(sql, userId))) continue;
     const passwordHash = await passwords.hash(password);
     await db.transaction(call, async (tx) => {
-      // A token whose subject is its client's id is a program's, so nobody may be called like a client.
+      // A token whose subject is its client's id belongs to a program, so no account may have the id of a client.
       if (await clients.exists(tx, userId)) throw new Error(`account ${userId}: a client has this id`);
       // Another instance may have been faster.
       if (await store.findOptional(tx, userId)) return;

@@ -121,7 +121,7 @@ if ('missing' in found) {
     await page.screenshot({ path: join(state.dir, 'reset.png') });
     await page.getByLabel('New password').fill('sunshine1');
     await page.getByRole('button', { name: 'Set the password' }).click();
-    t.match(await page.getByRole('alert').textContent(), 'Everybody tries this password first');
+    t.match(await page.getByRole('alert').textContent(), 'one of the first that attackers try');
     await page.getByLabel('New password').fill('a fresh and quiet password');
     await page.getByRole('button', { name: 'Set the password' }).click();
     t.match(await page.getByRole('status').textContent(), 'You may sign in with it now');

@@ -123,7 +123,7 @@ async function select(sql: SqlReader, where: string, params: (string | number)[]
 const loopback = /^http:\/\/(127\.0\.0\.1|\[::1\]|localhost)([:/]|$)/;
 
 /**
- * A client with a loopback address is a program on somebody's machine, which listens on whatever port is free
+ * A client with a loopback address is a program on the machine of a person, which listens on whatever port is free
  * (RFC 8252); every other address must match to the letter.
  */
 function publicMetadata(client: PublicClient) {

@@ -22,12 +22,12 @@ export const config = {
   bootstrapFile: text('ARMATURE_IDENTITY_BOOTSTRAP_FILE', 'accounts and clients to make where they are missing, JSON', {
     fallback: '',
   }),
-  mailUrl: url('ARMATURE_MAIL_URL', 'where mail goes: smtp://user:password@host:port or maildir:///folder', [
+  mailUrl: url('ARMATURE_MAIL_URL', 'where e-mails go: smtp://user:password@host:port or maildir:///folder', [
     'smtp',
     'smtps',
     'maildir',
   ]),
-  mailFrom: text('ARMATURE_MAIL_FROM', 'sender of every mail', {
+  mailFrom: text('ARMATURE_MAIL_FROM', 'sender of every e-mail', {
     fallback: 'Armature Shop <accounts@shop.armature.local>',
   }),
   accessTokenS: integer('ARMATURE_ACCESS_TOKEN_S', 'how long an access token is valid, seconds', {
@@ -43,5 +43,5 @@ export const config = {
   keyPeriodS: seconds('ARMATURE_SIGNING_KEY_PERIOD_S', 'how long a signing key is used', 30 * 86_400),
   keyLeadS: seconds('ARMATURE_SIGNING_KEY_LEAD_S', 'how long a signing key is published before it is used', 3_600),
   keyKeptS: seconds('ARMATURE_SIGNING_KEY_KEPT_S', 'how long a signing key is published after its last use', 86_400),
-  mailTokenS: seconds('ARMATURE_MAIL_TOKEN_S', 'how long a link in a mail works', 3_600),
+  mailTokenS: seconds('ARMATURE_MAIL_TOKEN_S', 'how long a link in an e-mail is valid', 3_600),
 } as const;

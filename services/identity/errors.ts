@@ -8,7 +8,7 @@ export const passwordCommon = (field: string, rule: string) =>
     details: { fieldViolations: [{ field, description: rule, reason: 'password_common' }] },
   });
 
-/** Not kept as the answer to its request id: the next try may be right. */
+/** Not stored as the response of its request id: the next attempt may be right. */
 export const passwordWrong = () =>
   rpcError('PERMISSION_DENIED', IdentityErrorReason.PASSWORD_WRONG, 'the current password is another one');
 

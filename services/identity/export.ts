@@ -3,7 +3,7 @@ import { isVerified } from './account.ts';
 import type { ArtifactStore } from './artifact-store.ts';
 import type { AccountStore } from './store.ts';
 
-/** Everything that is kept about a person here, as one JSON object; secrets are not about anybody. Throws USER_NOT_FOUND. */
+/** All data of a person that this service stores, as one JSON object without secrets. Throws USER_NOT_FOUND. */
 export async function exportOf(
   sql: SqlReader,
   { store, artifacts }: { store: AccountStore; artifacts: ArtifactStore },

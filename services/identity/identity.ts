@@ -13,16 +13,16 @@ import { serveHttps } from '@armature/runtime/http';
 import { mailTransport } from '@armature/runtime/mail';
 import { isVerified } from './account.ts';
 import { type Accounts, accounts as accountsOf } from './accounts.ts';
-import { artifactStore } from './artifact-store.ts';
+import { type ArtifactStore, artifactStore } from './artifact-store.ts';
 import { bootstrap } from './bootstrap.ts';
-import { clientStore } from './client-store.ts';
+import { type ClientStore, clientStore } from './client-store.ts';
 import type { config as spec } from './config.ts';
-import { sendLetters } from './jobs.ts';
+import { emailStore } from './email-store.ts';
+import { sendEmails } from './jobs.ts';
 import { openKeyRing } from './key-ring.ts';
 import { landing } from './landing.ts';
-import { letterStore } from './letter-store.ts';
 import { passwords as passwordsOf } from './passwords.ts';
-import { sealing as sealingOf } from './sealing.ts';
+import { type Sealing, sealing as sealingOf } from './sealing.ts';
 import { identityService } from './service.ts';
 import { signIn as signInOf } from './sign-in.ts';
 import { payloadOf } from './signed-tokens.ts';
@@ -33,8 +33,8 @@ import { throttle as throttleOf } from './throttle.ts';
 const startTimeoutMs = 25_000;
 const startPauseMs = 200;
 
-/** Does what a start needs of the database, as soon as that is there: the service waits for it rather than end. */
-async function onceThere<T>(
+/** Runs the part of the start that needs the database. While the database is unavailable the service waits. */
+async function withDatabase<T>(
   { background, log }: Pick<ServiceDependencies<unknown>, 'background' | 'log'>,
   work: (call: CallContext) => Promise<T>,
 ): Promise<T> {
@@ -52,7 +52,7 @@ async function onceThere<T>(
   }
 }
 
-/** Puts the service together: accounts over gRPC, signing in over HTTPS, mail and keys in the background. */
+/** Builds the service: accounts over gRPC, OpenID Connect over HTTPS, e-mails and key rotation as periodic jobs. */
 export async function identity({
   background,
   config,
@@ -65,44 +65,18 @@ export async function identity({
   const sealing = sealingOf(config.identitySecret);
   const store = accountStore();
   const clients = clientStore();
-  const letters = letterStore(config);
+  const emails = emailStore(config);
   const artifacts = artifactStore(sealing);
   const passwords = passwordsOf();
   const throttle = throttleOf(db);
-  const accounts = accountsOf({ store, letters, artifacts, sealing });
-  const failed = (error: unknown) => log.error({ err: error, at: newId() }, 'a page could not be answered');
+  const accounts = accountsOf({ store, emails, artifacts, sealing });
 
-  const find = (userId: string) => db.read(null, (sql) => store.findOptional(sql, userId));
-  const ring = await onceThere({ background, log }, async (call) => {
+  const ring = await withDatabase({ background, log }, async (call) => {
     if (config.bootstrapFile) await bootstrap(config.bootstrapFile, { db, call, store, clients, passwords });
     return openKeyRing({
-      db,
-      sealing,
-      call,
+      ...{ db, sealing, call },
       periods: { periodS: config.keyPeriodS, leadS: config.keyLeadS, keptS: config.keyKeptS },
-      async open(keys) {
-        const { adapters, openProvider } = await import('./openid.ts');
-        const adapter = adapters(db, artifacts, (clientId) => db.read(null, (sql) => clients.metadata(sql, clientId)));
-        return openProvider({
-          issuer: config.tokenIssuer,
-          keys,
-          cookieKeys: sealing.cookieKeys,
-          adapter,
-          accessTokenS: config.accessTokenS,
-          codeS: config.codeS,
-          isActive: async (userId) => (await find(userId))?.state === 'ACTIVE',
-          async claims(userId) {
-            const account = await find(userId);
-            if (!account) return {};
-            // Programs are told the address that was verified, never one that somebody only claims.
-            const email = isVerified(account) ? account.email : account.verifiedEmail;
-            return { email, email_verified: email !== null, name: account.displayName };
-          },
-          remember: (token, times) =>
-            adapter(token.kind).upsert(token.jti, payloadOf(token, times), token.remainingTTL),
-          failed,
-        });
-      },
+      open: providerOpener({ config, db, log, sealing, store, clients, artifacts }),
     });
   });
 
@@ -123,23 +97,19 @@ export async function identity({
       pages: { '/interaction/*': interaction, ...landing({ db, accounts, passwords, sealing, background }) },
     }),
   });
+  const sending = sendEmails({
+    ...{ db, emails, send: mailTransport(config), sealing },
+    ...{ issuer: config.tokenIssuer, background, registry },
+  });
   return {
     services: [identityService({ db, store, accounts, clients, artifacts, passwords, throttle })],
     baselineSources: [tableBaselines({ aggregate: 'user', table: 'account', id: 'user_id', sequence: 'sequence' })],
     periodicJobs: [
-      ring.sweeper,
-      sendLetters({
-        db,
-        letters,
-        send: mailTransport(config),
-        sealing,
-        issuer: config.tokenIssuer,
-        background,
-        registry,
-      }),
-      { name: 'accounts never verified', everyMs: 60_000, run: (call) => eraseForgotten(db, store, accounts, call) },
-      ...[artifacts, letters, store, throttle].map((kept, index) => ({
-        name: ['artifacts', 'letters past', 'accounts past', 'attempts past'][index] ?? '',
+      ring.periodicJob,
+      ...sending.periodicJobs,
+      { name: 'accounts never verified', everyMs: 60_000, run: (call) => eraseUnverified(db, store, accounts, call) },
+      ...[artifacts, store, throttle].map((kept, index) => ({
+        name: ['artifacts', 'accounts past', 'attempts past'][index] ?? '',
         everyMs: 60_000,
         run: (call: CallContext) => db.transaction(call, (tx) => kept.purge(tx)),
       })),
@@ -151,14 +121,51 @@ export async function identity({
         return http.close();
       },
     },
+    close: sending.close,
   };
 }
 
-/** A registration that was never verified holds an address and a name of somebody who may not even know. */
-function eraseForgotten(db: Database, store: AccountStore, accounts: Accounts, call: CallContext): Promise<number> {
+/** Opens the OpenID provider for the present keys. */
+function providerOpener(parts: {
+  config: Config<typeof spec>;
+  db: Database;
+  log: ServiceDependencies<unknown>['log'];
+  sealing: Sealing;
+  store: AccountStore;
+  clients: ClientStore;
+  artifacts: ArtifactStore;
+}): Parameters<typeof openKeyRing>[0]['open'] {
+  const { config, db, log, sealing, store, clients, artifacts } = parts;
+  const find = (userId: string) => db.read(null, (sql) => store.findOptional(sql, userId));
+  return async (keys) => {
+    const { adapters, openProvider } = await import('./openid.ts');
+    const adapter = adapters(db, artifacts, (clientId) => db.read(null, (sql) => clients.metadata(sql, clientId)));
+    return openProvider({
+      issuer: config.tokenIssuer,
+      keys,
+      cookieKeys: sealing.cookieKeys,
+      adapter,
+      accessTokenS: config.accessTokenS,
+      codeS: config.codeS,
+      isActive: async (userId) => (await find(userId))?.state === 'ACTIVE',
+      async claims(userId) {
+        const account = await find(userId);
+        if (!account) return {};
+        // Programs get the verified address, never one that is only claimed.
+        const email = isVerified(account) ? account.email : account.verifiedEmail;
+        return { email, email_verified: email !== null, name: account.displayName };
+      },
+      remember: (token, times) => adapter(token.kind).upsert(token.jti, payloadOf(token, times), token.remainingTTL),
+      failed: (error) => log.error({ err: error, at: newId() }, 'a page request failed'),
+    });
+  };
+}
+
+/** Erases accounts that were not verified in time: the person whose address was entered may not know of them. */
+function eraseUnverified(db: Database, store: AccountStore, accounts: Accounts, call: CallContext): Promise<number> {
   return db.transaction(call, async (tx) => {
-    const forgotten = await store.neverVerified(tx);
-    for (const userId of forgotten) await accounts.erase(tx, userId);
-    return forgotten.length;
+    const unverified = await store.neverVerified(tx);
+    for (const userId of unverified) await accounts.erase(tx, userId);
+    return unverified.length;
   });
 }

@@ -11,7 +11,7 @@ import { formOf, formsLeadTo, fromOurPages, sendPage } from './web.ts';
 const path = /^\/interaction\/([\w-]{1,64})(\/abort)?$/;
 const wrong = 'That address and password do not belong together, or the account is closed or not verified yet.';
 
-/** The pages between an authorization request and its answer: signing in, and letting a program in. */
+/** The pages between an authorization request and its response: sign-in and consent. */
 export function interactions(parts: { provider: () => Promise<Provider>; signIn: SignIn; sealing: Sealing }): Page {
   const { sealing, signIn } = parts;
   const csrfOf = (uid: string) => sealing.sign(`interaction\0${uid}`);
@@ -102,7 +102,7 @@ async function grantOf(provider: Provider, interaction: Interaction): Promise<st
   return grant.save();
 }
 
-/** As a source for a policy: the origin of a web address, else the scheme of a program on somebody's machine. */
+/** As a source for a policy: the origin of a web address, else the scheme of a program on the machine of a person. */
 function originOf(redirectUri: unknown): string[] {
   const url = URL.parse(String(redirectUri));
   if (!url) return [];

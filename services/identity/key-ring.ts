@@ -14,12 +14,12 @@ export interface KeyRing {
   /** A request keeps the set that it began with. */
   present(): KeySet;
   /** Follows the keys as time and other instances change them. */
-  sweeper: PeriodicJob;
+  periodicJob: PeriodicJob;
 }
 
 /**
  * Keeps the provider and its signing keys together. Whenever the keys or their phases change there is a new provider;
- * sessions and tokens are in the database, so nobody notices.
+ * sessions and tokens are in the database, so a change is not visible to clients.
  */
 export async function openKeyRing(parts: {
   db: Database;
@@ -33,7 +33,7 @@ export async function openKeyRing(parts: {
   let present = keySet(await read(parts.call), open);
   return {
     present: () => present,
-    sweeper: {
+    periodicJob: {
       name: 'signing keys',
       // Well within the time for which a key is published before it is used.
       everyMs: Math.max(200, Math.min(15_000, (periods.leadS * 1_000) / 4)),

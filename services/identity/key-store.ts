@@ -11,7 +11,7 @@ export interface SigningKey {
   privateJwk: JWK;
 }
 
-/** What everybody may know of a key. */
+/** The public part of a key. */
 export const publicPart = ({ privateJwk: { kty, crv, x, y, kid } }: SigningKey): JWK => ({
   ...{ kty, crv, x, y, kid },
   ...{ alg: 'ES256', use: 'sig' },

@@ -74,12 +74,12 @@ t.test('two instances have the same keys, sessions and tokens, and private keys 
     refresh_token: tokens.refresh_token ?? '',
   }).toString();
   const headers = { 'content-type': 'application/x-www-form-urlencoded' };
-  const answers = await Promise.all(
+  const responses = await Promise.all(
     [one.issuer, second, one.issuer, second].map((issuer) =>
       fetchOnce(`${issuer}/token`, { method: 'POST', headers, body }),
     ),
   );
-  t.equal(answers.filter(({ status }) => status === 200).length, 1, 'one refresh token at two instances serves once');
+  t.equal(responses.filter(({ status }) => status === 200).length, 1, 'one refresh token at two instances serves once');
 
   const db = await openDatabase({ url: database.url, log: createLogger('test', 'error'), registry: new Registry() });
   t.teardown(() => db.close());

@@ -45,7 +45,7 @@ t.test(`${crowd} sign-ins at once: memory stays bounded, and others are served`,
       most = Math.max(most, residentMegabytes(pid));
     }
   })();
-  const answers = await Promise.all(
+  const responses = await Promise.all(
     waiting.map(({ user, page, csrf }, index) =>
       user.visit(page, { csrf, ...(index % 2 ? ada : { ...bea, password: 'a wrong one' }) }),
     ),
@@ -53,13 +53,13 @@ t.test(`${crowd} sign-ins at once: memory stays bounded, and others are served`,
   done = true;
   await others;
 
-  const count = (status: number) => answers.filter((answer) => answer.status === status).length;
-  const busy = answers.filter(({ status }) => status === 503);
+  const count = (status: number) => responses.filter((response) => response.status === status).length;
+  const busy = responses.filter(({ status }) => status === 503);
   t.comment(`signed in ${count(303)}, refused ${count(401)}, told to come back ${busy.length}`);
   t.comment(`memory ${before.toFixed(0)} MB, at most ${most.toFixed(0)} MB; ${served} others served meanwhile`);
-  t.equal(count(303) + count(401) + busy.length, crowd, 'every one has an answer, and a proper one');
+  t.equal(count(303) + count(401) + busy.length, crowd, 'each has a proper response');
   t.ok(count(303) > 0 && count(401) > 0);
-  for (const answer of busy) t.ok(Number(answer.headers.get('retry-after')) > 0);
+  for (const response of busy) t.ok(Number(response.headers.get('retry-after')) > 0);
   t.ok(most - before < 150, 'far from the 19 MB of a hash for each');
   t.ok(served > 5 && slow.sort((a, b) => a - b)[Math.floor(slow.length / 2)]! < 3_000, 'others are served meanwhile');
 });

@@ -39,7 +39,7 @@ export function passwords(): Passwords {
   return {
     hash: make,
     async check(password, stored) {
-      dummy ??= make('a password of nobody').catch((error: unknown) => {
+      dummy ??= make('a password without an account').catch((error: unknown) => {
         dummy = null;
         throw error;
       });
@@ -77,7 +77,7 @@ export function turns({ sideBySide, waitersMax, waitTimeoutMs }: typeof limits) 
     try {
       return await work();
     } finally {
-      // A waiter takes the place over; it is free only when nobody waits.
+      // A waiter takes the place over; it is free only when there is no waiter.
       const next = waiters.shift();
       if (next) next();
       else running -= 1;

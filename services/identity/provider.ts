@@ -74,7 +74,7 @@ export function openProvider(parts: ProviderParts): Provider {
     pkce: { required: () => true },
     allowOmittingSingleRegisteredRedirectUri: false,
     enableHttpPostMethods: false,
-    // A refresh token is used once. One that comes again was stolen from somebody, and ends the whole grant.
+    // A refresh token is used once. A second use means that it was stolen, and ends the whole grant.
     rotateRefreshToken: true,
     issueRefreshToken: async (_context: Context, client: Client) => client.grantTypeAllowed('refresh_token'),
     expiresWithSession: async () => true,

@@ -36,5 +36,5 @@ export function sealing(secret: string): Sealing {
   };
 }
 
-/** Identifiers that open something are kept as this only. They are random, so nobody can guess their way back. */
+/** The stored form of identifiers that are secrets. They are random, so the hash cannot be inverted by guessing. */
 export const fingerprint = (text: string): Buffer => createHash('sha256').update(text).digest();

@@ -126,7 +126,7 @@ t.test('resetting a password', async (t) => {
   const { email } = await registered('ella');
   const { tokens } = await tokensOf({ config, person: { email, password } });
   await gateway.requestPasswordReset({ email });
-  await gateway.requestPasswordReset({ email: 'nobody-at-all@example.org' });
+  await gateway.requestPasswordReset({ email: 'unknown-address@example.org' });
   const token = tokenIn(await identity.mail(email, /Reset your password/));
   const newPassword = 'quiet harbour nineteen';
   await gateway.resetPassword({ token, newPassword });
@@ -136,7 +136,7 @@ t.test('resetting a password', async (t) => {
   await t.rejects(refreshTokenGrant(config, tokens.refresh_token ?? ''), 'sessions of before have ended');
   t.match((await signInWith({ config, person: { email, password } })).back.text, 'role="alert"');
   t.ok((await tokensOf({ config, person: { email, password: newPassword } })).tokens.access_token);
-  t.equal(identity.mails('nobody-at-all@example.org').length, 0);
+  t.equal(identity.mails('unknown-address@example.org').length, 0);
 });
 
 t.test('a new link invalidates none, a used one invalidates the others', async (t) => {
@@ -169,8 +169,8 @@ t.test('changing a password', async (t) => {
   const { refreshTokenGrant } = await import('openid-client');
   await t.rejects(refreshTokenGrant(config, tokens.refresh_token ?? ''));
   await calls.changePassword({ userId: 'bea', currentPassword: change.newPassword, newPassword: bea.password });
-  const stranger = await identity.as('nobody');
-  await t.rejects(stranger.changePassword({ ...change, userId: 'nobody' }), refusal({ reason: 'USER_NOT_FOUND' }));
+  const stranger = await identity.as('stranger');
+  await t.rejects(stranger.changePassword({ ...change, userId: 'stranger' }), refusal({ reason: 'USER_NOT_FOUND' }));
 });
 
 t.test('changing name and address', async (t) => {
@@ -211,7 +211,7 @@ t.test('changing name and address', async (t) => {
     refusal({ code: 'PERMISSION_DENIED' }),
   );
   await t.rejects(
-    admin.updateUser({ userId: 'nobody', displayName: 'x', updateMask: ['display_name'] }),
+    admin.updateUser({ userId: 'stranger', displayName: 'x', updateMask: ['display_name'] }),
     refusal({ reason: 'USER_NOT_FOUND' }),
   );
 });
@@ -257,7 +257,7 @@ t.test('closing, opening and erasing', async (t) => {
     t.equal(rows.length, 0, `${table} no longer names the person`);
   }
   for (const name of ['deactivateUser', 'reactivateUser', 'exportUserData', 'eraseUser'] as const) {
-    const asked: Promise<unknown> = admin[name]({ userId: 'nobody' });
+    const asked: Promise<unknown> = admin[name]({ userId: 'stranger' });
     await t.rejects(asked, refusal({ reason: 'USER_NOT_FOUND' }), name);
   }
 });
@@ -323,7 +323,7 @@ t.test('service accounts', async (t) => {
   );
   t.match(await admin.disableServiceAccount({ accountId: 'loader' }), { disabled: true });
   t.match(await admin.disableServiceAccount({ accountId: 'loader' }), { disabled: true });
-  for (const accountId of ['nobody', 'armature-cli']) {
+  for (const accountId of ['stranger', 'armature-cli']) {
     await t.rejects(
       admin.disableServiceAccount({ accountId }),
       refusal({ reason: 'SERVICE_ACCOUNT_NOT_FOUND', code: 'NOT_FOUND' }),
@@ -351,14 +351,14 @@ t.test('links lead to pages that change nothing before the form is sent', async 
   const forgot = await user.follow(`${issuer}/forgot-password`);
   const ask = (address: string) =>
     user.follow(`${issuer}/forgot-password`, { csrf: field(forgot.text, 'csrf'), email: address });
-  const [known, unknown] = [await ask(email), await ask('nobody@example.org')];
+  const [known, unknown] = [await ask(email), await ask('unknown@example.org')];
   t.equal(known.text, unknown.text, 'known or not, the page is the same');
   t.match(await ask('nonsense'), { status: 400, text: 'not a mail address' });
   const reset = tokenIn(await identity.mail(email, /Reset/));
   const page = await user.follow(`${issuer}/reset-password?token=${reset}`);
   const choose = (chosen: string) => user.follow(`${issuer}/reset-password`, { ...form(page.text), password: chosen });
   t.match(await choose('short'), { status: 400, text: '8 to 128' });
-  t.match(await choose('password123'), { status: 400, text: 'Everybody tries' });
+  t.match(await choose('password123'), { status: 400, text: 'one of the first that attackers try' });
   t.match(await choose('nine violet kettles'), { status: 200, text: 'Your password is set' });
   t.match(await choose('nine violet kettles'), { status: 400, text: 'does not work' });
   t.ok((await tokensOf({ config, person: { email, password: 'nine violet kettles' } })).tokens);

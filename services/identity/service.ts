@@ -4,7 +4,16 @@ import {
   type User,
   UserState,
 } from '@armature/proto/identity/v1/identity.ts';
-import { closePage, type Database, implement, newId, openPage, principalOf, runIdempotent } from '@armature/runtime';
+import {
+  closePage,
+  type Database,
+  type Implementation,
+  implement,
+  newId,
+  openPage,
+  principalOf,
+  runIdempotent,
+} from '@armature/runtime';
 import { type Account, type AccountState, addressKey, changeOf, isVerified } from './account.ts';
 import type { Accounts } from './accounts.ts';
 import type { ArtifactStore } from './artifact-store.ts';
@@ -29,9 +38,18 @@ export interface ServiceParts {
   throttle: Throttle;
 }
 
-export const identityService = (parts: ServiceParts) => {
-  const { db, store, accounts, clients, passwords } = parts;
-  return implement(IdentityServiceContract, {
+export const identityService = (parts: ServiceParts) =>
+  implement(IdentityServiceContract, {
+    ...registration(parts),
+    ...passwordMethods(parts),
+    ...userMethods(parts),
+    ...serviceAccountMethods(parts),
+  });
+
+type Methods = Partial<Implementation<typeof IdentityServiceContract>>;
+
+const registration = ({ db, accounts, passwords }: ServiceParts) =>
+  ({
     async registerUser({ email, displayName, password }, call) {
       const passwordHash = await hashOf(passwords, password, 'password', [email, displayName]);
       const userId = newId();
@@ -44,7 +62,10 @@ export const identityService = (parts: ServiceParts) => {
     async verifyEmail({ token }, call) {
       return runIdempotent(db, call, async (tx) => ({ userId: await accounts.verifyEmail(tx, token) }));
     },
+  }) satisfies Methods;
 
+const passwordMethods = ({ db, store, accounts, passwords, throttle }: ServiceParts) =>
+  ({
     async requestPasswordReset({ email }, call) {
       return runIdempotent(db, call, async (tx) => {
         await accounts.requestReset(tx, email);
@@ -64,8 +85,8 @@ export const identityService = (parts: ServiceParts) => {
       const known = await db.read(call, (sql) => store.find(sql, userId));
       const about = [known.email, known.displayName];
       const passwordHash = await hashOf(passwords, newPassword, 'new_password', about);
-      // The guesses of somebody who has the token but not the password count like those at the sign-in.
-      const attempt = await parts.throttle.begin(`change:${userId}`, principalOf(call.caller));
+      // Guesses by the holder of a token without the password count like those at the sign-in.
+      const attempt = await throttle.begin(`change:${userId}`, principalOf(call.caller));
       await attempt.delay(call.signal);
       if (!(await passwords.check(currentPassword, known.passwordHash)).right) throw passwordWrong();
       await attempt.succeeded();
@@ -76,7 +97,11 @@ export const identityService = (parts: ServiceParts) => {
         return {};
       });
     },
+  }) satisfies Methods;
 
+const userMethods = (parts: ServiceParts) => {
+  const { db, store, accounts } = parts;
+  return {
     async getUser({ userId }, call) {
       return toUser(await db.read(call, (sql) => store.find(sql, userId)));
     },
@@ -112,7 +137,11 @@ export const identityService = (parts: ServiceParts) => {
     async eraseUser({ userId }, call) {
       return runIdempotent(db, call, async (tx) => toUser(await accounts.erase(tx, userId)));
     },
+  } satisfies Methods;
+};
 
+const serviceAccountMethods = ({ db, clients, artifacts }: ServiceParts) =>
+  ({
     async createServiceAccount({ accountId, displayName, publicJwk }, call) {
       const key = parsePublicKey(publicJwk);
       const createdBy = principalOf(call.caller);
@@ -131,12 +160,11 @@ export const identityService = (parts: ServiceParts) => {
     async disableServiceAccount({ accountId }, call) {
       return runIdempotent(db, call, async (tx) => {
         const account = await clients.disable(tx, accountId);
-        await parts.artifacts.revokeClient(tx, accountId);
+        await artifacts.revokeClient(tx, accountId);
         return toServiceAccount(account);
       });
     },
-  });
-};
+  }) satisfies Methods;
 
 /** Throws PASSWORD_COMMON, and RESOURCE_EXHAUSTED when too many wait. */
 async function hashOf(

@@ -19,7 +19,7 @@ export type SignIn = (attempt: {
 
 /**
  * Compares an address and a password. Unknown addresses take the same way as known ones: the same delay, one hash and
- * the same answer. Throws RESOURCE_EXHAUSTED when too many attempts are under way.
+ * the same response. Throws RESOURCE_EXHAUSTED when too many attempts are under way.
  */
 export function signIn(parts: {
   db: Database;

@@ -5,17 +5,17 @@ import { publicPart, type SigningKey } from './key-store.ts';
 
 const paths = new Set(['/token/introspection', '/token/revocation']);
 const bodyBytesMax = 64 * 1024;
-/** No token has this id, so the provider answers as for any that it does not know. */
+/** No token has this id, so the provider responds as for any unknown token. */
 const unknown = 'unknown';
 
-/** What is kept of a signed access token under its id, so that it can be asked about and taken back. */
+/** The stored form of a signed access token, under its id, so that it can be introspected and revoked. */
 export function payloadOf(token: Token, { iat, exp }: { iat: number; exp: number }): Payload {
   const names = token.constructor.IN_PAYLOAD;
   const own = Object.fromEntries(names.flatMap((name) => (token[name] === undefined ? [] : [[name, token[name]]])));
   return { ...own, iat, exp };
 }
 
-/** Whether a request asks about a token or takes one back. */
+/** Whether a request introspects or revokes a token. */
 export const isAboutToken = ({ method, url = '' }: IncomingMessage): boolean =>
   method === 'POST' && paths.has(url.split('?')[0] ?? '');
 

@@ -9,7 +9,7 @@ import { createDatabase } from '../../test/support/infra.ts';
 import { addressKey } from './account.ts';
 import { accounts as accountsOf } from './accounts.ts';
 import { artifactStore } from './artifact-store.ts';
-import { letterStore } from './letter-store.ts';
+import { emailStore } from './email-store.ts';
 import { migrations } from './migrations/index.ts';
 import { type Passwords, passwords as realPasswords } from './passwords.ts';
 import { sealing as sealingOf } from './sealing.ts';
@@ -26,8 +26,8 @@ t.teardown(() => db.close());
 
 const sealing = sealingOf('a secret of thirty-two characters');
 const store = accountStore();
-const letters = letterStore({ mailTokenS: 60 });
-const accounts = accountsOf({ store, letters, artifacts: artifactStore(sealing), sealing });
+const emails = emailStore({ mailTokenS: 60 });
+const accounts = accountsOf({ store, emails, artifacts: artifactStore(sealing), sealing });
 
 async function statementsOf(work: () => Promise<unknown>): Promise<number> {
   const before = db.statements();
@@ -56,7 +56,7 @@ t.test('an unknown address causes the same statements as a known one', async (t)
     );
   t.equal(await register(known), await register('free@example.org'), 'statements of a registration');
   const forget = (email: string) => inTransaction((tx) => accounts.requestReset(tx, email));
-  t.equal(await forget(known), await forget('nobody@example.org'), 'statements of a reset');
+  t.equal(await forget(known), await forget('unknown@example.org'), 'statements of a reset');
 });
 
 t.test('a refused sign-in is the same for a known address and an unknown one', async (t) => {
@@ -81,7 +81,7 @@ t.test('a refused sign-in is the same for a known address and an unknown one', a
   };
   const counts = [
     await statementsOf(() => attempt(known, '192.0.2.1')),
-    await statementsOf(() => attempt('nobody@example.org', '192.0.2.2')),
+    await statementsOf(() => attempt('unknown@example.org', '192.0.2.2')),
   ];
   t.equal(counts[0], counts[1], 'statements');
   t.strictSame(checked, ['hash of ada', null], 'and one comparison each');
@@ -126,7 +126,7 @@ t.test('unverified registrations are deleted', async (t) => {
 
 t.test('failures delay attempts for an account from any source, known or not, and success resets them', async (t) => {
   const throttle = throttleOf(db);
-  for (const [index, address] of ['slow@example.org', 'nobody-there@example.org'].entries()) {
+  for (const [index, address] of ['slow@example.org', 'unknown-slow@example.org'].entries()) {
     const delays: number[] = [];
     for (let attempt = 0; attempt < 11; attempt += 1) {
       delays.push((await throttle.begin(address, `198.51.100.${index}${attempt}`)).delayMs);

@@ -20,156 +20,162 @@ const events = {
 } as const;
 
 const signInsKeptDays = 90;
-/** A registration that is not verified by then was a mistake, or somebody else's. */
+/** How long a registration may wait to be verified. */
 const pendingDays = 7;
 
-/** What the row of an account may be given anew. */
+/** The columns of an account that a change may replace. */
 type Changes = Partial<Pick<Account, 'email' | 'displayName' | 'state' | 'verifiedEmail' | 'passwordHash'>>;
 
 export type AccountStore = ReturnType<typeof accountStore>;
 
-export function accountStore() {
-  return {
-    /** Reads an account. Throws USER_NOT_FOUND. */
-    async find(sql: SqlReader, userId: string): Promise<Account> {
-      return found(await select(sql, 'user_id = ?', [userId]), userId);
-    },
+export const accountStore = () => ({ ...reads, ...writes, ...signInHistory, ...retention });
 
-    /** Reads an account under the lock of its row: everything that changes one begins here. Throws USER_NOT_FOUND. */
-    async lock(tx: Tx, userId: string): Promise<Account> {
-      return found(await select(tx, 'user_id = ? for update', [userId]), userId);
-    },
+const reads = {
+  /** Reads an account. Throws USER_NOT_FOUND. */
+  async find(sql: SqlReader, userId: string): Promise<Account> {
+    return found(await select(sql, 'user_id = ?', [userId]), userId);
+  },
 
-    async findOptional(sql: SqlReader, userId: string): Promise<Account | null> {
-      return (await select(sql, 'user_id = ?', [userId]))[0] ?? null;
-    },
+  /** Reads an account under the lock of its row: every change of an account begins here. Throws USER_NOT_FOUND. */
+  async lock(tx: Tx, userId: string): Promise<Account> {
+    return found(await select(tx, 'user_id = ? for update', [userId]), userId);
+  },
 
-    /** The account whose verified address this is. */
-    async byAddress(sql: SqlReader, email: string): Promise<Account | null> {
-      return (await select(sql, 'verified_email = ?', [addressKey(email)]))[0] ?? null;
-    },
+  async findOptional(sql: SqlReader, userId: string): Promise<Account | null> {
+    return (await select(sql, 'user_id = ?', [userId]))[0] ?? null;
+  },
 
-    /** Adds an account and its first event. False when the id is taken; throws the duplicate of a verified address. */
-    async insert(
-      tx: Tx,
-      account: Pick<Account, 'userId' | 'email' | 'displayName' | 'passwordHash' | 'verifiedEmail'> & {
-        state: AccountState;
-      },
-    ): Promise<void> {
-      await insertRow(tx, account);
-      emit(tx, events.registered, { userId: account.userId }, 1n);
-      if (account.state === 'ACTIVE') {
-        emit(tx, events.verified, { userId: account.userId }, 2n);
-        await tx.execute('update account set sequence = 2 where user_id = ?', [account.userId]);
-      }
-    },
+  /** The account whose verified address this is. */
+  async byAddress(sql: SqlReader, email: string): Promise<Account | null> {
+    return (await select(sql, 'verified_email = ?', [addressKey(email)]))[0] ?? null;
+  },
 
-    /**
-     * What a registration of a taken address does instead of `insert`: a row that is shown to nobody, and as many
-     * statements, so that the time of the answer tells nothing either.
-     */
-    async insertDecoy(tx: Tx, account: Pick<Account, 'userId' | 'email' | 'displayName' | 'passwordHash'>) {
-      await insertRow(tx, { ...account, verifiedEmail: null, state: 'DECOY' });
-      await tx.execute(
-        `update account set email = null, email_key = null, display_name = null, password_hash = null
-         where user_id = ?`,
-        [account.userId],
-      );
-    },
+  /** Newest first; one row more than the page, when there is one. */
+  list(sql: SqlReader, filter: { state: AccountState | null; email: string }, page: Page<[string, string]>) {
+    const conditions = ["state <> 'DECOY'"];
+    const params: (string | number)[] = [];
+    if (filter.state) conditions.push('state = ?') && params.push(filter.state);
+    if (filter.email) conditions.push('email_key = ?') && params.push(addressKey(filter.email));
+    if (page.after) {
+      conditions.push('(created_at < ? or (created_at = ? and user_id < ?))');
+      params.push(page.after[0], page.after[0], page.after[1]);
+    }
+    return select(sql, `${conditions.join(' and ')} order by account.created_at desc, account.user_id desc limit ?`, [
+      ...params,
+      page.size + 1,
+    ]);
+  },
+};
 
-    /** Changes a locked account and says so with the event of this name. Null: the address is another's meanwhile. */
-    async change(
-      tx: Tx,
-      account: Account,
-      changes: Changes,
-      event: Exclude<keyof typeof events, 'registered'>,
-    ): Promise<Account | null> {
-      const changed = { ...account, ...changes, sequence: account.sequence + 1n, updatedAt: new Date() };
-      try {
-        await update(tx, changed);
-      } catch (error) {
-        if (isDuplicateKey(error)) return null;
-        throw error;
-      }
-      emit(tx, events[event], { userId: account.userId }, changed.sequence);
-      return changed;
+const writes = {
+  /** Adds an account and its first event. False when the id is taken; throws the duplicate of a verified address. */
+  async insert(
+    tx: Tx,
+    account: Pick<Account, 'userId' | 'email' | 'displayName' | 'passwordHash' | 'verifiedEmail'> & {
+      state: AccountState;
     },
+  ): Promise<void> {
+    await insertRow(tx, account);
+    emit(tx, events.registered, { userId: account.userId }, 1n);
+    if (account.state === 'ACTIVE') {
+      emit(tx, events.verified, { userId: account.userId }, 2n);
+      await tx.execute('update account set sequence = 2 where user_id = ?', [account.userId]);
+    }
+  },
 
-    /** A new password is nobody's business but the owner's: there is no event. */
-    async setPassword(tx: Tx, userId: string, passwordHash: string): Promise<void> {
-      await tx.execute('update account set password_hash = ?, updated_at = utc_timestamp(6) where user_id = ?', [
-        passwordHash,
-        userId,
-      ]);
-    },
+  /**
+   * Replaces `insert` in a registration of a taken address: adds a row that no method returns, by as many statements,
+   * so that the response time does not tell the two apart.
+   */
+  async insertDecoy(tx: Tx, account: Pick<Account, 'userId' | 'email' | 'displayName' | 'passwordHash'>) {
+    await insertRow(tx, { ...account, verifiedEmail: null, state: 'DECOY' });
+    await tx.execute(
+      `update account set email = null, email_key = null, display_name = null, password_hash = null
+       where user_id = ?`,
+      [account.userId],
+    );
+  },
 
-    /** Replaces a hash by one of the same password, unless the password was changed meanwhile. */
-    async rehash(sql: Sql, userId: string, from: string, to: string): Promise<void> {
-      await sql.execute('update account set password_hash = ? where user_id = ? and password_hash = ?', [
-        to,
-        userId,
-        from,
-      ]);
-    },
+  /** Changes a locked account and emits the event. Null: another account has verified the address meanwhile. */
+  async change(
+    tx: Tx,
+    account: Account,
+    changes: Changes,
+    event: Exclude<keyof typeof events, 'registered'>,
+  ): Promise<Account | null> {
+    const changed = { ...account, ...changes, sequence: account.sequence + 1n, updatedAt: new Date() };
+    try {
+      await update(tx, changed);
+    } catch (error) {
+      if (isDuplicateKey(error)) return null;
+      throw error;
+    }
+    emit(tx, events[event], { userId: account.userId }, changed.sequence);
+    return changed;
+  },
 
-    /** Newest first; one row more than the page, when there is one. */
-    list(sql: SqlReader, filter: { state: AccountState | null; email: string }, page: Page<[string, string]>) {
-      const conditions = ["state <> 'DECOY'"];
-      const params: (string | number)[] = [];
-      if (filter.state) conditions.push('state = ?') && params.push(filter.state);
-      if (filter.email) conditions.push('email_key = ?') && params.push(addressKey(filter.email));
-      if (page.after) {
-        conditions.push('(created_at < ? or (created_at = ? and user_id < ?))');
-        params.push(page.after[0], page.after[0], page.after[1]);
-      }
-      return select(sql, `${conditions.join(' and ')} order by account.created_at desc, account.user_id desc limit ?`, [
-        ...params,
-        page.size + 1,
-      ]);
-    },
+  /** Replaces the password hash. No other service needs to know, so there is no event. */
+  async setPassword(tx: Tx, userId: string, passwordHash: string): Promise<void> {
+    await tx.execute('update account set password_hash = ?, updated_at = utc_timestamp(6) where user_id = ?', [
+      passwordHash,
+      userId,
+    ]);
+  },
 
-    async recordSignIn(sql: Sql, signIn: { userId: string; clientId: string; source: string }): Promise<void> {
-      await sql.execute(
-        'insert into sign_in (user_id, client_id, source, created_at) values (?, ?, ?, utc_timestamp(6))',
-        [signIn.userId, signIn.clientId.slice(0, 64), signIn.source.slice(0, 45)],
-      );
-    },
+  /** Replaces a hash by one of the same password, unless the password was changed meanwhile. */
+  async rehash(sql: Sql, userId: string, from: string, to: string): Promise<void> {
+    await sql.execute('update account set password_hash = ? where user_id = ? and password_hash = ?', [
+      to,
+      userId,
+      from,
+    ]);
+  },
+};
 
-    signIns(sql: SqlReader, userId: string): Promise<{ clientId: string; source: string; at: string }[]> {
-      return sql.query(
-        `select client_id as clientId, source, cast(created_at as char) as at from sign_in
-         where user_id = ? order by position desc limit 1000`,
-        [userId],
-      );
-    },
+const signInHistory = {
+  async recordSignIn(sql: Sql, signIn: { userId: string; clientId: string; source: string }): Promise<void> {
+    await sql.execute(
+      'insert into sign_in (user_id, client_id, source, created_at) values (?, ?, ?, utc_timestamp(6))',
+      [signIn.userId, signIn.clientId.slice(0, 64), signIn.source.slice(0, 45)],
+    );
+  },
 
-    async forgetSignIns(tx: Tx, userId: string): Promise<void> {
-      await tx.execute('delete from sign_in where user_id = ?', [userId]);
-    },
+  signIns(sql: SqlReader, userId: string): Promise<{ clientId: string; source: string; at: string }[]> {
+    return sql.query(
+      `select client_id as clientId, source, cast(created_at as char) as at from sign_in
+       where user_id = ? order by position desc limit 1000`,
+      [userId],
+    );
+  },
 
-    /** Accounts whose address nobody has verified in time, locked; those that others have locked are left out. */
-    async neverVerified(tx: Tx): Promise<string[]> {
-      const rows = await tx.query<{ user_id: string }>(
-        `select user_id from account
-         where state = 'PENDING' and created_at < utc_timestamp(6) - interval ${pendingDays} day
-         limit 50 for update skip locked`,
-      );
-      return rows.map(({ user_id }) => user_id);
-    },
+  async forgetSignIns(tx: Tx, userId: string): Promise<void> {
+    await tx.execute('delete from sign_in where user_id = ?', [userId]);
+  },
+};
 
-    /** Sweeps decoys and sign-ins that are past their time, a bounded number at once. */
-    async purge(sql: Sql): Promise<number> {
-      const decoys = await sql.execute(
-        "delete from account where state = 'DECOY' and created_at < utc_timestamp(6) - interval 1 hour limit 500",
-      );
-      const signIns = await sql.execute(
-        'delete from sign_in where created_at < utc_timestamp(6) - interval ? day limit 500',
-        [signInsKeptDays],
-      );
-      return decoys.affectedRows + signIns.affectedRows;
-    },
-  };
-}
+const retention = {
+  /** Locks and returns accounts that were not verified in time, without those that another transaction has locked. */
+  async neverVerified(tx: Tx): Promise<string[]> {
+    const rows = await tx.query<{ user_id: string }>(
+      `select user_id from account
+       where state = 'PENDING' and created_at < utc_timestamp(6) - interval ${pendingDays} day
+       limit 50 for update skip locked`,
+    );
+    return rows.map(({ user_id }) => user_id);
+  },
+
+  /** Deletes old decoys and sign-ins, a bounded number at a time. */
+  async purge(sql: Sql): Promise<number> {
+    const decoys = await sql.execute(
+      "delete from account where state = 'DECOY' and created_at < utc_timestamp(6) - interval 1 hour limit 500",
+    );
+    const signIns = await sql.execute(
+      'delete from sign_in where created_at < utc_timestamp(6) - interval ? day limit 500',
+      [signInsKeptDays],
+    );
+    return decoys.affectedRows + signIns.affectedRows;
+  },
+};
 
 interface AccountRow {
   user_id: string;

@@ -47,21 +47,21 @@ interface FetchInit {
 
 const { ca } = await developerCredentials();
 
-/** Fetches over HTTPS with the development CA; redirects are answers like others. */
+/** Fetches over HTTPS with the development CA; redirects are responses like others. */
 export const fetchOnce: Fetch = (url, init = {}) =>
   new Promise((resolve, reject) => {
     const { method = 'GET', headers = {}, body } = init;
     const length = body === undefined ? {} : { 'content-length': String(Buffer.byteLength(body)) };
     const options: RequestOptions = { method, headers: { ...headers, ...length }, ca, agent: false };
-    const sent = request(url, options, (answer) => {
+    const sent = request(url, options, (response) => {
       const chunks: Buffer[] = [];
-      answer.on('data', (chunk: Buffer) => chunks.push(chunk));
-      answer.on('error', reject);
-      answer.on('end', () => {
-        const pairs = Object.entries(answer.headersDistinct).flatMap(([name, values]) =>
+      response.on('data', (chunk: Buffer) => chunks.push(chunk));
+      response.on('error', reject);
+      response.on('end', () => {
+        const pairs = Object.entries(response.headersDistinct).flatMap(([name, values]) =>
           (values ?? []).map((value): [string, string] => [name, value]),
         );
-        const status = answer.statusCode ?? 0;
+        const status = response.statusCode ?? 0;
         const empty = status === 204 || status === 304;
         resolve(new Response(empty ? null : Buffer.concat(chunks), { status, headers: pairs }));
       });
@@ -144,12 +144,12 @@ const existing = (folder: string): string[] | null => {
 /** Long lines of mails are folded by "=" at their end, and "=" itself is written as its number. */
 const decoded = (mail: string) => mail.replace(/=\n/g, '').replace(/=3D/g, '=');
 
-/** Asks until there is an answer; the time limit is only for tests that would fail anyway. */
+/** Calls `ask` until it returns a value; the time limit is only for tests that would fail anyway. */
 export async function until<T>(what: string, ask: () => T | undefined | Promise<T | undefined>): Promise<T> {
   const deadline = Date.now() + 20_000;
   for (;;) {
-    const answer = await ask();
-    if (answer !== undefined) return answer;
+    const value = await ask();
+    if (value !== undefined) return value;
     if (Date.now() > deadline) throw new Error(`waited in vain for ${what}`);
     await sleep(30);
   }
@@ -172,28 +172,28 @@ export function browser() {
     if (matching.length > 0) headers.cookie = matching.map(([name, { value }]) => `${name}=${value}`).join('; ');
     if (form) headers['content-type'] = 'application/x-www-form-urlencoded';
     const body = form && new URLSearchParams(form).toString();
-    const answer = await fetchOnce(url, { method: form ? 'POST' : 'GET', headers, ...(body ? { body } : {}) });
-    for (const cookie of answer.headers.getSetCookie()) {
+    const response = await fetchOnce(url, { method: form ? 'POST' : 'GET', headers, ...(body ? { body } : {}) });
+    for (const cookie of response.headers.getSetCookie()) {
       const [pair = '', ...attributes] = cookie.split('; ');
       const [name = '', value = ''] = [pair.slice(0, pair.indexOf('=')), pair.slice(pair.indexOf('=') + 1)];
       const path = attributes.find((attribute) => /^path=/i.test(attribute))?.slice(5) ?? '/';
       if (value) cookies.set(name, { value, path });
       else cookies.delete(name);
     }
-    return answer;
+    return response;
   };
   return {
     cookies,
     visit,
-    /** Visits and follows redirects, as long as they stay with this server. Answers the last URL, and its page. */
+    /** Visits and follows redirects, as long as they stay with this server. Returns the last URL and its page. */
     async follow(url: string, form?: Record<string, string>): Promise<{ url: string; status: number; text: string }> {
       let [at, sent] = [url, form];
       for (let hop = 0; hop < 10; hop += 1) {
-        const answer = await visit(at, sent);
-        const location = answer.headers.get('location');
-        if (!location) return { url: at, status: answer.status, text: await answer.text() };
+        const response = await visit(at, sent);
+        const location = response.headers.get('location');
+        if (!location) return { url: at, status: response.status, text: await response.text() };
         const next = new URL(location, at);
-        if (next.origin !== new URL(url).origin) return { url: next.href, status: answer.status, text: '' };
+        if (next.origin !== new URL(url).origin) return { url: next.href, status: response.status, text: '' };
         [at, sent] = [next.href, undefined];
       }
       throw new Error(`${url} redirects for ever`);

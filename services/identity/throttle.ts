@@ -25,7 +25,7 @@ export interface Attempt {
 export type Throttle = ReturnType<typeof throttle>;
 
 /**
- * Slows down guessing, by address and by where the guesses come from; nobody is ever locked out. Counts are in the
+ * Slows down guessing, by address and by source; no account is ever locked out. Counts are in the
  * database, so that restarts and other instances know them, under hashes, for addresses that have no account as well.
  */
 export function throttle(db: Database) {

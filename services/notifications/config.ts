@@ -2,20 +2,20 @@ import { integer, runtimeVariables, text, url } from '@armature/runtime';
 
 export const config = {
   ...runtimeVariables,
-  mailUrl: url('ARMATURE_MAIL_URL', 'where mail goes: smtp://user:password@host:port or maildir:///folder', [
+  mailUrl: url('ARMATURE_MAIL_URL', 'where e-mails go: smtp://user:password@host:port or maildir:///folder', [
     'smtp',
     'smtps',
     'maildir',
   ]),
-  mailFrom: text('ARMATURE_MAIL_FROM', 'sender of every mail', {
+  mailFrom: text('ARMATURE_MAIL_FROM', 'sender of every e-mail', {
     fallback: 'Armature Shop <orders@shop.armature.local>',
   }),
   attemptsMax: integer('ARMATURE_MAIL_ATTEMPTS_MAX', 'attempts before a delivery is given up', {
     min: 1,
     max: 20,
-    fallback: 8,
+    fallback: 14,
   }),
-  retryBaseMs: integer('ARMATURE_MAIL_RETRY_BASE_MS', 'wait after the first failed attempt; it grows fourfold', {
+  retryBaseMs: integer('ARMATURE_MAIL_RETRY_BASE_MS', 'wait after the first failed attempt; it doubles up to an hour', {
     min: 10,
     max: 60_000,
     fallback: 1_000,

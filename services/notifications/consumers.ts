@@ -2,17 +2,17 @@ import { OrderCancelledEvent, OrderConfirmedEvent } from '@armature/proto/orders
 import { type Consumer, consume } from '@armature/runtime';
 import type { DeliveryStore } from './store.ts';
 
-const mail = { orderIndependent: true } as const;
+const options = { orderIndependent: true } as const;
 
 /**
- * What customers are told, and when. The mail itself is sent by a job: here it is only recorded. A mail says what
- * happened and changes nothing that another event has written, so it does not depend on their order.
+ * Queues an e-mail to the customer for each event; a job sends it. An e-mail does not depend on the order of events,
+ * because it changes nothing that another event has written.
  */
 export const consumers = (store: DeliveryStore): Consumer[] => [
   consume(
     OrderConfirmedEvent,
     async (event, _call, tx) => {
-      await store.queue(tx, {
+      await store.enqueue(tx, {
         orderId: event.orderId,
         customerId: event.customerId,
         recipient: event.contactEmail,
@@ -32,13 +32,13 @@ export const consumers = (store: DeliveryStore): Consumer[] => [
         },
       });
     },
-    mail,
+    options,
   ),
 
   consume(
     OrderCancelledEvent,
     async (event, _call, tx) => {
-      await store.queue(tx, {
+      await store.enqueue(tx, {
         orderId: event.orderId,
         customerId: event.customerId,
         recipient: event.contactEmail,
@@ -54,6 +54,6 @@ export const consumers = (store: DeliveryStore): Consumer[] => [
         },
       });
     },
-    mail,
+    options,
   ),
 ];

@@ -8,7 +8,7 @@ export interface MailLine {
   unitPriceMinor: string;
 }
 
-/** What a template is filled in with; amounts as text, so that it can be kept as JSON. */
+/** The values of a template. Amounts are text, so that it can be stored as JSON. */
 export interface MailData {
   orderId: string;
   currencyCode: string;
@@ -35,14 +35,4 @@ export interface Delivery {
   createdAt: Date;
   sentAt: Date | null;
   nextAttemptAt: Date | null;
-}
-
-/** How long to wait after a failed attempt, milliseconds: fourfold each time, at most an hour. */
-export function backoffMs(attempt: number, baseMs: number): number {
-  return Math.min(baseMs * 4 ** (attempt - 1), 3_600_000);
-}
-
-/** What a failed attempt makes of a delivery: another try, or the end. */
-export function afterFailure(attempts: number, attemptsMax: number): State {
-  return attempts >= attemptsMax ? 'DEAD' : 'QUEUED';
 }

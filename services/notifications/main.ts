@@ -13,8 +13,8 @@ await run({
   contracts: [NotificationServiceContract],
   migrations: () => import('./migrations/index.ts'),
   build: ({ background, config, db, registry }) => {
-    const store = deliveryStore();
-    const periodicJobs = jobs({ db, store, send: mailTransport(config), background, registry, config });
-    return { services: [notificationService(db, store)], consumers: consumers(store), periodicJobs };
+    const store = deliveryStore(config);
+    const sending = jobs({ db, store, send: mailTransport(config), background, registry });
+    return { services: [notificationService(db, store)], consumers: consumers(store), ...sending };
   },
 });

@@ -42,7 +42,7 @@ const reasonText: Record<Reason, string> = {
 
 const isReason = (reason: string): reason is Reason => Object.hasOwn(reasonText, reason);
 
-/** What was really refunded: by this cancellation, and together with earlier refunds. */
+/** The refund of this cancellation, and the sum with earlier refunds. */
 function refundText({ refundedMinor, refundedTotalMinor = refundedMinor, currencyCode }: MailData): string {
   const [refunded, total] = [refundedMinor, refundedTotalMinor].map((minor) => amount(minor, currencyCode));
   if (refundedTotalMinor === '0') return 'Nothing was charged.';
@@ -51,7 +51,7 @@ function refundText({ refundedMinor, refundedTotalMinor = refundedMinor, currenc
   return `We have refunded ${refunded}. With earlier refunds that makes ${total}.`;
 }
 
-/** Writes the mail of a delivery, as plain text and as HTML that works without images or scripts. */
+/** Writes the e-mail of a delivery, as plain text and as HTML without images or scripts. */
 export function render({ template, data }: Pick<Delivery, 'template' | 'data'>): Mail {
   const { subject, lead, close } = wording[template](data);
   const rows = data.lines.map((line) => ({

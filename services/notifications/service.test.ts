@@ -220,7 +220,7 @@ t.test('a mail that one process is sending is not sent by another', async (t) =>
   for (const [index, orderId] of orders.entries()) {
     await publish(channel, OrderPlacedEvent, orderOf(orderId), 1);
     await publish(channel, OrderConfirmedEvent, orderOf(orderId), 2);
-    // Whoever has the first in hand waits, so the second is found by the other one, which might take both.
+    // The sender of the first e-mail waits, so the other sender finds the second, and might take both.
     const deadline = Date.now() + 15_000;
     while (server.mails.length <= index) {
       if (Date.now() > deadline) throw new Error(`no mail came: ${service.logs()}`);

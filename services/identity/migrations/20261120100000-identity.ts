@@ -5,8 +5,8 @@ const id = 'varchar(64) character set ascii collate ascii_bin';
 export const Migration20261120100000_identity: Migration = {
   name: 'Migration20261120100000_identity',
   up(change) {
-    // An address belongs to whoever has verified it: only verified_email is unique. Rows of state DECOY are what a
-    // registration of a taken address leaves, so that it costs what any other does; they are swept.
+    // An address belongs to the account that has verified it: only verified_email is unique. Rows of state DECOY are what a
+    // registration of a taken address leaves, so that its cost is the same; a periodic job deletes them.
     change.run(`
       create table if not exists account (
         user_id ${id} not null,

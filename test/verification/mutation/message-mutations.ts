@@ -134,9 +134,9 @@ export const messageMutations: readonly Mutation[] = [
     breaks: 'a customer gets the same e-mail twice',
     edits: [
       {
-        file: 'services/notifications/store.ts',
+        file: 'services/runtime/jobs/queue.ts',
         old: `
-           and (lease_expires_at is null or lease_expires_at < utc_timestamp(6))`,
+       and (lease_expires_at is null or lease_expires_at < utc_timestamp(6))`,
         new: '',
       },
     ],

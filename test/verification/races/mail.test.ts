@@ -26,7 +26,8 @@ t.teardown(() => Promise.all([connection.end(), monitor.end(), db.close()]));
 
 const sender = (name: string, { pid }: RunningService): BackgroundActor => ({
   ...{ name, root: 'sweep deliveries', service: 'notifications', pid },
-  calls: /^send mail$/,
+  calls: /^(send mail|job mail left)$/,
+  ends: /^job mail left$/,
 });
 const senders = [sender('first', first), sender('second', second)];
 const { race, untilBlocked, release } = startRaces({ gate, monitor, background: senders });
@@ -37,7 +38,7 @@ async function query(sql: string, params: unknown[] = []): Promise<any[]> {
   return rows;
 }
 
-const store = deliveryStore();
+const store = deliveryStore({ attemptsMax: 8, retryBaseMs: 1_000, deliveryKeptDays: 400 });
 const open = background('notifications', log);
 
 /** Queues an e-mail while no sender looks. */
@@ -53,7 +54,7 @@ async function queued(): Promise<string> {
   const data = { orderId, currencyCode: 'EUR', totalMinor: '0', lines: [], reason: '', refundedMinor: '0' };
   const call = open('queue a mail', 10_000);
   const mail = { orderId, customerId: 'ada', recipient: `${randomUUID()}@example.com`, data } as const;
-  await db.transaction(call, (tx) => store.queue(tx, { ...mail, template: 'order_cancelled' }));
+  await db.transaction(call, (tx) => store.enqueue(tx, { ...mail, template: 'order_cancelled' }));
   call.close();
   return orderId;
 }

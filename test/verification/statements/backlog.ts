@@ -18,7 +18,7 @@ import { open } from '@armature/runtime/testing';
 import { withConnection } from '../../../scripts/devmesh/provision.ts';
 import { presentServices } from '../../../scripts/devmesh/services.ts';
 import { artifactStore } from '../../../services/identity/artifact-store.ts';
-import { letterStore } from '../../../services/identity/letter-store.ts';
+import { emailStore } from '../../../services/identity/email-store.ts';
 import { sealing } from '../../../services/identity/sealing.ts';
 import { servicePlans } from '../../../services/manifest.ts';
 import { resolutionsOf } from '../../../services/payments/operation-store.ts';
@@ -188,7 +188,7 @@ async function doRareWorkOf(mesh: Shop['mesh'], call: ReturnType<typeof open>): 
     await artifacts.revokeGrant(tx, 'a', 'Session');
     await artifacts.revokeClient(tx, 'a');
     await artifacts.ofUser(tx, 'a');
-    await letterStore({ mailTokenS: 60 }).revokeLinks(tx, 'a', 'reset_password');
+    await emailStore({ mailTokenS: 60 }).revokeLinks(tx, 'a', 'reset_password');
   });
   await within('payments', async (tx) => {
     await paymentStore({ pendingResolveMs: 1_000 }).paymentOfCharge(tx, 'none');
@@ -196,7 +196,7 @@ async function doRareWorkOf(mesh: Shop['mesh'], call: ReturnType<typeof open>): 
   });
   await within('notifications', async (tx) => {
     await countForeign(tx, 'none', 10);
-    const letter = { id: newId(), consumer: 'none', type: 'none', aggregateId: 'none', sequence: 2 };
-    await assertInOrder(tx, letter, { aggregate: 'order', orderedTypes: ['none'] }, true);
+    const deadLetter = { id: newId(), consumer: 'none', type: 'none', aggregateId: 'none', sequence: 2 };
+    await assertInOrder(tx, deadLetter, { aggregate: 'order', orderedTypes: ['none'] }, true);
   });
 }

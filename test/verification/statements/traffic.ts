@@ -124,8 +124,8 @@ export async function administer(t: Teardown, shop: Shop): Promise<void> {
   await orders.publishBaseline({ aggregate: 'order', consumer: 'notifications' });
   const { toRedrive, toDrop } = deadLetters;
   await notifications.getDeadLetter({ deadLetterId: toRedrive });
-  const letters = { filter: { consumer: 'notifications.orders.order', reason: 'none' }, limit: 1 };
-  for (const dryRun of [true, false]) await notifications.redriveDeadLetters({ ...letters, dryRun });
+  const selection = { filter: { consumer: 'notifications.orders.order', reason: 'none' }, limit: 1 };
+  for (const dryRun of [true, false]) await notifications.redriveDeadLetters({ ...selection, dryRun });
   await notifications.redriveDeadLetters({ deadLetterIds: [toRedrive] });
   await notifications.dropDeadLetter({ deadLetterId: toDrop, why: 'a test' });
   const { deliveries } = await shop.staff.notifications.listDeliveries({});

@@ -1,16 +1,7 @@
 import type { MailPurpose } from './mail-token.ts';
 
-/** The mails that this service sends. Those with a purpose carry a link that may be used once. */
-export type LetterKind = MailPurpose | 'address_taken' | 'address_changing' | 'password_changed';
-export type LetterState = 'QUEUED' | 'SENT' | 'DEAD' | 'SKIPPED';
-
-export interface Letter {
-  letterId: string;
-  kind: LetterKind;
-  userId: string | null;
-  recipient: string;
-  attempts: number;
-}
+/** The kinds of e-mails. Those with a purpose have a link that can be used once. */
+export type EmailKind = MailPurpose | 'address_taken' | 'address_changing' | 'password_changed';
 
 export interface Mail {
   subject: string;
@@ -18,12 +9,12 @@ export interface Mail {
   html: string;
 }
 
-/** Nothing that somebody else has typed in stands in these mails: they cannot be made to carry anybody's message. */
-const wording: Record<LetterKind, { subject: string; lines: string[]; link?: { path: string; label: string } }> = {
+/** The texts contain no input: a stranger who enters an address cannot send it a message of their own. */
+const wording: Record<EmailKind, { subject: string; lines: string[]; link?: { path: string; label: string } }> = {
   verify_email: {
     subject: 'Verify your address',
     lines: [
-      'Somebody, probably you, has given this address for an account of Armature Shop.',
+      'This address was entered for an account of Armature Shop.',
       'Follow the link to verify that it is yours. If it was not you, do nothing: without it the address is not used.',
     ],
     link: { path: '/verify-email', label: 'Verify my address' },
@@ -31,7 +22,7 @@ const wording: Record<LetterKind, { subject: string; lines: string[]; link?: { p
   reset_password: {
     subject: 'Reset your password',
     lines: [
-      'Somebody, probably you, has asked for a new password of your account.',
+      'A new password was requested for your account.',
       'Follow the link to choose one. If it was not you, do nothing: your password stays as it is.',
     ],
     link: { path: '/reset-password', label: 'Choose a new password' },
@@ -39,7 +30,7 @@ const wording: Record<LetterKind, { subject: string; lines: string[]; link?: { p
   address_taken: {
     subject: 'You have an account already',
     lines: [
-      'Somebody, probably you, has given this address for an account, and there is one that has it already.',
+      'This address was entered for a new account, but an account with it exists already.',
       'If you have forgotten your password, ask for a new one. If it was not you, there is nothing to do.',
     ],
   },
@@ -47,7 +38,7 @@ const wording: Record<LetterKind, { subject: string; lines: string[]; link?: { p
     subject: 'Your address is being changed',
     lines: [
       'Your account is to get another address. This one stays in use until the other one is verified.',
-      'If it was not you, change your password at once: somebody else knows it.',
+      'If it was not you, change your password at once: another person knows it.',
     ],
   },
   password_changed: {
@@ -59,12 +50,12 @@ const wording: Record<LetterKind, { subject: string; lines: string[]; link?: { p
   },
 };
 
-/** The purpose of the link in a letter of this kind; null where there is none. */
-export const purposeOf = (kind: LetterKind): MailPurpose | null =>
+/** The purpose of the link in an e-mail of this kind; null when it has no link. */
+export const purposeOf = (kind: EmailKind): MailPurpose | null =>
   kind === 'verify_email' || kind === 'reset_password' ? kind : null;
 
-/** Writes a mail, as plain text and as HTML that works without images or scripts. `token` goes into its link. */
-export function render(kind: LetterKind, issuer: string, token: string | null): Mail {
+/** Writes an e-mail, as plain text and as HTML without images or scripts. `token` goes into its link. */
+export function render(kind: EmailKind, issuer: string, token: string | null): Mail {
   const { subject, lines, link } = wording[kind];
   const address = link && token ? `${issuer.replace(/\/$/, '')}${link.path}?token=${encodeURIComponent(token)}` : null;
   const text = [...lines, ...(address ? ['', address] : []), ''].join('\n');
@@ -73,8 +64,3 @@ export function render(kind: LetterKind, issuer: string, token: string | null): 
   const html = `<!doctype html><html lang="en"><meta charset="utf-8"><title>${subject}</title><body>${paragraphs}${anchor}</body></html>`;
   return { subject, text, html };
 }
-
-/** How long to wait after a failed attempt, milliseconds: fourfold each time, at most an hour. */
-export const backoffMs = (attempt: number): number => Math.min(1_000 * 4 ** (attempt - 1), 3_600_000);
-
-export const attemptsMax = 8;
