@@ -27,7 +27,7 @@ export interface AcquirerLog {
 export async function openAcquirerLog(address: string, signal: AbortSignal): Promise<AcquirerLog> {
   const page = async (after: number, limit: number): Promise<Page> => {
     const response = await fetch(`http://${address}/v1/operations?after=${after}&limit=${limit}`, { signal });
-    if (!response.ok) throw new Error(`the acquirer answers ${response.status}`);
+    if (!response.ok) throw new Error(`the acquirer responded with status ${response.status}`);
     return (await response.json()) as Page;
   };
   const start = await lastPosition(async (position) => (await page(position - 1, 1)).operations.length > 0);

@@ -45,7 +45,7 @@ t.test('loading', async (t) => {
     return (await Promise.all(pages)).flatMap((page) => page.levels);
   };
 
-  // Two at once do everything once: what one has not seen, the other's request ids answer for.
+  // Two runs at once create everything once: equal request ids make what both create the same.
   await Promise.all([loadCatalogue(shop, categories), loadCatalogue(shop, categories)]);
   const before = await levels();
   t.equal(before.length, 2 * variants.length, 'every SKU at two locations');

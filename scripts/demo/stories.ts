@@ -34,7 +34,7 @@ export const stories: readonly Story[] = [
   { title: 'A card that works', customer: 'ada', tell: approved },
   { title: 'A card that is declined', customer: 'grace', tell: declined },
   { title: 'Something that is sold out', customer: 'alan', tell: soldOut },
-  { title: 'An acquirer that charges but does not answer', customer: 'barbara', tell: unanswered },
+  { title: 'An acquirer that charges but does not respond', customer: 'barbara', tell: withoutResponse },
   { title: 'A change of mind about a completed order', customer: 'tony', tell: cancelled },
 ];
 
@@ -82,7 +82,7 @@ async function soldOut({ shop, screen, expect, plenty, soldOut, acquirer }: Stag
   return order;
 }
 
-async function unanswered({ shop, screen, expect, plenty, acquirer }: Stage, customer: string): Promise<Order> {
+async function withoutResponse({ shop, screen, expect, plenty, acquirer }: Stage, customer: string): Promise<Order> {
   const lines = [line(plenty(4), 1n)];
   const order = await buy(shop, screen, { customer, card: 'card_timeout_after_auth', currency: 'USD', lines });
   const operations = await acquirer.of(order.orderId);

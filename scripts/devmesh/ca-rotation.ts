@@ -22,7 +22,7 @@ export type RotationStage = 'steady' | 'started' | 'switched';
 /** Several times as long as a process takes to notice that a file has changed. */
 const noticeMs = 10_000;
 /** The broker keeps what it has read for up to two minutes. */
-const patienceMs = 150_000;
+const waitMaxMs = 150_000;
 
 const bundleFile = (state: State) => certificateFiles(state, 'ca').cert;
 const nextKey = (state: State) => certificateFiles(state, 'next-ca').key;
@@ -65,7 +65,7 @@ export async function switchAuthority(state: State): Promise<string[]> {
 export async function retireAuthority(
   state: State,
   showing: readonly Showing[] = [],
-  waitMs: number = patienceMs,
+  waitMs: number = waitMaxMs,
 ): Promise<void> {
   expectStage(state, ['switched']);
   const ca = new X509Certificate((await readCa(state)).pem);

@@ -57,7 +57,7 @@ function connected(socket: Socket): Promise<void> {
   return new Promise((resolve, reject) => {
     socket.once('connect', resolve);
     socket.once('error', reject);
-    socket.once('timeout', () => socket.destroy(new Error(`no answer within ${responseTimeoutMs} ms`)));
+    socket.once('timeout', () => socket.destroy(new Error(`no response within ${responseTimeoutMs} ms`)));
   });
 }
 

@@ -166,7 +166,7 @@ function checkIdempotency(desc: DescMethod, { idempotency }: MethodOptions, { op
   }
   if (!idempotency) return;
   if (desc.methodKind === 'server_streaming')
-    problems.add(desc, 'has an idempotency key but answers with a stream, which cannot be replayed; make it unary');
+    problems.add(desc, 'has an idempotency key but responds with a stream, which cannot be replayed; make it unary');
   if (!isPlainString(desc.input, idempotency.key)) {
     problems.add(
       desc,

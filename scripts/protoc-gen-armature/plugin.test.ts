@@ -32,7 +32,7 @@ const method = (promises: Promises): string => {
     level = '',
     deadline = 'deadline: {default_ms: 1000 max_ms: 2000}',
     request = 'string request_id = 1 [(buf.validate.field).string.uuid = true];',
-    types = '(Ask) returns (Answer)',
+    types = '(Ask) returns (Reply)',
   } = promises;
   return `service ThingService {
     rpc DoThing${types} {
@@ -41,7 +41,7 @@ const method = (promises: Promises): string => {
     }
   }
   message Ask { ${request} }
-  message Answer {}`;
+  message Reply {}`;
 };
 
 const reads = { idempotency: '', level: 'option idempotency_level = NO_SIDE_EFFECTS;' };
@@ -145,9 +145,9 @@ const rows: readonly [name: string, contract: string, names: string, says: RegEx
     aMethod,
     /more than a day/,
   ],
-  ['a stream of requests', method({ types: '(stream Ask) returns (Answer)' }), aMethod, /stream of requests/],
-  ['streams both ways', method({ types: '(stream Ask) returns (stream Answer)' }), aMethod, /stream of requests/],
-  ['a keyed stream', method({ types: '(Ask) returns (stream Answer)' }), aMethod, /cannot be replayed/],
+  ['a stream of requests', method({ types: '(stream Ask) returns (Reply)' }), aMethod, /stream of requests/],
+  ['streams both ways', method({ types: '(stream Ask) returns (stream Reply)' }), aMethod, /stream of requests/],
+  ['a keyed stream', method({ types: '(Ask) returns (stream Reply)' }), aMethod, /cannot be replayed/],
 
   [
     'an event without aggregate',
@@ -181,9 +181,9 @@ const rows: readonly [name: string, contract: string, names: string, says: RegEx
   ],
   [
     'an unknown event consumed',
-    consuming('armature.nobody.v1.Nothing'),
+    consuming('armature.unknown.v1.Nothing'),
     'service PACKAGE.ThingService',
-    /armature\.nobody\.v1\.Nothing, which no contract/,
+    /armature\.unknown\.v1\.Nothing, which no contract/,
   ],
   [
     'a message consumed that is no event',
@@ -328,8 +328,8 @@ t.test('refuses incomplete contracts', async (t) => {
 t.test('reports every fault in one run', async (t) => {
   const folder = t.testdir();
   const contract = method({ permission: '', deadline: '', idempotency: '' }).replace(
-    'message Answer {}',
-    rows.at(-1)?.[1].replace('Ask', 'Answer') ?? '',
+    'message Reply {}',
+    rows.at(-1)?.[1].replace('Ask', 'Reply') ?? '',
   );
   makeModule(folder, { 'armature/row1/v1/row.proto': (header + contract).replaceAll('PACKAGE', packageOf(1)) });
   const { error } = respond(compileModule(folder)(pathOf(1)));

@@ -61,7 +61,7 @@ export function acquirerTransport(options: TransportOptions): AcquirerTransport 
       const response = await send(call, { ...request, timeoutMs });
       stop();
       const status = 'status' in response ? readOperationStatus(kind, response) : response;
-      metrics.responses.inc({ operation: name, answer: status.kind });
+      metrics.responses.inc({ operation: name, outcome: status.kind });
       if (status.kind === 'unknown') {
         call.log.warn({ err: status.cause, operation: name }, 'the outcome at the acquirer is unknown');
       }
@@ -86,7 +86,7 @@ function acquirerMetrics(registry: Registry) {
     responses: new Counter({
       name: 'armature_acquirer_responses_total',
       help: 'Responses of the acquirer by operation and outcome; "unknown" is no usable response',
-      labelNames: ['operation', 'answer'],
+      labelNames: ['operation', 'outcome'],
       registers: [registry],
     }),
     seconds: new Histogram({

@@ -44,7 +44,7 @@ const straight = [
 t.test('an order with a card that works completes', async (t) => {
   const sku = await shop.stock(5n);
   const placed = await customer.orders.placeOrder(wish(sku, { lines: [{ sku, quantity: 2n }] }));
-  t.equal(stateName(placed), 'PENDING', 'it is answered at once');
+  t.equal(stateName(placed), 'PENDING', 'the response comes at once');
   const events = await follow(customer, placed.orderId);
   t.strictSame(steps(events), straight);
   t.strictSame(
@@ -249,9 +249,9 @@ t.test('cancelling', async (t) => {
 t.test('a repeated request returns the same order', async (t) => {
   const sku = await shop.stock(5n);
   const request = wish(sku);
-  const answers = await Promise.all(Array.from({ length: 5 }, () => customer.orders.placeOrder(request)));
-  t.equal(new Set(answers.map(({ orderId }) => orderId)).size, 1);
-  await follow(customer, answers[0]!.orderId);
+  const responses = await Promise.all(Array.from({ length: 5 }, () => customer.orders.placeOrder(request)));
+  t.equal(new Set(responses.map(({ orderId }) => orderId)).size, 1);
+  await follow(customer, responses[0]!.orderId);
   t.strictSame(await shop.shelf(sku), shelf(4n));
 });
 

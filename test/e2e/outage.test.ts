@@ -36,7 +36,7 @@ async function restartOrders(env: Record<string, string> = {}): Promise<void> {
   await shop.service('orders').kill();
   await startAgain(t, shop, 'orders', env);
   // Clients that could not connect wait a little before they retry.
-  await eventually('orders answers', withinMs, () =>
+  await eventually('orders responds', withinMs, () =>
     customer.orders.listOrders({ customerId: 'ada', pageSize: 1 }).then(
       () => true,
       (error: unknown) => {

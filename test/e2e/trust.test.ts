@@ -102,9 +102,9 @@ t.test('a service that starts before access and identity denies every call until
   bearer.value = await signIn({ identity: late }, 'bo');
   const deadline = Date.now() + 60_000;
   for (;;) {
-    const answer = await client.receiveStock(delivery).catch((error: unknown) => error);
-    if (!(answer instanceof Error)) break;
-    if (!(answer instanceof RpcError && answer.code === 'UNAVAILABLE') || Date.now() > deadline) throw answer;
+    const outcome = await client.receiveStock(delivery).catch((error: unknown) => error);
+    if (!(outcome instanceof Error)) break;
+    if (!(outcome instanceof RpcError && outcome.code === 'UNAVAILABLE') || Date.now() > deadline) throw outcome;
     await sleep(50);
   }
   t.pass('it trusts them now');

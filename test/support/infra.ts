@@ -75,7 +75,7 @@ async function openServers(progress: Progress): Promise<TestServers> {
   return withLock(join(state.dir, 'servers.lock'), async () => {
     const known = knownServers(state);
     const ran = processes(state);
-    const started = !known || !(await answer(known));
+    const started = !known || !(await respond(known));
     await ensureCertificates(state);
     if (started) forgetBroker(state);
     const servers = started ? await startServers(state, progress) : known;
@@ -117,7 +117,7 @@ async function dropLeftovers(state: State, servers: Servers): Promise<void> {
   }
 }
 
-async function answer(servers: Servers): Promise<boolean> {
+async function respond(servers: Servers): Promise<boolean> {
   const asked = await Promise.allSettled([
     withConnection(servers.mysql.url, (connection) => connection.ping()),
     new BrokerApi(servers.rabbitmq.management).request('GET', '/whoami'),

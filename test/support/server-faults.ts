@@ -102,6 +102,6 @@ export const clearAlarm = (state: State, resource: Resource): Promise<void> =>
   tellBroker(state, shortage[resource].end);
 
 async function tellBroker(state: State, expression: string): Promise<void> {
-  const answer = await evaluateInBroker(state, expression);
-  if (answer !== 'ok') throw new Error(`the broker returned ${answer}`);
+  const value = await evaluateInBroker(state, expression);
+  if (value !== 'ok') throw new Error(`the broker returned ${value}`);
 }

@@ -99,7 +99,7 @@ t.test('the broker', { skip }, async (t) => {
     });
   }
   await t.test('serves its management by TLS alone', async (t) => {
-    const answer = await new Promise<string>((resolve) => {
+    const received = await new Promise<string>((resolve) => {
       const socket = connectSocket(portOf(servers.rabbitmq.management), '127.0.0.1', () =>
         socket.write('GET /api/whoami HTTP/1.1\r\nhost: localhost\r\n\r\n'),
       );
@@ -110,7 +110,7 @@ t.test('the broker', { skip }, async (t) => {
       socket.on('error', () => undefined);
       socket.on('close', () => resolve(heard));
     });
-    t.notMatch(answer, /HTTP/);
+    t.notMatch(received, /HTTP/);
   });
 });
 

@@ -350,10 +350,10 @@ const brokerWaitMs = 5_000;
 export async function untilReady({ name, admin, logs }: RunningService): Promise<void> {
   const since = Date.now();
   for (;;) {
-    const answer = await fetch(`http://${admin}/readyz`);
-    const waitsFor = (await answer.text()).trim();
+    const response = await fetch(`http://${admin}/readyz`);
+    const waitsFor = (await response.text()).trim();
     const waitedMs = Date.now() - since;
-    if (answer.ok || (waitsFor === 'waiting for broker' && waitedMs > brokerWaitMs)) return;
+    if (response.ok || (waitsFor === 'waiting for broker' && waitedMs > brokerWaitMs)) return;
     if (waitedMs > startDeadlineMs) throw new Error(`${name} is up and not ready: ${waitsFor}; its log:\n${logs()}`);
     await sleep(50);
   }

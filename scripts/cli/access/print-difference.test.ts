@@ -34,13 +34,13 @@ package armature.gifts.v1;
 import "armature/options/v1/options.proto";
 service GiftService { ${methods.join('\n')} }
 message Request { string customer_id = 1; }
-message Answer {}
+message Reply {}
 `;
   writeFileSync(join(checkout, 'proto', 'armature', 'gifts', 'v1', 'gifts.proto'), text);
 }
 
 const rpc = (name: string, permission: string, more = '') =>
-  `rpc ${name}(Request) returns (Answer) { option (armature.options.v1.method) = { permission: "${permission}" ${more} }; }`;
+  `rpc ${name}(Request) returns (Reply) { option (armature.options.v1.method) = { permission: "${permission}" ${more} }; }`;
 const wrap = rpc('Wrap', 'gifts.wrap', 'owner: {field: "customer_id"}');
 const rows = [
   '# Gifts.',

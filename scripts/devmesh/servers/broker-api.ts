@@ -22,7 +22,7 @@ export class BrokerApi {
   async request(method: 'GET' | 'PUT' | 'POST' | 'DELETE', path: string, body?: unknown): Promise<unknown> {
     const { status, text } = await this.#send(method, path, body === undefined ? undefined : JSON.stringify(body));
     if (status < 200 || status > 299) {
-      throw new Error(`RabbitMQ answered ${status} to ${method} ${path}: ${text.slice(0, 300)}`);
+      throw new Error(`RabbitMQ responded ${status} to ${method} ${path}: ${text.slice(0, 300)}`);
     }
     return text ? JSON.parse(text) : undefined;
   }

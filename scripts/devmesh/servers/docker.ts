@@ -57,9 +57,9 @@ export async function startContainers(
     management: Number(environment.ARMATURE_RABBITMQ_MANAGEMENT_PORT),
   });
   await Promise.all([
-    wanted.mysql && untilItAnswers('mysql', async () => (await connectMysql(mysql)).end()),
+    wanted.mysql && waitUntilReady('mysql', async () => (await connectMysql(mysql)).end()),
     wanted.rabbitmq &&
-      untilItAnswers('rabbitmq', () =>
+      waitUntilReady('rabbitmq', () =>
         new BrokerApi(rabbitmq.management).request('GET', '/health/checks/local-alarms'),
       ),
   ]);
@@ -104,7 +104,7 @@ function compose(args: string[], environment: Record<string, string>): void {
     throw new Error(`docker compose ${args.join(' ')} failed:\n${run.stderr || run.error?.message}`);
 }
 
-async function untilItAnswers(name: string, ask: () => Promise<unknown>): Promise<void> {
+async function waitUntilReady(name: string, ask: () => Promise<unknown>): Promise<void> {
   const deadline = Date.now() + startDeadlineMs;
   for (;;) {
     const failure = await ask().then(
@@ -114,7 +114,7 @@ async function untilItAnswers(name: string, ask: () => Promise<unknown>): Promis
     if (!failure) return;
     if (Date.now() > deadline) {
       throw new Error(
-        `the container ${name} did not answer (${failure.message}); see docker compose -f deploy/compose.yaml logs ${name}`,
+        `the container ${name} did not respond (${failure.message}); see docker compose -f deploy/compose.yaml logs ${name}`,
       );
     }
     await sleep(200);

@@ -12,7 +12,7 @@ const mysqlPackages = [
 ];
 const rabbitmqPackages = [['rabbitmq-server']];
 
-/** Whether this machine lets us install Debian packages without asking anybody. */
+/** Whether this machine lets us install Debian packages without a password. */
 export function canInstallPackages(): boolean {
   return process.getuid?.() === 0 && findProgram(['apt-get']) !== undefined;
 }

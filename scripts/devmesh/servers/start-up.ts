@@ -24,7 +24,7 @@ export async function waitUntilUsable({ name, process, log, deadlineMs, probe }:
     if (!failure) return;
     if (!isAlive(process) || Date.now() > deadline) {
       const what = isAlive(process)
-        ? `did not answer within ${deadlineMs / 1000} s (${failure.message})`
+        ? `did not respond within ${deadlineMs / 1000} s (${failure.message})`
         : 'ended while starting';
       throw new Error(
         `the private ${name} ${what}; the end of ${log}:\n${tail(log)}\n` +

@@ -108,7 +108,7 @@ t.test('what a browser would not follow', async (t) => {
   t.throws(
     () => formWith({ kind: 'page', url: at('/wrong'), status: 400, html: '<p role="alert">Not this way</p>' }, 'x'),
     {
-      message: 'https://id.example answers 400: Not this way',
+      message: 'https://id.example responded 400: Not this way',
     },
   );
 });

@@ -61,6 +61,6 @@ function headersOf(cookies: string, origin: string | undefined): Record<string, 
 export function formWith(arrival: Arrival, field: string): { page: Arrival & { kind: 'page' }; form: Form } {
   if (arrival.kind === 'returned') throw new Error('the page did not ask to sign in');
   const form = findForm(arrival.html, field);
-  if (!form) throw new Error(`${arrival.url.origin} answers ${arrival.status}: ${textOf(arrival.html)}`);
+  if (!form) throw new Error(`${arrival.url.origin} responded ${arrival.status}: ${textOf(arrival.html)}`);
   return { page: arrival, form };
 }

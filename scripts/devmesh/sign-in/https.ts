@@ -41,7 +41,8 @@ export function httpsTo(workload: string, caFile: string): Https {
         let length = 0;
         incoming.on('data', (chunk: Buffer) => {
           length += chunk.length;
-          if (length > bodyBytesMax) incoming.destroy(new Error(`${url} answers more than ${bodyBytesMax} bytes`));
+          if (length > bodyBytesMax)
+            incoming.destroy(new Error(`${url} responded with more than ${bodyBytesMax} bytes`));
           else chunks.push(chunk);
         });
         incoming.once('error', reject);
@@ -55,7 +56,7 @@ export function httpsTo(workload: string, caFile: string): Https {
           resolve(new Response(content, { status, headers: pairs }));
         });
       });
-      outgoing.once('error', (cause) => reject(new Error(`${new URL(url).origin} does not answer`, { cause })));
+      outgoing.once('error', (cause) => reject(new Error(`${new URL(url).origin} does not respond`, { cause })));
       outgoing.end(body);
     });
 }

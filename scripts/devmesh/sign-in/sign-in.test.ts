@@ -65,7 +65,7 @@ t.test('a wrong password is said to be one', async (t) => {
 
 t.test('an unknown program is told what identity says', async (t) => {
   const signing = { ...ada, clientId: 'unknown', password: personPassword(state, 'ada') };
-  await t.rejects(signInPerson(signing), { message: /answers 400: .*not known here/ });
+  await t.rejects(signInPerson(signing), { message: /responded 400: .*not known here/ });
 });
 
 t.test('nothing is said to a server of another workload or authority', async (t) => {
@@ -75,7 +75,7 @@ t.test('nothing is said to a server of another workload or authority', async (t)
     cause: { message: 'expected service:orders on the other end, found service:identity' },
   });
   const other = certificateFiles(state, 'developer').cert;
-  await t.rejects(ask(httpsTo('service:identity', other)), { message: /does not answer/ });
+  await t.rejects(ask(httpsTo('service:identity', other)), { message: /does not respond/ });
 });
 
 t.test('tokens are kept until a minute before they end', async (t) => {
