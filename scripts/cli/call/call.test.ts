@@ -341,12 +341,12 @@ const rows: (Asked & { name: string; code?: number; says: RegExp })[] = [
   {
     name: 'the methods of a service',
     rpc: inventory,
-    says: /ReceiveStock {2}\(needs inventory\.receive, keyed by request_id\)\n {2}Adds delivered units\.\n {4}request_id {3}string\n {4}location_id {2}string\n {4}lines {8}repeated \{sku string, quantity int64\}/,
+    says: /ReceiveStock {2}\(needs inventory\.receive, keyed by request_id\)\n {2}Adds delivered units, .*\.\n {4}request_id {3}string\n {4}location_id {2}string\n {4}lines {8}repeated \{sku string, quantity int64\}/,
   },
   {
     name: 'all services, as far as they respond',
     code: 1,
-    says: /InventoryService {2}Stock per SKU.*\n {2}ReceiveStock {8}Adds delivered units\.[\s\S]*orders: orders is restarting/,
+    says: /InventoryService {2}Stock per SKU.*\n {2}ReceiveStock {8}Adds delivered units, [\s\S]*orders: orders is restarting/,
   },
 ];
 
