@@ -9,7 +9,7 @@ import { runsDirectory, stopEverything, stopInner } from '../devmesh/stop.ts';
 import { type FileResult, runFiles } from './pool.ts';
 import { describe } from './tally.ts';
 
-const jobs = Number(process.env.JOBS ?? 2);
+const jobs = 2;
 const fileTimeoutSeconds = long ? 1_800 : 300;
 
 const counts = { files: 0, passed: 0, failed: 0 };

@@ -11,7 +11,7 @@ const orderCount = 1_000;
 const inFlightMax = 200;
 const units = 50n;
 
-t.setTimeout(180_000);
+t.setTimeout(280_000);
 const shop = await openShop(t);
 const assertInvariants = await openInvariantCheck(t, shop);
 
