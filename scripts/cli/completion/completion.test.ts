@@ -79,10 +79,8 @@ function bash(line: string): string[] {
     _armature armature
     printf '%s\\n' "\${COMPREPLY[@]}"
     complete -p armature`;
-  const run = spawnSync('bash', ['-c', script, 'bash', line], {
-    env: { ...process.env, BASH_ENV: '' },
-    encoding: 'utf8',
-  });
+  // Bash runs ~/.bashrc if its input is a socket, as that of spawned processes is.
+  const run = spawnSync('bash', ['--norc', '-c', script, 'bash', line], { encoding: 'utf8' });
   if (run.status !== 0) throw new Error(run.stderr);
   return run.stdout.trimEnd().split('\n');
 }
