@@ -34,7 +34,7 @@ const ranges: readonly Range[] = [
   range('towels', 'Towels', 'TWL', ['Bath Towel', 'Hand Towel', 'Beach Towel', 'Tea Towel'], fabrics, 9, 59),
   range('shirts', 'Shirts', 'SHT', ['Oxford Shirt', 'Linen Shirt', 'Overshirt', 'Polo'], sizes, 39, 129),
   range('knitwear', 'Knitwear', 'KNT', ['Crew Neck', 'Cardigan', 'Turtleneck', 'Vest'], sizes, 59, 219),
-  range('jackets', 'Jackets', 'JKT', ['Rain Jacket', 'Parka', 'Field Coat', 'Gilet'], sizes, 89, 429),
+  range('jackets', 'Jackets', 'JKT', ['Rain Jacket', 'Parka', 'Chore Coat', 'Gilet'], sizes, 89, 429),
   range('bags', 'Bags', 'BAG', ['Backpack', 'Tote', 'Weekender', 'Belt Bag'], fabrics, 29, 249),
   range('notebooks', 'Notebooks', 'NTB', ['Notebook', 'Sketchbook', 'Planner', 'Journal'], fabrics, 8, 36),
   range('planters', 'Planters', 'PLN', ['Planter', 'Hanging Pot', 'Window Box', 'Vase'], glazes, 14, 119),
