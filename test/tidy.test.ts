@@ -139,6 +139,27 @@ const examples: { name: string; rule: keyof typeof rules; path: string; text: st
     bad: false,
   },
   {
+    name: 'production on the testing entry of the runtime',
+    rule: 'productionIgnoresTestbeds',
+    path: 'services/orders/a.ts',
+    text: importOf('@armature/runtime/testing'),
+    bad: true,
+  },
+  {
+    name: 'production on a testbed beside it',
+    rule: 'productionIgnoresTestbeds',
+    path: 'services/orders/a.ts',
+    text: importOf('./testbed.ts'),
+    bad: true,
+  },
+  {
+    name: 'a test on a testbed',
+    rule: 'productionIgnoresTestbeds',
+    path: 'services/orders/a.test.ts',
+    text: importOf('./testbed.ts'),
+    bad: false,
+  },
+  {
     name: 'a folder of the runtime on a later one',
     rule: 'runtimeIsLayered',
     path: 'services/runtime/db/a.ts',

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Order } from '@armature/proto/orders/v1/orders.ts';
 import { RpcError } from '@armature/runtime';
 import t from 'tap';
-import { acquirerLog } from '../../services/payments/books.ts';
+import { acquirerLog } from '../verification/invariants/ledger-checks.ts';
 import { grown, holdingsOf, leaksSince } from './bounds.ts';
 import { openInvariantCheck } from './invariant-check.ts';
 import { follow, openShop, stateName, wish } from './shop.ts';

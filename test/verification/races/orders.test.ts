@@ -13,7 +13,6 @@ import { connectMysql } from '../../../scripts/devmesh/servers/mysql.ts';
 import { placed } from '../../../services/orders/order.ts';
 import { orderStore } from '../../../services/orders/store.ts';
 import { idleSagas } from '../../../services/orders/testbed.ts';
-import { acquirerLog, wrongInBooks } from '../../../services/payments/books.ts';
 import { address } from '../../e2e/shop.ts';
 import {
   developerCredentials,
@@ -25,6 +24,7 @@ import {
 } from '../../support/service.ts';
 import { long } from '../../support/tier.ts';
 import { historyInvariants } from '../invariants/history-invariants.ts';
+import { acquirerLog, ledgerViolations } from '../invariants/ledger-checks.ts';
 import { openShopData } from '../invariants/shop-data.ts';
 import { shopInvariants } from '../invariants/shop-invariants.ts';
 import { exploreCase, full, judge, type RaceCase, responseOf, under } from './case.ts';
@@ -428,7 +428,7 @@ for (const blocked of long ? (['refund', 'cancellation'] as const) : (['refund']
         // biome-ignore lint/suspicious/noExplicitAny: rows of any shape, as the driver returns them
         connection.query({ sql, values: [...params], dateStrings: true }).then(([rows]) => rows as any[]);
       await connection.query(`use ${schemas.payments}`);
-      t.strictSame(await wrongInBooks(payments, acquirerUrl), []);
+      t.strictSame(await ledgerViolations(payments, acquirerUrl), []);
     },
   );
 }

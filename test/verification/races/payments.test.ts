@@ -8,10 +8,10 @@ import { certificateFiles } from '../../../scripts/devmesh/certificates.ts';
 import { webhookSecret } from '../../../scripts/devmesh/environment.ts';
 import { connectMysql } from '../../../scripts/devmesh/servers/mysql.ts';
 import { webhookPoster } from '../../../services/acquirer/webhook-request.ts';
-import { wrongInBooks } from '../../../services/payments/books.ts';
-import { invariants } from '../../../services/payments/invariants.ts';
 import { testServers } from '../../support/infra.ts';
 import { startService, workloadCertificate } from '../../support/service.ts';
+import { ledgerViolations } from '../invariants/ledger-checks.ts';
+import { ledgerInvariants } from '../invariants/ledger-invariants.ts';
 import { chosen, comeBack, exploreCase, full, judge, type RaceCase, responseOf, under } from './case.ts';
 import { openGatekeeper } from './gatekeeper.ts';
 import { type Actor, type BackgroundActor, type Points, startRaces } from './race.ts';
@@ -229,7 +229,7 @@ async function snapshot({ paymentId, orderId }: Till): Promise<string> {
 async function wrong(sameId = false): Promise<string[]> {
   const different = new Set(replies.splice(0));
   const found = sameId && different.size > 1 ? [`${different.size} responses to one request`] : [];
-  for (const [name, sql] of Object.entries(invariants)) if ((await query(sql)).length > 0) found.push(name);
+  for (const [name, sql] of Object.entries(ledgerInvariants)) if ((await query(sql)).length > 0) found.push(name);
   return found;
 }
 
@@ -371,7 +371,7 @@ t.test('every interleaving', async (t) => {
   ))
     await orders.voidPayment({ paymentId: payment_id, orderId: order_id });
   t.strictSame(
-    await wrongInBooks(query, acquirerUrl),
+    await ledgerViolations(query, acquirerUrl),
     [],
     'the ledger is consistent and equals the log of the acquirer',
   );
