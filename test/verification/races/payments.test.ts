@@ -13,17 +13,17 @@ import { startService, workloadCertificate } from '../../support/service.ts';
 import { ledgerViolations } from '../invariants/ledger-checks.ts';
 import { ledgerInvariants } from '../invariants/ledger-invariants.ts';
 import { chosen, comeBack, exploreCase, full, judge, type RaceCase, responseOf, under } from './case.ts';
-import { openGatekeeper } from './gatekeeper.ts';
 import { type Actor, type BackgroundActor, type Points, startRaces } from './race.ts';
+import { openSyncPointServer } from './sync-point-server.ts';
 
 t.setTimeout(300_000);
-const gate = await openGatekeeper(t);
+const syncPoints = await openSyncPointServer(t);
 const acquirer = await startService(t, 'acquirer');
 const acquirerUrl = `http://${acquirer.http}`;
 const service = await startService(t, 'payments', {
   acquirerUrl,
   env: {
-    ...gate.env,
+    ...syncPoints.env,
     ARMATURE_PENDING_RESOLVE_MS: '100',
     ARMATURE_PENDING_ABANDON_MS: '86400000',
     ARMATURE_PENDING_SWEEP_MS: '10',
@@ -32,7 +32,7 @@ const service = await startService(t, 'payments', {
     ARMATURE_LOG_LEVEL: 'warn',
   },
 });
-t.teardown(() => gate.open());
+t.teardown(() => syncPoints.open());
 const orders = paymentsClient({ addresses: [service.grpc], tls: await workloadCertificate('orders') });
 const database = await connectMysql(service.database!.adminUrl);
 const monitor = await connectMysql(service.database!.adminUrl);
@@ -42,7 +42,7 @@ const { state } = await testServers();
  */
 const poster = webhookPoster({
   ...{ url: `https://${service.http}/v1/acquirer/events`, secrets: [webhookSecret(state)] },
-  ...{ caFile: certificateFiles(state, 'ca').cert, retryFirstMs: 0, retryMostMs: 0, attemptsMax: 1 },
+  ...{ caFile: certificateFiles(state, 'ca').cert, initialBackoffMs: 0, maxBackoffMs: 0, maxAttempts: 1 },
   ...{ lateMs: 0, noticeMs: 0 },
 });
 t.teardown(async () => {
@@ -58,7 +58,7 @@ async function query<Row = any>(sql: string, params: readonly unknown[] = []): P
 }
 
 const recoveryJob: BackgroundActor = {
-  ...{ name: 'recovery', root: 'sweep operations without an outcome', service: 'payments', pid: service.pid },
+  ...{ name: 'recovery', root: 'periodic job operations without an outcome', service: 'payments', pid: service.pid },
   calls: /^resolve /,
   /** Ages the operations until all that are pending are due. */
   async before() {
@@ -68,7 +68,7 @@ const recoveryJob: BackgroundActor = {
       if (Date.now() > end) throw new Error('an operation is not due within the limit');
   },
 };
-const { race } = startRaces({ gate, monitor, background: [recoveryJob] });
+const { race } = startRaces({ syncPoints, monitor, background: [recoveryJob] });
 
 /**
  * Other actors read what is written under the lock of the payment only under that lock. So only locks, ends of
@@ -364,7 +364,7 @@ const cases: RaceCase<Till>[] = [
 t.test('every interleaving', async (t) => {
   for (const one of chosen(cases)) await t.test(one.name, async (t) => judge(t, await exploreCase(race, one)));
   for (const one of chosen(endCases)) await t.test(one.name, async (t) => judge(t, await exploreCase(race, one)));
-  gate.open();
+  syncPoints.open();
   // Each case prepares one payment more than it races, to find the actors.
   for (const { payment_id, order_id } of await query(
     "select payment_id, order_id from payment where state = 'AUTHORIZED'",
