@@ -76,7 +76,7 @@ const { race } = startRaces({ syncPoints, monitor, background: [recoveryJob] });
  */
 const points: Points = [
   ['find due', /^sql select p\..* where o\.state = 'PENDING' and o\.resolve_at </],
-  ['put off', /^sql update payment_operation set resolve_at/],
+  ['schedule retry', /^sql update payment_operation set resolve_at/],
   ['read payment', /^sql select p\..* from payment p left join/],
   ...(full ? ([['write', /^sql (update payment|insert into (payment|ledger|account))/]] as const) : []),
   ['keep response', /^sql insert into idempotency/],
