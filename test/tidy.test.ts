@@ -14,6 +14,7 @@ const later = ['TO', 'DO'].join('');
 /** In halves for the same reason. */
 const hidden = ['no', 'body'].join('');
 const queues = ['la', 'nes'].join('');
+const postponed = ['pu', 't off'].join('');
 const decision = '# Queues are durable\n\n## Context\n\nx\n\n## Decision\n\nx\n\n## Consequences\n\nx\n';
 
 const examples: { name: string; rule: keyof typeof rules; path: string; text: string; bad: boolean }[] = [
@@ -136,6 +137,27 @@ const examples: { name: string; rule: keyof typeof rules; path: string; text: st
     rule: 'importsPointOneWay',
     path: 'services/orders/a.test.ts',
     text: "import '../../test/support/service.ts';",
+    bad: false,
+  },
+  {
+    name: 'production on the testing entry of the runtime',
+    rule: 'productionIgnoresTestbeds',
+    path: 'services/orders/a.ts',
+    text: importOf('@armature/runtime/testing'),
+    bad: true,
+  },
+  {
+    name: 'production on a testbed beside it',
+    rule: 'productionIgnoresTestbeds',
+    path: 'services/orders/a.ts',
+    text: importOf('./testbed.ts'),
+    bad: true,
+  },
+  {
+    name: 'a test on a testbed',
+    rule: 'productionIgnoresTestbeds',
+    path: 'services/orders/a.test.ts',
+    text: importOf('./testbed.ts'),
     bad: false,
   },
   {
@@ -281,6 +303,20 @@ const examples: { name: string; rule: keyof typeof rules; path: string; text: st
     path: 'Makefile',
     text: `# make token AS=${hidden}`,
     bad: false,
+  },
+  {
+    name: 'a refused phrase in a module of JavaScript',
+    rule: 'wordsAreStandard',
+    path: 'scripts/a.mjs',
+    text: `// An event is ${postponed}.`,
+    bad: true,
+  },
+  {
+    name: 'the caller without credentials, outside the help texts',
+    rule: 'wordsAreStandard',
+    path: 'services/runtime/a.ts',
+    text: `// A client or ${hidden}.`,
+    bad: true,
   },
   {
     name: 'a word that contains a refused one',

@@ -9,8 +9,10 @@ const deniedHours = 24;
 const deniedAtLeastHours = 2;
 const evictedMax = 1_000;
 
-/** Denies accounts that were deactivated or erased, and ends these denials. */
-export function denialStore(change: ChangePolicy) {
+/**
+ * Denies accounts that were deactivated or erased, and ends these denials. `deniedMax` is the length of a full list.
+ */
+export function denialStore(change: ChangePolicy, deniedMax: number = limits.denied) {
   return {
     /**
      * Denies an account every permission, whatever its grants. The grants of an erased account end. Identity has
@@ -31,7 +33,7 @@ export function denialStore(change: ChangePolicy) {
         if (because === 'erased') await endGrantsOf(tx, subject, { by: principalOf(call.caller), version, now });
         return { words: `${subject} was ${because} and is denied everything`, result: undefined };
       };
-      return makeRoom(tx).then((evicted) =>
+      return makeRoom(tx, deniedMax).then((evicted) =>
         change(tx, call, deny, {
           onUnadministered,
           ...(evicted ? {} : { denials: { subjects: [subject], denied: true } }),
@@ -54,12 +56,12 @@ export function denialStore(change: ChangePolicy) {
  * Ends denials of accounts whose tokens have long expired, when the list of denials is full. Returns whether it ended
  * any: the policy must then be compiled from all rows.
  */
-async function makeRoom(tx: Tx): Promise<boolean> {
+async function makeRoom(tx: Tx, deniedMax: number): Promise<boolean> {
   const [row] = await tx.query<{ denied: number | string }>(
     'select count(*) as denied from (select 1 from denied_subject where ended_at is null limit ?) as found',
-    [limits.denied],
+    [deniedMax],
   );
-  if (Number(row?.denied ?? 0) < limits.denied) return false;
+  if (Number(row?.denied ?? 0) < deniedMax) return false;
   const { affectedRows } = await tx.execute(
     `update denied_subject set ended_at = utc_timestamp(6)
      where ended_at is null and end_at is not null and created_at < utc_timestamp(6) - interval ? hour

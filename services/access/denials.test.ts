@@ -4,7 +4,9 @@ import { stepsOf } from '@armature/runtime/migrations';
 import t from 'tap';
 import { withConnection } from '../../scripts/devmesh/provision.ts';
 import { refusal } from '../../test/support/refusal.ts';
+import { denialStore } from './denial-store.ts';
 import { Migration20261127400000_denial_ends } from './migrations/20261127400000-denial-ends.ts';
+import { readPolicy } from './policy-store.ts';
 import { openTables, seedText, seedWith } from './testbed.ts';
 
 t.setTimeout(120_000);
@@ -111,4 +113,33 @@ t.test('denials of the seed file have no end; those of an earlier release get on
     { subject: 'user:earlier', hours: 23 },
     { subject: 'user:seeded', hours: null },
   ]);
+});
+
+t.test('a full list of denials ends those that are older than any token, and no others', async (t) => {
+  const before = await denied();
+  const { deny } = denialStore(access.change, before.length + 4);
+  const denyWithinLimit = (subject: string) =>
+    run((call) => db.transaction(call, (tx) => deny(tx, call, subject, 'deactivated')));
+  const inPolicy = async () => {
+    const { text } = await db.read(null, readPolicy);
+    return ['user:full-a', 'user:full-b', 'user:full-c', 'user:full-d', 'user:full-e'].filter((subject) =>
+      text.includes(`d, ${subject}\n`),
+    );
+  };
+  await run((call) =>
+    db.transaction(call, (tx) =>
+      store.grant(tx, call, { member: 'user:full-b', role: 'role:staff', startAt: null, endAt: null }),
+    ),
+  );
+  for (const subject of ['user:full-a', 'user:full-b', 'user:full-c']) await denyWithinLimit(subject);
+  await sql(
+    `update denied_subject set created_at = created_at - interval 3 hour, end_at = end_at - interval 3 hour
+     where subject in ('user:full-a', 'user:full-b')`,
+  );
+  await denyWithinLimit('user:full-d');
+  t.same(await inPolicy(), ['user:full-a', 'user:full-b', 'user:full-c', 'user:full-d'], 'the list had room for one');
+  await denyWithinLimit('user:full-e');
+  const left = ['user:full-b', 'user:full-c', 'user:full-d', 'user:full-e'];
+  t.same(await denied(), [...before, ...left].sort(), 'the old denial of an account without roles has ended');
+  t.same(await inPolicy(), left, 'and the policy is that of the rows');
 });

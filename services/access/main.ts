@@ -1,8 +1,8 @@
 import { AccessServiceContract } from '@armature/proto/access/v1/contract.ts';
 import { run } from '@armature/runtime';
+import { buildAccess } from './components.ts';
 import { config } from './config.ts';
 import { entities } from './entities.ts';
-import { buildAccess } from './parts.ts';
 
 await run({
   name: 'access',

@@ -29,10 +29,10 @@ export type Acquirer = {
   expiries: Expiries;
 };
 
-/** What a request gets. After `silence` the caller waits on an open connection until it gives up. */
+/** What a request gets. After `noResponse` the caller waits on an open connection until it gives up. */
 export type Reply =
   | { kind: 'response'; http_status: number; body: object; replayed: boolean }
-  | { kind: 'silence'; reason: string };
+  | { kind: 'noResponse'; reason: string };
 
 export type AuthorizationRequest = {
   order_reference: string;
@@ -87,7 +87,7 @@ export async function authorize(acquirer: Acquirer, key: string, request: Author
     const card = cardOf(book, request);
     if (failsFirst.has(card.authorization) && (await book.commitAttempt(key, request_hash))) {
       if (card.authorization === 'fail_before_acting') throw errors.cardError();
-      return silence('the card is silent before it acts');
+      return noResponse('the card is silent before it acts');
     }
     const status = initialStatus(card.authorization, card.decline_code);
     const created_at = now();
@@ -112,7 +112,7 @@ export async function authorize(acquirer: Acquirer, key: string, request: Author
     if (status !== 'declined') acquirer.expiries.add(charge, card.shortHold ? 'short' : 'long');
     if (card.webhook === 'before_answer') settlement = decidePending(acquirer, charge.charge_id);
     else if (status === 'pending') decidePendingLater(acquirer, charge);
-    if (card.authorization === 'silent_after_acting') return silence('the card is silent after it acted');
+    if (card.authorization === 'silent_after_acting') return noResponse('the card is silent after it acted');
     return response(record, false);
   });
   // After the turn, because the receiver of the webhook asks for the operation of this key.
@@ -181,7 +181,7 @@ export async function operate(
       const record = { request_hash, http_status: decision.refusal?.http_status ?? 201, capture_rule, operation };
       await commit(acquirer, record);
       const silent = kind === 'capture' && capture_rule === 'silent_after_acting' && decision.refusal === undefined;
-      return silent ? silence('the card is silent after its capture') : response(record, false);
+      return silent ? noResponse('the card is silent after its capture') : response(record, false);
     });
   });
 }
@@ -332,7 +332,7 @@ function initialStatus(rule: AuthorizationRule, decline_code: string | null): Ch
 const now = () => new Date().toISOString();
 const newId = (prefix: 'ch' | 'op' | 'pm') => `${prefix}_${randomUUID().replaceAll('-', '')}`;
 const hashRequest = (...parts: readonly unknown[]) => hash('sha256', JSON.stringify(parts), 'base64url');
-const silence = (reason: string): Reply => ({ kind: 'silence', reason });
+const noResponse = (reason: string): Reply => ({ kind: 'noResponse', reason });
 const response = (record: OperationRecord, replayed: boolean): Reply => ({
   kind: 'response',
   http_status: record.http_status,

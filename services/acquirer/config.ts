@@ -24,9 +24,9 @@ export type WebhookConfig = {
   secrets: string[];
   /** CA bundle that verifies the receiver, PEM; undefined: public authorities. */
   caFile: string | undefined;
-  retryFirstMs: number;
-  retryMostMs: number;
-  attemptsMax: number;
+  initialBackoffMs: number;
+  maxBackoffMs: number;
+  maxAttempts: number;
   /** Delay of the event of card_webhook_late after its settlement. */
   lateMs: number;
   /** Delay of the event of an operation whose outcome was already in the response. */
@@ -126,9 +126,9 @@ function readWebhooks(environment: Environment, problems: string[]): WebhookConf
     url,
     secrets,
     caFile: environment.ARMATURE_ACQUIRER_WEBHOOK_CA_FILE || undefined,
-    retryFirstMs: number('RETRY_FIRST_MS', { least: 1, most: 60_000, or: 500 }),
-    retryMostMs: number('RETRY_MOST_MS', { least: 1, most: 3_600_000, or: 60_000 }),
-    attemptsMax: number('ATTEMPTS_MAX', { least: 1, most: 1_000, or: 100 }),
+    initialBackoffMs: number('RETRY_FIRST_MS', { least: 1, most: 60_000, or: 500 }),
+    maxBackoffMs: number('RETRY_MOST_MS', { least: 1, most: 3_600_000, or: 60_000 }),
+    maxAttempts: number('ATTEMPTS_MAX', { least: 1, most: 1_000, or: 100 }),
     lateMs: number('LATE_MS', { least: 0, most: 600_000, or: 20_000 }),
     noticeMs: number('NOTICE_MS', { least: 0, most: 600_000, or: 2_000 }),
   };

@@ -46,9 +46,9 @@ export async function serve(acquirer: Acquirer, host: string, port: number, logg
     traffic.requests += 1;
     const reply = await replyTo(acquirer, request, traffic, logger);
     traffic.requests -= 1;
-    if (reply.kind === 'silence') keepSilent(response, traffic);
+    if (reply.kind === 'noResponse') keepSilent(response, traffic);
     else send(response, reply, traffic);
-    const outcome = reply.kind === 'silence' ? { silent: reply.reason } : { http_status: reply.http_status };
+    const outcome = reply.kind === 'noResponse' ? { silent: reply.reason } : { http_status: reply.http_status };
     const duration_ms = Math.round(performance.now() - started);
     logger.debug('request', { method: request.method, path: request.url?.split('?')[0], ...outcome, duration_ms });
   });

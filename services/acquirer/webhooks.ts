@@ -36,7 +36,7 @@ export async function openWebhooks(
     event.attempts += 1;
     const failure = await post(poster, event, book);
     for (const resolve of waiting.get(position) ?? []) resolve();
-    const given_up = failure !== '' && event.attempts >= config.attemptsMax;
+    const given_up = failure !== '' && event.attempts >= config.maxAttempts;
     if (failure !== '' && !given_up) {
       event.due_ms = Date.now() + backoff_ms(config, event.attempts);
       logger.debug('a webhook failed and is retried', { position, attempts: event.attempts, failure });
@@ -46,7 +46,7 @@ export async function openWebhooks(
     await window.end(event, given_up ? 'given_up' : 'delivered');
   }
 
-  const scheduler = startScheduler(window, attempt, logger, config.retryMostMs);
+  const scheduler = startScheduler(window, attempt, logger, config.maxBackoffMs);
   return {
     wake: scheduler.wake,
     async attempted(position, limit_ms) {
@@ -159,7 +159,7 @@ function eventOf(position: number, { operation }: OperationRecord, book: Book): 
 }
 
 /** Doubles with each attempt. Half of it is random, so that events that failed together are not retried together. */
-function backoff_ms({ retryFirstMs, retryMostMs }: WebhookConfig, attempts: number): number {
-  const full_ms = Math.min(retryMostMs, retryFirstMs * 2 ** Math.min(attempts - 1, 30));
+function backoff_ms({ initialBackoffMs, maxBackoffMs }: WebhookConfig, attempts: number): number {
+  const full_ms = Math.min(maxBackoffMs, initialBackoffMs * 2 ** Math.min(attempts - 1, 30));
   return full_ms * (0.5 + Math.random() / 2);
 }

@@ -1,7 +1,7 @@
 // Identity reads its keys before it serves: a start without a database waits for it.
 import t from 'tap';
 import { startService } from '../../test/support/service.ts';
-import { openWay } from '../../test/support/way.ts';
+import { openTcpProxy } from '../../test/support/tcp-proxy.ts';
 
 t.setTimeout(60_000);
 
@@ -9,10 +9,10 @@ t.test('a start without the database completes when the database is there', asyn
   const first = await startService(t, 'identity');
   await first.kill();
   const { database, vhost } = first;
-  const way = await openWay(t, database!.url);
+  const proxy = await openTcpProxy(t, database!.url);
   // Connections are closed at first, as by a server that is not up yet.
-  way.refuse(5);
-  const again = await startService(t, 'identity', { database, databaseAddress: way.address, vhost });
-  t.equal(way.refused(), 5);
+  proxy.refuse(5);
+  const again = await startService(t, 'identity', { database, databaseAddress: proxy.address, vhost });
+  t.equal(proxy.refused(), 5);
   t.match(again.logs(), /the start waits for the database/);
 });

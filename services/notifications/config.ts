@@ -10,16 +10,20 @@ export const config = {
   mailFrom: text('ARMATURE_MAIL_FROM', 'sender of every e-mail', {
     fallback: 'Armature Shop <orders@shop.armature.local>',
   }),
-  attemptsMax: integer('ARMATURE_MAIL_ATTEMPTS_MAX', 'attempts before a delivery is given up', {
+  maxAttempts: integer('ARMATURE_MAIL_ATTEMPTS_MAX', 'attempts before a delivery is given up', {
     min: 1,
     max: 20,
     fallback: 14,
   }),
-  retryBaseMs: integer('ARMATURE_MAIL_RETRY_BASE_MS', 'wait after the first failed attempt; it doubles up to an hour', {
-    min: 10,
-    max: 60_000,
-    fallback: 1_000,
-  }),
+  initialBackoffMs: integer(
+    'ARMATURE_MAIL_RETRY_BASE_MS',
+    'wait after the first failed attempt; it doubles up to an hour',
+    {
+      min: 10,
+      max: 60_000,
+      fallback: 1_000,
+    },
+  ),
   deliveryKeptDays: integer('ARMATURE_DELIVERY_KEPT_DAYS', 'how long an e-mail that was sent stays in the list', {
     min: 30,
     max: 3_650,

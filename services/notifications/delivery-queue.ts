@@ -19,7 +19,7 @@ export interface DeliveryRow {
 }
 
 /** The queue of e-mails to customers. The table `delivery` is also the list of what was sent. */
-export const deliveryQueue = (config: { attemptsMax: number; retryBaseMs: number; deliveryKeptDays: number }) =>
+export const deliveryQueue = (config: { maxAttempts: number; initialBackoffMs: number; deliveryKeptDays: number }) =>
   jobQueue<DeliveryRow>({
     name: 'mail',
     table: 'delivery',
@@ -27,8 +27,8 @@ export const deliveryQueue = (config: { attemptsMax: number; retryBaseMs: number
     doneState: 'SENT',
     doneAtColumn: 'sent_at',
     retry: {
-      maxAttempts: config.attemptsMax,
-      initialBackoffMs: config.retryBaseMs,
+      maxAttempts: config.maxAttempts,
+      initialBackoffMs: config.initialBackoffMs,
       maxBackoffMs: 3_600_000,
       maxElapsedMs: 86_400_000,
     },

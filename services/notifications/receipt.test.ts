@@ -93,10 +93,10 @@ t.test('every reason that the contract names has its own words', async (t) => {
 });
 
 t.test('the attempts outlast an hour without a mail server', async (t) => {
-  const { attemptsMax, retryBaseMs } = config;
+  const { maxAttempts, initialBackoffMs } = config;
   const { retry } = deliveryQueue({
-    attemptsMax: attemptsMax.fallback ?? 0,
-    retryBaseMs: retryBaseMs.fallback ?? 0,
+    maxAttempts: maxAttempts.fallback ?? 0,
+    initialBackoffMs: initialBackoffMs.fallback ?? 0,
     deliveryKeptDays: 400,
   });
   const waits = Array.from({ length: retry.maxAttempts - 1 }, (_, i) =>

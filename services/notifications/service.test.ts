@@ -27,7 +27,7 @@ async function publisher(service: RunningService): Promise<{ channel: ConfirmCha
   return { channel, close: () => connection.close() };
 }
 
-const attemptsMax = 50;
+const maxAttempts = 50;
 
 /** Publishes until the broker has it, as a relay does: a queue that has only just been declared may refuse. */
 async function publish(
@@ -50,7 +50,7 @@ async function publish(
     try {
       return await channel.waitForConfirms();
     } catch (error) {
-      if (attempt === attemptsMax || !(error instanceof Error) || error.message !== 'message nacked') throw error;
+      if (attempt === maxAttempts || !(error instanceof Error) || error.message !== 'message nacked') throw error;
       await sleep(100);
     }
   }

@@ -99,7 +99,7 @@ async function orderWithFailedCancellation(
 }
 
 async function runJob(): Promise<number> {
-  const call = open('sweep', 10_000);
+  const call = open('periodic job', 10_000);
   return job.run(call).finally(() => call.close());
 }
 

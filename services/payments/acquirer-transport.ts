@@ -54,8 +54,8 @@ export function acquirerTransport(options: TransportOptions): AcquirerTransport 
   return {
     async request(call, kind, name, request) {
       if (inTransaction(call)) throw new Error(`${name}: a request to the acquirer must not be sent in a transaction`);
-      const pass = syncPoint(call);
-      if (pass) await pass(`call acquirer ${name}`);
+      const atSyncPoint = syncPoint(call);
+      if (atSyncPoint) await atSyncPoint(`call acquirer ${name}`);
       const timeoutMs = Math.min(request.timeoutMs, call.deadline - Date.now());
       const stop = metrics.seconds.startTimer({ operation: name });
       const response = await send(call, { ...request, timeoutMs });

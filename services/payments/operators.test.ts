@@ -9,7 +9,7 @@ import { compareBooks } from '../../scripts/cli/reconcile/pages.ts';
 import { connectMysql } from '../../scripts/devmesh/servers/mysql.ts';
 import { refusal } from '../../test/support/refusal.ts';
 import { developerCredentials, startService, token, workloadCertificate } from '../../test/support/service.ts';
-import { acquirerLog } from './books.ts';
+import { acquirerLog } from '../../test/verification/invariants/ledger-checks.ts';
 import { booksInOrder, openBed, queryOf } from './testbed.ts';
 
 t.setTimeout(180_000);

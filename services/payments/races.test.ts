@@ -6,7 +6,7 @@ import { connectMysql } from '../../scripts/devmesh/servers/mysql.ts';
 import { seeded } from '../../test/support/random.ts';
 import { refusal } from '../../test/support/refusal.ts';
 import { developerCredentials, startService, token, workloadCertificate } from '../../test/support/service.ts';
-import { acquirerLog } from './books.ts';
+import { acquirerLog } from '../../test/verification/invariants/ledger-checks.ts';
 import { booksInOrder, openBed, queryOf } from './testbed.ts';
 
 const acquirer = await startService(t, 'acquirer', { env: { ARMATURE_ACQUIRER_SLOW_MS: '400' } });

@@ -6,7 +6,7 @@ import { PaymentState } from '@armature/proto/payments/v1/payments.ts';
 import t from 'tap';
 import { connectMysql } from '../../scripts/devmesh/servers/mysql.ts';
 import { developerCredentials, startService, token, workloadCertificate } from '../../test/support/service.ts';
-import { wrongInBooks } from './books.ts';
+import { ledgerViolations } from '../../test/verification/invariants/ledger-checks.ts';
 import { openBed, queryOf } from './testbed.ts';
 
 t.setTimeout(180_000);
@@ -79,14 +79,14 @@ t.test('records a hold that has expired, and one that was voided under a foreign
     { resolved_by: 'service:payments', state_before: 'AUTHORIZED', state_after: 'VOIDED_EXTERNALLY' },
   ]);
   await noneDiffer();
-  t.strictSame(await wrongInBooks(query, acquirerUrl), []);
+  t.strictSame(await ledgerViolations(query, acquirerUrl), []);
 });
 
 t.test('records the authorization of a caller that has left', async (t) => {
   const authorization = bed.newAuthorization({ card: 'card_webhook' });
   await t.rejects(bed.orders.authorizePayment(authorization, { timeoutMs: 200 }));
   await becomes(authorization.paymentId, PaymentState.PAYMENT_STATE_AUTHORIZED);
-  t.strictSame(await wrongInBooks(query, acquirerUrl), []);
+  t.strictSame(await ledgerViolations(query, acquirerUrl), []);
 });
 
 t.test('lists a difference that it cannot resolve until it no longer exists', async (t) => {

@@ -8,7 +8,7 @@ import { compareBooks, tableOf } from '../../scripts/cli/reconcile/pages.ts';
 import { connectMysql } from '../../scripts/devmesh/servers/mysql.ts';
 import { refusal } from '../../test/support/refusal.ts';
 import { developerCredentials, startService, token, workloadCertificate } from '../../test/support/service.ts';
-import { acquirerLog, wrongInBooks } from './books.ts';
+import { acquirerLog, ledgerViolations } from '../../test/verification/invariants/ledger-checks.ts';
 import { openBed, queryOf } from './testbed.ts';
 
 t.setTimeout(120_000);
@@ -77,7 +77,7 @@ t.test('payments killed between acquirer and commit', async (t) => {
   ]);
   t.strictSame(kinds(await compare(true)), [], 'a second time there is nothing to do');
   t.equal((await query('select * from reconciliation')).length, 1);
-  t.strictSame(await wrongInBooks(query, acquirerUrl), []);
+  t.strictSame(await ledgerViolations(query, acquirerUrl), []);
 });
 
 t.test('a foreign operation at the acquirer is reported and not resolved', async (t) => {

@@ -5,7 +5,7 @@ import t, { type Test } from 'tap';
 import { connectMysql } from '../../scripts/devmesh/servers/mysql.ts';
 import { refusal } from '../../test/support/refusal.ts';
 import { developerCredentials, startService, token, workloadCertificate } from '../../test/support/service.ts';
-import { acquirerLog } from './books.ts';
+import { acquirerLog } from '../../test/verification/invariants/ledger-checks.ts';
 import { type Bed, booksInOrder, openAcquirerProxy, openBed, queryOf } from './testbed.ts';
 
 // A dozen starts of a service take longer than a test usually may.

@@ -7,7 +7,7 @@ import t from 'tap';
 import { connectMysql } from '../../scripts/devmesh/servers/mysql.ts';
 import { refusal } from '../../test/support/refusal.ts';
 import { developerCredentials, startService, token, workloadCertificate } from '../../test/support/service.ts';
-import { acquirerLog } from './books.ts';
+import { acquirerLog } from '../../test/verification/invariants/ledger-checks.ts';
 import { paymentStore } from './store.ts';
 import { booksInOrder, openBed, queryOf } from './testbed.ts';
 

@@ -6,7 +6,7 @@ import { connectMysql } from '../../scripts/devmesh/servers/mysql.ts';
 import { createDatabase } from '../../test/support/infra.ts';
 import { refusal } from '../../test/support/refusal.ts';
 import { developerCredentials, startService, token, workloadCertificate } from '../../test/support/service.ts';
-import { acquirerLog } from './books.ts';
+import { acquirerLog } from '../../test/verification/invariants/ledger-checks.ts';
 import { booksInOrder, openBed, queryOf } from './testbed.ts';
 
 const slowMs = 150;

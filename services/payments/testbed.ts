@@ -11,7 +11,7 @@ import { type ConnectOptions, ledgerClient, paymentsClient } from '@armature/cli
 import type { TrialBalance } from '@armature/proto/payments/v1/ledger.ts';
 import type { Connection } from 'mysql2/promise';
 import type { Teardown } from '../../test/support/infra.ts';
-import { type Query, wrongInBooks } from './books.ts';
+import { ledgerViolations, type Query } from '../../test/verification/invariants/ledger-checks.ts';
 
 export interface BedOptions {
   grpc: string;
@@ -74,7 +74,7 @@ export const queryOf =
 
 /** Throws unless the books are in order. The error lists every violation. */
 export async function booksInOrder(query: Query, acquirer: string, balance: TrialBalance): Promise<void> {
-  const wrong = await wrongInBooks(query, acquirer);
+  const wrong = await ledgerViolations(query, acquirer);
   if (!balance.balanced || balance.totals.some((total) => total.differenceMinor !== 0n))
     wrong.push('the trial balance is not zero');
   if (wrong.length > 0) throw new Error(`the books are not in order:\n${wrong.join('\n')}`);

@@ -10,7 +10,7 @@ import { reservePorts } from '../../scripts/devmesh/ports.ts';
 import { connectMysql } from '../../scripts/devmesh/servers/mysql.ts';
 import { testServers } from '../../test/support/infra.ts';
 import { developerCredentials, startService, token, workloadCertificate } from '../../test/support/service.ts';
-import { acquirerLog } from './books.ts';
+import { acquirerLog } from '../../test/verification/invariants/ledger-checks.ts';
 import { booksInOrder, openBed, queryOf } from './testbed.ts';
 
 t.setTimeout(120_000);

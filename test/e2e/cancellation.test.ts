@@ -2,8 +2,8 @@
 import { once } from 'node:events';
 import t from 'tap';
 import { connectMysql } from '../../scripts/devmesh/servers/mysql.ts';
-import { acquirerLog } from '../../services/payments/books.ts';
 import { shopServices } from '../verification/faults/shoppers.ts';
+import { acquirerLog } from '../verification/invariants/ledger-checks.ts';
 import { openInvariantCheck } from './invariant-check.ts';
 import { restart as restartService } from './restart.ts';
 import { buy, follow, mailAbout, openShop, stateName, wish } from './shop.ts';

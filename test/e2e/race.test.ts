@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Order } from '@armature/proto/orders/v1/orders.ts';
 import { RpcError } from '@armature/runtime';
 import t from 'tap';
-import { acquirerLog } from '../../services/payments/books.ts';
+import { acquirerLog } from '../verification/invariants/ledger-checks.ts';
 import { grown, holdingsOf, leaksSince } from './bounds.ts';
 import { openInvariantCheck } from './invariant-check.ts';
 import { follow, openShop, stateName, wish } from './shop.ts';
@@ -17,7 +17,7 @@ const assertInvariants = await openInvariantCheck(t, shop);
 
 /** Codes of an overloaded server; they leave the outcome of the request unknown. */
 const unclear = ['UNAVAILABLE', 'DEADLINE_EXCEEDED', 'RESOURCE_EXHAUSTED', 'ABORTED'];
-const attemptsMax = 20;
+const maxAttempts = 20;
 let repeats = 0;
 
 /** Retries a call that is safe to repeat until its outcome is known, as a correct client does. */
@@ -26,7 +26,7 @@ async function retryUntilClear<T>(act: () => Promise<T>): Promise<T> {
     try {
       return await act();
     } catch (error) {
-      if (!(error instanceof RpcError) || !unclear.includes(error.code) || attempt === attemptsMax) throw error;
+      if (!(error instanceof RpcError) || !unclear.includes(error.code) || attempt === maxAttempts) throw error;
       repeats += 1;
       await sleep(100 * attempt);
     }

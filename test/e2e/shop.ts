@@ -23,16 +23,16 @@ import {
 } from '../support/service.ts';
 
 /** Client set: the clients of all services for one person, with the developer's certificate. */
-export type Counter = Awaited<ReturnType<Shop['as']>>;
+export type ClientSet = Awaited<ReturnType<Shop['as']>>;
 
 /** The whole mesh with its own new schemas, virtual host and acquirer. */
 export interface Shop {
   mesh: Mesh;
   /** A running service. Throws if the mesh has no service of that name. */
   service(name: string): RunningService;
-  as(subject: string): Promise<ReturnType<typeof counter>>;
-  staff: ReturnType<typeof counter>;
-  customer: ReturnType<typeof counter>;
+  as(subject: string): Promise<ReturnType<typeof clientSet>>;
+  staff: ReturnType<typeof clientSet>;
+  customer: ReturnType<typeof clientSet>;
   /** Puts a new product on sale and returns its SKU. */
   stock(units: bigint, prices?: Record<string, bigint>): Promise<string>;
   /** On hand, reserved and available units of a SKU. */
@@ -81,11 +81,11 @@ export async function openShop(
     if (!running) throw new Error(`the mesh has no ${name}`);
     return running;
   };
-  return { mesh, service, ...(await openCounters(t, (name) => service(name).grpc, tokens)) };
+  return { mesh, service, ...(await openClientSets(t, (name) => service(name).grpc, tokens)) };
 }
 
 /** Client sets and helpers for a mesh that already runs, by the addresses of its services. */
-export async function openCounters(
+export async function openClientSets(
   t: Teardown,
   addressOf: (name: string) => string,
   tokens: Parameters<typeof token>[1] = {},
@@ -93,7 +93,7 @@ export async function openCounters(
   const tls = await developerCredentials();
   const as = async (subject: string) => {
     const bearer = await token(subject, tokens);
-    const clients = counter((name) => ({ addresses: [addressOf(name)], tls, token: () => bearer }));
+    const clients = clientSet((name) => ({ addresses: [addressOf(name)], tls, token: () => bearer }));
     t.teardown(() => {
       for (const client of Object.values(clients)) client.close();
     });
@@ -125,7 +125,7 @@ export async function openCounters(
 
 type Connect = Parameters<typeof ordersClient>[0];
 
-function counter(to: (name: string) => Connect) {
+function clientSet(to: (name: string) => Connect) {
   return {
     catalog: catalogClient(to('catalog')),
     inventory: inventoryClient(to('inventory')),
@@ -153,7 +153,7 @@ export async function mailAbout(shop: Shop, orderId: string, subject: RegExp): P
 }
 
 /** Follows an order's stream to its end, and returns the events. */
-export async function follow(who: Pick<Counter, 'orders'>, orderId: string, after = 0n): Promise<OrderEvent[]> {
+export async function follow(who: Pick<ClientSet, 'orders'>, orderId: string, after = 0n): Promise<OrderEvent[]> {
   const events: OrderEvent[] = [];
   for await (const event of who.orders.watchOrder({ orderId, afterSequence: after }, { timeoutMs: 30_000 })) {
     events.push(event);
@@ -162,7 +162,7 @@ export async function follow(who: Pick<Counter, 'orders'>, orderId: string, afte
 }
 
 /** Places an order and waits for its end. */
-export async function buy(who: Pick<Counter, 'orders'>, request: Init<PlaceOrderRequest>): Promise<Order> {
+export async function buy(who: Pick<ClientSet, 'orders'>, request: Init<PlaceOrderRequest>): Promise<Order> {
   const { orderId } = await who.orders.placeOrder(request);
   await follow(who, orderId);
   return who.orders.getOrder({ orderId });

@@ -52,6 +52,17 @@ const importsPointOneWay: Rule = ({ path, text }) => {
   });
 };
 
+/** Testbeds and the drivers of sync points have no place in a process that runs in production. */
+const productionIgnoresTestbeds: Rule = ({ path, text }) => {
+  if (!isCode(path) || isTest(path) || !/^(services|clients|proto)\//.test(path)) return [];
+  return imports(text)
+    .filter((specifier) => isTestbed(targetOf(path, specifier)))
+    .map((specifier) => `imports ${specifier}: production code imports no testbed; move the shared part out of it`);
+};
+
+const isTestbed = (target: string): boolean =>
+  /(^|\/)testbed\.ts$/.test(target) || /^services\/runtime\/testing(\/|$)/.test(target);
+
 /** Folders of the runtime depend in one direction, and code outside imports the entries of its package.json only. */
 const runtimeIsLayered: Rule = (file) => {
   if (!isCode(file.path)) return [];
@@ -151,6 +162,7 @@ export const rules: Record<string, Rule> = {
   namesSaySomething,
   environmentIsReadInOnePlace,
   importsPointOneWay,
+  productionIgnoresTestbeds,
   runtimeIsLayered,
   onlyStoresKnowTheOrm,
   filesAreShort,

@@ -16,7 +16,7 @@ export const vocabulary = JSON.parse(
   readFileSync(join(repository, 'test/support/vocabulary.json'), 'utf8'),
 ) as Vocabulary;
 
-const isChecked = (path: string): boolean => /\.(ts|proto)$/.test(path) || path === 'Makefile';
+const isChecked = (path: string): boolean => /\.(ts|mjs|proto)$/.test(path) || path === 'Makefile';
 
 /** The words of a line in lower case: those of identifiers too, at capital letters and underscores. */
 const wordsOf = (line: string): string =>

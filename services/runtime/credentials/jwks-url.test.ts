@@ -115,7 +115,7 @@ t.test('a new key is found, and one that was withdrawn is forgotten with the tok
   t.equal(await verdict(verifier, token), 'UNAUTHENTICATED');
 });
 
-t.test('without keys a token is not refused but put off, until there are some', async (t) => {
+t.test('without keys the outcome for a token is UNAVAILABLE, until there are some', async (t) => {
   const { state, start } = await setUp(t, { respond: (_request, response) => response.writeHead(503).end() });
   const { keys, verifier } = await start();
   const token = await tokenBy('old');
@@ -126,7 +126,7 @@ t.test('without keys a token is not refused but put off, until there are some', 
   t.equal(await verdict(verifier, token), 'ok');
 });
 
-t.test('when fetching fails, keys stay, and what they do not know is put off', async (t) => {
+t.test('when fetching fails, keys stay, and the outcome for an unknown key is UNAVAILABLE', async (t) => {
   const { state, clock, start } = await setUp(t);
   const { verifier } = await start();
   await verdict(verifier, await tokenBy('old'));

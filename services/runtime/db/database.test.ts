@@ -3,7 +3,7 @@ import { NotificationServiceContract } from '@armature/proto/notifications/v1/co
 import { Delivery } from '@armature/proto/notifications/v1/notifications.ts';
 import t from 'tap';
 import { createDatabase, type Teardown, type TestDatabase } from '../../../test/support/infra.ts';
-import { openWay } from '../../../test/support/way.ts';
+import { openTcpProxy } from '../../../test/support/tcp-proxy.ts';
 import { background } from '../context/background.ts';
 import { type CallContext, openCall } from '../context/call-context.ts';
 import { childTrace } from '../context/trace.ts';
@@ -196,23 +196,23 @@ t.test('a database that is away is UNAVAILABLE, not an internal error', async (t
 });
 
 /** A database behind a network path that can go silent, with its own pool of two connections. */
-async function behindWay(t: Teardown, { migratorUrl }: TestDatabase) {
-  const way = await openWay(t, migratorUrl);
-  const options = { url: way.url, log: createLogger('test', 'silent'), registry: createRegistry('way') };
+async function behindProxy(t: Teardown, { migratorUrl }: TestDatabase) {
+  const proxy = await openTcpProxy(t, migratorUrl);
+  const options = { url: proxy.url, log: createLogger('test', 'silent'), registry: createRegistry('proxy') };
   const far = await openDatabase({ ...options, poolMax: 2, statementTimeoutMs: 500 });
   // Closed before the path, so that its pending responses can arrive.
   t.teardown(async () => {
-    way.open();
+    proxy.open();
     await far.close();
   });
-  return { way, far };
+  return { proxy, far };
 }
 
 t.test('a database that hangs costs a call at most its deadline and a second, and keeps no connection', async (t) => {
-  const { way, far } = await behindWay(t, schema);
+  const { proxy, far } = await behindProxy(t, schema);
   const one = () => far.read(open('test', 1_000), (sql) => sql.query('select 1'));
   await Promise.all([one(), one()]);
-  way.hold();
+  proxy.hold();
   const since = performance.now();
   // Two old connections, then two that do not even receive a greeting.
   for (const _ of [1, 2]) {
@@ -227,16 +227,16 @@ t.test('a database that hangs costs a call at most its deadline and a second, an
   const asked = performance.now();
   await t.rejects(Promise.all([far.ping(), far.ping()]), /the database took longer/);
   t.ok(performance.now() - asked < 3_000, 'whether it is there is said within two seconds');
-  way.open();
+  proxy.open();
   await eventuallyReads(one);
   await Promise.all([one(), one(), one()]);
 });
 
 t.test('a transaction that cannot be reached any more keeps its locks for a while only', async (t) => {
-  const { way, far } = await behindWay(t, schema);
+  const { proxy, far } = await behindProxy(t, schema);
   const cutOff = far.transaction(open('test', 1_000), async (tx) => {
     await tx.execute('update counter set n = 7 where id = 2');
-    way.hold();
+    proxy.hold();
     await tx.execute('update counter set n = 8 where id = 2');
   });
   await t.rejects(cutOff, { code: 'UNAVAILABLE' });

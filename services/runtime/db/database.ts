@@ -4,7 +4,7 @@ import { type CallContext, DeadlineError } from '../context/call-context.ts';
 import { attachments } from '../context/keys.ts';
 import { driverUrl } from '../credentials/driver-url.ts';
 import { contention, deadlineExceeded, dependencyUnavailable } from '../errors/errors.ts';
-import { syncPoint } from '../sync/sync-point.ts';
+import { type SyncPoint, syncPoint } from '../sync/sync-point.ts';
 import type { Logger } from '../telemetry/log.ts';
 import { Counter, Gauge, type Registry } from '../telemetry/metrics.ts';
 import { backOff } from '../time/backoff.ts';
@@ -67,7 +67,7 @@ const retryable = new Map<number, string>([
   [1205, 'lock_wait'],
   [1020, 'snapshot'],
 ]);
-const attemptsMax = 5;
+const maxAttempts = 5;
 const contentionBackoff = { initialBackoffMs: 10, maxBackoffMs: 80 };
 
 /** Error codes of the driver for a missing or lost connection. */
@@ -185,29 +185,29 @@ async function prepareSession(connection: DatabaseConnection, statementTimeoutMs
   }
 }
 
-/** `pass` is set only while a test blocks statements at sync points. */
-function sqlOf(em: SqlEntityManager, pass: ((sql: string) => Promise<void>) | null): Sql {
+/** `atSyncPoint` is set only while a test blocks statements at sync points. */
+function sqlOf(em: SqlEntityManager, atSyncPoint: ((sql: string) => Promise<void>) | null): Sql {
   const query: Sql['query'] = (sql, params = []) => em.execute(sql, params as unknown[], 'all');
   const execute: Sql['execute'] = (sql, params = []) => em.execute(sql, params as unknown[], 'run');
-  if (!pass) return { em, query, execute };
+  if (!atSyncPoint) return { em, query, execute };
   return {
     em,
-    query: (sql, params) => pass(sql).then(() => query(sql, params)),
-    execute: (sql, params) => pass(sql).then(() => execute(sql, params)),
+    query: (sql, params) => atSyncPoint(sql).then(() => query(sql, params)),
+    execute: (sql, params) => atSyncPoint(sql).then(() => execute(sql, params)),
   };
 }
 
 /** The sync point function of a call's transaction; null unless a test has armed it. */
-async function gateOf(call: CallContext, em: SqlEntityManager): Promise<((point: string) => Promise<void>) | null> {
-  const pass = syncPoint(call);
-  if (!pass) return null;
+async function transactionSyncPoint(call: CallContext, em: SqlEntityManager): Promise<SyncPoint | null> {
+  const atSyncPoint = syncPoint(call);
+  if (!atSyncPoint) return null;
   // Reports the connection id, so that the test can query whether it waits for a lock.
   const [row] = await em.execute<{ id: number | string }[]>('select connection_id() as id');
-  return (point) => pass(point, Number(row?.id));
+  return (point) => atSyncPoint(point, Number(row?.id));
 }
 
-const sqlPoint = (pass: ((point: string) => Promise<void>) | null) =>
-  pass && ((sql: string) => pass(`sql ${sql.replace(/\s+/g, ' ').trim()}`));
+const sqlSyncPoint = (atSyncPoint: SyncPoint | null) =>
+  atSyncPoint && ((sql: string) => atSyncPoint(`sql ${sql.replace(/\s+/g, ' ').trim()}`));
 
 /**
  * SQL of one transaction that throws after its end. Work that was abandoned at its deadline may continue, and its
@@ -254,7 +254,7 @@ async function outsideTransaction<T>(
   const release = await backend.gate.enter(call ? () => call.signal : undefined);
   try {
     return await limited(call?.deadline ?? Number.POSITIVE_INFINITY, () =>
-      work(sqlOf(backend.orm.em.fork(), sqlPoint(syncPoint(call)))),
+      work(sqlOf(backend.orm.em.fork(), sqlSyncPoint(syncPoint(call)))),
     );
   } catch (error) {
     throw isLost(error) ? dependencyUnavailable('database', error) : error;
@@ -274,7 +274,7 @@ async function transaction<T>(backend: Backend, call: CallContext, work: (tx: Tx
       const again = error instanceof RestartTransaction ? 'restart' : retryable.get(databaseErrno(error));
       if (!again) throw isLost(error) ? dependencyUnavailable('database', error) : error;
       backend.metrics.retries.inc({ reason: again });
-      if (attempt >= attemptsMax) throw contention(error);
+      if (attempt >= maxAttempts) throw contention(error);
     } finally {
       setInTransaction(call, false);
       release();
@@ -292,24 +292,24 @@ async function attemptOnce<T>(backend: Backend, call: CallContext, work: (tx: Tx
     dropConnection();
     throw error;
   });
-  let pass: ((point: string) => Promise<void>) | null = null;
+  let atSyncPoint: SyncPoint | null = null;
   const after: (() => void)[] = [];
   const scope = { over: false };
   const participants = options.participants ?? [];
   let tx: Tx;
   let result: T;
   try {
-    pass = await gateOf(call, em);
-    tx = Object.assign(within(scope, call, sqlOf(em, sqlPoint(pass))), attachments(), {
+    atSyncPoint = await transactionSyncPoint(call, em);
+    tx = Object.assign(within(scope, call, sqlOf(em, sqlSyncPoint(atSyncPoint))), attachments(), {
       afterCommit: (action: () => void) => after.push(action),
     });
     for (const participant of participants) participant.begin?.(tx);
     result = await work(tx);
     for (const participant of participants) await participant.beforeCommit(tx, call);
-    if (pass) await pass('commit');
+    if (atSyncPoint) await atSyncPoint('commit');
     await em.commit();
   } catch (error) {
-    if (pass) await pass('rollback');
+    if (atSyncPoint) await atSyncPoint('rollback');
     scope.over = true;
     // A lock-wait timeout rolls back one statement only, so the transaction is always rolled back explicitly.
     await em.rollback().catch((cause: unknown) => options.log.warn({ err: cause }, 'rollback failed'));

@@ -72,7 +72,7 @@ function worker(run: JobHandler<NoteRow>['run'], changes: Partial<QueueDefinitio
     ...(attemptTimeoutMs === undefined ? {} : { attemptTimeoutMs }),
   });
   const once = async (job = claiming!) => {
-    const call = open('sweep notes', 10_000);
+    const call = open('periodic job notes', 10_000);
     return job.run(call).finally(() => call.close());
   };
   return {

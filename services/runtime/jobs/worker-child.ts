@@ -19,5 +19,5 @@ const [claiming] = runner.periodicJobs({
     crashPoint('note.written');
   },
 });
-await claiming!.run(open('sweep notes', 10_000));
+await claiming!.run(open('periodic job notes', 10_000));
 await runner.close();

@@ -275,7 +275,7 @@ t.test('who gets and who may send baselines', async (t) => {
     t.equal((await channel.checkQueue(other)).messageCount, 0);
   });
 
-  await t.test('one that the owner did not send is set aside and moves nothing', async (t) => {
+  await t.test('one that the owner did not send is dead-lettered and moves nothing', async (t) => {
     const body = Baseline.encode(
       Baseline.fromPartial({ aggregate: 'order', aggregateId: 'a', sequence: 99n, historyAfter: 99n }),
     ).finish();

@@ -1,6 +1,6 @@
 import t from 'tap';
 import { createVhost } from '../../../test/support/infra.ts';
-import { openWay } from '../../../test/support/way.ts';
+import { openTcpProxy } from '../../../test/support/tcp-proxy.ts';
 import { createLogger } from '../telemetry/log.ts';
 import { Registry } from '../telemetry/metrics.ts';
 import { eventually } from '../testing/messaging.ts';
@@ -42,40 +42,40 @@ t.test('a broker', async (t) => {
   });
 
   await t.test('refuses at once while it is away, and comes back', async (t) => {
-    const way = await openWay(t, vhost.url('orders'));
-    const broker = open(t, way.url);
+    const proxy = await openTcpProxy(t, vhost.url('orders'));
+    const broker = open(t, proxy.url);
     let setups = 0;
     broker.subscribe('orders.own', async () => {
       setups += 1;
     });
     await eventually(async () => broker.ready() && setups === 1, 'ready');
-    way.refuse(Number.POSITIVE_INFINITY);
-    way.cut();
+    proxy.refuse(Number.POSITIVE_INFINITY);
+    proxy.cut();
     await eventually(async () => !broker.ready(), 'away');
     await t.rejects(broker.publish(message('1')), { message: /broker does not respond/ });
-    way.refuse(0);
+    proxy.refuse(0);
     await eventually(async () => broker.ready() && setups === 2, 'back, and set up again');
     t.equal(await broker.publish(message('2')), 'unrouted');
   });
 
   await t.test('that falls silent is given up, and nothing hangs', async (t) => {
-    const way = await openWay(t, vhost.url('orders'));
-    const broker = open(t, way.url, { confirmTimeoutMs: 300, unconfirmedMax: 2 });
+    const proxy = await openTcpProxy(t, vhost.url('orders'));
+    const broker = open(t, proxy.url, { confirmTimeoutMs: 300, unconfirmedMax: 2 });
     await eventually(async () => broker.ready(), 'ready');
-    way.hold();
+    proxy.hold();
     const unconfirmed = [broker.publish(message('1')), broker.publish(message('2'))];
     await t.rejects(broker.publish(message('3')), { message: /2 messages are unconfirmed/ });
     for (const one of unconfirmed) await t.rejects(one, { message: /broker does not respond/ });
-    way.open();
+    proxy.open();
     await eventually(async () => broker.canPublish(), 'back');
     t.equal(await broker.publish(message('4')), 'unrouted');
   });
 
   await t.test('that is silent does not keep us from closing', async (t) => {
-    const way = await openWay(t, vhost.url('orders'));
-    const broker = open(t, way.url);
+    const proxy = await openTcpProxy(t, vhost.url('orders'));
+    const broker = open(t, proxy.url);
     await eventually(async () => broker.ready(), 'ready');
-    way.hold();
+    proxy.hold();
     const since = performance.now();
     await broker.close();
     t.ok(performance.now() - since < 8_000, 'closed in time');

@@ -241,7 +241,7 @@ t.test('publishers', async (t) => {
     t.match(await refusal(bed, 'admin', { userId: 'orders' }), /user_id property set to 'orders'/);
   });
 
-  await t.test('a publisher that is not the source is set aside and moves no sequence', async (t) => {
+  await t.test('a publisher that is not the source is dead-lettered and moves no sequence', async (t) => {
     t.equal(await refusal(bed, 'admin', {}), null, 'the broker lets an administrator publish');
     const [deadLetter] = await deadLettersOf(consumer, 1);
     t.match(deadLetter, { reason: /user-id is missing/, sequence: null });
@@ -250,7 +250,7 @@ t.test('publishers', async (t) => {
     await t.rejects(consumer.running.redrive(deadLetter!.id), { message: /is no event of orders/ });
   });
 
-  await t.test('a source that policy refuses is set aside, and redriven once policy is mended', async (t) => {
+  await t.test('a source that policy refuses is dead-lettered, and redriven once policy is mended', async (t) => {
     allowed = false;
     await producer.emit('refused', [1]);
     const [, deadLetter] = await deadLettersOf(consumer, 2);

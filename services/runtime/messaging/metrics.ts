@@ -57,8 +57,8 @@ export function consumerMetrics(registry: Registry) {
       'Events acknowledged without effect: a baseline brought the state that includes them, or left out the past',
     ),
     early: perEvent('armature_consumer_early_total', 'Times an event came before its predecessor and had to wait'),
-    retries: perEvent('armature_consumer_retries_total', 'Events put off after a transient failure'),
-    deadLetters: perEvent('armature_consumer_dead_letters_total', 'Events set aside as dead letters'),
+    retries: perEvent('armature_consumer_retries_total', 'Events scheduled for a retry after a transient failure'),
+    deadLetters: perEvent('armature_consumer_dead_letters_total', 'Events stored as dead letters'),
     unknown: new Counter({
       name: 'armature_consumer_unknown_events_total',
       help: 'Events of types that this service does not know, kept for a later version',

@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import { refusal } from '../../../test/support/refusal.ts';
-import { openWay } from '../../../test/support/way.ts';
+import { openTcpProxy } from '../../../test/support/tcp-proxy.ts';
 import type { Interceptor } from '../context/call-context.ts';
 import { openDatabase } from '../db/database.ts';
 import type { Tx } from '../db/tx.ts';
@@ -71,14 +71,14 @@ t.test('no database: no event loses an attempt', async (t) => {
   const first = await bed.consumer({ consumers: [recorder] });
   await first.running.stop();
   const producer = await bed.producer();
-  const way = await openWay(t, first.databaseUrl);
-  const db = await openDatabase({ url: way.url, log: createLogger('test', 'silent'), registry: new Registry() });
+  const proxy = await openTcpProxy(t, first.databaseUrl);
+  const db = await openDatabase({ url: proxy.url, log: createLogger('test', 'silent'), registry: new Registry() });
   t.teardown(() => db.close());
-  const consumer = await bed.consumer({ consumers: [recorder], on: { db, databaseUrl: way.url } });
+  const consumer = await bed.consumer({ consumers: [recorder], on: { db, databaseUrl: proxy.url } });
   await producer.emit('a', [1]);
   t.same(await effectsOf(consumer, 'a', 1), [1]);
-  way.refuse(Number.POSITIVE_INFINITY);
-  way.cut();
+  proxy.refuse(Number.POSITIVE_INFINITY);
+  proxy.cut();
   for (let index = 0; index < 10; index += 1) await producer.emit(`b-${index}`, [1, 2]);
   await eventually(
     async () => (await metric(consumer, 'armature_consumption_paused', { missing: 'database' })) === 1,
@@ -86,7 +86,7 @@ t.test('no database: no event loses an attempt', async (t) => {
   );
   await sleep(1_500);
   t.equal(await metric(consumer, 'armature_consumer_retries_total'), 0, 'no attempt');
-  way.refuse(0);
+  proxy.refuse(0);
   for (let index = 0; index < 10; index += 1) t.same(await effectsOf(consumer, `b-${index}`, 2), [1, 2]);
   t.same(await deadLetters(consumer), []);
 });

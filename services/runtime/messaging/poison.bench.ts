@@ -73,12 +73,12 @@ for (let turn = 0; turn < rounds; turn += 1) {
   console.log(`round ${turn + 1}: without ${show(clean)}; one poisoned in ${poisonEvery}: ${show(mixed)}`);
 }
 const poisoned = ((rounds + 1) * perSecond * seconds) / poisonEvery;
-await eventually(async () => (await deadLetters()).length >= poisoned, 'every poisoned one is set aside', 60_000);
+await eventually(async () => (await deadLetters()).length >= poisoned, 'every poisoned one is dead-lettered', 60_000);
 const innocents = (await deadLetters()).filter(({ id }) => !id.startsWith('poison'));
 const [p50, p99] = [median(ratios.map((one) => one.p50)), median(ratios.map((one) => one.p99))];
 console.log(
   `healthy with poison against without, medians of ${rounds} rounds: p50 × ${p50.toFixed(2)}, p99 × ${p99.toFixed(2)}; ` +
-    `${poisoned} set aside, ${innocents.length} of them healthy`,
+    `${poisoned} dead-lettered, ${innocents.length} of them healthy`,
 );
 if (innocents.length > 0 || p99 > 2) process.exitCode = 1;
 for (const undo of undos.reverse()) await undo();

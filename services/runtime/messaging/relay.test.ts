@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
-import { openWay } from '../../../test/support/way.ts';
+import { openTcpProxy } from '../../../test/support/tcp-proxy.ts';
 import { dependencyUnavailable } from '../errors/errors.ts';
 import { eventually, openTestbed, type Producer, type RunningConsumer, ticked, unheard } from '../testing/messaging.ts';
 import type { Broker } from './connection.ts';
@@ -191,8 +191,8 @@ t.test('killed at', async (t) => {
 t.test('connections cut in the middle of 2,000 events', async (t) => {
   const bed = await openTestbed(t);
   const [publishing, consuming] = await Promise.all([
-    openWay(t, bed.vhost.url('orders')),
-    openWay(t, bed.vhost.url('notifications')),
+    openTcpProxy(t, bed.vhost.url('orders')),
+    openTcpProxy(t, bed.vhost.url('notifications')),
   ]);
   const consumer = await bed.consumer({ consumers: [recorder], url: consuming.url });
   const producer = await bed.producer({ url: publishing.url });

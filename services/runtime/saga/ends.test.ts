@@ -176,6 +176,21 @@ t.test('versions', async (t) => {
     await worker.stop();
   });
 
+  t.test('a worker leaves a saga whose name it does not know, and shows it', async (t) => {
+    const unknown = shortSaga({ name: 'removed' });
+    const id = await schema.start(unknown, newId(), { note: '', card: 'tok_3' });
+    const known = await schema.start(one, newId(), { note: '', card: 'tok_4' });
+    const worker = schema.worker([one]);
+    t.strictSame(await schema.rest([known]), ['COMPLETED']);
+    t.match(await rowOf(id), { status: 'RUNNING', lease_holder: null });
+    t.strictSame(await schema.facts(id), []);
+    const metrics = await worker.registry.metrics();
+    t.match(metrics, 'armature_sagas_unknown{saga="removed",version="1"} 1');
+    t.match(metrics, 'armature_sagas{saga="removed",status="RUNNING"} 1');
+    t.match(metrics, /armature_saga_oldest_unfinished_seconds\{saga="removed"\} \d/);
+    await worker.stop();
+  });
+
   t.test('a cancel request finds the version that the saga was started with', async (t) => {
     t.equal(await inTransaction((tx) => requestCancel(tx, versions, subjects[0])), 'too_late');
     t.equal(await inTransaction((tx) => requestCancel(tx, versions, subjects[1])), 'accepted');

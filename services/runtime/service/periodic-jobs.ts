@@ -21,7 +21,7 @@ export function startPeriodicJobs(
 async function runPeriodically(job: PeriodicJob, open: Background, log: Logger, stopping: AbortSignal): Promise<void> {
   while (!stopping.aborted) {
     let handled = 0;
-    const call = open(`sweep ${job.name}`, 30_000);
+    const call = open(`periodic job ${job.name}`, 30_000);
     try {
       handled = await job.run(call);
     } catch (error) {

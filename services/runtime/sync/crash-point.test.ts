@@ -47,7 +47,7 @@ t.test('crash points', async (t) => {
   });
   for (const [work, spec] of [
     ['/armature.orders.v1.OrderService/PlaceOrder', 'place-order.committed'],
-    ['sweep expired reservations', 'sweep-expired-reservations.committed'],
+    ['periodic job expired reservations', 'periodic-job-expired-reservations.committed'],
   ]) {
     const program = `import { armCrashPoints, crashPointOf } from ${JSON.stringify(module)};
       armCrashPoints(${JSON.stringify(spec)});

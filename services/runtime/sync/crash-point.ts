@@ -35,7 +35,7 @@ export function crashPoint(name: string): void {
 /**
  * The crash points around a commit, of transactions that emit events: "place-order.before-commit" and
  * "place-order.committed" for the method PlaceOrder. For work without a method the name is made of the words of its
- * name, as in "sweep-expired-reservations.committed".
+ * name, as in "periodic-job-expired-reservations.committed".
  */
 export function crashPointOf(work: string, place: 'before-commit' | 'committed'): void {
   if (passesLeft !== null) pass(passesLeft, `${kebab(work)}.${place}`);

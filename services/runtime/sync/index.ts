@@ -1,2 +1,2 @@
 export { crashPoint } from './crash-point.ts';
-export { type Arrival, syncPoint } from './sync-point.ts';
+export { type Arrival, type SyncPoint, syncPoint } from './sync-point.ts';

@@ -29,16 +29,18 @@ interface Waiting {
   readonly trace: { readonly traceId: string };
 }
 
-type Pass = (point: string, connection?: number) => Promise<void>;
+/** Reports that a call has reached a point, and resolves when the test lets it continue. */
+export type SyncPoint = (point: string, connection?: number) => Promise<void>;
 
-interface Gate {
+/** The connection to the test that has armed the sync points of this process. */
+interface ArmedSyncPoints {
   service: string;
   socket: Socket;
   waiting: Map<number, () => void>;
   arrivals: number;
 }
 
-let armed: Gate | null = null;
+let armed: ArmedSyncPoints | null = null;
 
 /**
  * Connects the sync points to the unix socket of a test; an empty path disarms them. Rejects when no test listens
@@ -48,20 +50,20 @@ export async function armSyncPoints(path: string, service: string): Promise<void
   if (path === '') return;
   const socket = connect(path);
   await new Promise<void>((resolve, reject) => socket.once('connect', resolve).once('error', reject));
-  const gate: Gate = { service, socket, waiting: new Map(), arrivals: 0 };
-  armed = gate;
+  const syncPoints: ArmedSyncPoints = { service, socket, waiting: new Map(), arrivals: 0 };
+  armed = syncPoints;
   createInterface({ input: socket }).on('line', (line) => {
     const id = Number(line);
-    gate.waiting.get(id)?.();
-    gate.waiting.delete(id);
+    syncPoints.waiting.get(id)?.();
+    syncPoints.waiting.delete(id);
   });
-  const open = () => {
-    if (armed === gate) armed = null;
-    for (const go of gate.waiting.values()) go();
-    gate.waiting.clear();
+  const disarm = () => {
+    if (armed === syncPoints) armed = null;
+    for (const go of syncPoints.waiting.values()) go();
+    syncPoints.waiting.clear();
   };
-  socket.on('close', open);
-  socket.on('error', open);
+  socket.on('close', disarm);
+  socket.on('error', disarm);
 }
 
 /** Tells the test that work of this name has ended, where no call of its own would show that. It does not wait. */
@@ -71,13 +73,13 @@ export function lastSyncPoint(name: string): void {
 }
 
 /** The sync point function of a call; null while sync points are not armed. */
-export function syncPoint(call: Waiting | null): Pass | null {
+export function syncPoint(call: Waiting | null): SyncPoint | null {
   if (armed === null || call === null) return null;
-  const gate = armed;
+  const syncPoints = armed;
   return (point, connection = 0) => {
-    if (gate !== armed) return Promise.resolve();
-    gate.arrivals += 1;
-    const { service, arrivals: id } = gate;
+    if (syncPoints !== armed) return Promise.resolve();
+    syncPoints.arrivals += 1;
+    const { service, arrivals: id } = syncPoints;
     const { id: own, name, trace } = call;
     const arrival: Arrival = {
       id,
@@ -90,8 +92,8 @@ export function syncPoint(call: Waiting | null): Pass | null {
       connection,
     };
     return new Promise((resolve) => {
-      gate.waiting.set(id, resolve);
-      gate.socket.write(`${JSON.stringify(arrival)}\n`);
+      syncPoints.waiting.set(id, resolve);
+      syncPoints.socket.write(`${JSON.stringify(arrival)}\n`);
     });
   };
 }

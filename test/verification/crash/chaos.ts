@@ -103,7 +103,7 @@ export function chaos(options: ChaosOptions): Chaos {
     const lead = visits.get(point)! - Math.min(...visits.values());
     const ahead = lead > aheadMost;
     victim.arm(`${point}:${random.between(1, most) * (ahead ? aheadPasses * lead : 1)}`);
-    return ahead || /^(relay|sweep|payments\.webhook)/.test(point) ? rareLifeMs : armedLifeMs;
+    return ahead || /^(relay|periodic-job|payments\.webhook)/.test(point) ? rareLifeMs : armedLifeMs;
   };
   const live = (victim: Victim, life: { low: number; high: number }) =>
     later(victim, calm * random.between(life.low, life.high), () => victim.kill());

@@ -1,6 +1,6 @@
 // Cold start test: kills all processes at once, starts them in random order, and checks that the shop recovers.
 import { setTimeout as sleep } from 'node:timers/promises';
-import { openCounters } from '../../e2e/shop.ts';
+import { openClientSets } from '../../e2e/shop.ts';
 import type { Teardown } from '../../support/infra.ts';
 import { type Random, seeded } from '../../support/random.ts';
 import { recordSagas, sagasDiverging } from './histories.ts';
@@ -56,7 +56,7 @@ export async function coldStarts(t: Teardown, options: ColdStartOptions): Promis
   const exits = exitsSeen();
   const mesh = await startCrashMesh(t, exits, (name) => ({ env: settings[name] }));
   await allReady(mesh);
-  const workload = await openWorkload(t, await openCounters(t, mesh.grpcOf), mesh, random);
+  const workload = await openWorkload(t, await openClientSets(t, mesh.grpcOf), mesh, random);
   say(`everything runs; ${customers} customers, ${count} rounds, seed ${seed}`);
   const rounds: Round[] = [];
   const violations: string[] = [];

@@ -5,15 +5,15 @@ import type { inventoryClient } from '@armature/clients';
 import type { Order } from '@armature/proto/orders/v1/orders.ts';
 import { RpcError } from '@armature/runtime';
 import { sleep } from '@armature/runtime/time';
-import { type Counter, stateName } from '../../e2e/shop.ts';
+import { type ClientSet, stateName } from '../../e2e/shop.ts';
 import type { Random } from '../../support/random.ts';
-import { callTimeoutMs, untilClear } from './asking.ts';
 import type { Outsider } from './outsider.ts';
 import type { OrderNote, ResponseLog } from './responses.ts';
+import { callTimeoutMs, untilClear } from './until-clear.ts';
 
 export interface CustomerParts {
-  customer: Counter;
-  admin: Counter;
+  customer: ClientSet;
+  admin: ClientSet;
   /** Client of inventory with the certificate of orders: only orders may reserve. */
   asOrders: ReturnType<typeof inventoryClient>;
   outsider: Outsider;

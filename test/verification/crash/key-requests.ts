@@ -7,7 +7,7 @@ import { Order } from '@armature/proto/orders/v1/orders.ts';
 import { PaymentServiceContract } from '@armature/proto/payments/v1/contract.ts';
 import { type ClientOptions, createClient } from '@armature/runtime/client';
 import { derivedId } from '@armature/runtime/id';
-import { follow, openCounters, wish } from '../../e2e/shop.ts';
+import { follow, openClientSets, wish } from '../../e2e/shop.ts';
 import type { Teardown } from '../../support/infra.ts';
 import type { Random } from '../../support/random.ts';
 import { developerCredentials, token, workloadCertificate } from '../../support/service.ts';
@@ -67,7 +67,7 @@ const money = (amountMinor: bigint) => ({ currencyCode: 'EUR', amountMinor });
 /** Creates all resources that `keys` requests need. Returns how each kind is made, sent and counted. */
 export async function openKinds(t: Teardown, mesh: CrashMesh, random: Random, keys: number): Promise<Kinds> {
   const senders = await openSenders(t, mesh);
-  const shop = await openCounters(t, mesh.grpcOf);
+  const shop = await openClientSets(t, mesh.grpcOf);
   const half = (kind: KindName) =>
     BigInt(Math.max(1, Math.round((keys * shares[kind]) / sum(Object.values(shares)) / 2)));
   const anchor = await refusedOrder(shop);
@@ -198,7 +198,7 @@ function cardPayment(orderId: string, paymentMethod: string, amountMinor: bigint
 
 const sum = (values: readonly number[]): number => values.reduce((total, value) => total + value, 0);
 
-async function refusedOrder(shop: Awaited<ReturnType<typeof openCounters>>): Promise<string> {
+async function refusedOrder(shop: Awaited<ReturnType<typeof openClientSets>>): Promise<string> {
   const { orderId } = await shop.customer.orders.placeOrder(wish(await shop.stock(0n)));
   await follow(shop.customer, orderId);
   return orderId;

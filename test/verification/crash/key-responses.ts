@@ -2,9 +2,9 @@
 import { RpcError } from '@armature/runtime';
 import type { Random } from '../../support/random.ts';
 import type { ShopData } from '../invariants/shop-data.ts';
-import { callTimeoutMs, isUnclear, untilClear } from './asking.ts';
 import type { KeyRequest, Kind, Kinds } from './key-requests.ts';
 import type { CrashMesh } from './mesh.ts';
+import { callTimeoutMs, isUnclear, untilClear } from './until-clear.ts';
 
 /** The first response to a key, and the processes that returned it and the later ones. */
 export interface FirstResponse {

@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import type { Order } from '@armature/proto/orders/v1/orders.ts';
 import type { Shop } from '../../e2e/shop.ts';
 import type { Random } from '../../support/random.ts';
-import { callTimeoutMs } from './asking.ts';
+import { callTimeoutMs } from './until-clear.ts';
 
 /** Retries until the outcome is known. */
 export type RetryUntilClear = <T>(what: string, act: () => Promise<T>) => Promise<T>;

@@ -3,11 +3,11 @@ import type { Order } from '@armature/proto/orders/v1/orders.ts';
 import { RpcError } from '@armature/runtime';
 import { type Shop, wish } from '../../e2e/shop.ts';
 import type { Random } from '../../support/random.ts';
-import { callTimeoutMs } from './asking.ts';
 import type { Customer } from './customer.ts';
 import type { MovingPrice } from './moving-price.ts';
 import type { OrderNote, ResponseLog, Story } from './responses.ts';
 import { type Product, plots } from './stories.ts';
+import { callTimeoutMs } from './until-clear.ts';
 
 /** Two quantities that are allowed alone, but not in sum: the limit is 1,000 units of a SKU in an order. */
 const overLimit = [600n, 500n];

@@ -8,9 +8,12 @@ const own = {
     'saga.responded',
     'saga.recorded',
   ],
-  inventory: ['reserve-stock', 'commit-reservation', 'release-reservation', 'sweep-expired-reservations'].flatMap(
-    (work) => [`${work}.before-commit`, `${work}.committed`],
-  ),
+  inventory: [
+    'reserve-stock',
+    'commit-reservation',
+    'release-reservation',
+    'periodic-job-expired-reservations',
+  ].flatMap((work) => [`${work}.before-commit`, `${work}.committed`]),
   payments: [
     'payments.before-acquirer',
     'payments.after-acquirer',

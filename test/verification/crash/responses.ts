@@ -1,7 +1,7 @@
 // Log of the responses that customers received. The log is outside every process that the run kills. After the run, the
 // state of the shop is compared with it.
 import { type Order, OrderEvent } from '@armature/proto/orders/v1/orders.ts';
-import { acquirerLog } from '../../../services/payments/books.ts';
+import { acquirerLog } from '../invariants/ledger-checks.ts';
 import type { ShopData } from '../invariants/shop-data.ts';
 
 export type Story =

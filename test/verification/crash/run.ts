@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { openCounters } from '../../e2e/shop.ts';
+import { openClientSets } from '../../e2e/shop.ts';
 import type { Teardown } from '../../support/infra.ts';
 import { seeded } from '../../support/random.ts';
 import { broken, verify } from '../invariants/invariants.ts';
@@ -73,7 +73,7 @@ export async function crash(t: Teardown, options: CrashOptions): Promise<CrashRe
   const storm = chaos({ random, durationMs: seconds * 1_000, points, deployments });
   const mesh = await startCrashMesh(t, storm, (name) => ({ env: settings[name] }));
   await allReady(mesh);
-  const workload = await openWorkload(t, await openCounters(t, mesh.grpcOf), mesh, random);
+  const workload = await openWorkload(t, await openClientSets(t, mesh.grpcOf), mesh, random);
   say(`everything runs; ${customers} customers for ${seconds} s, seed ${seed}`);
   const over = new AbortController();
   const progress = setInterval(() => say(progressLine(workload, storm.kills)), 10_000);

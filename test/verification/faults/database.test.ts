@@ -7,7 +7,7 @@ import { openShop } from '../../e2e/shop.ts';
 import { ownServers, testServers } from '../../support/infra.ts';
 import { seeded } from '../../support/random.ts';
 import { databaseServer } from '../../support/server-faults.ts';
-import { mysqlTlsRequestBytes, openWay } from '../../support/way.ts';
+import { mysqlTlsRequestBytes, openTcpProxy } from '../../support/tcp-proxy.ts';
 import { type Outage, shopThrough, stockSkus } from './outage.ts';
 import { shopServices } from './shoppers.ts';
 
@@ -17,8 +17,8 @@ const only = process.env.ARMATURE_TEST_FAULT ?? '';
 const state = ownServers(t, 'faults-database');
 const database = databaseServer(state);
 const adminUrl = (await testServers()).servers.mysql.url;
-const way = await openWay(t, adminUrl);
-const shop = await openShop(t, {}, shopServices, {}, { databaseAddress: way.address });
+const proxy = await openTcpProxy(t, adminUrl);
+const shop = await openShop(t, {}, shopServices, {}, { databaseAddress: proxy.address });
 const skus = await stockSkus(shop);
 const seed = Number(process.env.SEED ?? Date.now() % 100_000);
 const random = seeded(seed);
@@ -56,7 +56,7 @@ async function letIn(): Promise<void> {
 /** No service can reach the database, so no order is accepted. */
 const unreachable = { readiness: 503, refuses: true } as const;
 const gone = { ...unreachable, lastsMs: 4_000, end: () => database.start() };
-const silent = { ...unreachable, lastsMs: 8_000, end: () => way.open() };
+const silent = { ...unreachable, lastsMs: 8_000, end: () => proxy.open() };
 
 const outages: Record<string, Outage> = {
   'is stopped and started again': { ...gone, begin: () => database.stop() },
@@ -70,22 +70,22 @@ const outages: Record<string, Outage> = {
   },
   'takes 100 to 500 ms for every statement': {
     begin: () => {
-      way.delayMs = () => random.between(100, 500);
+      proxy.delayMs = () => random.between(100, 500);
     },
     lastsMs: 8_000,
     end: () => {
-      way.delayMs = () => 0;
+      proxy.delayMs = () => 0;
     },
     readiness: undefined,
   },
   'has no connection left': { begin: crowdOut, lastsMs: 5_000, end: letIn, readiness: undefined },
-  'takes connections and says nothing': { ...silent, begin: () => way.hold() },
+  'takes connections and says nothing': { ...silent, begin: () => proxy.hold() },
   'falls silent in the middle of TLS handshakes': {
     ...silent,
     begin: () => {
-      way.hold(mysqlTlsRequestBytes);
+      proxy.hold(mysqlTlsRequestBytes);
       // So that every service must connect again.
-      way.cut();
+      proxy.cut();
     },
   },
 };

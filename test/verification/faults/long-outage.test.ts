@@ -8,7 +8,7 @@ import { freeze, startAgain } from '../../e2e/restart.ts';
 import { openShop, type Shop, wish } from '../../e2e/shop.ts';
 import { ageRows } from '../../support/aging.ts';
 import { seeded } from '../../support/random.ts';
-import { untilClear } from '../crash/asking.ts';
+import { untilClear } from '../crash/until-clear.ts';
 import { eventually, shopServices } from './shoppers.ts';
 
 t.setTimeout(900_000);

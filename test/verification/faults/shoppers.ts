@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { RpcError } from '@armature/runtime/errors';
-import { type Counter, wish } from '../../e2e/shop.ts';
+import { type ClientSet, wish } from '../../e2e/shop.ts';
 import type { RunningService } from '../../support/service.ts';
 import type { ShopData } from '../invariants/shop-data.ts';
 
@@ -21,7 +21,7 @@ export interface PlacingResult {
 
 /** Calls PlaceOrder once. Never throws. */
 export async function placeOnce(
-  who: Pick<Counter, 'orders'>,
+  who: Pick<ClientSet, 'orders'>,
   sku: string,
   { requestId, timeoutMs }: { requestId?: string; timeoutMs?: number } = {},
 ): Promise<PlacingResult> {
@@ -43,7 +43,7 @@ export async function placeOnce(
 
 /** Places this number of orders, some concurrently, each once. */
 export async function placeMany(
-  who: Pick<Counter, 'orders'>,
+  who: Pick<ClientSet, 'orders'>,
   sku: string,
   { orders, atOnce = 10 }: { orders: number; atOnce?: number },
 ): Promise<PlacingResult[]> {
@@ -69,7 +69,7 @@ export interface Shoppers {
 }
 
 /** Customers take the SKUs in turn, because orders of one SKU wait for each other. */
-export function letShop(who: Pick<Counter, 'orders'>, skus: readonly string[], atOnce = 8): Shoppers {
+export function letShop(who: Pick<ClientSet, 'orders'>, skus: readonly string[], atOnce = 8): Shoppers {
   const results: PlacingResult[] = [];
   let begun = 0;
   let stopping = false;

@@ -1,9 +1,9 @@
 // Invariants that need more than a query: replay of histories, decoding of stored responses, hash chains.
 import { OrderEvent, Order as OrderMessage } from '@armature/proto/orders/v1/orders.ts';
 import { apply, type Fact, type Order } from '../../../services/orders/order.ts';
-import { acquirerDifferences, brokenChains } from '../../../services/payments/books.ts';
-import { invariants as bookInvariants } from '../../../services/payments/invariants.ts';
 import type { Invariant } from './invariant.ts';
+import { acquirerDifferences, brokenChains } from './ledger-checks.ts';
+import { ledgerInvariants } from './ledger-invariants.ts';
 import type { ShopData } from './shop-data.ts';
 
 const inPayments = (shopData: ShopData) => (sql: string, params?: readonly unknown[]) =>
@@ -93,7 +93,7 @@ async function responsesWithoutAnOrder(shopData: ShopData): Promise<unknown[]> {
 }
 
 export const historyInvariants: readonly Invariant[] = [
-  ...Object.entries(bookInvariants).map(
+  ...Object.entries(ledgerInvariants).map(
     ([title, sql]): Invariant => ({
       id: /^I\d+/.exec(title)?.[0] ?? 'I7',
       name: title.replace(/^I\d+ /, ''),

@@ -19,9 +19,9 @@ export const messageMutations: readonly Mutation[] = [
       {
         file: 'services/runtime/db/database.ts',
         old: `    for (const participant of participants) await participant.beforeCommit(tx, call);
-    if (pass) await pass('commit');
+    if (atSyncPoint) await atSyncPoint('commit');
     await em.commit();`,
-        new: `    if (pass) await pass('commit');
+        new: `    if (atSyncPoint) await atSyncPoint('commit');
     await em.commit();
     for (const participant of participants)
       await participant.beforeCommit({ ...tx, ...sqlOf(backend.orm.em.fork(), null) }, call);`,

@@ -10,14 +10,14 @@ import { connectMysql } from '../../../scripts/devmesh/servers/mysql.ts';
 import { deliveryStore } from '../../../services/notifications/store.ts';
 import { type RunningService, startService } from '../../support/service.ts';
 import { exploreCase, judge, type RaceCase } from './case.ts';
-import { openGatekeeper } from './gatekeeper.ts';
 import { type BackgroundActor, startRaces } from './race.ts';
+import { openSyncPointServer } from './sync-point-server.ts';
 
-const gate = await openGatekeeper(t);
-const env = { ...gate.env, ARMATURE_LOG_LEVEL: 'warn' };
+const syncPoints = await openSyncPointServer(t);
+const env = { ...syncPoints.env, ARMATURE_LOG_LEVEL: 'warn' };
 const first = await startService(t, 'notifications', { env });
 const second = await startService(t, 'notifications', { env, database: first.database!, vhost: first.vhost! });
-t.teardown(() => gate.open());
+t.teardown(() => syncPoints.open());
 const connection = await connectMysql(first.database!.adminUrl);
 const monitor = await connectMysql(first.database!.adminUrl);
 const log = createLogger('test', 'silent');
@@ -25,12 +25,12 @@ const db = await openDatabase({ url: first.database!.url, log, registry: new Reg
 t.teardown(() => Promise.all([connection.end(), monitor.end(), db.close()]));
 
 const sender = (name: string, { pid }: RunningService): BackgroundActor => ({
-  ...{ name, root: 'sweep deliveries', service: 'notifications', pid },
+  ...{ name, root: 'periodic job deliveries', service: 'notifications', pid },
   calls: /^(send mail|job mail left)$/,
   ends: /^job mail left$/,
 });
 const senders = [sender('first', first), sender('second', second)];
-const { race, untilBlocked, release } = startRaces({ gate, monitor, background: senders });
+const { race, untilBlocked, release } = startRaces({ syncPoints, monitor, background: senders });
 
 // biome-ignore lint/suspicious/noExplicitAny: rows of any shape, as the driver returns them
 async function query(sql: string, params: unknown[] = []): Promise<any[]> {
@@ -38,7 +38,7 @@ async function query(sql: string, params: unknown[] = []): Promise<any[]> {
   return rows;
 }
 
-const store = deliveryStore({ attemptsMax: 8, retryBaseMs: 1_000, deliveryKeptDays: 400 });
+const store = deliveryStore({ maxAttempts: 8, initialBackoffMs: 1_000, deliveryKeptDays: 400 });
 const open = background('notifications', log);
 
 /** Queues an e-mail while no sender looks. */
@@ -59,7 +59,7 @@ async function queued(): Promise<string> {
   return orderId;
 }
 
-const leaseOrRecord = /^(sweep deliveries|send mail)$/;
+const leaseOrRecord = /^(periodic job deliveries|send mail)$/;
 const cases: RaceCase<string>[] = [
   {
     name: 'two senders that look for one mail',
@@ -84,5 +84,5 @@ const cases: RaceCase<string>[] = [
 
 t.test('every interleaving', async (t) => {
   for (const one of cases) await t.test(one.name, async (t) => judge(t, await exploreCase(race, one)));
-  gate.open();
+  syncPoints.open();
 });

@@ -13,7 +13,6 @@ import { connectMysql } from '../../../scripts/devmesh/servers/mysql.ts';
 import { placed } from '../../../services/orders/order.ts';
 import { orderStore } from '../../../services/orders/store.ts';
 import { idleSagas } from '../../../services/orders/testbed.ts';
-import { acquirerLog, wrongInBooks } from '../../../services/payments/books.ts';
 import { address } from '../../e2e/shop.ts';
 import {
   developerCredentials,
@@ -25,21 +24,22 @@ import {
 } from '../../support/service.ts';
 import { long } from '../../support/tier.ts';
 import { historyInvariants } from '../invariants/history-invariants.ts';
+import { acquirerLog, ledgerViolations } from '../invariants/ledger-checks.ts';
 import { openShopData } from '../invariants/shop-data.ts';
 import { shopInvariants } from '../invariants/shop-invariants.ts';
 import { exploreCase, full, judge, type RaceCase, responseOf, under } from './case.ts';
-import { type Gatekeeper, openGatekeeper, type Waiting } from './gatekeeper.ts';
 import { lockWaits } from './lock-waits.ts';
 import { type Actor, type BackgroundActor, type Points, startRaces } from './race.ts';
+import { openSyncPointServer, type SyncPointServer, type Waiting } from './sync-point-server.ts';
 
 t.setTimeout(300_000);
-const gate = await openGatekeeper(t);
+const syncPoints = await openSyncPointServer(t);
 const quiet = { ARMATURE_LOG_LEVEL: 'warn' };
-const watched = { ...quiet, ...gate.env, ARMATURE_SAGA_POLL_MS: '10' };
+const watched = { ...quiet, ...syncPoints.env, ARMATURE_SAGA_POLL_MS: '10' };
 /** The test accepts orders without the service, so no call asks for prices. */
 const peers = { catalog: '127.0.0.1:1' };
 const mesh = await startMesh(t, ['acquirer', 'inventory', 'payments', 'orders'], (name) =>
-  name === 'orders' ? { peers, env: watched } : { env: name === 'payments' ? { ...quiet, ...gate.env } : quiet },
+  name === 'orders' ? { peers, env: watched } : { env: name === 'payments' ? { ...quiet, ...syncPoints.env } : quiet },
 );
 const service = (name: string): RunningService => mesh[name]!;
 const first = service('orders');
@@ -47,7 +47,7 @@ const second = await startService(t, 'orders', {
   ...{ database: first.database!, vhost: first.vhost!, env: watched },
   peers: { ...peersOf(mesh), ...peers },
 });
-t.teardown(() => gate.open());
+t.teardown(() => syncPoints.open());
 
 const [connection, monitor] = [
   await connectMysql(first.database!.adminUrl),
@@ -93,16 +93,20 @@ const workers = [worker('first', first), worker('second', second)] as const;
  * Requests of workers to other services since an order was accepted. Two workers on one order send every request twice.
  */
 const asked: string[] = [];
-const listening: Gatekeeper = {
-  ...gate,
+const listening: SyncPointServer = {
+  ...syncPoints,
   watch: (watcher) =>
-    gate.watch((arrival) => {
+    syncPoints.watch((arrival) => {
       const method = /^call .*\/(\w+)$/.exec(arrival.point)?.[1];
       if (method) asked.push(method);
       watcher(arrival);
     }),
 };
-const { race, untilBlocked, release } = startRaces({ gate: listening, monitor, background: [...workers, asking] });
+const { race, untilBlocked, release } = startRaces({
+  syncPoints: listening,
+  monitor,
+  background: [...workers, asking],
+});
 
 interface Sale {
   sku: string;
@@ -355,7 +359,7 @@ async function blockedAt(
   const traceId = randomBytes(16).toString('hex');
   const stopped = Promise.withResolvers<Waiting | null>();
   let passed = 0;
-  gate.watch((arrival) => {
+  syncPoints.watch((arrival) => {
     const who = arrival.trace === traceId ? 'refund' : 'cancellation';
     const counts = who === blocked && arrival.name.endsWith('/RefundPayment') && refundPlaces.test(arrival.point);
     if (!counts || passed++ !== n) arrival.go();
@@ -395,7 +399,7 @@ for (const blocked of long ? (['refund', 'cancellation'] as const) : (['refund']
     `a partial refund against a whole cancellation, with the ${blocked} blocked at each of its points`,
     async (t) => {
       for (const actor of [...workers, asking]) release(actor);
-      gate.watch((arrival) => arrival.go());
+      syncPoints.watch((arrival) => arrival.go());
       let n = 0;
       for (let more = true; more; n += 1) {
         const sale = await accept();
@@ -428,7 +432,7 @@ for (const blocked of long ? (['refund', 'cancellation'] as const) : (['refund']
         // biome-ignore lint/suspicious/noExplicitAny: rows of any shape, as the driver returns them
         connection.query({ sql, values: [...params], dateStrings: true }).then(([rows]) => rows as any[]);
       await connection.query(`use ${schemas.payments}`);
-      t.strictSame(await wrongInBooks(payments, acquirerUrl), []);
+      t.strictSame(await ledgerViolations(payments, acquirerUrl), []);
     },
   );
 }

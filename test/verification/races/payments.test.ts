@@ -8,22 +8,22 @@ import { certificateFiles } from '../../../scripts/devmesh/certificates.ts';
 import { webhookSecret } from '../../../scripts/devmesh/environment.ts';
 import { connectMysql } from '../../../scripts/devmesh/servers/mysql.ts';
 import { webhookPoster } from '../../../services/acquirer/webhook-request.ts';
-import { wrongInBooks } from '../../../services/payments/books.ts';
-import { invariants } from '../../../services/payments/invariants.ts';
 import { testServers } from '../../support/infra.ts';
 import { startService, workloadCertificate } from '../../support/service.ts';
+import { ledgerViolations } from '../invariants/ledger-checks.ts';
+import { ledgerInvariants } from '../invariants/ledger-invariants.ts';
 import { chosen, comeBack, exploreCase, full, judge, type RaceCase, responseOf, under } from './case.ts';
-import { openGatekeeper } from './gatekeeper.ts';
 import { type Actor, type BackgroundActor, type Points, startRaces } from './race.ts';
+import { openSyncPointServer } from './sync-point-server.ts';
 
 t.setTimeout(300_000);
-const gate = await openGatekeeper(t);
+const syncPoints = await openSyncPointServer(t);
 const acquirer = await startService(t, 'acquirer');
 const acquirerUrl = `http://${acquirer.http}`;
 const service = await startService(t, 'payments', {
   acquirerUrl,
   env: {
-    ...gate.env,
+    ...syncPoints.env,
     ARMATURE_PENDING_RESOLVE_MS: '100',
     ARMATURE_PENDING_ABANDON_MS: '86400000',
     ARMATURE_PENDING_SWEEP_MS: '10',
@@ -32,7 +32,7 @@ const service = await startService(t, 'payments', {
     ARMATURE_LOG_LEVEL: 'warn',
   },
 });
-t.teardown(() => gate.open());
+t.teardown(() => syncPoints.open());
 const orders = paymentsClient({ addresses: [service.grpc], tls: await workloadCertificate('orders') });
 const database = await connectMysql(service.database!.adminUrl);
 const monitor = await connectMysql(service.database!.adminUrl);
@@ -42,7 +42,7 @@ const { state } = await testServers();
  */
 const poster = webhookPoster({
   ...{ url: `https://${service.http}/v1/acquirer/events`, secrets: [webhookSecret(state)] },
-  ...{ caFile: certificateFiles(state, 'ca').cert, retryFirstMs: 0, retryMostMs: 0, attemptsMax: 1 },
+  ...{ caFile: certificateFiles(state, 'ca').cert, initialBackoffMs: 0, maxBackoffMs: 0, maxAttempts: 1 },
   ...{ lateMs: 0, noticeMs: 0 },
 });
 t.teardown(async () => {
@@ -58,7 +58,7 @@ async function query<Row = any>(sql: string, params: readonly unknown[] = []): P
 }
 
 const recoveryJob: BackgroundActor = {
-  ...{ name: 'recovery', root: 'sweep operations without an outcome', service: 'payments', pid: service.pid },
+  ...{ name: 'recovery', root: 'periodic job operations without an outcome', service: 'payments', pid: service.pid },
   calls: /^resolve /,
   /** Ages the operations until all that are pending are due. */
   async before() {
@@ -68,7 +68,7 @@ const recoveryJob: BackgroundActor = {
       if (Date.now() > end) throw new Error('an operation is not due within the limit');
   },
 };
-const { race } = startRaces({ gate, monitor, background: [recoveryJob] });
+const { race } = startRaces({ syncPoints, monitor, background: [recoveryJob] });
 
 /**
  * Other actors read what is written under the lock of the payment only under that lock. So only locks, ends of
@@ -76,7 +76,7 @@ const { race } = startRaces({ gate, monitor, background: [recoveryJob] });
  */
 const points: Points = [
   ['find due', /^sql select p\..* where o\.state = 'PENDING' and o\.resolve_at </],
-  ['put off', /^sql update payment_operation set resolve_at/],
+  ['schedule retry', /^sql update payment_operation set resolve_at/],
   ['read payment', /^sql select p\..* from payment p left join/],
   ...(full ? ([['write', /^sql (update payment|insert into (payment|ledger|account))/]] as const) : []),
   ['keep response', /^sql insert into idempotency/],
@@ -229,7 +229,7 @@ async function snapshot({ paymentId, orderId }: Till): Promise<string> {
 async function wrong(sameId = false): Promise<string[]> {
   const different = new Set(replies.splice(0));
   const found = sameId && different.size > 1 ? [`${different.size} responses to one request`] : [];
-  for (const [name, sql] of Object.entries(invariants)) if ((await query(sql)).length > 0) found.push(name);
+  for (const [name, sql] of Object.entries(ledgerInvariants)) if ((await query(sql)).length > 0) found.push(name);
   return found;
 }
 
@@ -364,14 +364,14 @@ const cases: RaceCase<Till>[] = [
 t.test('every interleaving', async (t) => {
   for (const one of chosen(cases)) await t.test(one.name, async (t) => judge(t, await exploreCase(race, one)));
   for (const one of chosen(endCases)) await t.test(one.name, async (t) => judge(t, await exploreCase(race, one)));
-  gate.open();
+  syncPoints.open();
   // Each case prepares one payment more than it races, to find the actors.
   for (const { payment_id, order_id } of await query(
     "select payment_id, order_id from payment where state = 'AUTHORIZED'",
   ))
     await orders.voidPayment({ paymentId: payment_id, orderId: order_id });
   t.strictSame(
-    await wrongInBooks(query, acquirerUrl),
+    await ledgerViolations(query, acquirerUrl),
     [],
     'the ledger is consistent and equals the log of the acquirer',
   );

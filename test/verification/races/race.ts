@@ -6,8 +6,8 @@ import type { Arrival } from '@armature/runtime/sync';
 import { withTimeout } from '@armature/runtime/time';
 import type { Connection } from 'mysql2/promise';
 import type { Choose, Step } from './explorer.ts';
-import type { Gatekeeper, Waiting } from './gatekeeper.ts';
 import { lockWaits } from './lock-waits.ts';
+import type { SyncPointServer, Waiting } from './sync-point-server.ts';
 
 /** Identifies work by the calls of one process, for work without a trace of the test. */
 export interface Work {
@@ -27,7 +27,7 @@ export interface RequestActor {
   again?(): Promise<string>;
 }
 
-/** Work that a service starts by itself, such as a periodic job. It is blocked at the gate until it is chosen. */
+/** Work that a service starts by itself, such as a periodic job. It is blocked at a sync point until it is chosen. */
 export interface BackgroundActor extends Work {
   readonly name: string;
   /** The name of the call that begins a round. `calls` matches the other calls of a round. */
@@ -96,7 +96,7 @@ function bell(): Bell {
 }
 
 export interface RaceParts {
-  gate: Gatekeeper;
+  syncPoints: SyncPointServer;
   monitor: Connection;
   /** Rounds of these are blocked except as actors of a race. */
   background: readonly BackgroundActor[];
@@ -109,7 +109,7 @@ export interface Result {
   readonly lockWaits: number;
 }
 
-/** Waits until no actor can move by itself: each waits at the gate or for a lock, or is done. */
+/** Waits until no actor can move by itself: each waits at a sync point or for a lock, or is done. */
 async function waitUntilStopped(players: readonly Player[], monitor: Connection, changes: Bell): Promise<void> {
   const end = Date.now() + stopWithinMs;
   const moving = () => players.filter(({ state }) => state === 'moving');
@@ -185,7 +185,7 @@ async function takeStep(players: readonly Player[], choose: Choose): Promise<Pla
 
 export interface Races {
   race(actors: readonly Actor[], points: Points, choose: Choose): Promise<Result>;
-  /** Resolves once a round of a background actor is blocked at the gate. */
+  /** Resolves once a round of a background actor is blocked at a sync point. */
   untilBlocked(actor: BackgroundActor): Promise<void>;
   /** Lets a blocked round go on by itself, outside any race. */
   release(actor: BackgroundActor): void;
@@ -222,7 +222,7 @@ function blockRounds(background: readonly BackgroundActor[]): BlockedRounds {
       if (blocked.has(roundKey(actor))) return;
       const { promise, resolve } = Promise.withResolvers<void>();
       awaited.set(roundKey(actor), resolve);
-      await withTimeout(blockedWithinMs, promise, `${actor.name}, to arrive at the gate,`);
+      await withTimeout(blockedWithinMs, promise, `${actor.name}, to arrive at a sync point,`);
     },
     release(actor) {
       const arrival = take(actor);
@@ -240,9 +240,9 @@ function newPlayer(actor: Actor): Player {
 }
 
 /** Blocks rounds of background actors between races. Returns the function that runs one race. */
-export function startRaces({ gate, monitor, background }: RaceParts): Races {
+export function startRaces({ syncPoints, monitor, background }: RaceParts): Races {
   const rounds = blockRounds(background);
-  gate.watch(rounds.idle);
+  syncPoints.watch(rounds.idle);
 
   const race: Races['race'] = async (actors, points, choose) => {
     const changes = bell();
@@ -270,12 +270,12 @@ export function startRaces({ gate, monitor, background }: RaceParts): Races {
       player.state = 'done';
       changes.ring();
     };
-    gate.watch(arrive);
+    syncPoints.watch(arrive);
     try {
       return resultOf(players, await takeAllSteps({ players, begin, choose, monitor, changes }));
     } finally {
       for (const { at } of players) at?.arrival.go();
-      gate.watch(rounds.idle);
+      syncPoints.watch(rounds.idle);
     }
   };
 

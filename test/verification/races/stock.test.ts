@@ -7,14 +7,14 @@ import { connectMysql } from '../../../scripts/devmesh/servers/mysql.ts';
 import { readMetrics } from '../../conformance/metrics-page.ts';
 import { startService, token, workloadCertificate } from '../../support/service.ts';
 import { exploreCase, judge, type RaceCase, responseOf, under } from './case.ts';
-import { openGatekeeper } from './gatekeeper.ts';
 import { type BackgroundActor, type Points, startRaces } from './race.ts';
+import { openSyncPointServer } from './sync-point-server.ts';
 
-const gate = await openGatekeeper(t);
+const syncPoints = await openSyncPointServer(t);
 const service = await startService(t, 'inventory', {
-  env: { ...gate.env, ARMATURE_EXPIRY_SWEEP_MS: '10', ARMATURE_LOG_LEVEL: 'warn' },
+  env: { ...syncPoints.env, ARMATURE_EXPIRY_SWEEP_MS: '10', ARMATURE_LOG_LEVEL: 'warn' },
 });
-t.teardown(() => gate.open());
+t.teardown(() => syncPoints.open());
 const addresses = [service.grpc];
 const tls = await workloadCertificate('orders');
 const orders = inventoryClient({ addresses, tls });
@@ -28,10 +28,10 @@ t.teardown(async () => {
   await Promise.all([database.end(), monitor.end()]);
 });
 const expiry: BackgroundActor = {
-  ...{ name: 'expiry', root: 'sweep expired reservations', service: 'inventory', pid: service.pid },
+  ...{ name: 'expiry', root: 'periodic job expired reservations', service: 'inventory', pid: service.pid },
   calls: /^$/,
 };
-const { race } = startRaces({ gate, monitor, background: [expiry] });
+const { race } = startRaces({ syncPoints, monitor, background: [expiry] });
 
 const points: Points = [
   ['find due', /^sql select reservation_id from reservation where state/],
@@ -275,5 +275,5 @@ t.test('every interleaving', async (t) => {
         );
     });
   }
-  gate.open();
+  syncPoints.open();
 });

@@ -6,13 +6,13 @@ import { createInterface } from 'node:readline';
 import type { Arrival } from '@armature/runtime/sync';
 import type { Teardown } from '../../support/infra.ts';
 
-/** A call that is blocked at the gate until `go` is called. */
+/** A call that is blocked at a sync point until `go` is called. */
 export interface Waiting extends Arrival {
   go(): void;
 }
 
-export interface Gatekeeper {
-  /** Environment variables that connect a service to this gate. */
+export interface SyncPointServer {
+  /** Environment variables that connect the sync points of a service to this server. */
   readonly env: Record<string, string>;
   /** Sets the function that decides about arrivals from now on. Before that, every arrival goes on at once. */
   watch(watcher: (arrival: Waiting) => void): void;
@@ -20,10 +20,10 @@ export interface Gatekeeper {
   open(): void;
 }
 
-/** The server side of the gates of all services that are started with its `env`. */
-export async function openGatekeeper(t: Teardown): Promise<Gatekeeper> {
-  const dir = mkdtempSync(join(tmpdir(), 'armature-gate-'));
-  const path = join(dir, 'gate.sock');
+/** The server of the sync points of all services that are started with its `env`. */
+export async function openSyncPointServer(t: Teardown): Promise<SyncPointServer> {
+  const dir = mkdtempSync(join(tmpdir(), 'armature-sync-points-'));
+  const path = join(dir, 'sync-points.sock');
   const sockets = new Set<Socket>();
   let watcher: ((arrival: Waiting) => void) | null = null;
   const server = createServer((socket) => {

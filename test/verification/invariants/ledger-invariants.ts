@@ -1,9 +1,9 @@
 /**
- * The invariants of this schema as queries. Each returns the rows that violate it. Names follow the list of invariants
- * in docs/reliability.md. chainBreak in ledger.ts checks the hash chain (I5); equality with the acquirer's log (I9)
+ * The invariants of the schema of payments as queries. Each returns the rows that violate it. Names follow the list of invariants
+ * in docs/reliability.md. `chainBreak` in services/payments/ledger.ts checks the hash chain (I5); equality with the acquirer's log (I9)
  * needs that log.
  */
-export const invariants: Readonly<Record<string, string>> = {
+export const ledgerInvariants: Readonly<Record<string, string>> = {
   'I1 every entry balances per currency, holds and settled apart': `
     select e.position, p.currency_code, p.pending, sum(p.amount_minor) as off
     from ledger_entry e left join ledger_posting p on p.position = e.position

@@ -1,11 +1,11 @@
 /**
- * Checks of the ledger for tests and `verify`: the invariants of the schema, those that one query cannot express, and
+ * Checks of the ledger: the invariants of the schema of payments, those that one query cannot express, and
  * the comparison with the acquirer's log.
  */
-import { invariants } from './invariants.ts';
-import { chainBreak } from './ledger.ts';
-import { readEntries, type StoredEntry } from './ledger-store.ts';
-import { type AcquirerOperation, differences } from './reconcile.ts';
+import { chainBreak } from '../../../services/payments/ledger.ts';
+import { readEntries, type StoredEntry } from '../../../services/payments/ledger-store.ts';
+import { type AcquirerOperation, differences } from '../../../services/payments/reconcile.ts';
+import { ledgerInvariants } from './ledger-invariants.ts';
 
 /** Runs a query in the schema of payments. */
 // biome-ignore lint/suspicious/noExplicitAny: rows of any shape, as the driver returns them
@@ -49,10 +49,10 @@ export async function acquirerDifferences(query: Query, acquirer: string): Promi
   return differences(await allEntries(query), await acquirerLog(acquirer));
 }
 
-/** Every violation in the books, one sentence each. */
-export async function wrongInBooks(query: Query, acquirer: string): Promise<string[]> {
+/** Every violation in the schema of payments, one sentence each. */
+export async function ledgerViolations(query: Query, acquirer: string): Promise<string[]> {
   const found: string[] = [];
-  for (const [name, sql] of Object.entries(invariants)) {
+  for (const [name, sql] of Object.entries(ledgerInvariants)) {
     for (const row of await query(sql)) found.push(`${name}: ${JSON.stringify(row, showBigint)}`);
   }
   found.push(...(await acquirerDifferences(query, acquirer)));

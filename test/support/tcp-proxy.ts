@@ -5,9 +5,9 @@ import type { Teardown } from './infra.ts';
 
 /**
  * A TCP proxy in front of a server that can delay, hold back or end connections. It forwards bytes unread, so TLS works.
- * No byte is lost: what was held back arrives once the way is open again.
+ * No byte is lost: what was held back arrives once the proxy is open again.
  */
-export interface Way {
+export interface TcpProxy {
   /** host:port to use instead of the server's own. */
   readonly address: string;
   /** The server's URL, with that address in it. */
@@ -34,7 +34,7 @@ export interface Way {
 /** Client bytes before a MySQL client begins TLS: its request for it. */
 export const mysqlTlsRequestBytes = 36;
 
-export async function openWay(t: Teardown, serverUrl: string): Promise<Way> {
+export async function openTcpProxy(t: Teardown, serverUrl: string): Promise<TcpProxy> {
   const url = new URL(serverUrl);
   const target = { host: url.hostname, port: Number(url.port) };
   const pairs = new Set<Pair>();
@@ -47,14 +47,14 @@ export async function openWay(t: Teardown, serverUrl: string): Promise<Way> {
       refused += 1;
       return void client.destroy();
     }
-    const pair = connectPair(client, target, passes, () => way.delayMs());
+    const pair = connectPair(client, target, passes, () => proxy.delayMs());
     pairs.add(pair);
     void pair.ended.then(() => pairs.delete(pair));
   });
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
   url.host = `127.0.0.1:${(server.address() as AddressInfo).port}`;
-  const way: Way = {
+  const proxy: TcpProxy = {
     address: url.host,
     url: url.href,
     delayMs: () => 0,
@@ -78,10 +78,10 @@ export async function openWay(t: Teardown, serverUrl: string): Promise<Way> {
     connections: () => [...pairs].filter((pair) => !pair.client.destroyed).length,
   };
   t.teardown(() => {
-    way.cut();
+    proxy.cut();
     server.close();
   });
-  return way;
+  return proxy;
 }
 
 interface Pair {
@@ -133,7 +133,7 @@ function connectPair(
       queue.push(bytes);
       flush();
     });
-    // Forwards an end only while the way is open: on a silent way the peer does not learn of it.
+    // Forwards an end only while the proxy is open: while it is held, the peer does not learn of it.
     from.on('error', () => !silent && end());
     from.on('close', () => !silent && end());
   }
