@@ -46,9 +46,9 @@ export function casbinAdapter({ db, change, background }: AdapterOptions): Filte
     }
   };
   const load = async (model: Model, filter: PolicyFilter): Promise<void> => {
-    const rows = await db.read(null, async ({ em }) => ({
-      p: (await em.find(entities.PolicyRule, {}, { orderBy: { subject: 'asc', permission: 'asc' } })).map(ruleFields),
-      g: (await em.find(entities.RoleGrant, { state: 'LIVE' }, { orderBy: { grantId: 'asc' } })).map(grantFields),
+    const rows = await db.read(null, async (sql) => ({
+      p: (await sql.find(entities.PolicyRule, {}, { orderBy: { subject: 'asc', permission: 'asc' } })).map(ruleFields),
+      g: (await sql.find(entities.RoleGrant, { state: 'LIVE' }, { orderBy: { grantId: 'asc' } })).map(grantFields),
     }));
     for (const kind of ['p', 'g'] as const) {
       const definition = model.model.get(kind)?.get(kind);

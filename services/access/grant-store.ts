@@ -102,10 +102,10 @@ export function listGrants(
     ...(liveOnly ? { state: { $ne: 'ENDED' as const } } : {}),
     ...(after ? { grantId: { $lt: String(after[0]) } } : {}),
   };
-  return sql.em.find(entities.RoleGrant, where, { orderBy: { grantId: 'desc' }, limit: size + 1 });
+  return sql.find(entities.RoleGrant, where, { orderBy: { grantId: 'desc' }, limit: size + 1 });
 }
 
 /** The live grants of these members, by which a decision is explained. */
 export function liveGrantsOf(sql: SqlReader, members: readonly string[]): Promise<RoleGrantRow[]> {
-  return sql.em.find(entities.RoleGrant, { member: { $in: [...members] }, state: 'LIVE' });
+  return sql.find(entities.RoleGrant, { member: { $in: [...members] }, state: 'LIVE' });
 }

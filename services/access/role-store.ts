@@ -70,8 +70,8 @@ const sorted = <R extends { permission: string }>(rules: readonly R[]): R[] =>
 /** One role more than the page holds, by name, in two queries. */
 export async function listRoles(sql: SqlReader, { size, after }: Page<readonly [string]>): Promise<Role[]> {
   const where = after ? { name: { $gt: String(after[0]) } } : {};
-  const roles = await sql.em.find(entities.PolicyRole, where, { orderBy: { name: 'asc' }, limit: size + 1 });
-  const rules = await sql.em.find(entities.PolicyRule, { subject: { $in: roles.map(({ name }) => name) } });
+  const roles = await sql.find(entities.PolicyRole, where, { orderBy: { name: 'asc' }, limit: size + 1 });
+  const rules = await sql.find(entities.PolicyRule, { subject: { $in: roles.map(({ name }) => name) } });
   const bySubject = Map.groupBy(rules, ({ subject }) => subject);
   return roles.map(({ name, updatedAt }) => ({ name, updatedAt, rules: sorted(bySubject.get(name) ?? []) }));
 }

@@ -38,7 +38,7 @@ export async function createCategory(tx: Tx, { slug, title }: { slug: string; ti
 /** One row more than the page holds, by slug. */
 export function listCategories(sql: SqlReader, { size, after }: Page<readonly [string]>): Promise<CategoryRow[]> {
   const where = after ? { slug: { $gt: String(after[0]) } } : {};
-  return sql.em.find(entities.Category, where, { orderBy: { slug: 'asc' }, limit: size + 1 });
+  return sql.find(entities.Category, where, { orderBy: { slug: 'asc' }, limit: size + 1 });
 }
 
 /** Adds a product with its variants and prices. Throws CATEGORY_UNKNOWN and SKU_EXISTS. */
@@ -99,7 +99,7 @@ export async function archiveProduct(tx: Tx, productId: string): Promise<Product
 
 /** Reads a product with its variants. Throws PRODUCT_NOT_FOUND. */
 export async function getProduct(sql: SqlReader, productId: string): Promise<Product> {
-  const rows = await sql.em.find(entities.Product, { productId });
+  const rows = await sql.find(entities.Product, { productId });
   const [product] = await withPrices(sql, await withVariants(sql, rows));
   if (!product) throw productNotFound(productId);
   return product;
@@ -121,7 +121,7 @@ export async function listProducts(
   { size, after }: Page<readonly [string]>,
   bytesMax: number,
 ): Promise<{ products: Product[]; more: boolean }> {
-  const rows = await sql.em.find(
+  const rows = await sql.find(
     entities.Product,
     {
       ...(filter.categoryId ? { categoryId: filter.categoryId } : {}),

@@ -307,3 +307,44 @@ t.test('a second write outside a transaction is refused', async (t) => {
   await t.rejects(twice, { message: 'a second write outside a transaction' });
   t.equal(await count(1), before);
 });
+
+t.test('a read gives no way to write or to lock', async (t) => {
+  const before = await count(1);
+  const refused = [
+    'update counter set n = n + 1',
+    'delete from counter where id = 9',
+    'insert into counter values (9, 9)',
+    'truncate table counter',
+    "set session time_zone = '+01:00'",
+    'with one as (select 1 as id) delete from counter where id = 9',
+    'explain analyze update counter set n = n + 1',
+    "select n into outfile '/tmp/counter' from counter",
+    'select n from counter where id = 1 for update',
+    'select n from counter where id = 1\n for share',
+    'select n from counter where id = 1 lock in share mode',
+    'select 1; drop table counter',
+  ];
+  for (const statement of refused) {
+    const read = db.read(open('test', 5_000), (sql) => sql.query(statement));
+    await t.rejects(read, { message: /^not a read; use Database.write or a transaction: / }, statement);
+  }
+  const beforeWrite = db.write(null, (sql) => sql.query('update counter set n = n + 1'));
+  await t.rejects(beforeWrite, { message: /^not a read/ }, 'a read before a write');
+  await db.read(null, async (sql) => t.strictSame(Object.keys(sql).sort(), ['find', 'query']));
+  await db.write(null, async (sql) => t.strictSame(Object.keys(sql).sort(), ['execute', 'find', 'query']));
+  t.equal(await count(1), before);
+});
+
+t.test('a read may be a union in brackets, a common table expression or a plan', async (t) => {
+  const accepted = [
+    '(select n from counter where id = 1) union all (select n from counter where id = 2)',
+    'with one as (select n from counter where id = 1) select n from one',
+    'explain select n from counter',
+    'show tables',
+    '  select n as updated from counter',
+  ];
+  for (const statement of accepted) {
+    const rows = await db.read(null, (sql) => sql.query(statement));
+    t.ok(rows.length > 0, statement);
+  }
+});

@@ -12,6 +12,7 @@ import { withTimeout } from '../time/timeout.ts';
 import { databaseErrno, RestartTransaction } from './errno.ts';
 import { inTransaction, setInTransaction } from './open-transaction.ts';
 import { poolGate } from './pool-gate.ts';
+import { readOnly } from './read-only.ts';
 import { idleConnections, sessionStatements } from './session.ts';
 import { dropConnection, limited, limitStatements } from './statement-limit.ts';
 import type { CommitParticipant, Sql, SqlReader, Tx } from './tx.ts';
@@ -47,7 +48,7 @@ export interface Database {
    * there is no connection in time, DEADLINE_EXCEEDED.
    */
   transaction<T>(call: CallContext, work: (tx: Tx) => Promise<T>): Promise<T>;
-  /** Runs reads outside a transaction. */
+  /** Runs reads outside a transaction. A statement that writes or locks rows throws. */
   read<T>(call: CallContext | null, work: (sql: SqlReader) => Promise<T>): Promise<T>;
   /**
    * Runs one statement that writes, committed by itself. Reads may precede it; a second write in `work` throws, since
@@ -147,7 +148,7 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
   let pinging: Promise<unknown> | null = null;
   return {
     transaction: (call, work) => transaction(backend, call, work),
-    read: (call, work) => outsideTransaction(backend, call, work),
+    read: (call, work) => outsideTransaction(backend, call, (sql) => work(readOnly(sql))),
     write: (call, work) => outsideTransaction(backend, call, (sql) => work(singleWrite(sql))),
     async ping() {
       pinging ??= limited(Date.now() + pingTimeoutMs, () => orm.em.fork().execute('select 1')).finally(() => {
@@ -185,13 +186,17 @@ async function prepareSession(connection: DatabaseConnection, statementTimeoutMs
   }
 }
 
+type TxSql = Sql & Pick<Tx, 'em'>;
+
 /** `atSyncPoint` is set only while a test blocks statements at sync points. */
-function sqlOf(em: SqlEntityManager, atSyncPoint: ((sql: string) => Promise<void>) | null): Sql {
+function sqlOf(em: SqlEntityManager, atSyncPoint: ((sql: string) => Promise<void>) | null): TxSql {
   const query: Sql['query'] = (sql, params = []) => em.execute(sql, params as unknown[], 'all');
   const execute: Sql['execute'] = (sql, params = []) => em.execute(sql, params as unknown[], 'run');
-  if (!atSyncPoint) return { em, query, execute };
+  const find = em.find.bind(em);
+  if (!atSyncPoint) return { em, find, query, execute };
   return {
     em,
+    find,
     query: (sql, params) => atSyncPoint(sql).then(() => query(sql, params)),
     execute: (sql, params) => atSyncPoint(sql).then(() => execute(sql, params)),
   };
@@ -213,7 +218,7 @@ const sqlSyncPoint = (atSyncPoint: SyncPoint | null) =>
  * SQL of one transaction that throws after its end. Work that was abandoned at its deadline may continue, and its
  * statements must not run outside of any transaction.
  */
-function within(scope: { over: boolean }, call: CallContext, sql: Sql): Sql {
+function within(scope: { over: boolean }, call: CallContext, sql: TxSql): TxSql {
   const check = () => {
     if (scope.over) throw new Error(`${call.name}: its transaction has ended`);
   };
@@ -221,6 +226,10 @@ function within(scope: { over: boolean }, call: CallContext, sql: Sql): Sql {
     get em() {
       check();
       return sql.em;
+    },
+    get find() {
+      check();
+      return sql.find;
     },
     async query(text, params) {
       check();
@@ -237,7 +246,7 @@ function within(scope: { over: boolean }, call: CallContext, sql: Sql): Sql {
 function singleWrite(sql: Sql): Sql {
   let written = false;
   return {
-    ...sql,
+    ...readOnly(sql),
     execute(text, params) {
       if (written) throw new Error('a second write outside a transaction');
       written = true;

@@ -4,12 +4,15 @@ import type { Attachments } from '../context/keys.ts';
 
 export type Param = string | number | bigint | boolean | Date | Buffer | null;
 
-/** Reads by SQL; `?` stands for a parameter. Only stores and the runtime use it. */
+/**
+ * Reads by SQL; `?` stands for a parameter. Only stores and the runtime use it. Outside a transaction, a statement that
+ * writes or locks rows is refused.
+ */
 export interface SqlReader {
   /** Rows as plain objects: 64-bit integers may come as number or string (`BigInt()` takes both), times as strings. */
   query<Row>(sql: string, params?: readonly (Param | readonly Param[])[]): Promise<Row[]>;
-  /** MikroORM's entity manager, forked for this piece of work and, in a transaction, inside it. */
-  readonly em: SqlEntityManager;
+  /** Reads mapped tables. */
+  readonly find: SqlEntityManager['find'];
 }
 
 /** Reads and writes by SQL. */
@@ -20,6 +23,8 @@ export interface Sql extends SqlReader {
 
 /** One open transaction. Everything done through it commits together or not at all. */
 export interface Tx extends Sql, Attachments {
+  /** MikroORM's entity manager, forked for this transaction and inside it. */
+  readonly em: SqlEntityManager;
   /** Runs once the transaction has committed; not when it rolls back. For wake-ups, not for effects. */
   afterCommit(action: () => void): void;
 }

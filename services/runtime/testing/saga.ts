@@ -209,7 +209,14 @@ export async function openSchema(t: Teardown, database: EmptySchema): Promise<Sa
 }
 
 function schemaOf(t: Teardown, db: Database, registry: Registry, url: string): SagaSchema {
-  const sql: SagaSchema['sql'] = (text, params = []) => db.read(null, (one) => one.query(text, params));
+  const sql: SagaSchema['sql'] = async <Row>(text: string, params: (string | number | string[])[] = []) => {
+    const call = open('test', 10_000);
+    try {
+      return await db.transaction(call, (tx) => tx.query<Row>(text, params));
+    } finally {
+      call.close();
+    }
+  };
   return {
     ...{ db, registry, url, sql },
     async start<Data>(definition: SagaDefinition<Data>, subjectId = newId(), data = { note: "'?:a'" } as Data) {

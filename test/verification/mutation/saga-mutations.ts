@@ -92,7 +92,7 @@ export const sagaMutations: readonly Mutation[] = [
     });`,
         new: `      return made;
     });
-    await db.read(call, (sql) =>
+    await db.write(call, (sql) =>
       insertStoredResponse(sql, key, { code: 0, body: bytes }, policyVersionOf(call)),
     );`,
       },
