@@ -1,8 +1,10 @@
-// Checks that docs/runtime.md describes every public entry of the runtime, and names only exports that exist.
-import { existsSync, readFileSync } from 'node:fs';
+// Checks that docs/runtime.md describes every public entry of the runtime, names only exports that exist, and says which
+// entries services, clients and tools import.
+import { existsSync, globSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { repository } from '../scripts/devmesh/state.ts';
+import { imports } from './support/source-file.ts';
 
 const runtime = join(repository, 'services/runtime');
 
@@ -38,6 +40,35 @@ export function entryProblems(
         .map((name) => `docs/runtime.md names ${name}, which @armature/runtime${entry.slice(1)} does not export`);
     }),
   ];
+}
+
+/** Who imports entries of the runtime in production files, as the table of users names them. */
+const users: Readonly<Record<string, { files: string; not?: string }>> = {
+  services: { files: 'services/**/*.ts', not: 'services/runtime/' },
+  clients: { files: 'clients/**/*.ts' },
+  'tools (`scripts/`)': { files: 'scripts/**/*.ts' },
+};
+const root = '@armature/runtime';
+
+/** The table of users: the entries of each row, in alphabetical order. */
+function usersOf(page: string): Record<string, string[]> {
+  const [, table = ''] = /^\| users \| entries \|\n\| --- \| --- \|\n((?:\|.*\n)+)/m.exec(page) ?? [];
+  const rows = [...table.matchAll(/^\| (.+?) \| (.+) \|$/gm)];
+  const entriesOf = (cell: string) => [...cell.matchAll(/`([^`]+)`/g)].map(([, entry]) => entry!);
+  return Object.fromEntries(rows.map(([, name, cell]) => [name!, entriesOf(cell!).sort()]));
+}
+
+/** The entries that files import, in alphabetical order. */
+function entriesImported(texts: readonly string[]): string[] {
+  const specifiers = texts.flatMap(imports).filter((one) => one === root || one.startsWith(`${root}/`));
+  return [...new Set(specifiers.map((one) => (one === root ? root : one.slice(root.length + 1))))].sort();
+}
+
+/** The texts of production files: no tests, and no testbeds beside the code. */
+function productionTexts({ files, not }: { files: string; not?: string }): string[] {
+  return globSync(files, { cwd: repository, exclude: (name) => name === 'node_modules' })
+    .filter((path) => !/(\.test\.ts|\/testbed\.ts)$/.test(path) && !(not && path.startsWith(not)))
+    .map((path) => readFileSync(join(repository, path), 'utf8'));
 }
 
 /** Whether a module exports a name, by its text; follows `export * from`. */
@@ -83,4 +114,28 @@ t.test('docs/runtime.md describes the entries of the runtime', async (t) => {
   const sections = sectionsOf(readFileSync(join(repository, 'docs/runtime.md'), 'utf8'));
   t.ok(sections.size > 20, `${sections.size} sections`);
   t.strictSame(entryProblems(sections, exports, exportsName), []);
+});
+
+t.test('reads the table of users, and imports', async (t) => {
+  const page =
+    'x\n\n| users | entries |\n| --- | --- |\n| services | `@armature/runtime`, `b`, `a` |\n| tests only | `c` |\n\ny';
+  t.strictSame(usersOf(page), { services: ['@armature/runtime', 'a', 'b'], 'tests only': ['c'] });
+  const text = ['', '/b', '/a'].map((entry) => `import { x } from '${root}${entry}';`).join('\n');
+  t.strictSame(entriesImported([text, text, "import '@armature/other';"]), ['@armature/runtime', 'a', 'b']);
+});
+
+t.test('the table of users in docs/runtime.md is what production files import', async (t) => {
+  const { exports } = JSON.parse(readFileSync(join(runtime, 'package.json'), 'utf8')) as {
+    exports: Record<string, string>;
+  };
+  const imported = Object.entries(users).map(([name, files]) => {
+    const texts = productionTexts(files);
+    t.ok(texts.length > 10, `${texts.length} files of ${name}`);
+    return [name, entriesImported(texts)] as const;
+  });
+  const used = new Set(imported.flatMap(([, entries]) => entries));
+  const all = Object.keys(exports).map((entry) => (entry === '.' ? root : entry.slice(2)));
+  const tests = all.filter((entry) => !used.has(entry)).sort();
+  const documented = usersOf(readFileSync(join(repository, 'docs/runtime.md'), 'utf8'));
+  t.strictSame(documented, { ...Object.fromEntries(imported), 'tests only': tests });
 });

@@ -1,5 +1,5 @@
 import t from 'tap';
-import { lengthProblems, longFunctionsOf, shrunk } from './function-length.ts';
+import { growthProblems, lengthProblems, longFunctionsOf, shrunk, suppressions } from './function-length.ts';
 
 const finding = (path: string, lines: number) => ({
   message: `This function has too many lines (${lines}). Maximum allowed is 70.`,
@@ -37,6 +37,46 @@ t.test('the list can only shrink', async (t) => {
     const problems = lengthProblems(found, listed);
     if (problem === null) t.strictSame(problems, [], name);
     else t.match(problems, [problem], name);
+  }
+});
+
+t.test('the list allows no more than that of main', async (t) => {
+  const main = { 'a.ts': { functions: 2, longest: 90 }, 'b.ts': { functions: 1, longest: 75 } };
+  for (const { name, listed, problem } of [
+    { name: 'equal', listed: main, problem: null },
+    { name: 'smaller', listed: { 'a.ts': { functions: 1, longest: 80 } }, problem: null },
+    {
+      name: 'a new file',
+      listed: { 'c.ts': { functions: 1, longest: 82 } },
+      problem: /^c\.ts: .*does not name the file/,
+    },
+    {
+      name: 'a longer function',
+      listed: { 'a.ts': { functions: 1, longest: 91 } },
+      problem: /^a\.ts: .*main allows 2 f/,
+    },
+    { name: 'one more', listed: { 'b.ts': { functions: 2, longest: 75 } }, problem: /^b\.ts: .*main allows 1 f/ },
+  ]) {
+    const problems = growthProblems(listed, main);
+    if (problem === null) t.strictSame(problems, [], name);
+    else t.match(problems, [problem], name);
+  }
+});
+
+t.test('finds comments that suppress the rule', async (t) => {
+  // In halves, since this file is checked too.
+  const ignore = ['biome', 'ignore'].join('-');
+  for (const [comment, found] of [
+    [`// ${ignore} lint/complexity/noExcessiveLinesPerFunction: a table`, true],
+    [`/* ${ignore} lint/complexity/noExcessiveLinesPerFunction(x): a table */`, true],
+    [`// ${ignore}-all lint/complexity: long`, true],
+    [`  // ${ignore}-start lint: long`, true],
+    [`// ${ignore} lint/suspicious/noExplicitAny lint/complexity: both`, true],
+    [`// ${ignore} lint/suspicious/noExplicitAny: rows of any shape, see lint`, false],
+    [`// ${ignore} lint/complexity/useLiteralKeys: reads well`, false],
+    ['const lines = 1;', false],
+  ] as const) {
+    t.strictSame(suppressions(`const x = 1;\n${comment}\n`), found ? [2] : [], comment.replace(ignore, ''));
   }
 });
 

@@ -1,3 +1,4 @@
+import { inspect } from 'node:util';
 import { RpcError } from '@armature/runtime/errors';
 import { renderRefusal } from './call/refusal.ts';
 import { DeadlineError, exitCodes, UsageError } from './exit-codes.ts';
@@ -20,12 +21,14 @@ export function errorLines(error: unknown): string[] {
 
 /** The same for programs: what `--json` writes to standard error. */
 export function errorJson(error: unknown): object {
+  // The stacks of an error and of its causes.
+  const stack = process.env.DEBUG ? { stack: inspect(error) } : {};
   if (error instanceof RpcError) {
     const { code, reason, domain, message, metadata, details } = error;
-    return { error: { code, reason, domain, message, metadata, details } };
+    return { error: { code, reason, domain, message, metadata, details, ...stack } };
   }
   const [message, ...causes] = errorLines(error);
-  return { error: { message, ...(causes.length > 0 ? { causes } : {}) } };
+  return { error: { message, ...(causes.length > 0 ? { causes } : {}), ...stack } };
 }
 
 /**
@@ -33,8 +36,8 @@ export function errorJson(error: unknown): object {
  * are refusals, which the message explains.
  */
 export function reportError(error: unknown, { json = false, prefix = '' } = {}): void {
-  if (process.env.DEBUG) console.error(error);
-  else if (json) console.error(jsonOf(errorJson(error), { compact: true }));
+  if (json) console.error(jsonOf(errorJson(error), { compact: true }));
+  else if (process.env.DEBUG) console.error(error);
   else for (const line of errorLines(error)) console.error(`${prefix}${line}`);
   process.exitCode = exitCodeOf(error);
 }

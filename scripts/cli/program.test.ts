@@ -152,14 +152,68 @@ const rows: { name: string; args: string[]; code: number; stdout?: RegExp; stder
   {
     name: 'a service that does not exist',
     args: ['sagas', 'list', '--service', 'order'],
-    code: exitCodes.failed,
-    stderr: /^--service order: no such service; did you mean orders\?/,
+    code: exitCodes.usage,
+    stderr: /^--service order: no such service; did you mean orders\? There are: /,
+  },
+  {
+    name: 'a service that does not exist, for a call',
+    args: ['call', 'OpsService/ListSagas', '--service', 'order'],
+    code: exitCodes.usage,
+    stderr: /^--service order: no such service; did you mean orders\? There are: /,
+  },
+  {
+    name: 'a service that does not exist, for a baseline',
+    args: ['baseline', '--from', 'orders', '--to', 'notification', '--aggregate', 'order'],
+    code: exitCodes.usage,
+    stderr: /^--to notification: no such service; did you mean notifications\? There are: /,
+  },
+  {
+    name: 'a service that does not exist, for a restart',
+    args: ['restart', 'ordrs'],
+    code: exitCodes.usage,
+    stderr: /^there is no service ordrs; did you mean orders\? There are: /,
+  },
+  {
+    name: 'a caller that does not exist',
+    args: ['token', '--as', 'custmer:ada'],
+    code: exitCodes.usage,
+    stderr: /^--as custmer:ada is not understood; did you mean customer\? It is one of /,
+  },
+  {
+    name: 'a caller that does not exist, for all services',
+    args: ['sagas', 'list', '--as', 'customer:adda'],
+    code: exitCodes.usage,
+    stderr: /^--as customer:adda: no account of that name exists here; did you mean ada\? There are: /,
+  },
+  {
+    name: 'a permission that does not exist',
+    args: ['access', 'explain', 'user:ada', 'orders.cancle'],
+    code: exitCodes.usage,
+    stderr: /^orders\.cancle is no permission, method or event; did you mean orders\.cancel\?/,
+  },
+  {
+    name: 'an unknown option, for programs',
+    args: ['verify', '--jsn', '--json'],
+    code: exitCodes.usage,
+    stderr: /^\{"error":\{"message":"unknown option '--jsn' \(Did you mean --json\?\)"\}\}\n$/,
+  },
+  {
+    name: 'a choice that is not one, for programs',
+    args: ['sagas', 'list', '--state', 'stuk', '--json'],
+    code: exitCodes.usage,
+    stderr: /^\{"error":\{"message":".* It is one of running, .*; did you mean stuck\?"\}\}\n$/,
   },
   {
     name: 'no mesh',
     args: ['verify'],
     code: exitCodes.failed,
     stderr: /^The mesh is not running \(there is no .*mesh\.json\); start it with: armature up\n$/,
+  },
+  {
+    name: 'no mesh, for all services',
+    args: ['sagas', 'list'],
+    code: exitCodes.failed,
+    stderr: /^The mesh is not running .*\n$/,
   },
   {
     name: 'no mesh, for programs',
@@ -170,13 +224,13 @@ const rows: { name: string; args: string[]; code: number; stdout?: RegExp; stder
   {
     name: 'status of nothing',
     args: ['status'],
-    code: exitCodes.ok,
+    code: exitCodes.failed,
     stdout: /^Nothing runs\. armature up starts it\.\n$/,
   },
   {
     name: 'status of nothing, for programs',
     args: ['status', '--json'],
-    code: exitCodes.ok,
+    code: exitCodes.failed,
     stdout: /^\{\n {2}"running": false\n\}\n$/,
   },
   { name: 'the end of a log', args: ['logs', 'orders', '--lines', '2'], code: exitCodes.ok, stdout: /^two\nthree\n$/ },
@@ -213,6 +267,18 @@ t.test('arguments, exit codes and messages', async (t) => {
   }
 });
 
+t.test('DEBUG adds the stack to an error for programs, which stays one line of JSON', async (t) => {
+  for (const { args, code, message } of [
+    { args: ['verify', '--json'], code: exitCodes.failed, message: /^The mesh is not running/ },
+    { args: ['verify', '--jsn', '--json'], code: exitCodes.usage, message: /^unknown option '--jsn'/ },
+  ]) {
+    const ended = armature(args, { DEBUG: '1' });
+    t.equal(ended.status, code, ended.stderr);
+    t.match(ended.stderr, /^.*\n$/, 'one line');
+    t.match(JSON.parse(ended.stderr), { error: { message, stack: /\n {4}at / } });
+  }
+});
+
 t.test('docs/cli.md names every command and every exit code', async (t) => {
   const page = readFileSync(join(repository, 'docs', 'cli.md'), 'utf8');
   for (const { path } of commands) {
@@ -232,7 +298,7 @@ t.test('is found from any folder, by the link that npm makes', async (t) => {
     env: { ...process.env, ARMATURE_RUN_DIR: runDir },
     encoding: 'utf8',
   });
-  t.match(run, { status: 0, stdout: /^Nothing runs/ });
+  t.match(run, { status: exitCodes.failed, stdout: /^Nothing runs/ });
 });
 
 /** Prints the modules that a program has loaded, at its end, to standard error. */

@@ -13,8 +13,8 @@ export async function withAccess<T>(
   { deadline }: Invocation,
   work: (client: AccessClient) => Promise<T>,
 ): Promise<T> {
+  const principal = parsePrincipal(as);
   const mesh = runningMesh();
-  const principal = parsePrincipal(as, mesh);
   const { cert, key } = certificateOf(mesh, principal.workload);
   const token = principal.owner ? await tokenFor(principal.owner, mesh) : undefined;
   const tls = { certFile: cert, keyFile: key, caFile: mesh.certificates.ca };

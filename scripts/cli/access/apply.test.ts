@@ -92,6 +92,6 @@ t.test('keeps what the file does not name, and removes it when asked', async (t)
 
 t.test('a permission that does not exist is pointed out', async (t) => {
   const { code, stderr } = await run('explain', 'user:ada', 'orders.cancl');
-  t.equal(code, 1);
+  t.equal(code, 2);
   t.match(stderr, /^orders\.cancl is no permission, method or event; did you mean orders\.cancel\?/);
 });

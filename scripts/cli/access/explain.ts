@@ -3,6 +3,7 @@ import { fileURLToPath } from 'node:url';
 import { ExplainAccessResponse, Scope } from '@armature/proto/access/v1/access.ts';
 import { didYouMean } from '../call/nearest.ts';
 import type { Invocation } from '../command.ts';
+import { UsageError } from '../exit-codes.ts';
 import { printJson } from '../json.ts';
 import { withAccess } from './access-client.ts';
 import { operationsOf } from './operations.ts';
@@ -47,5 +48,5 @@ function permissionOf(what: string): string {
     ...permissions,
     ...operations.map(({ name }) => name.slice(name.lastIndexOf('.') + 1)),
   ]);
-  throw new Error(`${what} is no permission, method or event${near || '; armature access matrix lists them'}`);
+  throw new UsageError(`${what} is no permission, method or event${near || '; armature access matrix lists them'}`);
 }

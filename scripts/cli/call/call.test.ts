@@ -171,28 +171,28 @@ const rows: (Asked & { name: string; code?: number; says: RegExp })[] = [
     name: 'a file that is not there',
     rpc: `${inventory}/BatchGetStock`,
     data: '@/nowhere.json',
-    code: 1,
+    code: 2,
     says: /^--data @\/nowhere\.json: the file cannot be read\nbecause: ENOENT/,
   },
   {
     name: 'DATA that is no JSON',
     rpc: `${inventory}/BatchGetStock`,
     data: '{skus',
-    code: 1,
+    code: 2,
     says: /^--data is not JSON: /,
   },
   {
     name: 'DATA of the wrong shape',
     rpc: `${inventory}/BatchGetStock`,
     data: '{"skus":"x"}',
-    code: 1,
+    code: 2,
     says: /^--data: .*skus.* expected/,
   },
   {
     name: 'an unknown field',
     rpc: `${inventory}/BatchGetStock`,
     data: '{"sku":["x"]}',
-    code: 1,
+    code: 2,
     says: /^--data: BatchGetStockRequest has no field "sku"; did you mean skus\? It has: skus\./,
   },
   {
@@ -200,13 +200,13 @@ const rows: (Asked & { name: string; code?: number; says: RegExp })[] = [
     as: 'staff:bo',
     rpc: `${inventory}/ReceiveStock`,
     data: '{"lines":[{"skuu":"x"}]}',
-    code: 1,
+    code: 2,
     says: /StockLine \(lines\[0\]\) has no field "skuu"; did you mean sku\?/,
   },
   {
     name: 'an unknown method',
     rpc: `${inventory}/BatchGetStok`,
-    code: 1,
+    code: 2,
     says: /has no method BatchGetStok; did you mean BatchGetStock\? It has: ReceiveStock, /,
   },
   {
@@ -225,7 +225,7 @@ const rows: (Asked & { name: string; code?: number; says: RegExp })[] = [
   {
     name: 'a method without its package, misspelt',
     rpc: 'InventoryService.BatchGetStok',
-    code: 1,
+    code: 2,
     says: /has no method BatchGetStok; did you mean BatchGetStock\?/,
   },
   {
@@ -245,7 +245,7 @@ const rows: (Asked & { name: string; code?: number; says: RegExp })[] = [
     name: 'OpsService of a service that does not exist',
     rpc: 'OpsService/ListSagas',
     service: 'inventori',
-    code: 1,
+    code: 2,
     says: /^--service inventori: no such service; did you mean inventory\?/,
   },
   {
@@ -280,21 +280,21 @@ const rows: (Asked & { name: string; code?: number; says: RegExp })[] = [
     name: 'an unknown caller',
     as: 'custmer:ada',
     rpc: `${inventory}/BatchGetStock`,
-    code: 1,
+    code: 2,
     says: /^--as custmer:ada is not understood; did you mean customer\?/,
   },
   {
     name: 'a person who has no account here',
     as: 'customer:adda',
     rpc: `${inventory}/BatchGetStock`,
-    code: 1,
+    code: 2,
     says: /^--as customer:adda: no account of that name exists here; did you mean ada\? There are: ada, eve, /,
   },
   {
     name: 'a program that has no account here',
     as: 'client:accounting',
     rpc: `${inventory}/BatchGetStock`,
-    code: 1,
+    code: 2,
     says: /^--as client:accounting: no account of that name exists here\. There are: reports\./,
   },
   {
@@ -309,7 +309,7 @@ const rows: (Asked & { name: string; code?: number; says: RegExp })[] = [
     name: 'an unknown service as the caller',
     as: 'service:order',
     rpc: `${inventory}/BatchGetStock`,
-    code: 1,
+    code: 2,
     says: /no such service; did you mean orders\?/,
   },
   {
@@ -389,7 +389,7 @@ t.test('a token for other programs', async (t) => {
   t.match(decodeJwt(printed.stdout.trim()), { sub: 'bo', aud: 'armature' });
   const refused = await start({ command: 'token', as: 'nobody' }).ended;
   t.match(refused, {
-    code: 1,
+    code: 2,
     stdout: '',
     stderr: /--as nobody calls without a token; name a person or a program that signs in/,
   });

@@ -1,12 +1,14 @@
 // Calls a method of the running mesh. Knows no contract: it learns from the service by reflection what can be called.
 import { randomUUID } from 'node:crypto';
 import { fromBinary, type JsonValue, type Message, toBinary, toJson } from '@bufbuild/protobuf';
+import { callableServices } from '../../../services/manifest.ts';
 import type { Mesh } from '../../devmesh/mesh.ts';
 import { runningMesh } from '../../devmesh/running-mesh.ts';
 import type { Invocation } from '../command.ts';
 import { printJson } from '../json.ts';
 import { terminalWidth, withNotice } from '../terminal.ts';
 import { listService, showService } from './listing.ts';
+import { knownName } from './nearest.ts';
 import { doubtAbout, type Principal, parsePrincipal } from './principal.ts';
 import { type Promises, promisesOf } from './reflection.ts';
 import { parseRequest, readData } from './request.ts';
@@ -28,8 +30,11 @@ export interface CallOptions {
 
 /** Calls a method; lists the methods of a service where only that is named, and everything where nothing is. */
 export async function callMethod(rpc: string, options: CallOptions, invocation: Invocation): Promise<void> {
+  const principal = parsePrincipal(options.as);
+  if (options.service !== undefined) {
+    knownName(options.service, callableServices, `--service ${options.service}: no such service`);
+  }
   const mesh = runningMesh();
-  const principal = parsePrincipal(options.as, mesh);
   if (rpc === '') return listEverything(mesh, principal, options.service, invocation);
   const doubt = doubtAbout(options.as, principal, mesh);
   if (doubt) note(doubt);

@@ -1,3 +1,5 @@
+import { UsageError } from '../exit-codes.ts';
+
 /**
  * The candidate that was most probably meant, or undefined when none is close: one letter in three may be wrong,
  * and case does not matter.
@@ -15,6 +17,15 @@ export function nearest(word: string, candidates: Iterable<string>): string | un
 export function didYouMean(word: string, candidates: Iterable<string>): string {
   const meant = nearest(word, candidates);
   return meant === undefined ? '' : `; did you mean ${meant}?`;
+}
+
+/**
+ * The name, where it is one of the known ones. Throws otherwise: the problem, the nearest name and all of them.
+ */
+export function knownName<T extends string>(name: string, known: readonly T[], problem: string): T {
+  const found = known.find((one) => one === name);
+  if (found !== undefined) return found;
+  throw new UsageError(`${problem}${didYouMean(name, known) || '.'} There are: ${known.join(', ')}.`);
 }
 
 /** How many letters to add, drop or change; two neighbours in the wrong order count once. */

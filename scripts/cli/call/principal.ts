@@ -1,9 +1,11 @@
 import { readFileSync } from 'node:fs';
+import { serviceNames } from '../../../services/manifest.ts';
 import type { CertificateFiles } from '../../devmesh/certificates.ts';
 import type { Mesh } from '../../devmesh/mesh.ts';
 import { people, programs } from '../../devmesh/people.ts';
 import type { TokenOwner } from '../../devmesh/sign-in/token-cache.ts';
-import { didYouMean } from './nearest.ts';
+import { UsageError } from '../exit-codes.ts';
+import { didYouMean, knownName } from './nearest.ts';
 
 /** Who a call is made as: the workload whose certificate is shown, and the owner of the token that goes along. */
 export interface Principal {
@@ -15,35 +17,23 @@ export interface Principal {
 const forms = 'customer:<user>, staff:<user>, admin, operator, client:<id>, service:<name> or nobody';
 
 /** Reads --as. Throws with all that it could have been. */
-export function parsePrincipal(as: string, mesh: Mesh): Principal {
+export function parsePrincipal(as: string): Principal {
   if (as === 'nobody') return { workload: 'developer' };
   if (as === 'admin') return { workload: 'developer', owner: { kind: 'user', id: 'admin' } };
   if (as === 'operator') return { workload: 'developer', owner: { kind: 'user', id: 'olga' } };
   const [kind = '', name = '', ...rest] = as.split(':');
   if (!['customer', 'staff', 'client', 'service'].includes(kind) || name === '' || rest.length > 0) {
     const near = didYouMean(kind, ['customer', 'staff', 'admin', 'operator', 'client', 'service', 'nobody']);
-    throw new Error(`--as ${as} is not understood${near || '.'} It is one of ${forms}.`);
+    throw new UsageError(`--as ${as} is not understood${near || '.'} It is one of ${forms}.`);
   }
-  if (kind === 'service') return { workload: serviceNamed(name, mesh) };
-  if (kind === 'client') return { workload: 'developer', owner: { kind: 'client', id: known(as, name, programs) } };
+  if (kind === 'service') return { workload: knownName(name, serviceNames, `--as ${as}: there is no such service`) };
+  // Only those whose passwords and keys were made here can sign in from here.
+  const problem = `--as ${as}: no account of that name exists here`;
+  if (kind === 'client') {
+    return { workload: 'developer', owner: { kind: 'client', id: knownName(name, programs, problem) } };
+  }
   const ids = people.map(({ id }) => id);
-  return { workload: 'developer', owner: { kind: 'user', id: known(as, name, ids) } };
-}
-
-/** Only those whose passwords and keys were made here can sign in from here. */
-function known(as: string, name: string, all: readonly string[]): string {
-  if (all.includes(name)) return name;
-  throw new Error(
-    `--as ${as}: no account of that name exists here${didYouMean(name, all) || '.'} There are: ${all.join(', ')}.`,
-  );
-}
-
-function serviceNamed(name: string, mesh: Mesh): string {
-  const services = Object.keys(mesh.certificates).filter((one) => one !== 'ca' && one !== 'developer');
-  if (services.includes(name)) return name;
-  throw new Error(
-    `--as service:${name}: there is no such service${didYouMean(name, services)} (${services.join(', ')})`,
-  );
+  return { workload: 'developer', owner: { kind: 'user', id: knownName(name, ids, problem) } };
 }
 
 /**

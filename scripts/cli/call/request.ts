@@ -8,6 +8,7 @@ import {
   type JsonValue,
   type Message,
 } from '@bufbuild/protobuf';
+import { UsageError } from '../exit-codes.ts';
 import { didYouMean } from './nearest.ts';
 
 /** The text of --data: itself, the content of a file (@path), or standard input (-). */
@@ -17,7 +18,7 @@ export function readData(data: string): string {
   try {
     return readFileSync(data.slice(1), 'utf8');
   } catch (error) {
-    throw new Error(`--data ${data}: the file cannot be read`, { cause: error });
+    throw new UsageError(`--data ${data}: the file cannot be read`, { cause: error });
   }
 }
 
@@ -28,7 +29,7 @@ export function parseRequest(text: string, type: DescMessage, registry: FileRegi
   try {
     return fromJson(type, json, { registry });
   } catch (error) {
-    throw new Error(`--data: ${error instanceof Error ? error.message : String(error)}`);
+    throw new UsageError(`--data: ${error instanceof Error ? error.message : String(error)}`);
   }
 }
 
@@ -41,7 +42,7 @@ function parseJson(text: string): JsonValue {
   try {
     return JSON.parse(text, keepDigits);
   } catch (error) {
-    throw new Error(`--data is not JSON: ${(error as Error).message}`);
+    throw new UsageError(`--data is not JSON: ${(error as Error).message}`);
   }
 }
 
@@ -51,11 +52,11 @@ const hasOwnForm = (type: DescMessage) => type.typeName.startsWith('google.proto
 function checkMessage(json: JsonValue, type: DescMessage, at: string): void {
   if (hasOwnForm(type) || json === null) return;
   if (typeof json !== 'object' || Array.isArray(json)) {
-    throw new Error(`--data: ${at || 'the request'} must be an object, the fields of ${type.name}`);
+    throw new UsageError(`--data: ${at || 'the request'} must be an object, the fields of ${type.name}`);
   }
   for (const [name, value] of Object.entries(json)) {
     const field = type.fields.find((one) => one.name === name || one.jsonName === name);
-    if (!field) throw new Error(unknownField(name, type, at));
+    if (!field) throw new UsageError(unknownField(name, type, at));
     checkField(value, field, at ? `${at}.${field.name}` : field.name);
   }
 }
@@ -87,7 +88,9 @@ function checkEnum(value: JsonValue, type: DescEnum, at: string): void {
   // People leave out the prefix that contracts repeat in every value.
   const prefix = `${type.sharedPrefix ?? ''}`.toUpperCase();
   const near = didYouMean(value.startsWith(prefix) ? value : prefix + value, names);
-  throw new Error(`--data: ${at} has no value ${JSON.stringify(value)}${near || '.'} There are: ${names.join(', ')}.`);
+  throw new UsageError(
+    `--data: ${at} has no value ${JSON.stringify(value)}${near || '.'} There are: ${names.join(', ')}.`,
+  );
 }
 
 const snakeCase = (name: string) => name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);

@@ -1,5 +1,6 @@
 import type { DescMethod, DescService, FileRegistry } from '@bufbuild/protobuf';
 import type { Mesh } from '../../devmesh/mesh.ts';
+import { UsageError } from '../exit-codes.ts';
 import { type Connection, connect } from './connection.ts';
 import { didYouMean, nearest } from './nearest.ts';
 import type { Principal } from './principal.ts';
@@ -28,7 +29,6 @@ interface Offer {
  */
 export async function findTarget(rpc: string, mesh: Mesh, principal: Principal, home?: string): Promise<Target> {
   const name = rpc.replace(/^\//, '');
-  if (home !== undefined) checkHome(home, mesh);
   const owner = home ?? /^armature\.([a-z0-9_]+)\.v\d+\./.exec(name)?.[1];
   if (owner !== undefined && owner in mesh.services) {
     const target = await withConnection(mesh, owner, principal, async (connection) => {
@@ -49,17 +49,11 @@ export async function findTarget(rpc: string, mesh: Mesh, principal: Principal, 
     const [{ home, typeName }] = found as [Offer];
     return (await withConnection(mesh, home, principal, (connection) => targetOf(connection, typeName, methodName)))!;
   }
-  if (found.length > 1) throw new Error(ambiguous(serviceName, found));
+  if (found.length > 1) throw new UsageError(ambiguous(serviceName, found));
   const method = methodName === '' ? await methodNear(serviceName, mesh, principal, home) : undefined;
-  throw new Error(unknownService({ rpc, serviceName, methodName, method }, offers, silent));
-}
-
-function checkHome(home: string, mesh: Mesh): void {
-  const names = Object.keys(mesh.services);
-  if (names.includes(home)) return;
-  throw new Error(
-    `--service ${home}: no such service${didYouMean(home, names) || '.'} There are: ${names.join(', ')}.`,
-  );
+  const problem = unknownService({ rpc, serviceName, methodName, method }, offers, silent);
+  // A service that did not respond may be the one that has it.
+  throw silent.length > 0 ? new Error(problem) : new UsageError(problem);
 }
 
 /** Connects, and closes the connection again unless the work makes a target of it. */
@@ -84,7 +78,7 @@ async function targetOf(connection: Connection, typeName: string, methodName: st
   const service = registry.getService(typeName)!;
   if (methodName === '') return { connection, registry, service };
   const method = service.methods.find((one) => one.name === methodName);
-  if (!method) throw new Error(unknownMethod(service, methodName));
+  if (!method) throw new UsageError(unknownMethod(service, methodName));
   return { connection, registry, service, method };
 }
 
@@ -166,7 +160,6 @@ export async function findAll(
   principal: Principal,
   home?: string,
 ): Promise<{ found: { home: string; service: DescService }[]; silent: string[] }> {
-  if (home !== undefined) checkHome(home, mesh);
   const { results, silent } = await eachService(mesh, principal, home, async (connection) => {
     const names = await listServices(connection);
     const registry = await describe(connection, names);

@@ -1,5 +1,6 @@
 import { runningMesh } from '../../devmesh/running-mesh.ts';
 import type { Invocation } from '../command.ts';
+import { UsageError } from '../exit-codes.ts';
 import { printJson } from '../json.ts';
 import { withNotice } from '../terminal.ts';
 import { doubtAbout, parsePrincipal } from './principal.ts';
@@ -10,12 +11,14 @@ import { tokenFor } from './tokens.ts';
  * identity for it. A token lives for ten minutes and is used again while it has a minute left.
  */
 export async function printToken(as: string, { json, deadline }: Invocation): Promise<void> {
-  const mesh = runningMesh();
-  const principal = parsePrincipal(as, mesh);
+  const principal = parsePrincipal(as);
   const { owner } = principal;
   if (!owner) {
-    throw new Error(`--as ${as} calls without a token; name a person or a program that signs in, such as customer:ada`);
+    throw new UsageError(
+      `--as ${as} calls without a token; name a person or a program that signs in, such as customer:ada`,
+    );
   }
+  const mesh = runningMesh();
   const doubt = doubtAbout(as, principal, mesh);
   if (doubt) console.error(`note: ${doubt}`);
   deadline.waitingFor = 'identity';

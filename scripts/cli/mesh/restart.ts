@@ -1,28 +1,28 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
+import { serviceNames } from '../../../services/manifest.ts';
 import { meshServices } from '../../devmesh/mesh.ts';
 import { terminalProgress } from '../../devmesh/progress.ts';
 import { runningMesh } from '../../devmesh/running-mesh.ts';
 import { openState } from '../../devmesh/state.ts';
 import { restartService } from '../../devmesh/up.ts';
-import { didYouMean } from '../call/nearest.ts';
+import { knownName } from '../call/nearest.ts';
 import type { Invocation } from '../command.ts';
 import { UsageError } from '../exit-codes.ts';
 import { printJson } from '../json.ts';
 
 const pidOf = (name: string) => meshServices(runningMesh()).find((service) => service.name === name)?.pid ?? null;
 
-/** The services that were named, or all. Throws where there is none of a name. */
+/** The services that were named, or all that run. Throws where there is none of a name. */
 function servicesNamed(names: readonly string[], all: boolean): string[] {
-  const known = meshServices(runningMesh()).map(({ name }) => name);
-  if (all) return known;
-  if (names.length === 0) throw new UsageError(`name services, or --all: ${known.join(', ')}`);
-  const unknown = names.find((name) => !known.includes(name));
-  if (unknown === undefined) return [...new Set(names)];
-  throw new UsageError(
-    `there is no service ${unknown}${didYouMean(unknown, known) || '.'} There are: ${known.join(', ')}.`,
-  );
+  if (!all && names.length === 0) throw new UsageError(`name services, or --all: ${serviceNames.join(', ')}`);
+  const named = new Set(names.map((name) => knownName(name, serviceNames, `there is no service ${name}`)));
+  const running = meshServices(runningMesh()).map(({ name }) => name);
+  if (all) return running;
+  const missing = [...named].find((name) => !running.includes(name));
+  if (missing === undefined) return [...named];
+  throw new Error(`${missing} is not running; armature up starts what is missing`);
 }
 
 /** Restarts services with the code as it is now, and waits until they are ready. */

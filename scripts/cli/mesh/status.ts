@@ -7,6 +7,7 @@ import { rabbitmqInstance } from '../../devmesh/servers/rabbitmq.ts';
 import { openState, type State } from '../../devmesh/state.ts';
 import { runningSupervisor } from '../../devmesh/supervisor-process.ts';
 import type { Invocation } from '../command.ts';
+import { exitCodes } from '../exit-codes.ts';
 import { printJson } from '../json.ts';
 import { writeTable } from '../table.ts';
 import { paint, terminalWidth, withNotice } from '../terminal.ts';
@@ -83,6 +84,7 @@ export async function showStatus({ json }: Invocation): Promise<void> {
   const state = openState();
   const mesh = readMesh(state);
   if (!mesh) {
+    process.exitCode = exitCodes.failed;
     if (json) printJson({ running: false });
     else console.log('Nothing runs. armature up starts it.');
     return;
@@ -94,7 +96,7 @@ export async function showStatus({ json }: Invocation): Promise<void> {
   const servers = serverRows(state, { mysql: mesh.mysql.url, rabbitmq: mesh.rabbitmq.url });
   const well =
     supervisor && services.every((row) => /^ready\b/.test(row.state)) && servers.every((row) => row.state !== 'gone');
-  process.exitCode = well ? 0 : 1;
+  process.exitCode = well ? exitCodes.ok : exitCodes.failed;
   const rows = [...servers, ...services];
   if (json) {
     printJson({ running: true, ready: Boolean(well), supervisor: supervisor?.pid ?? null, processes: rows.map(ofRow) });

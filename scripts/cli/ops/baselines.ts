@@ -12,8 +12,9 @@ export interface BaselineOptions {
 
 /** Brings one consumer up to date with the aggregates of one service, page by page. Only counts without `apply`. */
 export async function publishBaselines(options: BaselineOptions, caller: Caller): Promise<void> {
-  const { aggregate, to: consumer, ids = [], skipHistory = false, apply = false } = options;
-  const from = serviceNamed(options.from);
+  const { aggregate, ids = [], skipHistory = false, apply = false } = options;
+  const from = serviceNamed(options.from, '--from');
+  const consumer = serviceNamed(options.to, '--to');
   const request = { aggregate, consumer, aggregateIds: [...ids], skipHistory, dryRun: !apply };
   const total = { aggregates: 0, baselines: 0, events: 0n };
   for (let pageToken = ''; ; ) {

@@ -4,7 +4,7 @@ import { type Client, opsClient } from '@armature/clients';
 import type { OpsServiceContract } from '@armature/proto/ops/v1/contract.ts';
 import { type ServiceName, storingServices } from '../../../services/manifest.ts';
 import { addressOf, runningMesh } from '../../devmesh/running-mesh.ts';
-import { didYouMean } from '../call/nearest.ts';
+import { knownName } from '../call/nearest.ts';
 import { certificateOf, parsePrincipal } from '../call/principal.ts';
 import { tokenFor } from '../call/tokens.ts';
 import type { Invocation } from '../command.ts';
@@ -23,13 +23,9 @@ export interface Caller {
 /** Writes a note that does not belong to the result. */
 export const note = (line: string) => console.error(line);
 
-/** The service of --service. Throws with the nearest name where there is none of that name. */
-export function serviceNamed(name: string): ServiceName {
-  const found = storingServices.find((one) => one === name);
-  if (found) return found;
-  throw new Error(
-    `--service ${name}: no such service${didYouMean(name, storingServices) || '.'} There are: ${storingServices.join(', ')}.`,
-  );
+/** The service of --service, or of another option that names one. Throws with the nearest name where there is none of that name. */
+export function serviceNamed(name: string, option = '--service'): ServiceName {
+  return knownName(name, storingServices, `${option} ${name}: no such service`);
 }
 
 /** The services of --service: one, or all that keep data where the option is missing. */
@@ -43,8 +39,8 @@ export async function callOps<T>(
   { as, invocation }: Caller,
   call: (client: OpsClient) => Promise<T>,
 ): Promise<T> {
+  const principal = parsePrincipal(as);
   const mesh = runningMesh();
-  const principal = parsePrincipal(as, mesh);
   const { cert, key } = certificateOf(mesh, principal.workload);
   const tls = { certFile: cert, keyFile: key, caFile: mesh.certificates.ca };
   const token = principal.owner ? await tokenFor(principal.owner, mesh) : undefined;
@@ -66,6 +62,9 @@ export async function callOpsOfAll<T>(
   caller: Caller,
   call: (client: OpsClient) => Promise<T[]>,
 ): Promise<{ service: ServiceName; item: T }[]> {
+  // These errors concern no single service, so they are not reported for each.
+  parsePrincipal(caller.as);
+  runningMesh();
   // The first call signs in; the others find its token.
   const [first, ...others] = services.map((service) => () => callOps(service, caller, call));
   const results = await Promise.allSettled([first!()]);

@@ -2,9 +2,8 @@ import { copyFileSync, existsSync, mkdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { git } from '../../checks/archive.ts';
 import { repository, runDirectory, writeAtomically } from '../../devmesh/state.ts';
-import { didYouMean } from '../call/nearest.ts';
+import { knownName } from '../call/nearest.ts';
 import type { Invocation } from '../command.ts';
-import { UsageError } from '../exit-codes.ts';
 import { jsonOf, printJson } from '../json.ts';
 import { writeTable } from '../table.ts';
 import { paint, terminalWidth } from '../terminal.ts';
@@ -48,12 +47,7 @@ export const proofParts: readonly ProofPart[] = [
 export function chosenParts(only: readonly string[] | undefined, parts = proofParts): readonly ProofPart[] {
   if (!only || only.length === 0) return parts;
   const names = [...new Set(parts.flatMap(({ part }) => [part.replace(/-\d+$/, ''), part]))];
-  for (const name of only) {
-    if (names.includes(name)) continue;
-    throw new UsageError(
-      `--only ${name}: no such part${didYouMean(name, names) || '.'} There are: ${names.join(', ')}.`,
-    );
-  }
+  for (const name of only) knownName(name, names, `--only ${name}: no such part`);
   return parts.filter(({ part }) => only.some((name) => part === name || part.replace(/-\d+$/, '') === name));
 }
 

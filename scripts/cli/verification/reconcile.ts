@@ -17,7 +17,7 @@ const graceSeconds = 30;
  */
 export async function reconcile({ apply = false }: { apply?: boolean }, { json, deadline }: Invocation): Promise<void> {
   const mesh = runningMesh();
-  const token = await tokenFor(parsePrincipal('admin', mesh).owner!, mesh);
+  const token = await tokenFor(parsePrincipal('admin').owner!, mesh);
   const { cert, key } = certificateOf(mesh, 'developer');
   const tls = { certFile: cert, keyFile: key, caFile: mesh.certificates.ca };
   const client = ledgerClient({ addresses: [addressOf(mesh, 'payments')], tls, token: () => token });
