@@ -194,8 +194,8 @@ function bindUnary(channels: Channels, method: MethodContract, chain: readonly I
     const call = open(method, message, options, callOptions);
     const unlink = linkSignal(call, callOptions);
     try {
-      const pass = syncPoint(call);
-      if (pass) await pass(`call ${method.path}`);
+      const atSyncPoint = syncPoint(call);
+      if (atSyncPoint) await atSyncPoint(`call ${method.path}`);
       return await handler(call);
     } finally {
       unlink();
