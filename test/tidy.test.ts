@@ -63,6 +63,27 @@ const examples: { name: string; rule: keyof typeof rules; path: string; text: st
     bad: false,
   },
   {
+    name: 'a timer of Node in a service',
+    rule: 'timeIsInOnePlace',
+    path: 'services/orders/service.ts',
+    text: importOf('node:timers/promises'),
+    bad: true,
+  },
+  {
+    name: 'a timer of Node in the runtime',
+    rule: 'timeIsInOnePlace',
+    path: 'services/runtime/rpc/server.ts',
+    text: importOf('timers/promises'),
+    bad: true,
+  },
+  {
+    name: 'a timer of Node in a test',
+    rule: 'timeIsInOnePlace',
+    path: 'services/orders/service.test.ts',
+    text: importOf('node:timers/promises'),
+    bad: false,
+  },
+  {
     name: 'another service by path',
     rule: 'importsPointOneWay',
     path: 'services/orders/a.ts',

@@ -1,4 +1,11 @@
-import { type Background, type CallContext, type Database, sleep, type Watchers } from '@armature/runtime';
+import {
+  type Background,
+  type CallContext,
+  type Database,
+  sleep,
+  type Watchers,
+  wakeableSleeps,
+} from '@armature/runtime';
 import { type Policy, type PolicyRows, type PolicySource, parsePolicy, policyOf } from '@armature/runtime/authz';
 import { policyUnavailable } from '@armature/runtime/errors';
 import type { Logger } from '@armature/runtime/telemetry';
@@ -52,13 +59,13 @@ export async function ownPolicy(options: OwnPolicyOptions): Promise<OwnPolicy> {
   let snapshot: Snapshot | null = null;
   let confirmedAt = Number.NEGATIVE_INFINITY;
   let failure = '';
-  const waiting = new Set<() => void>();
+  const waiting = wakeableSleeps();
 
   const adopt = (next: Snapshot, at: number): void => {
     confirmedAt = at;
     if (next === snapshot) return;
     snapshot = next;
-    for (const wake of [...waiting]) wake();
+    waiting.wake(policyKey);
   };
   const refresh = async (call: CallContext): Promise<void> => {
     const at = now();
@@ -105,7 +112,9 @@ export async function ownPolicy(options: OwnPolicyOptions): Promise<OwnPolicy> {
       if (!found) throw policyUnavailable();
       return found;
     },
-    changed: (seen, ms, signal) => changed(waiting, () => snapshot !== seen, ms, signal),
+    async changed(seen, ms, signal) {
+      if (snapshot === seen) await waiting.sleep(policyKey, ms, signal);
+    },
     async stop() {
       stopping.abort();
       await following;
@@ -159,20 +168,4 @@ function oneAtATime(work: () => Promise<void>) {
       await run();
     },
   };
-}
-
-/** Each wait removes its timer and its listener, so a stream that lasts for an hour does not leak them. */
-function changed(waiting: Set<() => void>, isOver: () => boolean, ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted || isOver()) return resolve();
-    const done = () => {
-      clearTimeout(timer);
-      waiting.delete(done);
-      signal.removeEventListener('abort', done);
-      resolve();
-    };
-    const timer = setTimeout(done, ms);
-    waiting.add(done);
-    signal.addEventListener('abort', done, { once: true });
-  });
 }

@@ -1,4 +1,3 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import {
   type CallContext,
   type Config,
@@ -7,6 +6,7 @@ import {
   RpcError,
   type ServiceComponents,
   type ServiceDependencies,
+  sleep,
   tableBaselines,
 } from '@armature/runtime';
 import { serveHttps } from '@armature/runtime/http';
@@ -101,6 +101,11 @@ export async function identity({
     ...{ db, emails, send: mailTransport(config), sealing },
     ...{ issuer: config.tokenIssuer, background, registry },
   });
+  const retained = [
+    { name: 'artifacts', store: artifacts },
+    { name: 'accounts past', store },
+    { name: 'attempts past', store: throttle },
+  ];
   return {
     services: [identityService({ db, store, accounts, clients, artifacts, passwords, throttle })],
     baselineSources: [tableBaselines({ aggregate: 'user', table: 'account', id: 'user_id', sequence: 'sequence' })],
@@ -108,10 +113,10 @@ export async function identity({
       ring.periodicJob,
       ...sending.periodicJobs,
       { name: 'accounts never verified', everyMs: 60_000, run: (call) => eraseUnverified(db, store, accounts, call) },
-      ...[artifacts, store, throttle].map((kept, index) => ({
-        name: ['artifacts', 'accounts past', 'attempts past'][index] ?? '',
+      ...retained.map(({ name, store }) => ({
+        name,
         everyMs: 60_000,
-        run: (call: CallContext) => db.transaction(call, (tx) => kept.purge(tx)),
+        run: (call: CallContext) => db.transaction(call, (tx) => store.purge(tx)),
       })),
     ],
     http: {

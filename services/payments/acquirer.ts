@@ -1,4 +1,4 @@
-import type { CallContext } from '@armature/runtime';
+import { type CallContext, exponentialBackoffMs, type WakeableSleeps, wakeableSleeps } from '@armature/runtime';
 import { type AcquirerLogReader, acquirerLogReader, type ChargeOperation } from './acquirer-log-reader.ts';
 import {
   type AcquirerRequest,
@@ -10,7 +10,6 @@ import {
 import { acquirerUnavailable } from './errors.ts';
 import { certainOutcome, needsConfirmation, type OperationStatus } from './operation-status.ts';
 import type { OperationKind, Outcome } from './payment.ts';
-import { type Waiters, waiters } from './waiters.ts';
 
 export interface AuthorizationRequest {
   orderId: string;
@@ -48,11 +47,11 @@ export interface Acquirer extends AcquirerLogReader {
  */
 const firstAttemptShare = 0.6;
 const statusTimeoutMs = 1_000;
-const pollDelayMs = { first: 50, most: 500 };
+const pollBackoff = { initialBackoffMs: 50, maxBackoffMs: 500 };
 
 export function acquirer(options: TransportOptions): Acquirer {
   const transport = acquirerTransport(options);
-  const waiting = waiters();
+  const waiting = wakeableSleeps();
   const { timeoutMs } = options;
 
   /** Sends a mutation. Without a response, requests the status of its key before concluding anything. */
@@ -129,17 +128,16 @@ const requestStatus = (
 /** Requests the status again while an authorization is pending. Throws where the call has no time left. */
 async function pollWhilePending(
   transport: AcquirerTransport,
-  waiting: Waiters,
+  waiting: WakeableSleeps,
   call: CallContext,
   { kind, key, status: first }: { kind: OperationKind; key: string; status: OperationStatus },
 ): Promise<OperationStatus> {
   let status = first;
-  let delayMs = pollDelayMs.first;
-  while (status.kind === 'pending') {
+  for (let polls = 1; status.kind === 'pending'; polls += 1) {
+    const delayMs = exponentialBackoffMs(polls, pollBackoff);
     if (call.deadline - Date.now() < delayMs + timeLeftMinMs) throw acquirerUnavailable(new Error('still pending'));
-    await waiting.wait(key, delayMs, call.signal);
+    await waiting.sleep(key, delayMs, call.signal);
     call.signal.throwIfAborted();
-    delayMs = Math.min(delayMs * 2, pollDelayMs.most);
     status = await requestStatus(transport, call, kind, key);
   }
   return status;

@@ -40,6 +40,14 @@ const environmentIsReadInOnePlace: Rule = ({ path, text }) => {
   ];
 };
 
+/** Timers of services are in one module, whose sleeps end with a signal. The acquirer shares no code with services. */
+const timeIsInOnePlace: Rule = ({ path, text }) => {
+  const applies = path.startsWith('services/') && isCode(path) && !isTest(path) && !path.endsWith('-process.ts');
+  if (!applies || /^services\/(runtime\/time|acquirer)\//.test(path)) return [];
+  if (!imports(text).some((specifier) => /^(node:)?timers\/promises$/.test(specifier))) return [];
+  return ['imports timers/promises; use sleep of @armature/runtime/time, and give it a signal that ends it'];
+};
+
 /** proto <- runtime <- clients <- services; no service imports another's code. */
 const importsPointOneWay: Rule = ({ path, text }) => {
   if (!isCode(path)) return [];
@@ -161,6 +169,7 @@ const nothingIsLeftForLater: Rule = ({ path, text }) => {
 export const rules: Record<string, Rule> = {
   namesSaySomething,
   environmentIsReadInOnePlace,
+  timeIsInOnePlace,
   importsPointOneWay,
   productionIgnoresTestbeds,
   runtimeIsLayered,

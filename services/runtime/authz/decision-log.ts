@@ -5,6 +5,7 @@ import type { CallContext } from '../context/call-context.ts';
 import type { Database } from '../db/database.ts';
 import { RpcError } from '../errors/errors.ts';
 import { Counter, Gauge, type Registry } from '../telemetry/metrics.ts';
+import { exponentialBackoffMs } from '../time/backoff.ts';
 import {
   countDecisions,
   countRefused,
@@ -44,8 +45,8 @@ const keptRows = 100_000;
 const countedMax = 100_000;
 /** Calls in one round; a batch with many refused rows is continued in the next round. */
 const callsMax = 60;
-/** Most rounds that are skipped after failures, so that an outage of access does not fill the log. */
-const restRoundsMax = 30;
+/** After failures rounds are skipped, so that an outage of access does not fill the log. */
+const failureBackoff = { initialBackoffMs: everyMs, maxBackoffMs: 31 * everyMs };
 /** Namespace of the request ids, which are derived from batches: the same batch is the same request. */
 const batches = '5f1c2a52-7d0b-4b0e-9f57-0a3f4d0d9c11';
 
@@ -107,10 +108,10 @@ export function decisionLog({ service, db, denials, send, registry }: DecisionLo
     },
   ];
   let failures = 0;
-  let rest = 0;
-  const handOrRest = async (call: CallContext, to: SendDecisions): Promise<number> => {
-    if (rest > 0) {
-      rest -= 1;
+  let roundsToSkip = 0;
+  const handOrSkip = async (call: CallContext, to: SendDecisions): Promise<number> => {
+    if (roundsToSkip > 0) {
+      roundsToSkip -= 1;
       return 0;
     }
     try {
@@ -118,12 +119,12 @@ export function decisionLog({ service, db, denials, send, registry }: DecisionLo
       failures = 0;
       return handed;
     } catch (error) {
-      rest = Math.min(2 ** failures - 1, restRoundsMax);
       failures += 1;
+      roundsToSkip = exponentialBackoffMs(failures, failureBackoff) / everyMs - 1;
       throw error;
     }
   };
-  if (send) periodicJobs.push({ name: 'decisions', everyMs, run: (call) => handOrRest(call, send) });
+  if (send) periodicJobs.push({ name: 'decisions', everyMs, run: (call) => handOrSkip(call, send) });
   return { periodicJobs, flush };
 }
 

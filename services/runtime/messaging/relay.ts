@@ -24,7 +24,7 @@ import { dependencyUnavailable } from '../errors/errors.ts';
 import { crashPoint } from '../sync/crash-point.ts';
 import type { Logger } from '../telemetry/log.ts';
 import type { Registry } from '../telemetry/metrics.ts';
-import { backOff } from '../time/backoff.ts';
+import { backOff, exponentialBackoffMs } from '../time/backoff.ts';
 import { sleep } from '../time/sleep.ts';
 import { withTimeout } from '../time/timeout.ts';
 import type { Broker } from './connection.ts';
@@ -137,7 +137,7 @@ function drain(on: RelayWork, wake: () => void, timeoutMs: number): Promise<bool
 async function keepRelaying(on: RelayWork): Promise<void> {
   let failures = 0;
   const outage = openOutage();
-  let pauseMs = shortestPollMs;
+  let idlePasses = 1;
   while (!on.stopping.aborted) {
     const byCommit = on.woken;
     on.woken = false;
@@ -147,7 +147,8 @@ async function keepRelaying(on: RelayWork): Promise<void> {
       failures = 0;
       outage.over();
       // Rows found without a wake were written by another process of this service: read again soon.
-      pauseMs = busy || byCommit ? shortestPollMs : Math.min(pauseMs * 2, on.pollMs);
+      idlePasses = busy || byCommit ? 1 : idlePasses + 1;
+      const pauseMs = exponentialBackoffMs(idlePasses, { initialBackoffMs: shortestPollMs, maxBackoffMs: on.pollMs });
       if (!on.woken) await sleep(pauseMs * (0.75 + Math.random() / 2), on.interrupt.signal);
     } catch (error) {
       on.metrics.failed.inc();

@@ -1,4 +1,3 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { MethodContract, ServiceContract } from '@armature/proto/contract.ts';
 import {
   Metadata,
@@ -26,6 +25,7 @@ import { cancelled, deadlineExceeded, draining, RpcError } from '../errors/error
 import { encodeStatus, safeText } from '../errors/status.ts';
 import { storedResponseOf } from '../idempotency/key.ts';
 import type { Logger } from '../telemetry/log.ts';
+import { sleep } from '../time/sleep.ts';
 import { listen } from './listener.ts';
 
 /** A service's implementation of a contract: one function per method, by local name. */

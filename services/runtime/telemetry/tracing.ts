@@ -2,6 +2,7 @@ import type { HrTime } from '@opentelemetry/api';
 import type { BatchSpanProcessor, ReadableSpan } from '@opentelemetry/sdk-trace';
 import { type CallContext, type CallKind, type Interceptor, subjectOf } from '../context/call-context.ts';
 import { RpcError } from '../errors/errors.ts';
+import { withTimeout } from '../time/timeout.ts';
 
 export interface Tracing {
   /** Reports each call as a span; does nothing without an endpoint. */
@@ -34,8 +35,8 @@ export async function startTracing(service: string, endpoint: string): Promise<T
   return {
     interceptor: reportTo(processor, resource),
     async stop() {
-      const timer = new Promise<void>((resolve) => setTimeout(resolve, stopTimeoutMs).unref());
-      await Promise.race([processor.shutdown().catch(() => {}), timer]);
+      // Spans that cannot be sent are lost; they neither fail nor delay the stop of the service.
+      await withTimeout(stopTimeoutMs, processor.shutdown(), 'the last export of spans').catch(() => {});
     },
   };
 }

@@ -1,5 +1,5 @@
 import t from 'tap';
-import { backOff, backoffMs, exponentialBackoffMs, sleep, withTimeout } from './index.ts';
+import { backOff, backoffMs, exponentialBackoffMs, sleep, wakeableSleeps, withTimeout } from './index.ts';
 
 const policy = { initialBackoffMs: 100, maxBackoffMs: 1_000 };
 
@@ -28,6 +28,21 @@ t.test('an aborted signal ends a wait, before and during it', async (t) => {
   const waiting = backOff(9, { initialBackoffMs: 60_000, maxBackoffMs: 60_000 }, stopping.signal);
   stopping.abort();
   await t.resolves(waiting);
+});
+
+t.test('a sleep ends when its key is woken, and sleeps of other keys continue', async (t) => {
+  const sleeps = wakeableSleeps();
+  const stopping = new AbortController();
+  const ended: string[] = [];
+  const begin = (key: string) => sleeps.sleep(key, 60_000, stopping.signal).then(() => ended.push(key));
+  const [one, other] = [begin('one'), begin('other')];
+  sleeps.wake('one');
+  await one;
+  t.strictSame(ended, ['one']);
+  stopping.abort();
+  await other;
+  t.strictSame(ended, ['one', 'other'], 'an aborted signal ends it too');
+  await sleeps.sleep('one', 60_000, stopping.signal);
 });
 
 t.test('work that takes longer than its timeout is named', async (t) => {
