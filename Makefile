@@ -17,7 +17,7 @@ contracts := $(shell find proto -name '*.proto' -not -path 'proto/gen/*') buf.ge
   faults mutants check runtime-graph fmt certs access-matrix access-diff access-explain access-apply dead-letters dead-letter redrive \
   drop baseline sagas saga resume compensate
 
-# Each target but install, gen, runtime-graph, fmt and help is the armature command of the same name: `npx armature --help`. A variable
+# Each target but install, gen, runtime-graph, fmt and help is the armature command of the same name: `scripts/cli/armature --help`. A variable
 # of a target becomes a flag: $(call flag,DATA,data) is --data "$DATA" where DATA is set, $(call switch,APPLY,apply) is
 # --apply where APPLY is 1. The shell reads their values from the environment, so that quotes in them stay as they are.
 flag = $${$(1):+--$(2) "$$$(1)"}
@@ -148,7 +148,7 @@ faults: ready ## Fault injection for database, broker, network and clock
 mutants: ready ## Mutation test: apply known bugs to a copy, and check that a test catches each: ONLY=words
 	@$(armature) mutants $(call flag,ONLY,only)
 
-prove: ready ## Run the long variants of everything, write .run/prove.json and a table; takes hours: ONLY=tests,crash,mutants
+prove: ready ## Run the long variants of everything, write .run/prove.json and a table; takes hours: ONLY=tests,races,faults,keys,cold-start,crash,mutants
 	@$(armature) prove $(call flag,ONLY,only)
 
 .PHONY: ready

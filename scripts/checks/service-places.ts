@@ -93,7 +93,7 @@ export const servicePlaces: readonly ServicePlace[] = [
     add: "write clients/<name>.ts with the types of its contract, and export * as <name> from './<name>.ts'",
     compare: ({ plans, read }) => ({
       wanted: namesOf(plans, callable),
-      // Some namespaces are of a further contract of a service, so the packages that they export are compared.
+      // A service can have several contracts, each with a namespace. So the packages that namespaces export are compared.
       found: matches(read('clients/index.ts'), /^export \* as \w+ from '\.\/([\w-]+\.ts)';$/gm).flatMap((file) =>
         matches(read(`clients/${file}`), /from '@armature\/proto\/(?!ops\/)([\w-]+)\/v1\//g),
       ),

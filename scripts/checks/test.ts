@@ -1,5 +1,5 @@
 // Runs the tests on private servers of their own. The last line is the count of assertions.
-import { globSync, rmSync } from 'node:fs';
+import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { testServers } from '../../test/support/infra.ts';
 import { long } from '../../test/support/tier.ts';
@@ -8,6 +8,7 @@ import { compileCacheOf, openTestState, repository, runDirectory, writeAtomicall
 import { runsDirectory, stopEverything, stopInner } from '../devmesh/stop.ts';
 import { type FileResult, runFiles } from './pool.ts';
 import { describe } from './tally.ts';
+import { testFiles } from './test-files.ts';
 
 const jobs = 2;
 const fileTimeoutSeconds = long ? 1_800 : 300;
@@ -18,17 +19,6 @@ const failures: { file: string; test: string }[] = [];
 const slowestShown = 10;
 const state = openTestState();
 const stopping = new AbortController();
-
-function testFiles(): string[] {
-  const asked = process.argv.slice(2);
-  if (asked.length > 0) return asked;
-  // Taking surroundings away takes minutes of waiting: `armature faults` and `armature prove` do that.
-  const skipped = ['node_modules', '.tap', 'dist', 'gen', ...(long ? [] : ['faults'])];
-  return globSync('**/*.test.ts', {
-    cwd: repository,
-    exclude: (name) => skipped.includes(name) || name.startsWith('.run'),
-  }).sort();
-}
 
 function report({ name, passed, failures: failed, seconds, output }: FileResult): void {
   counts.files++;
@@ -46,7 +36,7 @@ function report({ name, passed, failures: failed, seconds, output }: FileResult)
 }
 
 async function main(): Promise<void> {
-  const files = testFiles();
+  const files = testFiles(process.argv.slice(2), { long });
   let startedHere = true;
   try {
     ({ started: startedHere } = await testServers(terminalProgress()));

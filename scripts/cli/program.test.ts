@@ -246,7 +246,7 @@ const rows: { name: string; args: string[]; code: number; stdout?: RegExp; stder
     args: ['prove', '--only', 'crsh'],
     code: exitCodes.usage,
     stderr:
-      /^--only crsh: no such part; did you mean crash\? There are: tests, crash, crash-1, crash-2, crash-3, mutants\.\n$/,
+      /^--only crsh: no such part; did you mean crash\? There are: tests, races, faults, keys, cold-start, crash, crash-1, crash-2, crash-3, mutants\.\n$/,
   },
   {
     name: 'a deadline that passes',

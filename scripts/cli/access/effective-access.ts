@@ -17,8 +17,8 @@ export interface Finding {
 }
 
 /**
- * A policy as people think of it: principals and what each may do. A call needs two of them, the workload and
- * whom the token names, and both must be allowed; what one may do is therefore at most what it is found to do here.
+ * What each principal may do by a policy. A call has two principals, the workload and the owner of the token, and
+ * policy must allow both. So `find` returns the most that a principal may do: the other principal can limit it further.
  */
 export interface EffectiveAccess {
   /** Every principal that the policy names: roles of people, other roles, then workloads, clients and users. */

@@ -78,10 +78,9 @@ function addCrashRuns(program: Command): void {
       new Option('--points <names>', 'only these crash points, separated by commas').argParser(words),
       recordOption(),
     ],
-    run: async (_, { duration, seed, points = [], record }, invocation) => {
-      const { environmentOf, runCommand } = await load();
-      const env = environmentOf({ DURATION: duration, SEED: seed, POINTS: points.join(','), RECORD: record });
-      await runCommand({ program: 'test/verification/crash/main.ts', env, report: 'crash.json' }, invocation);
+    run: async (_, options, invocation) => {
+      const { crashRun, runCommand } = await load();
+      await runCommand(crashRun(options), invocation);
     },
   });
   addCommand<{ keys: number; sends: number; senders: number; storm: number; seed?: number }>(program, {
@@ -101,10 +100,9 @@ function addCrashRuns(program: Command): void {
         .default(150),
       seedOption(),
     ],
-    run: async (_, { keys, sends, senders, storm, seed }, invocation) => {
-      const { environmentOf, runCommand } = await load();
-      const env = environmentOf({ KEYS: keys, SENDS: sends, SENDERS: senders, STORM: storm, SEED: seed });
-      await runCommand({ program: 'test/verification/crash/keys-main.ts', env, report: 'keys.json' }, invocation);
+    run: async (_, options, invocation) => {
+      const { keysRun, runCommand } = await load();
+      await runCommand(keysRun(options), invocation);
     },
   });
   addCommand<{ rounds: number; seed?: number; record?: boolean }>(program, {
@@ -118,11 +116,9 @@ function addCrashRuns(program: Command): void {
       seedOption(),
       recordOption(),
     ],
-    run: async (_, { rounds, seed, record }, invocation) => {
-      const { environmentOf, runCommand } = await load();
-      const env = environmentOf({ ROUNDS: rounds, SEED: seed, RECORD: record });
-      const run = { program: 'test/verification/crash/cold-start-main.ts', env, report: 'cold-start.json' };
-      await runCommand(run, invocation);
+    run: async (_, options, invocation) => {
+      const { coldStartRun, runCommand } = await load();
+      await runCommand(coldStartRun(options), invocation);
     },
   });
 }
@@ -137,10 +133,9 @@ function addProofs(program: Command): void {
     options: [
       new Option('--depth <depth>', 'full leaves out no interleaving that is equivalent to another').choices(['full']),
     ],
-    run: async (_, { depth }, invocation) => {
-      const { environmentOf, longTier, runCommand, testRun, testsOf } = await load();
-      const env = { ...longTier, ...environmentOf({ ARMATURE_RACES_DEPTH: depth }) };
-      await runCommand(testRun(testsOf('races'), env), invocation);
+    run: async (_, options, invocation) => {
+      const { racesRun, runCommand } = await load();
+      await runCommand(racesRun(options), invocation);
     },
   });
   addCommand(program, {
@@ -164,25 +159,24 @@ function addProofs(program: Command): void {
     options: [
       new Option('--only <words>', 'only mutations whose names contain one of these, by commas').argParser(words),
     ],
-    run: async (_, { only = [] }, invocation) => {
-      const { longTier, runCommand } = await load();
-      const env = { ...longTier, ONLY: only.join(',') };
-      const run = { program: 'test/verification/mutation/main.ts', env, report: 'mutants.json' };
-      await runCommand(run, invocation);
+    run: async (_, { only }, invocation) => {
+      const { mutantsRun, runCommand } = await load();
+      await runCommand(mutantsRun(only), invocation);
     },
   });
   addCommand<{ only?: string[] }>(program, {
     usage: 'prove',
     summary: 'Run the long variants of everything one after another; takes hours',
     description:
-      'Runs the long variants one after another: all tests with a large backlog, three crash runs, all mutations. Writes .run/prove.json after each part and prints a table.',
-    examples: ['armature prove', 'armature prove --only tests', 'armature prove --only crash-2,mutants'],
+      'Runs the long variants one after another: all tests with a large backlog, every interleaving, all faults, the idempotency test, cold starts, three crash tests, all mutations. Writes .run/prove.json after each part and prints a table.',
+    examples: ['armature prove', 'armature prove --only tests', 'armature prove --only crash-2,races,mutants'],
     timeout: '24h',
     json: true,
     options: [
-      new Option('--only <parts>', 'only these parts: tests, crash, crash-1, crash-2, crash-3, mutants').argParser(
-        words,
-      ),
+      new Option(
+        '--only <parts>',
+        'only these parts: tests, races, faults, keys, cold-start, crash, crash-1, crash-2, crash-3, mutants',
+      ).argParser(words),
     ],
     run: async (_, { only }, invocation) => (await import('../verification/prove.ts')).prove(only, invocation),
   });

@@ -100,6 +100,44 @@ export const testRun = (files: readonly string[], env: Readonly<Record<string, s
   ...{ program: 'scripts/checks/test.ts', args: files, env, report: 'tests.json' },
 });
 
+/** The crash test. */
+export const crashRun = (options: {
+  duration: number;
+  seed?: number;
+  points?: readonly string[];
+  record?: boolean;
+}) => {
+  const { duration, seed, points = [], record } = options;
+  const env = environmentOf({ DURATION: duration, SEED: seed, POINTS: points.join(','), RECORD: record });
+  return { program: 'test/verification/crash/main.ts', env, report: 'crash.json' } satisfies ProgramRun;
+};
+
+/** The idempotency test. */
+export const keysRun = (options: { keys: number; sends: number; senders: number; storm: number; seed?: number }) => {
+  const { keys, sends, senders, storm, seed } = options;
+  const env = environmentOf({ KEYS: keys, SENDS: sends, SENDERS: senders, STORM: storm, SEED: seed });
+  return { program: 'test/verification/crash/keys-main.ts', env, report: 'keys.json' } satisfies ProgramRun;
+};
+
+/** Cold starts: all processes are killed at once and started in any order. */
+export const coldStartRun = (options: { rounds: number; seed?: number; record?: boolean }) => {
+  const { rounds, seed, record } = options;
+  const env = environmentOf({ ROUNDS: rounds, SEED: seed, RECORD: record });
+  return { program: 'test/verification/crash/cold-start-main.ts', env, report: 'cold-start.json' } satisfies ProgramRun;
+};
+
+/** Every interleaving of racing requests. */
+export const racesRun = ({ depth }: { depth?: string } = {}): ProgramRun =>
+  testRun(testsOf('races'), { ...longTier, ...environmentOf({ ARMATURE_RACES_DEPTH: depth }) });
+
+/** The mutation test; `only` chooses mutations by words of their names. */
+export const mutantsRun = (only: readonly string[] = []) =>
+  ({
+    program: 'test/verification/mutation/main.ts',
+    env: { ...longTier, ONLY: only.join(',') },
+    report: 'mutants.json',
+  }) satisfies ProgramRun;
+
 /** An environment of the options that were given; a missing one is emptied, so that none is inherited by its short name. */
 export function environmentOf(values: Readonly<Record<string, string | number | boolean | undefined>>) {
   const text = (value: string | number | boolean | undefined) =>

@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
+import { testFiles } from '../../checks/test-files.ts';
 import { repository } from '../../devmesh/state.ts';
 import { chosenParts, proofParts, proofTable } from './prove.ts';
 
@@ -12,16 +13,36 @@ t.test('all parts, with the seeds and the backlog that the claim names', async (
     proofParts.map(({ part, seed }) => [part, seed]),
     [
       ['tests', undefined],
+      ['races', undefined],
+      ['faults', undefined],
+      ['keys', 1],
+      ['cold-start', 1],
       ['crash-1', 1],
       ['crash-2', 2],
       ['crash-3', 3],
       ['mutants', undefined],
     ],
   );
-  const [tests, crash, , , mutants] = proofParts.map(({ run }) => run.env);
-  t.match(tests, { ARMATURE_TEST_TIER: 'long', ARMATURE_STATEMENT_ROWS: '1000000' });
-  t.match(crash, { DURATION: '600', SEED: '1' });
-  t.match(mutants, { ARMATURE_TEST_TIER: 'long', ONLY: '' });
+  const runs = Object.fromEntries(proofParts.map(({ part, run }) => [part, run]));
+  const { tests, races, faults, keys, 'crash-1': crash, mutants } = runs;
+  const coldStart = runs['cold-start'];
+  t.match(tests!.env, { ARMATURE_TEST_TIER: 'long', ARMATURE_STATEMENT_ROWS: '1000000' });
+  t.match(keys!.env, { KEYS: '10000', SENDS: '5', SEED: '1' });
+  t.match(coldStart!.env, { ROUNDS: '20', SEED: '1' });
+  t.match(crash!.env, { DURATION: '600', SEED: '1', POINTS: '', RECORD: '' });
+  t.match(mutants!.env, { ARMATURE_TEST_TIER: 'long', ONLY: '' });
+  const files = testFiles(tests!.args!, { long: true });
+  t.ok(files.length > 100, 'the part tests has all other files');
+  const twice = [...races!.args!, ...faults!.args!].filter((file) => files.includes(file));
+  t.strictSame(twice, [], 'no file runs in two parts');
+  for (const [name, run] of Object.entries({ races, faults })) {
+    t.equal(run!.env!.ARMATURE_TEST_TIER, 'long', `${name} run in the long tier`);
+    t.ok(run!.args!.length >= 5, `${name} has its files`);
+    t.ok(
+      run!.args!.every((path) => path.startsWith(`test/verification/${name}/`)),
+      `${name} has no other files`,
+    );
+  }
 });
 
 t.test('parts are chosen by name', async (t) => {
@@ -31,7 +52,7 @@ t.test('parts are chosen by name', async (t) => {
     proofParts.map(({ part }) => part),
   );
   t.same(names(['crash']), ['crash-1', 'crash-2', 'crash-3']);
-  t.same(names(['mutants', 'crash-2']), ['crash-2', 'mutants'], 'in the order in which they run');
+  t.same(names(['mutants', 'crash-2', 'races']), ['races', 'crash-2', 'mutants'], 'in the order in which they run');
   t.throws(() => names(['crahs']), { message: /no such part; did you mean crash\?/ });
 });
 

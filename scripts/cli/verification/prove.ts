@@ -7,7 +7,19 @@ import type { Invocation } from '../command.ts';
 import { jsonOf, printJson } from '../json.ts';
 import { writeTable } from '../table.ts';
 import { paint, terminalWidth } from '../terminal.ts';
-import { environmentOf, longTier, type Outcome, type ProgramRun, runProgram, testRun } from './programs.ts';
+import {
+  coldStartRun,
+  crashRun,
+  keysRun,
+  longTier,
+  mutantsRun,
+  type Outcome,
+  type ProgramRun,
+  racesRun,
+  runProgram,
+  testRun,
+  testsOf,
+} from './programs.ts';
 
 /** One part of the proof. */
 export interface ProofPart {
@@ -25,22 +37,24 @@ export interface PartResult extends Partial<Omit<Outcome, 'result'>> {
 
 const crashSeconds = 600;
 const crashSeeds = [1, 2, 3];
+/** Folders of test/verification that are parts of their own, so the part of all other tests leaves them out. */
+const ownParts = ['races', 'faults'];
 
 /** All parts, in the order in which they run. */
 export const proofParts: readonly ProofPart[] = [
-  { part: 'tests', run: testRun([], { ...longTier, ARMATURE_STATEMENT_ROWS: '1000000' }) },
+  {
+    part: 'tests',
+    run: testRun([`--without=${ownParts.join(',')}`], { ...longTier, ARMATURE_STATEMENT_ROWS: '1000000' }),
+  },
+  { part: 'races', run: racesRun() },
+  { part: 'faults', run: testRun(testsOf('faults'), longTier) },
+  { part: 'keys', seed: 1, run: keysRun({ keys: 10_000, sends: 5, senders: 48, storm: 150, seed: 1 }) },
+  { part: 'cold-start', seed: 1, run: coldStartRun({ rounds: 20, seed: 1 }) },
   ...crashSeeds.map((seed) => ({
     ...{ part: `crash-${seed}`, seed },
-    run: {
-      program: 'test/verification/crash/main.ts',
-      env: environmentOf({ DURATION: crashSeconds, SEED: seed, POINTS: '', RECORD: '' }),
-      report: 'crash.json',
-    },
+    run: crashRun({ duration: crashSeconds, seed }),
   })),
-  {
-    part: 'mutants',
-    run: { program: 'test/verification/mutation/main.ts', env: { ...longTier, ONLY: '' }, report: 'mutants.json' },
-  },
+  { part: 'mutants', run: mutantsRun() },
 ];
 
 /** The parts that --only names: each by its own name, and all crash runs by "crash". */
