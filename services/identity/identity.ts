@@ -18,7 +18,7 @@ import { bootstrap } from './bootstrap.ts';
 import { type ClientStore, clientStore } from './client-store.ts';
 import type { config as spec } from './config.ts';
 import { emailStore } from './email-store.ts';
-import { sendEmails } from './jobs.ts';
+import { mailConcurrency, sendEmails } from './jobs.ts';
 import { openKeyRing } from './key-ring.ts';
 import { landing } from './landing.ts';
 import { passwords as passwordsOf } from './passwords.ts';
@@ -98,7 +98,7 @@ export async function identity({
     }),
   });
   const sending = sendEmails({
-    ...{ db, emails, send: mailTransport(config), sealing },
+    ...{ db, emails, send: mailTransport(config, mailConcurrency), sealing },
     ...{ issuer: config.tokenIssuer, background, registry },
   });
   const retained = [

@@ -6,6 +6,9 @@ import type { EmailStore } from './email-store.ts';
 import { mailToken } from './mail-token.ts';
 import type { Sealing } from './sealing.ts';
 
+/** E-mails that one process sends at the same time. */
+export const mailConcurrency = 10;
+
 /** Sends due e-mails. The token of a link is computed here and not stored. */
 export function sendEmails(parts: {
   db: Database;
@@ -22,15 +25,12 @@ export function sendEmails(parts: {
     queue: emails.queue,
     name: 'emails',
     work: 'send mail',
-    concurrency: 10,
-    async run({ letter_id, kind, recipient }) {
+    concurrency: mailConcurrency,
+    async run({ letter_id, kind, recipient }, _call, signal) {
       const purpose = purposeOf(kind);
       const token = purpose && mailToken(sealing, purpose, letter_id);
-      await send({
-        to: recipient,
-        messageId: `<${letter_id}@identity.armature.local>`,
-        ...render(kind, issuer, token),
-      });
+      const messageId = `<${letter_id}@identity.armature.local>`;
+      await send({ to: recipient, messageId, ...render(kind, issuer, token) }, signal);
     },
   });
   return { periodicJobs, close: runner.close };

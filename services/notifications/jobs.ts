@@ -5,6 +5,9 @@ import { crashPoint } from '@armature/runtime/sync';
 import { render } from './receipt.ts';
 import { type DeliveryStore, toDelivery } from './store.ts';
 
+/** E-mails that one process sends at the same time. */
+export const mailConcurrency = 20;
+
 /** The periodic jobs of this service: sending due deliveries, and deleting those that were sent long ago. */
 export function jobs(parts: {
   db: Database;
@@ -18,11 +21,12 @@ export function jobs(parts: {
     queue: parts.store.queue,
     name: 'deliveries',
     work: 'send mail',
-    concurrency: 20,
-    async run(row) {
+    concurrency: mailConcurrency,
+    async run(row, _call, signal) {
       const delivery = toDelivery(row);
       crashPoint('job.before-send');
-      await parts.send({ to: delivery.recipient, messageId: delivery.mailMessageId, ...render(delivery) });
+      const mail = { to: delivery.recipient, messageId: delivery.mailMessageId, ...render(delivery) };
+      await parts.send(mail, signal);
       crashPoint('job.sent');
     },
   });

@@ -3,7 +3,7 @@ import { run } from '@armature/runtime';
 import { mailTransport } from '@armature/runtime/mail';
 import { config } from './config.ts';
 import { consumers } from './consumers.ts';
-import { jobs } from './jobs.ts';
+import { jobs, mailConcurrency } from './jobs.ts';
 import { notificationService } from './service.ts';
 import { deliveryStore } from './store.ts';
 
@@ -14,7 +14,8 @@ await run({
   migrations: () => import('./migrations/index.ts'),
   build: ({ background, config, db, registry }) => {
     const store = deliveryStore(config);
-    const sending = jobs({ db, store, send: mailTransport(config), background, registry });
+    const send = mailTransport(config, mailConcurrency);
+    const sending = jobs({ db, store, send, background, registry });
     return { services: [notificationService(db, store)], consumers: consumers(store), ...sending };
   },
 });

@@ -1,9 +1,6 @@
 import { randomUUID } from 'node:crypto';
-import { once } from 'node:events';
 import { readdirSync, readFileSync } from 'node:fs';
-import { type AddressInfo, createServer } from 'node:net';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { notificationsClient } from '@armature/clients';
 import type { EventContract } from '@armature/proto/contract.ts';
@@ -12,7 +9,8 @@ import { OrderCancelledEvent, OrderConfirmedEvent, OrderPlacedEvent } from '@arm
 import { newId } from '@armature/runtime';
 import type { ConfirmChannel } from 'amqplib';
 import t from 'tap';
-import { connectBroker, type Teardown } from '../../test/support/infra.ts';
+import { connectBroker } from '../../test/support/infra.ts';
+import { reluctantMailServer } from '../../test/support/mail-server.ts';
 import { refusal } from '../../test/support/refusal.ts';
 import { type RunningService, startService, token, workloadCertificate } from '../../test/support/service.ts';
 
@@ -181,33 +179,6 @@ t.test('a mail that cannot be sent is tried again, given up, and can be sent onc
   await close();
 });
 
-/** A mail server that keeps each mail in hand, with its sender waiting, until all are let go. */
-async function reluctantMailServer(t: Teardown) {
-  const mails: string[] = [];
-  const goOn = Promise.withResolvers<void>();
-  const server = createServer((socket) => {
-    let text: string[] | null = null;
-    const say = (line: string) => socket.write(`${line}\r\n`);
-    say('220 reluctant');
-    createInterface({ input: socket }).on('line', async (line) => {
-      if (text === null) {
-        if (line === 'DATA') text = [];
-        return void say(text ? '354 go on' : '250 ok');
-      }
-      if (line !== '.') return void text.push(line);
-      mails.push(text.find((one) => /^message-id:/i.test(one)) ?? 'a mail without an id');
-      text = null;
-      await goOn.promise;
-      say('250 taken');
-    });
-    // Senders that end do not say goodbye.
-    socket.on('error', () => socket.destroy());
-  });
-  await once(server.listen(0, '127.0.0.1'), 'listening');
-  t.teardown(() => server.close());
-  return { url: `smtp://127.0.0.1:${(server.address() as AddressInfo).port}`, mails, letGo: goOn.resolve };
-}
-
 t.test('a mail that one process is sending is not sent by another', async (t) => {
   const server = await reluctantMailServer(t);
   const service = await startService(t, 'notifications', { mailUrl: server.url });
@@ -237,6 +208,35 @@ t.test('a mail that one process is sending is not sent by another', async (t) =>
   // What is still being sent is finished before they end.
   t.same([await service.stop(), await other.stop()], [0, 0]);
   t.equal(server.mails.length, 2, `each mail was sent once: ${server.mails.join(', ')}`);
+});
+
+t.test('a slow mail server gets each mail once', async (t) => {
+  const server = await reluctantMailServer(t);
+  const service = await startService(t, 'notifications', { mailUrl: server.url });
+  const staff = staffOf(service);
+  const { channel, close } = await publisher(service);
+  await bound(service, channel);
+  const orders = Array.from({ length: 20 }, () => newId());
+  for (const orderId of orders) {
+    await publish(channel, OrderPlacedEvent, orderOf(orderId), 1);
+    await publish(channel, OrderConfirmedEvent, orderOf(orderId), 2);
+  }
+  // An e-mail that waited for a connection would use up the time of its attempt.
+  const deadline = Date.now() + 20_000;
+  while (server.mails.length < orders.length) {
+    if (Date.now() > deadline) throw new Error(`${server.mails.length} of ${orders.length} mails are being sent`);
+    await sleep(20);
+  }
+  server.letGo();
+  for (const orderId of orders) {
+    const sent = await deliveryOf(staff, orderId, ({ state }) => state === DeliveryState.DELIVERY_STATE_SENT);
+    t.equal(sent.attempts, 1);
+  }
+  staff.close();
+  await close();
+  t.equal(await service.stop(), 0);
+  t.equal(new Set(server.mails).size, orders.length);
+  t.equal(server.mails.length, orders.length, 'each mail was sent once');
 });
 
 t.test('pages', async (t) => {

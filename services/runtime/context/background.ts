@@ -27,4 +27,6 @@ export interface PeriodicJob {
    * once.
    */
   run(call: CallContext): Promise<number>;
+  /** Called when the service stops: a run in progress must end soon, and no other begins. */
+  stop?(): void;
 }

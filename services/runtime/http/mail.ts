@@ -13,29 +13,40 @@ export interface MailMessage {
   html: string;
 }
 
-/** Sends an e-mail. Throws when that failed or its result is unknown. */
-export type SendMail = (message: MailMessage) => Promise<void>;
+/**
+ * Sends an e-mail. Throws when that failed or its result is unknown. When `signal` is aborted, an e-mail that waits for
+ * a connection is not sent, and the connection of one that is being sent is closed.
+ */
+export type SendMail = (message: MailMessage, signal: AbortSignal) => Promise<void>;
 
 type Outgoing = MailMessage & { from: string };
 
 const timeouts = { connectionTimeout: 5_000, greetingTimeout: 5_000, socketTimeout: 10_000 };
 
-/** Sends through SMTP, or into a maildir folder for development. */
-export function mailTransport({ mailUrl, mailFrom }: { mailUrl: string; mailFrom: string }): SendMail {
-  const deliver = mailUrl.startsWith('maildir:') ? maildir(new URL(mailUrl).pathname) : smtp(mailUrl);
-  return (message) => deliver({ ...message, from: mailFrom });
+/**
+ * Sends through SMTP, or into a maildir folder for development. `maxConnections` must be the number of e-mails that are
+ * sent at the same time: time that an e-mail waits for a connection counts as time of its attempt.
+ */
+export function mailTransport(
+  { mailUrl, mailFrom }: { mailUrl: string; mailFrom: string },
+  maxConnections: number,
+): SendMail {
+  const deliver = mailUrl.startsWith('maildir:') ? maildir(new URL(mailUrl).pathname) : smtp(mailUrl, maxConnections);
+  return (message, signal) => deliver({ ...message, from: mailFrom }, signal);
 }
 
 /** Loaded when the first e-mail is sent: an instance that sends none does not need it. */
 const nodemailer = () => import('nodemailer');
 
-function smtp(mailUrl: string): (message: Outgoing) => Promise<void> {
+type Deliver = (message: Outgoing, signal: AbortSignal) => Promise<void>;
+
+function smtp(mailUrl: string, maxConnections: number): Deliver {
   const transport = async () =>
-    (await nodemailer()).createTransport({ url: mailUrl, pool: true, maxConnections: 2, ...timeouts });
+    (await nodemailer()).createTransport({ url: mailUrl, pool: true, maxConnections, ...timeouts });
   let open: ReturnType<typeof transport> | null = null;
-  return async (message) => {
+  return async (message, signal) => {
     open ??= transport();
-    await (await open).sendMail(message);
+    await (await open).sendMail({ ...message, signal });
   };
 }
 
@@ -43,11 +54,11 @@ function smtp(mailUrl: string): (message: Outgoing) => Promise<void> {
  * Writes a maildir: complete files appear in new/ by rename. The name comes from the Message-ID, so that an e-mail that
  * is sent again replaces its first copy.
  */
-function maildir(folder: string): (message: Outgoing) => Promise<void> {
-  return async (message) => {
+function maildir(folder: string): Deliver {
+  return async (message, signal) => {
     const { createTransport } = await nodemailer();
     const compose = createTransport({ streamTransport: true, buffer: true, newline: 'unix' });
-    const { message: bytes } = await compose.sendMail(message);
+    const { message: bytes } = await compose.sendMail({ ...message, signal });
     if (!Buffer.isBuffer(bytes)) throw new Error('the composed mail is not a buffer');
     for (const part of ['tmp', 'new', 'cur']) await mkdir(join(folder, part), { recursive: true });
     const name = `${createHash('sha256').update(message.messageId).digest('hex').slice(0, 32)}.${hostname()}`;

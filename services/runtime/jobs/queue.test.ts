@@ -1,5 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
 import { createDatabase } from '../../../test/support/infra.ts';
@@ -64,9 +65,14 @@ t.beforeEach(async () => {
 });
 
 /** A worker of its own. `round` claims once and waits until the claimed jobs are recorded. */
-function worker(run: JobHandler<NoteRow>['run'], changes: Partial<QueueDefinition> = {}, attemptTimeoutMs?: number) {
+function worker(
+  run: JobHandler<NoteRow>['run'],
+  changes: Partial<QueueDefinition> = {},
+  attemptTimeoutMs?: number,
+  transaction = db.transaction,
+) {
   const registry = new Registry();
-  const runner = jobRunner({ db, background: open, registry, random: () => 1 });
+  const runner = jobRunner({ db: { ...db, transaction }, background: open, registry, random: () => 1 });
   const [claiming, purging] = runner.periodicJobs({
     ...{ queue: noteQueue(changes), name: 'notes', work: 'write note', concurrency: 4, run },
     ...(attemptTimeoutMs === undefined ? {} : { attemptTimeoutMs }),
@@ -78,6 +84,7 @@ function worker(run: JobHandler<NoteRow>['run'], changes: Partial<QueueDefinitio
   return {
     claim: once,
     purge: () => once(purging),
+    stop: () => claiming!.stop?.(),
     close: runner.close,
     metrics: () => registry.metrics(),
     async round() {
@@ -201,7 +208,7 @@ t.test('a failing job is tried again and then given up', async (t) => {
   t.equal(await inTransaction((tx) => queue.requeue(tx, id)), true);
   t.equal(await inTransaction((tx) => queue.requeue(tx, id)), false, 'it is queued already');
   t.match(await rowOf(id), { state: 'QUEUED', attempts: 0, last_error: '' });
-  t.match(await failing.metrics(), /armature_jobs_due\{job="notes"\} 1/);
+  t.match(await worker(async () => {}).metrics(), /armature_jobs_due\{job="notes"\} 1/);
   await worker(async () => {}).round();
   t.match(await rowOf(id), { state: 'DONE', attempts: 1, done: 1 });
 });
@@ -256,6 +263,115 @@ t.test('an attempt that takes too long has failed', async (t) => {
   await worker(() => new Promise(() => {}), {}, 20).round();
   t.match(await rowOf(id), { state: 'QUEUED', attempts: 1, last_error: 'write note took longer than 20 ms' });
   t.throws(() => worker(async () => {}, { leaseMs: 5_000 }), /attemptTimeoutMs must be 4000 ms less than the lease/);
+});
+
+t.test('the work is told when its time is over', async (t) => {
+  await enqueue('hangs');
+  const reasons: unknown[] = [];
+  await worker(
+    (_row, _call, signal) =>
+      new Promise((_, reject) => {
+        signal.addEventListener('abort', () => {
+          reasons.push(signal.reason);
+          reject(signal.reason);
+        });
+      }),
+    {},
+    20,
+  ).round();
+  t.match(reasons, [{ message: 'write note took longer than 20 ms' }]);
+});
+
+t.test('the time of an attempt begins with its lease', async (t) => {
+  const id = await enqueue('late');
+  // The claim takes 200 of the 220 ms that an attempt and the recording of its result leave of the lease.
+  const slow: typeof db.transaction = async (call, work) => {
+    const result = await db.transaction(call, work);
+    if (call.name === 'sweep notes') await sleep(200);
+    return result;
+  };
+  await worker(() => new Promise(() => {}), { leaseMs: 4_220 }, 220, slow).round();
+  const limit = /^write note took longer than (\d+) ms$/.exec((await rowOf(id))?.last_error ?? '');
+  t.ok(Number(limit?.[1]) <= 20, `${(await rowOf(id))?.last_error}`);
+});
+
+t.test('a stop interrupts a job that hangs, and the job is due again', async (t) => {
+  for (const text of ['a', 'b', 'c', 'd']) await enqueue(text);
+  const last = await enqueue('last');
+  await change('attempts = 2', last);
+  await change('priority = 0', last);
+  let aborted = 0;
+  const hanging = worker((_row, _call, signal) => {
+    signal.addEventListener('abort', () => {
+      aborted += 1;
+    });
+    return new Promise(() => {});
+  });
+  const started = performance.now();
+  const claiming = hanging.claim();
+  // The periodic job waits for a free slot now.
+  while (Number((await rowOf(last))?.lease_token) === 0) await sleep(10);
+  hanging.stop();
+  t.equal(await claiming, 4);
+  t.ok(performance.now() - started < 5_000, 'a stop ends the wait for a free slot');
+  await hanging.close();
+  const tookMs = performance.now() - started;
+  t.ok(tookMs < 8_000, `took ${tookMs} ms`);
+  t.equal(aborted, 4, 'all attempts were told');
+  const interrupted = { state: 'QUEUED', attempts: 2, last_error: 'the process stopped' };
+  t.match(await rowOf(last), interrupted, 'it has its last attempt again');
+  t.ok(Number((await rowOf(last))?.wait_ms) <= 0);
+  t.equal((await claim()).length, 5);
+  t.match(await hanging.metrics(), /armature_jobs_total\{job="notes",outcome="interrupted"\} 4/);
+});
+
+t.test('a result that cannot be recorded is recorded when the database is back', async (t) => {
+  const id = await enqueue('once');
+  let failures = 0;
+  const outage: typeof db.transaction = (call, work) => {
+    if (call.name !== 'write note' || failures === 3) return db.transaction(call, work);
+    failures += 1;
+    return Promise.reject(new Error('connection lost'));
+  };
+  let runs = 0;
+  const run = async () => {
+    runs += 1;
+  };
+  await worker(run, {}, undefined, outage).round();
+  t.strictSame([runs, failures], [1, 3]);
+  t.match(await rowOf(id), { state: 'DONE', attempts: 1 });
+});
+
+t.test('a result is recorded until the lease ends, and not longer', async (t) => {
+  const id = await enqueue('long outage');
+  const outage: typeof db.transaction = (call, work) =>
+    call.name === 'write note' ? Promise.reject(new Error('connection lost')) : db.transaction(call, work);
+  const started = performance.now();
+  await worker(async () => {}, { leaseMs: 5_000 }, 1_000, outage).round();
+  t.ok(performance.now() - started < 5_000, 'the worker gives up before the lease ends');
+  t.match(await rowOf(id), { state: 'QUEUED', attempts: 1 });
+});
+
+t.test('a lower limit of attempts gives a job up with its true error', async (t) => {
+  const id = await enqueue('bad');
+  await change("attempts = 7, last_error = 'no such mailbox'", id);
+  let runs = 0;
+  await worker(async () => {
+    runs += 1;
+  }).round();
+  t.equal(runs, 0);
+  t.match(await rowOf(id), {
+    ...{ state: 'DEAD', attempts: 7 },
+    last_error: 'not run again after 7 attempts, because the limit is 3 now; the error before: no such mailbox',
+  });
+});
+
+t.test('a job can have less time than its queue gives', async (t) => {
+  const id = await enqueue('short', { maxElapsedMs: 500 });
+  await worker(async () => {
+    throw new Error('away');
+  }).round();
+  t.match(await rowOf(id), { state: 'DEAD', attempts: 1, last_error: 'away' });
 });
 
 /** Runs a worker in its own process, which a crash point kills; resolves with the signal that ended it. */

@@ -53,6 +53,8 @@ export interface NewJob {
   readonly priority?: Priority;
   /** When the job is due. Default: at once. */
   readonly runAt?: Date;
+  /** Replaces that of the queue's retry policy. */
+  readonly maxElapsedMs?: number;
   /** Only records the row, in state SKIPPED: the same statement as for a job that will run. */
   readonly skipped?: boolean;
 }
@@ -66,6 +68,12 @@ export interface LeasedJob<Row> {
   readonly attempt: number;
   /** End of `maxElapsedMs`, by this process's monotonic clock. */
   readonly giveUpAt: number;
+  /** Not later than the end of the lease, by this process's monotonic clock. */
+  readonly leaseEndsAt: number;
+  /** The attempt before has ended without a recorded result. */
+  readonly unrecorded: boolean;
+  /** The last recorded error; empty when there is none. */
+  readonly lastError: string;
   readonly row: Row;
 }
 
@@ -124,7 +132,7 @@ const isRelative = (value: ColumnValue): value is Relative =>
 async function enqueue(
   { table, idColumn, retry }: Queue,
   tx: Tx,
-  { id = newId(), columns, priority = 'normal', runAt, skipped }: NewJob,
+  { id = newId(), columns, priority = 'normal', runAt, maxElapsedMs = retry.maxElapsedMs, skipped }: NewJob,
 ): Promise<string> {
   const names = Object.keys(columns).map((name) => `${name}, `);
   const values = Object.values(columns);
@@ -137,7 +145,7 @@ async function enqueue(
     [
       ...params,
       ...[id, skipped ? 'SKIPPED' : 'QUEUED', priorities[priority]],
-      ...[runAt ?? null, runAt ?? null, us(retry.maxElapsedMs)],
+      ...[runAt ?? null, runAt ?? null, us(maxElapsedMs)],
     ],
   );
   return id;
@@ -156,7 +164,9 @@ async function requeue({ table, idColumn, doneState, retry }: Queue, tx: Tx, id:
 interface QueueRow {
   [column: string]: unknown;
   attempts: number;
+  last_error: string;
   lease_token: string | number;
+  lease_expires_at: unknown;
   give_up_in_us: string | number | null;
 }
 
@@ -183,10 +193,13 @@ async function claim<Row>(
     leaseToken: BigInt(row.lease_token) + 1n,
     attempt: row.attempts + 1,
     giveUpAt: row.give_up_in_us === null ? Number.POSITIVE_INFINITY : since + Number(row.give_up_in_us) / 1000,
+    leaseEndsAt: since + leaseMs,
+    unrecorded: row.lease_expires_at !== null,
+    lastError: row.last_error,
     row: row as Row,
   }));
   await tx.execute(
-    `update ${table} set attempts = least(attempts + 1, ?), lease_token = lease_token + 1,
+    `update ${table} set attempts = greatest(attempts, least(attempts + 1, ?)), lease_token = lease_token + 1,
        lease_expires_at = utc_timestamp(6) + interval ? microsecond where ${idColumn} in (?)`,
     [retry.maxAttempts, us(leaseMs), leased.map(({ id }) => id)],
   );

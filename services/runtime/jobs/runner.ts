@@ -1,31 +1,26 @@
 import type { Background, PeriodicJob } from '../context/background.ts';
-import type { CallContext } from '../context/call-context.ts';
 import type { Database } from '../db/database.ts';
-import { lastSyncPoint, syncPoint } from '../sync/sync-point.ts';
+import { cached } from '../messaging/metrics.ts';
+import { lastSyncPoint } from '../sync/sync-point.ts';
 import { Counter, Gauge, type Registry } from '../telemetry/metrics.ts';
-import { withTimeout } from '../time/timeout.ts';
-import { type JobQueue, type JobResult, type LeasedJob, StaleLeaseError } from './queue.ts';
-import { retryAfterMs } from './retry-policy.ts';
+import { assertLeaseLongEnough, callTimeoutMs, InterruptedError, type JobWork, runAttempt } from './attempt.ts';
+import type { JobQueue, LeasedJob } from './queue.ts';
 
 /** How the jobs of a queue are run. */
-export interface JobHandler<Row> {
-  readonly queue: JobQueue<Row>;
+export interface JobHandler<Row> extends JobWork<Row> {
   /** The name of the periodic job that claims due jobs. */
   readonly name: string;
-  /** The name of the call of one attempt. */
-  readonly work: string;
   /** Most jobs that this process runs at the same time. */
   readonly concurrency: number;
-  /** After this time an attempt counts as failed. Default 25 s; the lease must be longer by 4 s. */
-  readonly attemptTimeoutMs?: number;
-  /** Does the work, outside any transaction. An exception is a failed attempt. */
-  run(row: Row, call: CallContext): Promise<void>;
 }
 
 export interface JobRunner {
   /** The periodic jobs of a queue: one claims and starts due jobs, one deletes those past their retention. */
   periodicJobs<Row>(handler: JobHandler<Row>): PeriodicJob[];
-  /** Waits until all attempts in progress are recorded. Call it once the periodic jobs have stopped. */
+  /**
+   * Waits until all attempts in progress are recorded. It interrupts those that still run 6 s after the stop of the
+   * periodic jobs; their jobs are due again at once. Call it once the periodic jobs have stopped.
+   */
   close(): Promise<void>;
 }
 
@@ -40,45 +35,64 @@ export interface JobRunnerParts {
 /** How often due jobs are looked for when there were none. */
 const pollMs = 250;
 const purgeMs = 600_000;
-const defaultAttemptTimeoutMs = 25_000;
-/** The call of an attempt ends this long before its lease. */
-const leaseSlackMs = 1_000;
-/** Time for recording the result of an attempt that has timed out. */
-const recordMs = 3_000;
+/** Attempts may continue this long after the beginning of a stop, which is 4 s less than a service's drain takes. */
+const stopGraceMs = 6_000;
+const gaugesCachedMs = 5_000;
 
 /** Runs the jobs of a service's queues; one for each service. */
 export function jobRunner(parts: JobRunnerParts): JobRunner {
   const metrics = jobMetrics(parts);
-  const inProgress = new Set<Promise<void>>();
+  const progress = attemptsInProgress();
   return {
     periodicJobs(handler) {
       metrics.watch(handler.queue);
-      return [claiming(parts, metrics, handler, inProgress), purging(parts, handler)];
+      return [claiming(parts, metrics, handler, progress), purging(parts, handler)];
     },
-    async close() {
-      while (inProgress.size > 0) await Promise.all(inProgress);
+    close: progress.end,
+  };
+}
+
+type AttemptsInProgress = ReturnType<typeof attemptsInProgress>;
+
+function attemptsInProgress() {
+  const all = new Set<Promise<void>>();
+  const interrupting = new AbortController();
+  let grace: NodeJS.Timeout | undefined;
+  const beginStop = (): void => {
+    grace ??= setTimeout(() => interrupting.abort(new InterruptedError('the process stopped')), stopGraceMs);
+  };
+  return {
+    interrupt: interrupting.signal,
+    add(attempt: Promise<void>): void {
+      const ending = attempt.finally(() => all.delete(ending));
+      all.add(ending);
+    },
+    /** The time for attempts in progress begins. */
+    beginStop,
+    async end(): Promise<void> {
+      beginStop();
+      while (all.size > 0) await Promise.all(all);
+      clearTimeout(grace);
+      grace = undefined;
     },
   };
 }
 
 function claiming<Row>(
-  parts: JobRunnerParts,
+  { db, background, random }: JobRunnerParts,
   { outcomes }: JobMetrics,
   handler: JobHandler<Row>,
-  inProgress: Set<Promise<void>>,
+  progress: AttemptsInProgress,
 ): PeriodicJob {
-  const { queue, name, work, concurrency, attemptTimeoutMs = defaultAttemptTimeoutMs } = handler;
-  if (attemptTimeoutMs + recordMs + leaseSlackMs > queue.leaseMs) {
-    throw new Error(
-      `queue ${queue.name}: attemptTimeoutMs must be ${recordMs + leaseSlackMs} ms less than the lease ` +
-        `(got ${attemptTimeoutMs} and a lease of ${queue.leaseMs} ms)`,
-    );
-  }
-  const running = new Set<Promise<void>>();
+  const { queue, name, work, concurrency } = handler;
+  assertLeaseLongEnough(handler);
+  let running = 0;
+  let stopping = false;
+  let wake = (): void => {};
   const attempt = async (job: LeasedJob<Row>): Promise<void> => {
-    const call = parts.background(work, queue.leaseMs - leaseSlackMs);
+    const call = background(work, callTimeoutMs(job));
     try {
-      const outcome = await runJob(parts, { ...handler, attemptTimeoutMs }, job, call);
+      const outcome = await runAttempt({ db, random, interrupt: progress.interrupt }, handler, job, call);
       outcomes.inc({ job: queue.name, outcome });
     } catch (error) {
       call.log.warn(
@@ -90,69 +104,34 @@ function claiming<Row>(
     }
   };
   const start = (job: LeasedJob<Row>): void => {
+    running += 1;
     const ending = attempt(job).finally(() => {
-      running.delete(ending);
-      inProgress.delete(ending);
+      running -= 1;
+      wake();
       lastSyncPoint(`job ${queue.name} left`);
     });
-    running.add(ending);
-    inProgress.add(ending);
+    progress.add(ending);
   };
   return {
     name,
     everyMs: pollMs,
     async run(call) {
-      const jobs = await parts.db.transaction(call, (tx) => queue.claim(tx, concurrency - running.size));
+      const jobs = await db.transaction(call, (tx) => queue.claim(tx, concurrency - running));
       for (const job of jobs) start(job);
       // The next claim is a batch again. A slow job takes one slot; it does not block the others.
-      while (running.size > concurrency * 0.75) await Promise.race(running);
+      while (running > concurrency * 0.75 && !stopping) {
+        await new Promise<void>((resolve) => {
+          wake = resolve;
+        });
+      }
       return jobs.length;
     },
+    stop() {
+      stopping = true;
+      wake();
+      progress.beginStop();
+    },
   };
-}
-
-/** Label of an attempt's outcome: the done state of the queue in lower case, failed, dead or lease_lost. */
-type Outcome = string;
-
-/** Runs one job and records the result. Returns the label of its outcome. */
-async function runJob<Row>(
-  { db, random }: JobRunnerParts,
-  handler: JobHandler<Row> & { attemptTimeoutMs: number },
-  job: LeasedJob<Row>,
-  call: CallContext,
-): Promise<Outcome> {
-  const { queue } = handler;
-  await syncPoint(call)?.(`job ${queue.name}`);
-  const result = await resultOf(handler, job, call, random);
-  // The attempt beyond the last one did not run.
-  const attempt = Math.min(job.attempt, queue.retry.maxAttempts);
-  try {
-    await db.transaction(call, (tx) => queue.record(tx, { ...job, attempt }, result));
-  } catch (error) {
-    if (error instanceof StaleLeaseError) return 'lease_lost';
-    throw error;
-  }
-  return { done: queue.doneState.toLowerCase(), retry: 'failed', dead: 'dead' }[result.kind];
-}
-
-async function resultOf<Row>(
-  { queue, work, attemptTimeoutMs, run }: JobHandler<Row> & { attemptTimeoutMs: number },
-  job: LeasedJob<Row>,
-  call: CallContext,
-  random?: () => number,
-): Promise<JobResult> {
-  const { attempt, giveUpAt } = job;
-  const { maxAttempts } = queue.retry;
-  if (attempt > maxAttempts) return { kind: 'dead', error: `attempt ${maxAttempts} ended without a result` };
-  try {
-    await withTimeout(attemptTimeoutMs, run(job.row, call), work);
-    return { kind: 'done' };
-  } catch (cause) {
-    call.log.warn({ err: cause, queue: queue.name, job: job.id, attempt }, `${work} failed`);
-    const error = cause instanceof Error ? cause.message : String(cause);
-    const afterMs = retryAfterMs(queue.retry, { attempt, leftMs: giveUpAt - performance.now() }, random);
-    return afterMs === null ? { kind: 'dead', error } : { kind: 'retry', error, afterMs };
-  }
 }
 
 function purging<Row>({ db }: JobRunnerParts, { queue, name }: JobHandler<Row>): PeriodicJob {
@@ -174,24 +153,24 @@ type Counted = Pick<JobQueue<unknown>, 'name' | 'countDue' | 'countDead'>;
 
 function jobMetrics({ db, registry }: Pick<JobRunnerParts, 'db' | 'registry'>) {
   const registers = [registry];
-  const queues: Counted[] = [];
-  /** A gauge with one value per queue; without the database it has no values. */
-  const gauge = (name: string, help: string, count: (queue: Counted) => Counted['countDue']) =>
+  const queues: { name: string; due: () => Promise<number>; dead: () => Promise<number> }[] = [];
+  /** A gauge with one value per queue, read at most every 5 s; without the database it has no values. */
+  const gauge = (name: string, help: string, counted: 'due' | 'dead') =>
     new Gauge({
       name,
       help,
       labelNames: ['job'],
       registers,
       async collect() {
+        const values = await Promise.all(
+          queues.map(async (queue) => ({ job: queue.name, count: await queue[counted]().catch(() => null) })),
+        );
         this.reset();
-        for (const queue of queues) {
-          const value = await db.read(null, count(queue)).catch(() => null);
-          if (value !== null) this.set({ job: queue.name }, value);
-        }
+        for (const { job, count } of values) if (count !== null) this.set({ job }, count);
       },
     });
-  gauge('armature_jobs_due', 'Jobs that are due, leased ones included, up to 10,000', (queue) => queue.countDue);
-  gauge('armature_jobs_dead', 'Jobs whose last attempt failed, up to 10,000', (queue) => queue.countDead);
+  gauge('armature_jobs_due', 'Jobs that are due, leased ones included, up to 10,000', 'due');
+  gauge('armature_jobs_dead', 'Jobs whose last attempt failed, up to 10,000', 'dead');
   return {
     outcomes: new Counter({
       name: 'armature_jobs_total',
@@ -199,6 +178,11 @@ function jobMetrics({ db, registry }: Pick<JobRunnerParts, 'db' | 'registry'>) {
       labelNames: ['job', 'outcome'],
       registers,
     }),
-    watch: (queue: Counted) => void queues.push(queue),
+    watch: ({ name, countDue, countDead }: Counted) =>
+      void queues.push({
+        name,
+        due: cached(gaugesCachedMs, () => db.read(null, countDue)),
+        dead: cached(gaugesCachedMs, () => db.read(null, countDead)),
+      }),
   };
 }

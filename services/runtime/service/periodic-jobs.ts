@@ -13,6 +13,7 @@ export function startPeriodicJobs(
   return {
     async stop() {
       stopping.abort();
+      for (const job of periodicJobs) job.stop?.();
       await Promise.all(loops);
     },
   };

@@ -1,0 +1,43 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import t from 'tap';
+import { reluctantMailServer } from '../../../test/support/mail-server.ts';
+import { mailTransport } from './mail.ts';
+
+t.setTimeout(30_000);
+
+const mail = (name: string) => ({
+  ...{ to: 'ada@example.com', messageId: `<${name}@example.com>`, subject: name },
+  ...{ text: name, html: `<p>${name}</p>` },
+});
+const never = new AbortController().signal;
+
+/** Resolves when so many e-mails have come to the server. */
+async function come(mails: readonly string[], count: number): Promise<void> {
+  while (mails.length < count) await sleep(10);
+}
+
+t.test('as many e-mails are sent at the same time as there are connections', async (t) => {
+  const server = await reluctantMailServer(t);
+  const send = mailTransport({ mailUrl: server.url, mailFrom: 'shop@example.com' }, 10);
+  const sent = Promise.all(Array.from({ length: 10 }, (_, i) => send(mail(`mail ${i}`), never)));
+  await come(server.mails, 10);
+  server.letGo();
+  await sent;
+  t.equal(server.mails.length, 10);
+});
+
+t.test('an e-mail whose signal is aborted is not sent later', async (t) => {
+  const server = await reluctantMailServer(t);
+  const send = mailTransport({ mailUrl: server.url, mailFrom: 'shop@example.com' }, 1);
+  const [first, waiting] = [new AbortController(), new AbortController()];
+  const sending = t.rejects(send(mail('first'), first.signal), { name: 'AbortError' }, 'while it is being sent');
+  await come(server.mails, 1);
+  const queued = t.rejects(send(mail('waiting'), waiting.signal), { name: 'AbortError' }, 'while it waits');
+  waiting.abort();
+  await queued;
+  first.abort();
+  await sending;
+  server.letGo();
+  await send(mail('last'), never);
+  t.strictSame(server.mails, ['Message-ID: <first@example.com>', 'Message-ID: <last@example.com>']);
+});
