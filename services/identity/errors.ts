@@ -10,11 +10,11 @@ export const passwordCommon = (field: string, rule: string) =>
 
 /** Not stored as the response of its request id: the next attempt may be right. */
 export const passwordWrong = () =>
-  rpcError('PERMISSION_DENIED', IdentityErrorReason.PASSWORD_WRONG, 'the current password is another one');
+  rpcError('PERMISSION_DENIED', IdentityErrorReason.PASSWORD_WRONG, 'current_password is wrong');
 
 /** Says the same of a token that is forged, used, expired or meant for something else. */
 export const tokenInvalid = () =>
-  rpcError('FAILED_PRECONDITION', IdentityErrorReason.TOKEN_INVALID, 'the token is not valid, or no longer');
+  rpcError('FAILED_PRECONDITION', IdentityErrorReason.TOKEN_INVALID, 'the token is invalid, used or expired');
 
 export const userNotFound = (userId: string) =>
   rpcError('NOT_FOUND', IdentityErrorReason.USER_NOT_FOUND, 'no such user', { user_id: userId });
@@ -36,4 +36,4 @@ export const keyInvalid = (why: string) =>
   });
 
 /** More passwords are being checked than this machine can bear. */
-export const passwordsBusy = () => overloaded('identity.passwords', 'too many passwords are being checked');
+export const passwordsBusy = () => overloaded('identity.passwords', 'too many password checks are in progress');

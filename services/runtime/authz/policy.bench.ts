@@ -96,7 +96,7 @@ async function bench(shape: Shape): Promise<void> {
     `  cold, not asked before                p50 ${us(cold.p50)}, mean ${us(cold.mean)}, p99 ${us(cold.p99)}, ${times(cold.p50)} faster (target 60 µs)`,
   );
   console.log(`  the first decision of a new policy    ${us(first.p50)}`);
-  console.log(`  making a policy of its text           ${us(loaded.p50)}`);
+  console.log(`  building a policy from its text       ${us(loaded.p50)}`);
 }
 
 for (const shape of shapes) await bench(shape);

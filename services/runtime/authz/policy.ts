@@ -35,10 +35,15 @@ export interface Policy {
   /** A hash of the policy's text. */
   readonly version: string;
   /**
-   * Decides whether a caller has a permission. Without a user the workload needs scope any. With one, both must be
-   * allowed, the workload by any or on-behalf, and the scope is the user's. Every user has role:customer. A client that
-   * signed in by itself has only its grants, and never scope own. A denied subject is allowed nothing. Everything else
-   * is denied.
+   * Decides whether a caller has a permission, and for which resources:
+   *
+   *     caller                       workload's scope   user's scope   resulting scope
+   *     workload alone               any                -              any
+   *     workload with a user         any or on-behalf   any or own     the user's
+   *     workload with a client       any or on-behalf   any            any
+   *
+   * Every user has role:customer; a client that signed in by itself has only its grants. Everything else is denied,
+   * and so is every permission of a denied subject.
    */
   decide(caller: Caller, permission: string): Decision;
   /** Decides whether a service may publish events of this permission, by the workload alone. */

@@ -12,6 +12,6 @@ export const Migration20261127000000_request_hash: Migration = {
 function addHashColumns(change: SchemaChange, table: string, key: string): void {
   change.addColumn(table, 'hash_version', 'tinyint unsigned not null default 1');
   change.addColumn(table, 'hash_key', `varchar(16) character set ascii collate ascii_bin not null default ''`);
-  // Keys are lower-case from now on. Where a client has used one key in both cases, both rows stay as they are.
+  // Keys are lower-case from now on. Where a client has used one key in upper and in lower case, both rows stay.
   change.run(`update ignore ${table} set ${key} = lower(${key}) where ${key} <> lower(${key})`);
 }
