@@ -1,7 +1,7 @@
 import type { Tx } from '@armature/runtime';
 import { jobQueue } from '@armature/runtime/jobs';
 import { addressKey } from './account.ts';
-import type { EmailKind } from './email.ts';
+import { type EmailKind, purposeOf } from './email.ts';
 import type { MailPurpose } from './mail-token.ts';
 
 /** Most e-mails to one address within an hour, from all requests together. */
@@ -54,6 +54,8 @@ export function emailStore({ mailTokenS }: { mailTokenS: number }) {
           recipient_key: key,
           expires_at: { secondsFromNow: mailTokenS },
         },
+        // An e-mail whose link has expired is of no use.
+        ...(purposeOf(email.kind) && { maxElapsedMs: mailTokenS * 1000 }),
         skipped: email.send === false || Number(recent) >= perHourMax,
       });
     },

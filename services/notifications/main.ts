@@ -14,8 +14,7 @@ await run({
   migrations: () => import('./migrations/index.ts'),
   build: ({ background, config, db, registry }) => {
     const store = deliveryStore(config);
-    const send = mailTransport(config, mailConcurrency);
-    const sending = jobs({ db, store, send, background, registry });
+    const sending = jobs({ db, store, send: mailTransport(config, mailConcurrency), background, registry });
     return { services: [notificationService(db, store)], consumers: consumers(store), ...sending };
   },
 });

@@ -21,7 +21,8 @@ export type SendMail = (message: MailMessage, signal: AbortSignal) => Promise<vo
 
 type Outgoing = MailMessage & { from: string };
 
-const timeouts = { connectionTimeout: 5_000, greetingTimeout: 5_000, socketTimeout: 10_000 };
+/** A server may take long to accept an e-mail. The signal ends that: a client that ends it earlier sends a copy. */
+const timeouts = { connectionTimeout: 5_000, greetingTimeout: 5_000, socketTimeout: 30_000 };
 
 /**
  * Sends through SMTP, or into a maildir folder for development. `maxConnections` must be the number of e-mails that are

@@ -148,4 +148,22 @@ export const messageMutations: readonly Mutation[] = [
       says: /each mail was sent once/,
     },
   },
+  {
+    name: 'job result without a fence',
+    breaks: 'a worker whose lease was lost gives up an e-mail that another worker is sending',
+    edits: [
+      {
+        file: 'services/runtime/jobs/queue.ts',
+        old: "and lease_token = ? and state = 'QUEUED'`",
+        new: "and ? > 0 and state = 'QUEUED'`",
+      },
+    ],
+    caughtBy: {
+      detector: tests(
+        'services/runtime/jobs/queue.test.ts',
+        'a result is refused when the lease has gone to another worker',
+      ),
+      says: /expected to reject/,
+    },
+  },
 ];
