@@ -147,11 +147,11 @@ t.test('payments is killed before it calls the acquirer, and the order completes
 });
 
 /**
- * Starts orders that stops after this many recorded outcomes, and inventory whose reservations expire after one
- * second.
+ * Starts orders that stops after this many recorded outcomes, and inventory whose reservations expire after two
+ * seconds.
  */
 async function stopAfter(recorded: number, env: Record<string, string> = {}): Promise<RunningService> {
-  await restart('inventory', { ARMATURE_RESERVATION_TTL_MS: '1000', ARMATURE_EXPIRY_SWEEP_MS: '100' });
+  await restart('inventory', { ARMATURE_RESERVATION_TTL_MS: '2000', ARMATURE_EXPIRY_SWEEP_MS: '100' });
   const orders = await restart('orders', { ...env, ARMATURE_CRASH_POINTS: `saga.recorded:${recorded}=stop` });
   t.teardown(() => orders.process.kill('SIGCONT'));
   return orders;
@@ -163,7 +163,7 @@ t.test('the reservation of a confirmed order does not expire, however late the o
   const { orderId } = await customer.orders.placeOrder(wish(sku));
   while ((await shop.shelf(sku)).onHand !== 2n) await sleep(20);
   // Longer than the lifetime of a reservation and the interval of the expiry job.
-  await sleep(1_500);
+  await sleep(2_500);
   t.strictSame(await shop.shelf(sku), shelf(2n));
   orders.process.kill('SIGCONT');
   t.strictSame(steps(await follow(customer, orderId)), straight);
