@@ -287,7 +287,7 @@ t.test('the time of an attempt begins with its lease', async (t) => {
   // The claim takes 200 of the 220 ms that an attempt and the recording of its result leave of the lease.
   const slow: typeof db.transaction = async (call, work) => {
     const result = await db.transaction(call, work);
-    if (call.name === 'sweep notes') await sleep(200);
+    if (call.name === 'periodic job notes') await sleep(200);
     return result;
   };
   await worker(() => new Promise(() => {}), { leaseMs: 4_220 }, 220, slow).round();

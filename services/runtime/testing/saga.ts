@@ -204,15 +204,22 @@ export async function openSchema(t: Teardown, database: EmptySchema): Promise<Sa
   await database.migrated();
   const registry = new Registry();
   const db = await openDatabase({ url: database.url, log, registry, poolMax: 12 });
-  t.teardown(() => db.close());
-  return schemaOf(t, db, registry, database.url);
+  // Statements of the test itself are not among the transactions that its registry counts.
+  const ownDb = await openDatabase({ url: database.url, log, registry: new Registry() });
+  t.teardown(() => Promise.all([db.close(), ownDb.close()]));
+  return schemaOf(t, { db, ownDb }, registry, database.url);
 }
 
-function schemaOf(t: Teardown, db: Database, registry: Registry, url: string): SagaSchema {
+function schemaOf(
+  t: Teardown,
+  { db, ownDb }: { db: Database; ownDb: Database },
+  registry: Registry,
+  url: string,
+): SagaSchema {
   const sql: SagaSchema['sql'] = async <Row>(text: string, params: (string | number | string[])[] = []) => {
     const call = open('test', 10_000);
     try {
-      return await db.transaction(call, (tx) => tx.query<Row>(text, params));
+      return await ownDb.transaction(call, (tx) => tx.query<Row>(text, params));
     } finally {
       call.close();
     }
