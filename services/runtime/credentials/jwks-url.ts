@@ -32,13 +32,15 @@ export interface KeyUrl extends KeySource {
 const refreshMs = 5 * 60_000;
 const timeoutMs = 5_000;
 const firstRetryMs = 250;
+/** Longest pause between attempts while there are no keys at all: every call of a user fails until then. */
+const retryMaxWithoutKeysMs = 1_000;
 /** Keys that their source has not confirmed for this time are no longer used. */
 const ageMaxMs = 24 * 3_600_000;
 
 /**
  * Provides the public keys of a JWKS that it fetches: at once, then every 5 minutes, so that revoked keys disappear,
  * and sooner when a token names an unknown key, but for tokens at most once in 30 s. After a failure it retries with
- * growing pauses of up to 30 s. Keys stay valid for 24 h without confirmation by their source, and a copy on disk keeps
+ * growing pauses of up to 30 s, or 1 s while it has no keys. Keys stay valid for 24 h without confirmation by their source, and a copy on disk keeps
  * them across a restart. It can start without any keys.
  */
 export async function keyUrl(options: KeyUrlOptions): Promise<KeyUrl> {
@@ -92,7 +94,8 @@ export async function keyUrl(options: KeyUrlOptions): Promise<KeyUrl> {
   const loop = (async () => {
     while (!stopping.signal.aborted) {
       await look();
-      const retry = { initialBackoffMs: firstRetryMs, maxBackoffMs: minLookIntervalMs };
+      const maxBackoffMs = current() ? minLookIntervalMs : retryMaxWithoutKeysMs;
+      const retry = { initialBackoffMs: firstRetryMs, maxBackoffMs };
       await sleep(
         failures === 0 ? refreshMs * (0.8 + Math.random() * 0.2) : backoffMs(failures, retry),
         stopping.signal,
