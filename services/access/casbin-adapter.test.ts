@@ -61,7 +61,7 @@ const enforcerOf = (adapter: Adapter): Promise<Enforcer> => newEnforcer(newModel
 /** What each subject may, by every rule that allows it first. */
 async function decisionsOf(enforcer: Enforcer): Promise<string[]> {
   const found: string[] = [];
-  for (const subject of [...subjects, 'user:root', 'workload:door', 'user:nobody']) {
+  for (const subject of [...subjects, 'user:root', 'workload:door', 'user:without-role']) {
     for (const permission of [...permissions, 'access.write']) {
       if (await enforcer.enforce(subject, permission)) found.push(`${subject} ${permission}`);
     }
@@ -99,7 +99,7 @@ for (const [name, adapterOf] of Object.entries(adapters)) {
     t.ok(await enforcer.enforce('user:ada', 'orders.read'), 'by a role');
     t.ok(await enforcer.enforce('user:bo', 'orders.read'), 'by a chain of roles');
     t.notOk(await enforcer.enforce('user:ada', 'orders.place'), 'not what no rule says');
-    t.notOk(await enforcer.enforce('user:nobody', 'orders.read'), 'a user without a role');
+    t.notOk(await enforcer.enforce('user:without-role', 'orders.read'), 'a user without a role');
     t.strictSame(
       await rowsOf(enforcer),
       text

@@ -207,7 +207,7 @@ t.test('grants', async (t) => {
         endTime: later(10_000),
         reason: 'GRANT_TIMES_INVALID',
       },
-      { name: 'to an invalid member', member: 'nobody', role: a, reason: 'FIELDS_INVALID' },
+      { name: 'to an invalid member', member: 'unprefixed', role: a, reason: 'FIELDS_INVALID' },
     ]) {
       const { name, reason, ...request } = row;
       await t.rejects(admin.grantRole(request), refusal({ reason }), name);
