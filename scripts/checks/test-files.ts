@@ -6,8 +6,17 @@ import { repository } from '../devmesh/state.ts';
 const longOnly = [
   // The crash test runs the same stories, under kills.
   'test/verification/crash/stories.test.ts',
-  // The races of stock and payments represent the explorer; cancellation.test.ts races cancellations with refunds.
+  // The races of stock and payments represent the explorer; orders/cancellation.ts races cancellations with refunds.
   'test/verification/races/orders.test.ts',
+  // slow-acquirer.test.ts and crash/smoke.test.ts have services that are away while orders are under way.
+  'test/e2e/outage.test.ts',
+  // authz/enforcement.test.ts and policy-follower.test.ts follow, keep and lose a policy in one process.
+  'test/conformance/policy.test.ts',
+  // The tests of servers and of faults use private servers.
+  'test/support/own-servers.test.ts',
+  // attacks.test.ts has many sign-ins at once, and counts them.
+  'services/identity/load.test.ts',
+  'test/e2e/idle.test.ts',
 ];
 
 /**

@@ -7,6 +7,7 @@ import t from 'tap';
 import { repository } from '../devmesh/state.ts';
 import { exitCodes } from './exit-codes.ts';
 import { buildProgram } from './program.ts';
+import { startCommandHost } from './testbed.ts';
 
 const launcher = join(repository, 'scripts', 'cli', 'armature');
 
@@ -16,7 +17,7 @@ interface Ended {
   stderr: string;
 }
 
-/** Runs the command in a run directory that has nothing in it. */
+/** Runs the command in a process of its own, in a run directory that has nothing in it but a log. */
 function armature(args: readonly string[], env: NodeJS.ProcessEnv = {}, cwd = repository): Ended {
   const { status, stdout, stderr } = spawnSync(launcher, args, {
     env: { ...process.env, ARMATURE_RUN_DIR: runDir, ...env },
@@ -27,6 +28,7 @@ function armature(args: readonly string[], env: NodeJS.ProcessEnv = {}, cwd = re
 }
 
 const runDir = t.testdir({ logs: { 'orders.log': 'one\ntwo\nthree\n' } });
+const host = startCommandHost(t);
 
 /** Every command that does something, with its words: "dead-letters list". */
 function leaves(command: Command, path: readonly string[] = []): { path: string[]; command: Command }[] {
@@ -83,8 +85,18 @@ function parseProblem(words: readonly string[]): string | undefined {
   }
 }
 
-const rows: { name: string; args: string[]; code: number; stdout?: RegExp; stderr?: RegExp }[] = [
-  { name: 'help', args: ['--help'], code: exitCodes.ok, stdout: /^Usage: armature <command>/ },
+interface Row {
+  name: string;
+  args: string[];
+  code: number;
+  stdout?: RegExp;
+  stderr?: RegExp;
+  /** Whether it runs in a process of its own, which shows how the process ends. */
+  process?: true;
+}
+
+const rows: Row[] = [
+  { name: 'help', args: ['--help'], code: exitCodes.ok, stdout: /^Usage: armature <command>/, process: true },
   {
     name: 'help of a command',
     args: ['call', '--help'],
@@ -97,6 +109,7 @@ const rows: { name: string; args: string[]; code: number; stdout?: RegExp; stder
   {
     name: 'an unknown command',
     args: ['statsu'],
+    process: true,
     code: exitCodes.usage,
     stderr: /^error: unknown command 'statsu'\n\(Did you mean status\?\)/,
   },
@@ -205,6 +218,7 @@ const rows: { name: string; args: string[]; code: number; stdout?: RegExp; stder
   },
   {
     name: 'no mesh',
+    process: true,
     args: ['verify'],
     code: exitCodes.failed,
     stderr: /^The mesh is not running \(there is no .*mesh\.json\); start it with: armature up\n$/,
@@ -233,7 +247,14 @@ const rows: { name: string; args: string[]; code: number; stdout?: RegExp; stder
     code: exitCodes.failed,
     stdout: /^\{\n {2}"running": false\n\}\n$/,
   },
-  { name: 'the end of a log', args: ['logs', 'orders', '--lines', '2'], code: exitCodes.ok, stdout: /^two\nthree\n$/ },
+  {
+    name: 'the end of a log',
+    // Another program writes to the standard output of the command.
+    process: true,
+    args: ['logs', 'orders', '--lines', '2'],
+    code: exitCodes.ok,
+    stdout: /^two\nthree\n$/,
+  },
   {
     name: 'a log that is not there',
     args: ['logs', 'order'],
@@ -251,6 +272,7 @@ const rows: { name: string; args: string[]; code: number; stdout?: RegExp; stder
   {
     name: 'a deadline that passes',
     args: ['logs', 'orders', '--follow', '--timeout', '3s'],
+    process: true,
     code: exitCodes.deadline,
     stdout: /^one\n/,
     stderr: /^the deadline of 3 s passed; --timeout sets another\n$/,
@@ -258,8 +280,8 @@ const rows: { name: string; args: string[]; code: number; stdout?: RegExp; stder
 ];
 
 t.test('arguments, exit codes and messages', async (t) => {
-  for (const { name, args, code, stdout = /^$/, stderr = /^$/ } of rows) {
-    const ended = armature(args);
+  for (const { name, args, code, stdout = /^$/, stderr = /^$/, process } of rows) {
+    const ended = process ? armature(args) : await hosted(args);
     t.equal(ended.status, code, `${name}: ${ended.stderr}`);
     t.match(ended.stdout, stdout, name);
     t.match(ended.stderr, stderr, name);
@@ -267,12 +289,18 @@ t.test('arguments, exit codes and messages', async (t) => {
   }
 });
 
+/** Runs the command in the host of commands, in the same run directory. */
+async function hosted(args: readonly string[], env: NodeJS.ProcessEnv = {}): Promise<Ended> {
+  const { code, ...output } = await host.run(args, { ARMATURE_RUN_DIR: runDir, ...env });
+  return { status: code, ...output };
+}
+
 t.test('DEBUG adds the stack to an error for programs, which stays one line of JSON', async (t) => {
   for (const { args, code, message } of [
     { args: ['verify', '--json'], code: exitCodes.failed, message: /^The mesh is not running/ },
     { args: ['verify', '--jsn', '--json'], code: exitCodes.usage, message: /^unknown option '--jsn'/ },
   ]) {
-    const ended = armature(args, { DEBUG: '1' });
+    const ended = await hosted(args, { DEBUG: '1' });
     t.equal(ended.status, code, ended.stderr);
     t.match(ended.stderr, /^.*\n$/, 'one line');
     t.match(JSON.parse(ended.stderr), { error: { message, stack: /\n {4}at / } });
@@ -380,7 +408,7 @@ t.test('every make target runs the command that it names', async (t) => {
   );
   for (const target of targets.filter((name) => !own.includes(name))) {
     const set = variables[target] ?? {};
-    for (const values of [{}, set]) {
+    for (const values of target in variables ? [{}, set] : [{}]) {
       const given = Object.entries(values).map(([name, value]) => `${name}=${value}`);
       const args = ['--no-print-directory', '-n', '-o', 'ready', target, ...given];
       const dry = spawnSync('make', args, { cwd: repository, encoding: 'utf8' });

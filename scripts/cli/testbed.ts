@@ -1,7 +1,9 @@
-import { spawn } from 'node:child_process';
+import { type ChildProcess, fork, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
+import type { Teardown } from '../../test/support/infra.ts';
 import { repository } from '../devmesh/state.ts';
+import type { HostedCommand } from './command-host.ts';
 
 /** How an `armature` command ended, and all that it wrote. */
 export interface Ended {
@@ -22,4 +24,48 @@ export function startArmature(args: readonly string[], runDirectory: string) {
   }
   const ended = once(child, 'close').then(([code]): Ended => ({ code: code as number | null, ...output }));
   return { child, output, ended };
+}
+
+/** Runs armature commands in one process that has their modules loaded. Commands run one after the other. */
+export interface CommandHost {
+  /** Runs a command with additional variables. Standard input has nothing for it. */
+  run(args: readonly string[], env?: NodeJS.ProcessEnv): Promise<Ended>;
+}
+
+/**
+ * Starts a host for commands, which ends with the test. A command that ends its process, reads standard input or is
+ * interrupted needs a process of its own: `startArmature`.
+ */
+export function startCommandHost(t: Teardown): CommandHost {
+  const host = fork(join(repository, 'scripts', 'cli', 'command-host.ts'), {
+    stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+  });
+  t.teardown(async () => {
+    const exited = once(host, 'exit');
+    if (host.connected) host.disconnect();
+    if (host.exitCode === null && host.signalCode === null) await exited;
+  });
+  let last: Promise<unknown> = Promise.resolve();
+  return {
+    run(args, env = {}) {
+      const ended = last.then(() => ask(host, { args, env }));
+      last = ended.catch(() => undefined);
+      return ended;
+    },
+  };
+}
+
+async function ask(host: ChildProcess, command: HostedCommand): Promise<Ended> {
+  const { promise, resolve, reject } = Promise.withResolvers<Ended>();
+  const died = () => reject(new Error(`the command host ended while it ran: armature ${command.args.join(' ')}`));
+  host.once('message', resolve as (message: unknown) => void);
+  host.once('exit', died);
+  try {
+    if (!host.connected) died();
+    else host.send(command);
+    return await promise;
+  } finally {
+    host.off('message', resolve as (message: unknown) => void);
+    host.off('exit', died);
+  }
 }

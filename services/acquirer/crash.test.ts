@@ -4,6 +4,7 @@ import { appendFile, readFile, stat } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import t from 'tap';
+import { amount, inLongTier } from '../../test/support/tier.ts';
 import {
   type AcquirerProcess,
   type AcquirerResponse,
@@ -44,7 +45,7 @@ t.test('kill -9 among 200 requests loses no operation that had a response', asyn
   t.comment(`seed ${seed}`);
   const responded = new Map<string, AcquirerResponse>();
   let acquirer = await startAcquirer(t);
-  for (let round = 0; round < 5; round++) {
+  for (let round = 0; round < amount(2, 5); round++) {
     const killAfter = 1 + ((seed * (round + 1) * 7919) % 500);
     for (const [key, response] of await flood(acquirer, round, killAfter)) responded.set(key, response);
     acquirer = await startAcquirer(t, acquirer);
@@ -158,7 +159,7 @@ t.test('a request that is not HTTP gets an error in the usual format', async (t)
   t.equal((await ask(url, 'GET', '/healthz')).status, 200);
 });
 
-t.test('authorizations a second, with every response on disk', async (t) => {
+t.test('authorizations a second, with every response on disk', inLongTier, async (t) => {
   const { url } = await startAcquirer(t);
   const LEAST_PER_SECOND = 250;
   const COUNT = 4000;

@@ -6,6 +6,7 @@ import { type Browser, chromium } from 'playwright-core';
 import t from 'tap';
 import { findChromium } from '../../scripts/devmesh/servers/chromium.ts';
 import { testServers } from '../../test/support/infra.ts';
+import { inLongTier } from '../../test/support/tier.ts';
 import { ada, bea, startIdentity } from './testbed.ts';
 
 t.setTimeout(300_000);
@@ -27,10 +28,10 @@ if ('missing' in found) {
   t.teardown(() => browser.close());
 
   for (const run of [
-    { name: 'without scripts, light', javaScriptEnabled: false, colorScheme: 'light' },
-    { name: 'with scripts, dark', javaScriptEnabled: true, colorScheme: 'dark' },
+    { name: 'without scripts, light', javaScriptEnabled: false, colorScheme: 'light', tier: inLongTier },
+    { name: 'with scripts, dark', javaScriptEnabled: true, colorScheme: 'dark', tier: {} },
   ] as const) {
-    t.test(`a person signs in and out, ${run.name}`, async (t) => {
+    t.test(`a person signs in and out, ${run.name}`, run.tier, async (t) => {
       const { page, close, complaints } = await open(browser, run);
       const { url, checks } = await authorization(config, program.address);
       await page.goto(url);
@@ -63,7 +64,7 @@ if ('missing' in found) {
     });
   }
 
-  t.test('redirects to a program that need a form', async (t) => {
+  t.test('redirects to a program that need a form', inLongTier, async (t) => {
     for (const javaScriptEnabled of [true, false]) {
       const { page, close, complaints } = await open(browser, { javaScriptEnabled, colorScheme: 'light' });
       const proceed = async () => {
@@ -128,7 +129,7 @@ if ('missing' in found) {
     await close();
   });
 
-  t.test('the name of another program is shown as text', async (t) => {
+  t.test('the name of another program is shown as text', inLongTier, async (t) => {
     const { page, close } = await open(browser, { javaScriptEnabled: false, colorScheme: 'light' });
     const stranger = await identity.client('stranger');
     const { url } = await authorization(stranger, 'https://other.example/cb');

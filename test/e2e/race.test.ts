@@ -2,14 +2,15 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Order } from '@armature/proto/orders/v1/orders.ts';
 import { RpcError } from '@armature/runtime';
 import t from 'tap';
+import { amount } from '../support/tier.ts';
 import { acquirerLog } from '../verification/invariants/ledger-checks.ts';
 import { grown, holdingsOf, leaksSince } from './bounds.ts';
 import { openInvariantCheck } from './invariant-check.ts';
 import { follow, openShop, stateName, wish } from './shop.ts';
 
-const orderCount = 1_000;
-const inFlightMax = 200;
-const units = 50n;
+const orderCount = amount(240, 1_000);
+const inFlightMax = amount(120, 200);
+const units = BigInt(amount(12, 50));
 
 t.setTimeout(280_000);
 const shop = await openShop(t);
@@ -83,7 +84,7 @@ t.test(`${orderCount} orders, ${inFlightMax} in flight, for ${units} units: as m
 t.test('the resources of the services do not grow with their work', async (t) => {
   const plenty = await shop.stock(1_000n);
   const burst = async () => {
-    await atOnce(100, 50, () => buyWithRetries(wish(plenty)));
+    await atOnce(amount(40, 100), amount(40, 50), () => buyWithRetries(wish(plenty)));
     await assertInvariants();
   };
   await burst();

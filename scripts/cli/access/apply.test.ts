@@ -10,7 +10,7 @@ import { tokenIssuer } from '../../../test/support/token.ts';
 import { certificateFiles } from '../../devmesh/certificates.ts';
 import { policyFile } from '../../devmesh/environment.ts';
 import { keepToken } from '../../devmesh/sign-in/token-cache.ts';
-import { type Ended, startArmature } from '../testbed.ts';
+import { type Ended, startCommandHost } from '../testbed.ts';
 
 const dir = mkdtempSync(join(tmpdir(), 'armature-apply-'));
 t.teardown(() => rmSync(dir, { recursive: true, force: true }));
@@ -35,7 +35,8 @@ writeFileSync(
   `${readFileSync(policyFile, 'utf8')}\np, role:auditor, ledger.read, any\ng, client:reports, role:auditor\n`,
 );
 
-const run = (...args: string[]): Promise<Ended> => startArmature(['access', ...args], dir).ended;
+const host = startCommandHost(t);
+const run = (...args: string[]): Promise<Ended> => host.run(['access', ...args], { ARMATURE_RUN_DIR: dir });
 
 const ledger = ['explain', 'client:reports', 'LedgerService/GetTrialBalance'];
 

@@ -13,12 +13,11 @@ import t from 'tap';
 import { testServers } from '../../../test/support/infra.ts';
 import { startService, token } from '../../../test/support/service.ts';
 import { tokenIssuer } from '../../../test/support/token.ts';
-import { inParallel } from '../../demo/parallel.ts';
 import { certificateFiles, workloadIds } from '../../devmesh/certificates.ts';
 import { policyFile } from '../../devmesh/environment.ts';
 import { reservePorts } from '../../devmesh/ports.ts';
 import { keepToken } from '../../devmesh/sign-in/token-cache.ts';
-import { startArmature } from '../testbed.ts';
+import { type Ended, startArmature, startCommandHost } from '../testbed.ts';
 import { nearest } from './nearest.ts';
 import { renderRefusal } from './refusal.ts';
 import { parseRequest } from './request.ts';
@@ -69,12 +68,25 @@ interface Asked {
 
 const flag = (name: string, value: string | undefined) => (value === undefined ? [] : [`--${name}`, value]);
 
-function start({ mesh = 'running', stdin = '', command = 'call', more = [], rpc, data, as, service }: Asked) {
+const argsOf = ({ command = 'call', more = [], rpc, data, as, service }: Asked) => {
   const flags = [...flag('data', data), ...flag('as', as), ...flag('service', service), ...more];
-  const started = startArmature([command, ...(rpc === undefined ? [] : [rpc]), ...flags], join(dir, mesh));
-  started.child.stdin.end(stdin);
+  return [command, ...(rpc === undefined ? [] : [rpc]), ...flags];
+};
+
+/** Starts the command in a process of its own. */
+function start(asked: Asked) {
+  const started = startArmature(argsOf(asked), join(dir, asked.mesh ?? 'running'));
+  started.child.stdin.end(asked.stdin ?? '');
   return started;
 }
+
+const host = startCommandHost(t);
+
+/** Runs the command; only one that reads standard input has a process of its own. */
+const run = (asked: Asked): Promise<Ended> =>
+  asked.stdin === undefined
+    ? host.run(argsOf(asked), { ARMATURE_RUN_DIR: join(dir, asked.mesh ?? 'running') })
+    : start(asked).ended;
 
 const sku = 'CALL-1';
 const lines = [{ sku, quantity: 5 }];
@@ -89,12 +101,12 @@ const stock = JSON.stringify({ skus: [sku] });
 writeFileSync(join(dir, 'stock.json'), stock);
 
 t.test('receives stock as staff, naming fields as in the contract or in camel case', async (t) => {
-  const first = await start({ rpc: `${inventory}/ReceiveStock`, data: JSON.stringify(receive), as: 'staff:bo' }).ended;
+  const first = await run({ rpc: `${inventory}/ReceiveStock`, data: JSON.stringify(receive), as: 'staff:bo' });
   t.equal(first.code, 0, first.stderr);
   t.match(JSON.parse(first.stdout), { levels: [{ sku, locationId: 'main', onHand: '5', available: '5' }] });
   const { request_id: requestId, location_id: locationId } = receive;
   const data = JSON.stringify({ requestId, locationId, lines });
-  const again = await start({ rpc: `/${inventory}.ReceiveStock`, data, as: 'staff:bo' }).ended;
+  const again = await run({ rpc: `/${inventory}.ReceiveStock`, data, as: 'staff:bo' });
   t.equal(again.stdout, first.stdout, 'and the request id makes it the same call');
 });
 
@@ -351,10 +363,9 @@ const rows: (Asked & { name: string; code?: number; says: RegExp })[] = [
 ];
 
 t.test('calls and what comes of them', async (t) => {
-  const results = new Map<string, Awaited<ReturnType<typeof start>['ended']>>();
-  await inParallel(3, rows, async (row) => results.set(row.name, await start(row).ended));
-  for (const { name, code = 0, says } of rows) {
-    const result = results.get(name)!;
+  for (const row of rows) {
+    const { name, code = 0, says } = row;
+    const result = await run(row);
     const all = result.stdout + result.stderr;
     t.test(name, async (t) => {
       t.equal(result.code, code, all);
@@ -366,7 +377,7 @@ t.test('calls and what comes of them', async (t) => {
 
 t.test('a stream shows messages as they come, until it is interrupted', async (t) => {
   const received = { location_id: 'main', lines: [{ sku: 'CALL-2', quantity: 7 }] };
-  const more = () => start({ rpc: `${inventory}/ReceiveStock`, data: JSON.stringify(received), as: 'staff:bo' }).ended;
+  const more = () => run({ rpc: `${inventory}/ReceiveStock`, data: JSON.stringify(received), as: 'staff:bo' });
   t.equal((await more()).code, 0);
   const watching = start({ rpc: `${inventory}/WatchStock`, data: '{"skus":["CALL-2"]}' });
   const shown = async (units: number) => {
@@ -387,7 +398,7 @@ t.test('a stream shows messages as they come, until it is interrupted', async (t
 t.test('a token for other programs', async (t) => {
   const printed = await start({ command: 'token', as: 'staff:bo' }).ended;
   t.match(decodeJwt(printed.stdout.trim()), { sub: 'bo', aud: 'armature' });
-  const refused = await start({ command: 'token', as: 'nobody' }).ended;
+  const refused = await run({ command: 'token', as: 'nobody' });
   t.match(refused, {
     code: 2,
     stdout: '',

@@ -5,7 +5,7 @@ import type { RowDataPacket } from 'mysql2/promise';
 import t from 'tap';
 import { withConnection } from '../../../scripts/devmesh/provision.ts';
 import { createDatabase } from '../../../test/support/infra.ts';
-import { amount } from '../../../test/support/tier.ts';
+import { amount, long } from '../../../test/support/tier.ts';
 import { newId } from '../id/id.ts';
 import { type Behaviour, checkout, openSchema, type Script } from '../testing/saga.ts';
 
@@ -31,7 +31,7 @@ async function crash(name: string, points: string): Promise<NodeJS.Signals | nul
 
 t.test('a worker is killed anywhere and another takes over', async (t) => {
   const points = ['saga.before-call', 'saga.sent', 'saga.responded', 'saga.recorded'];
-  const rows = points.flatMap((point) => [1, 2, 3].map((pass) => ({ point, pass })));
+  const rows = points.flatMap((point) => (long ? [1, 2, 3] : [2]).map((pass) => ({ point, pass })));
   const started = await Promise.all(
     rows.map(async ({ point, pass }) => {
       // Its time limit must not pass while other processes are killed before it.
@@ -42,7 +42,7 @@ t.test('a worker is killed anywhere and another takes over', async (t) => {
   // Three processes at a time: they share the machine with the servers.
   for (let at = 0; at < started.length; at += 3) {
     const signals = started.slice(at, at + 3).map(({ definition, point }) => crash(definition.name, point));
-    t.strictSame(await Promise.all(signals), ['SIGKILL', 'SIGKILL', 'SIGKILL']);
+    for (const signal of await Promise.all(signals)) t.equal(signal, 'SIGKILL');
   }
   const worker = schema.worker(started.map(({ definition }) => definition));
   for (const { point, definition, id } of started) {

@@ -135,7 +135,7 @@ export const moneyMutations: readonly Mutation[] = [
       },
     ],
     caughtBy: {
-      detector: tests('test/e2e/cancellation.test.ts', 'a free order completes without a payment'),
+      detector: tests('test/e2e/orders/cancellation.ts', 'a free order completes without a payment'),
       says: /COMPLETED/,
     },
   },

@@ -238,7 +238,7 @@ const sameResponses = { effect: snapshot, wrong: () => wrong(true) };
 const endCases = (['expire', 'void'] as const).flatMap((how): RaceCase<EndedTill>[] => [
   {
     name: `a webhook of a hold that ended (${how}) against the capture that finds it gone`,
-    ...(how === 'void' ? { long: true } : {}),
+    long: true,
     points: withEnd,
     prepare: () => ended(how),
     actors: (till) => [capture('capture', till), webhookOfEnd(how, till)],
@@ -309,6 +309,7 @@ const cases: RaceCase<Till>[] = [
   },
   {
     name: 'two refunds that exceed the capture together',
+    long: true,
     points: ownIds,
     prepare: captured,
     actors: (till) => [refund('a', till, 600n), refund('b', till, 700n)],
@@ -324,6 +325,7 @@ const cases: RaceCase<Till>[] = [
   },
   {
     name: 'one request id with two amounts at once',
+    long: true,
     points,
     prepare: captured,
     actors: (till) => [refund('a', till, 600n, till.requestId), refund('b', till, 400n, till.requestId)],

@@ -3,6 +3,7 @@ import { connectMysql } from '../../../scripts/devmesh/servers/mysql.ts';
 import { openClientSets } from '../../e2e/shop.ts';
 import { ownServers, testServers } from '../../support/infra.ts';
 import { startMesh } from '../../support/service.ts';
+import { amount } from '../../support/tier.ts';
 import { doRareWork, letTimesCome, schemasWithBacklog } from './backlog.ts';
 import { examine } from './examining.ts';
 import { fillTables, tablesOf } from './filling.ts';
@@ -11,7 +12,7 @@ import { findsByKey, statementsInSources, uniqueKeys } from './sources.ts';
 import { administer, askForLists, askForMetrics, doBusiness } from './traffic.ts';
 
 t.setTimeout(1_800_000);
-const rows = Number(process.env.ARMATURE_STATEMENT_ROWS ?? 50_000);
+const rows = Number(process.env.ARMATURE_STATEMENT_ROWS ?? amount(20_000, 50_000));
 
 /** Statements that this test does not send: file, first words, and why they need not be examined. */
 const notSent: readonly (readonly [file: string, text: string, why: string])[] = [

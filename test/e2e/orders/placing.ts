@@ -1,15 +1,11 @@
 // What PlaceOrder accepts and refuses in the whole mesh: limits, currencies and expected prices.
 import { randomUUID } from 'node:crypto';
 import t from 'tap';
-import { refusal } from '../support/refusal.ts';
-import { shopServices } from '../verification/faults/shoppers.ts';
-import { openInvariantCheck } from './invariant-check.ts';
-import { buy, mailAbout, openShop, stateName, wish } from './shop.ts';
+import { refusal } from '../../support/refusal.ts';
+import { buy, mailAbout, stateName, wish } from '../shop.ts';
+import { shop } from './shop.ts';
 
-t.setTimeout(120_000);
-const shop = await openShop(t, {}, shopServices);
 const { customer, staff } = shop;
-t.afterEach(await openInvariantCheck(t, shop));
 
 /** The refusal of a request whose first violation is of this rule, at this field. */
 const violates = (field: string, reason: string) =>

@@ -5,21 +5,19 @@ import { opsClient, paymentOperationsClient } from '@armature/clients';
 import { PaymentResolution } from '@armature/proto/payments/v1/operations.ts';
 import { PaymentState } from '@armature/proto/payments/v1/payments.ts';
 import t from 'tap';
-import { ageRows } from '../support/aging.ts';
-import { developerCredentials, token } from '../support/service.ts';
-import { eventually, shopServices } from '../verification/faults/shoppers.ts';
-import { acquirerLog } from '../verification/invariants/ledger-checks.ts';
-import { openInvariantCheck, shopDataOf } from './invariant-check.ts';
-import { isStopped, restart } from './restart.ts';
-import { buy, follow, mailAbout, openShop, stateName, wish } from './shop.ts';
+import { ageRows } from '../../support/aging.ts';
+import { developerCredentials, token } from '../../support/service.ts';
+import { eventually } from '../../verification/faults/shoppers.ts';
+import { acquirerLog } from '../../verification/invariants/ledger-checks.ts';
+import { shopDataOf } from '../invariant-check.ts';
+import { isStopped, restart } from '../restart.ts';
+import { buy, follow, mailAbout, stateName, wish } from '../shop.ts';
+import { shop } from './shop.ts';
 
-t.setTimeout(180_000);
 /** Services that are started here run until the file ends. */
 const mesh = t;
-const shop = await openShop(t, {}, shopServices);
 const { customer, staff } = shop;
 const acquirerUrl = `http://${shop.service('acquirer').http}`;
-t.afterEach(await openInvariantCheck(t, shop));
 
 /** Calls the acquirer directly, without payments. */
 async function atAcquirer(path: string, body: object = {}): Promise<{ operation_id: string }> {
