@@ -16,6 +16,8 @@ const longOnly = [
   'test/support/own-servers.test.ts',
   // attacks.test.ts has many sign-ins at once, and counts them.
   'services/identity/load.test.ts',
+  // Every test of a service uses this support.
+  'test/support/service.test.ts',
   'test/e2e/idle.test.ts',
 ];
 

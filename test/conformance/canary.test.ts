@@ -11,7 +11,7 @@ import { commandLine, personPassword } from '../../scripts/devmesh/people.ts';
 import { signInPerson } from '../../scripts/devmesh/sign-in/flows.ts';
 import { httpsTo } from '../../scripts/devmesh/sign-in/https.ts';
 import { serviceNames } from '../../services/manifest.ts';
-import { buy, wish } from '../e2e/shop.ts';
+import { buy, openShop, wish } from '../e2e/shop.ts';
 import { connectBroker, testServers } from '../support/infra.ts';
 import { startMesh, token, workloadCertificate } from '../support/service.ts';
 import { openPrincipals } from './access/principals.ts';
@@ -43,8 +43,8 @@ function plant(kind: string, make: (random: string) => string = (random) => `Can
   return value;
 }
 
-const scene = await setScene(t);
-const { shop } = scene;
+const shop = await openShop(t);
+const scene = await setScene(t, shop);
 const services = Object.values(shop.mesh);
 const present = new Set(Object.keys(shop.mesh));
 const contracts = allContracts.filter(({ service }) => present.has(service));

@@ -23,6 +23,9 @@ function clientOf(t: Pick<Test, 'teardown'>, ...services: RunningService[]) {
   return client;
 }
 
+/** A busy machine takes longer than the default deadline of a read. */
+const patient = { timeoutMs: 10_000 };
+
 /** Makes both kinds of calls without a pause until it is stopped, and records the failures. */
 function load(client: ReturnType<typeof clientOf>, sku: string) {
   const failures: string[] = [];
@@ -30,9 +33,9 @@ function load(client: ReturnType<typeof clientOf>, sku: string) {
   const caller = async (index: number) => {
     while (!stopped) {
       try {
-        if (index % 2) await client.batchGetStock({ skus: [sku] });
+        if (index % 2) await client.batchGetStock({ skus: [sku] }, patient);
         else {
-          await client.receiveStock({ locationId: 'main', lines: [{ sku, quantity: 1n }] });
+          await client.receiveStock({ locationId: 'main', lines: [{ sku, quantity: 1n }] }, patient);
           received += 1n;
         }
         done += 1;

@@ -9,7 +9,7 @@ import {
   trustDomain,
   workloadRequest,
 } from '../../scripts/devmesh/certificates.ts';
-import { buy, openShop, type Shop, stateName, wish } from '../e2e/shop.ts';
+import { buy, type Shop, stateName, wish } from '../e2e/shop.ts';
 import { type Teardown, testServers } from '../support/infra.ts';
 import { token, workloadCertificate } from '../support/service.ts';
 import type { Stage } from './bad-rows.ts';
@@ -23,14 +23,13 @@ const serviceOf = (method: MethodContract): string => {
   return found.service;
 };
 
-/** Opens a shop, creates what bad requests refer to, and waits until the data stop changing. */
-export async function setStage(t: Teardown) {
-  const shop = await openShop(t);
+/** Creates what bad requests refer to in a shop, and waits until the data stop changing. */
+export async function setStage(t: Teardown, shop: Shop) {
   const stage = await fill(t, shop);
   const snapshot = await snapshots(t, Object.values(shop.mesh));
   await standstill(snapshot);
   const doors = await openDoors(t, shop);
-  return { shop, stage, snapshot, ...doors };
+  return { stage, snapshot, ...doors };
 }
 
 async function fill(t: Teardown, shop: Shop): Promise<Stage> {

@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { accessClient, identityClient, inventoryClient, paymentsClient } from '@armature/clients';
 import { Scope } from '@armature/proto/access/v1/access.ts';
 import { DeliveryState } from '@armature/proto/notifications/v1/notifications.ts';
-import { buy, openShop, type Shop, wish } from '../../e2e/shop.ts';
+import { buy, type Shop, wish } from '../../e2e/shop.ts';
 import type { Teardown } from '../../support/infra.ts';
 import { token, workloadCertificate } from '../../support/service.ts';
 import { people } from './principals.ts';
@@ -46,8 +46,8 @@ export interface AccessScene {
 
 export const password = 'a long sentence that no other person has';
 
-export async function setScene(t: Teardown): Promise<Scene> {
-  const shop = await openShop(t);
+/** Creates what the requests of the access matrix refer to in a shop. */
+export async function setScene(t: Teardown, shop: Shop): Promise<Scene> {
   const sku = await shop.stock(1_000n);
   const spareSku = await shop.stock(1n);
   const { products } = await shop.staff.catalog.listProducts({ pageSize: 50 });

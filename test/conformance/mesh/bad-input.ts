@@ -6,16 +6,16 @@ import { InventoryServiceContract } from '@armature/proto/inventory/v1/contract.
 import { OrderServiceContract } from '@armature/proto/orders/v1/contract.ts';
 import type { Code } from '@armature/runtime/errors';
 import t, { type Test } from 'tap';
-import { wish } from '../e2e/shop.ts';
-import { workloadCertificate } from '../support/service.ts';
-import { type BadRow, badRows } from './bad-rows.ts';
-import { contracts } from './contracts.ts';
-import { leaksOf } from './leaks.ts';
-import { setStage } from './stage.ts';
-import { frame, openWire, type RawCall, type RawResponse, type Wire } from './wire.ts';
+import { wish } from '../../e2e/shop.ts';
+import { workloadCertificate } from '../../support/service.ts';
+import { type BadRow, badRows } from '../bad-rows.ts';
+import { contracts } from '../contracts.ts';
+import { leaksOf } from '../leaks.ts';
+import { setStage } from '../stage.ts';
+import { frame, openWire, type RawCall, type RawResponse, type Wire } from '../wire.ts';
+import { shop } from './shop.ts';
 
-t.setTimeout(180_000);
-const { stage, shop, wires, credentialsOf, snapshot } = await setStage(t);
+const { stage, wires, credentialsOf, snapshot } = await setStage(t, shop);
 const { sku } = stage;
 
 /** Every row must change nothing. Each snapshot is compared with the one after the row before. */
@@ -68,30 +68,44 @@ function withSurrogate(bytes: Buffer): Buffer {
   return Buffer.concat([bytes.subarray(0, at), Buffer.from([0xed, 0xa0, 0x80]), bytes.subarray(at + 3)]);
 }
 
-t.test('bytes that are not a message', async (t) => {
-  const malformed: Want = { code: 'INVALID_ARGUMENT', reason: 'MESSAGE_MALFORMED' };
+interface BytesRow {
+  name: string;
+  method: MethodContract;
+  as: string;
+  call: RawCall;
+  want: Want;
+}
+
+const malformed: Want = { code: 'INVALID_ARGUMENT', reason: 'MESSAGE_MALFORMED' };
+const reservation = { requestId: uuid(), reservationId: uuid(), orderId: uuid() };
+
+/** Requests with a lone surrogate in a text. */
+function surrogateRows(): BytesRow[] {
   const category = { requestId: uuid(), slug: 'other', title: 'a@@@b' };
   const adjustment = { requestId: uuid(), sku, locationId: 'main', delta: 1n, note: 'a@@@b' };
-  const reservation = { requestId: uuid(), reservationId: uuid(), orderId: uuid() };
+  return (
+    [
+      [createCategory, 'developer+bo', category],
+      [adjustStock, 'developer+bo', adjustment],
+      [reserveStock, 'orders', { ...reservation, lines: [{ sku: 'a@@@b', quantity: 1n }] }],
+      [placeOrder, 'developer+ada', wish(sku, { shippingAddress: { recipient: 'a@@@b' } })],
+      [batchGetStock, 'developer+ada', { skus: ['@@@'] }],
+    ] as const
+  ).map(([method, as, message]) => ({
+    name: `a lone surrogate: ${method.name}`,
+    method,
+    as,
+    call: { message: withSurrogate(bytesOf(method, message)) },
+    want: malformed,
+  }));
+}
+
+t.test('bytes that are not a message', async (t) => {
   const reserve = bytesOf(reserveStock, { ...reservation, lines: [{ sku, quantity: 1n }] });
   const gzip = { 'grpc-encoding': 'gzip' };
   const mebibytes = (count: number) => Buffer.alloc(count * 1024 * 1024 + 1);
-  const rows: { name: string; method: MethodContract; as: string; call: RawCall; want: Want }[] = [
-    ...(
-      [
-        [createCategory, 'developer+bo', category],
-        [adjustStock, 'developer+bo', adjustment],
-        [reserveStock, 'orders', { ...reservation, lines: [{ sku: 'a@@@b', quantity: 1n }] }],
-        [placeOrder, 'developer+ada', wish(sku, { shippingAddress: { recipient: 'a@@@b' } })],
-        [batchGetStock, 'developer+ada', { skus: ['@@@'] }],
-      ] as const
-    ).map(([method, as, message]) => ({
-      name: `a lone surrogate: ${method.name}`,
-      method,
-      as,
-      call: { message: withSurrogate(bytesOf(method, message)) },
-      want: malformed,
-    })),
+  const rows: BytesRow[] = [
+    ...surrogateRows(),
     ...[reserve.subarray(0, -1), Buffer.from([0xff]), Buffer.from('{"lines":[]}'), Buffer.from([0x0a, 0xff, 0x01])].map(
       (message, index) => ({
         name: `bytes that end too early, ${index + 1}`,

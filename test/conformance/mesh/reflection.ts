@@ -2,17 +2,17 @@ import { HealthCheckRequest, HealthCheckResponse } from '@armature/proto/grpc/he
 import { ServerReflectionRequest, ServerReflectionResponse } from '@armature/proto/grpc/reflection/v1/reflection.ts';
 import { fromBinary } from '@bufbuild/protobuf';
 import { FileDescriptorProtoSchema } from '@bufbuild/protobuf/wkt';
-import t from 'tap';
-import { buf, root } from '../../scripts/protoc-gen-armature/buf.ts';
-import { developerCredentials, type RunningService, startMesh, token } from '../support/service.ts';
-import { inLongTier, long } from '../support/tier.ts';
-import { contracts } from './contracts.ts';
-import { leaksOf } from './leaks.ts';
-import { readMetrics } from './metrics-page.ts';
-import { openWire, type Wire } from './wire.ts';
+import t, { type Test } from 'tap';
+import { buf, root } from '../../../scripts/protoc-gen-armature/buf.ts';
+import { developerCredentials, type RunningService, token } from '../../support/service.ts';
+import { inLongTier, long } from '../../support/tier.ts';
+import { contracts } from '../contracts.ts';
+import { leaksOf } from '../leaks.ts';
+import { readMetrics } from '../metrics-page.ts';
+import { openWire, type Wire } from '../wire.ts';
+import { shop } from './shop.ts';
 
-t.setTimeout(180_000);
-const mesh = await startMesh(t);
+const { mesh } = shop;
 const developer = await developerCredentials();
 const bearer = async (user: string) => ({ authorization: `Bearer ${await token(user)}` });
 const [bo, admin] = [await bearer('bo'), await bearer('admin')];
@@ -30,7 +30,7 @@ const calls: { method: string; data: string; response: RegExp }[] = [
     response: /"unknownSkus"/,
   },
   { method: 'armature.payments.v1.LedgerService/GetTrialBalance', data: '{}', response: /"balanced":\s*true/ },
-  { method: 'armature.orders.v1.OrderService/ListOrders', data: '{}', response: /"orders":\s*\[\]/ },
+  { method: 'armature.orders.v1.OrderService/ListOrders', data: '{}', response: /"orders":\s*\[/ },
   {
     method: 'armature.notifications.v1.NotificationService/ListDeliveries',
     data: '{}',
@@ -51,6 +51,7 @@ const services = [...new Set(contracts.map(({ service }) => service))].flatMap((
 for (const service of services) {
   await t.test(service.name, async (t) => {
     const own = contracts.filter((one) => one.service === service.name).map(({ contract }) => contract);
+    const before = await metricsOf(service);
     const known = await openWire(service.grpc, developer);
     const stranger = await openWire(service.grpc, { ca: developer.ca });
     t.teardown(() => {
@@ -105,7 +106,7 @@ for (const service of services) {
         const { replies, code } = await known.call(reflectionPath('v1'), { message });
         return { code, said: ServerReflectionResponse.decode(replies[0]!).messageResponse };
       };
-      for (const value of ['no.such.Thing', '', '.', 'armature', 'toString', '../../etc/passwd']) {
+      for (const value of ['no.such.Thing', '', '.', 'armature', 'toString', '../../../etc/passwd']) {
         for (const $case of ['fileContainingSymbol', 'fileByFilename'] as const) {
           const { code, said } = await ask({ $case, value });
           t.match({ code, said }, { code: 'OK', said: { $case: 'errorResponse', value: { errorCode: 5 } } }, value);
@@ -114,23 +115,13 @@ for (const service of services) {
       t.match(await ask(undefined), { said: { $case: 'errorResponse', value: { errorCode: 3 } } });
     });
 
-    await t.test('health', async (t) => {
-      const check = (name: string) =>
-        known.call('/grpc.health.v1.Health/Check', { message: HealthCheckRequest.encode({ service: name }).finish() });
-      for (const name of ['', ...own.map((one) => one.name)]) {
-        const { code, replies } = await check(name);
-        t.match({ code, status: HealthCheckResponse.decode(replies[0]!).status }, { code: 'OK', status: 1 }, name);
-      }
-      t.match(await check('no.such.Service'), { code: 'NOT_FOUND' });
-      const watch = async (name: string) => {
-        const message = HealthCheckRequest.encode({ service: name }).finish();
-        const headers = { 'grpc-timeout': '300m' };
-        const { code, replies } = await known.call('/grpc.health.v1.Health/Watch', { message, headers });
-        return { code, statuses: replies.map((reply) => HealthCheckResponse.decode(reply).status) };
-      };
-      t.strictSame(await watch(own[0]!.name), { code: 'DEADLINE_EXCEEDED', statuses: [1] });
-      t.strictSame(await watch('no.such.Service'), { code: 'DEADLINE_EXCEEDED', statuses: [3] });
-    });
+    await t.test('health', async (t) =>
+      checkHealth(
+        t,
+        known,
+        own.map(({ name }) => name),
+      ),
+    );
 
     await t.test('channelz is for administrators', async (t) => {
       const rows = [
@@ -148,34 +139,39 @@ for (const service of services) {
       }
     });
 
-    await t.test('metrics', async (t) => checkMetrics(t, service));
+    await t.test('metrics', async (t) => checkMetrics(t, service, before));
   });
 }
 
-async function checkMetrics(
-  t: Pick<typeof import('tap').t, 'equal' | 'strictSame' | 'ok' | 'match'>,
-  service: RunningService,
-) {
-  const response = await fetch(`http://${service.admin}/metrics`);
-  t.match(response.headers.get('content-type'), /^text\/plain/);
-  const { samples, problems } = readMetrics(await response.text());
-  t.strictSame(problems, []);
-  const called = calls.filter(({ method }) =>
-    contracts.some(
-      (one) => one.service === service.name && curled.includes(service.name) && method.startsWith(one.contract.name),
-    ),
-  );
-  for (const { method } of called) {
+type Page = ReturnType<typeof readMetrics>;
+
+async function metricsOf({ admin }: RunningService): Promise<Page & { type: string | null }> {
+  const response = await fetch(`http://${admin}/metrics`);
+  return { type: response.headers.get('content-type'), ...readMetrics(await response.text()) };
+}
+
+/** Checks that since `before` the service has counted one call of each method that `buf curl` calls. */
+async function checkMetrics(t: Test, service: RunningService, before: Page) {
+  const page = await metricsOf(service);
+  t.match(page.type, /^text\/plain/);
+  t.strictSame(page.problems, []);
+  const own = contracts.filter((one) => one.service === service.name && curled.includes(one.service));
+  for (const { method } of calls.filter((one) => own.some(({ contract }) => one.method.startsWith(contract.name)))) {
     const [grpc_service = '', grpc_method = ''] = method.split('/');
-    const of = (name: string) =>
-      samples.filter(
-        ({ name: own, labels }) =>
-          own === name && labels.grpc_service === grpc_service && labels.grpc_method === grpc_method,
+    const counted = (name: string, more: Record<string, string> = {}) => {
+      const wanted = { grpc_service, grpc_method, grpc_type: 'unary', ...more };
+      const [now = 0, then = 0] = [page, before].map(({ samples }) =>
+        samples
+          .filter((one) => one.name === name && Object.entries(wanted).every(([key, text]) => one.labels[key] === text))
+          .reduce((sum, { value }) => sum + value, 0),
       );
-    t.match(of('grpc_server_started_total'), [{ labels: { grpc_type: 'unary' }, value: 1 }], method);
-    t.match(of('grpc_server_handled_total'), [{ labels: { grpc_type: 'unary', grpc_code: 'OK' }, value: 1 }]);
-    t.match(of('grpc_server_handling_seconds_count'), [{ labels: { grpc_type: 'unary' }, value: 1 }]);
-    t.ok(of('grpc_server_handling_seconds_sum')[0]!.value < 5, 'in seconds');
+      return now - then;
+    };
+    t.equal(counted('grpc_server_started_total'), 1, method);
+    t.equal(counted('grpc_server_handled_total', { grpc_code: 'OK' }), 1);
+    t.equal(counted('grpc_server_handled_total'), 1);
+    t.equal(counted('grpc_server_handling_seconds_count'), 1);
+    t.ok(counted('grpc_server_handling_seconds_sum') < 5, 'in seconds');
   }
   for (const page of ['/healthz', '/readyz']) {
     t.equal((await fetch(`http://${service.admin}${page}`)).status, 200, page);
@@ -199,4 +195,23 @@ function curl(service: RunningService, ...more: string[]): string {
   const path = more.at(-1)?.startsWith('/') ? more.pop() : '';
   const credentials = ['--cacert', developer.caFile, '--cert', developer.certFile, '--key', developer.keyFile];
   return buf(root, 'curl', '--protocol', 'grpc', ...credentials, ...more, `https://${service.grpc}${path}`);
+}
+
+/** Checks the health service of a service with these gRPC services. */
+async function checkHealth(t: Test, known: Wire, names: readonly string[]): Promise<void> {
+  const check = (name: string) =>
+    known.call('/grpc.health.v1.Health/Check', { message: HealthCheckRequest.encode({ service: name }).finish() });
+  for (const name of ['', ...names]) {
+    const { code, replies } = await check(name);
+    t.match({ code, status: HealthCheckResponse.decode(replies[0]!).status }, { code: 'OK', status: 1 }, name);
+  }
+  t.match(await check('no.such.Service'), { code: 'NOT_FOUND' });
+  const watch = async (name: string) => {
+    const message = HealthCheckRequest.encode({ service: name }).finish();
+    const headers = { 'grpc-timeout': '300m' };
+    const { code, replies } = await known.call('/grpc.health.v1.Health/Watch', { message, headers });
+    return { code, statuses: replies.map((reply) => HealthCheckResponse.decode(reply).status) };
+  };
+  t.strictSame(await watch(names[0]!), { code: 'DEADLINE_EXCEEDED', statuses: [1] });
+  t.strictSame(await watch('no.such.Service'), { code: 'DEADLINE_EXCEEDED', statuses: [3] });
 }

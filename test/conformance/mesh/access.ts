@@ -4,21 +4,21 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { MethodContract } from '@armature/proto/contract.ts';
 import t from 'tap';
-import { presentServices } from '../../scripts/devmesh/services.ts';
-import { serviceNames } from '../../services/manifest.ts';
-import { type CallCode, claims, outsiders, persons, readMatrix, strangers } from './access/matrix.ts';
-import { openPrincipals, type Principals } from './access/principals.ts';
-import { attempt } from './access/publishing.ts';
-import { type Asking, askings } from './access/requests.ts';
-import { type Scene, setScene } from './access/scene.ts';
-import { contracts } from './contracts.ts';
-import { leaksOf } from './leaks.ts';
-import { snapshots } from './snapshot.ts';
-import { standstill } from './stage.ts';
-import type { RawResponse } from './wire.ts';
+import { presentServices } from '../../../scripts/devmesh/services.ts';
+import { serviceNames } from '../../../services/manifest.ts';
+import { type CallCode, claims, outsiders, persons, readMatrix, strangers } from '../access/matrix.ts';
+import { openPrincipals, type Principals } from '../access/principals.ts';
+import { attempt } from '../access/publishing.ts';
+import { type Asking, askings } from '../access/requests.ts';
+import { type Scene, setScene } from '../access/scene.ts';
+import { contracts } from '../contracts.ts';
+import { leaksOf } from '../leaks.ts';
+import { snapshots } from '../snapshot.ts';
+import { standstill } from '../stage.ts';
+import type { RawResponse } from '../wire.ts';
+import { shop } from './shop.ts';
 
-t.setTimeout(240_000);
-const text = readFileSync(join(import.meta.dirname, 'access.matrix.md'), 'utf8');
+const text = readFileSync(join(import.meta.dirname, '..', 'access.matrix.md'), 'utf8');
 const scope = { contracts, services: serviceNames };
 
 t.test('the matrix must cover every method and event', async (t) => {
@@ -86,7 +86,7 @@ t.test('every method has a request builder', async (t) => {
 });
 
 t.test('over the wire', async (t) => {
-  const scene = await setScene(t);
+  const scene = await setScene(t, shop);
   const principals = await openPrincipals(t, scene.shop.service);
   const look = await snapshots(t, Object.values(scene.shop.mesh));
   await standstill(look);
