@@ -16,6 +16,8 @@ export interface Account {
   /** How many events there are of this account. */
   sequence: bigint;
   createdAt: Date;
+  /** The time of creation as the database writes it, with microseconds, which `Date` does not have: the cursor of lists. */
+  createdAtText: string;
   updatedAt: Date;
 }
 

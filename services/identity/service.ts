@@ -110,8 +110,8 @@ const userMethods = (parts: ServiceParts) => {
       const filter = { state: stateOf(message.state), email: message.email };
       const page = openPage<[string, string]>(message, pageSize, ['users', filter.state, addressKey(filter.email)]);
       const rows = await db.read(call, (sql) => store.list(sql, filter, page));
-      const { items, nextPageToken } = closePage(rows, page, ({ createdAt, userId }): [string, string] => [
-        createdAt.toISOString().slice(0, -1).replace('T', ' '),
+      const { items, nextPageToken } = closePage(rows, page, ({ createdAtText, userId }): [string, string] => [
+        createdAtText,
         userId,
       ]);
       return { users: items.map(toUser), nextPageToken };

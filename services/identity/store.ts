@@ -206,6 +206,7 @@ async function select(sql: SqlReader, where: string, params: (string | number)[]
     state: row.state,
     sequence: BigInt(row.sequence),
     createdAt: utcDate(row.created_at),
+    createdAtText: row.created_at,
     updatedAt: utcDate(row.updated_at),
   }));
 }
