@@ -87,6 +87,11 @@ t.test('lists what needs an operator, page by page, and nothing else', async (t)
   const refunds = [await refusedRefund(), await refusedRefund(100n), await refusedVoid()];
   const authorization = bed.newAuthorization();
   await bed.orders.authorizePayment(authorization);
+  // All within one millisecond: a cursor without microseconds would skip some.
+  for (const [index, { operationId }] of refunds.entries()) {
+    const at = `2026-01-01 00:00:00.00000${index}`;
+    await query('update payment_operation set needs_operator_at = ? where operation_id = ?', [at, operationId]);
+  }
   const seen: string[] = [];
   for (let pageToken = ''; ; ) {
     const page = await operator.listPaymentOperations({ pageSize: 1, pageToken });
