@@ -16,7 +16,8 @@ await migrate(database.migratorUrl, [...runtimeMigrations, ...migrations]);
 const db = await openDatabase({ url: database.url, log, registry: new Registry() });
 t.teardown(() => db.close());
 const store = artifactStore(sealing('a secret of thirty-two characters'));
-const adapter = adapters(db, store, async (clientId) => ({ client_id: clientId }));
+const refreshReuseS = 10;
+const adapter = adapters(db, store, { findClient: async (clientId) => ({ client_id: clientId }), refreshReuseS });
 const open = background('identity', log);
 
 const codes = adapter('AuthorizationCode');
@@ -69,6 +70,26 @@ t.test('a consumed model is marked as consumed', async (t) => {
   t.notOk((await codes.find(id))?.consumed);
   await codes.consume(id);
   t.ok((await codes.find(id))?.consumed);
+});
+
+t.test('a refresh token may be consumed again for a short time; later its family ends', async (t) => {
+  const refresh = adapter('RefreshToken');
+  await refresh.upsert('r-6', { jti: 'r-6', ...payload('g6') }, 60);
+  await refresh.upsert('r-7', { jti: 'r-7', ...payload('g6') }, 60);
+  await Promise.all(Array.from({ length: 20 }, () => refresh.consume('r-6')));
+  t.notOk((await refresh.find('r-6'))?.consumed);
+  const elapse = (seconds: number) =>
+    db.write(null, (sql) =>
+      sql.execute('update artifact set consumed_at = consumed_at - interval ? second where grant_hash is not null', [
+        seconds,
+      ]),
+    );
+  await elapse(refreshReuseS - 5);
+  await refresh.consume('r-6');
+  await elapse(6);
+  t.ok((await refresh.find('r-6'))?.consumed, 'a second use does not prolong the time');
+  await t.rejects(refresh.consume('r-6'), { error: 'invalid_grant' } as never);
+  t.equal(await refresh.find('r-7'), undefined);
 });
 
 t.test('revoking removes one model of a grant, or all models of a person', async (t) => {

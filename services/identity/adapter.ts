@@ -9,10 +9,16 @@ const longestS = 366 * 86_400;
 export type FindClient = (clientId: string) => Promise<Payload | undefined>;
 
 /**
- * What the provider keeps, in MySQL. Consuming is atomic: of any number of requests with one code or refresh token,
- * one succeeds; the others end the grant, because the client has sent only one of them.
+ * What the provider keeps, in MySQL. Consuming is atomic: of any number of requests with one code, one succeeds; the
+ * others end the grant, because the client has sent only one of them. A refresh token may be consumed again within
+ * `refreshReuseS` seconds, and each time it has the same successor (ADR 0049).
  */
-export function adapters(db: Database, store: ArtifactStore, findClient: FindClient): (model: string) => Adapter {
+export function adapters(
+  db: Database,
+  store: ArtifactStore,
+  { findClient, refreshReuseS }: { findClient: FindClient; refreshReuseS: number },
+): (model: string) => Adapter {
+  const reuseS = (model: string) => (model === 'RefreshToken' ? refreshReuseS : 0);
   return (model) => ({
     async upsert(id, payload, expiresInS = longestS) {
       if (model === 'Client') throw new Error('clients are not made by the provider');
@@ -30,13 +36,12 @@ export function adapters(db: Database, store: ArtifactStore, findClient: FindCli
 
     async find(id) {
       if (model === 'Client') return findClient(id);
-      const found = await db.read(null, (sql) => store.find(sql, model, id));
+      const found = await db.read(null, (sql) => store.find(sql, model, id, reuseS(model)));
       return found ? { ...found.payload, ...(found.consumed ? { consumed: true } : {}) } : undefined;
     },
 
     async findByUid(uid) {
-      const found = await db.read(null, (sql) => store.findByUid(sql, model, uid));
-      return found?.payload;
+      return (await db.read(null, (sql) => store.findByUid(sql, model, uid))) ?? undefined;
     },
 
     findByUserCode: async () => undefined,
@@ -44,7 +49,8 @@ export function adapters(db: Database, store: ArtifactStore, findClient: FindCli
     async consume(id) {
       const first = await db.write(null, (sql) => store.consume(sql, model, id));
       if (first) return;
-      const found = await db.read(null, (sql) => store.find(sql, model, id));
+      const found = await db.read(null, (sql) => store.find(sql, model, id, reuseS(model)));
+      if (found && !found.consumed) return;
       const grantId = found?.payload.grantId;
       if (grantId) await db.write(null, (sql) => store.revokeGrant(sql, grantId, null));
       throw new errors.InvalidGrant('used before');

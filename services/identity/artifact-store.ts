@@ -18,11 +18,8 @@ export type ArtifactStore = ReturnType<typeof artifactStore>;
  */
 export function artifactStore(sealing: Sealing) {
   const context = (model: string, idHash: Buffer) => `${model}:${idHash.toString('hex')}`;
-  const opened = (model: string, row: ArtifactRow | undefined): Artifact | null => {
-    if (!row) return null;
-    const payload = JSON.parse(sealing.open(row.payload, context(model, row.id_hash))) as Payload;
-    return { payload, consumed: row.consumed_at !== null };
-  };
+  const opened = (model: string, row: ArtifactRow | undefined): Payload | null =>
+    row ? (JSON.parse(sealing.open(row.payload, context(model, row.id_hash))) as Payload) : null;
   return {
     async upsert(sql: Sql, model: string, id: string, payload: Payload, expiresInS: number): Promise<void> {
       const idHash = fingerprint(id);
@@ -46,18 +43,20 @@ export function artifactStore(sealing: Sealing) {
       );
     },
 
-    async find(sql: SqlReader, model: string, id: string): Promise<Artifact | null> {
-      const rows = await sql.query<ArtifactRow>(
-        `select id_hash, payload, consumed_at from artifact
+    /** An artifact that was consumed less than `reuseS` seconds ago does not count as consumed yet. */
+    async find(sql: SqlReader, model: string, id: string, reuseS = 0): Promise<Artifact | null> {
+      const rows = await sql.query<ArtifactRow & { consumed: number | null }>(
+        `select id_hash, payload, consumed_at <= utc_timestamp(6) - interval ? second as consumed from artifact
          where model = ? and id_hash = ? and expires_at > utc_timestamp(6)`,
-        [model, fingerprint(id)],
+        [reuseS, model, fingerprint(id)],
       );
-      return opened(model, rows[0]);
+      const payload = opened(model, rows[0]);
+      return payload && { payload, consumed: rows[0]?.consumed === 1 };
     },
 
-    async findByUid(sql: SqlReader, model: string, uid: string): Promise<Artifact | null> {
+    async findByUid(sql: SqlReader, model: string, uid: string): Promise<Payload | null> {
       const rows = await sql.query<ArtifactRow>(
-        `select id_hash, payload, consumed_at from artifact
+        `select id_hash, payload from artifact
          where uid_hash = ? and model = ? and expires_at > utc_timestamp(6)`,
         [fingerprint(uid), model],
       );
@@ -124,7 +123,6 @@ const upkeep = {
 interface ArtifactRow {
   id_hash: Buffer;
   payload: Buffer;
-  consumed_at: string | null;
 }
 
 function columns(

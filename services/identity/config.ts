@@ -40,6 +40,11 @@ export const config = {
     max: 600,
     fallback: 60,
   }),
+  refreshReuseS: integer(
+    'ARMATURE_REFRESH_REUSE_S',
+    'how long after its first use a refresh token may be used again, seconds',
+    { min: 0, max: 60, fallback: 10 },
+  ),
   keyPeriodS: seconds('ARMATURE_SIGNING_KEY_PERIOD_S', 'how long a signing key is used', 30 * 86_400),
   keyLeadS: seconds('ARMATURE_SIGNING_KEY_LEAD_S', 'how long a signing key is published before it is used', 3_600),
   keyKeptS: seconds('ARMATURE_SIGNING_KEY_KEPT_S', 'how long a signing key is published after its last use', 86_400),

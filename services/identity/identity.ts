@@ -144,7 +144,10 @@ function providerOpener(parts: {
   const find = (userId: string) => db.read(null, (sql) => store.findOptional(sql, userId));
   return async (keys) => {
     const { adapters, openProvider } = await import('./openid.ts');
-    const adapter = adapters(db, artifacts, (clientId) => db.read(null, (sql) => clients.metadata(sql, clientId)));
+    const adapter = adapters(db, artifacts, {
+      findClient: (clientId) => db.read(null, (sql) => clients.metadata(sql, clientId)),
+      refreshReuseS: config.refreshReuseS,
+    });
     return openProvider({
       issuer: config.tokenIssuer,
       keys,
@@ -152,6 +155,7 @@ function providerOpener(parts: {
       adapter,
       accessTokenS: config.accessTokenS,
       codeS: config.codeS,
+      successorOf: (refreshToken) => sealing.sign(`refresh token\0${refreshToken}`),
       isActive: async (userId) => (await find(userId))?.state === 'ACTIVE',
       async claims(userId) {
         const account = await find(userId);

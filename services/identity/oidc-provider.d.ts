@@ -78,6 +78,8 @@ declare module 'oidc-provider' {
       session?: { accountId?: string; grantIdFor(clientId: string): string | undefined };
       result?: { consent?: { grantId?: string }; login?: { accountId: string } };
       requestParamOIDCScopes: Set<string>;
+      /** What the request has loaded or made so far. */
+      entities: { AuthorizationCode?: Token; RefreshToken?: Token; RotatedRefreshToken?: Token };
       provider: Provider;
     };
   }
@@ -112,6 +114,9 @@ declare module 'oidc-provider' {
       new (properties: { accountId: string; clientId: string }): Grant;
       find(id: string): Promise<Grant | undefined>;
     };
+    readonly RefreshToken: { prototype: { generateTokenId(this: Token): string } };
+    /** The context of the request that is being handled. */
+    static readonly ctx: Context | undefined;
     readonly Client: { find(id: string): Promise<Client | undefined> };
     proxy: boolean;
     callback(): (request: IncomingMessage, response: ServerResponse) => Promise<void>;

@@ -27,6 +27,8 @@ export interface ProviderParts {
   adapter: (model: string) => Adapter;
   accessTokenS: number;
   codeS: number;
+  /** The refresh token that follows another one, always the same; it cannot be computed without the secret. */
+  successorOf(refreshToken: string): string;
   /** Whether a person may be signed in, now. */
   isActive(userId: string): Promise<boolean>;
   /** What an ID token says of a person. */
@@ -74,7 +76,7 @@ export function openProvider(parts: ProviderParts): Provider {
     pkce: { required: () => true },
     allowOmittingSingleRegisteredRedirectUri: false,
     enableHttpPostMethods: false,
-    // A refresh token is used once. A second use means that it was stolen, and ends the whole grant.
+    // Each use of a refresh token replaces it. One that is used again later was stolen, and ends the whole grant.
     rotateRefreshToken: true,
     issueRefreshToken: async (_context: Context, client: Client) => client.grantTypeAllowed('refresh_token'),
     expiresWithSession: async () => true,
@@ -106,8 +108,23 @@ export function openProvider(parts: ProviderParts): Provider {
       Grant: () => 30 * dayS,
     },
   });
+  chainRefreshTokens(provider, parts.successorOf);
   provider.on('server_error', ((_context: Context, error: unknown) => parts.failed(error)) as never);
   return provider;
+}
+
+/**
+ * Derives each refresh token from the one that it replaces. Requests that use one token at the same time, or again
+ * because a response was lost, so get the same successor, and a family has one current token (ADR 0049). The library
+ * has no setting for ids of tokens; it asks the model.
+ */
+function chainRefreshTokens(provider: Provider, successorOf: ProviderParts['successorOf']): void {
+  const { prototype } = provider.RefreshToken;
+  const randomId = prototype.generateTokenId;
+  prototype.generateTokenId = function (this: Token) {
+    const replaced = Provider.ctx?.oidc.entities.RotatedRefreshToken;
+    return replaced ? successorOf(replaced.jti) : randomId.call(this);
+  };
 }
 
 /** The key that signs comes first; the others are there to be published, and to verify with. */

@@ -1,7 +1,5 @@
 import { randomUUID } from 'node:crypto';
 import { UserState } from '@armature/proto/identity/v1/identity.ts';
-import { openDatabase } from '@armature/runtime/db';
-import { createLogger, Registry } from '@armature/runtime/telemetry';
 import t from 'tap';
 import { refusal } from '../../test/support/refusal.ts';
 import {
@@ -19,7 +17,7 @@ import {
 
 t.setTimeout(180_000);
 const identity = await startIdentity(t);
-const { issuer, service } = identity;
+const { database, issuer, service } = identity;
 const [gateway, admin, bo, adaCalls] = await Promise.all([
   identity.as(null),
   identity.as('admin'),
@@ -37,13 +35,6 @@ async function registered(name: string) {
   await gateway.verifyEmail({ token });
   return { userId, email, token };
 }
-
-const database = async () => {
-  const url = service.database?.url ?? '';
-  const db = await openDatabase({ url, log: createLogger('test', 'error'), registry: new Registry() });
-  t.teardown(() => db.close());
-  return db;
-};
 
 t.test('from registering to signing in', async (t) => {
   const email = 'Cleo@Example.org';

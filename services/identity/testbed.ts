@@ -4,6 +4,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { identityClient } from '@armature/clients';
+import type { Database } from '@armature/runtime';
+import { openDatabase } from '@armature/runtime/db';
+import { createLogger, Registry } from '@armature/runtime/telemetry';
 import { exportJWK, generateKeyPair, SignJWT } from 'jose';
 import * as oidc from 'openid-client';
 import { reservePorts } from '../../scripts/devmesh/ports.ts';
@@ -75,6 +78,8 @@ export interface Identity {
   issuer: string;
   /** A client of the gRPC service with a token of this subject, or without one. */
   as(subject: string | null): Promise<ReturnType<typeof identityClient>>;
+  /** The database of the service, with its own rights. */
+  database(): Promise<Database>;
   /** The configuration of an OpenID client that was found by discovery. */
   client(clientId?: string, auth?: oidc.ClientAuth): Promise<oidc.Configuration>;
   /** The mails to an address so far. */
@@ -116,10 +121,24 @@ export async function startIdentity(t: Teardown, options: StartOptions = {}): Pr
       t.teardown(() => client.close());
       return client;
     },
+    database: once(async () => {
+      const url = service.database?.url ?? '';
+      const db = await openDatabase({ url, log: createLogger('test', 'error'), registry: new Registry() });
+      t.teardown(() => db.close());
+      return db;
+    }),
     client: (clientId = 'armature-cli', auth = oidc.None()) => discover(issuer, clientId, auth),
     mails,
     mail: (to, pattern) =>
       until(`a mail to ${to} that matches ${pattern}`, () => mails(to).find((mail) => pattern.test(mail))),
+  };
+}
+
+function once<T>(make: () => Promise<T>): () => Promise<T> {
+  let made: Promise<T> | null = null;
+  return () => {
+    made ??= make();
+    return made;
   };
 }
 
