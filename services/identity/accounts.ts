@@ -2,10 +2,11 @@ import type { Tx } from '@armature/runtime';
 import { type Account, type AccountChange, addressKey, deactivated } from './account.ts';
 import type { ArtifactStore } from './artifact-store.ts';
 import type { EmailStore } from './email-store.ts';
-import { tokenInvalid, userClosed } from './errors.ts';
+import { passwordWrong, tokenInvalid, userClosed } from './errors.ts';
 import { emailIdOf, type MailPurpose } from './mail-token.ts';
 import type { Sealing } from './sealing.ts';
 import type { AccountStore } from './store.ts';
+import { type VerificationProof, verificationKindOf } from './verification.ts';
 
 export type Accounts = ReturnType<typeof accounts>;
 
@@ -25,7 +26,13 @@ async function redeem({ store, emails, sealing }: AccountParts, tx: Tx, purpose:
   const email = emailId ? await emails.redeem(tx, purpose, emailId) : null;
   if (!email) throw tokenInvalid();
   const account = await store.lock(tx, email.userId);
-  return { account, recipientKey: email.recipientKey };
+  return { account, email };
+}
+
+/** Ends every session, grant and token of a person, and sign-ins of before no longer count as recent. */
+async function endSessions({ artifacts, store }: AccountParts, tx: Tx, userId: string): Promise<void> {
+  await artifacts.revokeUser(tx, userId);
+  await store.endSessions(tx, userId);
 }
 
 /** New accounts, and changes of name and address. */
@@ -50,12 +57,19 @@ function registration(parts: AccountParts) {
       }
     },
 
-    /** Throws TOKEN_INVALID, also when another account has verified the address. */
-    async verifyEmail(tx: Tx, token: string): Promise<string> {
-      const { account, recipientKey } = await redeem(parts, tx, 'verify_email', token);
+    /**
+     * Throws TOKEN_INVALID, also when another account has verified the address, and PASSWORD_WRONG when the password of
+     * the account was changed since the proof.
+     */
+    async verifyEmail(tx: Tx, token: string, proof: VerificationProof): Promise<string> {
+      const { account, email } = await redeem(parts, tx, 'verify_email', token);
+      const { recipientKey } = email;
       const open = account.state === 'PENDING' || account.state === 'ACTIVE';
       if (!open || addressKey(account.email) !== recipientKey) throw tokenInvalid();
-      const changes = { state: 'ACTIVE', verifiedEmail: recipientKey } as const;
+      if (verificationKindOf(account) !== proof.kind) throw tokenInvalid();
+      const { passwordHash } = proof;
+      if (proof.kind === 'change' && account.passwordHash !== passwordHash) throw passwordWrong('password');
+      const changes = { state: 'ACTIVE', verifiedEmail: recipientKey, passwordHash } as const;
       if (!(await store.change(tx, account, changes, 'verified'))) throw tokenInvalid();
       return account.userId;
     },
@@ -82,11 +96,11 @@ function registration(parts: AccountParts) {
 
 /** Passwords that are reset by a link or changed. */
 function passwords(parts: AccountParts) {
-  const { store, emails, artifacts } = parts;
+  const { store, emails } = parts;
 
   async function replacePassword(tx: Tx, account: Account, passwordHash: string): Promise<void> {
     await store.setPassword(tx, account.userId, passwordHash);
-    await artifacts.revokeUser(tx, account.userId);
+    await endSessions(parts, tx, account.userId);
     await emails.revokeLinks(tx, account.userId, 'reset_password');
     const recipient = account.verifiedEmail ?? account.email;
     await emails.enqueue(tx, { kind: 'password_changed', userId: account.userId, recipient });
@@ -102,9 +116,28 @@ function passwords(parts: AccountParts) {
 
     /** Throws TOKEN_INVALID. */
     async resetPassword(tx: Tx, token: string, passwordHash: string): Promise<void> {
-      const { account, recipientKey } = await redeem(parts, tx, 'reset_password', token);
-      if (account.state !== 'ACTIVE' || account.verifiedEmail !== recipientKey) throw tokenInvalid();
+      const { account, email } = await redeem(parts, tx, 'reset_password', token);
+      if (account.state !== 'ACTIVE' || account.verifiedEmail !== email.recipientKey) throw tokenInvalid();
       await replacePassword(tx, account, passwordHash);
+    },
+
+    /**
+     * Returns an account to an address that it has had, or keeps it there when the new one is not verified yet. Revokes
+     * the links of later changes: they went to addresses of the person whose changes are undone. Throws TOKEN_INVALID,
+     * also when another account has verified the address meanwhile.
+     */
+    async undoEmailChange(tx: Tx, token: string, passwordHash: string): Promise<void> {
+      const { account, email } = await redeem(parts, tx, 'address_changing', token);
+      const { userId, state, verifiedEmail: lost } = account;
+      if (state !== 'ACTIVE' && state !== 'DEACTIVATED') throw tokenInvalid();
+      const restored = { email: email.recipientKey, verifiedEmail: email.recipientKey, passwordHash };
+      if (!(await store.change(tx, account, restored, 'updated'))) throw tokenInvalid();
+      await endSessions(parts, tx, userId);
+      for (const purpose of ['verify_email', 'reset_password'] as const) await emails.revokeLinks(tx, userId, purpose);
+      await emails.revokeLinks(tx, userId, 'address_changing', email.createdAt);
+      if (lost && lost !== email.recipientKey) {
+        await emails.enqueue(tx, { kind: 'address_restored', userId, recipient: lost });
+      }
     },
 
     replacePassword,
@@ -112,14 +145,15 @@ function passwords(parts: AccountParts) {
 }
 
 /** The end of accounts. */
-function closing({ store, emails, artifacts }: AccountParts) {
+function closing(parts: AccountParts) {
+  const { store, emails } = parts;
   return {
     /** Ends every session and grant. A closed account stays unchanged. Throws USER_NOT_FOUND. */
     async deactivate(tx: Tx, userId: string): Promise<Account> {
       const account = await store.lock(tx, userId);
       const state = deactivated(account.state);
       if (!state) return account;
-      await artifacts.revokeUser(tx, userId);
+      await endSessions(parts, tx, userId);
       return (await store.change(tx, account, { state }, 'deactivated')) ?? account;
     },
 
@@ -136,7 +170,7 @@ function closing({ store, emails, artifacts }: AccountParts) {
     async erase(tx: Tx, userId: string): Promise<Account> {
       const account = await store.lock(tx, userId);
       if (account.state === 'ERASED') return account;
-      await artifacts.revokeUser(tx, userId);
+      await endSessions(parts, tx, userId);
       await emails.forget(tx, userId);
       await store.forgetSignIns(tx, userId);
       const nothing = { email: '', displayName: '', verifiedEmail: null, passwordHash: null, state: 'ERASED' } as const;

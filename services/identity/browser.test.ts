@@ -122,7 +122,7 @@ if ('missing' in found) {
     await page.screenshot({ path: join(state.dir, 'reset.png') });
     await page.getByLabel('New password').fill('sunshine1');
     await page.getByRole('button', { name: 'Set the password' }).click();
-    t.match(await page.getByRole('alert').textContent(), 'one of the first that attackers try');
+    t.match(await page.getByRole('alert').textContent(), 'one of the most common passwords');
     await page.getByLabel('New password').fill('a fresh and quiet password');
     await page.getByRole('button', { name: 'Set the password' }).click();
     t.match(await page.getByRole('status').textContent(), 'You may sign in with it now');

@@ -49,4 +49,14 @@ export const config = {
   keyLeadS: seconds('ARMATURE_SIGNING_KEY_LEAD_S', 'how long a signing key is published before it is used', 3_600),
   keyKeptS: seconds('ARMATURE_SIGNING_KEY_KEPT_S', 'how long a signing key is published after its last use', 86_400),
   mailTokenS: seconds('ARMATURE_MAIL_TOKEN_S', 'how long a link in an e-mail is valid', 3_600),
+  undoTokenS: seconds(
+    'ARMATURE_UNDO_TOKEN_S',
+    'how long the link in an e-mail to the former address undoes a change of address',
+    7 * 86_400,
+  ),
+  signInMaxAgeS: seconds(
+    'ARMATURE_SIGN_IN_MAX_AGE_S',
+    'how long after a sign-in an account may change its address, be exported, closed or erased',
+    300,
+  ),
 } as const;

@@ -1,11 +1,15 @@
-import type { Tx } from '@armature/runtime';
+import type { SqlReader, Tx } from '@armature/runtime';
 import { jobQueue } from '@armature/runtime/jobs';
 import { addressKey } from './account.ts';
-import { type EmailKind, purposeOf } from './email.ts';
+import { type EmailKind, purposeOf, securityKinds } from './email.ts';
 import type { MailPurpose } from './mail-token.ts';
 
-/** Most e-mails to one address within an hour, from all requests together. */
-const perHourMax = 6;
+/**
+ * Most e-mails to one address within an hour. Those that requests without a token can cause have a budget together;
+ * security e-mails have another one, which such requests cannot use up.
+ */
+const perHourMax = { requested: 6, security: 10 };
+const requestedKinds: readonly EmailKind[] = ['verify_email', 'reset_password', 'address_taken'];
 
 /** A row of the table `letter`, as far as sending needs it. */
 export interface EmailRow {
@@ -25,10 +29,62 @@ const emailQueue = () =>
     retention: { column: 'expires_at', days: { SKIPPED: 1, QUEUED: 30, SENT: 30, DEAD: 30 } },
   });
 
+/** An e-mail with a link: its account, the address it went to, and when it was queued, as the database writes it. */
+export interface LinkEmail {
+  userId: string;
+  recipientKey: string;
+  createdAt: string;
+}
+
+const linkValid = `letter_id = ? and kind = ? and state <> 'SKIPPED' and used_at is null
+  and expires_at > utc_timestamp(6)`;
+
+/** What links in e-mails may still do. */
+const links = {
+  /** The e-mail of a link; null when the link is not valid. Does not use it up. */
+  async redeemable(sql: SqlReader, purpose: MailPurpose, emailId: string): Promise<LinkEmail | null> {
+    const [row] = await sql.query<LinkRow>(`select ${linkColumns} from letter where ${linkValid}`, [emailId, purpose]);
+    return toLinkEmail(row);
+  },
+
+  /** Uses up the link of an e-mail. Null when the link is not valid. */
+  async redeem(tx: Tx, purpose: MailPurpose, emailId: string): Promise<LinkEmail | null> {
+    const { affectedRows } = await tx.execute(`update letter set used_at = utc_timestamp(6) where ${linkValid}`, [
+      emailId,
+      purpose,
+    ]);
+    if (affectedRows === 0) return null;
+    const [row] = await tx.query<LinkRow>(`select ${linkColumns} from letter where letter_id = ?`, [emailId]);
+    return toLinkEmail(row);
+  },
+
+  /** Revokes the links of one purpose that were sent for an account, `since` a time or at any time. */
+  async revokeLinks(tx: Tx, userId: string, purpose: MailPurpose, since = '1970-01-01'): Promise<void> {
+    await tx.execute(
+      `update letter set used_at = utc_timestamp(6)
+       where user_id = ? and kind = ? and created_at >= ? and used_at is null`,
+      [userId, purpose, since],
+    );
+  },
+};
+
+const linkColumns = 'user_id, recipient_key, cast(created_at as char) as created_at';
+
+interface LinkRow {
+  user_id: string;
+  recipient_key: string;
+  created_at: string;
+}
+
+const toLinkEmail = (row: LinkRow | undefined): LinkEmail | null =>
+  row ? { userId: row.user_id, recipientKey: row.recipient_key, createdAt: row.created_at } : null;
+
 export type EmailStore = ReturnType<typeof emailStore>;
 
-export function emailStore({ mailTokenS }: { mailTokenS: number }) {
+/** `mailTokenS` and `undoTokenS`: how long links are valid, seconds; the second of links that undo a change. */
+export function emailStore({ mailTokenS, undoTokenS }: { mailTokenS: number; undoTokenS: number }) {
   const queue = emailQueue();
+  const linkS = (kind: EmailKind) => (kind === 'address_changing' ? undoTokenS : mailTokenS);
   return {
     queue,
 
@@ -41,10 +97,12 @@ export function emailStore({ mailTokenS }: { mailTokenS: number }) {
       email: { kind: EmailKind; userId: string | null; recipient: string; send?: boolean },
     ): Promise<void> {
       const key = addressKey(email.recipient);
+      const budget = securityKinds.includes(email.kind) ? 'security' : 'requested';
       const [{ recent } = { recent: 0 }] = await tx.query<{ recent: string | number }>(
         `select count(*) as recent from letter
-         where recipient_key = ? and state <> 'SKIPPED' and created_at > utc_timestamp(6) - interval 1 hour`,
-        [key],
+         where recipient_key = ? and kind in (?) and state <> 'SKIPPED'
+           and created_at > utc_timestamp(6) - interval 1 hour`,
+        [key, budget === 'security' ? securityKinds : requestedKinds],
       );
       await queue.enqueue(tx, {
         columns: {
@@ -52,40 +110,16 @@ export function emailStore({ mailTokenS }: { mailTokenS: number }) {
           user_id: email.userId,
           recipient: email.recipient,
           recipient_key: key,
-          expires_at: { secondsFromNow: mailTokenS },
+          expires_at: { secondsFromNow: linkS(email.kind) },
         },
         // An e-mail whose link has expired is of no use.
-        ...(purposeOf(email.kind) && { maxElapsedMs: mailTokenS * 1000 }),
-        skipped: email.send === false || Number(recent) >= perHourMax,
+        ...(purposeOf(email.kind) && { maxElapsedMs: linkS(email.kind) * 1000 }),
+        priority: budget === 'security' ? 'high' : 'normal',
+        skipped: email.send === false || Number(recent) >= perHourMax[budget],
       });
     },
 
-    /** Uses up the link of an e-mail. Returns its account and the address it went to; null when the link is not valid. */
-    async redeem(
-      tx: Tx,
-      purpose: MailPurpose,
-      emailId: string,
-    ): Promise<{ userId: string; recipientKey: string } | null> {
-      const { affectedRows } = await tx.execute(
-        `update letter set used_at = utc_timestamp(6)
-         where letter_id = ? and kind = ? and state <> 'SKIPPED' and used_at is null and expires_at > utc_timestamp(6)`,
-        [emailId, purpose],
-      );
-      if (affectedRows === 0) return null;
-      const [row] = await tx.query<{ user_id: string; recipient_key: string }>(
-        'select user_id, recipient_key from letter where letter_id = ?',
-        [emailId],
-      );
-      return row ? { userId: row.user_id, recipientKey: row.recipient_key } : null;
-    },
-
-    /** Revokes all links of one purpose that were sent for an account. */
-    async revokeLinks(tx: Tx, userId: string, purpose: MailPurpose): Promise<void> {
-      await tx.execute(
-        'update letter set used_at = utc_timestamp(6) where user_id = ? and kind = ? and used_at is null',
-        [userId, purpose],
-      );
-    },
+    ...links,
 
     /** Deletes all e-mails about an account. */
     async forget(tx: Tx, userId: string): Promise<void> {

@@ -1,7 +1,10 @@
 import type { MailPurpose } from './mail-token.ts';
 
 /** The kinds of e-mails. Those with a purpose have a link that can be used once. */
-export type EmailKind = MailPurpose | 'address_taken' | 'address_changing' | 'password_changed';
+export type EmailKind = MailPurpose | 'address_taken' | 'address_restored' | 'password_changed';
+
+/** E-mails that only the owner of an account, or a person with a token or password of it, can cause. */
+export const securityKinds: readonly EmailKind[] = ['address_changing', 'address_restored', 'password_changed'];
 
 export interface Mail {
   subject: string;
@@ -15,7 +18,8 @@ const wording: Record<EmailKind, { subject: string; lines: string[]; link?: { pa
     subject: 'Verify your address',
     lines: [
       'This address was entered for an account of Armature Shop.',
-      'Follow the link to verify that it is yours. If it was not you, do nothing: without it the address is not used.',
+      'If it was you, follow the link to verify that it is yours; you need your password.',
+      'If it was not you, do nothing: without the link the address is not used.',
     ],
     link: { path: '/verify-email', label: 'Verify my address' },
   },
@@ -38,7 +42,16 @@ const wording: Record<EmailKind, { subject: string; lines: string[]; link?: { pa
     subject: 'Your address is being changed',
     lines: [
       'Your account is to get another address. This one stays in use until the other one is verified.',
-      'If it was not you, change your password at once: another person knows it.',
+      'If it was you, there is nothing to do. If it was not you, another person uses your account: follow the link.',
+      'It returns this address to your account, signs everyone out and lets you choose a new password.',
+    ],
+    link: { path: '/undo-email-change', label: 'Undo the change' },
+  },
+  address_restored: {
+    subject: 'The change of your address was undone',
+    lines: [
+      'Your account has its former address again: the change was undone by a link in an e-mail to it.',
+      'This address no longer signs in. If it was not you, another person reads the e-mails of the former address.',
     ],
   },
   password_changed: {
@@ -52,7 +65,7 @@ const wording: Record<EmailKind, { subject: string; lines: string[]; link?: { pa
 
 /** The purpose of the link in an e-mail of this kind; null when it has no link. */
 export const purposeOf = (kind: EmailKind): MailPurpose | null =>
-  kind === 'verify_email' || kind === 'reset_password' ? kind : null;
+  kind === 'verify_email' || kind === 'reset_password' || kind === 'address_changing' ? kind : null;
 
 /** Writes an e-mail, as plain text and as HTML without images or scripts. `token` goes into its link. */
 export function render(kind: EmailKind, issuer: string, token: string | null): Mail {

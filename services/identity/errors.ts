@@ -9,8 +9,20 @@ export const passwordCommon = (field: string, rule: string) =>
   });
 
 /** Not stored as the response of its request id: the next attempt may be right. */
-export const passwordWrong = () =>
-  rpcError('PERMISSION_DENIED', IdentityErrorReason.PASSWORD_WRONG, 'current_password is wrong');
+export const passwordWrong = (field: 'current_password' | 'password') =>
+  rpcError('PERMISSION_DENIED', IdentityErrorReason.PASSWORD_WRONG, `${field} is wrong`);
+
+/**
+ * Tells a client to have the person sign in again, as `insufficient_user_authentication` of RFC 9470 does over HTTP.
+ * Not stored as the response of its request id: the same request succeeds after the sign-in.
+ */
+export const signInTooOld = (maxAgeSeconds: number) =>
+  rpcError(
+    'UNAUTHENTICATED',
+    IdentityErrorReason.SIGN_IN_TOO_OLD,
+    `this needs a sign-in of the last ${maxAgeSeconds} s: sign in again (authorization request with max_age=${maxAgeSeconds} or prompt=login)`,
+    { max_age_seconds: String(maxAgeSeconds) },
+  );
 
 /** Says the same of a token that is forged, used, expired or meant for something else. */
 export const tokenInvalid = () =>

@@ -22,6 +22,7 @@ import { mailConcurrency, sendEmails } from './jobs.ts';
 import { openKeyRing } from './key-ring.ts';
 import { landing } from './landing.ts';
 import { passwords as passwordsOf } from './passwords.ts';
+import { recentSignIn } from './recent-sign-in.ts';
 import { type Sealing, sealing as sealingOf } from './sealing.ts';
 import { identityService } from './service.ts';
 import { signIn as signInOf } from './sign-in.ts';
@@ -29,6 +30,7 @@ import { payloadOf } from './signed-tokens.ts';
 import { type Page, site } from './site.ts';
 import { type AccountStore, accountStore } from './store.ts';
 import { throttle as throttleOf } from './throttle.ts';
+import { verification as verificationOf } from './verification.ts';
 
 const startTimeoutMs = 25_000;
 const startPauseMs = 200;
@@ -70,6 +72,7 @@ export async function identity({
   const passwords = passwordsOf();
   const throttle = throttleOf(db);
   const accounts = accountsOf({ store, emails, artifacts, sealing });
+  const verification = verificationOf({ db, store, emails, sealing, passwords, throttle });
 
   const ring = await withDatabase({ background, log }, async (call) => {
     if (config.bootstrapFile) await bootstrap(config.bootstrapFile, { db, call, store, clients, passwords });
@@ -94,7 +97,10 @@ export async function identity({
     ...site({
       ring,
       issuer: config.tokenIssuer,
-      pages: { '/interaction/*': interaction, ...landing({ db, accounts, passwords, sealing, background }) },
+      pages: {
+        '/interaction/*': interaction,
+        ...landing({ db, accounts, passwords, verification, sealing, background }),
+      },
     }),
   });
   const sending = sendEmails({
@@ -107,7 +113,12 @@ export async function identity({
     { name: 'attempts past', store: throttle },
   ];
   return {
-    services: [identityService({ db, store, accounts, clients, artifacts, passwords, throttle })],
+    services: [
+      identityService({
+        ...{ db, store, accounts, clients, artifacts, passwords, throttle, verification },
+        requireRecentSignIn: recentSignIn({ maxAgeS: config.signInMaxAgeS, store }),
+      }),
+    ],
     baselineSources: [tableBaselines({ aggregate: 'user', table: 'account', id: 'user_id', sequence: 'sequence' })],
     periodicJobs: [
       ring.periodicJob,

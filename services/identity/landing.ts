@@ -1,23 +1,32 @@
 import { randomBytes } from 'node:crypto';
-import { type Background, type Database, RpcError, type Tx } from '@armature/runtime';
+import { IdentityErrorReason } from '@armature/proto/identity/v1/contract.ts';
+import { type Background, type CallContext, type Database, RpcError, type Tx } from '@armature/runtime';
 import { HttpError, type HttpReply, type HttpRequest } from '@armature/runtime/http';
 import type { Accounts } from './accounts.ts';
-import { donePage, forgotPasswordPage, resetPasswordPage, verifyEmailPage } from './pages.ts';
-import { ruleOf } from './password-strength.ts';
-import { type Passwords, weakness } from './passwords.ts';
+import { newPasswordHash } from './new-password.ts';
+import {
+  donePage,
+  forgotPasswordPage,
+  linkInvalidPage,
+  resetPasswordPage,
+  undoEmailChangePage,
+  verifyEmailPage,
+} from './pages.ts';
+import type { Passwords } from './passwords.ts';
 import type { Sealing } from './sealing.ts';
 import type { Page } from './site.ts';
+import type { Verification } from './verification.ts';
 import { formOf, fromOurPages, sendPage } from './web.ts';
 
 const cookie = '__Host-form';
 const timeoutMs = 15_000;
-const linkInvalid = 'This link does not work, or no longer. Ask for a new one.';
 const address = /^[^\s@]+@[^\s@]+\.[^\s@]+$/;
 
 interface LandingParts {
   db: Database;
   accounts: Accounts;
   passwords: Passwords;
+  verification: Verification;
   sealing: Sealing;
   background: Background;
 }
@@ -30,6 +39,7 @@ export function landing(parts: LandingParts): Record<string, Page> {
   return {
     '/verify-email': verifyEmail(parts),
     '/reset-password': resetPassword(parts),
+    '/undo-email-change': undoEmailChange(parts),
     '/forgot-password': forgotPassword(parts),
   };
 }
@@ -53,61 +63,124 @@ function received({ sealing }: LandingParts, request: HttpRequest): URLSearchPar
   return form;
 }
 
-/** Runs work in a transaction of a call with this name. */
-async function transact<T>({ db, background }: LandingParts, name: string, work: (tx: Tx) => Promise<T>): Promise<T> {
+/** Runs work in a call of this name. */
+async function during<T>({ background }: LandingParts, name: string, work: (call: CallContext) => Promise<T>) {
   const call = background(name, timeoutMs);
   try {
-    return await db.transaction(call, work);
+    return await work(call);
   } finally {
     call.close();
   }
+}
+
+/**
+ * Responds to the form of a link: runs `work`, and shows the form again with what is wrong with it, or that the link is
+ * not valid.
+ */
+async function submit(
+  reply: HttpReply,
+  { work, done, again }: { work: () => Promise<void>; done: string; again: (problem: string) => Promise<string> },
+): Promise<HttpReply> {
+  try {
+    await work();
+  } catch (error) {
+    if (!(error instanceof RpcError)) throw error;
+    if (error.code === 'FAILED_PRECONDITION') return sendPage(reply, 400, linkInvalidPage());
+    const problem = problemOf(error);
+    if (problem === null) throw error;
+    return sendPage(reply, 400, await again(problem));
+  }
+  return sendPage(reply, 200, done);
+}
+
+/** What is wrong with a password, as a sentence for its owner; null for other errors. */
+function problemOf({ code, reason, details }: RpcError): string | null {
+  if (reason === IdentityErrorReason.PASSWORD_WRONG) return 'That is not the password of the account.';
+  const rule = code === 'INVALID_ARGUMENT' ? details.fieldViolations?.[0]?.description : undefined;
+  return rule === undefined ? null : `This password ${rule}. Choose another one.`;
 }
 
 const tokenOf = ({ query }: HttpRequest): string => String((query as Record<string, unknown>).token ?? '');
 
 const verifyEmail = (parts: LandingParts): Page => ({
   async GET(request, reply) {
-    const form = blank(parts, '/verify-email', request, reply);
-    return sendPage(reply, 200, verifyEmailPage({ ...form, token: tokenOf(request) }));
+    const token = tokenOf(request);
+    const kind = await parts.verification.kindOf(token);
+    if (!kind) return sendPage(reply, 400, linkInvalidPage());
+    return sendPage(reply, 200, verifyEmailPage({ ...blank(parts, '/verify-email', request, reply), token, kind }));
   },
   async POST(request, reply) {
     const form = blank(parts, '/verify-email', request, reply);
-    const token = received(parts, request).get('token') ?? '';
-    try {
-      await transact(parts, 'verify email', (tx) => parts.accounts.verifyEmail(tx, token));
-    } catch (error) {
-      if (!isLinkInvalid(error)) throw error;
-      return sendPage(reply, 400, verifyEmailPage({ ...form, problem: linkInvalid, token }));
-    }
-    return sendPage(reply, 200, donePage('Verified', 'This address is yours. You may sign in with it now.'));
+    const sent = received(parts, request);
+    const [token, password] = [sent.get('token') ?? '', sent.get('password') ?? ''];
+    return submit(reply, {
+      done: donePage('Verified', 'This address is yours. You may sign in with it now.'),
+      work: () =>
+        during(parts, 'verify email', async (call) => {
+          const attempt = { token, password, source: request.ip, signal: call.signal };
+          const proof = await parts.verification.prove(attempt);
+          await parts.db.transaction(call, (tx) => parts.accounts.verifyEmail(tx, token, proof));
+        }),
+      async again(problem) {
+        const kind = await parts.verification.kindOf(token);
+        return kind ? verifyEmailPage({ ...form, problem, token, kind }) : linkInvalidPage();
+      },
+    });
   },
 });
 
-const resetPassword = (parts: LandingParts): Page => ({
+/** The page of a link that sets a new password, and more that belongs to its purpose. */
+const newPassword = (
+  parts: LandingParts,
+  {
+    path,
+    name,
+    page,
+    done,
+    effect,
+  }: {
+    path: string;
+    name: string;
+    page: typeof resetPasswordPage;
+    done: string;
+    effect: (tx: Tx, token: string, passwordHash: string) => Promise<void>;
+  },
+): Page => ({
   async GET(request, reply) {
-    const form = blank(parts, '/reset-password', request, reply);
-    return sendPage(reply, 200, resetPasswordPage({ ...form, token: tokenOf(request) }));
+    return sendPage(reply, 200, page({ ...blank(parts, path, request, reply), token: tokenOf(request) }));
   },
   async POST(request, reply) {
-    const form = blank(parts, '/reset-password', request, reply);
+    const form = blank(parts, path, request, reply);
     const sent = received(parts, request);
-    const [token, password] = [sent.get('token') ?? '', sent.get('password') ?? ''];
-    const again = (problem: string) => sendPage(reply, 400, resetPasswordPage({ ...form, problem, token }));
-    const length = [...password].length;
-    if (length < 8 || length > 128) return again('A password has 8 to 128 characters.');
-    const weak = await weakness(password);
-    if (weak === 'common') return again('This password is one of the first that attackers try. Choose another one.');
-    if (weak) return again(`This password ${ruleOf(weak)}. Choose another one.`);
-    const passwordHash = await parts.passwords.hash(password);
-    try {
-      await transact(parts, 'reset password', (tx) => parts.accounts.resetPassword(tx, token, passwordHash));
-    } catch (error) {
-      if (!isLinkInvalid(error)) throw error;
-      return again(linkInvalid);
-    }
-    return sendPage(reply, 200, donePage('Your password is set', 'You may sign in with it now.'));
+    const token = sent.get('token') ?? '';
+    return submit(reply, {
+      done,
+      async work() {
+        const passwordHash = await newPasswordHash(parts.passwords, sent.get('password') ?? '', { field: 'password' });
+        await during(parts, name, (call) => parts.db.transaction(call, (tx) => effect(tx, token, passwordHash)));
+      },
+      again: async (problem) => page({ ...form, problem, token }),
+    });
   },
 });
+
+const resetPassword = (parts: LandingParts): Page =>
+  newPassword(parts, {
+    path: '/reset-password',
+    name: 'reset password',
+    page: resetPasswordPage,
+    done: donePage('Your password is set', 'You may sign in with it now.'),
+    effect: (tx, token, passwordHash) => parts.accounts.resetPassword(tx, token, passwordHash),
+  });
+
+const undoEmailChange = (parts: LandingParts): Page =>
+  newPassword(parts, {
+    path: '/undo-email-change',
+    name: 'undo email change',
+    page: undoEmailChangePage,
+    done: donePage('The change is undone', 'Your account has this address again. Sign in with your new password.'),
+    effect: (tx, token, passwordHash) => parts.accounts.undoEmailChange(tx, token, passwordHash),
+  });
 
 const forgotPassword = (parts: LandingParts): Page => ({
   async GET(request, reply) {
@@ -119,13 +192,13 @@ const forgotPassword = (parts: LandingParts): Page => ({
     if (email.length > 254 || !address.test(email)) {
       return sendPage(reply, 400, forgotPasswordPage({ ...form, problem: 'That is not a mail address.' }));
     }
-    await transact(parts, 'forgot password', (tx) => parts.accounts.requestReset(tx, email));
+    await during(parts, 'forgot password', (call) =>
+      parts.db.transaction(call, (tx) => parts.accounts.requestReset(tx, email)),
+    );
     const message = 'If there is an account with this address, a link is on its way to it.';
     return sendPage(reply, 200, donePage('Look into your mail', message));
   },
 });
-
-const isLinkInvalid = (error: unknown): boolean => error instanceof RpcError && error.code === 'FAILED_PRECONDITION';
 
 function cookieOf(header: string | undefined): string | null {
   const pair = header?.split(';').find((part) => part.trim().startsWith(`${cookie}=`));

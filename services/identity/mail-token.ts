@@ -2,7 +2,7 @@ import { timingSafeEqual } from 'node:crypto';
 import type { Sealing } from './sealing.ts';
 
 /** What a link in an e-mail may do. */
-export type MailPurpose = 'verify_email' | 'reset_password';
+export type MailPurpose = 'verify_email' | 'reset_password' | 'address_changing';
 
 const pattern = /^([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})\.([\w-]{43})$/;
 

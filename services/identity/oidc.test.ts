@@ -1,7 +1,18 @@
 import { createRemoteJWKSet, customFetch, decodeProtectedHeader, jwtVerify } from 'jose';
 import * as oidc from 'openid-client';
 import t from 'tap';
-import { ada, bea, browser, fetchOnce, field, programKey, signInWith, startIdentity, tokensOf } from './testbed.ts';
+import {
+  ada,
+  bea,
+  browser,
+  fetchOnce,
+  field,
+  programKey,
+  signInWith,
+  startIdentity,
+  tokensOf,
+  until,
+} from './testbed.ts';
 
 t.setTimeout(180_000);
 const identity = await startIdentity(t);
@@ -56,6 +67,7 @@ t.test('a signed-in person is not asked again, except with prompt=login', async 
   t.ok((await oidc.authorizationCodeGrant(config, new URL(second.back.url), second.checks)).access_token);
   const third = await signInWith({ config, user, parameters: { prompt: 'login' } });
   t.match(third.page.text, 'name="password"');
+  t.notMatch((await signInWith({ config, user, parameters: { max_age: '300' } })).page.text, 'password');
   const silent = await signInWith({ config, user: browser(), parameters: { prompt: 'none' } });
   t.match(silent.back.url, /error=login_required/);
 });
@@ -67,6 +79,27 @@ const elapse = async (seconds: number) =>
       seconds,
     ]),
   );
+
+t.test('an access token says when its owner signed in, and only a new sign-in changes that', async (t) => {
+  const authTimeOf = async (accessToken: string) => {
+    const { payload } = await jwtVerify(accessToken, jwks, { issuer, audience: 'armature' });
+    return Number(payload.auth_time);
+  };
+  const { tokens, user } = await tokensOf({ config });
+  const signedInAt = await authTimeOf(tokens.access_token);
+  t.equal(signedInAt, tokens.claims()?.auth_time);
+  // The claim has whole seconds.
+  await until('another second', () => Math.floor(Date.now() / 1000) > signedInAt + 1 || undefined);
+  const { access_token: refreshed } = await oidc.refreshTokenGrant(config, tokens.refresh_token ?? '');
+  t.equal(await authTimeOf(refreshed), signedInAt);
+  t.equal(await authTimeOf((await tokensOf({ config, user })).tokens.access_token), signedInAt);
+  for (const parameters of [{ prompt: 'login' }, { max_age: '0' }]) {
+    const { tokens: renewed } = await tokensOf({ config, user, parameters });
+    t.ok((await authTimeOf(renewed.access_token)) > signedInAt, JSON.stringify(parameters));
+  }
+  const { payload } = await jwtVerify((await oidc.clientCredentialsGrant(await program('clock'))).access_token, jwks);
+  t.equal(payload.auth_time, undefined, 'a program signs in for each token');
+});
 
 t.test('a refresh token is replaced by each use, and its later reuse ends the whole family', async (t) => {
   const { tokens } = await tokensOf({ config });

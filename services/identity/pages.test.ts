@@ -1,5 +1,15 @@
 import t from 'tap';
-import { consentPage, errorPage, forgotPasswordPage, html, loginPage, logoutPage, resetPasswordPage } from './pages.ts';
+import {
+  consentPage,
+  errorPage,
+  forgotPasswordPage,
+  html,
+  loginPage,
+  logoutPage,
+  resetPasswordPage,
+  undoEmailChangePage,
+  verifyEmailPage,
+} from './pages.ts';
 
 const nasty = `"><script>alert(1)</script>'&`;
 const form = { action: '/x', csrf: 'c', problem: nasty };
@@ -9,6 +19,8 @@ t.test('external text is escaped in HTML', async (t) => {
     login: loginPage({ ...form, client: nasty, email: nasty }),
     consent: consentPage({ ...form, client: nasty, scopes: [nasty] }),
     reset: resetPasswordPage({ ...form, token: nasty }),
+    undo: undoEmailChangePage({ ...form, token: nasty }),
+    verify: verifyEmailPage({ ...form, token: nasty, kind: 'change' }),
     forgot: forgotPasswordPage(form),
     error: errorPage(nasty),
   })) {
@@ -26,6 +38,9 @@ t.test('every page has a language and a title, and every field has a label', asy
   for (const text of [
     loginPage({ ...form, problem: null, client: 'c', email: '' }),
     resetPasswordPage({ ...form, problem: null, token: 't' }),
+    undoEmailChangePage({ ...form, problem: null, token: 't' }),
+    verifyEmailPage({ ...form, problem: null, token: 't', kind: 'registration' }),
+    verifyEmailPage({ ...form, problem: null, token: 't', kind: 'change' }),
     forgotPasswordPage({ ...form, problem: null }),
     logoutPage('<form></form>'),
     errorPage('server_error'),

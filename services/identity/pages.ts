@@ -1,3 +1,5 @@
+import type { VerificationKind } from './verification.ts';
+
 /** HTML that is safe to put into a page. Only `html` makes it. */
 export class Html {
   readonly text: string;
@@ -107,32 +109,60 @@ ${hidden('csrf', form.csrf)}
   );
 }
 
-export function verifyEmailPage(form: FormPage & { token: string }): string {
+export function verifyEmailPage(form: FormPage & { token: string; kind: VerificationKind }): string {
+  const chosen = form.kind === 'registration';
   return page(
     'Verify your address',
     html`${alert(form.problem)}
 <form method="post" action="${form.action}">
 ${hidden('csrf', form.csrf)}${hidden('token', form.token)}
 <p>One more step: this address is mine, and I want to use it here.</p>
+${chosen ? newPasswordField('Your password', form.problem, 'You sign in with this password from now on. It has 8 to 128 characters and is not easy to guess.') : currentPasswordField(form.problem)}
 <button type="submit">Verify my address</button>
 </form>`,
   );
 }
 
+const newPasswordField = (
+  label: string,
+  problem: string | null,
+  rule: string,
+) => html`<label for="password">${label}</label>
+<input id="password" name="password" type="password" autocomplete="new-password" minlength="8" maxlength="128" required autofocus aria-describedby="rule${problem === null ? '' : ' problem'}">
+<p class="small" id="rule">${rule}</p>`;
+
+const currentPasswordField = (problem: string | null) => html`<label for="password">The password of your account</label>
+<input id="password" name="password" type="password" autocomplete="current-password" maxlength="128" required autofocus${describedBy(problem)}>`;
+
+const newPasswordRule = '8 to 128 characters, and not easy to guess. You will be signed out everywhere.';
+
 export function resetPasswordPage(form: FormPage & { token: string }): string {
-  const { problem } = form;
   return page(
     'Choose a new password',
-    html`${alert(problem)}
+    html`${alert(form.problem)}
 <form method="post" action="${form.action}">
 ${hidden('csrf', form.csrf)}${hidden('token', form.token)}
-<label for="password">New password</label>
-<input id="password" name="password" type="password" autocomplete="new-password" minlength="8" maxlength="128" required autofocus aria-describedby="rule${problem === null ? '' : ' problem'}">
-<p class="small" id="rule">8 to 128 characters, and not easy to guess. You will be signed out everywhere.</p>
+${newPasswordField('New password', form.problem, newPasswordRule)}
 <button type="submit">Set the password</button>
 </form>`,
   );
 }
+
+export function undoEmailChangePage(form: FormPage & { token: string }): string {
+  return page(
+    'Undo the change of your address',
+    html`${alert(form.problem)}
+<form method="post" action="${form.action}">
+${hidden('csrf', form.csrf)}${hidden('token', form.token)}
+<p>Your account returns to this address. Changes of the address that were made later are undone as well.</p>
+${newPasswordField('New password', form.problem, newPasswordRule)}
+<button type="submit">Undo the change</button>
+</form>`,
+  );
+}
+
+export const linkInvalidPage = (): string =>
+  page('That did not work', html`<p role="alert">This link does not work, or no longer. Ask for a new one.</p>`);
 
 export function forgotPasswordPage(form: FormPage): string {
   return page(

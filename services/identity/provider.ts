@@ -83,8 +83,11 @@ export function openProvider(parts: ProviderParts): Provider {
     features: features(parts),
     formats: {
       customizers: {
-        jwt: (_context: Context, token: Token, signed: { payload: { iat: number; exp: number } }) =>
-          parts.remember(token, signed.payload),
+        jwt(context: Context, token: Token, signed: { payload: Payload & { iat: number; exp: number } }) {
+          const { AuthorizationCode, RefreshToken } = context.oidc.entities;
+          signed.payload.auth_time = (AuthorizationCode ?? RefreshToken)?.authTime;
+          return parts.remember(token, signed.payload);
+        },
       },
     },
     interactions: { policy: policy(), url: (_context: Context, { uid }: { uid: string }) => `/interaction/${uid}` },

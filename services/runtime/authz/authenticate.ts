@@ -22,7 +22,8 @@ export function authenticate({ workloadOf, verify }: AuthenticateOptions): Inter
     const token = /^Bearer ([\w.~+/-]+=*)$/i.exec(authorization)?.[1];
     if (!token) return Promise.reject(credentialsInvalid('authorization is not a bearer token'));
     const proceed = (verified: VerifiedToken) => {
-      call.caller = { workload, user: { kind: verified.kind, subject: verified.subject, token } };
+      const { kind, subject, signedInAtMs } = verified;
+      call.caller = { workload, user: { kind, subject, token, signedInAtMs } };
       return next(call);
     };
     try {

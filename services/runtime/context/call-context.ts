@@ -36,6 +36,8 @@ export interface Subject {
 export interface User extends Subject {
   /** The access token as it was received; it is forwarded unchanged. */
   readonly token: string;
+  /** When the subject signed in, epoch milliseconds; undefined where the token does not say. */
+  readonly signedInAtMs?: number | undefined;
 }
 
 /** The caller of a call. Nothing is trusted before the authenticate interceptor has set it. */

@@ -86,14 +86,28 @@ t.test('accepts', async (t) => {
     { name: 'a subject of 64 characters', claims: { sub: 'a'.repeat(64) } },
     { name: 'a subject with dots and dashes', claims: { sub: '0198f.a_b-c' } },
     { name: 'claims we do not know', claims: { scope: 'openid', jti: 'x' } },
-    { name: 'one of a client, whose sub is its client_id', claims: { sub: 'web' }, kind: 'client' },
+    { name: 'one that names its sign-in', claims: { auth_time: nowSeconds - 86_400 }, signedInAt: nowSeconds - 86_400 },
+    {
+      name: 'one of a sign-in 5 s ahead of our clock',
+      claims: { auth_time: nowSeconds + 5 },
+      signedInAt: nowSeconds + 5,
+    },
+    {
+      name: 'one of a client, whose sub is its client_id; it signs in for each token',
+      claims: { sub: 'web', iat: nowSeconds - 60, auth_time: nowSeconds - 1 },
+      kind: 'client',
+      signedInAt: nowSeconds - 60,
+    },
   ]) {
     t.test(row.name, async (t) => {
       const verified = await setUp(t)
         .make()
         .verify(await sign(row.claims));
       const claims = { ...goodClaims, ...row.claims };
-      t.same(verified, { kind: row.kind ?? 'user', subject: claims.sub, expiresAtMs: (claims.exp! + 5) * 1000 });
+      t.same(verified, {
+        ...{ kind: row.kind ?? 'user', subject: claims.sub, expiresAtMs: (claims.exp! + 5) * 1000 },
+        ...(row.signedInAt === undefined ? {} : { signedInAtMs: row.signedInAt * 1000 }),
+      });
     });
   }
 });
@@ -159,6 +173,13 @@ t.test('refuses', async (t) => {
     { name: 'an expiry that is no whole number', token: sign({ exp: 1e300 }), cause: /whole number/ },
     { name: 'no time of issue', token: sign({ iat: undefined }), cause: /"iat"/ },
     { name: 'issued 6 s ahead of our clock', token: sign({ iat: nowSeconds + 6 }), cause: /iat is in the future/ },
+    {
+      name: 'a sign-in 6 s ahead of our clock',
+      token: sign({ auth_time: nowSeconds + 6 }),
+      cause: /auth_time is in the future/,
+    },
+    { name: 'a sign-in at a fraction', token: sign({ auth_time: 1.5 }), cause: /auth_time is not a whole number/ },
+    { name: 'a sign-in as a text', token: sign({ auth_time: 'now' }), cause: /auth_time is not a whole number/ },
     { name: 'valid from 6 s ahead of our clock', token: sign({ nbf: nowSeconds + 6 }), cause: /"nbf"/ },
     { name: 'no subject', token: sign({ sub: undefined }), cause: /"sub"/ },
     { name: 'an empty subject', token: sign({ sub: '' }), cause: /sub is not/ },

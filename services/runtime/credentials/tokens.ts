@@ -10,6 +10,11 @@ import { lruMap } from './lru.ts';
  * client_id are equal.
  */
 export interface VerifiedToken extends Subject {
+  /**
+   * When the subject signed in, epoch milliseconds: the claim auth_time of a person's token (RFC 9068, section 2.2.1).
+   * A program signs in for each token. Undefined where the token does not say.
+   */
+  readonly signedInAtMs?: number | undefined;
   /** Epoch milliseconds after which the token is refused, leeway included. */
   readonly expiresAtMs: number;
 }
@@ -124,13 +129,22 @@ function checkHeader(header: ProtectedHeaderParameters): string {
 
 /** Checks what jose accepts: several audiences, times in the future or not integers, malformed subjects. */
 function checkClaims(payload: JWTPayload, audience: string, leewaySeconds: number, nowMs: number): VerifiedToken {
-  const { aud, iat, exp, sub, client_id: client } = payload;
+  const { aud, iat, exp, sub, client_id: client, auth_time: authTime } = payload;
   if (aud !== audience) throw new Error('aud is not exactly our audience');
   if (!Number.isSafeInteger(iat) || !Number.isSafeInteger(exp)) throw new Error('iat or exp is not a whole number');
-  if (iat! > Math.floor(nowMs / 1000) + leewaySeconds) throw new Error('iat is in the future');
+  const latest = Math.floor(nowMs / 1000) + leewaySeconds;
+  if (iat! > latest) throw new Error('iat is in the future');
+  if (authTime !== undefined && !Number.isSafeInteger(authTime)) throw new Error('auth_time is not a whole number');
+  // A sign-in in the future would stay recent for as long as it is.
+  if (authTime !== undefined && (authTime as number) > latest) throw new Error('auth_time is in the future');
   if (typeof sub !== 'string' || !subjectPattern.test(sub)) throw new Error('sub is not the id of a user or client');
   if (typeof client !== 'string' || client === '') throw new Error('client_id is not the id of a client');
-  return { kind: sub === client ? 'client' : 'user', subject: sub, expiresAtMs: (exp! + leewaySeconds) * 1000 };
+  const kind = sub === client ? 'client' : 'user';
+  const signedInAt = kind === 'client' ? iat : (authTime as number | undefined);
+  return {
+    ...{ kind, subject: sub, expiresAtMs: (exp! + leewaySeconds) * 1000 },
+    ...(signedInAt === undefined ? {} : { signedInAtMs: signedInAt * 1000 }),
+  };
 }
 
 function causeOf(error: unknown): string {

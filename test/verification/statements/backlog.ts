@@ -188,7 +188,7 @@ async function doRareWorkOf(mesh: Shop['mesh'], call: ReturnType<typeof open>): 
     await artifacts.revokeGrant(tx, 'a', 'Session');
     await artifacts.revokeClient(tx, 'a');
     await artifacts.ofUser(tx, 'a');
-    await emailStore({ mailTokenS: 60 }).revokeLinks(tx, 'a', 'reset_password');
+    await emailStore({ undoTokenS: 60, mailTokenS: 60 }).revokeLinks(tx, 'a', 'reset_password');
   });
   await within('payments', async (tx) => {
     await paymentStore({ pendingResolveMs: 1_000 }).paymentOfCharge(tx, 'none');
