@@ -56,7 +56,10 @@ t.test('from registering to signing in', async (t) => {
     'a token is for one purpose',
   );
   t.equal((await gateway.verifyEmail({ token, password })).userId, userId);
-  await t.rejects(gateway.verifyEmail({ token }), refusal({ reason: 'TOKEN_INVALID', code: 'FAILED_PRECONDITION' }));
+  await t.rejects(
+    gateway.verifyEmail({ token, password }),
+    refusal({ reason: 'TOKEN_INVALID', code: 'FAILED_PRECONDITION' }),
+  );
   t.match(await admin.getUser({ userId }), { emailVerified: true, state: UserState.USER_STATE_ACTIVE });
   const { tokens } = await tokensOf({ config, person: { email: 'cleo@example.ORG', password } });
   t.match(tokens.claims(), { sub: userId, email, email_verified: true, name: 'Cleo' });
