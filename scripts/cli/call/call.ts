@@ -1,5 +1,6 @@
 // Calls a method of the running mesh. Knows no contract: it learns from the service by reflection what can be called.
 import { randomUUID } from 'node:crypto';
+import { RpcError } from '@armature/runtime/errors';
 import { fromBinary, type JsonValue, type Message, toBinary, toJson } from '@bufbuild/protobuf';
 import { callableServices } from '../../../services/manifest.ts';
 import type { Mesh } from '../../devmesh/mesh.ts';
@@ -95,7 +96,8 @@ async function call(
   fillInKey(request, target, promises);
   const { defaultMs = fallbackTimeoutMs } = promises.deadline ?? {};
   if (!deadlineChosen) deadline.extendTo(defaultMs + preparationMs);
-  const token = principal.owner ? await withNotice('identity', () => tokenFor(principal.owner!, mesh)) : undefined;
+  const { owner } = principal;
+  const token = owner ? await withNotice('identity', () => tokenFor(owner, mesh)) : undefined;
   const interrupt = new AbortController();
   process.once('SIGINT', () => interrupt.abort());
   const timeoutMs = deadlineChosen ? deadline.remainingMs() : defaultMs;
@@ -108,7 +110,15 @@ async function call(
   };
   deadline.waitingFor = path;
   if (method.methodKind === 'unary') {
-    show(await withNotice(path, () => connection.unary(path, message, sending)));
+    const unary = (bearer = token) =>
+      withNotice(path, () => connection.unary(path, message, { ...sending, token: bearer }));
+    show(
+      await unary().catch(async (error: unknown) => {
+        if (!owner || !(error instanceof RpcError) || error.reason !== 'SIGN_IN_TOO_OLD') throw error;
+        note(`${owner.id} signs in again: ${error.message}`);
+        return unary(await tokenFor(owner, mesh, { fresh: true }));
+      }),
+    );
   } else if (method.methodKind === 'server_streaming') {
     for await (const reply of connection.stream(path, message, sending)) show(reply);
   } else throw new Error(`${path} streams requests, which armature call cannot; use buf curl or grpcurl`);

@@ -8,9 +8,9 @@ import { tokenFor } from './tokens.ts';
 
 /**
  * Prints an access token of a person or a program, for buf curl, grpcurl and other programs. Its owner signs in to
- * identity for it. A token lives for ten minutes and is used again while it has a minute left.
+ * identity for it. A token lives for ten minutes and is used again while it has a minute left, unless `fresh` is set.
  */
-export async function printToken(as: string, { json, deadline }: Invocation): Promise<void> {
+export async function printToken(as: string, fresh: boolean, { json, deadline }: Invocation): Promise<void> {
   const principal = parsePrincipal(as);
   const { owner } = principal;
   if (!owner) {
@@ -22,7 +22,7 @@ export async function printToken(as: string, { json, deadline }: Invocation): Pr
   const doubt = doubtAbout(as, principal, mesh);
   if (doubt) console.error(`note: ${doubt}`);
   deadline.waitingFor = 'identity';
-  const token = await withNotice('identity', () => tokenFor(owner, mesh));
+  const token = await withNotice('identity', () => tokenFor(owner, mesh, { fresh }));
   if (json) printJson({ token, expiresAt: expiryOf(token) });
   else console.log(token);
 }

@@ -3,10 +3,13 @@ import { addressOf } from '../../devmesh/running-mesh.ts';
 import { keepToken, keptToken, type TokenOwner } from '../../devmesh/sign-in/token-cache.ts';
 import { openState, runDirectory } from '../../devmesh/state.ts';
 
-/** An access token of a person or a program: one that was kept, or a new one, for which they sign in to identity. */
-export async function tokenFor(owner: TokenOwner, mesh: Mesh): Promise<string> {
+/**
+ * An access token of a person or a program: one that was kept, or a new one, for which they sign in to identity.
+ * `fresh`: always a new one.
+ */
+export async function tokenFor(owner: TokenOwner, mesh: Mesh, { fresh = false } = {}): Promise<string> {
   const { issuer } = mesh.tokens;
-  const kept = keptToken(runDirectory(), issuer, owner);
+  const kept = fresh ? undefined : keptToken(runDirectory(), issuer, owner);
   if (kept) return kept;
   // Says so, and what to do, where identity is not running.
   addressOf(mesh, 'identity');

@@ -28,7 +28,7 @@ export function addCallCommands(program: Command): void {
     run: async ([method = ''], options, invocation) =>
       (await import('../call/call.ts')).callMethod(method, options, invocation),
   });
-  addCommand<{ as: string }>(program, {
+  addCommand<{ as: string; fresh?: boolean }>(program, {
     usage: 'token',
     summary: 'Print an access token',
     description: 'Prints an access token of a person or a program, who signs in to identity for it.',
@@ -38,7 +38,11 @@ export function addCallCommands(program: Command): void {
     ],
     timeout: '30s',
     json: true,
-    options: [asOption('customer:ada')],
-    run: async (_, { as }, invocation) => (await import('../call/token.ts')).printToken(as, invocation),
+    options: [
+      asOption('customer:ada'),
+      new Option('--fresh', 'sign in again, for methods that need a recent sign-in (SIGN_IN_TOO_OLD)'),
+    ],
+    run: async (_, { as, fresh = false }, invocation) =>
+      (await import('../call/token.ts')).printToken(as, fresh, invocation),
   });
 }

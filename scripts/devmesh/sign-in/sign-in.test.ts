@@ -1,6 +1,6 @@
 // Signs people and programs in to a real identity, by armature token.
 
-import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { decodeJwt, decodeProtectedHeader } from 'jose';
@@ -11,6 +11,7 @@ import { type Ended, startArmature } from '../../cli/testbed.ts';
 import { certificateFiles } from '../certificates.ts';
 import { identityTrust, policyFile } from '../environment.ts';
 import { commandLine, personPassword } from '../people.ts';
+import { connectMysql } from '../servers/mysql.ts';
 import { signInPerson } from './flows.ts';
 import { httpsTo } from './https.ts';
 import { keepToken, keptToken } from './token-cache.ts';
@@ -42,6 +43,20 @@ t.test('a person signs in, and is not asked again while the token lives', async 
   t.match(decodeJwt(token), { sub: 'ada', iss: tokens.issuer, aud: 'armature', client_id: commandLine.clientId });
   t.equal(statSync(join(dir, 'tokens', 'user-ada.json')).mode & 0o777, 0o600);
   t.equal((await print('customer:ada')).stdout, first.stdout);
+});
+
+t.test('a call that needs a recent sign-in signs the person in again', async (t) => {
+  const keptFile = join(dir, 'tokens', 'user-ada.json');
+  const kept = readFileSync(keptFile, 'utf8');
+  const database = await connectMysql(identity!.database!.url);
+  t.teardown(() => database.end());
+  await database.query("update account set sessions_ended_at = utc_timestamp(6) where user_id = 'ada'");
+  const call = ['call', 'IdentityService/ExportUserData', '--data', '{"user_id":"ada"}', '--as', 'customer:ada'];
+  const exported = await startArmature(call, dir).ended;
+  t.equal(exported.code, 0, exported.stderr);
+  t.match(exported.stderr, /ada signs in again: this needs a sign-in of the last 300 s/);
+  t.match(exported.stdout, 'ada@example.org');
+  t.not(readFileSync(keptFile, 'utf8'), kept);
 });
 
 t.test('a program signs in with a key of its own, and gets its account when it has none', async (t) => {

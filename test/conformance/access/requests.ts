@@ -180,9 +180,12 @@ function askingOf<Req>(
 const ofIdentity = [
   asking(identity.registerUser, () => ({ email: `${uuid()}@example.org`, password, displayName: 'Test person' })),
   // Only the recipient of an e-mail knows its token.
-  asking(identity.verifyEmail, () => ({ token: 'x'.repeat(80) }), { instead: 'FAILED_PRECONDITION' }),
+  asking(identity.verifyEmail, () => ({ token: 'x'.repeat(80), password }), { instead: 'FAILED_PRECONDITION' }),
   asking(identity.requestPasswordReset, () => ({ email: `${uuid()}@example.org` })),
   asking(identity.resetPassword, () => ({ token: 'x'.repeat(80), newPassword: password }), {
+    instead: 'FAILED_PRECONDITION',
+  }),
+  asking(identity.undoEmailChange, () => ({ token: 'x'.repeat(80), newPassword: password }), {
     instead: 'FAILED_PRECONDITION',
   }),
   askingOf(identity.changePassword, forPassword, (userId) => ({
