@@ -104,6 +104,7 @@ export async function startService<S extends ConfigSpec & typeof runtimeVariable
   const admin = await startAdmin({
     address: config.adminAddress,
     registry,
+    log,
     readiness: () => waitingFor(stopping, { policy: authority.policy, db, messaging }),
   });
   const following = followPolicyHealth(statuses, authority.policy);
