@@ -1,6 +1,8 @@
 // What the generated validators call: the checks that are more than one comparison.
 import type { FieldViolation } from './contract.ts';
 
+export { brokenLine, brokenLines, lineProblem, linesProblem } from './text.ts';
+
 /** A message with ten thousand invalid lines gets violations for the first twenty. */
 export const violationLimit = 20;
 

@@ -16,6 +16,8 @@ export interface Check {
   readonly broken: string;
   readonly description: string;
   readonly reason: string;
+  /** An expression for the description, where it depends on the value; `description` is then unused. */
+  readonly explained?: string;
 }
 
 /** Describes what is wrong with a rule. The caller adds the name of the field. */

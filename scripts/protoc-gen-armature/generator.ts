@@ -7,8 +7,8 @@ import {
 } from '@bufbuild/protobuf/wkt';
 import { createEcmaScriptPlugin, type Schema } from '@bufbuild/protoplugin';
 import { Constants } from './constants.ts';
-import { isContractPackage, messagesOf, type PackageModel, packageModel } from './model.ts';
-import { contractPath } from './names.ts';
+import { messagesOf, type PackageModel, packageModel } from './model.ts';
+import { contractPath, isContractPackage } from './names.ts';
 import { optionsOf } from './options.ts';
 import { isEmpty, printPackage, printSubscriptions } from './print.ts';
 import { Problems } from './problems.ts';
@@ -41,7 +41,7 @@ function generate(schema: Schema): void {
   const options = optionsOf(schema.allFiles);
   const messages = messagesOf(schema.allFiles);
   const byName = new Map(messages.map((message) => [message.typeName, message]));
-  const reach = ruleReach(messages, options);
+  const reach = ruleReach(schema.allFiles, messages, options);
   for (const message of messages) {
     const ours = isContractPackage(message.file.proto.package);
     if (message.fields.some((field) => options.fieldRules(field)) && !ours) {

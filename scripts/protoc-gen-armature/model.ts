@@ -60,11 +60,6 @@ const aggregatePattern = /^[a-z][a-z0-9_]*$/;
 /** One day: no call waits longer, and timers cannot count past 2^31 ms. */
 const deadlineCeilingMs = 86_400_000;
 
-/** Whether the rules of contracts apply to a package. */
-export function isContractPackage(name: string): boolean {
-  return name.startsWith('armature.') && !name.startsWith('armature.options.');
-}
-
 export function messagesOf(files: readonly DescFile[]): DescMessage[] {
   const withNested = (message: DescMessage): DescMessage[] => [message, ...message.nestedMessages.flatMap(withNested)];
   return files

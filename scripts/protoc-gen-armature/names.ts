@@ -32,3 +32,8 @@ export function contractPath(packageName: string): string {
 export function screamingSnake(name: string): string {
   return name.replace(/([a-z0-9])([A-Z])/g, '$1_$2').toUpperCase();
 }
+
+/** Whether the rules of contracts apply to a package. */
+export function isContractPackage(name: string): boolean {
+  return name.startsWith('armature.') && !name.startsWith('armature.options.');
+}

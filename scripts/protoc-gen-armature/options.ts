@@ -31,6 +31,13 @@ export interface EventOptions {
   readonly permission: string;
 }
 
+export interface TextOptions {
+  readonly rule:
+    | { case: 'multiline'; value: boolean }
+    | { case: 'unrestrictedBecause'; value: string }
+    | { case: undefined };
+}
+
 /** Each returns undefined if the option is not set. */
 export interface Options {
   method(desc: DescMethod): MethodOptions | undefined;
@@ -38,6 +45,7 @@ export interface Options {
   consumes(desc: DescService): readonly string[];
   fieldRules(desc: DescField): ReflectMessage | undefined;
   oneofRules(desc: DescOneof): ReflectMessage | undefined;
+  text(desc: DescField): TextOptions | undefined;
 }
 
 type Optional = DescMethod | DescMessage | DescService | DescField | DescOneof | DescEnum;
@@ -67,5 +75,6 @@ export function optionsOf(files: readonly DescFile[]): Options {
       (read(desc, 'armature.options.v1.service') as { consumes?: string[] } | undefined)?.consumes ?? [],
     fieldRules: (desc) => readReflected(desc, 'buf.validate.field'),
     oneofRules: (desc) => readReflected(desc, 'buf.validate.oneof'),
+    text: (desc) => read(desc, 'armature.options.v1.text') as TextOptions | undefined,
   };
 }

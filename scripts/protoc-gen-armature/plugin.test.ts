@@ -13,6 +13,8 @@ import "buf/validate/validate.proto";
 import "google/protobuf/duration.proto";
 `;
 
+const keyed = 'string request_id = 1 [(buf.validate.field).string.uuid = true];';
+
 interface Promises {
   idempotency?: string;
   level?: string;
@@ -31,7 +33,7 @@ const method = (promises: Promises): string => {
     idempotency = 'idempotency: {key: "request_id"}',
     level = '',
     deadline = 'deadline: {default_ms: 1000 max_ms: 2000}',
-    request = 'string request_id = 1 [(buf.validate.field).string.uuid = true];',
+    request = keyed,
     types = '(Ask) returns (Reply)',
   } = promises;
   return `service ThingService {
@@ -58,6 +60,18 @@ const aField = 'field PACKAGE.Ask.a';
 
 // Each row: what is wrong, the contract, what the message names, and what it says.
 const rows: readonly [name: string, contract: string, names: string, says: RegExp][] = [
+  [
+    'a text rule that says nothing',
+    method({ request: `${keyed} string a = 2 [(armature.options.v1.text).unrestricted_because = " "];` }),
+    aField,
+    /text rule that says nothing; write \{multiline: true\} or \{unrestricted_because/,
+  ],
+  [
+    'a text rule of a number',
+    method({ request: `${keyed} int32 a = 2 [(armature.options.v1.text).multiline = true];` }),
+    aField,
+    /has \(armature\.options\.v1\.text\), but holds no string/,
+  ],
   [
     'no option at all',
     'service ThingService { rpc DoThing(Ask) returns (Ask); } message Ask {}',

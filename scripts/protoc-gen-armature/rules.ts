@@ -1,7 +1,8 @@
 // Which messages need a validator, and which rules of a field apply besides the checks of its value.
-import type { DescField, DescMessage } from '@bufbuild/protobuf';
+import { type DescField, type DescFile, type DescMessage, ScalarType } from '@bufbuild/protobuf';
 import type { ReflectMessage } from '@bufbuild/protobuf/reflect';
 import { RuleError, setRules, type ValueType } from './checks.ts';
+import { isContractPackage } from './names.ts';
 import type { Options } from './options.ts';
 
 /** The rules of one value, sorted. */
@@ -49,10 +50,14 @@ export function hasPresence(field: DescField): boolean {
 /** Returns which messages have rules themselves or in a nested message. */
 export interface RuleReach {
   has(message: DescMessage): boolean;
+  /** Whether a client can send the message: the rule for text applies to these. */
+  isSent(message: DescMessage): boolean;
 }
 
-export function ruleReach(messages: readonly DescMessage[], options: Options): RuleReach {
-  const ruled = new Set<DescMessage>(messages.filter((message) => hasOwnRules(message, options)));
+export function ruleReach(files: readonly DescFile[], messages: readonly DescMessage[], options: Options): RuleReach {
+  const sent = sentMessages(files);
+  const hasText = (message: DescMessage) => sent.has(message) && message.fields.some(holdsText);
+  const ruled = new Set<DescMessage>(messages.filter((message) => hasOwnRules(message, options) || hasText(message)));
   for (let grew = true; grew; ) {
     grew = false;
     for (const message of messages) {
@@ -61,7 +66,26 @@ export function ruleReach(messages: readonly DescMessage[], options: Options): R
       grew = true;
     }
   }
-  return { has: (message) => ruled.has(message) };
+  return { has: (message) => ruled.has(message), isSent: (message) => sent.has(message) };
+}
+
+/** The requests of all contracts and the messages inside them. */
+function sentMessages(files: readonly DescFile[]): Set<DescMessage> {
+  const sent = new Set<DescMessage>();
+  const add = (message: DescMessage): void => {
+    if (sent.has(message) || !isContractPackage(message.file.proto.package)) return;
+    sent.add(message);
+    for (const child of below(message)) add(child);
+  };
+  const services = files.flatMap((file) => file.services);
+  for (const { input } of services.flatMap(({ methods }) => methods)) add(input);
+  return sent;
+}
+
+/** Whether a field, an item of it or a key or value of it is a string. */
+export function holdsText(field: DescField): boolean {
+  if (field.fieldKind === 'map' && field.mapKey === ScalarType.STRING) return true;
+  return field.scalar === ScalarType.STRING;
 }
 
 function hasOwnRules(message: DescMessage, options: Options): boolean {

@@ -42,6 +42,21 @@ enum Colour {
 message MakeSampleRequest {
   string request_id = 1 [(buf.validate.field).string.uuid = true];
   string owner_id = 2;
+  string story = 3 [(armature.options.v1.text).multiline = true];
+  string secret = 4 [(armature.options.v1.text).unrestricted_because = "only its hash is stored"];
+  repeated string labels = 5 [(buf.validate.field).repeated.max_items = 3];
+  map<string, string> notes = 6;
+  string code = 7 [(buf.validate.field).string.pattern = "^[!-~]{0,4}$"];
+  string wide = 8 [(buf.validate.field).string = {max_len: 8 pattern: "^[^a]*$"}];
+  Inside inside = 9;
+  oneof also {
+    string word = 10;
+    bool flag = 11;
+  }
+}
+
+message Inside {
+  optional string title = 1 [(buf.validate.field).string.max_len = 4];
 }
 
 message SampleMade {

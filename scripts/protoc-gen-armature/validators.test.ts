@@ -48,6 +48,7 @@ const choices = { known: 1, red: 1, listed: 5, choice: text };
 const lists = { tags: ['a'], needed: [1n] };
 const maps = { byName: { a: eur }, byNumber: new Map([[1n, 'x']]), bySmall: { 1: 5 } };
 const times = { wait: { seconds: 1n, nanos: 0 }, at: new Date(0) };
+const made = { requestId: uuid, ownerId: 'ada', story: '', code: '', wide: 'é', notes: { a: 'b' } };
 const many = (count: number) => Array.from({ length: count }, (_, i) => `t${i}`);
 
 // Each row: the message, its difference from a valid one, and the broken rules by field.
@@ -156,6 +157,23 @@ const rows: readonly [name: string, message: string, fields: Fields, ...broken: 
   ['too short a duration', 'Times', { ...times, wait: { seconds: 0n, nanos: 999_999_999 } }, 'wait duration.gte'],
   ['missing messages', 'Times', {}, 'wait required', 'at required'],
 
+  ['text that fits', 'MakeSampleRequest', made],
+  ['blanks', 'MakeSampleRequest', { ...made, ownerId: ' ' }, 'owner_id text.line'],
+  ['a line break in one line', 'MakeSampleRequest', { ...made, ownerId: 'a\r\nb' }, 'owner_id text.line'],
+  ['line breaks and a tab in a text of several lines', 'MakeSampleRequest', { ...made, story: 'a\r\n\tb\n' }],
+  ['only line breaks', 'MakeSampleRequest', { ...made, story: '\r\n' }, 'story text.lines'],
+  ['a null character in several lines', 'MakeSampleRequest', { ...made, story: 'a\n\0' }, 'story text.lines'],
+  ['any character where the contract says so', 'MakeSampleRequest', { ...made, secret: '\0 \u202e' }],
+  ['an invisible item', 'MakeSampleRequest', { ...made, labels: ['a', '\u200b'] }, 'labels[1] text.line'],
+  ['a blank key', 'MakeSampleRequest', { ...made, notes: { ' ': 'a' } }, 'notes[" "] text.line'],
+  ['a blank value', 'MakeSampleRequest', { ...made, notes: { a: ' ' } }, 'notes["a"] text.line'],
+  ['a pattern without blanks', 'MakeSampleRequest', { ...made, code: ' ' }, 'code string.pattern'],
+  ['a pattern that allows too much', 'MakeSampleRequest', { ...made, wide: '\u202e' }, 'wide text.line'],
+  ['too long a text, not looked into', 'MakeSampleRequest', { ...made, wide: ' '.repeat(9) }, 'wide string.max_len'],
+  ['text inside a message', 'MakeSampleRequest', { ...made, inside: { title: '\t' } }, 'inside.title text.line'],
+  ['an optional text that is missing', 'MakeSampleRequest', { ...made, inside: {} }],
+  ['text in a oneof', 'MakeSampleRequest', { ...made, also: { $case: 'word', value: '\u2066' } }, 'word text.line'],
+
   ['a leaf', 'Tree', { name: 'a' }],
   [
     'a message in itself',
@@ -189,6 +207,9 @@ t.test('text of violations', async (t) => {
   t.strictSame(says('Texts', { ...texts, path: 'x' }), ['must start with "a/\\"b"']);
   t.strictSame(says('Lists', { ...lists, tags: [] }), ['must have at least 1 item']);
   t.strictSame(says('Choices', { ...choices, choice: undefined }), ['must have one of text, price, flag']);
+  const said = 'must not have the character U+202E: it is invisible or no part of one line';
+  t.strictSame(says('MakeSampleRequest', { ...made, ownerId: 'a\u202eb' }), [said]);
+  t.strictSame(says('MakeSampleRequest', { ...made, ownerId: ' ' }), ['must not be blank']);
   t.strictSame(says('Times', { ...times, wait: { seconds: 99n, nanos: 0 } }), ['must be at most 60.5 s']);
 });
 
@@ -199,7 +220,7 @@ t.test('bounds', async (t) => {
   for (let i = 0; i < 99; i++) tree = { name: 'a', left: tree };
   t.equal(violationsOf('Tree', tree)[0]?.field, `${'left.'.repeat(99)}name`);
   t.throws(() => violationsOf('Tree', { name: 'a', left: tree }), /recursion limit/, 'the decoder bounds the depth');
-  t.notOk('validateFree' in contract, 'a message without rules has no validator');
+  t.notOk('validateFree' in contract, 'text that no request holds has no validator');
 });
 
 /** A generator of pseudo-random numbers from 0 up to but not including the bound. */

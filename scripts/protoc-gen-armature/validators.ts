@@ -15,7 +15,8 @@ import type { Constants } from './constants.ts';
 import { contractPath, modulePath, propertyName, typeName } from './names.ts';
 import type { Options } from './options.ts';
 import type { Problems } from './problems.ts';
-import { hasPresence, type RuleReach, type ValueRules, valueRules, valueType } from './rules.ts';
+import { hasPresence, holdsText, type RuleReach, type ValueRules, valueRules, valueType } from './rules.ts';
+import { type TextRule, textChecks, textRuleOf } from './text-rule.ts';
 
 export interface ValidatorContext {
   readonly file: GeneratedFile;
@@ -82,9 +83,10 @@ function bodyOf(message: DescMessage, context: ValidatorContext): Printable[] {
 
 function fieldBlock(field: DescField, context: ValidatorContext): Printable[] {
   const optionRules = context.options.fieldRules(field);
-  if (!optionRules && !(field.message && context.reach.has(field.message))) return [];
+  const text = context.reach.isSent(field.parent) ? textRuleOf(field, context.options.text(field)) : 'unrestricted';
+  if (!optionRules && !holdsText(field) && !(field.message && context.reach.has(field.message))) return [];
   const rules = valueRules(optionRules);
-  const body = blockOf(field, rules, context);
+  const body = blockOf(field, rules, { ...context, text });
   if (body.length === 0) return [];
   const oneof = field.oneof;
   if (!oneof) return ['{', ...indent([`const ${declared(field)} = message.${propertyName(field)};`, ...body]), '}'];
@@ -102,7 +104,10 @@ function declared(field: DescField): string {
   return hasPresence(field) ? 'v: number | undefined' : 'v: number';
 }
 
-function blockOf(field: DescField, rules: ValueRules, context: ValidatorContext): Printable[] {
+/** The context of one field. */
+type FieldContext = ValidatorContext & { readonly text: TextRule };
+
+function blockOf(field: DescField, rules: ValueRules, context: FieldContext): Printable[] {
   if (field.fieldKind === 'list') return listBlock(field, rules, context);
   if (field.fieldKind === 'map') return mapBlock(field, rules, context);
   return valueBlock(valueType(field), rules, hasPresence(field) && !field.oneof, quote(field.name), context);
@@ -114,9 +119,10 @@ function valueBlock(
   rules: ValueRules,
   presence: boolean,
   path: string,
-  context: ValidatorContext,
+  context: FieldContext,
 ): Printable[] {
   const checks = rules.typed ? compileChecks(rules.typed[0], rules.typed[1], type, context.constants) : [];
+  checks.push(...textChecks(context.text, type, rules));
   const inner: Printable[] = checks.map(
     (check, i) => `${i > 0 ? 'else ' : ''}if (${check.broken}) ${reportLine(path, check)}`,
   );
@@ -143,7 +149,7 @@ function nestedLines(message: DescMessage, path: string, context: ValidatorConte
   ];
 }
 
-function listBlock(field: DescField, rules: ValueRules, context: ValidatorContext): Printable[] {
+function listBlock(field: DescField, rules: ValueRules, context: FieldContext): Printable[] {
   const limits: Check[] = [];
   let items = valueRules(undefined);
   let unique = false;
@@ -177,7 +183,7 @@ function listBlock(field: DescField, rules: ValueRules, context: ValidatorContex
   return collectionBlock(field, rules, 'v.length', limits, body);
 }
 
-function mapBlock(field: DescField & { fieldKind: 'map' }, rules: ValueRules, context: ValidatorContext): Printable[] {
+function mapBlock(field: DescField & { fieldKind: 'map' }, rules: ValueRules, context: FieldContext): Printable[] {
   const limits: Check[] = [];
   let keys = valueRules(undefined);
   let values = valueRules(undefined);
@@ -264,8 +270,8 @@ function zeroTest(type: ValueType): string {
 
 const quote = (text: string): string => JSON.stringify(text);
 
-function reportLine(path: string, { description, reason }: { description: string; reason: string }): string {
-  return `rules.report(violations, ${path}, ${quote(description)}, ${quote(reason)});`;
+function reportLine(path: string, { description, reason, explained }: Omit<Check, 'broken'>): string {
+  return `rules.report(violations, ${path}, ${explained ?? quote(description)}, ${quote(reason)});`;
 }
 
 const indent = (lines: readonly Printable[]): Printable[] => lines.map((line) => ['  ', line]);

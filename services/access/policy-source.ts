@@ -103,6 +103,7 @@ export async function ownPolicy(options: OwnPolicyOptions): Promise<OwnPolicy> {
   const confirmed = (ms: number): Snapshot | null => (now() - confirmedAt <= ms ? snapshot : null);
   return {
     current: () => confirmed(ageMaxMs)?.policy ?? null,
+    problem: () => failure,
     latest: () => snapshot,
     confirmed,
     async fresh() {

@@ -54,8 +54,13 @@ export async function serve(acquirer: Acquirer, host: string, port: number, logg
   });
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);
-    server.listen(port, host, resolve);
+    server.listen(port, host, () => {
+      server.removeListener('error', reject);
+      resolve();
+    });
   });
+  // An error of a server that listens concerns one connection that was not accepted.
+  server.on('error', (error) => logger.warn('a connection was not accepted', { error: describe(error) }));
   const { address, family, port: actualPort } = server.address() as AddressInfo;
   return {
     address: family === 'IPv6' ? `[${address}]:${actualPort}` : `${address}:${actualPort}`,

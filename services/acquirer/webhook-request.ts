@@ -32,14 +32,14 @@ export function webhookPoster({ url, secrets, caFile }: WebhookConfig): WebhookP
         const request = open(url, { method: 'POST', agent, headers }, (response: IncomingMessage) => {
           // Only the status of the response is used.
           response.resume();
-          response.once('error', reject);
+          response.on('error', reject);
           response.once('end', () => {
             clearTimeout(timer);
             resolve(response.statusCode ?? 0);
           });
         });
         const timer = setTimeout(() => request.destroy(new Error(`no response within ${TIMEOUT_MS} ms`)), TIMEOUT_MS);
-        request.once('error', (error) => {
+        request.on('error', (error) => {
           clearTimeout(timer);
           reject(error);
         });

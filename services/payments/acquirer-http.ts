@@ -55,7 +55,7 @@ export function httpClient(baseUrl: string, connectionsMax: number): HttpClient 
         clearTimeout(timer);
         reject(staleConnection(sent, error) ? new StaleConnection(error) : error);
       };
-      sent.once('error', fail);
+      sent.on('error', fail);
       sent.once('response', (incoming) => {
         readResponse(incoming, sent, request.bytesMax ?? responseBytesMax).then((response) => {
           clearTimeout(timer);

@@ -30,7 +30,7 @@ export function pendingOperationsJob(
       // Each has its own call context, so that a slow request to the acquirer does not delay the others.
       await Promise.all(
         overdue.map(async (pending) => {
-          const own = background(`resolve ${pending.operation.kind}`, resolveTimeoutMs);
+          const own = background(`resolve ${pending.operation.kind}`, resolveTimeoutMs, { parent: call });
           try {
             await resolve(dependencies, own, pending, abandonMs);
           } finally {

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { PaymentState } from '@armature/proto/payments/v1/payments.ts';
+import { until } from '@armature/runtime/testing';
 import t, { type Test } from 'tap';
 import { connectMysql } from '../../scripts/devmesh/servers/mysql.ts';
 import { refusal } from '../../test/support/refusal.ts';
@@ -298,4 +299,26 @@ t.test('an operation completes after its caller has given up', async (t) => {
   );
   await untilNothingIsPending();
   t.match(await bed.orders.getPayment({ paymentId: authorization.paymentId }), { state: PAYMENT_STATE_AUTHORIZED });
+});
+
+t.test('a stop does not wait for an acquirer that does not respond', async (t) => {
+  await restart({ ...withJob, ARMATURE_ACQUIRER_TIMEOUT_MS: '20000' });
+  const [first, second] = [bed.newAuthorization(), bed.newAuthorization()];
+  for (const authorization of [first, second]) await bed.orders.authorizePayment(authorization);
+  proxy.gather('requests', 99);
+  const gaveUp = refusal({ code: 'DEADLINE_EXCEEDED' });
+  await t.rejects(bed.orders.capturePayment({ paymentId: first.paymentId }, { timeoutMs: 300 }), gaveUp);
+  const waiting = t.rejects(bed.orders.capturePayment({ paymentId: second.paymentId }, { timeoutMs: 10_000 }));
+  await until('the periodic job and a call wait for the acquirer', () => proxy.withheld() >= 3);
+  const since = performance.now();
+  t.equal(await service.stop(), 0);
+  t.ok(performance.now() - since < 9_000, `stopped in ${Math.round(performance.now() - since)} ms`);
+  await waiting;
+  proxy.pass();
+  await restart(withJob);
+  await untilNothingIsPending();
+  for (const { paymentId, orderId } of [first, second]) {
+    t.match(await bed.orders.getPayment({ paymentId }), { state: PAYMENT_STATE_CAPTURED });
+    t.equal((await logOf(orderId)).filter(({ kind }) => kind === 'capture').length, 1, 'captured once');
+  }
 });

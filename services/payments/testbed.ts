@@ -94,12 +94,16 @@ export async function openAcquirerProxy(t: Teardown, acquirer: string) {
     does: 'pass',
   };
   let kept: (() => void)[] = [];
+  let withheld = 0;
   const server = createServer(async (request, response) => {
     const { method = 'GET' } = request;
     const now = mode;
     const gathers = now.does === 'gather' && method === 'POST';
     const body = await buffer(request);
-    if (gathers && now.part === 'requests') return;
+    if (gathers && now.part === 'requests') {
+      withheld += 1;
+      return;
+    }
     try {
       if (now.does === 'lose' && now.part === 'requests') throw new Error('lost');
       const headers = { 'idempotency-key': String(request.headers['idempotency-key'] ?? '-') };
@@ -129,7 +133,10 @@ export async function openAcquirerProxy(t: Teardown, acquirer: string) {
     gather(part: Part, count: number) {
       mode = { does: 'gather', part, count };
       kept = [];
+      withheld = 0;
     },
+    /** Number of requests without a response since `gather('requests', …)`. */
+    withheld: () => withheld,
     lose(part: Part) {
       mode = { does: 'lose', part };
     },

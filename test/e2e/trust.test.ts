@@ -97,6 +97,9 @@ t.test('a service that starts before access and identity denies every call until
   const client = inventoryClient({ addresses: [inventory.grpc], tls, token: () => bearer.value || undefined });
   t.teardown(() => client.close());
   await t.rejects(client.receiveStock(delivery), refusal({ code: 'UNAVAILABLE' }));
+  const readiness = async () => (await fetch(`http://${inventory.admin}/readyz`)).text();
+  t.match(await readiness(), /^waiting for policy: .*, token keys: https:.*ECONNREFUSED/);
+  t.match(inventory.logs(), /"msg":"started, but not ready"/);
   const late = await startService(t, 'identity', { ...shared, grpc: identity, http: identityHttps });
   await startService(t, 'access', { ...shared, grpc: access });
   bearer.value = await signIn({ identity: late }, 'bo');
@@ -107,5 +110,5 @@ t.test('a service that starts before access and identity denies every call until
     if (!(outcome instanceof RpcError && outcome.code === 'UNAVAILABLE') || Date.now() > deadline) throw outcome;
     await sleep(50);
   }
-  t.pass('it trusts them now');
+  t.equal(await readiness(), 'ready\n', 'it trusts them now');
 });

@@ -45,7 +45,7 @@ export function httpsTo(workload: string, caFile: string): Https {
             incoming.destroy(new Error(`${url} responded with more than ${bodyBytesMax} bytes`));
           else chunks.push(chunk);
         });
-        incoming.once('error', reject);
+        incoming.on('error', reject);
         incoming.once('end', () => {
           const pairs = Object.entries(incoming.headersDistinct).flatMap(([name, values]) =>
             (values ?? []).map((value): [string, string] => [name, value]),
@@ -56,7 +56,7 @@ export function httpsTo(workload: string, caFile: string): Https {
           resolve(new Response(content, { status, headers: pairs }));
         });
       });
-      outgoing.once('error', (cause) => reject(new Error(`${new URL(url).origin} does not respond`, { cause })));
+      outgoing.on('error', (cause) => reject(new Error(`${new URL(url).origin} does not respond`, { cause })));
       outgoing.end(body);
     });
 }

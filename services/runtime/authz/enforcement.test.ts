@@ -90,14 +90,16 @@ t.test('without a policy it is not ready; then it is; and then no longer', async
   wire.down = true;
   const first = await startInventory(t, wire, { env: { ARMATURE_POLICY_AGE_MAX_MS: '5000' } });
   const bo = await first.as('bo');
-  t.equal(await first.ready(), 'waiting for policy\n');
+  t.match(await first.ready(), /^waiting for policy: .*\n$/);
   t.equal(await bo.read(), 'POLICY_UNAVAILABLE');
   access.publish(policyText);
   wire.down = false;
   await until('it is ready', async () => (await first.ready()) === 'ready\n');
   t.equal(await bo.read(), 'ok');
   access.silent = true;
-  await until('its policy is too old', async () => (await first.ready()) === 'waiting for policy\n');
+  await until('its policy is too old', async () =>
+    /^waiting for policy: access has not confirmed it for \d+ s: no message/.test(await first.ready()),
+  );
   t.equal(await bo.read(), 'POLICY_UNAVAILABLE');
   access.silent = false;
   await until('it is ready again', async () => (await bo.read()) === 'ok');

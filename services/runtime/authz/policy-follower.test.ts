@@ -5,6 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import type { Caller } from '../context/call-context.ts';
 import { lastGoodCopy } from '../credentials/last-good-copy.ts';
+import { RpcError } from '../errors/errors.ts';
 import { createLogger } from '../telemetry/log.ts';
 import { createRegistry, exposition, type Registry } from '../telemetry/metrics.ts';
 import { accessClients, network, scriptedAccess, until } from '../testing/policy.ts';
@@ -18,7 +19,7 @@ const withBo = `${edge}\np, role:staff, orders.refund, any\ng, user:bo, role:sta
 const withoutBo = `${edge}\np, role:staff, orders.refund, any\n`;
 const bo: Caller = { workload: 'workload:edge', user: { kind: 'user', subject: 'bo', token: '' } };
 
-type Changes = Partial<Pick<FollowerOptions, 'ageMaxMs' | 'messageTimeoutMs' | 'now'>>;
+type Changes = Partial<Pick<FollowerOptions, 'connect' | 'ageMaxMs' | 'messageTimeoutMs' | 'now'>>;
 
 async function setUp(t: Test, changes: Changes = {}) {
   const access = await scriptedAccess(t);
@@ -28,6 +29,7 @@ async function setUp(t: Test, changes: Changes = {}) {
   const start = async (more: Changes = {}) => {
     const registry = createRegistry('test');
     const source = await followPolicy({
+      workload: 'service:orders',
       connect,
       copy: lastGoodCopy(file, log),
       ageMaxMs: 300_000,
@@ -49,6 +51,33 @@ async function metric(registry: Registry, line: string): Promise<string | undefi
   const page = await exposition(registry);
   return page.split('\n').find((one) => one.startsWith(line));
 }
+
+t.test('says why there is no policy', async (t) => {
+  const { access, wire, start } = await setUp(t);
+  wire.down = true;
+  let now = 0;
+  const follower = await start({ now: () => now });
+  await until('it has failed', () => follower.problem() !== '');
+  t.match(follower.problem(), /connect|UNAVAILABLE|ECONN/i);
+  wire.down = false;
+  access.publish(withBo);
+  await until('the policy is there', () => follower.allows() === true);
+  t.equal(follower.problem(), 'access has not confirmed it for 0 s');
+  now = 301_000;
+  t.equal(follower.current(), null);
+  t.match(follower.problem(), /^access has not confirmed it for 301 s/);
+
+  const denied = (): AsyncIterable<never> => {
+    throw new RpcError('PERMISSION_DENIED', 'PERMISSION_DENIED', 'access.watch is not allowed');
+  };
+  const refused = await start({ connect: () => ({ watchPolicy: denied, close: () => {} }), now: () => 1e9 });
+  t.equal(refused.current(), null, 'its copy is too old');
+  await until('it was refused', () => refused.problem() !== '');
+  t.match(
+    refused.problem(),
+    'the policy in force has no rows for service:orders; armature access apply adds them (access.watch is not allowed)',
+  );
+});
 
 t.test('follows what access says', async (t) => {
   const { access, start } = await setUp(t);

@@ -1,5 +1,6 @@
 import type { WatchPolicyRequest, WatchPolicyResponse } from '@armature/proto/access/v1/access.ts';
 import type { LastGoodCopy } from '../credentials/last-good-copy.ts';
+import { RpcError } from '../errors/errors.ts';
 import type { Logger } from '../telemetry/log.ts';
 import type { Registry } from '../telemetry/metrics.ts';
 import { backOff } from '../time/backoff.ts';
@@ -19,6 +20,8 @@ export interface PolicyClient {
 }
 
 export interface FollowerOptions {
+  /** The Casbin subject of this process, such as "service:orders". */
+  workload: string;
   /** Returns a client with its own connections: each stream gets a new one, and closes it when it ends. */
   connect(): PolicyClient;
   copy: LastGoodCopy;
@@ -97,15 +100,32 @@ export async function followPolicy(options: FollowerOptions): Promise<PolicySour
     log,
   });
   const stopping = new AbortController();
-  const following = follow({ ...options, receive, digest: () => currentLabel.digest }, stopping.signal);
+  let problem = '';
+  const tell = (error: unknown) => {
+    problem = error === null ? '' : describe(error, options.workload);
+  };
+  const following = follow({ ...options, receive, digest: () => currentLabel.digest, tell }, stopping.signal);
   return {
     current,
+    problem() {
+      if (!holder.current()) return problem;
+      const unconfirmed = `access has not confirmed it for ${Math.round(age() / 1000)} s`;
+      return problem === '' ? unconfirmed : `${unconfirmed}: ${problem}`;
+    },
     async stop() {
       stopping.abort(new Error('the service is stopping'));
       await following;
       await copy.flushed();
     },
   };
+}
+
+/** Access refuses a workload that its policy does not name, which is the case for a service that is new. */
+function describe(error: unknown, workload: string): string {
+  if (!(error instanceof Error)) return String(error);
+  return error instanceof RpcError && error.code === 'PERMISSION_DENIED'
+    ? `the policy in force has no rows for ${workload}; armature access apply adds them (${error.message})`
+    : error.message;
 }
 
 interface CopiedPolicy {
@@ -189,7 +209,12 @@ function textOf(bytes: Uint8Array): string {
   return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
 }
 
-type Following = FollowerOptions & { receive: ReturnType<typeof receiver>; digest(): string };
+type Following = FollowerOptions & {
+  receive: ReturnType<typeof receiver>;
+  digest(): string;
+  /** Called with why the policy is not followed now, and with null once it is. */
+  tell(problem: unknown): void;
+};
 
 /** Opens one stream after the other, with backoff, until the signal aborts. */
 async function follow(on: Following, stopping: AbortSignal): Promise<void> {
@@ -199,10 +224,12 @@ async function follow(on: Following, stopping: AbortSignal): Promise<void> {
       await watch(on, stopping, () => {
         if (failures > 0) on.log.info('the policy is followed again');
         failures = 0;
+        on.tell(null);
       });
     } catch (error) {
       if (stopping.aborted) return;
       failures += 1;
+      on.tell(error);
       if (failures === 1) on.log.warn({ err: error }, 'the policy is not followed now; it is tried again');
     }
     // Full jitter: services that lost access together must not reconnect together.

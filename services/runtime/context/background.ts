@@ -2,19 +2,27 @@ import { type CallContext, type Caller, type CallLog, openCall } from './call-co
 import { childTrace } from './trace.ts';
 
 /** Opens calls for work that no client requested; they act as the service itself. */
-export type Background = (name: string, timeoutMs: number, traceparent?: string) => CallContext<null>;
+export type Background = (name: string, timeoutMs: number, cause?: Cause) => CallContext<null>;
+
+/** What background work belongs to. */
+export interface Cause {
+  readonly traceparent?: string | null;
+  /** The call whose cancellation cascades. */
+  readonly parent?: CallContext;
+}
 
 export function background(service: string, log: CallLog): Background {
   const caller: Caller = { workload: `service:${service}`, user: null };
-  return (name, timeoutMs, traceparent) =>
+  return (name, timeoutMs, { traceparent, parent } = {}) =>
     openCall({
       kind: 'background',
       name,
       message: null,
       deadline: Date.now() + timeoutMs,
-      trace: childTrace(traceparent),
+      trace: childTrace(traceparent ?? undefined),
       log,
       caller,
+      parent,
     });
 }
 

@@ -108,7 +108,7 @@ export interface CallInit<M> {
   caller?: Caller;
   header?: (name: string) => string | undefined;
   /** The call that caused this one: its cancellation cascades. */
-  parent?: CallContext | null;
+  parent?: CallContext | null | undefined;
 }
 
 const noHeader = (): undefined => undefined;

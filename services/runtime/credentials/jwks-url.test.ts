@@ -121,8 +121,10 @@ t.test('without keys the outcome for a token is UNAVAILABLE, until there are som
   const token = await tokenBy('old');
   t.equal(await verdict(verifier, token), 'UNAVAILABLE');
   t.equal(keys.ready(), false);
+  t.match(keys.problem(), /^https:.* responded 503$/);
   state.respond = sends(setOf(oldJwk));
   await until('keys are there', () => keys.ready());
+  t.equal(keys.problem(), '');
   t.equal(await verdict(verifier, token), 'ok');
 });
 

@@ -26,6 +26,8 @@ export interface KeyUrlOptions {
 export interface KeyUrl extends KeySource {
   /** Whether there are keys. */
   ready(): boolean;
+  /** Why the last attempt to fetch keys failed; empty when it succeeded. */
+  problem(): string;
   stop(): Promise<void>;
 }
 
@@ -40,8 +42,8 @@ const ageMaxMs = 24 * 3_600_000;
 /**
  * Provides the public keys of a JWKS that it fetches: at once, then every 5 minutes, so that revoked keys disappear,
  * and sooner when a token names an unknown key, but for tokens at most once in 30 s. After a failure it retries with
- * growing pauses of up to 30 s, or 1 s while it has no keys. Keys stay valid for 24 h without confirmation by their source, and a copy on disk keeps
- * them across a restart. It can start without any keys.
+ * growing pauses of up to 30 s, or 1 s while it has no keys. Keys stay valid for 24 h without confirmation by their
+ * source, and a copy on disk keeps them across a restart. It can start without any keys.
  */
 export async function keyUrl(options: KeyUrlOptions): Promise<KeyUrl> {
   const { url, copy, log, now = () => performance.now() } = options;
@@ -50,6 +52,7 @@ export async function keyUrl(options: KeyUrlOptions): Promise<KeyUrl> {
   let confirmedAt = Number.NEGATIVE_INFINITY;
   let lookedAt = Number.NEGATIVE_INFINITY;
   let failures = 0;
+  let problem = '';
   let looking: Promise<void> | null = null;
   const listeners: (() => void)[] = [];
   const stopping = new AbortController();
@@ -73,8 +76,10 @@ export async function keyUrl(options: KeyUrlOptions): Promise<KeyUrl> {
       try {
         await fetchKeys();
         failures = 0;
+        problem = '';
       } catch (error) {
         failures += 1;
+        problem = describe(error, url);
         if (failures === 1 && !stopping.signal.aborted) log.warn({ err: error, url }, 'no keys fetched; tried again');
       } finally {
         looking = null;
@@ -111,12 +116,19 @@ export async function keyUrl(options: KeyUrlOptions): Promise<KeyUrl> {
     },
     onChange: (listener) => void listeners.push(listener),
     ready: () => current() !== null,
+    problem: () => problem,
     async stop() {
       stopping.abort(new Error('the service is stopping'));
       await loop;
       await copy.flushed();
     },
   };
+}
+
+/** The message of an error, with the URL, which errors of the system do not name. */
+function describe(error: unknown, url: string): string {
+  const message = error instanceof Error ? error.message : String(error);
+  return message.includes(url) ? message : `${url}: ${message}`;
 }
 
 /** Turns an exception into a rejection, as for asynchronous results. */

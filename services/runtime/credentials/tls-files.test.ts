@@ -72,6 +72,26 @@ t.test('what is not whole is not used', async (t) => {
   }
 });
 
+t.test('a follower that throws does not keep new certificates from the others, and gets them again', async (t) => {
+  const { put, watch, warnings } = watched(t);
+  const taken: string[] = [];
+  let failures = 0;
+  watch.follow(() => {
+    failures += 1;
+    if (failures < 3) throw new Error('the server takes no certificate now');
+    taken.push('first');
+  });
+  watch.follow(({ cert }) => taken.push(cert.toString() === second.pem ? 'second' : 'old'));
+  put('keyFile', second.keyPem);
+  put('certFile', second.pem);
+  await until('both have it', () => taken.length === 2);
+  t.strictSame(taken, ['second', 'first']);
+  t.equal(warnings.filter((line) => line.includes('takes no certificate')).length, 1, 'one warning for two failures');
+  put('keyFile', first.keyPem);
+  put('certFile', first.pem);
+  await until('both have the next', () => taken.length === 4);
+});
+
 t.test('complains once about the same thing', async (t) => {
   const { put, watch, warnings } = watched(t);
   put('keyFile', second.keyPem);

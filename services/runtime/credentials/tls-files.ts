@@ -21,7 +21,9 @@ export interface TlsMaterial {
 /** Certificate files that are read again periodically, for users that need the newest. */
 export interface TlsWatch {
   current(): TlsMaterial;
-  /** Calls `changed` with every new material. Call the returned function to stop. */
+  /**
+   * Calls `changed` with every new material; again with each read while it throws. Call the returned function to stop.
+   */
   follow(changed: (material: TlsMaterial) => void): () => void;
   stop(): void;
 }
@@ -37,17 +39,34 @@ export function watchTls(
   files: TlsFiles,
   options: { log?: Pick<CallLog, 'info' | 'warn'>; pollMs?: number } = {},
 ): TlsWatch {
-  const followers = new Set<(material: TlsMaterial) => void>();
+  /** Each with the material that it has taken over. */
+  const followers = new Map<(material: TlsMaterial) => void, TlsMaterial>();
   const paths = [files.certFile, files.keyFile, files.caFile] as const;
   let current = material(...(paths.map((path) => readFileSync(path)) as Triple));
   let complaint = '';
   let stopped = false;
   const look = async () => {
     const [cert, key, ca] = (await Promise.all(paths.map((path) => readFile(path)))) as Triple;
-    if (stopped || (cert.equals(current.cert) && key.equals(current.key) && ca.equals(current.ca))) return;
-    current = material(cert, key, ca);
-    options.log?.info({ expiresAt: current.expiresAt }, 'certificates reloaded');
-    for (const changed of followers) changed(current);
+    if (stopped) return;
+    if (!cert.equals(current.cert) || !key.equals(current.key) || !ca.equals(current.ca)) {
+      current = material(cert, key, ca);
+      options.log?.info({ expiresAt: current.expiresAt }, 'certificates reloaded');
+    }
+    pass();
+  };
+  /** Passes the newest material on. A follower that throws does not keep it from the others, and gets it again later. */
+  const pass = () => {
+    const failures: unknown[] = [];
+    for (const [changed, taken] of followers) {
+      if (taken === current) continue;
+      try {
+        changed(current);
+        followers.set(changed, current);
+      } catch (error) {
+        failures.push(error);
+      }
+    }
+    if (failures.length > 0) throw failures[0];
   };
   let timer: NodeJS.Timeout;
   const lookLater = () => {
@@ -67,7 +86,7 @@ export function watchTls(
   return {
     current: () => current,
     follow(changed) {
-      followers.add(changed);
+      followers.set(changed, current);
       return () => void followers.delete(changed);
     },
     stop() {
@@ -79,7 +98,7 @@ export function watchTls(
 }
 
 function complain(log: Pick<CallLog, 'warn'> | undefined, error: unknown): void {
-  const what = 'certificates not reloaded; the old ones stay';
+  const what = 'certificates not reloaded everywhere; tried again';
   if (log) log.warn({ err: error }, what);
   // Without a logger the problem becomes a process warning of node.
   else process.emitWarning(`${what}: ${error}`, 'CertificateWarning');

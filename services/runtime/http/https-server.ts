@@ -9,6 +9,7 @@ import fastify, {
 } from 'fastify';
 import { splitAddress } from '../config/address.ts';
 import type { TlsMaterial, TlsWatch } from '../credentials/tls-files.ts';
+import { surviveAcceptErrors } from '../telemetry/listening.ts';
 import type { Logger } from '../telemetry/log.ts';
 import { HttpError, httpErrorOf } from './http-error.ts';
 import { type PolicyDirectives, securityHeaders } from './security-headers.ts';
@@ -73,6 +74,7 @@ export async function serveHttps(options: HttpsServerOptions): Promise<HttpsServ
     keepAliveTimeout: limits.idleTimeoutMs,
     connectionsCheckingInterval: 1_000,
   });
+  const unfollow = tls.follow((material) => server.setSecureContext(contextOf(material)));
   server.maxConnections = limits.connectionsMax;
   server.maxHeadersCount = limits.headersMax;
   server.setTimeout(limits.responseTimeoutMs);
@@ -103,7 +105,7 @@ export async function serveHttps(options: HttpsServerOptions): Promise<HttpsServ
   });
   options.routes(app);
   await app.listen({ host, port, backlog: 512 });
-  const unfollow = tls.follow((material) => server.setSecureContext(contextOf(material)));
+  surviveAcceptErrors(server, log);
   return {
     address: `${host}:${(server.address() as AddressInfo).port}`,
     async close() {

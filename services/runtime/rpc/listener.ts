@@ -4,6 +4,7 @@ import tls from 'node:tls';
 import { type Server, ServerCredentials } from '@grpc/grpc-js';
 import { splitAddress } from '../config/address.ts';
 import { workloadOf } from '../credentials/spiffe.ts';
+import { startListening } from '../telemetry/listening.ts';
 import type { Logger } from '../telemetry/log.ts';
 import './request-headers.ts';
 import { type TlsFiles, type TlsMaterial, type TlsWatch, watchTls } from '../credentials/tls-files.ts';
@@ -53,11 +54,8 @@ export async function listen(options: {
     injector.injectConnection(socket);
   });
   listener.on('tlsClientError', (error) => options.log.debug({ err: error }, 'TLS handshake failed'));
-  await new Promise<void>((resolve, reject) => {
-    listener.once('error', reject);
-    listener.listen({ host, port, backlog: 512 }, resolve);
-  });
   const unfollow = watch.follow((material) => listener.setSecureContext(contextOf(material)));
+  await startListening(listener, { host, port, backlog: 512 }, options.log);
   const bound = listener.address() as net.AddressInfo;
   return {
     address: `${host}:${bound.port}`,

@@ -24,7 +24,7 @@ export async function attempt(
 ): Promise<Given> {
   const { phase: kind, epoch, round } = due;
   const name = `saga ${definition.name} ${kind} ${step.name}`;
-  const call = background(name, step.timeoutMs ?? defaultTimeoutMs, saga.traceparent ?? undefined);
+  const call = background(name, step.timeoutMs ?? defaultTimeoutMs, saga);
   const ctx: StepContext = {
     ...factsOf(saga, saga.results),
     call,

@@ -81,7 +81,7 @@ export function record(recorder: Recorder, items: readonly OutcomeToRecord[]): P
 async function recordOne(recorder: Recorder, item: OutcomeToRecord): Promise<RecordingResult> {
   const { definition, saga } = item;
   for (let reloads = 0; reloads < reloadsMax; reloads += 1) {
-    const call = recorder.background(`saga ${definition.name} record`, recordTimeoutMs, saga.traceparent ?? undefined);
+    const call = recorder.background(`saga ${definition.name} record`, recordTimeoutMs, saga);
     try {
       const since = performance.now();
       const written = await recorder.db.transaction(call, (tx) => write(tx, recorder, item));

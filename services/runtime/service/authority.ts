@@ -29,7 +29,7 @@ export interface AuthorityOptions {
 }
 
 /** The authorization of a service: policy, keys, and the log of its decisions. */
-export interface Authority extends Pick<Trust, 'policy' | 'keys' | 'ready'>, Pick<DecisionLog, 'periodicJobs'> {
+export interface Authority extends Pick<Trust, 'policy' | 'keys' | 'waitingFor'>, Pick<DecisionLog, 'periodicJobs'> {
   readonly decide: Decide;
   readonly decisions: ReturnType<typeof decisionCounter>;
   readonly denials: Denials;
@@ -53,7 +53,7 @@ export async function openAuthority(options: AuthorityOptions): Promise<Authorit
   return {
     policy: trust.policy,
     keys: trust.keys,
-    ready: trust.ready,
+    waitingFor: trust.waitingFor,
     periodicJobs: record.periodicJobs,
     decide: (caller, permission) => trust.policy.current()?.decide(caller, permission) ?? null,
     decisions: decisionCounter(registry),

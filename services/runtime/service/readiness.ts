@@ -5,26 +5,30 @@ import type { health } from '../rpc/health.ts';
 import { sleep } from '../time/sleep.ts';
 import type { Authority } from './authority.ts';
 
-/** A start without policy or keys waits this long, not for ever: some calls need neither. */
+/**
+ * How long a start waits for policy and keys before it lets the service be called without: identity and access need
+ * each other's calls at a first start, and some calls need neither.
+ */
 const trustWaitMs = 5_000;
 const trustPollMs = 100;
 
-/** What a service waits for, by name; empty when it is ready. For the readiness page. */
+/** What a service waits for, each with the reason where it is known; empty when it is ready. For the readiness page. */
 export async function waitingFor(
   stopping: boolean,
-  { policy, db, messaging }: { policy: PolicySource; db: Database; messaging: Messaging },
+  { authority, db, messaging }: { authority: Pick<Authority, 'waitingFor'>; db: Database; messaging: Messaging },
 ): Promise<string[]> {
   const waiting: string[] = [];
   if (stopping) waiting.push('drain');
-  if (!policy.current()) waiting.push('policy');
+  waiting.push(...authority.waitingFor());
   await db.ping().catch(() => waiting.push('database'));
   return [...waiting, ...messaging.waitingFor()];
 }
 
 /**
  * Reports the service as serving while it has a policy: without one every call is refused. Aborting the returned
- * controller reports it as not serving, for good. The database is deliberately ignored: it is the same for every
- * instance, so that clients would have no instance left, whereas now they get an error that names the cause.
+ * controller reports it as not serving, for good. The keys are deliberately ignored: without them calls of workloads
+ * succeed, by which other services start. So is the database: it is the same for every instance, so that clients would
+ * have no instance left, whereas now they get an error that names the cause.
  */
 export function followPolicyHealth(statuses: ReturnType<typeof health>, policy: PolicySource): AbortController {
   const stopping = new AbortController();
@@ -40,10 +44,13 @@ export function followPolicyHealth(statuses: ReturnType<typeof health>, policy: 
 }
 
 /**
- * Waits for policy and keys, so that a client that waits for the service does not find it refusing every call, unless
- * they stay missing.
+ * Waits for policy and keys, at most 5 s: the readiness page says what is missing after that. Returns what it still
+ * waits for.
  */
-export async function waitUntilReady(authority: Authority, stopping: AbortSignal): Promise<void> {
+export async function waitForTrust(authority: Pick<Authority, 'waitingFor'>, stopping: AbortSignal): Promise<string[]> {
   const end = performance.now() + trustWaitMs;
-  while (!authority.ready() && !stopping.aborted && performance.now() < end) await sleep(trustPollMs, stopping);
+  while (authority.waitingFor().length > 0 && !stopping.aborted && performance.now() < end) {
+    await sleep(trustPollMs, stopping);
+  }
+  return authority.waitingFor();
 }

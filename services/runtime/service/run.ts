@@ -6,8 +6,8 @@ import { withCa } from '../credentials/server-trust.ts';
 import type { Entity } from '../db/database.ts';
 import type { Migration } from '../db/schema-change.ts';
 import { armCrashPoints } from '../sync/crash-point.ts';
-import { createLogger } from '../telemetry/log.ts';
-import { type ServiceComponents, type ServiceDependencies, startService } from './service.ts';
+import { createLogger, type Logger } from '../telemetry/log.ts';
+import { type RunningService, type ServiceComponents, type ServiceDependencies, startService } from './service.ts';
 
 /** A service as its main.ts declares it. */
 export interface Definition<S extends ConfigSpec> {
@@ -39,27 +39,36 @@ export async function run<S extends ConfigSpec & typeof runtimeVariables>(defini
   process.on('uncaughtException', fail);
   try {
     const service = await startService(definition, config, log);
-    let stopping = false;
-    const stop = (signal: string) => {
-      if (stopping) return;
-      stopping = true;
-      log.info({ signal }, 'draining');
-      setTimeout(() => fail(new Error(`not drained within ${drainTimeoutMs} ms`)), drainTimeoutMs).unref();
-      service.stop().then(() => {
-        log.info('stopped');
-        process.exit(0);
-      }, fail);
-    };
-    process.on('SIGTERM', () => stop('SIGTERM'));
-    process.on('SIGINT', () => stop('SIGINT'));
+    const stopping = stopOnSignal(service, log, fail);
+    const missing = await service.trusted;
+    if (stopping()) return;
     const { address: grpc, adminAddress: admin, httpAddress: http } = service;
     const state = { name: definition.name, pid: process.pid, grpc, admin, ...(http ? { http } : {}) };
     if (config.stateFile) writeState(config.stateFile as string, state);
-    log.info(state, 'ready');
+    if (missing.length > 0) log.warn({ ...state, missing }, 'started, but not ready');
+    else log.info(state, 'ready');
   } catch (error) {
     if (error instanceof ConfigError) exitWith(error);
     fail(error);
   }
+}
+
+/** Returns whether the service is stopping. */
+function stopOnSignal(service: RunningService, log: Logger, fail: (error: unknown) => void): () => boolean {
+  let stopping = false;
+  const stop = (signal: string) => {
+    if (stopping) return;
+    stopping = true;
+    log.info({ signal }, 'draining');
+    setTimeout(() => fail(new Error(`not drained within ${drainTimeoutMs} ms`)), drainTimeoutMs).unref();
+    service.stop().then(() => {
+      log.info('stopped');
+      process.exit(0);
+    }, fail);
+  };
+  process.on('SIGTERM', () => stop('SIGTERM'));
+  process.on('SIGINT', () => stop('SIGINT'));
+  return () => stopping;
 }
 
 function readOrExit<S extends ConfigSpec>(spec: S): Config<S> {

@@ -28,10 +28,11 @@ import { createRegistry, type Registry } from '../telemetry/metrics.ts';
 import { startTracing } from '../telemetry/tracing.ts';
 import { type Authority, openAuthority } from './authority.ts';
 import { startPeriodicJobs } from './periodic-jobs.ts';
-import { followPolicyHealth, waitingFor, waitUntilReady } from './readiness.ts';
+import { followPolicyHealth, waitForTrust, waitingFor } from './readiness.ts';
 import { retentionJobs } from './retention-jobs.ts';
 import type { Definition } from './run.ts';
 import { checkContracts, serve } from './serving.ts';
+import { runStopSteps, type StopStep } from './stopping.ts';
 
 /** The dependencies that a service's `build` gets. */
 export interface ServiceDependencies<C> {
@@ -72,6 +73,8 @@ export interface RunningService {
   readonly address: string;
   readonly adminAddress: string;
   readonly httpAddress?: string | undefined;
+  /** Resolves once policy and keys are loaded, or 5 s after the start with what is missing. Never rejects. */
+  readonly trusted: Promise<string[]>;
   stop(): Promise<void>;
 }
 
@@ -104,28 +107,58 @@ export async function startService<S extends ConfigSpec & typeof runtimeVariable
   const admin = await startAdmin({
     address: config.adminAddress,
     registry,
-    readiness: () => waitingFor(stopping, { policy: authority.policy, db, messaging }),
+    log,
+    readiness: () => waitingFor(stopping, { authority, db, messaging }),
   });
   const following = followPolicyHealth(statuses, authority.policy);
-  await waitUntilReady(authority, following.signal);
   return {
     address: server.address,
     adminAddress: admin.address,
     httpAddress: built.http?.address,
+    trusted: waitForTrust(authority, following.signal),
     async stop() {
       stopping = true;
       following.abort();
-      await Promise.all([server.drain(5_000), built.http?.close(), work.stop()]);
-      await messaging.stop();
-      await authority.stop();
-      await built.close?.();
-      clients.close();
-      tls.stop();
-      await db.close();
-      await tracing.stop();
-      await admin.close();
+      const components = { name, built, server, work, authority, connections };
+      await runStopSteps([...stepsOf(components), { name: 'admin port', endsMs: 9_500, run: admin.close }], log);
     },
   };
+}
+
+/**
+ * The steps of a stop, in the reverse order of dependencies. Their times leave half a second of the ten that a service
+ * may take. Attempts of jobs are interrupted after six seconds, so that their results are recorded in time.
+ */
+function stepsOf(parts: {
+  name: string;
+  built: ServiceComponents;
+  server: Awaited<ReturnType<typeof serve>>;
+  work: ReturnType<typeof startWork>;
+  authority: Authority;
+  connections: Connections;
+}): StopStep[] {
+  const { name, built, server, work, authority, connections } = parts;
+  const { messaging, clients, tls, db, tracing } = connections;
+  return [
+    {
+      name: 'calls and background work',
+      endsMs: 6_000,
+      run: () => Promise.all([server.drain(5_000), built.http?.close(), work.stop()]),
+    },
+    { name: 'messaging', endsMs: 7_500, run: messaging.stop },
+    { name: 'authorization', endsMs: 8_000, run: authority.stop },
+    { name: `components of ${name}`, endsMs: 8_500, run: () => built.close?.() },
+    {
+      name: 'database',
+      endsMs: 9_000,
+      run: () => {
+        clients.close();
+        tls.stop();
+        return db.close();
+      },
+    },
+    { name: 'tracing', endsMs: 9_250, run: tracing.stop },
+  ];
 }
 
 type Connections = Awaited<ReturnType<typeof openConnections>>;
@@ -192,7 +225,7 @@ function startWork<S extends ConfigSpec & typeof runtimeVariables>(parts: {
   });
   const retention = retentionJobs(db, messaging, definitions, config.sagaKeptDays);
   const jobs = [...(built.periodicJobs ?? []), ...retention, ...authority.periodicJobs];
-  const periodicJobs = startPeriodicJobs(jobs, open, log);
+  const periodicJobs = startPeriodicJobs(jobs, { open, log });
   return {
     async stop() {
       await Promise.all([periodicJobs.stop(), sagas.stop()]);

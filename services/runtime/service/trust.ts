@@ -26,8 +26,8 @@ export interface TrustOptions {
 export interface Trust {
   readonly policy: PolicySource;
   readonly keys: KeySource;
-  /** Whether both are loaded. */
-  ready(): boolean;
+  /** Which of both is missing, with the reason where it is known; empty when both are loaded. */
+  waitingFor(): string[];
   stop(): Promise<void>;
 }
 
@@ -40,12 +40,17 @@ export async function openTrust(options: TrustOptions): Promise<Trust> {
   return {
     policy,
     keys: keys.source,
-    ready: () => policy.current() !== null && keys.ready(),
+    waitingFor: () => [
+      ...(policy.current() ? [] : [withReason('policy', policy.problem())]),
+      ...(keys.ready() ? [] : [withReason('token keys', keys.problem())]),
+    ],
     async stop() {
       await Promise.all([policy.stop(), keys.stop()]);
     },
   };
 }
+
+const withReason = (name: string, reason: string): string => (reason === '' ? name : `${name}: ${reason}`);
 
 const isUrl = (place: string): boolean => place.startsWith('https://');
 
@@ -73,6 +78,7 @@ async function configuredPolicy({
 }: TrustOptions): Promise<PolicySource> {
   if (config.policyFile) return filePolicy(config.policyFile, log);
   return followPolicy({
+    workload: `service:${service}`,
     connect: () => connectAccess(AccessServiceContract),
     copy: lastGoodCopy(join(config.copyDir, `${service}-policy`), log),
     ageMaxMs: config.policyAgeMaxMs,
@@ -83,7 +89,7 @@ async function configuredPolicy({
 
 async function configuredKeys({ service, config, log }: TrustOptions) {
   if (!isUrl(config.tokenJwks)) {
-    return { source: keyFile(config.tokenJwks), ready: () => true, stop: async () => {} };
+    return { source: keyFile(config.tokenJwks), ready: () => true, problem: () => '', stop: async () => {} };
   }
   const source = await keyUrl({
     url: config.tokenJwks,
@@ -93,5 +99,5 @@ async function configuredKeys({ service, config, log }: TrustOptions) {
     copy: lastGoodCopy(join(config.copyDir, `${service}-keys`), log),
     log,
   });
-  return { source, ready: source.ready, stop: source.stop };
+  return { source, ready: source.ready, problem: source.problem, stop: source.stop };
 }

@@ -1,6 +1,8 @@
 import { createServer, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { splitAddress } from '../config/address.ts';
+import { startListening } from './listening.ts';
+import type { Logger } from './log.ts';
 import { exposition, type Registry } from './metrics.ts';
 
 export interface AdminServer {
@@ -16,6 +18,7 @@ export async function startAdmin(options: {
   address: string;
   registry: Registry;
   readiness: Readiness;
+  log: Pick<Logger, 'warn'>;
 }): Promise<AdminServer> {
   const { host, port } = splitAddress(options.address);
   if (!/^(127\.\d+\.\d+\.\d+|localhost|\[::1\])$/.test(host)) {
@@ -44,10 +47,7 @@ export async function startAdmin(options: {
     },
   );
   server.maxConnections = 100;
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', reject);
-    server.listen(port, host, resolve);
-  });
+  await startListening(server, { port, host }, options.log);
   return {
     address: `${host}:${(server.address() as AddressInfo).port}`,
     close: () =>

@@ -1,6 +1,9 @@
 import t from 'tap';
 import { startAdmin } from './admin.ts';
+import { createLogger } from './log.ts';
 import { createRegistry, Gauge } from './metrics.ts';
+
+const log = createLogger('test', 'silent');
 
 t.test('a metric that cannot be read does not hide the others', async (t) => {
   const registry = createRegistry('test');
@@ -19,7 +22,7 @@ t.test('a metric that cannot be read does not hide the others', async (t) => {
     registers: [registry],
     collect: () => new Promise<void>(() => {}),
   });
-  const admin = await startAdmin({ address: '127.0.0.1:0', registry, readiness: () => ['database'] });
+  const admin = await startAdmin({ address: '127.0.0.1:0', registry, readiness: () => ['database'], log });
   t.teardown(() => admin.close());
   const page = await fetch(`http://${admin.address}/metrics`);
   const body = await page.text();
@@ -37,5 +40,5 @@ t.test('a metric that cannot be read does not hide the others', async (t) => {
 
 t.test('the admin port is for this machine only', async (t) => {
   const registry = createRegistry('test');
-  await t.rejects(startAdmin({ address: '0.0.0.0:0', registry, readiness: () => [] }), { message: /loopback/ });
+  await t.rejects(startAdmin({ address: '0.0.0.0:0', registry, readiness: () => [], log }), { message: /loopback/ });
 });
