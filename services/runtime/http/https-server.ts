@@ -7,7 +7,7 @@ import fastify, {
   type FastifyRequest,
   type onRequestAsyncHookHandler,
 } from 'fastify';
-import { splitAddress } from '../config/address.ts';
+import { joinAddress, splitAddress } from '../config/address.ts';
 import type { TlsMaterial, TlsWatch } from '../credentials/tls-files.ts';
 import type { Logger } from '../telemetry/log.ts';
 import { HttpError, httpErrorOf } from './http-error.ts';
@@ -105,7 +105,7 @@ export async function serveHttps(options: HttpsServerOptions): Promise<HttpsServ
   await app.listen({ host, port, backlog: 512 });
   const unfollow = tls.follow((material) => server.setSecureContext(contextOf(material)));
   return {
-    address: `${host}:${(server.address() as AddressInfo).port}`,
+    address: joinAddress({ host, port: (server.address() as AddressInfo).port }),
     async close() {
       unfollow();
       const overdue = setTimeout(() => server.closeAllConnections(), limits.drainMs);
