@@ -25,7 +25,7 @@ export interface Channels {
   leave(generation: Generation): void;
   /** The number of open channels: the current one, and those with older calls in progress. */
   open(): number;
-  /** Ends every connection within half a second, whatever the server does. The caller has ended all calls. */
+  /** Ends every connection within a second, whatever the server does. The caller has ended all calls. */
   close(): void;
 }
 
@@ -41,7 +41,7 @@ export interface ChannelTarget {
 const warmUpMs = 3_000;
 
 /** A closed channel says goodbye to its server before its connections are ended. */
-const goodbyeMs = 500;
+const goodbyeMs = 200;
 
 /** grpc-js sets no limit, and a server that vanishes during the handshake would never be connected to again. */
 const handshakeMs = 10_000;

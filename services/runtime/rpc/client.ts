@@ -31,7 +31,7 @@ export type Client<C extends ServiceContract> = {
     : never;
 } & {
   /**
-   * Ends the calls in progress with CANCELLED, and the connections within half a second. A call that is made later is
+   * Ends the calls in progress with CANCELLED, and the connections within a second. A call that is made later is
    * refused with CANCELLED. Closing twice does nothing.
    */
   close(): void;
