@@ -1,7 +1,12 @@
 import { randomUUID } from 'node:crypto';
+import { inspect } from 'node:util';
+import { sleep } from '@armature/runtime/time';
 import t from 'tap';
+import { anything, secretText } from '../test/support/arbitrary.ts';
+import { seeded } from '../test/support/random.ts';
 import { refusal } from '../test/support/refusal.ts';
 import { developerCredentials, startService, token } from '../test/support/service.ts';
+import { amount } from '../test/support/tier.ts';
 import { clientConfig, inventory, inventoryClient, ordersClient, RpcError, RuntimeErrorReason } from './index.ts';
 import { idle, started } from './testbed.ts';
 
@@ -160,6 +165,190 @@ t.test('streams', async (t) => {
     await t.rejects(loop(), refusal({ code: 'DEADLINE_EXCEEDED' }));
     await idle(service);
   });
+});
+
+t.test('arguments that cannot be used', async (t) => {
+  const stock = { skus: ['A'] };
+  for (const row of [
+    {
+      name: 'a timeout that is not a number',
+      call: () => client.batchGetStock(stock, { timeoutMs: Number.NaN }),
+      error: { code: 'INVALID_ARGUMENT', message: /timeoutMs must be a number of milliseconds \(got NaN\)/ },
+    },
+    {
+      name: 'a timeout in a text',
+      call: () => client.batchGetStock(stock, { timeoutMs: '5000' as never }),
+      error: { code: 'INVALID_ARGUMENT', message: /timeoutMs must be a number of milliseconds \(got string\)/ },
+    },
+    {
+      name: 'a timeout that is over',
+      call: () => client.batchGetStock(stock, { timeoutMs: -5 }),
+      error: { code: 'DEADLINE_EXCEEDED' },
+    },
+    {
+      name: 'a text in place of a bigint',
+      call: () => client.receiveStock({ locationId: 'main', lines: [{ sku: 'A', quantity: 'many' as never }] }),
+      error: {
+        code: 'INVALID_ARGUMENT',
+        reason: RuntimeErrorReason.MESSAGE_MALFORMED,
+        message: /its field lines is not of the type of the contract/,
+        details: { fieldViolations: [{ field: 'lines' }] },
+      },
+    },
+    {
+      name: 'a request that is not an object',
+      call: () => client.batchGetStock('A' as never),
+      error: { code: 'INVALID_ARGUMENT', message: /its request is not an object \(string\)/ },
+    },
+    {
+      name: 'a token with a line end',
+      call: () => client.batchGetStock(stock, { token: `${secretText}\n` }),
+      error: { code: 'UNAUTHENTICATED', message: /another character at position 20, such as a blank or a line end/ },
+    },
+    {
+      name: 'a token that is too long',
+      call: () => client.batchGetStock(stock, { token: secretText.repeat(500) }),
+      error: { code: 'UNAUTHENTICATED', message: /more than 8192 characters \(10000\)/ },
+    },
+    {
+      name: 'a signal that is none',
+      call: () => client.batchGetStock(stock, { signal: {} as never }),
+      error: { code: 'INVALID_ARGUMENT', message: /signal is not an AbortSignal/ },
+    },
+    {
+      name: 'a stream, too',
+      call: async () => {
+        for await (const level of client.watchStock(stock, { timeoutMs: Number.NaN })) t.fail(`got ${level.sku}`);
+      },
+      error: { code: 'INVALID_ARGUMENT' },
+    },
+  ]) {
+    await t.test(row.name, async (t) => {
+      const called: Promise<unknown> = row.call();
+      const error: unknown = await called.catch((thrown) => thrown);
+      t.ok(error instanceof RpcError);
+      t.match(error, row.error);
+      t.notMatch(inspect(error, { depth: 10 }), secretText);
+    });
+  }
+  t.same(
+    await client.batchGetStock(stock, { timeoutMs: Number.POSITIVE_INFINITY }),
+    { levels: [], unknownSkus: ['A'] },
+    'a timeout beyond the maximum is the maximum',
+  );
+  t.same(await client.batchGetStock(stock, { timeoutMs: undefined, token: undefined, signal: undefined }), {
+    levels: [],
+    unknownSkus: ['A'],
+  });
+});
+
+t.test('the token function', async (t) => {
+  const ask = async (tokenOption: unknown, timeoutMs = 1_000) => {
+    const asking = inventoryClient({ addresses: [service.grpc], tls, token: tokenOption as never });
+    try {
+      return await asking.batchGetStock({ skus: ['A'] }, { timeoutMs });
+    } finally {
+      asking.close();
+    }
+  };
+  const found = { levels: [], unknownSkus: ['A'] };
+  t.same(await ask(async () => bo), found, 'may be asynchronous');
+  t.same(await ask({ token: () => bo }), found, 'may belong to a source');
+  const since = performance.now();
+  const never = () => new Promise(() => {});
+  await t.rejects(ask(never, 100), { name: 'RpcError', code: 'DEADLINE_EXCEEDED' }, 'has the time of the call');
+  t.ok(performance.now() - since < 1_000);
+  const failures: Record<string, () => unknown> = {
+    throws: () => {
+      throw new TypeError(secretText);
+    },
+    rejects: () => Promise.reject(new Error(secretText)),
+    'returns a number': () => 7,
+    'returns a token with a line end': () => `${secretText}\n`,
+  };
+  for (const [name, failing] of Object.entries(failures)) {
+    const error: unknown = await ask(failing).catch((thrown) => thrown);
+    t.match(error, { name: 'RpcError', code: 'UNAUTHENTICATED', message: /token\(\)/ }, name);
+    t.notMatch(inspect(error, { depth: 10 }), secretText);
+  }
+  const thrown = await ask(() => {
+    throw new TypeError(secretText);
+  }).catch((error) => error);
+  t.match(thrown.cause, { message: /TypeError/, stack: /calls\.test\.ts/ }, 'the place is known');
+  t.test('is told of a token that the server refuses', async (t) => {
+    const refused: string[] = [];
+    const source = { token: () => 'x.y.z', refused: (token: string) => refused.push(token) };
+    await t.rejects(ask(source), refusal({ code: 'UNAUTHENTICATED' }));
+    t.strictSame(refused, ['x.y.z']);
+  });
+});
+
+t.test('closing a client', async (t) => {
+  const closing = inventoryClient({ addresses: [service.grpc], tls, token: () => bo });
+  const sku = freshSku();
+  await receive(sku, 1n);
+  const watching = closing.watchStock({ skus: [sku] })[Symbol.asyncIterator]();
+  await watching.next();
+  const closed = { name: 'RpcError', code: 'CANCELLED', message: /its client was closed/ };
+  await whileSilent(async () => {
+    const [next, call] = [watching.next(), closing.batchGetStock({ skus: ['A'] })];
+    closing.close();
+    await t.rejects(next, closed, 'ends streams');
+    await t.rejects(call, closed, 'ends calls');
+  });
+  closing.close();
+  await t.rejects(closing.batchGetStock({ skus: ['A'] }), closed, 'refuses calls');
+  await idle(service);
+});
+
+t.test('options that cannot be used', async (t) => {
+  for (const [options, message] of [
+    [{ addresses: [] }, /addresses must name at least one instance/],
+    [{ addresses: ['nowhere'] }, /address "nowhere" is not host:port/],
+    [{ addresses: [7 as never] }, /address 7 is not host:port/],
+    [{ tls: { ...tls, keyFile: '/nowhere/key' } }, /the files of tls cannot be used: ENOENT/],
+  ] as const) {
+    t.throws(() => inventoryClient({ addresses: [service.grpc], tls, ...options }), {
+      name: 'RpcError',
+      code: 'INVALID_ARGUMENT',
+      message,
+    });
+  }
+});
+
+t.test('whatever the arguments are, a call ends with a response or an RpcError', async (t) => {
+  const seed = Number(process.env.ARMATURE_SEED ?? Date.now() % 1_000_000);
+  t.comment(`ARMATURE_SEED=${seed}`);
+  const random = seeded(seed);
+  const fields = ['skus', 'lines', 'locationId', 'sku', 'quantity', 'delta', 'note', 'requestId', '$case', 'value'];
+  const names = ['parent', 'timeoutMs', 'token', 'signal'];
+  const [clients, calls] = [amount(15, 200), 20];
+  let rejected = 0;
+  for (let round = 0; round < clients; round += 1) {
+    const tokenOption = random.pick([() => bo, anything(random, ['token', 'refused', 'then'])]);
+    const own = inventoryClient({ addresses: [service.grpc], tls, token: tokenOption as never });
+    const make = () => ({
+      message: random.pick([{ skus: ['A'] }, anything(random, fields)]) as never,
+      options: random.pick([undefined, anything(random, names)]) as never,
+      method: random.pick(['batchGetStock', 'adjustStock', 'watchStock'] as const),
+    });
+    const outcomes = Array.from({ length: calls }, make).map(async ({ message, options, method }) => {
+      if (method !== 'watchStock') return own[method](message, options);
+      for await (const level of own.watchStock(message, options)) return level;
+      return undefined;
+    });
+    // Streams without changes and tokens that never come end with the client.
+    const all = Promise.allSettled(outcomes);
+    await Promise.race([all, sleep(100)]);
+    own.close();
+    for (const outcome of await all) {
+      if (outcome.status === 'fulfilled') continue;
+      rejected += 1;
+      if (!(outcome.reason instanceof RpcError)) t.fail(inspect(outcome.reason));
+      if (inspect(outcome.reason, { depth: 10, showHidden: true }).includes(secretText)) t.fail('a secret in an error');
+    }
+  }
+  t.ok(rejected > clients, `${rejected} of ${clients * calls} calls were rejected`);
 });
 
 t.test('a server with the certificate of another service is refused', async (t) => {

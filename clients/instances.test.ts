@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { networkInterfaces } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import { reservePorts } from '../scripts/devmesh/ports.ts';
@@ -10,9 +11,12 @@ import { started } from './testbed.ts';
 
 const { state } = await testServers();
 const ports = await reservePorts(state, 2);
-const [first = '', second = ''] = ports.map((port) => `127.0.0.1:${port}`);
+const ipv6 = Object.values(networkInterfaces()).some((all) => all?.some(({ address }) => address === '::1'));
+const [first, second] = [`127.0.0.1:${ports[0]}`, `${ipv6 ? '[::1]' : '127.0.0.1'}:${ports[1]}`];
+/** With IPv6 the second instance listens on both kinds of addresses. */
+const listening = ipv6 ? `[::]:${ports[1]}` : second;
 const stays = await startService(t, 'inventory', { grpc: first });
-const shared = { database: stays.database, vhost: stays.vhost, grpc: second };
+const shared = { database: stays.database, vhost: stays.vhost, grpc: listening };
 const dies = await startService(t, 'inventory', shared);
 
 const [tls, bo] = await Promise.all([developerCredentials(), token('bo')]);
@@ -30,6 +34,24 @@ t.test('calls go round the instances', async (t) => {
     const calls = await started(instance, 'BatchGetStock');
     t.ok(calls >= 10, `${calls} of 40 calls went to ${instance.grpc}`);
   }
+});
+
+t.test('addresses of several kinds', async (t) => {
+  const names = ports.map((port) => `localhost:${port}`);
+  for (const [name, addresses] of Object.entries({
+    'two host names': names,
+    'a host name and an address': [names[0]!, second],
+    'an address twice, and one that does not resolve': [first, first, second, 'nowhere.invalid:1'],
+  })) {
+    const client = clientOf(addresses);
+    await bothServe(client);
+    t.pass(name);
+  }
+  if (ipv6) t.same(await clientOf([second]).batchGetStock({ skus: ['A'] }), { levels: [], unknownSkus: ['A'] });
+  await t.rejects(clientOf(['nowhere.invalid:1', 'nowhere.invalid:2']).batchGetStock({ skus: ['A'] }), {
+    code: 'UNAVAILABLE',
+    message: /nowhere\.invalid/,
+  });
 });
 
 t.test('an instance that dies costs no call and has no effect twice', async (t) => {
@@ -59,7 +81,7 @@ t.test('without any instance a call fails soon', async (t) => {
 
 t.test('an instance that comes back gets calls again, from clients that were there before', async (t) => {
   const back = await startService(t, 'inventory', shared);
-  t.equal(back.grpc, second);
+  t.equal(back.grpc, listening);
   const deadline = Date.now() + 10_000;
   while ((await started(back, 'BatchGetStock')) === 0 && Date.now() < deadline) {
     await both.batchGetStock({ skus: ['A'] });
@@ -86,4 +108,17 @@ async function firstResponse(call: () => Promise<unknown>, deadline: number) {
     }
   }
   return { ok: false, failures };
+}
+
+/** Calls until both instances have served a call of this client. */
+async function bothServe(client: typeof both): Promise<void> {
+  const served = () => Promise.all([stays, dies].map((instance) => started(instance, 'BatchGetStock')));
+  const before = await served();
+  const deadline = Date.now() + 10_000;
+  while (Date.now() < deadline) {
+    await client.batchGetStock({ skus: ['A'] });
+    const now = await served();
+    if (now.every((count, index) => count > before[index]!)) return;
+  }
+  throw new Error('only one instance has served calls');
 }

@@ -90,8 +90,7 @@ const because = ({ reason, reasonDetail }: { reason: string; reasonDetail: strin
 
 /** COMPLETED, CANCELLED and so on. */
 export function stateName({ state }: Order): string {
-  const [name] = Object.entries(OrderState).find(([, value]) => value === state) ?? [`state ${state}`];
-  return name.replace('ORDER_STATE_', '');
+  return (OrderState[state] ?? `state ${state}`).replace('ORDER_STATE_', '');
 }
 
 /** Shows what the acquirer wrote down. */

@@ -1,6 +1,7 @@
 import { X509Certificate } from 'node:crypto';
 import { connect as connectSocket, type Socket } from 'node:net';
 import { connect as connectTls } from 'node:tls';
+import { splitAddress } from '@armature/runtime/config';
 import type { Showing } from './ca-rotation.ts';
 import { meshServices, readMesh } from './mesh.ts';
 import { knownServers } from './servers/servers.ts';
@@ -31,8 +32,7 @@ async function shown(
   address: string,
   { greet }: { greet?: (socket: Socket) => Promise<void> },
 ): Promise<X509Certificate | undefined> {
-  const [host, port] = address.split(':');
-  const socket = connectSocket({ host, port: Number(port), timeout: responseTimeoutMs });
+  const socket = connectSocket({ ...splitAddress(address), timeout: responseTimeoutMs });
   try {
     await connected(socket);
     await greet?.(socket);

@@ -1,9 +1,10 @@
 // Generates proto/gen from the contracts: messages, contract tables and the descriptor set.
 // Everything is made in a folder of its own first and then put in place at once, so that a run that
 // fails leaves what was there, and a program that starts meanwhile finds all or nothing of the new.
-import { mkdirSync, renameSync, rmSync } from 'node:fs';
+import { globSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { buf, root } from './buf.ts';
+import { addEnumNames } from './enum-names.ts';
 
 const target = join(root, 'proto', 'gen');
 const workshop = join(root, `.run-gen-${process.pid}`);
@@ -34,6 +35,9 @@ const startedMs = performance.now();
 try {
   mkdirSync(workshop);
   buf(root, 'generate', '--output', workshop);
+  for (const module of globSync(join(made, '**', '*.ts'))) {
+    writeFileSync(module, addEnumNames(readFileSync(module, 'utf8')));
+  }
   buf(root, 'build', '--as-file-descriptor-set', '--output', join(made, 'descriptors.binpb'));
   putInPlace();
   console.log(`generated proto/gen in ${((performance.now() - startedMs) / 1000).toFixed(1)} s`);

@@ -170,8 +170,7 @@ function refusal(why: Exclude<Pricing, { kind: 'priced' }>, currencyCode: string
 }
 
 function stateOf(value: OrderMessage['state']): State | null {
-  const name = Object.entries(OrderState).find(([, number]) => number === value)?.[0];
-  return value === OrderState.ORDER_STATE_UNSPECIFIED ? null : (name?.replace('ORDER_STATE_', '') as State);
+  return value === OrderState.ORDER_STATE_UNSPECIFIED ? null : (OrderState[value].replace('ORDER_STATE_', '') as State);
 }
 
 function toMessage(order: Order): OrderMessage {

@@ -170,6 +170,5 @@ export async function buy(who: Pick<ClientSet, 'orders'>, request: Init<PlaceOrd
 
 /** Name of the state for messages: PENDING, COMPLETED and so on. */
 export function stateName({ state }: Pick<Order, 'state'>): string {
-  const [name] = Object.entries(OrderState).find(([, value]) => value === state) ?? ['UNKNOWN'];
-  return name.replace('ORDER_STATE_', '');
+  return (OrderState[state] ?? 'UNKNOWN').replace('ORDER_STATE_', '');
 }

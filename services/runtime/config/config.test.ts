@@ -14,7 +14,7 @@ const spec = {
 const good = {
   HOST: '127.0.0.1:80',
   DATABASE: 'mysql://u:secret@h/s',
-  ARMATURE_PEER_CATALOG: 'a:1,b:2',
+  ARMATURE_PEER_CATALOG: 'a:1, [::1]:2',
   KEYS: '/keys.json',
 };
 
@@ -24,7 +24,7 @@ t.test('values and fallbacks', async (t) => {
     pool: 7,
     level: 'info',
     database: 'mysql://u:secret@h/s',
-    catalog: ['a:1', 'b:2'],
+    catalog: ['a:1', '[::1]:2'],
     access: [],
     keys: '/keys.json',
     note: '',
@@ -52,6 +52,16 @@ t.test('what is wrong is said with the name of the variable', async (t) => {
       name: 'a bad peer',
       env: { ARMATURE_PEER_CATALOG: 'a:1,b' },
       says: 'ARMATURE_PEER_CATALOG: "a:1,b" is not host:port',
+    },
+    {
+      name: 'too many peers',
+      env: { ARMATURE_PEER_CATALOG: Array.from({ length: 101 }, () => 'a:1').join(',') },
+      says: 'has more than 100 addresses (101)',
+    },
+    {
+      name: 'a peer on port 0',
+      env: { ARMATURE_PEER_CATALOG: 'a:0' },
+      says: 'ARMATURE_PEER_CATALOG: "a:0" is not host:port of a server: the port must not be 0',
     },
   ]) {
     t.test(row.name, async (t) => {

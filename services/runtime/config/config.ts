@@ -1,3 +1,5 @@
+import { addressesMax, readAddress, readPeerAddress } from './address.ts';
+
 /** One environment variable: its name, its purpose, and how its text becomes a value. */
 export interface Variable<T> {
   readonly name: string;
@@ -124,26 +126,31 @@ export const words = (
       .filter((word) => word !== ''),
 });
 
-const addressPattern = /^[^\s:,]+:\d{1,5}$/;
-
+/** host:port to listen on. Port 0 selects a free one. */
 export const address = (name: string, about: string, options: Options<string> = {}): Variable<string> => ({
   name,
   about,
   ...options,
   parse(raw) {
-    if (!addressPattern.test(raw)) throw new Error('is not host:port');
+    readAddress(raw);
     return raw;
   },
 });
 
-/** host:port of every instance of a service that this one calls, separated by commas. */
+/**
+ * host:port of every instance of a service that this one calls, separated by commas: host names, IPv4 addresses and
+ * IPv6 addresses in brackets, mixed as needed. A host name stands for all addresses that it resolves to.
+ */
 export const peer = (service: string, options: Options<readonly string[]> = {}): Variable<readonly string[]> => ({
   name: `ARMATURE_PEER_${service.toUpperCase()}`,
   about: `host:port of every instance of ${service}, separated by commas`,
   ...options,
   parse(raw) {
-    const addresses = raw.split(',');
-    if (!addresses.every((one) => addressPattern.test(one))) throw new Error('is not host:port[,host:port…]');
+    const addresses = raw.split(',').map((one) => one.trim());
+    if (addresses.length > addressesMax) {
+      throw new Error(`has more than ${addressesMax} addresses (${addresses.length})`);
+    }
+    for (const one of addresses) readPeerAddress(one);
     return addresses;
   },
 });

@@ -1,2 +1,2 @@
-export { splitAddress } from './address.ts';
+export { type Address, joinAddress, splitAddress } from './address.ts';
 export { ConfigError, peer, readConfig, text } from './config.ts';

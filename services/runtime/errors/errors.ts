@@ -1,8 +1,26 @@
 import type { FieldViolation } from '@armature/proto/contract.ts';
-import type { status } from '@grpc/grpc-js';
 
-/** Names of gRPC status codes, without OK, because an error never has that. */
-export type Code = Exclude<keyof typeof status, 'OK'>;
+/**
+ * Names of gRPC status codes, without OK, because an error never has that. They are listed here, because declarations
+ * of the published clients must not need those of grpc-js, which need those of Node.
+ */
+export type Code =
+  | 'CANCELLED'
+  | 'UNKNOWN'
+  | 'INVALID_ARGUMENT'
+  | 'DEADLINE_EXCEEDED'
+  | 'NOT_FOUND'
+  | 'ALREADY_EXISTS'
+  | 'PERMISSION_DENIED'
+  | 'RESOURCE_EXHAUSTED'
+  | 'FAILED_PRECONDITION'
+  | 'ABORTED'
+  | 'OUT_OF_RANGE'
+  | 'UNIMPLEMENTED'
+  | 'INTERNAL'
+  | 'UNAVAILABLE'
+  | 'DATA_LOSS'
+  | 'UNAUTHENTICATED';
 
 export interface RpcErrorDetails {
   fieldViolations?: readonly FieldViolation[];

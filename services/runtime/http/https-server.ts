@@ -7,7 +7,7 @@ import fastify, {
   type FastifyRequest,
   type onRequestAsyncHookHandler,
 } from 'fastify';
-import { splitAddress } from '../config/address.ts';
+import { joinAddress, splitAddress } from '../config/address.ts';
 import type { TlsMaterial, TlsWatch } from '../credentials/tls-files.ts';
 import { surviveAcceptErrors } from '../telemetry/listening.ts';
 import type { Logger } from '../telemetry/log.ts';
@@ -107,7 +107,7 @@ export async function serveHttps(options: HttpsServerOptions): Promise<HttpsServ
   await app.listen({ host, port, backlog: 512 });
   surviveAcceptErrors(server, log);
   return {
-    address: `${host}:${(server.address() as AddressInfo).port}`,
+    address: joinAddress({ host, port: (server.address() as AddressInfo).port }),
     async close() {
       unfollow();
       const overdue = setTimeout(() => server.closeAllConnections(), limits.drainMs);

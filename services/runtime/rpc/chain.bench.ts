@@ -6,7 +6,6 @@ import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { InventoryServiceContract } from '@armature/proto/inventory/v1/contract.ts';
-import { InventoryServiceService } from '@armature/proto/inventory/v1/inventory.ts';
 import { Server, ServerCredentials } from '@grpc/grpc-js';
 import { testServers } from '../../../test/support/infra.ts';
 import { token, workloadCertificate } from '../../../test/support/service.ts';
@@ -22,6 +21,7 @@ import { createRegistry } from '../telemetry/metrics.ts';
 import { admission } from './admission.ts';
 import { serverChain } from './chain.ts';
 import { createClient } from './client.ts';
+import { methodDefinition } from './method-definition.ts';
 import { rpcMetrics } from './metrics.ts';
 import { implement, metadataBytesOf, peerOf, startServer } from './server.ts';
 
@@ -109,7 +109,9 @@ function report(address: string): void {
 async function serveBare(): Promise<void> {
   const { certFile, keyFile, caFile } = await workloadCertificate('inventory');
   const server = new Server();
-  server.addService(InventoryServiceService, {
+  const { path, request, response } = InventoryServiceContract.methods.batchGetStock;
+  const definition = { batchGetStock: methodDefinition(path, request, response) };
+  server.addService(definition, {
     batchGetStock: (_call: unknown, callback: (error: null, value: typeof reply) => void) => callback(null, reply),
   });
   const pair = { cert_chain: readFileSync(certFile), private_key: readFileSync(keyFile) };

@@ -1,28 +1,16 @@
 import type { MethodContract, ServiceContract } from '@armature/proto/contract.ts';
-import {
-  type ClientReadableStream,
-  type CallOptions as GrpcCallOptions,
-  Metadata,
-  type ServiceError,
-  status,
-} from '@grpc/grpc-js';
-import { v7 as uuidv7 } from 'uuid';
-import {
-  type CallContext,
-  compose,
-  DeadlineError,
-  type Handler,
-  type Interceptor,
-  openCall,
-  silentLog,
-} from '../context/call-context.ts';
-import { childTrace, traceparent } from '../context/trace.ts';
+import { addressesMax, readPeerAddress } from '../config/address.ts';
+import type { Interceptor } from '../context/call-context.ts';
 import { type TlsFiles, type TlsWatch, watchTls } from '../credentials/tls-files.ts';
-import { inTransaction } from '../db/open-transaction.ts';
-import { type Code, RpcError } from '../errors/errors.ts';
-import { decodeStatus } from '../errors/status.ts';
-import { syncPoint } from '../sync/sync-point.ts';
-import { type Channels, openChannels } from './channel.ts';
+import { RpcError } from '../errors/errors.ts';
+import type { CallOptions } from './call-options.ts';
+import { openChannels } from './channel.ts';
+import { bindStream, bindUnary, type Caller, type TokenFunction, type TokenSource } from './client-call.ts';
+import { clientClosed } from './client-errors.ts';
+import { targetOf } from './target.ts';
+
+export type { CallOptions } from './call-options.ts';
+export type { TokenFunction, TokenSource } from './client-call.ts';
 
 type Builtin = Date | Uint8Array | string | number | bigint | boolean | undefined;
 /** A message whose optional fields may be missing; ts-proto fills in the zero values. */
@@ -31,21 +19,8 @@ export type Init<T> = T extends Builtin
   : T extends (infer U)[]
     ? Init<U>[]
     : T extends { $case: string }
-      ? { [K in keyof Omit<T, '$case'>]?: Init<T[K]> } & { $case: T['$case'] }
-      : { [K in keyof T]?: Init<T[K]> };
-
-export interface CallOptions {
-  /**
-   * The call on whose behalf this one is made: its deadline and cancellation cascade, and its user's token is
-   * forwarded.
-   */
-  parent?: CallContext;
-  /** Milliseconds; the contract's default when left out. */
-  timeoutMs?: number;
-  /** An access token of the user, when there is no parent that has one. */
-  token?: string;
-  signal?: AbortSignal;
-}
+      ? { [K in keyof Omit<T, '$case'>]?: Init<T[K]> | undefined } & { $case: T['$case'] }
+      : { [K in keyof T]?: Init<T[K]> | undefined };
 
 /** One promise method per unary RPC, one async iterable per stream. */
 export type Client<C extends ServiceContract> = {
@@ -55,39 +30,49 @@ export type Client<C extends ServiceContract> = {
       : (message: Init<Request>, options?: CallOptions) => AsyncIterable<Response>
     : never;
 } & {
-  /** Closes the connections. */
+  /**
+   * Ends the calls in progress with CANCELLED, and the connections within a second. A call that is made later is
+   * refused with CANCELLED. Closing twice does nothing.
+   */
   close(): void;
 };
 
 export interface ClientOptions {
-  /** host:port of every instance; calls are distributed round robin. */
+  /**
+   * host:port of every instance; calls are distributed round robin. Host names, IPv4 addresses and IPv6 addresses in
+   * brackets may be mixed. A host name stands for all addresses that it resolves to.
+   */
   addresses: readonly string[];
   /** Files are read every two seconds, and new certificates are used without a failed call. */
   tls: TlsFiles | TlsWatch;
   /** The workload that must serve the connection, such as "service:orders". */
   expectWorkload: string;
-  trustDomain?: string;
-  /** The token of every call that has none of its own. */
-  token?: () => string | undefined;
+  trustDomain?: string | undefined;
+  /** The token of every call that has none of its own. The time that it takes counts against the deadline. */
+  token?: TokenFunction | TokenSource | undefined;
   /** Additional interceptors, outermost first; services add their metrics here. */
-  interceptors?: (method: MethodContract) => readonly Interceptor[];
+  interceptors?: ((method: MethodContract) => readonly Interceptor[]) | undefined;
 }
 
 /**
  * Makes a client for one service. Every call has a deadline. Retries happen only where the contract declares
- * idempotency, by the generated service config. A keyed request without a request id gets one.
+ * idempotency, by the generated service config. A keyed request without a request id gets one. Whatever the arguments
+ * of a call are, it ends with a response or an RpcError. Throws an RpcError when the options cannot be used.
  */
 export function createClient<C extends ServiceContract>(contract: C, options: ClientOptions): Client<C> {
-  const watch = 'certFile' in options.tls ? watchTls(options.tls) : options.tls;
+  const { addresses, watch, ...how } = openOptions(contract, options);
   const channels = openChannels({
-    target: targetOf(options.addresses),
+    target: targetOf(addresses),
     tls: watch,
-    expectWorkload: options.expectWorkload,
-    trustDomain: options.trustDomain ?? 'armature.local',
+    ...how,
     options: { ...channelOptions, 'grpc.service_config': JSON.stringify(contract.serviceConfig) },
   });
+  const caller: Caller = { channels, token: options.token, calls: new Set(), closed: false };
   const methods: Record<string, unknown> = {
     close() {
+      if (caller.closed) return;
+      caller.closed = true;
+      for (const call of caller.calls) call.cancel(clientClosed({ path: call.name }));
       channels.close();
       if (watch !== options.tls) watch.stop();
     },
@@ -95,7 +80,7 @@ export function createClient<C extends ServiceContract>(contract: C, options: Cl
   for (const [localName, method] of Object.entries(contract.methods)) {
     const chain = options.interceptors?.(method) ?? [];
     const bind = method.kind === 'unary' ? bindUnary : bindStream;
-    methods[localName] = bind(channels, method, chain, options);
+    methods[localName] = bind(caller, method, chain);
   }
   return methods as Client<C>;
 }
@@ -117,164 +102,32 @@ const channelOptions = {
   'grpc.max_send_message_length': 4 * 1024 * 1024,
 };
 
-/** Several addresses only work as IP literals; round robin gets those. */
-function targetOf(addresses: readonly string[]): string {
-  const [first] = addresses;
-  if (!first) throw new Error('a client needs at least one address');
-  if (addresses.length === 1 && !/^\d+\.\d+\.\d+\.\d+:/.test(first)) return `dns:///${first}`;
-  return `ipv4:${addresses.join(',')}`;
-}
-
-function open(method: MethodContract, message: unknown, options: ClientOptions, callOptions: CallOptions): CallContext {
-  const { parent, timeoutMs } = callOptions;
-  if (parent && inTransaction(parent))
-    throw new Error(`${method.path} was called inside a transaction of ${parent.name}`);
-  const timeout = Math.min(timeoutMs ?? method.deadline.defaultMs, method.deadline.maxMs);
-  const call: CallContext = openCall({
-    kind: 'client',
-    name: method.path,
-    method,
-    message: withRequestId(method, method.request.fromPartial(message ?? {})),
-    deadline: Math.min(Date.now() + timeout, parent?.deadline ?? Number.POSITIVE_INFINITY),
-    trace: childTrace(parent && traceparent(parent.trace)),
-    log: parent?.log ?? silentLog,
-    caller: parent?.caller,
-    parent,
-  });
-  const token = callOptions.token ?? parent?.caller.user?.token ?? (parent ? undefined : options.token?.());
-  if (token) tokens.set(call, token);
-  return call;
-}
-
-const tokens = new WeakMap<CallContext, string>();
-
-function withRequestId(method: MethodContract, message: Record<string, unknown>): Record<string, unknown> {
-  if (method.idempotency && method.idempotency.read(message) === '') {
-    message[method.idempotency.field.replace(/_(\w)/g, (_, character: string) => character.toUpperCase())] = uuidv7();
+/** Checks the options and reads the certificates. Throws an RpcError that names the option. */
+function openOptions(contract: ServiceContract, { addresses, tls, expectWorkload, trustDomain }: ClientOptions) {
+  const refuse = (message: string, cause?: unknown) =>
+    new RpcError('INVALID_ARGUMENT', '', `no client of ${contract.name} can be made: ${message}`, { cause });
+  if (!Array.isArray(addresses) || addresses.length === 0) throw refuse('addresses must name at least one instance');
+  if (addresses.length > addressesMax) {
+    throw refuse(`addresses must name at most ${addressesMax} instances (got ${addresses.length})`);
   }
-  return message;
-}
-
-function headers(call: CallContext): Metadata {
-  const metadata = new Metadata();
-  metadata.set('traceparent', traceparent(call.trace));
-  const token = tokens.get(call);
-  if (token) metadata.set('authorization', `Bearer ${token}`);
-  return metadata;
-}
-
-const serialize = (bytes: Buffer): Buffer => bytes;
-const encode = (method: MethodContract, message: unknown): Buffer =>
-  Buffer.from(method.request.encode(message).finish());
-
-function bindUnary(channels: Channels, method: MethodContract, chain: readonly Interceptor[], options: ClientOptions) {
-  const send: Handler = (call) =>
-    new Promise((resolve, reject) => {
-      const grpcOptions: GrpcCallOptions = { deadline: call.deadline };
-      // Everything that may throw comes before the channel is entered, so that every call that enters also leaves.
-      const [bytes, metadata] = [encode(method, call.message), headers(call)];
-      const generation = channels.enter();
-      const grpcCall = generation.channel.makeUnaryRequest(
-        method.path,
-        serialize,
-        (bytes) => method.response.decode(bytes),
-        bytes,
-        metadata,
-        grpcOptions,
-        (error, reply) => {
-          channels.leave(generation);
-          if (error) reject(toRpcError(error, method));
-          else resolve(reply);
-        },
-      );
-      cancelWith(grpcCall, call);
-    });
-  const handler = compose(chain, send);
-  return async (message: unknown, callOptions: CallOptions = {}) => {
-    const call = open(method, message, options, callOptions);
-    const unlink = linkSignal(call, callOptions);
+  const read = (text: unknown) => {
     try {
-      const atSyncPoint = syncPoint(call);
-      if (atSyncPoint) await atSyncPoint(`call ${method.path}`);
-      return await handler(call);
-    } finally {
-      unlink();
-      call.close();
+      return readPeerAddress(String(text));
+    } catch (error) {
+      throw refuse(`address ${JSON.stringify(text)} ${(error as Error).message}`);
     }
   };
-}
-
-function bindStream(channels: Channels, method: MethodContract, chain: readonly Interceptor[], options: ClientOptions) {
-  const send: Handler = async (call) => {
-    const [bytes, metadata] = [encode(method, call.message), headers(call)];
-    const generation = channels.enter();
-    const stream = generation.channel.makeServerStreamRequest(
-      method.path,
-      serialize,
-      (bytes) => method.response.decode(bytes),
-      bytes,
-      metadata,
-      { deadline: call.deadline },
-    );
-    cancelWith(stream, call);
-    return messages(stream, method, () => channels.leave(generation));
-  };
-  const handler = compose(chain, send);
-  return async function* (message: unknown, callOptions: CallOptions = {}) {
-    const call = open(method, message, options, callOptions);
-    const unlink = linkSignal(call, callOptions);
+  const open = () => {
     try {
-      yield* (await handler(call)) as AsyncIterable<unknown>;
-    } finally {
-      unlink();
-      call.close();
+      return 'certFile' in tls ? watchTls(tls) : tls;
+    } catch (error) {
+      throw refuse(`the files of tls cannot be used: ${(error as Error).message}`, error);
     }
   };
-}
-
-/** Reads with backpressure; leaving the loop early cancels the call. */
-async function* messages(
-  stream: ClientReadableStream<unknown>,
-  method: MethodContract,
-  ended: () => void,
-): AsyncGenerator<unknown> {
-  try {
-    yield* stream;
-  } catch (error) {
-    throw toRpcError(error as ServiceError, method);
-  } finally {
-    stream.cancel();
-    ended();
-  }
-}
-
-/** gRPC enforces the deadline too: to cancel first would turn DEADLINE_EXCEEDED into CANCELLED. */
-function cancelWith(grpcCall: { cancel(): void }, call: CallContext): void {
-  const cancel = () => {
-    if (!(call.signal.reason instanceof DeadlineError)) grpcCall.cancel();
+  return {
+    addresses: addresses.map(read),
+    expectWorkload,
+    trustDomain: trustDomain ?? 'armature.local',
+    watch: open(),
   };
-  if (call.signal.aborted) cancel();
-  else call.signal.addEventListener('abort', cancel, { once: true });
-}
-
-function linkSignal(call: CallContext, { signal }: CallOptions): () => void {
-  if (!signal) return () => {};
-  const abort = () => call.cancel(signal.reason instanceof Error ? signal.reason : new Error('aborted'));
-  if (signal.aborted) abort();
-  else signal.addEventListener('abort', abort, { once: true });
-  return () => signal.removeEventListener('abort', abort);
-}
-
-function toRpcError(error: ServiceError, method: MethodContract): RpcError {
-  if (error instanceof RpcError) return error;
-  const details = error.metadata?.get('grpc-status-details-bin')[0];
-  if (Buffer.isBuffer(details)) {
-    try {
-      return decodeStatus(details, method.path);
-    } catch {
-      // The status of a server outside the mesh; it has only a code and a message.
-    }
-  }
-  const code = (status[error.code] ?? 'UNKNOWN') as Code;
-  return new RpcError(code, '', error.details ?? String(error.message), { from: method.path });
 }

@@ -1,19 +1,32 @@
 import {
-  type HealthCheckRequest,
-  type HealthCheckResponse,
-  HealthService,
+  HealthCheckRequest,
+  HealthCheckResponse,
   HealthCheckResponse_ServingStatus as Serving,
 } from '@armature/proto/grpc/health/v1/health.ts';
-import type { ServerUnaryCall, ServerWritableStream, sendUnaryData, UntypedServiceImplementation } from '@grpc/grpc-js';
-import { status } from '@grpc/grpc-js';
+import {
+  type ServerUnaryCall,
+  type ServerWritableStream,
+  type ServiceDefinition,
+  type sendUnaryData,
+  status,
+  type UntypedServiceImplementation,
+} from '@grpc/grpc-js';
+import { methodDefinition } from './method-definition.ts';
 
 type ServingStatus = HealthCheckResponse['status'];
 
 export interface Health {
-  definition: typeof HealthService;
+  definition: ServiceDefinition;
   implementation: UntypedServiceImplementation;
   set(serving: boolean): void;
 }
+
+const definition = {
+  check: methodDefinition('/grpc.health.v1.Health/Check', HealthCheckRequest, HealthCheckResponse),
+  watch: methodDefinition('/grpc.health.v1.Health/Watch', HealthCheckRequest, HealthCheckResponse, {
+    responseStream: true,
+  }),
+};
 
 const watchersMax = 100;
 
@@ -23,7 +36,7 @@ export function health(services: readonly string[]): Health {
   let current: ServingStatus = Serving.NOT_SERVING;
   const watchers = new Set<ServerWritableStream<HealthCheckRequest, HealthCheckResponse>>();
   return {
-    definition: HealthService,
+    definition,
     implementation: {
       check(
         call: ServerUnaryCall<HealthCheckRequest, HealthCheckResponse>,

@@ -2,7 +2,7 @@ import { constants } from 'node:crypto';
 import type net from 'node:net';
 import tls from 'node:tls';
 import { type Server, ServerCredentials } from '@grpc/grpc-js';
-import { splitAddress } from '../config/address.ts';
+import { joinAddress, splitAddress } from '../config/address.ts';
 import { workloadOf } from '../credentials/spiffe.ts';
 import { startListening } from '../telemetry/listening.ts';
 import type { Logger } from '../telemetry/log.ts';
@@ -58,7 +58,7 @@ export async function listen(options: {
   await startListening(listener, { host, port, backlog: 512 }, options.log);
   const bound = listener.address() as net.AddressInfo;
   return {
-    address: `${host}:${bound.port}`,
+    address: joinAddress({ host, port: bound.port }),
     workloadAt: (peer) => workloads.get(peer) ?? null,
     connections: () => workloads.size,
     close() {

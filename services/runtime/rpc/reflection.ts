@@ -1,9 +1,5 @@
-import {
-  type ServerReflectionRequest,
-  type ServerReflectionResponse,
-  ServerReflectionService,
-} from '@armature/proto/grpc/reflection/v1/reflection.ts';
-import { ServerReflectionService as ServerReflectionServiceAlpha } from '@armature/proto/grpc/reflection/v1alpha/reflection.ts';
+import { ServerReflectionRequest, ServerReflectionResponse } from '@armature/proto/grpc/reflection/v1/reflection.ts';
+import * as alpha from '@armature/proto/grpc/reflection/v1alpha/reflection.ts';
 import {
   type ServerDuplexStream,
   type ServiceDefinition,
@@ -11,6 +7,25 @@ import {
   type UntypedServiceImplementation,
 } from '@grpc/grpc-js';
 import type { DescriptorIndex, MessageResponse } from './descriptors.ts';
+import { methodDefinition } from './method-definition.ts';
+
+const bothStream = { requestStream: true, responseStream: true };
+const definition = {
+  serverReflectionInfo: methodDefinition(
+    '/grpc.reflection.v1.ServerReflection/ServerReflectionInfo',
+    ServerReflectionRequest,
+    ServerReflectionResponse,
+    bothStream,
+  ),
+};
+const alphaDefinition = {
+  serverReflectionInfo: methodDefinition(
+    '/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo',
+    alpha.ServerReflectionRequest,
+    alpha.ServerReflectionResponse,
+    bothStream,
+  ),
+};
 
 type Stream = ServerDuplexStream<ServerReflectionRequest, ServerReflectionResponse>;
 
@@ -63,8 +78,8 @@ export function reflection(
     );
   };
   return [
-    { definition: ServerReflectionService, implementation: { serverReflectionInfo } },
-    { definition: ServerReflectionServiceAlpha, implementation: { serverReflectionInfo } },
+    { definition, implementation: { serverReflectionInfo } },
+    { definition: alphaDefinition, implementation: { serverReflectionInfo } },
   ];
 }
 

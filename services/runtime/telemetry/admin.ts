@@ -1,6 +1,6 @@
 import { createServer, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { splitAddress } from '../config/address.ts';
+import { joinAddress, splitAddress } from '../config/address.ts';
 import { startListening } from './listening.ts';
 import type { Logger } from './log.ts';
 import { exposition, type Registry } from './metrics.ts';
@@ -21,7 +21,7 @@ export async function startAdmin(options: {
   log: Pick<Logger, 'warn'>;
 }): Promise<AdminServer> {
   const { host, port } = splitAddress(options.address);
-  if (!/^(127\.\d+\.\d+\.\d+|localhost|\[::1\])$/.test(host)) {
+  if (!/^(127\.\d+\.\d+\.\d+|localhost|::1)$/.test(host)) {
     throw new Error(`the admin port listens on loopback only, not on ${host}`);
   }
   const pages: Record<string, (response: ServerResponse) => Promise<void>> = {
@@ -49,7 +49,7 @@ export async function startAdmin(options: {
   server.maxConnections = 100;
   await startListening(server, { port, host }, options.log);
   return {
-    address: `${host}:${(server.address() as AddressInfo).port}`,
+    address: joinAddress({ host, port: (server.address() as AddressInfo).port }),
     close: () =>
       new Promise((resolve) => {
         server.close(() => resolve());
