@@ -22,7 +22,7 @@ export interface TlsMaterial {
 export interface TlsWatch {
   current(): TlsMaterial;
   /**
-   * Calls `changed` with every new material; again with each read while it throws. Call the returned function to stop.
+   * Calls the function with each new material; again at each read while it throws. Call the returned function to stop.
    */
   follow(changed: (material: TlsMaterial) => void): () => void;
   stop(): void;
