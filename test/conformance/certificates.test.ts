@@ -228,7 +228,7 @@ t.test('a client', async (t) => {
   for (const [name, issue] of Object.entries(strange)) {
     await t.test(`refuses a server whose certificate ${name}, and tells it nothing`, async (t) => {
       const { address, heard } = await imposter(t, await issue());
-      const client = inventoryClient({ addresses: [address], tls, token: () => 'a secret' });
+      const client = inventoryClient({ addresses: [address], tls, token: () => 'a-secret' });
       t.teardown(() => client.close());
       await t.rejects(client.receiveStock({ locationId: 'main', lines: [{ sku: 'X', quantity: 1n }] }), {
         code: 'UNAVAILABLE',
