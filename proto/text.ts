@@ -22,29 +22,24 @@ const blank = /^[\p{Z}\p{Cc}\p{DI}\u2800]*$/u;
 const lineBreaks = /[\t\n\r]/g;
 
 /** Whether a text is something other than one line of visible text. The empty string is no text, and passes. */
-export function brokenLine(text: string): boolean {
-  return !plain.test(text) && text !== '' && lineProblem(text) !== '';
-}
+export const brokenLine = (text: string): boolean => !plain.test(text) && lineProblem(text) !== '';
 
 /** As `brokenLine`, but tabs and line breaks are allowed. */
-export function brokenLines(text: string): boolean {
-  return !plain.test(text) && text !== '' && linesProblem(text) !== '';
-}
+export const brokenLines = (text: string): boolean => !plain.test(text) && linesProblem(text) !== '';
 
 /** What is wrong with a text of one line; empty when nothing is. */
-export function lineProblem(text: string): string {
-  if (text === '') return '';
-  const found = forbidden.exec(text) ?? loneJoiner.exec(text);
-  if (found) return `must not have the character ${codePointOf(found[0])}: it is invisible or no part of one line`;
-  return blank.test(text) ? 'must not be blank' : '';
-}
+export const lineProblem = (text: string): string => problemOf(text, text, 'or no part of one line');
 
 /** What is wrong with a text of several lines; empty when nothing is. */
-export function linesProblem(text: string): string {
+export const linesProblem = (text: string): string =>
+  problemOf(text, text.replace(lineBreaks, ' '), 'and no line break');
+
+/** `searched` is the text without the characters that are allowed in addition; `otherwise` describes the others. */
+function problemOf(text: string, searched: string, otherwise: string): string {
   if (text === '') return '';
-  const found = forbidden.exec(text.replace(lineBreaks, ' ')) ?? loneJoiner.exec(text);
-  if (found) return `must not have the character ${codePointOf(found[0])}: it is invisible and no line break`;
-  return blank.test(text) ? 'must not be blank' : '';
+  const found = forbidden.exec(searched) ?? loneJoiner.exec(text);
+  if (!found) return blank.test(text) ? 'must not be blank' : '';
+  return `must not have the character ${codePointOf(found[0])}: it is invisible ${otherwise}`;
 }
 
 const codePointOf = (character: string): string =>

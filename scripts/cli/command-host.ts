@@ -28,7 +28,6 @@ function capture(stream: NodeJS.WriteStream): { text(): string; restore(): void 
 async function runHosted({ args, env }: HostedCommand): Promise<void> {
   const before = { ...process.env };
   Object.assign(process.env, env);
-  process.exitCode = undefined;
   const stdout = capture(process.stdout);
   const stderr = capture(process.stderr);
   try {

@@ -12,6 +12,12 @@ const labelPattern = /([a-zA-Z_]\w*)="((?:[^"\\\n]|\\["\\n])*)"(?:,|$)/y;
 const misnamed = /^nodejs_active_(resources|handles|requests)_total$/;
 const types = ['counter', 'gauge', 'histogram', 'summary'];
 
+/** Reads the metrics page of a service, whose admin port is host:port `admin`. `type` is the content type. */
+export async function metricsOf(admin: string) {
+  const response = await fetch(`http://${admin}/metrics`);
+  return { type: response.headers.get('content-type'), ...readMetrics(await response.text()) };
+}
+
 /** Parses the Prometheus text format and reports the problems that promtool would report, in the main. */
 export function readMetrics(page: string): { samples: Sample[]; problems: string[] } {
   const problems: string[] = [];

@@ -1,7 +1,7 @@
 // Resources that a service holds: a run may increase them while it lasts, but not permanently.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { connectMysql } from '../../scripts/devmesh/servers/mysql.ts';
-import { readMetrics } from '../conformance/metrics-page.ts';
+import { metricsOf } from '../conformance/metrics-page.ts';
 import type { Shop } from './shop.ts';
 
 /** Resources of one service by name: 'timers', 'file handles', 'database connections' and so on. */
@@ -33,7 +33,7 @@ export async function holdingsOf(shop: Shop): Promise<Holdings> {
       Number((rows as { db: string; n: number }[]).find(({ db }) => db === schema)?.n ?? 0);
     const holdings: Holdings = {};
     for (const { name, admin, database } of services) {
-      const page = readMetrics(await (await fetch(`http://${admin}/metrics`)).text()).samples;
+      const page = (await metricsOf(admin)).samples;
       const sum = (metric: string, type?: string) =>
         page
           .filter((sample) => sample.name === metric && (type === undefined || sample.labels.type === type))

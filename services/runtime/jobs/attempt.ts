@@ -2,6 +2,7 @@ import type { CallContext } from '../context/call-context.ts';
 import type { Database } from '../db/database.ts';
 import { syncPoint } from '../sync/sync-point.ts';
 import { backOff } from '../time/backoff.ts';
+import { untilAborted } from '../time/until-aborted.ts';
 import { type JobQueue, type JobResult, type LeasedJob, StaleLeaseError } from './queue.ts';
 import { retryAfterMs } from './retry-policy.ts';
 
@@ -136,10 +137,7 @@ async function runLimited<Row>(
   const signal = AbortSignal.any([limit.signal, interrupt]);
   try {
     signal.throwIfAborted();
-    await new Promise<void>((resolve, reject) => {
-      signal.addEventListener('abort', () => reject(signal.reason), { once: true });
-      run(job.row, call, signal).then(resolve, reject);
-    });
+    await untilAborted(run(job.row, call, signal), signal);
   } finally {
     clearTimeout(timer);
   }

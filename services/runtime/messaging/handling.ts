@@ -3,6 +3,7 @@ import type { Baseline } from '@armature/proto/runtime/v1/baseline.ts';
 import { type CallContext, DeadlineError } from '../context/call-context.ts';
 import { deadlineExceeded, RpcError } from '../errors/errors.ts';
 import { crashPoint } from '../sync/crash-point.ts';
+import { untilAborted } from '../time/until-aborted.ts';
 import { applyBaseline } from './baseline.ts';
 import { deadLetterForeign, keepUnknown } from './dead-letter.ts';
 import { acknowledge, type Delivery } from './delivery.ts';
@@ -38,10 +39,10 @@ function applyEvent(on: StreamWork, handler: EventHandler, delivery: Delivery, c
       return 'duplicate';
     }
     if (outcome === 'skipped') return 'superseded';
-    await untilAborted(handler.handle(call.message, call, tx), call.signal);
+    await untilDeadline(handler.handle(call.message, call, tx), call.signal);
     return 'next';
   });
-  return untilAborted(applied, call.signal);
+  return untilDeadline(applied, call.signal);
 }
 
 /** Moves an aggregate's sequence forward to a baseline of its owner. Never rejects. */
@@ -54,9 +55,9 @@ export async function handleBaseline(on: StreamWork, delivery: Delivery): Promis
       assertSameAggregate(baselines.contract, baseline, delivery.aggregateId);
       call.message = baseline;
       const applied = baselines.run(call, (tx) =>
-        untilAborted(applyBaseline(tx, call, stream, baseline, baselines.handlers), call.signal),
+        untilDeadline(applyBaseline(tx, call, stream, baseline, baselines.handlers), call.signal),
       );
-      return untilAborted(applied, call.signal);
+      return untilDeadline(applied, call.signal);
     });
     on.metrics.baselines.inc({ outcome: step === 'next' ? 'moved' : 'behind' });
     if (step === 'next') on.early.inTurn(stream.consumer, delivery.aggregateId);
@@ -127,10 +128,5 @@ export function assertSameAggregate(event: EventContract, message: unknown, aggr
  * connection would otherwise block the message's next attempt, and in the end all work of the service. Around the
  * whole, the transaction may still commit; then the next attempt is a duplicate.
  */
-function untilAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const abort = () => reject(signal.reason instanceof DeadlineError ? deadlineExceeded() : signal.reason);
-    signal.addEventListener('abort', abort, { once: true });
-    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort));
-  });
-}
+const untilDeadline = <T>(work: Promise<T>, signal: AbortSignal): Promise<T> =>
+  untilAborted(work, signal, (reason) => (reason instanceof DeadlineError ? deadlineExceeded() : reason));

@@ -19,6 +19,7 @@ import { childTrace, traceparent } from '../context/trace.ts';
 import { inTransaction } from '../db/open-transaction.ts';
 import { RpcError } from '../errors/errors.ts';
 import { syncPoint } from '../sync/sync-point.ts';
+import { untilAborted } from '../time/until-aborted.ts';
 import { type CallOptions, encodeMessage, readCallOptions, readMessage, readToken } from './call-options.ts';
 import type { Channels } from './channel.ts';
 import {
@@ -105,7 +106,11 @@ async function addToken({ token: source }: Caller, call: CallContext, method: Me
   let token: unknown;
   try {
     const asked = typeof source === 'function' ? source() : source.token();
-    token = typeof asked === 'string' || asked === undefined ? asked : await untilEnded(call, asked);
+    if (typeof asked === 'string' || asked === undefined) token = asked;
+    else {
+      call.signal.throwIfAborted();
+      token = await untilAborted(asked, call.signal);
+    }
   } catch (error) {
     if (error === call.cancelReason) throw error;
     if (!isRpcError(error)) throw tokenUnusable(`${named} failed: ${nameOf(error)}`, method, error);
@@ -115,22 +120,6 @@ async function addToken({ token: source }: Caller, call: CallContext, method: Me
   }
   const usable = readToken(token, `the result of ${named}`, method);
   outgoing.set(call, { parent: undefined, token: usable });
-}
-
-/** Rejects with the reason when the call ends first. */
-async function untilEnded<T>(call: CallContext, work: PromiseLike<T>): Promise<T> {
-  const { signal } = call;
-  signal.throwIfAborted();
-  let stop = () => {};
-  const ended = new Promise<never>((_, reject) => {
-    stop = () => reject(signal.reason);
-    signal.addEventListener('abort', stop, { once: true });
-  });
-  try {
-    return await Promise.race([work, ended]);
-  } finally {
-    signal.removeEventListener('abort', stop);
-  }
 }
 
 /** Ends a call that failed: tells the token source of a refused token, and returns the error for the caller. */

@@ -1,6 +1,6 @@
 import type { Background } from '../context/background.ts';
-import type { CallContext } from '../context/call-context.ts';
 import { crashPoint } from '../sync/crash-point.ts';
+import { untilAborted } from '../time/until-aborted.ts';
 import type { Action, Branch } from './core.ts';
 import {
   defaultTimeoutMs,
@@ -38,7 +38,8 @@ export async function attempt(
     const outcome = invoke(step, kind, ctx, epoch);
     // The request leaves this process in the next turn of the event loop, not when the promise is made.
     setImmediate(crashPoint, 'saga.sent');
-    const given = await untilDeadline(call, outcome);
+    // A step may ignore its deadline.
+    const given = await untilAborted(outcome, call.signal);
     crashPoint('saga.responded');
     return { ...given, input: failedAt(given.input, elapsedMs(saga)) };
   } catch (error) {
@@ -56,14 +57,4 @@ async function invoke(step: RemoteStep, kind: Action, ctx: StepContext, epoch: n
   }
   const outcome = kind === 'query' && step.query ? await step.query(ctx) : await step.run(ctx);
   return { input: inputOf(outcome, epoch), result: outcome.kind === 'done' ? (outcome.result ?? null) : null };
-}
-
-/** Stops waiting for a step that ignores its deadline. */
-function untilDeadline<T>(call: CallContext, work: Promise<T>): Promise<T> {
-  const { signal } = call;
-  return new Promise((resolve, reject) => {
-    const abort = () => reject(signal.reason);
-    signal.addEventListener('abort', abort, { once: true });
-    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort));
-  });
 }

@@ -8,7 +8,7 @@ import { developerCredentials, type RunningService, token } from '../../support/
 import { inLongTier, long } from '../../support/tier.ts';
 import { contracts } from '../contracts.ts';
 import { leaksOf } from '../leaks.ts';
-import { readMetrics } from '../metrics-page.ts';
+import { metricsOf } from '../metrics-page.ts';
 import { openWire, type Wire } from '../wire.ts';
 import { shop } from './shop.ts';
 
@@ -51,7 +51,7 @@ const services = [...new Set(contracts.map(({ service }) => service))].flatMap((
 for (const service of services) {
   await t.test(service.name, async (t) => {
     const own = contracts.filter((one) => one.service === service.name).map(({ contract }) => contract);
-    const before = await metricsOf(service);
+    const before = await metricsOf(service.admin);
     const known = await openWire(service.grpc, developer);
     const stranger = await openWire(service.grpc, { ca: developer.ca });
     t.teardown(() => {
@@ -143,16 +143,11 @@ for (const service of services) {
   });
 }
 
-type Page = ReturnType<typeof readMetrics>;
-
-async function metricsOf({ admin }: RunningService): Promise<Page & { type: string | null }> {
-  const response = await fetch(`http://${admin}/metrics`);
-  return { type: response.headers.get('content-type'), ...readMetrics(await response.text()) };
-}
+type Page = Awaited<ReturnType<typeof metricsOf>>;
 
 /** Checks that since `before` the service has counted one call of each method that `buf curl` calls. */
 async function checkMetrics(t: Test, service: RunningService, before: Page) {
-  const page = await metricsOf(service);
+  const page = await metricsOf(service.admin);
   t.match(page.type, /^text\/plain/);
   t.strictSame(page.problems, []);
   const own = contracts.filter((one) => one.service === service.name && curled.includes(one.service));

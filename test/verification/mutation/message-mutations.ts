@@ -93,7 +93,7 @@ export const messageMutations: readonly Mutation[] = [
       return 'duplicate';
     }
     if (outcome === 'skipped') return 'superseded';
-    await untilAborted`,
+    await untilDeadline`,
         new: `    const step = await asCall(on, delivery, { name: 'inbox', event: null }, (own) =>
       on.db.transaction(own, async (inbox): Promise<Step> => {
         const at = await stepSequence(inbox, on.stream, delivery, 'applied');
@@ -103,7 +103,7 @@ export const messageMutations: readonly Mutation[] = [
     );
     if (step === 'duplicate') await assertDuplicate(tx, on.stream, delivery);
     if (step !== 'next') return step;
-    await untilAborted`,
+    await untilDeadline`,
       },
     ],
     // A crash test catches it only if a process is killed in the few milliseconds between the two transactions.

@@ -4,7 +4,7 @@ import { inventoryClient } from '@armature/clients';
 import type { RowDataPacket } from 'mysql2/promise';
 import t from 'tap';
 import { connectMysql } from '../../../scripts/devmesh/servers/mysql.ts';
-import { readMetrics } from '../../conformance/metrics-page.ts';
+import { metricsOf } from '../../conformance/metrics-page.ts';
 import { startService, token, workloadCertificate } from '../../support/service.ts';
 import { exploreCase, judge, type RaceCase, responseOf, under } from './case.ts';
 import { type BackgroundActor, type Points, startRaces } from './race.ts';
@@ -257,7 +257,7 @@ const cases: StockCase[] = [
 
 /** How often the service has retried a transaction since it was started. */
 async function transactionsRunAgain(): Promise<number> {
-  const page = readMetrics(await (await fetch(`http://${service.admin}/metrics`)).text());
+  const page = await metricsOf(service.admin);
   const named = page.samples.filter(({ name }) => name === 'armature_db_transaction_retries_total');
   return named.reduce((sum, { value }) => sum + value, 0);
 }
