@@ -377,7 +377,7 @@ t.test('configuration', async (t) => {
   };
   await t.test('brings certificate and token', async (t) => {
     t.same(await call({ ...env, ARMATURE_TOKEN: bo }), { levels: [], unknownSkus: ['A'] });
-    await t.rejects(call(env), refusal({ code: 'PERMISSION_DENIED' }), 'a call without a user');
+    await t.rejects(call(env), refusal({ code: 'UNAUTHENTICATED', reason: 'TOKEN_MISSING' }), 'a call without a user');
     await t.rejects(call({ ...env, ARMATURE_TOKEN: 'x.y.z' }), refusal({ code: 'UNAUTHENTICATED' }));
   });
   await t.test('says all that is missing at once', async (t) => {

@@ -324,6 +324,22 @@ const examples: { name: string; rule: keyof typeof rules; path: string; text: st
     bad: false,
   },
   { name: 'work left for later', rule: 'nothingIsLeftForLater', path: 'a.ts', text: `x(); // ${later}: y`, bad: true },
+  ...[
+    ["form.get('csrf') !== csrfOf(sealing, value)", true],
+    ['given === account.passwordHash', true],
+    ['request.token != expected', true],
+    ['timingSafeEqual(a, b)', true],
+    ["form.get('csrf') === null", false],
+    ["typeof token === 'string'", false],
+    ["nextPageToken !== ''", false],
+    ['equalSecrets(token, expected)', false],
+  ].map(([expression, bad]) => ({
+    name: `a comparison: ${expression}`,
+    rule: 'secretsAreComparedInConstantTime',
+    path: 'services/identity/a.ts',
+    text: `if (${expression}) f();`,
+    bad: bad as boolean,
+  })),
   { name: 'a word that holds it', rule: 'nothingIsLeftForLater', path: 'a.ts', text: `${later}S`, bad: false },
   {
     name: 'a refused word in a comment',

@@ -1,4 +1,5 @@
 import type { Tx } from '@armature/runtime';
+import { equalSecrets } from '@armature/runtime/credentials';
 import { type Account, type AccountChange, addressKey, deactivated } from './account.ts';
 import type { ArtifactStore } from './artifact-store.ts';
 import type { EmailStore } from './email-store.ts';
@@ -68,7 +69,8 @@ function registration(parts: AccountParts) {
       if (!open || addressKey(account.email) !== recipientKey) throw tokenInvalid();
       if (verificationKindOf(account) !== proof.kind) throw tokenInvalid();
       const { passwordHash } = proof;
-      if (proof.kind === 'change' && account.passwordHash !== passwordHash) throw passwordWrong('password');
+      if (proof.kind === 'change' && !equalSecrets(account.passwordHash ?? '', passwordHash))
+        throw passwordWrong('password');
       const changes = { state: 'ACTIVE', verifiedEmail: recipientKey, passwordHash } as const;
       if (!(await store.change(tx, account, changes, 'verified'))) throw tokenInvalid();
       return account.userId;

@@ -1,4 +1,4 @@
-import { timingSafeEqual } from 'node:crypto';
+import { equalSecrets } from '@armature/runtime/credentials';
 import { HttpError, type HttpReply, type HttpRequest } from '@armature/runtime/http';
 import { errors, type Interaction, type Provider } from 'oidc-provider';
 import { consentPage, loginPage } from './pages.ts';
@@ -45,7 +45,7 @@ export function interactions(parts: { provider: () => Promise<Provider>; signIn:
     { provider, interaction, abort }: { provider: Provider; interaction: Interaction; abort: boolean },
   ) {
     const form = formOf(request);
-    if (!same(form.get('csrf') ?? '', csrfOf(interaction.uid))) throw new HttpError(403, 'form_invalid');
+    if (!equalSecrets(form.get('csrf') ?? '', csrfOf(interaction.uid))) throw new HttpError(403, 'form_invalid');
     let result: Record<string, unknown>;
     if (abort) {
       result = { error: 'access_denied', error_description: 'the person said no' };
@@ -74,7 +74,7 @@ export function interactions(parts: { provider: () => Promise<Provider>; signIn:
     const interaction = await provider.interactionDetails(request.raw, reply.raw).catch((error) => {
       throw error instanceof errors.SessionNotFound ? new HttpError(400, 'session_expired') : error;
     });
-    if (interaction.uid !== uid) throw new HttpError(400, 'session_expired');
+    if (!equalSecrets(uid, interaction.uid)) throw new HttpError(400, 'session_expired');
     return { provider, interaction, abort: abort !== undefined };
   }
 
@@ -107,9 +107,4 @@ function originOf(redirectUri: unknown): string[] {
   const url = URL.parse(String(redirectUri));
   if (!url) return [];
   return [url.protocol === 'https:' || url.protocol === 'http:' ? url.origin : url.protocol];
-}
-
-function same(given: string, expected: string): boolean {
-  const [a, b] = [Buffer.from(given), Buffer.from(expected)];
-  return a.length === b.length && timingSafeEqual(a, b);
 }

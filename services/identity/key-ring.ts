@@ -39,14 +39,14 @@ export async function openKeyRing(parts: {
       everyMs: Math.max(200, Math.min(15_000, (periods.leadS * 1_000) / 4)),
       async run(call) {
         const fresh = await read(call);
-        if (signature(fresh) !== signature(present.keys)) present = keySet(fresh, open);
+        if (phasesOf(fresh) !== phasesOf(present.keys)) present = keySet(fresh, open);
         return 0;
       },
     },
   };
 }
 
-const signature = (keys: readonly SigningKey[]): string => keys.map(({ kid, phase }) => `${kid} ${phase}`).join();
+const phasesOf = (keys: readonly SigningKey[]): string => keys.map(({ kid, phase }) => `${kid} ${phase}`).join();
 
 function keySet(keys: readonly SigningKey[], open: (keys: readonly SigningKey[]) => Promise<Provider>): KeySet {
   let opening: Promise<Provider> | null = null;

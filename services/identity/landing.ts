@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { IdentityErrorReason } from '@armature/proto/identity/v1/contract.ts';
 import { type Background, type CallContext, type Database, RpcError, type Tx } from '@armature/runtime';
+import { equalSecrets } from '@armature/runtime/credentials';
 import { HttpError, type HttpReply, type HttpRequest } from '@armature/runtime/http';
 import type { Accounts } from './accounts.ts';
 import { newPasswordHash } from './new-password.ts';
@@ -59,7 +60,7 @@ function received({ sealing }: LandingParts, request: HttpRequest): URLSearchPar
   fromOurPages(request);
   const form = formOf(request);
   const value = cookieOf(request.headers.cookie);
-  if (!value || form.get('csrf') !== csrfOf(sealing, value)) throw new HttpError(403, 'form_invalid');
+  if (!value || !equalSecrets(form.get('csrf') ?? '', csrfOf(sealing, value))) throw new HttpError(403, 'form_invalid');
   return form;
 }
 

@@ -1,4 +1,4 @@
-import { timingSafeEqual } from 'node:crypto';
+import { equalSecrets } from '@armature/runtime/credentials';
 import type { Sealing } from './sealing.ts';
 
 /** What a link in an e-mail may do. */
@@ -19,5 +19,5 @@ export const mailToken = (sealing: Sealing, purpose: MailPurpose, emailId: strin
 export function emailIdOf(sealing: Sealing, purpose: MailPurpose, token: string): string | null {
   const [, emailId, given] = pattern.exec(token) ?? [];
   if (!emailId || !given) return null;
-  return timingSafeEqual(Buffer.from(given), Buffer.from(proof(sealing, purpose, emailId))) ? emailId : null;
+  return equalSecrets(given, proof(sealing, purpose, emailId)) ? emailId : null;
 }

@@ -14,6 +14,7 @@ import {
   principalOf,
   runIdempotent,
 } from '@armature/runtime';
+import { equalSecrets } from '@armature/runtime/credentials';
 import { type Account, type AccountState, addressKey, changeOf, isVerified } from './account.ts';
 import type { Accounts } from './accounts.ts';
 import type { ArtifactStore } from './artifact-store.ts';
@@ -107,7 +108,8 @@ const passwordMethods = ({ db, store, accounts, passwords, throttle }: ServicePa
       await attempt.succeeded();
       return runIdempotent(db, call, async (tx) => {
         const account = await store.lock(tx, userId);
-        if (account.passwordHash !== known.passwordHash) throw passwordWrong('current_password');
+        const unchanged = equalSecrets(account.passwordHash ?? '', known.passwordHash ?? '');
+        if (!unchanged) throw passwordWrong('current_password');
         await accounts.replacePassword(tx, account, passwordHash);
         return {};
       });

@@ -166,6 +166,30 @@ const nothingIsLeftForLater: Rule = ({ path, text }) => {
   return line < 0 ? [] : [`line ${line + 1} leaves work for later; do it, or write down elsewhere what is missing`];
 };
 
+const secretWord = /(secret|csrf|password|passwordHash|signature|token|mac|otp|jwt|cookie|assertion)(Of)?$/i;
+const constant = /^(['"`\d-]|(null|undefined|true|false)\b)/;
+/** Operands of a comparison: names with members and calls, or the beginning of a constant. */
+const comparison = /([\w$.?!()[\]'"]+)\s*[!=]==?\s*(['"`\d-]|[\w$.?!]+(?:\()?)/g;
+/** Page tokens and fencing tokens are no secrets: the former names a place in a list, the latter a lease. */
+const publicTokens = /(page|lease)Token$/i;
+
+/** Comparing by === takes longer the more of a guess is right. */
+const secretsAreComparedInConstantTime: Rule = ({ path, text }) => {
+  if (!isCode(path) || isTest(path) || !/^(services|clients)\//.test(path)) return [];
+  if (path === 'services/runtime/credentials/equal-secrets.ts') return [];
+  const code = withoutComments(text);
+  const says = 'use equalSecrets of @armature/runtime/credentials, which compares in constant time';
+  const isSecret = (operand: string) => {
+    const name = operand.replace(/\W+$/, '');
+    return secretWord.test(name) && !publicTokens.test(name);
+  };
+  const compared = [...code.matchAll(comparison)].flatMap(([whole, left = '', right = '']) => {
+    if (constant.test(left) || constant.test(right)) return [];
+    return isSecret(left) || isSecret(right) ? [`compares ${whole}: ${says}`] : [];
+  });
+  return /\btimingSafeEqual\b/.test(code) ? [...compared, `calls timingSafeEqual: ${says}`] : compared;
+};
+
 export const rules: Record<string, Rule> = {
   namesSaySomething,
   environmentIsReadInOnePlace,
@@ -178,6 +202,7 @@ export const rules: Record<string, Rule> = {
   mainsAreShort,
   decisionsAreComplete,
   nothingIsLeftForLater,
+  secretsAreComparedInConstantTime,
   wordsAreStandard,
 };
 

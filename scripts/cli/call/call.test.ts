@@ -156,7 +156,7 @@ const rows: (Asked & { name: string; code?: number; says: RegExp })[] = [
     rpc: `${inventory}/BatchGetStock`,
     data: stock,
     code: 1,
-    says: /PERMISSION_DENIED/,
+    says: /^UNAUTHENTICATED: inventory\.read needs an access token.*\n {2}reason {6}TOKEN_MISSING/m,
   },
   {
     name: 'fields are named that break a rule',

@@ -1,9 +1,9 @@
 import { type CallContext, type Caller, type Interceptor, subjectOf } from '../context/call-context.ts';
-import { permissionDenied, policyUnavailable } from '../errors/errors.ts';
+import { permissionDenied, policyUnavailable, tokenMissing } from '../errors/errors.ts';
 import { Counter, type Registry } from '../telemetry/metrics.ts';
 import { lacksOwnerCheck, recordInTransaction, scopeOf, setAllowed, setOwnerChecked } from './authorization.ts';
 import { type Denials, decisionOf } from './denials.ts';
-import type { Decision } from './policy.ts';
+import type { Decision, Denied } from './policy.ts';
 
 /** Decides whether a caller has a permission; null while no policy can be trusted. */
 export type Decide = (caller: Caller, permission: string) => Decision | null;
@@ -38,12 +38,15 @@ export function authorize(
 ): Interceptor {
   const allowed = counter.labels({ permission, decision: 'allow' });
   const denied = counter.labels({ permission, decision: 'deny' });
-  const refuse = (call: CallContext, cause: string, policyVersion: string) => {
+  const refuse = (call: CallContext, { reason: cause, lacks, policyVersion }: Omit<Denied, 'allowed'>) => {
     denied.inc();
     denials.denied(call, permission, cause, policyVersion);
     const { workload, user } = call.caller;
     call.log.info({ permission, cause, workload, user: user ? subjectOf(user) : undefined }, 'denied');
-    return Promise.reject(permissionDenied(permission));
+    // The publisher of an event has no token to send.
+    return Promise.reject(
+      lacks === 'token' && call.kind === 'server' ? tokenMissing(permission) : permissionDenied(permission),
+    );
   };
   return (next) => (call) => {
     const decision = decide(call.caller, permission);
@@ -51,12 +54,13 @@ export function authorize(
       denied.inc();
       return Promise.reject(policyUnavailable());
     }
-    if (!decision.allowed) return refuse(call, decision.reason, decision.policyVersion);
+    if (!decision.allowed) return refuse(call, decision);
     if (decision.scope === 'own') {
-      if (!owner) return refuse(call, 'only own things are allowed, and these have no owner', decision.policyVersion);
-      if (owner.kind === 'field' && owner.read(call.message) !== call.caller.user?.subject) {
-        return refuse(call, 'not the owner', decision.policyVersion);
-      }
+      const { policyVersion } = decision;
+      const notOwned = (reason: string) => refuse(call, { reason, lacks: 'permission', policyVersion });
+      if (!owner) return notOwned('only own things are allowed, and these have no owner');
+      if (owner.kind === 'field' && owner.read(call.message) !== call.caller.user?.subject)
+        return notOwned('not the owner');
     }
     allowed.inc();
     setAllowed(call, decision);

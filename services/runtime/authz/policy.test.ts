@@ -43,6 +43,17 @@ d, user:not-in-policy
 `;
 const sample = policyOf(sampleText);
 
+t.test('tells a caller without a token from one without a permission', async (t) => {
+  for (const { who, permission, lacks } of [
+    { who: by('workload:edge'), permission: 'orders.read', lacks: 'token' },
+    { who: by('service:reports'), permission: 'orders.read', lacks: 'token' },
+    { who: by('service:orders'), permission: 'orders.read', lacks: 'permission' },
+    { who: by('workload:edge', 'ada'), permission: 'orders.refund', lacks: 'permission' },
+  ]) {
+    t.match(sample.decide(who, permission), { allowed: false, lacks }, `${who.workload} ${permission}`);
+  }
+});
+
 t.test('decides', async (t) => {
   for (const row of [
     { name: 'a workload alone, by any', who: by('service:orders'), permission: 'stock.reserve', is: 'any' },
@@ -355,7 +366,11 @@ t.test('the policy in use', async (t) => {
   const holder = policyHolder();
   const asks = () => holder.decide(by('service:a'), 'a.b');
   t.equal(holder.current(), null);
-  t.same(asks(), { allowed: false, reason: 'no policy', policyVersion: '' }, 'without a policy nothing is allowed');
+  t.same(
+    asks(),
+    { allowed: false, reason: 'no policy', lacks: 'permission', policyVersion: '' },
+    'without a policy nothing is allowed',
+  );
   const allows = policyOf('p, service:a, a.b, any');
   const denies = policyOf('p, service:b, a.b, any');
   holder.swap(allows);

@@ -25,10 +25,16 @@ export interface Allowed {
   readonly policyVersion: string;
 }
 
-export type Decision =
-  | Allowed
-  /** The reason is for logs; it is never sent to the caller. */
-  | { readonly allowed: false; readonly reason: string; readonly policyVersion: string };
+export interface Denied {
+  readonly allowed: false;
+  /** For logs; never sent to the caller. */
+  readonly reason: string;
+  /** What the caller lacks. A token: the workload may make this call on behalf of users only, and there is none. */
+  readonly lacks: 'permission' | 'token';
+  readonly policyVersion: string;
+}
+
+export type Decision = Allowed | Denied;
 
 /** One version of the policy. It never changes; a new version is a new object. */
 export interface Policy {
@@ -114,15 +120,22 @@ function policyFrom(text: string, compiled: Compiled, denied: ReadonlySet<string
   const { scopeOf, roles, named } = compiled;
   const everything: Decision = Object.freeze({ allowed: true, scope: 'any', policyVersion });
   const ownThings: Decision = Object.freeze({ allowed: true, scope: 'own', policyVersion });
-  const deny = (reason: string): Decision => ({ allowed: false, reason, policyVersion });
+  const deny = (reason: string, lacks: Denied['lacks'] = 'permission'): Denied => ({
+    allowed: false,
+    reason,
+    lacks,
+    policyVersion,
+  });
 
   function decide({ workload, user }: Caller, permission: string): Decision {
     if (!workload) return deny('no workload');
     if (!workloadPattern.test(workload)) return deny('the workload is not of the form service:name or workload:name');
     const workloadScope = scopeOf(workload, permission);
     if (workloadScope !== 'any' && workloadScope !== 'on-behalf') return deny(`${workload} may not ${permission}`);
-    if (!user)
-      return workloadScope === 'any' ? everything : deny(`${workload} may ${permission} only on behalf of a user`);
+    if (!user) {
+      if (workloadScope === 'any') return everything;
+      return deny(`${workload} may ${permission} only on behalf of a user`, 'token');
+    }
     const subject = subjectOf(user);
     if (!subjectPatterns[user.kind]?.test(subject)) return deny('the user has no well-formed subject');
     if (denied.has(subject)) return deny(`${subject} is denied everything`);
@@ -180,6 +193,8 @@ function rulesFor(principals: ReadonlySet<string>, holders: ReadonlyMap<string, 
   return found.sort((a, b) => width[a.scope] - width[b.scope]);
 }
 
+const noPolicy: Denied = Object.freeze({ allowed: false, reason: 'no policy', lacks: 'permission', policyVersion: '' });
+
 /** Makes a holder for the policy in use. Without a policy every decision is a denial. */
 export function policyHolder(initial: Policy | null = null): PolicyHolder {
   let current = initial;
@@ -189,7 +204,7 @@ export function policyHolder(initial: Policy | null = null): PolicyHolder {
       current = policy;
     },
     decide(caller, permission) {
-      return current?.decide(caller, permission) ?? { allowed: false, reason: 'no policy', policyVersion: '' };
+      return current?.decide(caller, permission) ?? noPolicy;
     },
   };
 }

@@ -1,4 +1,5 @@
 export { driverUrl } from './driver-url.ts';
+export { equalSecrets } from './equal-secrets.ts';
 export { keyFile } from './jwks.ts';
 export { caReader, splitCa, withCa } from './server-trust.ts';
 export { workloadOf } from './spiffe.ts';

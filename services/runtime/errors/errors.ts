@@ -107,6 +107,15 @@ export const credentialsInvalid = (cause: string) =>
 export const permissionDenied = (permission: string) =>
   runtimeError('PERMISSION_DENIED', 'PERMISSION_DENIED', `${permission} is not allowed`, { metadata: { permission } });
 
+/** Makes the error for a call that the workload may make only with the access token of a user or program. */
+export const tokenMissing = (permission: string) =>
+  runtimeError(
+    'UNAUTHENTICATED',
+    'TOKEN_MISSING',
+    `${permission} needs an access token: send it as "authorization: Bearer <token>"`,
+    { metadata: { permission } },
+  );
+
 export const policyUnavailable = () =>
   runtimeError('UNAVAILABLE', 'POLICY_UNAVAILABLE', 'authorization policy not loaded yet', {
     details: { retryDelayMs: 1000 },

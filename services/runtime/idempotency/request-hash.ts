@@ -1,4 +1,5 @@
 import { createHash, createHmac } from 'node:crypto';
+import { equalSecrets } from '../credentials/equal-secrets.ts';
 
 /**
  * The version of a request's hash. Version 1 is over the received bytes, under a key that is not recorded: a duplicate
@@ -49,13 +50,13 @@ export function requestHasher(keys: HashKeys): RequestHasher {
     compare(stored) {
       if (stored.version === 1) {
         const same = [received, canonical].some((bytes) =>
-          [...known.values()].some((key) => stored.digest.equals(digest(key, bytes))),
+          [...known.values()].some((key) => equalSecrets(stored.digest, digest(key, bytes))),
         );
         return same ? 'same' : 'different';
       }
       const key = known.get(stored.keyId);
       if (stored.version !== hashVersion || key === undefined) return 'unknown';
-      return stored.digest.equals(digest(key, canonical)) ? 'same' : 'different';
+      return equalSecrets(stored.digest, digest(key, canonical)) ? 'same' : 'different';
     },
   });
 }

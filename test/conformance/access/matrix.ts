@@ -10,7 +10,7 @@ export type Claim = (typeof claims)[number];
 /** Broker accounts that belong to no service. */
 export const outsiders = ['operator', 'stranger'] as const;
 
-export const callCodes = ['A', 'U', 'D', 'N', '-'] as const;
+export const callCodes = ['A', 'U', 'T', 'D', 'N', '-'] as const;
 export type CallCode = (typeof callCodes)[number];
 export const eventCodes = ['A', 'R', 'L', 'X'] as const;
 export type EventCode = (typeof eventCodes)[number];
