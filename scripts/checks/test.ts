@@ -10,7 +10,8 @@ import { type FileResult, runFiles } from './pool.ts';
 import { describe } from './tally.ts';
 import { testFiles } from './test-files.ts';
 
-const jobs = 2;
+/** One more than the cores of the smallest machine: tests of single parts often wait for a server. */
+const jobs = 3;
 const fileTimeoutSeconds = long ? 1_800 : 300;
 
 const counts = { files: 0, passed: 0, failed: 0 };

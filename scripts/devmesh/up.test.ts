@@ -174,8 +174,8 @@ t.test('dev starts a service again at each change, and leaves it as it was', asy
   let output = '';
   for (const stream of [dev.stdout, dev.stderr]) stream.setEncoding('utf8').on('data', (text) => (output += text));
   await until('it is watched', () => /Node watches orders/.test(output));
-  await until('it is ready', () => mesh().services.orders?.state === 'ready');
-  t.match(armature('status').output, /^orders +ready, watching /m);
+  // On a busy machine its readiness may be missed once, and found again.
+  await until('it is ready', () => /^orders +ready, watching /m.test(armature('status').output));
   addService('orders', `console.log('the new code'); ${program}`);
   await until('the log of the new code is shown', () => /the new code/.test(output));
   dev.kill('SIGINT');
