@@ -1,15 +1,13 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { type AddressInfo, connect, createServer as createTcpServer, type Socket } from 'node:net';
-import { join } from 'node:path';
 import { createServer as createTlsServer } from 'node:tls';
 import t from 'tap';
-import { repository } from '../scripts/devmesh/state.ts';
 import { developerCredentials, workloadCertificate } from '../test/support/service.ts';
 
 /** Calls every server that the arguments name, closes the clients, and then has nothing left to do. */
 const program = `
-import { inventoryClient } from '${join(repository, 'clients', 'index.ts')}';
+import { inventoryClient } from ${JSON.stringify(import.meta.resolve('./index.ts'))};
 const [tls, ...addresses] = process.argv.slice(1);
 const clients = addresses.map((address) => inventoryClient({ addresses: [address], tls: JSON.parse(tls) }));
 const calls = clients.map((client) => client.batchGetStock({ skus: ['A'] }, { timeoutMs: 300 }));

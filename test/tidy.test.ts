@@ -84,6 +84,27 @@ const examples: { name: string; rule: keyof typeof rules; path: string; text: st
     bad: false,
   },
   {
+    name: 'the path of a file URL, still encoded',
+    rule: 'pathsAndUsersMayBeAny',
+    path: 'services/orders/a.ts',
+    text: "readFileSync(new URL('a.txt', import.meta.url).pathname)",
+    bad: true,
+  },
+  {
+    name: 'the name of the user',
+    rule: 'pathsAndUsersMayBeAny',
+    path: 'scripts/devmesh/a.ts',
+    text: 'const me = userInfo().username;',
+    bad: true,
+  },
+  {
+    name: 'the path of a file URL, decoded',
+    rule: 'pathsAndUsersMayBeAny',
+    path: 'services/orders/a.ts',
+    text: "readFileSync(fileURLToPath(new URL('a.txt', import.meta.url)))",
+    bad: false,
+  },
+  {
     name: 'another service by path',
     rule: 'importsPointOneWay',
     path: 'services/orders/a.ts',

@@ -4,7 +4,6 @@
 import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { pathToFileURL } from 'node:url';
 import { repository } from '../devmesh/state.ts';
 import { commitNamed, git, mainBranches } from './archive.ts';
 
@@ -114,7 +113,7 @@ const describe = ({ functions, longest }: LongFunctions): string =>
     ? 'no function above 70 lines'
     : `${functions} ${functions === 1 ? 'function' : 'functions'} above 70 lines, the longest has ${longest}`;
 
-if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
+if (import.meta.main) {
   const biome = join(repository, 'node_modules', '.bin', 'biome');
   const report = execFileSync(biome, ['lint', `--only=${rule}`, '--reporter=json', '--max-diagnostics=none', '.'], {
     cwd: repository,

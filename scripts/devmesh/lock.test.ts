@@ -4,13 +4,13 @@ import { join } from 'node:path';
 import t from 'tap';
 import { withLock } from './lock.ts';
 
-const lockModule = import.meta.resolve('./lock.ts');
+const lockModule = JSON.stringify(import.meta.resolve('./lock.ts'));
 
 /** Adds one to the number in a file, slowly, under the lock; in a process of its own. */
 const increment = (dir: string) => `
 import { readFileSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { withLock } from '${lockModule}';
+import { withLock } from ${lockModule};
 for (let i = 0; i < 5; i++) await withLock('${dir}/lock', async () => {
   const before = Number(readFileSync('${dir}/number', 'utf8'));
   await sleep(2);

@@ -19,7 +19,7 @@ const program = `
 import { createServer } from 'node:http';
 import { renameSync, writeFileSync } from 'node:fs';
 import { readFileSync } from 'node:fs';
-import { createConnection } from '${import.meta.resolve('mysql2/promise')}';
+import { createConnection } from ${JSON.stringify(import.meta.resolve('mysql2/promise'))};
 const env = process.env;
 if (env.ARMATURE_DATABASE_URL) {
   const db = await createConnection({ uri: env.ARMATURE_DATABASE_URL, ssl: { ca: readFileSync(env.ARMATURE_DATABASE_CA_FILE) } });
@@ -36,7 +36,8 @@ createServer((_, response) => response.end(JSON.stringify(env))).listen(Number(p
 process.on('SIGTERM', () => process.exit(0));
 `;
 
-const dir = join(runsDirectory(openTestState()), `up-${process.pid}`);
+// Under a path that neither shells nor the servers' own programs take without quotes.
+const dir = join(runsDirectory(openTestState()), `up-${process.pid} a b ü%20'x`);
 const state = openState(dir);
 const services = join(dir, 'programs');
 const env = { ...process.env, ARMATURE_RUN_DIR: dir, ARMATURE_SERVICES_DIR: services };

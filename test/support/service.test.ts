@@ -11,7 +11,7 @@ const program = `
 import { createServer } from 'node:http';
 import { renameSync, writeFileSync } from 'node:fs';
 import { readFileSync } from 'node:fs';
-import { createConnection } from '${import.meta.resolve('mysql2/promise')}';
+import { createConnection } from ${JSON.stringify(import.meta.resolve('mysql2/promise'))};
 const env = process.env;
 const db = await createConnection({ uri: env.ARMATURE_DATABASE_URL, ssl: { ca: readFileSync(env.ARMATURE_DATABASE_CA_FILE) } });
 if (process.argv[2] === 'migrate') {

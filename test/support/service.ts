@@ -3,6 +3,7 @@ import { closeSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync } fro
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { pathToFileURL } from 'node:url';
 import { migrate } from '@armature/runtime/migrations';
 import { certificateFiles } from '../../scripts/devmesh/certificates.ts';
 import {
@@ -109,7 +110,7 @@ export async function prepareService(t: Teardown, name: string, options: StartOp
     name,
     stateFile: join(dir, 'state.json'),
     peers: options.peers ?? {},
-    mailUrl: options.mailUrl ?? `maildir://${join(dir, 'mail')}`,
+    mailUrl: options.mailUrl ?? pathToFileURL(join(dir, 'mail')).href.replace(/^file:/, 'maildir:'),
     dataDir: join(dir, 'data'),
     grpc: options.grpc,
     admin: options.admin,

@@ -48,6 +48,29 @@ const timeIsInOnePlace: Rule = ({ path, text }) => {
   return ['imports timers/promises; use sleep of @armature/runtime/time, and give it a signal that ends it'];
 };
 
+/** Files that take apart http and https URLs, whose path stays percent-encoded. */
+const pathsOfHttp = [
+  'scripts/devmesh/sign-in/',
+  'services/acquirer/server.ts',
+  'services/identity/attacks.test.ts',
+  'services/runtime/http/https-server.ts',
+  'test/support/infra.ts',
+];
+
+/** A checkout may lie under any path and belong to any user id. */
+const pathsAndUsersMayBeAny: Rule = ({ path, text }) => {
+  if (!isCode(path) || path === 'test/tidy.test.ts' || path === 'test/support/tidy.ts') return [];
+  const code = withoutComments(text);
+  const problems: string[] = [];
+  if (/\.pathname\b/.test(code) && !pathsOfHttp.some((allowed) => path.startsWith(allowed))) {
+    problems.push('uses .pathname, in which a blank is %20; for a file URL use fileURLToPath of node:url');
+  }
+  if (/\buserInfo\s*\(/.test(code)) {
+    problems.push('calls os.userInfo, which throws for a user id without a name; use process.getuid');
+  }
+  return problems;
+};
+
 /** proto <- runtime <- clients <- services; no service imports another's code. */
 const importsPointOneWay: Rule = ({ path, text }) => {
   if (!isCode(path)) return [];
@@ -194,6 +217,7 @@ export const rules: Record<string, Rule> = {
   namesSaySomething,
   environmentIsReadInOnePlace,
   timeIsInOnePlace,
+  pathsAndUsersMayBeAny,
   importsPointOneWay,
   productionIgnoresTestbeds,
   runtimeIsLayered,

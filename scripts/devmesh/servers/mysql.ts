@@ -1,10 +1,10 @@
 import { spawnSync } from 'node:child_process';
 import { closeSync, existsSync, mkdirSync, openSync, renameSync, rmSync } from 'node:fs';
-import { userInfo } from 'node:os';
 import { dirname, join } from 'node:path';
 import { driverUrl, withCa } from '@armature/runtime/credentials';
 import { type Connection, createConnection, type RowDataPacket } from 'mysql2/promise';
 import { certificateFiles } from '../certificates.ts';
+import { plainState } from '../plain-path.ts';
 import { portFor } from '../ports.ts';
 import { isAlive, launch, type ProcessIdentity } from '../processes.ts';
 import { password, readJson, type State, tail, writeAtomically } from '../state.ts';
@@ -40,10 +40,11 @@ export async function startMysql(state: State, program: string, preferredPort: n
   const url = mysqlAdminUrl(state, port);
   let instance = known;
   if (!running) {
-    initialize(state, program);
-    writeAtomically(join(state.dir, 'mysql', 'my.cnf'), settings(state, port), 0o600);
+    const plain = plainState(state);
+    initialize(plain, program);
+    writeAtomically(join(state.dir, 'mysql', 'my.cnf'), settings(plain, port), 0o600);
     writeAtomically(join(state.dir, 'mysql', 'accounts.sql'), accounts(state), 0o600);
-    instance = { port, process: launchMysql(state, program) };
+    instance = { port, process: launchMysql(plain, program) };
     writeAtomically(instanceFile(state), JSON.stringify(instance, null, 2), 0o600);
   }
   await ready(state, url, instance!.process);
@@ -82,19 +83,21 @@ function initialize(state: State, program: string): void {
 }
 
 function initializer(program: string, data: string): [string, string[]] {
-  const me = `--user=${userInfo().username}`;
+  // Only root may, and must, name the user. A user id without a name is then no problem.
+  const user = isRoot() ? ['--user=root'] : [];
   const version = spawnSync(program, ['--no-defaults', '--version'], { encoding: 'utf8' }).stdout ?? '';
   if (!/mariadb/i.test(version)) {
     // Root has no password until the first start, which sets one from accounts.sql before it listens.
-    return [program, ['--no-defaults', '--initialize-insecure', `--datadir=${data}`, me]];
+    return [program, ['--no-defaults', '--initialize-insecure', `--datadir=${data}`, ...user]];
   }
   const install = findProgram(['mariadb-install-db', 'mysql_install_db']);
   if (!install)
     throw new Error(`${program} is here but mariadb-install-db is not; install the package mariadb-server-core`);
   const options = ['--auth-root-authentication-method=socket', '--skip-test-db', '--skip-name-resolve'];
-  // Only root may, and must, name the user.
-  return [install, ['--no-defaults', ...options, `--datadir=${data}`, ...(process.getuid?.() === 0 ? [me] : [])]];
+  return [install, ['--no-defaults', ...options, `--datadir=${data}`, ...user]];
 }
+
+const isRoot = (): boolean => process.getuid?.() === 0;
 
 /** InnoDB writes each commit to the file system but does not wait for the disk; nor does the log of schema changes. */
 const withoutFsync = `innodb-flush-method = nosync
@@ -106,8 +109,7 @@ function settings(state: State, port: number): string {
   const dir = join(state.dir, 'mysql');
   const files = certificateFiles(state, 'mysql');
   return `[mysqld]
-user = ${userInfo().username}
-datadir = ${join(dir, 'data')}
+${isRoot() ? 'user = root\n' : ''}datadir = ${join(dir, 'data')}
 socket = ${socketPath(state)}
 pid-file = ${join(dir, 'mysql.pid')}
 tmpdir = ${temporaryFolder(state)}

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { withCa } from '@armature/runtime/credentials';
 import { certificateFiles } from '../certificates.ts';
+import { plainState } from '../plain-path.ts';
 import { portFor } from '../ports.ts';
 import { isAlive, launch, type ProcessIdentity } from '../processes.ts';
 import { password, readJson, type State, writeAtomically } from '../state.ts';
@@ -72,22 +73,23 @@ export async function startRabbitmq(
     distribution: await portFor(state, 'rabbitmq-distribution', beside(2)),
     epmd: await portFor(state, 'rabbitmq-epmd', beside(3), mapperRuns),
   };
-  const env = environment(state, ports);
-  writeSettings(state, ports);
+  const plain = plainState(state);
+  const env = environment(plain, ports);
+  writeSettings(plain, ports);
   const epmd = mapperRuns
     ? known.epmd
     : launch({
         command: programs.epmd,
         args: ['-address', '127.0.0.1', '-port', String(ports.epmd)],
         env,
-        cwd: state.dir,
+        cwd: plain.dir,
         log: epmdLog(state),
       });
   const broker = launch({
     command: programs.rabbitmq,
     args: [],
     env,
-    cwd: join(state.dir, 'rabbitmq'),
+    cwd: join(plain.dir, 'rabbitmq'),
     log: rabbitmqLog(state),
   });
   writeAtomically(
@@ -190,6 +192,9 @@ export async function evaluateInBroker(state: State, expression: string): Promis
   const { ports } = instance;
   const program = `N = 'armature${ports.amqp}@localhost', R = ${expression}, io:format("~p", [R]), halt().`;
   const args = ['-noinput', '-hidden', '-sname', `beside${process.pid}@localhost`, '-eval', program];
-  const { stdout } = await promisify(execFile)('erl', args, { env: environment(state, ports), timeout: 20_000 });
+  const { stdout } = await promisify(execFile)('erl', args, {
+    env: environment(plainState(state), ports),
+    timeout: 20_000,
+  });
   return stdout;
 }

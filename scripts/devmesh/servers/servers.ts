@@ -1,6 +1,7 @@
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { withCa } from '@armature/runtime/credentials';
+import { removePlainPath } from '../plain-path.ts';
 import { isAlive, stop } from '../processes.ts';
 import type { Progress } from '../progress.ts';
 import { readJson, type State, writeAtomically } from '../state.ts';
@@ -140,6 +141,7 @@ export async function stopServers(state: State, { volumes = false } = {}): Promi
     stopped.push('containers');
   }
   rmSync(serversFile(state), { force: true });
+  removePlainPath(state);
   return stopped;
 }
 

@@ -1,4 +1,7 @@
+import { readdirSync } from 'node:fs';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { pathToFileURL } from 'node:url';
 import t from 'tap';
 import { reluctantMailServer } from '../../../test/support/mail-server.ts';
 import { mailTransport } from './mail.ts';
@@ -40,4 +43,13 @@ t.test('an e-mail whose signal is aborted is not sent later', async (t) => {
   server.letGo();
   await send(mail('last'), never);
   t.strictSame(server.mails, ['Message-ID: <first@example.com>', 'Message-ID: <last@example.com>']);
+});
+
+t.test('a maildir may lie under any path', async (t) => {
+  const folder = join(t.testdir({}), "a b ü%20'x", 'mail');
+  const mailUrl = pathToFileURL(folder).href.replace(/^file:/, 'maildir:');
+  await mailTransport({ mailUrl, mailFrom: 'shop@example.com' }, 1)(mail('first'), never);
+  t.equal(readdirSync(join(folder, 'new')).length, 1);
+  const relative = { mailUrl: 'maildir://mail/new', mailFrom: 'shop@example.com' };
+  t.throws(() => mailTransport(relative, 1), { message: /must name an absolute folder, like maildir:\/\/\/folder/ });
 });

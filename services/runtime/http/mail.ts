@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { mkdir, open, rename } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 
 /** An e-mail: plain text, and the same as HTML. */
 export interface MailMessage {
@@ -32,8 +33,17 @@ export function mailTransport(
   { mailUrl, mailFrom }: { mailUrl: string; mailFrom: string },
   maxConnections: number,
 ): SendMail {
-  const deliver = mailUrl.startsWith('maildir:') ? maildir(new URL(mailUrl).pathname) : smtp(mailUrl, maxConnections);
+  const deliver = mailUrl.startsWith('maildir:') ? maildir(maildirFolder(mailUrl)) : smtp(mailUrl, maxConnections);
   return (message, signal) => deliver({ ...message, from: mailFrom }, signal);
+}
+
+/** The folder of a URL such as maildir:///folder. Like a file URL, it has "%20" for a space. */
+function maildirFolder(mailUrl: string): string {
+  try {
+    return fileURLToPath(mailUrl.replace(/^maildir:/, 'file:'));
+  } catch (cause) {
+    throw new Error(`the mail URL must name an absolute folder, like maildir:///folder (got ${mailUrl})`, { cause });
+  }
 }
 
 /** Loaded when the first e-mail is sent: an instance that sends none does not need it. */
