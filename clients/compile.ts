@@ -1,4 +1,5 @@
-// Compiles the clients and the modules of this repository that they import into JavaScript modules for Node.
+// Compiles the clients and the modules of this repository that they import into one CommonJS implementation, and writes
+// an ES module that gives its exports their names: a program that uses both has each class once.
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -23,13 +24,15 @@ const options = {
   noEmitOnError: true,
   allowImportingTsExtensions: false,
   declaration: true,
+  // It refuses import and export in CommonJS modules.
+  verbatimModuleSyntax: false,
   target: 'es2022',
   lib: ['es2023', 'es2024.string'],
 };
 
 /**
- * Fills `target`, a folder below the repository, with a module and its declarations for every file that
- * index.ts imports, directly or not. Returns the names of the packages that these need. On a compiler error it throws
+ * Fills `target`, a folder below the repository, with a CommonJS module and its declarations for every file that
+ * index.ts imports, directly or not, and with index.mjs. Returns the names of the packages that these need. On a compiler error it throws
  * the compiler's messages and removes `target`.
  */
 export function compile(target: string): Set<string> {
@@ -44,8 +47,10 @@ export function compile(target: string): Set<string> {
       include: [],
     };
     writeFileSync(join(staged, 'tsconfig.json'), JSON.stringify(config));
+    for (const folder of [staged, target]) writeFileSync(join(folder, 'package.json'), '{ "type": "commonjs" }\n');
     runCompiler(staged);
     rmSync(staged, { recursive: true });
+    writeModule(target);
     return packages;
   } catch (error) {
     rmSync(target, { recursive: true, force: true });
@@ -95,6 +100,14 @@ function packageOf(specifier: string): string {
     .split('/')
     .slice(0, specifier.startsWith('@') ? 2 : 1)
     .join('/');
+}
+
+/** The names are written out, because those that Node and bundlers find in a CommonJS module by themselves may differ. */
+function writeModule(target: string): void {
+  const names = Object.keys(createRequire(import.meta.url)(join(target, 'index.js')));
+  const module = `import clients from './index.js';\n\nexport const {\n  ${names.join(',\n  ')},\n} = clients;\n`;
+  writeFileSync(join(target, 'index.mjs'), module);
+  writeFileSync(join(target, 'index.d.mts'), "export * from './index.js';\n");
 }
 
 function runCompiler(project: string): void {

@@ -11,7 +11,8 @@ import {
   PaymentOperationServiceContract,
   PaymentServiceContract,
 } from '@armature/proto/payments/v1/contract.ts';
-import { type Client, type ClientOptions, createClient } from '@armature/runtime/client';
+import { createClient } from '@armature/runtime/client';
+import type { Client, ClientOptions } from '@armature/runtime/client-types';
 import type { ServiceName } from './config.ts';
 
 export type { FieldViolation } from '@armature/proto/contract.ts';
@@ -19,7 +20,7 @@ export type { FieldViolation } from '@armature/proto/contract.ts';
 export { RuntimeErrorReason } from '@armature/proto/runtime/v1/contract.ts';
 export { Address } from '@armature/proto/type/v1/address.ts';
 export { Money } from '@armature/proto/type/v1/money.ts';
-export type { CallOptions, Client, Init } from '@armature/runtime/client';
+export type { CallOptions, Client, Init, TokenFunction, TokenSource } from '@armature/runtime/client-types';
 export { ConfigError } from '@armature/runtime/config';
 export type { CallContext, Handler, Interceptor, Reply } from '@armature/runtime/context';
 export { type Code, RpcError, type RpcErrorDetails } from '@armature/runtime/errors';

@@ -1,60 +1,22 @@
-import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, delimiter, join } from 'node:path';
-import { promisify } from 'node:util';
 import t from 'tap';
+import { catalogue, variantsOf } from '../scripts/demo/catalogue.ts';
 import { repository } from '../scripts/devmesh/state.ts';
+import { compileProjects, install, run, writeProjects } from '../test/support/consumers.ts';
 import { developerCredentials, type Mesh, startMesh, token } from '../test/support/service.ts';
-import { catalogClient, inventoryClient } from './index.ts';
+import * as clients from './index.ts';
 
-const execute = promisify(execFile);
-
-/**
- * Runs a program as a shell outside of all this would. tap writes itself into NODE_OPTIONS of whatever a test
- * starts; env takes it out again, for the compiler does not start under tap, nor does a consumer have it.
- */
-const run = (program: string, args: string[], options: { cwd?: string; env?: NodeJS.ProcessEnv } = {}) =>
-  execute('env', ['-u', 'NODE_OPTIONS', program, ...args], options);
-
-const sku = 'MUG-BLUE';
+/** Of the examples in README.md and of the demo's catalogue. */
+const sku = 'MUG-ALBA-1';
+const price = variantsOf(catalogue()).find((variant) => variant.sku === sku)!.eurMinor;
 
 const room = mkdtempSync(join(tmpdir(), 'armature-pack-'));
 t.setTimeout(120_000);
 t.teardown(() => rmSync(room, { recursive: true, force: true }));
 const consumer = join(room, 'consumer');
-
-/** As strict as a consumer may be; the declarations of the package and of what it needs are checked too. */
-const compilerOptions = {
-  module: 'nodenext',
-  target: 'es2022',
-  strict: true,
-  skipLibCheck: false,
-  noUncheckedIndexedAccess: true,
-  types: ['node'],
-};
-
-/** What the types must say: the compiler objects to an expectation that is not met. */
-const typeChecks = `
-import { catalogClient, type CallOptions, clientConfig, inventory, inventoryClient, type Money } from '@armature/clients';
-
-export async function checks(options: CallOptions): Promise<Money | undefined> {
-  const client = inventoryClient(clientConfig('inventory'));
-  // @ts-expect-error quantities are bigint
-  await client.receiveStock({ locationId: 'main', lines: [{ sku: 'A', quantity: 1 }] }, options);
-  // @ts-expect-error there is no such method
-  await client.stealStock({});
-  // @ts-expect-error there is no such service
-  clientConfig('warehouse');
-  const reservation: inventory.Reservation = await client.getReservation({ reservationId: 'r' });
-  const reserved: boolean = reservation.state === inventory.ReservationState.RESERVATION_STATE_HELD;
-  const expires: Date | undefined = reservation.expireTime;
-  for await (const level of client.watchStock({ skus: ['A'] })) return { currencyCode: String(reserved ? expires : ''), amountMinor: level.onHand };
-  const { products } = await catalogClient(clientConfig('catalog')).listProducts({});
-  return products[0]?.variants[0]?.prices[0];
-}
-`;
 
 const [mesh, copy] = await bothDone([startShop(), packAndInstall()]);
 
@@ -65,31 +27,42 @@ t.test('packing leaves no trace in the repository', (t) => {
 
 t.test('the package depends on published packages only', (t) => {
   const packed = JSON.parse(readFileSync(join(consumer, 'node_modules/@armature/clients/package.json'), 'utf8'));
-  t.same(Object.keys(packed.dependencies), ['@bufbuild/protobuf', '@grpc/grpc-js', 'uuid']);
+  t.same(Object.keys(packed.dependencies), ['@bufbuild/protobuf', '@grpc/grpc-js']);
   t.match(packed, { name: '@armature/clients', license: 'Apache-2.0', engines: { node: '>=20' }, type: 'module' });
   t.notOk('private' in packed);
   const files = tree(join(consumer, 'node_modules/@armature/clients'));
-  t.ok(['LICENSE', 'README.md', 'dist/index.js', 'dist/index.d.ts'].every((file) => files.has(file)));
+  t.ok(['LICENSE', 'README.md', 'dist/index.js', 'dist/index.mjs', 'dist/index.d.ts'].every((file) => files.has(file)));
   const strange = [...files.keys()].filter(
-    (file) => !/^(LICENSE|README\.md|package\.json|dist\/.+\.(js|d\.ts))$/.test(file),
+    (file) => !/^(LICENSE|README\.md|(dist\/)?package\.json|dist\/(.+\.(js|d\.ts)|index\.(d\.mts|mjs)))$/.test(file),
   );
   t.same(strange, []);
   t.end();
 });
 
-t.test('a project outside the repository', async (t) => {
-  const example = /```ts\n(.*?)```/s.exec(readFileSync(join(import.meta.dirname, 'README.md'), 'utf8'))?.[1];
-  writeFileSync(join(consumer, 'example.ts'), example ?? '');
-  writeFileSync(join(consumer, 'types.ts'), typeChecks);
-  writeFileSync(
-    join(consumer, 'tsconfig.json'),
-    JSON.stringify({ compilerOptions, files: ['example.ts', 'types.ts'] }),
+t.test('the table of README.md has a row for each client', (t) => {
+  const rows = [
+    ...readme('clients/README.md').matchAll(/^\| `(\w+Client)`[^|]* \| `ARMATURE_PEER_([^`]+)` \| `(\w+)` \|$/gm),
+  ];
+  t.same(
+    rows.map(([, client]) => client).sort(),
+    Object.keys(clients)
+      .filter((name) => name.endsWith('Client'))
+      .sort(),
   );
+  for (const [, client, service = '', namespace = ''] of rows) {
+    t.ok(namespace in clients, `${client}: ${namespace}`);
+    if (service === '<SERVICE>') continue;
+    const missing = () => clients.clientConfig(service.toLowerCase() as clients.ServiceName, {});
+    t.throws(missing, { message: new RegExp(`ARMATURE_PEER_${service} is not set`) });
+  }
+  t.end();
+});
 
-  await t.test('compiles against the types', async (t) => {
-    const tsc = join(repository, 'node_modules', '.bin', 'tsc');
-    const { stdout } = await run(process.execPath, [tsc, '-p', '.'], { cwd: consumer }).catch((error) => error);
-    t.equal(stdout, '');
+t.test('a project outside the repository', async (t) => {
+  writeProjects(consumer, { 'example.ts': sampleOf('clients/README.md'), 'list.ts': sampleOf('README.md') });
+
+  await t.test('compiles as ESM and CommonJS under node16, nodenext and bundler, without @types/node', async (t) => {
+    t.equal(await compileProjects(consumer), '');
   });
 
   const credentials = await developerCredentials();
@@ -102,20 +75,39 @@ t.test('a project outside the repository', async (t) => {
   };
   for (const node of await nodes()) {
     await t.test(`runs the example of the README on Node ${node.version}`, async (t) => {
-      const { stdout, stderr } = await run(node.path, ['example.js'], { cwd: consumer, env }).catch((error) => error);
+      const { stdout, stderr } = await run(node.path, ['esm/example.js'], { cwd: consumer, env }).catch(
+        (error) => error,
+      );
       t.equal(stderr, '');
-      t.match(stdout, /^1 placed\n(\d+ \w+\n)+\d+ completed\npaid 2500 cents\n$/);
+      t.match(stdout, /^1 placed\n(\d+ \w+\n)+\d+ completed\npaid \d+ cents\n$/);
+      t.ok(stdout.endsWith(`paid ${2n * price} cents\n`), stdout);
+    });
+    await t.test(`makes a call from CommonJS on Node ${node.version}`, async (t) => {
+      const { stdout, stderr } = await run(node.path, ['cjs/call.js'], { cwd: consumer, env }).catch((error) => error);
+      t.equal(stderr, '');
+      t.equal(stdout, 'states ORDER_STATE_COMPLETED\nsame class true\nsame names true\n');
     });
   }
 });
+
+function readme(path: string): string {
+  return readFileSync(join(repository, path), 'utf8');
+}
+
+/** The sample in TypeScript of a document, which has one. */
+function sampleOf(path: string): string {
+  const samples = [...readme(path).matchAll(/```ts\n(.*?)```/gs)];
+  if (samples.length !== 1) throw new Error(`${path} has ${samples.length} samples in TypeScript instead of one`);
+  return samples[0]![1]!;
+}
 
 async function startShop(): Promise<Mesh> {
   const mesh = await startMesh(t, ['catalog', 'inventory', 'payments', 'acquirer', 'orders']);
   const [tls, bo] = await Promise.all([developerCredentials(), token('bo')]);
   const to = (name: string) => ({ addresses: [mesh[name]!.grpc], tls, token: () => bo });
-  const [catalog, stock] = [catalogClient(to('catalog')), inventoryClient(to('inventory'))];
+  const [catalog, stock] = [clients.catalogClient(to('catalog')), clients.inventoryClient(to('inventory'))];
   const { categoryId } = await catalog.createCategory({ slug: 'mugs', title: 'Mugs' });
-  const variants = [{ sku, title: 'Blue', prices: [{ currencyCode: 'EUR', amountMinor: 1_250n }] }];
+  const variants = [{ sku, title: 'Blue', prices: [{ currencyCode: 'EUR', amountMinor: price }] }];
   await catalog.createProduct({ categoryId, title: 'Mug', variants });
   await stock.receiveStock({ locationId: 'main', lines: [{ sku, quantity: 100n }] });
   catalog.close();
@@ -132,12 +124,7 @@ async function packAndInstall(): Promise<{ before: Map<string, string>; after: M
   await npm(['pack', '--pack-destination', room], join(copy, 'clients'));
   const after = tree(copy);
   const tarball = readdirSync(room).find((name) => name.endsWith('.tgz')) ?? '';
-  mkdirSync(consumer);
-  writeFileSync(join(consumer, 'package.json'), JSON.stringify({ name: 'consumer', private: true, type: 'module' }));
-  await npm(
-    ['install', join(room, tarball), '--ignore-scripts', '--no-audit', '--no-fund', '--prefer-offline'],
-    consumer,
-  );
+  await install(join(room, tarball), consumer);
   return { before, after };
 }
 

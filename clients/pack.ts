@@ -66,9 +66,16 @@ function packedManifest(own: Manifest, packages: ReadonlySet<string>) {
     type: 'module',
     engines,
     sideEffects: false,
-    exports: { '.': { types: './dist/index.d.ts', default: './dist/index.js' } },
+    main: './dist/index.js',
+    types: './dist/index.d.ts',
+    exports: {
+      '.': {
+        import: { types: './dist/index.d.mts', default: './dist/index.mjs' },
+        default: { types: './dist/index.d.ts', default: './dist/index.js' },
+      },
+    },
     scripts,
-    files: ['dist/**/*.js', 'dist/**/*.d.ts'],
+    files: ['dist/**/*.js', 'dist/**/*.d.ts', 'dist/index.mjs', 'dist/index.d.mts', 'dist/package.json'],
     dependencies: Object.fromEntries(dependencies),
   };
 }

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import type { EventContract, MethodContract } from '@armature/proto/contract.ts';
+import type { CompatibleAbortSignal } from '../time/abort-signal.ts';
 import { type Attachments, attachments } from './keys.ts';
 import type { TraceContext } from './trace.ts';
 
@@ -66,7 +67,7 @@ export interface CallContext<M = any> extends Attachments {
   /** Epoch milliseconds; always finite. */
   readonly deadline: number;
   /** Aborted when the deadline passes or the client cancels. */
-  readonly signal: AbortSignal;
+  readonly signal: CompatibleAbortSignal;
   readonly trace: TraceContext;
   /** Logs with the fields of this call. Made at first use, because making it is expensive. */
   readonly log: CallLog;

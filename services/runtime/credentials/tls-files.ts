@@ -3,12 +3,9 @@ import { readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { createSecureContext } from 'node:tls';
 import type { CallLog } from '../context/call-context.ts';
+import type { TlsFiles } from './tls-paths.ts';
 
-export interface TlsFiles {
-  certFile: string;
-  keyFile: string;
-  caFile: string;
-}
+export type { TlsFiles } from './tls-paths.ts';
 
 /** The last valid content of the three files: a certificate, its own key, and the trusted authorities. */
 export interface TlsMaterial {

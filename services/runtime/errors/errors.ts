@@ -23,11 +23,11 @@ export type Code =
   | 'UNAUTHENTICATED';
 
 export interface RpcErrorDetails {
-  fieldViolations?: readonly FieldViolation[];
+  fieldViolations?: readonly FieldViolation[] | undefined;
   /** How long to wait before a retry, milliseconds. */
-  retryDelayMs?: number;
+  retryDelayMs?: number | undefined;
   /** The limit that was exceeded: its subject and a description. */
-  quota?: { subject: string; description: string };
+  quota?: { subject: string; description: string } | undefined;
 }
 
 /**
@@ -51,11 +51,11 @@ export class RpcError extends Error {
     reason: string,
     message: string,
     options: {
-      domain?: string;
-      metadata?: Record<string, string>;
-      details?: RpcErrorDetails;
+      domain?: string | undefined;
+      metadata?: Record<string, string> | undefined;
+      details?: RpcErrorDetails | undefined;
       cause?: unknown;
-      from?: string;
+      from?: string | undefined;
     } = {},
   ) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });

@@ -2,22 +2,7 @@ import type { MethodContract } from '@armature/proto/contract.ts';
 import type { CallContext } from '../context/call-context.ts';
 import type { RpcError } from '../errors/errors.ts';
 import { argumentInvalid, nameOf, tokenUnusable } from './client-errors.ts';
-
-export interface CallOptions {
-  /**
-   * The call on whose behalf this one is made: its deadline and cancellation cascade, and its user's token is
-   * forwarded.
-   */
-  parent?: CallContext | undefined;
-  /**
-   * Milliseconds for the whole call; the contract's default when left out. More than the contract's maximum means the
-   * maximum, 0 or less that the call ends with DEADLINE_EXCEEDED.
-   */
-  timeoutMs?: number | undefined;
-  /** An access token of the user, when there is no parent that has one. */
-  token?: string | undefined;
-  signal?: AbortSignal | undefined;
-}
+import type { CallOptions } from './client-types.ts';
 
 /** Longer tokens do not fit into the headers that servers accept. */
 const tokenMax = 8_192;

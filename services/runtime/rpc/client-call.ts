@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import type { MethodContract } from '@armature/proto/contract.ts';
 import {
   type ClientReadableStream,
@@ -5,7 +6,6 @@ import {
   Metadata,
   type ServiceError,
 } from '@grpc/grpc-js';
-import { v7 as uuidv7 } from 'uuid';
 import {
   type CallContext,
   compose,
@@ -20,7 +20,7 @@ import { inTransaction } from '../db/open-transaction.ts';
 import { RpcError } from '../errors/errors.ts';
 import { syncPoint } from '../sync/sync-point.ts';
 import { untilAborted } from '../time/until-aborted.ts';
-import { type CallOptions, encodeMessage, readCallOptions, readMessage, readToken } from './call-options.ts';
+import { encodeMessage, readCallOptions, readMessage, readToken } from './call-options.ts';
 import type { Channels } from './channel.ts';
 import {
   argumentInvalid,
@@ -31,16 +31,7 @@ import {
   statusError,
   tokenUnusable,
 } from './client-errors.ts';
-
-/** Returns the token of a call, or undefined for none. */
-export type TokenFunction = () => string | undefined | PromiseLike<string | undefined>;
-
-/** Keeps an access token and gets a new one in time. */
-export interface TokenSource {
-  token(): string | undefined | PromiseLike<string | undefined>;
-  /** Called when a server has refused the token: the next call needs another one. */
-  refused?(token: string): void;
-}
+import type { CallOptions, TokenFunction, TokenSource } from './client-types.ts';
 
 /** What the methods of one client share. */
 export interface Caller {
@@ -135,7 +126,8 @@ function failureOf(error: unknown, { call, usesSource }: OpenCall, caller: Calle
 
 function withRequestId(method: MethodContract, message: Record<string, unknown>): Record<string, unknown> {
   if (method.idempotency && method.idempotency.read(message) === '') {
-    message[method.idempotency.field.replace(/_(\w)/g, (_, character: string) => character.toUpperCase())] = uuidv7();
+    message[method.idempotency.field.replace(/_(\w)/g, (_, character: string) => character.toUpperCase())] =
+      randomUUID();
   }
   return message;
 }

@@ -1,57 +1,18 @@
-import type { MethodContract, ServiceContract } from '@armature/proto/contract.ts';
+import type { ServiceContract } from '@armature/proto/contract.ts';
 import { addressesMax, readPeerAddress } from '../config/address.ts';
-import type { Interceptor } from '../context/call-context.ts';
 import { type TlsFiles, type TlsWatch, watchTls } from '../credentials/tls-files.ts';
 import { RpcError } from '../errors/errors.ts';
-import type { CallOptions } from './call-options.ts';
 import { openChannels } from './channel.ts';
-import { bindStream, bindUnary, type Caller, type TokenFunction, type TokenSource } from './client-call.ts';
+import { bindStream, bindUnary, type Caller } from './client-call.ts';
 import { clientClosed } from './client-errors.ts';
+import type { Client, ClientOptions } from './client-types.ts';
 import { targetOf } from './target.ts';
 
-export type { CallOptions } from './call-options.ts';
-export type { TokenFunction, TokenSource } from './client-call.ts';
+export type { CallOptions, Client, ClientOptions, Init, TokenFunction, TokenSource } from './client-types.ts';
 
-type Builtin = Date | Uint8Array | string | number | bigint | boolean | undefined;
-/** A message whose optional fields may be missing; ts-proto fills in the zero values. */
-export type Init<T> = T extends Builtin
-  ? T
-  : T extends (infer U)[]
-    ? Init<U>[]
-    : T extends { $case: string }
-      ? { [K in keyof Omit<T, '$case'>]?: Init<T[K]> | undefined } & { $case: T['$case'] }
-      : { [K in keyof T]?: Init<T[K]> | undefined };
-
-/** One promise method per unary RPC, one async iterable per stream. */
-export type Client<C extends ServiceContract> = {
-  [M in keyof C['methods']]: C['methods'][M] extends MethodContract<infer Request, infer Response, infer Kind>
-    ? Kind extends 'unary'
-      ? (message: Init<Request>, options?: CallOptions) => Promise<Response>
-      : (message: Init<Request>, options?: CallOptions) => AsyncIterable<Response>
-    : never;
-} & {
-  /**
-   * Ends the calls in progress with CANCELLED, and the connections within a second. A call that is made later is
-   * refused with CANCELLED. Closing twice does nothing.
-   */
-  close(): void;
-};
-
-export interface ClientOptions {
-  /**
-   * host:port of every instance; calls are distributed round robin. Host names, IPv4 addresses and IPv6 addresses in
-   * brackets may be mixed. A host name stands for all addresses that it resolves to.
-   */
-  addresses: readonly string[];
-  /** Files are read every two seconds, and new certificates are used without a failed call. */
+/** The options of a service's own clients, which share its certificates. */
+interface SharedClientOptions extends Omit<ClientOptions, 'tls'> {
   tls: TlsFiles | TlsWatch;
-  /** The workload that must serve the connection, such as "service:orders". */
-  expectWorkload: string;
-  trustDomain?: string | undefined;
-  /** The token of every call that has none of its own. The time that it takes counts against the deadline. */
-  token?: TokenFunction | TokenSource | undefined;
-  /** Additional interceptors, outermost first; services add their metrics here. */
-  interceptors?: ((method: MethodContract) => readonly Interceptor[]) | undefined;
 }
 
 /**
@@ -59,7 +20,7 @@ export interface ClientOptions {
  * idempotency, by the generated service config. A keyed request without a request id gets one. Whatever the arguments
  * of a call are, it ends with a response or an RpcError. Throws an RpcError when the options cannot be used.
  */
-export function createClient<C extends ServiceContract>(contract: C, options: ClientOptions): Client<C> {
+export function createClient<C extends ServiceContract>(contract: C, options: SharedClientOptions): Client<C> {
   const { addresses, watch, ...how } = openOptions(contract, options);
   const channels = openChannels({
     target: targetOf(addresses),
@@ -103,7 +64,7 @@ const channelOptions = {
 };
 
 /** Checks the options and reads the certificates. Throws an RpcError that names the option. */
-function openOptions(contract: ServiceContract, { addresses, tls, expectWorkload, trustDomain }: ClientOptions) {
+function openOptions(contract: ServiceContract, { addresses, tls, expectWorkload, trustDomain }: SharedClientOptions) {
   const refuse = (message: string, cause?: unknown) =>
     new RpcError('INVALID_ARGUMENT', '', `no client of ${contract.name} can be made: ${message}`, { cause });
   if (!Array.isArray(addresses) || addresses.length === 0) throw refuse('addresses must name at least one instance');
