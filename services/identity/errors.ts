@@ -47,5 +47,10 @@ export const keyInvalid = (why: string) =>
     details: { fieldViolations: [{ field: 'public_jwk', description: why, reason: 'key_invalid' }] },
   });
 
+export const signingKeyNotFound = (kid: string) =>
+  rpcError('NOT_FOUND', IdentityErrorReason.SIGNING_KEY_NOT_FOUND, 'no such signing key; was it revoked before?', {
+    kid,
+  });
+
 /** More passwords are being checked than this machine can bear. */
 export const passwordsBusy = () => overloaded('identity.passwords', 'too many password checks are in progress');

@@ -20,6 +20,7 @@ import type { config as spec } from './config.ts';
 import { emailStore } from './email-store.ts';
 import { mailConcurrency, sendEmails } from './jobs.ts';
 import { openKeyRing } from './key-ring.ts';
+import { signingKeyService } from './key-service.ts';
 import { landing } from './landing.ts';
 import { passwords as passwordsOf } from './passwords.ts';
 import { recentSignIn } from './recent-sign-in.ts';
@@ -118,6 +119,7 @@ export async function identity({
         ...{ db, store, accounts, clients, artifacts, passwords, throttle, verification },
         requireRecentSignIn: recentSignIn({ maxAgeS: config.signInMaxAgeS, store }),
       }),
+      signingKeyService({ db, ring, sealing }),
     ],
     baselineSources: [tableBaselines({ aggregate: 'user', table: 'account', id: 'user_id', sequence: 'sequence' })],
     periodicJobs: [

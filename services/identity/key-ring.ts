@@ -13,6 +13,8 @@ export interface KeySet {
 export interface KeyRing {
   /** A request keeps the set that it began with. */
   present(): KeySet;
+  /** Takes the keys that the database has now. */
+  follow(call: CallContext): Promise<void>;
   /** Follows the keys as time and other instances change them. */
   periodicJob: PeriodicJob;
 }
@@ -31,15 +33,25 @@ export async function openKeyRing(parts: {
   const { db, sealing, periods, open } = parts;
   const read = (call: CallContext) => db.transaction(call, (tx) => turnKeys(tx, sealing, periods));
   let present = keySet(await read(parts.call), open);
+  let last: Promise<void> = Promise.resolve();
+  // One after another: a key that was read before its revocation must not come back.
+  const follow = (call: CallContext): Promise<void> => {
+    const next = last.then(async () => {
+      const fresh = await read(call);
+      if (phasesOf(fresh) !== phasesOf(present.keys)) present = keySet(fresh, open);
+    });
+    last = next.catch(() => undefined);
+    return next;
+  };
   return {
     present: () => present,
+    follow,
     periodicJob: {
       name: 'signing keys',
       // Well within the time for which a key is published before it is used.
       everyMs: Math.max(200, Math.min(15_000, (periods.leadS * 1_000) / 4)),
       async run(call) {
-        const fresh = await read(call);
-        if (phasesOf(fresh) !== phasesOf(present.keys)) present = keySet(fresh, open);
+        await follow(call);
         return 0;
       },
     },

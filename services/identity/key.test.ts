@@ -1,5 +1,5 @@
 import t from 'tap';
-import { phasesOf, planKeys } from './key.ts';
+import { phasesOf, planKeys, planRevocation } from './key.ts';
 
 const at = (seconds: number) => new Date(Date.UTC(2026, 0, 1) + seconds * 1_000);
 const periods = { periodS: 1_000, leadS: 100, keptS: 200 };
@@ -13,6 +13,23 @@ t.test('phases', async (t) => {
     { now: 9_000, phases: { a: 'retired', b: 'retired', c: 'current' } },
   ]) {
     t.match(Object.fromEntries(phasesOf(keys, at(row.now))), row.phases, `at ${row.now}`);
+  }
+});
+
+t.test('revocation', async (t) => {
+  const keys = [key('a', 0), key('b', 1_000), key('c', 2_000)];
+  for (const row of [
+    { name: 'a retired key', keys, kid: 'a', plan: { activate: null, make: false } },
+    { name: 'an upcoming key', keys, kid: 'c', plan: { activate: null, make: false } },
+    { name: 'the current key: the upcoming one signs', keys, kid: 'b', plan: { activate: 'c', make: false } },
+    {
+      name: 'the current key without an upcoming one: a new key, not the retired one',
+      keys: keys.slice(0, 2),
+      kid: 'b',
+      plan: { activate: null, make: true },
+    },
+  ]) {
+    t.strictSame(planRevocation(row.keys, row.kid, at(1_500)), row.plan, row.name);
   }
 });
 

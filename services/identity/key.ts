@@ -27,6 +27,25 @@ export function phasesOf(keys: readonly KeyTimes[], now: Date): Map<string, KeyP
   );
 }
 
+export interface RevocationPlan {
+  /** The upcoming key that begins to sign now; null: none does. */
+  activate: string | null;
+  /** Whether a new key must be made that signs at once. */
+  make: boolean;
+}
+
+/**
+ * What else must happen when a key is deleted at once. After the current key another one must sign, and never a retired
+ * one: it would sign for longer than it is published.
+ */
+export function planRevocation(keys: readonly KeyTimes[], kid: string, now: Date): RevocationPlan {
+  const phases = phasesOf(keys, now);
+  if (phases.get(kid) !== 'current') return { activate: null, make: false };
+  // Services know an upcoming key already.
+  const upcoming = byAge(keys).find((key) => phases.get(key.kid) === 'upcoming');
+  return { activate: upcoming?.kid ?? null, make: !upcoming };
+}
+
 export interface KeyPlan {
   /** When a key that is to be made now begins to sign; null: none is needed. */
   make: Date | null;

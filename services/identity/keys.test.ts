@@ -1,9 +1,13 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { catalogClient, RpcError, signingKeys, signingKeysClient } from '@armature/clients';
 import { openDatabase } from '@armature/runtime/db';
 import { createLogger, Registry } from '@armature/runtime/telemetry';
 import { createLocalJWKSet, decodeProtectedHeader, jwtVerify } from 'jose';
 import * as oidc from 'openid-client';
-import t from 'tap';
-import { fetchOnce, startIdentity, tokensOf, until } from './testbed.ts';
+import t, { type Test } from 'tap';
+import { developerCredentials, startService, token } from '../../test/support/service.ts';
+import { inLongTier } from '../../test/support/tier.ts';
+import { fetchOnce, type Identity, startIdentity, tokensOf, until } from './testbed.ts';
 
 t.setTimeout(180_000);
 
@@ -16,6 +20,18 @@ const periods = {
 type Keys = { keys: { kid: string }[] };
 const keysOf = async (issuer: string) => (await (await fetchOnce(`${issuer}/jwks`)).json()) as Keys;
 const kidOf = (token: string) => decodeProtectedHeader(token).kid ?? '';
+
+const phases = {
+  CURRENT: signingKeys.SigningKeyPhase.SIGNING_KEY_PHASE_CURRENT,
+  RETIRED: signingKeys.SigningKeyPhase.SIGNING_KEY_PHASE_RETIRED,
+};
+
+const phasesIn = ({ signingKeys: keys }: signingKeys.ListSigningKeysResponse) =>
+  Object.fromEntries(keys.map(({ kid, phase }) => [kid, phase]));
+const fixed = async (issued: Promise<string>) => {
+  const value = await issued;
+  return () => value;
+};
 
 t.test('keys rotate without failing calls', async (t) => {
   const identity = await startIdentity(t, { env: periods });
@@ -90,3 +106,84 @@ t.test('two instances have the same keys, sessions and tokens, and private keys 
   const rows = await db.read(null, (sql) => sql.query<{ private_jwk: Buffer }>('select private_jwk from signing_key'));
   for (const { private_jwk } of rows) t.notMatch(private_jwk.toString('latin1'), /"d"|P-256/);
 });
+
+t.test('a revoked key is not published any more, and another one signs', async (t) => {
+  const identity = await startIdentity(t);
+  const config = await identity.client();
+  const before = await tokensOf({ config });
+  const kid = kidOf(before.tokens.access_token);
+  const revoking = await keysClient(t, identity);
+  const { CURRENT, RETIRED } = phases;
+  t.strictSame(phasesIn(await revoking.listSigningKeys({})), { [kid]: CURRENT });
+  const tag = (await fetchOnce(`${identity.issuer}/jwks`)).headers.get('etag') ?? '';
+  const again = (header: string) => fetchOnce(`${identity.issuer}/jwks`, { headers: { 'if-none-match': header } });
+  for (const header of [tag, `W/${tag}`, `"another", ${tag}`]) t.equal((await again(header)).status, 304, header);
+
+  const requestId = crypto.randomUUID();
+  const remaining = await revoking.revokeSigningKey({ kid, requestId });
+  const [{ kid: next = '' } = {}] = remaining.signingKeys;
+  t.strictSame(phasesIn(remaining), { [next]: CURRENT });
+  t.not(next, kid);
+  t.strictSame(await revoking.revokeSigningKey({ kid, requestId }), remaining, 'a repeat gets the same response');
+  await t.rejects(revoking.revokeSigningKey({ kid }), { code: 'NOT_FOUND', reason: 'SIGNING_KEY_NOT_FOUND' });
+  t.strictSame((await again(tag)).status, 200);
+  t.strictSame(
+    (await keysOf(identity.issuer)).keys.map((key) => key.kid),
+    [next],
+  );
+
+  const { tokens } = await tokensOf({ config, user: before.user });
+  t.equal(kidOf(tokens.access_token), next, 'the session of before is still valid');
+  const refreshed = await oidc.refreshTokenGrant(config, before.tokens.refresh_token ?? '');
+  t.equal(kidOf(refreshed.access_token), next, 'and so is its refresh token');
+  const state = await oidc.tokenIntrospection(config, before.tokens.access_token).catch(() => ({ active: false }));
+  t.equal(state.active, false, 'a token of the revoked key is not active');
+  t.notOk(Object.values(phasesIn(await revoking.listSigningKeys({}))).includes(RETIRED));
+
+  const staff = signingKeysClient({
+    addresses: [identity.service.grpc],
+    tls: await developerCredentials(),
+    token: await fixed(token('admin', { issuer: identity.issuer })),
+  });
+  t.teardown(() => staff.close());
+  await t.rejects(staff.revokeSigningKey({ kid: next }), { code: 'PERMISSION_DENIED' }, 'administrators may not');
+});
+
+t.test('a service refuses tokens of a revoked key within a minute', inLongTier, async (t) => {
+  const identity = await startIdentity(t);
+  const tls = await developerCredentials();
+  const catalog = await startService(t, 'catalog', {
+    env: { ARMATURE_TOKEN_ISSUER: identity.issuer, ARMATURE_TOKEN_JWKS: `${identity.issuer}/jwks` },
+  });
+  const { tokens } = await tokensOf({ config: await identity.client() });
+  const client = catalogClient({ addresses: [catalog.grpc], tls, token: () => tokens.access_token });
+  t.teardown(() => client.close());
+  await client.listProducts({});
+  await (await keysClient(t, identity)).revokeSigningKey({ kid: kidOf(tokens.access_token) });
+  const revokedAt = Date.now();
+  const code = async () => {
+    try {
+      await client.listProducts({});
+    } catch (error) {
+      if (error instanceof RpcError) return error.code;
+      throw error;
+    }
+    return undefined;
+  };
+  let refusedAs: string | undefined;
+  while (!refusedAs && Date.now() - revokedAt < 60_000) {
+    refusedAs = await code();
+    await sleep(250);
+  }
+  t.equal(refusedAs, 'UNAUTHENTICATED');
+});
+
+async function keysClient(t: Test, { issuer, service }: Identity) {
+  const client = signingKeysClient({
+    addresses: [service.grpc],
+    tls: await developerCredentials(),
+    token: await fixed(token('olga', { issuer })),
+  });
+  t.teardown(() => client.close());
+  return client;
+}

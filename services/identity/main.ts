@@ -1,4 +1,4 @@
-import { IdentityServiceContract } from '@armature/proto/identity/v1/contract.ts';
+import { IdentityServiceContract, SigningKeyServiceContract } from '@armature/proto/identity/v1/contract.ts';
 import { run } from '@armature/runtime';
 import { config } from './config.ts';
 import { identity } from './identity.ts';
@@ -6,7 +6,7 @@ import { identity } from './identity.ts';
 await run({
   name: 'identity',
   config,
-  contracts: [IdentityServiceContract],
+  contracts: [IdentityServiceContract, SigningKeyServiceContract],
   migrations: () => import('./migrations/index.ts'),
   build: identity,
 });

@@ -73,6 +73,8 @@ const operator: Record<string, string> = {
   'ops.sagas.compensate': 'any',
   'payments.operations.read': 'any',
   'payments.operations.resolve': 'any',
+  'identity.signing_keys.read': 'any',
+  'identity.signing_keys.revoke': 'any',
 };
 /** Permissions of every service: follow the policy and report its decisions. */
 const service: Record<string, string> = { 'access.watch': 'any', 'access.record': 'any' };

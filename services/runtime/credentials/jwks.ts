@@ -4,13 +4,15 @@ import { readFile } from 'node:fs/promises';
 
 export const maxKeySetBytes = 256 * 1024;
 const maxKeys = 64;
-/** Shortest time between two lookups that tokens can cause. */
-export const minLookIntervalMs = 30_000;
+/** How often a key set is read again, so that a revoked key is refused within a minute. */
+export const refreshMs = 20_000;
+/** Shortest time between two lookups that tokens can cause: a new key may sign before its next regular reading. */
+export const minLookIntervalMs = 5_000;
 
 /** Public keys that tokens are verified with. */
 export interface KeySource {
   /**
-   * Returns the ES256 key of this id; null when there is none, after a new lookup at most every 30 s. Rejects with
+   * Returns the ES256 key of this id; null when there is none, after a new lookup at most every 5 s. Rejects with
    * UNAVAILABLE when the keys could not be read.
    */
   find(kid: string): KeyObject | null | Promise<KeyObject | null>;
@@ -18,36 +20,44 @@ export interface KeySource {
   onChange(listener: () => void): void;
 }
 
+export interface KeyFile extends KeySource {
+  /** Reads the file again. Rejects when it cannot be used; then the keys are unchanged. */
+  refresh(): Promise<void>;
+}
+
 /**
  * Provides the public keys of a JWKS file. Throws at once when the file is missing, invalid or has no key to verify
- * with. At run time a file that cannot be read leaves the keys unchanged and fails the lookup that needed more.
+ * with. At run time a file that cannot be read leaves the keys unchanged and fails the lookup that needed more. The
+ * owner calls `refresh` every 20 s, so that removed keys are noticed.
  */
-export function keyFile(file: string, now: () => number = Date.now): KeySource {
+export function keyFile(file: string, now: () => number = Date.now): KeyFile {
   let text = readFileSync(file, 'utf8');
   let keys = parseKeys(text, file);
   let readAt = now();
   let reading: Promise<void> | null = null;
   const listeners: (() => void)[] = [];
   const reread = async (): Promise<void> => {
+    readAt = now();
     const fresh = await readFile(file, 'utf8');
     if (fresh === text) return;
     keys = parseKeys(fresh, file);
     text = fresh;
     for (const listener of listeners) listener();
   };
+  const refresh = (): Promise<void> => {
+    reading ??= reread().finally(() => {
+      reading = null;
+    });
+    return reading;
+  };
   return {
     find(kid) {
       const key = keys.get(kid);
       if (key) return key;
-      if (!reading) {
-        if (now() - readAt < minLookIntervalMs) return null;
-        readAt = now();
-        reading = reread().finally(() => {
-          reading = null;
-        });
-      }
-      return reading.then(() => keys.get(kid) ?? null);
+      if (!reading && now() - readAt < minLookIntervalMs) return null;
+      return refresh().then(() => keys.get(kid) ?? null);
     },
+    refresh,
     onChange: (listener) => void listeners.push(listener),
   };
 }

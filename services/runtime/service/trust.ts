@@ -4,7 +4,7 @@ import { followPolicy } from '../authz/policy-follower.ts';
 import { reportVersion } from '../authz/policy-metrics.ts';
 import { filePolicy, type PolicySource } from '../authz/policy-source.ts';
 import { type Config, ConfigError, type runtimeVariables } from '../config/config.ts';
-import { type KeySource, keyFile } from '../credentials/jwks.ts';
+import { type KeySource, keyFile, refreshMs } from '../credentials/jwks.ts';
 import { keyUrl } from '../credentials/jwks-url.ts';
 import { lastGoodCopy } from '../credentials/last-good-copy.ts';
 import type { Client } from '../rpc/client.ts';
@@ -89,7 +89,12 @@ async function configuredPolicy({
 
 async function configuredKeys({ service, config, log }: TrustOptions) {
   if (!isUrl(config.tokenJwks)) {
-    return { source: keyFile(config.tokenJwks), ready: () => true, problem: () => '', stop: async () => {} };
+    const source = keyFile(config.tokenJwks);
+    const timer = setInterval(() => {
+      source.refresh().catch((error: unknown) => log.warn({ err: error }, 'the file of token keys was not read again'));
+    }, refreshMs);
+    timer.unref();
+    return { source, ready: () => true, problem: () => '', stop: async () => clearInterval(timer) };
   }
   const source = await keyUrl({
     url: config.tokenJwks,

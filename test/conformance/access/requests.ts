@@ -3,7 +3,7 @@ import { Scope } from '@armature/proto/access/v1/access.ts';
 import { AccessServiceContract } from '@armature/proto/access/v1/contract.ts';
 import { CatalogServiceContract } from '@armature/proto/catalog/v1/contract.ts';
 import type { MethodContract } from '@armature/proto/contract.ts';
-import { IdentityServiceContract } from '@armature/proto/identity/v1/contract.ts';
+import { IdentityServiceContract, SigningKeyServiceContract } from '@armature/proto/identity/v1/contract.ts';
 import { InventoryServiceContract } from '@armature/proto/inventory/v1/contract.ts';
 import { NotificationServiceContract } from '@armature/proto/notifications/v1/contract.ts';
 import { OpsServiceContract } from '@armature/proto/ops/v1/contract.ts';
@@ -69,6 +69,7 @@ const ledger = LedgerServiceContract.methods;
 const paymentOperations = PaymentOperationServiceContract.methods;
 const notifications = NotificationServiceContract.methods;
 const identity = IdentityServiceContract.methods;
+const signingKeys = SigningKeyServiceContract.methods;
 const access = AccessServiceContract.methods;
 const ops = OpsServiceContract.methods;
 
@@ -211,6 +212,8 @@ const ofIdentity = [
   })),
   asking(identity.listServiceAccounts, nothing),
   asking(identity.disableServiceAccount, (scene) => ({ accountId: accountsOf(scene).serviceAccountId })),
+  asking(signingKeys.listSigningKeys, nothing),
+  asking(signingKeys.revokeSigningKey, () => ({ kid: 'x'.repeat(43) }), absent),
 ];
 
 const question = { workload: 'workload:developer', subject: `user:${people.own}`, permission: 'orders.place' };

@@ -1,4 +1,4 @@
-import { identityClient, opsClient } from '@armature/clients';
+import { identityClient, opsClient, signingKeysClient } from '@armature/clients';
 import type { MethodContract } from '@armature/proto/contract.ts';
 import { SagaState } from '@armature/proto/ops/v1/ops.ts';
 import { contracts } from '../../conformance/contracts.ts';
@@ -113,7 +113,9 @@ export async function administer(t: Teardown, shop: Shop): Promise<void> {
   const orders = opsClient('orders', as('orders', operator));
   const notifications = opsClient('notifications', as('notifications', operator));
   const identity = identityClient(as('identity', admin));
-  for (const client of [orders, notifications, identity]) t.teardown(() => client.close());
+  const keys = signingKeysClient(as('identity', operator));
+  for (const client of [orders, notifications, identity, keys]) t.teardown(() => client.close());
+  for (const { kid } of (await keys.listSigningKeys({})).signingKeys) await keys.revokeSigningKey({ kid });
   const [saga] = (await orders.listSagas({ state: SagaState.SAGA_STATE_COMPLETED })).sagas;
   const { sagaId } = saga!;
   await orders.getSaga({ sagaId });
