@@ -38,6 +38,12 @@ t.test('every mutation has an existing test and a unique name', async (t) => {
   t.equal(new Set(all.map(({ name }) => name)).size, all.length);
   for (const detector of detectorsOf(all)) {
     t.ok(existsSync(join(repository, detector.file)), nameOf(detector));
+    // A name may be built from parts: each word of it is written somewhere.
+    const text = read(detector.file);
+    const missing = detector.only.filter(
+      (name) => !name.split(' ').every((word) => word.split('.').every((part) => text.includes(part))),
+    );
+    t.strictSame(missing, [], `${detector.file} has tests of these names`);
   }
 });
 

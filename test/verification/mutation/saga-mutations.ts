@@ -52,7 +52,7 @@ export const sagaMutations: readonly Mutation[] = [
       },
     ],
     caughtBy: {
-      detector: tests('services/runtime/saga/engine.test.ts', 'outcomes', 'the response is lost after acting'),
+      detector: tests('services/runtime/saga/engine.test.ts', 'outcomes', 'the result is lost after acting'),
       says: /run authorize/,
     },
   },
