@@ -16,6 +16,8 @@ interface AccountParts {
   emails: EmailStore;
   artifacts: ArtifactStore;
   sealing: Sealing;
+  /** Removes e-mails that were sent, where they can be reached. */
+  removeMails: (messageIds: readonly string[]) => void;
 }
 
 /** The operations on accounts, each a part of the caller's transaction; gRPC and the pages both use them. */
@@ -173,7 +175,8 @@ function closing(parts: AccountParts) {
       const account = await store.lock(tx, userId);
       if (account.state === 'ERASED') return account;
       await endSessions(parts, tx, userId);
-      await emails.forget(tx, userId);
+      const mails = await emails.forget(tx, userId);
+      tx.afterCommit(() => parts.removeMails(mails));
       await store.forgetSignIns(tx, userId);
       const nothing = { email: '', displayName: '', verifiedEmail: null, passwordHash: null, state: 'ERASED' } as const;
       return (await store.change(tx, account, nothing, 'erased')) ?? account;

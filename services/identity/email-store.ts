@@ -18,6 +18,9 @@ export interface EmailRow {
   recipient: string;
 }
 
+/** The Message-ID of an e-mail: the same at every attempt. */
+export const messageIdOf = (emailId: string): string => `<${emailId}@identity.armature.local>`;
+
 /** The queue of e-mails. Its table also holds what their links may still do. */
 const emailQueue = () =>
   jobQueue<EmailRow>({
@@ -121,9 +124,11 @@ export function emailStore({ mailTokenS, undoTokenS }: { mailTokenS: number; und
 
     ...links,
 
-    /** Deletes all e-mails about an account. */
-    async forget(tx: Tx, userId: string): Promise<void> {
+    /** Deletes all e-mails about an account, and returns their Message-IDs. */
+    async forget(tx: Tx, userId: string): Promise<string[]> {
+      const rows = await tx.query<{ letter_id: string }>('select letter_id from letter where user_id = ?', [userId]);
       await tx.execute('delete from letter where user_id = ?', [userId]);
+      return rows.map((row) => messageIdOf(row.letter_id));
     },
   };
 }

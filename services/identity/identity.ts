@@ -10,7 +10,7 @@ import {
   tableBaselines,
 } from '@armature/runtime';
 import { serveHttps } from '@armature/runtime/http';
-import { mailTransport } from '@armature/runtime/mail';
+import { mailTransport, removeMails } from '@armature/runtime/mail';
 import { isVerified } from './account.ts';
 import { type Accounts, accounts as accountsOf } from './accounts.ts';
 import { type ArtifactStore, artifactStore } from './artifact-store.ts';
@@ -72,7 +72,14 @@ export async function identity({
   const artifacts = artifactStore(sealing);
   const passwords = passwordsOf();
   const throttle = throttleOf(db);
-  const accounts = accountsOf({ store, emails, artifacts, sealing });
+  const accounts = accountsOf({
+    ...{ store, emails, artifacts, sealing },
+    removeMails: (messageIds) => {
+      removeMails(config.mailUrl, messageIds).catch((error: unknown) =>
+        log.warn({ err: error }, 'e-mails not removed'),
+      );
+    },
+  });
   const verification = verificationOf({ db, store, emails, sealing, passwords, throttle });
 
   const ring = await withDatabase({ background, log }, async (call) => {

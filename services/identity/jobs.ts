@@ -2,7 +2,7 @@ import type { Background, Database, PeriodicJob, Registry } from '@armature/runt
 import { type JobRunner, jobRunner } from '@armature/runtime/jobs';
 import type { SendMail } from '@armature/runtime/mail';
 import { purposeOf, render } from './email.ts';
-import type { EmailStore } from './email-store.ts';
+import { type EmailStore, messageIdOf } from './email-store.ts';
 import { mailToken } from './mail-token.ts';
 import type { Sealing } from './sealing.ts';
 
@@ -29,8 +29,7 @@ export function sendEmails(parts: {
     async run({ letter_id, kind, recipient }, _call, signal) {
       const purpose = purposeOf(kind);
       const token = purpose && mailToken(sealing, purpose, letter_id);
-      const messageId = `<${letter_id}@identity.armature.local>`;
-      await send({ to: recipient, messageId, ...render(kind, issuer, token) }, signal);
+      await send({ to: recipient, messageId: messageIdOf(letter_id), ...render(kind, issuer, token) }, signal);
     },
   });
   return { periodicJobs, close: runner.close };

@@ -27,7 +27,7 @@ t.teardown(() => db.close());
 const sealing = sealingOf('a secret of thirty-two characters');
 const store = accountStore();
 const emails = emailStore({ mailTokenS: 60, undoTokenS: 600 });
-const accounts = accountsOf({ store, emails, artifacts: artifactStore(sealing), sealing });
+const accounts = accountsOf({ store, emails, artifacts: artifactStore(sealing), sealing, removeMails: () => {} });
 
 async function statementsOf(work: () => Promise<unknown>): Promise<number> {
   const before = db.statements();

@@ -1,7 +1,8 @@
-import { integer, runtimeVariables, text, url } from '@armature/runtime';
+import { integer, peer, runtimeVariables, text, url } from '@armature/runtime';
 
 export const config = {
   ...runtimeVariables,
+  orders: peer('orders'),
   mailUrl: url('ARMATURE_MAIL_URL', 'where e-mails go: smtp://user:password@host:port or maildir:///folder', [
     'smtp',
     'smtps',

@@ -32,5 +32,5 @@ export const deliveryQueue = (config: { maxAttempts: number; initialBackoffMs: n
       maxBackoffMs: 3_600_000,
       maxElapsedMs: 86_400_000,
     },
-    retention: { column: 'created_at', days: { SENT: config.deliveryKeptDays } },
+    retention: { column: 'created_at', days: { SENT: config.deliveryKeptDays, SKIPPED: config.deliveryKeptDays } },
   });

@@ -1,5 +1,5 @@
 export type Template = 'order_confirmed' | 'order_cancelled';
-export type State = 'QUEUED' | 'SENT' | 'DEAD';
+export type State = 'QUEUED' | 'SENT' | 'DEAD' | 'SKIPPED';
 
 export interface MailLine {
   sku: string;
@@ -26,6 +26,7 @@ export interface Delivery {
   orderId: string;
   customerId: string;
   template: Template;
+  /** Only in rows of earlier releases; empty otherwise: orders has the address. */
   recipient: string;
   data: MailData;
   state: State;

@@ -2,6 +2,7 @@ import type { Background, Database, PeriodicJob, Registry } from '@armature/runt
 import { type JobRunner, jobRunner } from '@armature/runtime/jobs';
 import type { SendMail } from '@armature/runtime/mail';
 import { crashPoint } from '@armature/runtime/sync';
+import { type ContactOf, withoutAddress } from './contact.ts';
 import { render } from './receipt.ts';
 import { type DeliveryStore, toDelivery } from './store.ts';
 
@@ -12,6 +13,7 @@ export const mailConcurrency = 20;
 export function jobs(parts: {
   db: Database;
   store: DeliveryStore;
+  contactOf: ContactOf;
   send: SendMail;
   background: Background;
   registry: Registry;
@@ -22,11 +24,13 @@ export function jobs(parts: {
     name: 'deliveries',
     work: 'send mail',
     concurrency: mailConcurrency,
-    async run(row, _call, signal) {
+    async run(row, call, signal) {
       const delivery = toDelivery(row);
+      const to = await parts.contactOf(delivery, call, signal);
       crashPoint('job.before-send');
-      const mail = { to: delivery.recipient, messageId: delivery.mailMessageId, ...render(delivery) };
-      await parts.send(mail, signal);
+      await parts.send({ to, messageId: delivery.mailMessageId, ...render(delivery) }, signal).catch((error) => {
+        throw withoutAddress(error, to);
+      });
       crashPoint('job.sent');
     },
   });

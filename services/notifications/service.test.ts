@@ -11,10 +11,13 @@ import type { ConfirmChannel } from 'amqplib';
 import t from 'tap';
 import { connectBroker } from '../../test/support/infra.ts';
 import { reluctantMailServer } from '../../test/support/mail-server.ts';
+import { openOrderContacts } from '../../test/support/order-contacts.ts';
 import { refusal } from '../../test/support/refusal.ts';
 import { type RunningService, startService, token, workloadCertificate } from '../../test/support/service.ts';
 
 const bo = await token('bo');
+const contacts = await openOrderContacts(t);
+const peers = { orders: contacts.address };
 const tls = await workloadCertificate('developer');
 const staffOf = (service: RunningService) => notificationsClient({ addresses: [service.grpc], tls, token: () => bo });
 
@@ -57,7 +60,6 @@ async function publish(
 const orderOf = (orderId: string) => ({
   orderId,
   customerId: 'ada',
-  contactEmail: 'ada@example.com',
   lines: [{ sku: 'A-1', title: 'Tea', quantity: 2n, unitPrice: { currencyCode: 'EUR', amountMinor: 450n } }],
   total: { currencyCode: 'EUR', amountMinor: 900n },
 });
@@ -106,7 +108,7 @@ async function bound(service: RunningService, channel: ConfirmChannel): Promise<
 }
 
 t.test('an order that is confirmed is told by mail, once', async (t) => {
-  const service = await startService(t, 'notifications');
+  const service = await startService(t, 'notifications', { peers });
   const staff = staffOf(service);
   const { channel, close } = await publisher(service);
   await bound(service, channel);
@@ -117,7 +119,7 @@ t.test('an order that is confirmed is told by mail, once', async (t) => {
   await publish(channel, OrderConfirmedEvent, message, 2, messageId);
   await publish(channel, OrderConfirmedEvent, message, 2, messageId);
   const sent = await deliveryOf(staff, orderId, ({ state }) => state === DeliveryState.DELIVERY_STATE_SENT);
-  t.match(sent, { template: 'order_confirmed', attempts: 1, recipient: 'ada@example.com', lastError: '' });
+  t.match(sent, { template: 'order_confirmed', attempts: 1, recipient: '', lastError: '' });
 
   await publish(
     channel,
@@ -157,6 +159,7 @@ t.test('an order that is confirmed is told by mail, once', async (t) => {
 
 t.test('a mail that cannot be sent is tried again, given up, and can be sent once more', async (t) => {
   const service = await startService(t, 'notifications', {
+    peers,
     mailUrl: 'smtp://127.0.0.1:1',
     env: { ARMATURE_MAIL_ATTEMPTS_MAX: '3', ARMATURE_MAIL_RETRY_BASE_MS: '20' },
   });
@@ -181,9 +184,9 @@ t.test('a mail that cannot be sent is tried again, given up, and can be sent onc
 
 t.test('a mail that one process is sending is not sent by another', async (t) => {
   const server = await reluctantMailServer(t);
-  const service = await startService(t, 'notifications', { mailUrl: server.url });
+  const service = await startService(t, 'notifications', { peers, mailUrl: server.url });
   const { database, vhost } = service;
-  const other = await startService(t, 'notifications', { mailUrl: server.url, database, vhost });
+  const other = await startService(t, 'notifications', { peers, mailUrl: server.url, database, vhost });
   const staff = staffOf(service);
   const { channel, close } = await publisher(service);
   await bound(service, channel);
@@ -212,7 +215,7 @@ t.test('a mail that one process is sending is not sent by another', async (t) =>
 
 t.test('a slow mail server gets each mail once', async (t) => {
   const server = await reluctantMailServer(t);
-  const service = await startService(t, 'notifications', { mailUrl: server.url });
+  const service = await startService(t, 'notifications', { peers, mailUrl: server.url });
   const staff = staffOf(service);
   const { channel, close } = await publisher(service);
   await bound(service, channel);
@@ -241,7 +244,7 @@ t.test('a slow mail server gets each mail once', async (t) => {
 });
 
 t.test('pages', async (t) => {
-  const service = await startService(t, 'notifications');
+  const service = await startService(t, 'notifications', { peers });
   const staff = staffOf(service);
   const { channel, close } = await publisher(service);
   await bound(service, channel);

@@ -27,6 +27,7 @@ const states: Record<State, DeliveryMessage['state']> = {
   QUEUED: DeliveryState.DELIVERY_STATE_QUEUED,
   SENT: DeliveryState.DELIVERY_STATE_SENT,
   DEAD: DeliveryState.DELIVERY_STATE_DEAD,
+  SKIPPED: DeliveryState.DELIVERY_STATE_SKIPPED,
 };
 
 function stateOf(value: DeliveryMessage['state']): State | null {
@@ -40,7 +41,7 @@ function toMessage(delivery: Delivery): DeliveryMessage {
     orderId: delivery.orderId,
     customerId: delivery.customerId,
     template: delivery.template,
-    recipient: delivery.recipient,
+    recipient: '',
     state: states[delivery.state],
     attempts: delivery.attempts,
     lastError: delivery.lastError,

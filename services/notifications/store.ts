@@ -13,14 +13,14 @@ export function deliveryStore(config: Parameters<typeof deliveryQueue>[0]) {
     /** Queues an e-mail to a customer. */
     async enqueue(
       tx: Tx,
-      wanted: { orderId: string; customerId: string; recipient: string; template: Template; data: MailData },
+      wanted: { orderId: string; customerId: string; template: Template; data: MailData },
     ): Promise<void> {
       const id = newId();
       const columns = {
         order_id: wanted.orderId,
         customer_id: wanted.customerId,
         template: wanted.template,
-        recipient: wanted.recipient,
+        recipient: '',
         data_json: JSON.stringify(wanted.data),
         mail_message_id: `<${id}@shop.armature.local>`,
       };
@@ -56,12 +56,30 @@ export function deliveryStore(config: Parameters<typeof deliveryQueue>[0]) {
       return rows.map(toDelivery);
     },
 
-    /** Queues a delivery that was sent or given up again. Throws DELIVERY_NOT_FOUND and DELIVERY_IN_PROGRESS. */
+    /**
+     * Queues a delivery that was sent or given up again; one that was skipped stays so. Throws DELIVERY_NOT_FOUND and
+     * DELIVERY_IN_PROGRESS.
+     */
     async resend(tx: Tx, deliveryId: string): Promise<Delivery> {
       const queued = await queue.requeue(tx, deliveryId);
       const delivery = await this.find(tx, deliveryId);
-      if (!queued) throw deliveryInProgress(deliveryId);
+      if (!queued && delivery.state !== 'SKIPPED') throw deliveryInProgress(deliveryId);
       return delivery;
+    },
+
+    /**
+     * Erases what deliveries of a customer hold beyond ids and purchases: addresses of earlier releases, and errors of
+     * mail servers, which quote addresses. Returns the Message-IDs of the customer's e-mails.
+     */
+    async erase(tx: Tx, customerId: string): Promise<string[]> {
+      await tx.execute(
+        `update delivery set recipient = '', last_error = '' where customer_id = ? and (recipient <> '' or last_error <> '')`,
+        [customerId],
+      );
+      const rows = await tx.query<{ id: string }>('select mail_message_id as id from delivery where customer_id = ?', [
+        customerId,
+      ]);
+      return rows.map(({ id }) => id);
     },
   };
 }

@@ -26,7 +26,8 @@ export interface Order {
   currencyCode: string;
   totalMinor: bigint;
   contactEmail: string;
-  shippingAddress: Address;
+  /** Null once it was erased; then there is no contact e-mail either. */
+  shippingAddress: Address | null;
   reason: string;
   reasonDetail: string;
   cancelRequested: boolean;
@@ -36,6 +37,8 @@ export interface Order {
   sequence: bigint;
   createdAt: Date;
   updatedAt: Date;
+  /** When the personal data was erased. */
+  erasedAt?: Date;
 }
 
 /** An event of orders/v1/events.proto, tagged as in OrderEvent. */
@@ -78,6 +81,9 @@ export function cancellation({ state, cancelRequested }: Pick<Order, 'state' | '
 
 export const money = (currencyCode: string, amountMinor: bigint) => ({ currencyCode, amountMinor });
 
+/** No event carries the address: the history is kept for good, and the row of the order has it until it is erased. */
+const noContact = '';
+
 /** The event that announces a new order. */
 export const placed = (order: Order): Fact => ({
   $case: 'placed',
@@ -94,7 +100,7 @@ export const confirmed = (order: Order): Fact => ({
   value: {
     orderId: order.orderId,
     customerId: order.customerId,
-    contactEmail: order.contactEmail,
+    contactEmail: noContact,
     lines: purchased(order),
     total: money(order.currencyCode, order.totalMinor),
   },
@@ -121,11 +127,11 @@ export function cancelledBecause(
   why: { reason: Reason; reasonDetail: string },
   { refundedMinor, refundedTotalMinor }: Refund,
 ): Fact {
-  const { orderId, customerId, contactEmail, currencyCode } = order;
+  const { orderId, customerId, currencyCode } = order;
   const { reason, reasonDetail } = order.cancelRequested ? customerRequest : why;
   const refunded = money(currencyCode, refundedMinor);
   const refundedTotal = money(currencyCode, refundedTotalMinor);
-  const value = { orderId, customerId, contactEmail, reason, reasonDetail, refunded, refundedTotal };
+  const value = { orderId, customerId, contactEmail: noContact, reason, reasonDetail, refunded, refundedTotal };
   return { $case: 'cancelled', value };
 }
 

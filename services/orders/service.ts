@@ -15,6 +15,7 @@ import {
   runIdempotent,
 } from '@armature/runtime';
 import { fieldsInvalid } from '@armature/runtime/errors';
+import type { ErasureStore } from './erasure-store.ts';
 import {
   orderClosed,
   orderNotFound,
@@ -41,8 +42,9 @@ export function orderService(input: {
   store: OrderStore;
   catalog: Client<typeof CatalogServiceContract>;
   sagas: OrderSagas;
+  erasures: ErasureStore;
 }) {
-  const { db, store, catalog, sagas } = input;
+  const { db, store, catalog, sagas, erasures } = input;
   return implement(OrderServiceContract, {
     async placeOrder(message, call) {
       const order = await priced(catalog, message, call);
@@ -55,6 +57,10 @@ export function orderService(input: {
 
     async getOrder({ orderId }, call) {
       return toMessage(await readable(orderId, call));
+    },
+
+    async getOrderContact({ orderId }, call) {
+      return { contactEmail: await db.read(call, (sql) => erasures.contactOf(sql, orderId)) };
     },
 
     async listOrders(message, call) {
@@ -188,7 +194,7 @@ function toMessage(order: Order): OrderMessage {
     })),
     total: money(currencyCode, order.totalMinor),
     contactEmail: order.contactEmail,
-    shippingAddress: order.shippingAddress,
+    shippingAddress: order.shippingAddress ?? undefined,
     reason: order.reason,
     reasonDetail: order.reasonDetail,
     cancelRequested: order.cancelRequested,
@@ -197,5 +203,6 @@ function toMessage(order: Order): OrderMessage {
     sequence: order.sequence,
     createTime: order.createdAt,
     updateTime: order.updatedAt,
+    eraseTime: order.erasedAt,
   };
 }

@@ -174,6 +174,7 @@ interface OrderRow {
   sequence: string | number;
   created_at: string;
   updated_at: string;
+  erased_at: string | null;
 }
 
 function toOrder(row: OrderRow): Order {
@@ -195,7 +196,7 @@ function toOrder(row: OrderRow): Order {
     currencyCode: row.currency_code,
     totalMinor: BigInt(row.total_minor),
     contactEmail: row.contact_email,
-    shippingAddress: JSON.parse(row.address_json) as Address,
+    shippingAddress: row.address_json === '' ? null : (JSON.parse(row.address_json) as Address),
     reason: row.reason,
     reasonDetail: row.reason_detail,
     cancelRequested: row.cancel_requested === 1,
@@ -204,6 +205,7 @@ function toOrder(row: OrderRow): Order {
     sequence: BigInt(row.sequence),
     createdAt: utcDate(row.created_at),
     updatedAt: utcDate(row.updated_at),
+    ...(row.erased_at === null ? {} : { erasedAt: utcDate(row.erased_at) }),
   };
 }
 

@@ -3,5 +3,6 @@
 await import('./mesh/bad-input.ts');
 await import('./mesh/access.ts');
 await import('./mesh/reflection.ts');
+await import('./mesh/erasure.ts');
 
 export {};

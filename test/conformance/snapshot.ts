@@ -8,9 +8,17 @@ export type Snapshot = Record<string, string>;
 
 /**
  * Leases are renewed periodically. Stored responses are counted separately: a business error is stored under its key,
- * which is no effect. The record of a denial and its delivery to access are no effects either.
+ * which is no effect. The record of a denial and its delivery to access are no effects either. Orders notes when it looks
+ * for orders of erased customers again.
  */
-const apart = new Set(['lease', 'idempotency', 'decision', 'decision_outbox', 'reconciliation_position']);
+const apart = new Set([
+  'lease',
+  'idempotency',
+  'decision',
+  'decision_outbox',
+  'reconciliation_position',
+  'erased_customer',
+]);
 
 /** Returns a function that takes snapshots of the schemas of these services. */
 export async function snapshots(t: Teardown, services: readonly RunningService[]): Promise<() => Promise<Snapshot>> {

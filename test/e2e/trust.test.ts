@@ -12,8 +12,14 @@ import { signIn } from '../support/sign-in.ts';
 /** Time limit by the contract of RevokeRole after which a revoked permission must be refused. */
 const promisedMs = 5_000;
 
-// All start at once; no service depends on the order.
-const mesh = await startMesh(t, ['inventory', 'identity', 'access'], {}, { realIdentity: true });
+// All start at once; no service depends on the order. Events of identity wait until all their consumers have queues.
+const away = { catalog: '127.0.0.1:1', payments: '127.0.0.1:1' };
+const mesh = await startMesh(
+  t,
+  ['inventory', 'identity', 'access', 'orders', 'notifications'],
+  { peers: away },
+  { realIdentity: true },
+);
 const tls = await developerCredentials();
 
 function clientsOf(bearer: string) {

@@ -108,7 +108,7 @@ const rows: { name: string; who: Caller; may: Record<string, string> }[] = [
   { name: 'catalog', who: alone('service:catalog'), may: { ...service, 'catalog.publish': 'any' } },
   { name: 'inventory', who: alone('service:inventory'), may: { ...service, 'inventory.publish': 'any' } },
   { name: 'payments', who: alone('service:payments'), may: { ...service, 'payments.publish': 'any' } },
-  { name: 'notifications', who: alone('service:notifications'), may: service },
+  { name: 'notifications', who: alone('service:notifications'), may: { ...service, 'orders.contact': 'any' } },
   { name: 'identity', who: alone('service:identity'), may: { ...service, 'identity.publish': 'any' } },
   { name: 'access', who: alone('service:access'), may: service },
   { name: 'acquirer, an external system', who: alone('service:acquirer'), may: {} },

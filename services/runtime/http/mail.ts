@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { mkdir, open, rename } from 'node:fs/promises';
+import { mkdir, open, readdir, rename, rm } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -72,7 +72,7 @@ function maildir(folder: string): Deliver {
     const { message: bytes } = await compose.sendMail({ ...message, signal });
     if (!Buffer.isBuffer(bytes)) throw new Error('the composed mail is not a buffer');
     for (const part of ['tmp', 'new', 'cur']) await mkdir(join(folder, part), { recursive: true });
-    const name = `${createHash('sha256').update(message.messageId).digest('hex').slice(0, 32)}.${hostname()}`;
+    const name = `${fileId(message.messageId)}.${hostname()}`;
     const file = await open(join(folder, 'tmp', name), 'w', 0o600);
     try {
       await file.writeFile(bytes);
@@ -82,4 +82,24 @@ function maildir(folder: string): Deliver {
     }
     await rename(join(folder, 'tmp', name), join(folder, 'new', name));
   };
+}
+
+const fileId = (messageId: string): string => createHash('sha256').update(messageId).digest('hex').slice(0, 32);
+
+/**
+ * Removes e-mails from the maildir folder of development, where they can be reached. E-mails that went out by SMTP are
+ * in the mailboxes of their recipients.
+ */
+export async function removeMails(mailUrl: string, messageIds: readonly string[]): Promise<void> {
+  if (!mailUrl.startsWith('maildir:') || messageIds.length === 0) return;
+  const wanted = new Set(messageIds.map(fileId));
+  const maildir = maildirFolder(mailUrl);
+  for (const part of ['new', 'cur']) {
+    const folder = join(maildir, part);
+    const names = await readdir(folder).catch((error: NodeJS.ErrnoException) => {
+      if (error.code === 'ENOENT') return [];
+      throw error;
+    });
+    for (const name of names) if (wanted.has(name.slice(0, 32))) await rm(join(folder, name), { force: true });
+  }
 }

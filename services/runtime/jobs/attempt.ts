@@ -26,7 +26,15 @@ export class InterruptedError extends Error {
   override name = 'InterruptedError';
 }
 
-/** Label of an attempt's outcome: the done state of the queue in lower case, failed, dead, interrupted or lease_lost. */
+/** Thrown by the work of a job that has nothing to do any more. The message says why, and the job becomes SKIPPED. */
+export class SkipJobError extends Error {
+  override name = 'SkipJobError';
+}
+
+/**
+ * Label of an attempt's outcome: the done state of the queue in lower case, failed, dead, skipped, interrupted or
+ * lease_lost.
+ */
 export type Outcome = string;
 
 const defaultAttemptTimeoutMs = 25_000;
@@ -101,6 +109,10 @@ async function resultOf<Row>(
     return { outcome: queue.doneState.toLowerCase(), attempts: attempt, result: { kind: 'done' } };
   } catch (cause) {
     const error = cause instanceof Error ? cause.message : String(cause);
+    if (cause instanceof SkipJobError) {
+      call.log.info({ queue: queue.name, job: job.id }, `${work.work} was skipped: ${error}`);
+      return { outcome: 'skipped', attempts: attempt, result: { kind: 'skipped', error } };
+    }
     if (cause instanceof InterruptedError) {
       call.log.info({ queue: queue.name, job: job.id, attempt }, `${work.work} was interrupted: ${error}`);
       // The last attempt can be made again.

@@ -1,3 +1,4 @@
+export { SkipJobError } from './attempt.ts';
 export {
   type ColumnValue,
   type JobQueue,

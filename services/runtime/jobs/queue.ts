@@ -4,10 +4,10 @@
  *
  * | state | meaning | next state |
  * | --- | --- | --- |
- * | QUEUED | due at `next_attempt_at`; leased while `lease_expires_at` is in the future | done, QUEUED, DEAD |
+ * | QUEUED | due at `next_attempt_at`; leased while `lease_expires_at` is in the future | done, QUEUED, DEAD, SKIPPED |
  * | done (the queue names it) | an attempt succeeded | QUEUED by `requeue` |
  * | DEAD | the last attempt failed | QUEUED by `requeue` |
- * | SKIPPED | recorded without being due | none |
+ * | SKIPPED | recorded without being due, or an attempt found that there is nothing to do any more | none |
  *
  * A job runs at least once: a worker that dies after the effect and before `record` leaves the lease, and the job runs
  * again when it expires. So the effect must be idempotent or detectable by the job's id.
@@ -80,7 +80,8 @@ export interface LeasedJob<Row> {
 export type JobResult =
   | { readonly kind: 'done' }
   | { readonly kind: 'retry'; readonly error: string; readonly afterMs: number }
-  | { readonly kind: 'dead'; readonly error: string };
+  | { readonly kind: 'dead'; readonly error: string }
+  | { readonly kind: 'skipped'; readonly error: string };
 
 /** The lease went to another worker, or the row is gone: the result must not be recorded. */
 export class StaleLeaseError extends Error {
@@ -212,7 +213,7 @@ async function record(
   { id, leaseToken, attempt }: Pick<LeasedJob<unknown>, 'id' | 'leaseToken' | 'attempt'>,
   result: JobResult,
 ): Promise<void> {
-  const state = { done: doneState, retry: 'QUEUED', dead: 'DEAD' }[result.kind];
+  const state = { done: doneState, retry: 'QUEUED', dead: 'DEAD', skipped: 'SKIPPED' }[result.kind];
   const doneAt = result.kind === 'done' && doneAtColumn ? `, ${doneAtColumn} = utc_timestamp(6)` : '';
   const { affectedRows } = await tx.execute(
     `update ${table} set state = ?, attempts = ?, last_error = ?, lease_expires_at = null,

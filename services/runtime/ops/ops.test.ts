@@ -65,7 +65,7 @@ async function until(what: string, met: () => Promise<boolean>): Promise<void> {
 t.test('dead letters', async (t) => {
   const vhost = await createVhost(t);
   const crashing = { ARMATURE_CRASH_POINTS: 'redrive.committed:2' };
-  let service = await startService(t, 'notifications', { vhost, env: crashing });
+  let service = await startService(t, 'notifications', { peers: { orders: '127.0.0.1:1' }, vhost, env: crashing });
   const own = service.database!;
   // biome-ignore lint/suspicious/noExplicitAny: rows of any shape, as the driver returns them
   const sql = <Row = any>(text: string): Promise<Row[]> =>
@@ -156,7 +156,7 @@ t.test('dead letters', async (t) => {
     await t.rejects(operator.redriveDeadLetters(request));
     t.equal(await killed, 'SIGKILL');
     operator.close();
-    service = await startService(t, 'notifications', { vhost, database: own });
+    service = await startService(t, 'notifications', { peers: { orders: '127.0.0.1:1' }, vhost, database: own });
     const again = await as(service, 'olga');
     t.teardown(() => again.close());
     const [one, other, third] = await Promise.all([
@@ -239,7 +239,7 @@ t.test('baselines', async (t) => {
   const failed = await sql<{ targets: string; why: string }>('select * from operator_action');
   t.match(failed, [{ why: 'baseline of order for notifications' }], 'one that fails is recorded');
   t.strictSame(JSON.parse(failed[0]!.targets).sort(), [...ids].sort(), 'with all that it would have published');
-  const notifications = await startService(t, 'notifications', { vhost });
+  const notifications = await startService(t, 'notifications', { peers: { orders: '127.0.0.1:1' }, vhost });
   await until('its queue is consumed', async () => (await fetch(`http://${notifications.admin}/readyz`)).ok);
   t.match(await operator.publishBaseline({ ...request, dryRun: true }), { aggregates: 5, baselines: 0, events: 5n });
   t.equal((await sql('select * from operator_action')).length, 1, 'a dry run is no action');

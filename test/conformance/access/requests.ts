@@ -112,6 +112,7 @@ const ofInventory = [
 const ofOrders = [
   asking(orders.placeOrder, ({ sku }) => wish(sku, { customerId: people.own })),
   asking(orders.getOrder, ({ orderId }) => ({ orderId }), { thing: 'orderId' }),
+  asking(orders.getOrderContact, ({ orderId }) => ({ orderId })),
   asking(orders.listOrders, () => ({ customerId: people.own })),
   asking(orders.cancelOrder, ({ secondOrderId }) => ({ orderId: secondOrderId }), { thing: 'orderId' }),
   asking(orders.watchOrder, ({ orderId }) => ({ orderId }), { thing: 'orderId' }),

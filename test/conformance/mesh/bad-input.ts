@@ -252,6 +252,7 @@ const ofServicesOnly = new Set([
   'access.record',
   'access.watch',
   'inventory.reserve',
+  'orders.contact',
   'payments.authorize',
   'payments.capture',
 ]);

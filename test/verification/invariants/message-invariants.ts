@@ -130,7 +130,8 @@ export const messageInvariants: readonly Invariant[] = [
     'a dead letter keeps what is needed to send it again',
     'a failure cannot be looked into',
     `select id, consumer from {each}.dead_letter where reason = '' or attempts < 1
-       or (aggregate_id is not null and (message_id = '' or type = '' or length(body) = 0))`,
+       or (aggregate_id is not null and (message_id = '' or type = ''
+         or (length(body) = 0 and redriven_at is null and dropped_at is null)))`,
   ),
   inEachSchema(
     'I25',
