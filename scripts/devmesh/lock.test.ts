@@ -32,14 +32,14 @@ t.test('processes take turns', async (t) => {
 t.test('the lock of a dead process is taken over', async (t) => {
   const dir = t.testdir();
   writeFileSync(join(dir, 'lock'), JSON.stringify({ pid: process.pid, started: 'long ago' }));
-  t.equal(await withLock(join(dir, 'lock'), () => 'worked', 2_000), 'worked');
+  t.equal(await withLock(join(dir, 'lock'), () => 'worked', { waitMs: 2_000 }), 'worked');
 });
 
 t.test('a holder that stays is named', async (t) => {
   const path = join(t.testdir(), 'lock');
   await withLock(path, () =>
     t.rejects(
-      withLock(path, () => undefined, 100),
+      withLock(path, () => undefined, { waitMs: 100 }),
       { message: new RegExp(`held by process ${process.pid}`) },
     ),
   );
@@ -51,5 +51,5 @@ t.test('a failure lets go of the lock', async (t) => {
     withLock(path, () => Promise.reject(new Error('on purpose'))),
     { message: 'on purpose' },
   );
-  t.equal(await withLock(path, () => 'again', 500), 'again');
+  t.equal(await withLock(path, () => 'again', { waitMs: 500 }), 'again');
 });

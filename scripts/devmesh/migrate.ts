@@ -75,10 +75,16 @@ async function migrate(state: State, serverUrl: string, name: string): Promise<v
     env,
     stdio: ['ignore', output, output],
   });
+  // Nothing goes on after this command: every statement of a migration can run again.
+  const endWithUs = () => child.kill('SIGKILL');
+  process.once('exit', endWithUs);
   const code = await new Promise<number | string>((resolve, reject) => {
     child.once('error', reject);
     child.once('exit', (code, signal) => resolve(code ?? signal ?? 'unknown'));
-  }).finally(() => closeSync(output));
+  }).finally(() => {
+    process.off('exit', endWithUs);
+    closeSync(output);
+  });
   if (code !== 0) throw new Error(`migrating ${name} ended with ${code}; the end of ${log}:\n${tail(log)}`);
   await withConnection(serverUrl, (connection) => grantChanges(connection, accounts));
 }

@@ -40,6 +40,17 @@ function statOf(pid: number): string[] | undefined {
   return fields[0] === 'Z' || fields[0] === 'X' ? undefined : fields;
 }
 
+/** Whether a signal has stopped the process (SIGSTOP, or Ctrl-Z in its terminal): it lives, but does nothing. */
+export function isSuspended(pid: number): boolean {
+  if (!Number.isInteger(pid) || pid <= 1) return false;
+  if (existsSync('/proc/self/stat')) return statOf(pid)?.[0] === 'T';
+  return (spawnSync('ps', ['-o', 'stat=', '-p', String(pid)], { encoding: 'utf8' }).stdout ?? '').startsWith('T');
+}
+
+/** What to tell a person about a suspended process. */
+export const stoppedBySignal = ({ pid }: Pick<ProcessIdentity, 'pid'>): string =>
+  `process ${pid} is stopped by a signal; kill -CONT ${pid} lets it go on`;
+
 /** The pid of the parent of a process, or undefined when the process is gone. */
 export function parentOf(pid: number): number | undefined {
   if (!Number.isInteger(pid) || pid <= 1) return undefined;
@@ -98,6 +109,8 @@ export function signal(process_: ProcessIdentity, name: NodeJS.Signals): boolean
 /** Ends a process: SIGTERM, then SIGKILL after the grace period. Says how it went. */
 export async function stop(process_: ProcessIdentity, graceMs = 12_000): Promise<'absent' | 'stopped' | 'killed'> {
   if (!signal(process_, 'SIGTERM')) return 'absent';
+  // A process that is stopped would take the signal only when it goes on.
+  if (isSuspended(process_.pid)) signal(process_, 'SIGCONT');
   if (await ended(process_, graceMs)) return 'stopped';
   signal(process_, 'SIGKILL');
   if (await ended(process_, 5_000)) return 'killed';

@@ -1,6 +1,11 @@
 /** Tells the person who waits what is being done: one line per finished step, with its seconds. */
 export interface Progress {
-  step<T>(name: string, work: () => Promise<T>, describe?: (result: T) => string): Promise<T>;
+  /** `work` may tell what it waits for at the moment, and why. */
+  step<T>(
+    name: string,
+    work: (waitingFor: (what: string) => void) => Promise<T>,
+    describe?: (result: T) => string,
+  ): Promise<T>;
   say(line: string): void;
 }
 
@@ -14,13 +19,16 @@ export function terminalProgress(write: (line: string) => void = (line) => conso
     async step(name, work, describe) {
       const start = performance.now();
       const seconds = () => `${((performance.now() - start) / 1000).toFixed(1)} s`;
+      let waitingFor = '';
       const remind = () => {
-        write(`  …  ${name} (${seconds()} so far)`);
+        write(`  …  ${name} (${seconds()} so far)${waitingFor && `: ${waitingFor}`}`);
         reminder = setTimeout(remind, reminderMs);
       };
       let reminder = setTimeout(remind, longStepMs);
       try {
-        const result = await work();
+        const result = await work((what) => {
+          waitingFor = what;
+        });
         write(`  ok ${name}${describe ? `: ${describe(result)}` : ''} (${seconds()})`);
         return result;
       } catch (error) {
@@ -33,7 +41,7 @@ export function terminalProgress(write: (line: string) => void = (line) => conso
   };
 }
 
-export const silent: Progress = { say: () => undefined, step: (_name, work) => work() };
+export const silent: Progress = { say: () => undefined, step: (_name, work) => work(() => undefined) };
 
 /** Ends a script by its error: the messages of the whole chain of causes, and no stack, unless DEBUG asks for it. */
 export function fail(error: unknown): never {

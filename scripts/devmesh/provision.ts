@@ -43,7 +43,14 @@ export async function provisionBroker(
 
 export async function withConnection<T>(url: string, work: (connection: Connection) => Promise<T>): Promise<T> {
   const connection = await connectMysql(url);
-  return work(connection).finally(() => connection.end());
+  try {
+    const result = await work(connection);
+    await connection.end();
+    return result;
+  } finally {
+    // After a failure the server may not take leave any more.
+    connection.destroy();
+  }
 }
 
 /**

@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { isAlive, signal } from './processes.ts';
+import { isAlive, isSuspended, signal, stoppedBySignal } from './processes.ts';
 import { readJson, type State, writeAtomically } from './state.ts';
 import { runningSupervisor } from './supervisor-process.ts';
 
@@ -19,7 +19,7 @@ interface RestartResponse {
 }
 
 const pollMs = 25;
-/** A supervisor takes requests at once. One that does not by now was started by an earlier version. */
+/** A supervisor takes requests at once. One that does not by now hangs, or was started by an earlier version. */
 const takenWithinMs = 15_000;
 const requestEnding = '.request.json';
 
@@ -47,7 +47,11 @@ export async function requestRestart(state: State, request: RestartRequest, canc
       cancel.throwIfAborted();
       if (!isAlive(supervisor)) throw new Error(`the supervisor ended before ${request.service} was restarted`);
       if (Date.now() > takenBy && existsSync(asked)) {
-        throw new Error('the supervisor takes no requests: it is of an earlier version; run armature down, then up');
+        throw new Error(
+          isSuspended(supervisor.pid)
+            ? `the supervisor takes no requests: ${stoppedBySignal(supervisor)}`
+            : 'the supervisor takes no requests: it hangs or is of an earlier version; run armature down, then up',
+        );
       }
       await sleep(pollMs);
     }

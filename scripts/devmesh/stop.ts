@@ -1,21 +1,25 @@
 import { existsSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { lockHolder } from './lock.ts';
 import { identityOf, meshFile, meshServices, readMesh } from './mesh.ts';
 import { stop } from './processes.ts';
 import { stopServers } from './servers/servers.ts';
 import { openState, type State } from './state.ts';
-import { runningSupervisor, supervisorFile } from './supervisor-process.ts';
+import { forgetSupervisor, presentSupervisor, upLock } from './supervisor-process.ts';
 
 /** The supervisor drains services for 12 s before it uses force, so it gets a little longer. */
 const supervisorGraceMs = 15_000;
 
 /**
- * Stops exactly what was started from this state folder: services, then servers. Says what it stopped.
- * With `clean`, containers lose their data too.
+ * Stops exactly what was started from this state folder: an `armature up` that still runs, services, then servers. Says
+ * what it stopped. With `clean`, containers lose their data too.
  */
 export async function stopEverything(state: State, clean = false): Promise<string[]> {
   const stopped: string[] = [];
-  const supervisor = runningSupervisor(state);
+  // It would start more.
+  const starting = lockHolder(upLock(state));
+  if (starting && starting.pid !== process.pid && (await stop(starting)) !== 'absent') stopped.push('armature up');
+  const supervisor = presentSupervisor(state);
   const services = meshServices(readMesh(state));
   const running = services.filter((service) => service.pid !== undefined).map(({ name }) => name);
   if (supervisor) {
@@ -23,13 +27,14 @@ export async function stopEverything(state: State, clean = false): Promise<strin
     stopped.push(...running);
   }
   // What a killed supervisor has left behind, by the last thing it wrote.
-  for (const service of meshServices(readMesh(state))) {
+  const left = meshServices(readMesh(state)).map(async (service) => {
     const identity = identityOf(service);
     if (identity && (await stop(identity)) !== 'absent') stopped.push(service.name);
-  }
-  rmSync(supervisorFile(state), { force: true });
+  });
+  await Promise.all(left);
+  forgetSupervisor(state);
   rmSync(meshFile(state), { force: true });
-  return [...stopped, ...(await stopServers(state, { volumes: clean }))];
+  return [...new Set([...stopped, ...(await stopServers(state, { volumes: clean }))])];
 }
 
 /** State folders that tests of these scripts have made inside the tests' own, such as those of an interrupted run. */

@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { join } from 'node:path';
@@ -5,7 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { restartDelayMs } from './backoff.ts';
 import { identify, isAlive } from './processes.ts';
-import { type ServiceProgram, type Supervised, supervise } from './supervision.ts';
+import { type ServiceProgram, type Supervised, type SupervisionLimits, supervise } from './supervision.ts';
 
 const waitMs = 10_000;
 
@@ -18,6 +19,15 @@ writeFileSync(state + '.new', JSON.stringify({ pid: process.pid }));
 renameSync(state + '.new', state);
 process.on('SIGTERM', () => { if (readFileSync(orders, 'utf8') !== 'stay') process.exit(0); });
 setInterval(() => {}, 1000);
+if (process.env.ADMIN) {
+  const [host, port] = process.env.ADMIN.split(':');
+  const { createServer } = await import('node:http');
+  createServer((request, response) => {
+    // A request that keeps the event loop busy for ever.
+    if (request.url === '/spin') for (;;);
+    response.end('ok');
+  }).listen(Number(port), host);
+}
 `;
 
 interface Started {
@@ -28,7 +38,12 @@ interface Started {
   until(what: () => boolean): Promise<void>;
 }
 
-function start(t: Test, what: 'run' | 'fail' = 'run', admin?: string): Started {
+function start(
+  t: Test,
+  what: 'run' | 'fail' = 'run',
+  admin?: string,
+  limits: SupervisionLimits & { serves?: boolean } = {},
+): Started {
   const dir = t.testdir({ 'main.mjs': program, orders: what });
   const paths = { orders: join(dir, 'orders'), stateFile: join(dir, 'state.json'), log: join(dir, 'x.log') };
   const lines: string[] = [];
@@ -36,12 +51,12 @@ function start(t: Test, what: 'run' | 'fail' = 'run', admin?: string): Started {
     name: 'fake',
     args: [join(dir, 'main.mjs'), paths.orders, paths.stateFile],
     cwd: dir,
-    env: {},
+    env: limits.serves && admin ? { ADMIN: admin } : {},
     stateFile: paths.stateFile,
     log: paths.log,
     addresses: { admin },
   };
-  const one = supervise(service, { changed: (line) => line && lines.push(line) });
+  const one = supervise(service, { changed: (line) => line && lines.push(line) }, limits);
   t.teardown(() => one.stop());
   const until = async (condition: () => boolean) => {
     const deadline = Date.now() + waitMs;
@@ -145,6 +160,77 @@ t.test('ready is what the admin port says, not only the state file', async (t) =
   t.equal(one.service.state, 'starting');
   status = 200;
   await until(() => one.service.state === 'ready');
+});
+
+/** A port that was free a moment ago. */
+async function freeAddress(): Promise<string> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as { port: number };
+  await new Promise((resolve) => server.close(resolve));
+  return `127.0.0.1:${port}`;
+}
+
+const impatient = { delayMs: () => 10, liveness: { everyMs: 50, deadlineMs: 250, missesMax: 3 } };
+
+for (const { name, hang, how } of [
+  {
+    name: 'is stopped by a signal',
+    hang: async ({ service }: Supervised) => void process.kill(service.pid!, 'SIGSTOP'),
+    how: 'hung: stopped by a signal, ended by SIGKILL',
+  },
+  {
+    name: 'keeps its event loop busy',
+    hang: async ({ service }: Supervised) => void fetch(`http://${service.admin}/spin`).catch(() => undefined),
+    how: 'hung: no response to 3 probes of 0.25 s, ended by SIGKILL',
+  },
+]) {
+  t.test(`a service that ${name} is restarted, and the reason is told`, async (t) => {
+    const { one, lines, until } = start(t, 'run', await freeAddress(), { ...impatient, serves: true });
+    await until(() => one.service.state === 'ready');
+    const { pid } = one.service;
+    await hang(one);
+    await until(() => one.service.state === 'ready' && one.service.pid !== pid);
+    t.equal(one.service.lastEnd, how);
+    t.equal(one.service.restarts, 1);
+    t.ok(
+      lines.some((line) => line.startsWith(`fake ended (${how}); restart 1 in 10 ms`)),
+      lines.join('; '),
+    );
+  });
+}
+
+t.test('one that is stopped before it is ready is restarted too', async (t) => {
+  const { one, until } = start(t, 'run', undefined, impatient);
+  const { pid } = one.service;
+  process.kill(pid!, 'SIGSTOP');
+  await until(() => one.service.state === 'ready' && one.service.pid !== pid);
+  t.match(one.service.lastEnd, /^hung: stopped by a signal/);
+});
+
+t.test('one that responds late is left alone', async (t) => {
+  let asked = 0;
+  const server = createServer((request, response) => {
+    if (request.url !== '/healthz') return void response.end();
+    asked += 1;
+    // Two probes of three are missed.
+    if (asked % 3 === 0) response.end();
+    else response.destroy();
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  t.teardown(() => server.close());
+  const admin = `127.0.0.1:${(server.address() as { port: number }).port}`;
+  const { one, until } = start(t, 'run', admin, impatient);
+  await until(() => asked > 7);
+  t.match(one.service, { state: 'ready', restarts: 0 });
+});
+
+t.test('a request to stop ends a service that a signal has stopped, without force', async (t) => {
+  const { one, until } = start(t);
+  await until(() => one.service.state === 'ready');
+  process.kill(one.service.pid!, 'SIGSTOP');
+  await one.stop();
+  t.equal(one.service.lastEnd, 'exit code 0');
 });
 
 t.test('restart delays grow, stay bounded, and differ', async (t) => {

@@ -2,8 +2,9 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, mkdirSync, openSync, rmSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { restartDelayMs } from './backoff.ts';
+import { type LivenessLimits, livenessLimits, watchLiveness } from './liveness.ts';
 import type { MeshService } from './mesh.ts';
-import { identify, parentOf } from './processes.ts';
+import { identify, isSuspended, parentOf } from './processes.ts';
 import { readJson } from './state.ts';
 
 /** A service that has been ready for this long has recovered: its next crash counts as the first. */
@@ -45,11 +46,22 @@ export interface Watcher {
   changed(line?: string): void;
 }
 
+/** How a service is kept running; the defaults are for development. */
+export interface SupervisionLimits {
+  /** How long to wait after the n-th end in a row. */
+  delayMs?: (failures: number) => number;
+  liveness?: LivenessLimits;
+}
+
 /**
- * Keeps one service running: starts it, waits until it is ready, and starts it again with growing delays when it ends;
- * `delayMs` says how long to wait after the n-th end in a row.
+ * Keeps one service running: starts it, waits until it is ready, and starts it again with growing delays when it ends.
+ * One that hangs is ended by SIGKILL, unless it is watched: a person who develops it may have stopped it in a debugger.
  */
-export function supervise(first: ServiceProgram, watcher: Watcher, delayMs = restartDelayMs): Supervised {
+export function supervise(
+  first: ServiceProgram,
+  watcher: Watcher,
+  { delayMs = restartDelayMs, liveness = livenessLimits() }: SupervisionLimits = {},
+): Supervised {
   const service: MeshService = { name: first.name, ...first.addresses, state: 'starting', restarts: 0 };
   let program = first;
   let running: RunningProcess;
@@ -59,7 +71,7 @@ export function supervise(first: ServiceProgram, watcher: Watcher, delayMs = res
   let restarting = false;
 
   const start = () => {
-    running = startProcess(program, service, watcher, ended);
+    running = startProcess({ program, service, watcher, liveness }, ended);
     watcher.changed();
   };
   const schedule = restartSchedule(start, delayMs);
@@ -157,14 +169,19 @@ interface RunningProcess {
   end(): Promise<void>;
 }
 
+interface Starting {
+  program: ServiceProgram;
+  service: MeshService;
+  watcher: Watcher;
+  liveness: LivenessLimits;
+}
+
 /**
  * Starts a process and records in `service` its pid and whether it is ready. When it ends, `ended` is called with how,
  * and for how long it had been ready.
  */
 function startProcess(
-  program: ServiceProgram,
-  service: MeshService,
-  watcher: Watcher,
+  { program, service, watcher, liveness }: Starting,
   ended: (how: string, readyForMs: number) => void,
 ): RunningProcess {
   mkdirSync(dirname(program.stateFile), { recursive: true });
@@ -184,8 +201,19 @@ function startProcess(
     watcher.changed(now === 'ready' ? `${service.name} is ready (pid ${service.pid})` : undefined);
     if (now === 'ready') ready.resolve();
   });
+  let hungBecause = '';
+  const hung = (why: string) => {
+    hungBecause = `${why}, `;
+    terminate(child, 'SIGKILL', program);
+  };
+  // Until a process says that it is ready, its admin port need not be open.
+  const address = () => (service.state === 'ready' ? (program.addresses.admin ?? program.addresses.http) : undefined);
+  const life =
+    child.pid === undefined || program.watch ? undefined : watchLiveness({ pid: child.pid, address }, liveness, hung);
   const end = Promise.withResolvers<void>();
-  const onEnd = (how: string) => {
+  const onEnd = (reason: string) => {
+    const how = `${hungBecause}${reason}`;
+    life?.stop();
     const readyForMs = readiness.stop();
     delete service.pid;
     delete service.started;
@@ -224,6 +252,8 @@ function terminate(child: ChildProcess, name: 'SIGTERM' | 'SIGKILL', { watch = f
   if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return;
   if (watch && name === 'SIGKILL') process.kill(-child.pid, name);
   else child.kill(name);
+  // A process that is stopped would take SIGTERM only when it goes on.
+  if (name === 'SIGTERM' && isSuspended(child.pid)) child.kill('SIGCONT');
 }
 
 /**

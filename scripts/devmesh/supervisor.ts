@@ -14,7 +14,7 @@ import { knownServers } from './servers/servers.ts';
 import { mainFile, presentServices } from './services.ts';
 import { openState, repository, type State, writeAtomically } from './state.ts';
 import { type ServiceProgram, type Supervised, supervise } from './supervision.ts';
-import { supervisorFile } from './supervisor-process.ts';
+import { type SupervisorNote, supervisorFile } from './supervisor-process.ts';
 
 type Addresses = ServiceProgram['addresses'];
 
@@ -31,6 +31,9 @@ const record = (line?: string) => {
   );
 };
 
+// Before anything is started: `down` may end a supervisor that has just been launched.
+process.on('SIGINT', end);
+process.on('SIGTERM', end);
 clearRestartRequests(state);
 await endOrphans();
 for (const folder of [mailDirectory(state), acquirerDirectory]) mkdirSync(folder, { recursive: true });
@@ -38,17 +41,22 @@ const addresses = await chooseAddresses(state);
 const tokens = identityTrust(addresses.identity.http!);
 startMissing();
 record(`supervising ${[...supervised.keys()].join(', ') || 'no service: none has a main.ts yet'}`);
-// Only now does it take signals: `up` waits for this file.
-writeAtomically(supervisorFile(state), JSON.stringify(identify(process.pid)));
 
+let taken = 0;
+const note = () => {
+  const self: SupervisorNote = { ...identify(process.pid)!, taken };
+  writeAtomically(supervisorFile(state), JSON.stringify(self));
+};
 process.on('SIGHUP', () => {
   startMissing();
   for (const one of supervised.values()) one.nudge();
   record();
+  taken += 1;
+  note();
   takeRestartRequests(state, restart);
 });
-process.on('SIGINT', end);
-process.on('SIGTERM', end);
+// Only now does it take requests: `up` waits for this file.
+note();
 // Keeps the process alive while there is no service to wait for.
 setInterval(() => undefined, 60_000);
 
@@ -137,6 +145,7 @@ function runOf(name: ServiceName): ServiceRun {
 async function end(): Promise<void> {
   say('stopping');
   await Promise.all([...supervised.values()].map((one) => one.stop()));
-  record('stopped');
+  // Without a service, it may not know yet what else belongs into the file.
+  if (supervised.size > 0) record('stopped');
   process.exit(0);
 }

@@ -5,20 +5,23 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, wri
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
+import { inLongTier } from '../../test/support/tier.ts';
+import { lockHolder } from './lock.ts';
 import { identityOf, type Mesh, meshServices, readMesh } from './mesh.ts';
-import { identify, isAlive } from './processes.ts';
+import { plainState } from './plain-path.ts';
+import { identify, isAlive, signal, stoppedBySignal } from './processes.ts';
 import { brokerUrl, databaseUrl, serviceAccounts, vhost } from './provision.ts';
 import { BrokerApi } from './servers/broker-api.ts';
 import { connectMysql, mysqlInstance } from './servers/mysql.ts';
 import { rabbitmqInstance } from './servers/rabbitmq.ts';
 import { openState, openTestState, repository } from './state.ts';
 import { runsDirectory, stopEverything } from './stop.ts';
-import { runningSupervisor } from './supervisor-process.ts';
+import { presentSupervisor, runningSupervisor, upLock } from './supervisor-process.ts';
 
 const program = `
 import { createServer } from 'node:http';
-import { renameSync, writeFileSync } from 'node:fs';
-import { readFileSync } from 'node:fs';
+import { createServer as createTlsServer } from 'node:tls';
+import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { createConnection } from ${JSON.stringify(import.meta.resolve('mysql2/promise'))};
 const env = process.env;
 if (env.ARMATURE_DATABASE_URL) {
@@ -29,6 +32,11 @@ if (env.ARMATURE_DATABASE_URL) {
 }
 if (process.argv[2] === 'migrate') process.exit(0);
 const [host, port] = (env.ARMATURE_ADMIN_ADDRESS ?? env.ARMATURE_ACQUIRER_ADDRESS).split(':');
+if (env.ARMATURE_GRPC_ADDRESS) {
+  const [grpcHost, grpcPort] = env.ARMATURE_GRPC_ADDRESS.split(':');
+  const [cert, key] = [env.ARMATURE_TLS_CERT_FILE, env.ARMATURE_TLS_KEY_FILE].map((file) => readFileSync(file));
+  createTlsServer({ cert, key }, (socket) => socket.on('error', () => undefined)).listen(Number(grpcPort), grpcHost);
+}
 createServer((_, response) => response.end(JSON.stringify(env))).listen(Number(port), host, () => {
   writeFileSync(env.ARMATURE_STATE_FILE + '.new', JSON.stringify({ pid: process.pid }));
   renameSync(env.ARMATURE_STATE_FILE + '.new', env.ARMATURE_STATE_FILE);
@@ -40,7 +48,7 @@ process.on('SIGTERM', () => process.exit(0));
 const dir = join(runsDirectory(openTestState()), `up-${process.pid} a b ü%20'x`);
 const state = openState(dir);
 const services = join(dir, 'programs');
-const env = { ...process.env, ARMATURE_RUN_DIR: dir, ARMATURE_SERVICES_DIR: services };
+const env = { ...process.env, ARMATURE_RUN_DIR: dir, ARMATURE_SERVICES_DIR: services, ARMATURE_LIVENESS_MS: '1000' };
 t.teardown(async () => {
   await stopEverything(state);
   rmSync(dir, { recursive: true, force: true });
@@ -69,8 +77,64 @@ async function until(what: string, condition: () => boolean): Promise<void> {
   }
 }
 
-t.test('up starts everything', async (t) => {
+/** Runs `armature up` and interrupts it, as Ctrl-C does, once `condition` holds. */
+async function interruptUp(condition: () => boolean): Promise<{ code: number | null; output: string }> {
+  const main = join(repository, 'scripts', 'cli', 'main.ts');
+  const child = spawn(process.execPath, [main, 'up'], { env, stdio: ['ignore', 'ignore', 'pipe'] });
+  let output = '';
+  child.stderr.setEncoding('utf8').on('data', (text) => (output += text));
+  const closed = once(child, 'close');
+  await until('armature up has come so far', condition);
+  child.kill('SIGINT');
+  const [code] = (await closed) as [number | null];
+  return { code, output };
+}
+
+/** The processes of this state folder: its path, or that of the link to it, is in their command line or environment. */
+function processesHere(): string[] {
+  const paths = [dir, plainState(state).dir];
+  return readdirSync('/proc').filter((pid) => {
+    try {
+      const text = ['cmdline', 'environ'].map((file) => readFileSync(`/proc/${pid}/${file}`, 'utf8')).join('\0');
+      return Number(pid) !== process.pid && paths.some((path) => text.includes(path));
+    } catch {
+      // Not a process, or gone.
+      return false;
+    }
+  });
+}
+
+t.test('status shows what an interrupted up has started', async (t) => {
   for (const name of ['orders', 'payments', 'acquirer']) addService(name);
+  const { code, output } = await interruptUp(() => Boolean(mysqlInstance(state) && rabbitmqInstance(state)));
+  t.equal(code, 130, output);
+  t.match(output, /interrupted; what was started goes on: armature status shows it, armature down ends it\n$/);
+  t.match(armature('status'), {
+    status: 1,
+    output: /^mysql +running .*^rabbitmq +running .*^Only servers run; armature up starts the services/ms,
+  });
+});
+
+t.test('down ends what an interrupted up has started, at any point', inLongTier, async (t) => {
+  const points: [string, () => boolean][] = [
+    ['the lock', () => lockHolder(upLock(state)) !== undefined],
+    ['the database', () => isAlive(mysqlInstance(state)?.process)],
+    ['the broker', () => isAlive(rabbitmqInstance(state)?.broker)],
+    ['migrations', () => existsSync(join(dir, 'logs', 'orders-migrate.log'))],
+    ['the supervisor', () => presentSupervisor(state) !== undefined],
+    ['a service', () => existsSync(join(dir, 'mesh.json'))],
+  ];
+  for (const [name, condition] of points) {
+    rmSync(join(dir, 'logs', 'orders-migrate.log'), { force: true });
+    t.equal((await interruptUp(condition)).code, 130, name);
+    t.equal(armature('status').status, 1, name);
+    t.equal(armature('down').status, 0, name);
+    await until(`${name}: nothing is left`, () => processesHere().length === 0);
+    t.match(armature('status').output, /^Nothing runs/, name);
+  }
+});
+
+t.test('up starts everything', async (t) => {
   const { status, output } = armature('up');
   t.equal(status, 0, output);
   t.match(output, /ok services: payments orders acquirer \([\d.]+ s\)\nArmature is up/);
@@ -125,11 +189,13 @@ t.test('a service may touch only what is its own', async (t) => {
   t.match(brokerUrl(state, mesh().rabbitmq.url, 'orders'), /^amqps:.*\/armature\?cacertfile=/);
 });
 
-t.test('up again changes nothing but starts what is new', async (t) => {
+t.test('up again changes nothing but starts what is new, and says what it waits for', async (t) => {
   const before = pids();
-  addService('catalog');
+  const late = "performance.now() < 3_500 ? response.writeHead(503).end('waiting for policy: no rows') : ";
+  addService('catalog', program.replace('response.end(JSON', `${late}response.end(JSON`));
   const { status, output } = armature('up');
   t.equal(status, 0, output);
+  t.match(output, /… {2}services \([\d.]+ s so far\): catalog \(waiting for policy: no rows\)\n/);
   const { catalog, ...others } = pids();
   t.same(others, before);
   t.ok(catalog);
@@ -143,6 +209,41 @@ t.test('a crashed service comes back, and status says so', async (t) => {
   t.equal(status, 0, output);
   t.match(output, /^orders +ready +\d+ +1 /m);
   t.match(readFileSync(join(dir, 'logs', 'supervisor.log'), 'utf8'), /orders ended \(ended by SIGKILL\); restart 1/);
+});
+
+t.test('status says what does not respond, and why', async (t) => {
+  const frozen = [mysqlInstance(state)!.process, rabbitmqInstance(state)!.broker, runningSupervisor(state)!];
+  t.teardown(() => frozen.map((one) => signal(one, 'SIGCONT')));
+  for (const one of frozen) signal(one, 'SIGSTOP');
+  const { status, output } = armature('status');
+  t.equal(status, 1);
+  const [mysql, rabbitmq, supervisor] = frozen.map(({ pid }) => stoppedBySignal({ pid }));
+  t.ok(output.includes(`no response (${mysql})`), output);
+  t.ok(output.includes(`no response (${rabbitmq})`), output);
+  t.ok(output.includes(`The supervisor does not respond: ${supervisor}.`), output);
+});
+
+t.test('up has a supervisor go on that a signal has stopped', async (t) => {
+  const supervisor = runningSupervisor(state)!;
+  signal(supervisor, 'SIGSTOP');
+  const { status, output } = armature('up');
+  t.equal(status, 0, output);
+  t.equal(runningSupervisor(state)?.pid, supervisor.pid);
+});
+
+t.test('a hung service is restarted, up waits for it, and status says what is wrong now', async (t) => {
+  const { pid, restarts } = mesh().services.orders!;
+  process.kill(pid!, 'SIGSTOP');
+  const before = armature('status');
+  t.equal(before.status, 1);
+  t.ok(before.output.includes(`no response (${stoppedBySignal({ pid: pid! })})`), before.output);
+  t.notMatch(before.output, /ended by SIGKILL/, 'not how an earlier process has ended');
+  const { status, output } = armature('up');
+  t.equal(status, 0, output);
+  const { orders } = mesh().services;
+  t.not(orders?.pid, pid);
+  t.match(orders, { state: 'ready', restarts: restarts + 1, lastEnd: 'hung: stopped by a signal, ended by SIGKILL' });
+  t.match(armature('status'), { status: 0, output: /^orders +ready +\d/m });
 });
 
 t.test('one service is restarted, and the others go on', async (t) => {
@@ -225,10 +326,15 @@ t.test('down stops all that was started, and no stranger', async (t) => {
   writeFileSync(file, JSON.stringify({ pid: stranger.pid, started: 'once' }));
   t.equal(runningSupervisor(state), undefined);
   writeFileSync(file, supervisor);
+  // Also what a signal has stopped.
+  for (const { process: one } of [mysqlInstance(state)!, { process: runningSupervisor(state)! }])
+    signal(one, 'SIGSTOP');
   const { status, output } = armature('down');
   t.equal(status, 0, output);
   t.match(output, /^Stopped: .*orders.*RabbitMQ/);
+  t.notMatch(output, /by force/);
   t.same(ours.filter(isAlive), []);
+  t.same(processesHere(), []);
   t.ok(identify(stranger.pid!));
   t.match(armature('down'), { status: 0, output: /Nothing was running/ });
 });

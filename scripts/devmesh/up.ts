@@ -7,6 +7,7 @@ import { withLock } from './lock.ts';
 import { type MeshService, meshFile, meshServices, readMesh } from './mesh.ts';
 import { migrateAll, pendingMigrations } from './migrate.ts';
 import { writeBootstrap } from './people.ts';
+import { problemOfService } from './probes.ts';
 import type { Progress } from './progress.ts';
 import { provisionBroker, provisionDatabase } from './provision.ts';
 import { type RestartRequest, requestRestart } from './restart-requests.ts';
@@ -20,7 +21,7 @@ import {
 } from './servers/servers.ts';
 import { presentServices } from './services.ts';
 import { type State, tail } from './state.ts';
-import { ensureSupervisor, supervisorLog } from './supervisor-process.ts';
+import { ensureSupervisor, supervisorLog, upLock } from './supervisor-process.ts';
 
 const preferredPorts = { mysql: 7306, rabbitmq: 7672 };
 const readyDeadlineMs = 120_000;
@@ -29,7 +30,8 @@ const hopelessRestarts = 3;
 
 /** Brings up everything. Running it again starts what is missing and leaves the rest alone. */
 export function up(state: State, progress: Progress): Promise<void> {
-  return withLock(join(state.dir, 'up.lock'), () => start(state, progress));
+  const waiting = ({ pid }: { pid: number }) => progress.say(`  …  another armature up runs (process ${pid})`);
+  return withLock(upLock(state), () => start(state, progress), { waiting });
 }
 
 async function start(state: State, progress: Progress): Promise<void> {
@@ -58,12 +60,12 @@ async function start(state: State, progress: Progress): Promise<void> {
   };
   const [url, rabbitmq] = await allFinished([database(), broker(), keys]);
   rememberServers(state, { mysql: { url }, rabbitmq });
-  await ensureSupervisor(state);
+  await ensureSupervisor(state, progress.say);
   const names = presentServices();
   if (names.length > 0)
     await progress.step(
       'services',
-      () => allReady(state, names),
+      (waitingFor) => allReady(state, names, waitingFor),
       () => names.join(' '),
     );
   progress.say(
@@ -79,21 +81,47 @@ async function makeKeys(state: State): Promise<string[]> {
 
 const describeKeys = (written: string[]) => (written.length > 0 ? `made ${written.join(' ')}` : 'all good');
 
-/** Waits until the supervisor reports every service ready; a service that keeps ending fails the start. */
-async function allReady(state: State, names: readonly string[]): Promise<void> {
+/**
+ * Waits until every service is ready by what it says itself: what the supervisor wrote down may be out of date, such as
+ * of a service that hangs. A service that keeps ending fails the start.
+ */
+async function allReady(state: State, names: readonly string[], waitingFor: (what: string) => void): Promise<void> {
   const deadline = Date.now() + readyDeadlineMs;
   const before = new Map(services(state).map(({ name, restarts }) => [name, restarts]));
+  const confirmed = new Set<string>();
   for (;;) {
-    const known = services(state);
-    const waiting = names.filter((name) => known.find((service) => service.name === name)?.state !== 'ready');
-    if (waiting.length === 0) return;
-    const hopeless = known.find(
-      ({ name, restarts, state }) => state !== 'ready' && restarts - (before.get(name) ?? 0) >= hopelessRestarts,
+    const known = new Map(services(state).map((service) => [service.name, service]));
+    const reasons = await Promise.all(
+      names.filter((name) => !confirmed.has(name)).map(async (name) => [name, await notReadyBecause(known.get(name))]),
     );
+    const waiting = new Map(reasons.filter((pair): pair is [string, string] => pair[1] !== undefined));
+    for (const name of names) if (!waiting.has(name)) confirmed.add(name);
+    if (waiting.size === 0) return;
+    waitingFor([...waiting].map(([name, reason]) => `${name} ${reason}`).join('; '));
+    const hopeless = [...waiting.keys()]
+      .map((name) => known.get(name))
+      .find((service) => service && service.restarts - (before.get(service.name) ?? 0) >= hopelessRestarts);
     if (hopeless) throw new Error(explain(state, [hopeless.name], `keeps ending (${hopeless.lastEnd})`));
-    if (Date.now() > deadline) throw new Error(explain(state, waiting, `not ready after ${readyDeadlineMs / 1000} s`));
+    if (Date.now() > deadline) throw new Error(notReadyInTime(state, waiting));
     await sleep(50);
   }
+}
+
+/** Why a service cannot be used yet; undefined when it can. */
+async function notReadyBecause(service: MeshService | undefined): Promise<string | undefined> {
+  if (!service) return '(not started)';
+  const { state, lastEnd } = service;
+  if (state === 'restarting') return `(restarting: ${lastEnd ?? 'on request'})`;
+  if (state === 'stopped') return '(stopped)';
+  const found = await problemOfService(service);
+  if (state === 'ready') return found && `(${found.problem})`;
+  // A program that has just been started does not listen yet.
+  return found && !found.silent ? `(${found.problem})` : '(starting)';
+}
+
+function notReadyInTime(state: State, waiting: ReadonlyMap<string, string>): string {
+  const reasons = [...waiting].map(([name, reason]) => `  ${name} ${reason}`).join('\n');
+  return `${explain(state, [...waiting.keys()], `not ready after ${readyDeadlineMs / 1000} s`)}\n${reasons}`;
 }
 
 /** Restarts one service, with the code as it is now and its schema migrated where that is due. */

@@ -11,12 +11,33 @@ import { withNotice } from '../terminal.ts';
 export async function startMesh({ json, deadline }: Invocation): Promise<void> {
   const state = openState();
   deadline.waitingFor = 'servers and services to be ready';
-  await up(state, terminalProgress());
+  const release = exitOnSignals();
+  await up(state, terminalProgress()).finally(release);
   if (!json) return;
   const services = meshServices(readMesh(state)).map(({ name, state, pid, grpc, http, admin }) => ({
     ...{ name, state, pid, grpc, http, admin },
   }));
   printJson({ meshFile: meshFile(state), services });
+}
+
+const exitCodesOfSignals = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 } as const;
+
+/**
+ * Has a signal end the process between two steps, so that whatever was started is noted in the state folder, and says
+ * what remains. Returns what undoes it.
+ */
+function exitOnSignals(): () => void {
+  const handlers = Object.entries(exitCodesOfSignals).map(([signal, code]) => {
+    const handler = () => {
+      console.error('\ninterrupted; what was started goes on: armature status shows it, armature down ends it');
+      process.exit(code);
+    };
+    process.on(signal, handler);
+    return () => void process.off(signal, handler);
+  });
+  return () => {
+    for (const remove of handlers) remove();
+  };
 }
 
 /** Stops what was started here. */

@@ -19,8 +19,14 @@ export class BrokerApi {
   }
 
   /** Returns the parsed body, or undefined for an empty one. Throws with the broker's text for any other status. */
-  async request(method: 'GET' | 'PUT' | 'POST' | 'DELETE', path: string, body?: unknown): Promise<unknown> {
-    const { status, text } = await this.#send(method, path, body === undefined ? undefined : JSON.stringify(body));
+  async request(
+    method: 'GET' | 'PUT' | 'POST' | 'DELETE',
+    path: string,
+    body?: unknown,
+    timeoutMs = responseTimeoutMs,
+  ): Promise<unknown> {
+    const json = body === undefined ? undefined : JSON.stringify(body);
+    const { status, text } = await this.#send(method, path, json, timeoutMs);
     if (status < 200 || status > 299) {
       throw new Error(`RabbitMQ responded ${status} to ${method} ${path}: ${text.slice(0, 300)}`);
     }
@@ -28,14 +34,19 @@ export class BrokerApi {
   }
 
   /** Not by fetch, which cannot be told whom to trust. */
-  #send(method: string, path: string, body: string | undefined): Promise<{ status: number; text: string }> {
+  #send(
+    method: string,
+    path: string,
+    body: string | undefined,
+    timeoutMs: number,
+  ): Promise<{ status: number; text: string }> {
     const url = new URL(`${this.#origin}/api${path}`);
     const options = {
       method,
       auth: this.#auth,
       agent: false,
       headers: { 'content-type': 'application/json' },
-      signal: AbortSignal.timeout(responseTimeoutMs),
+      signal: AbortSignal.timeout(timeoutMs),
     };
     return new Promise((resolve, reject) => {
       const request =

@@ -99,6 +99,7 @@ function compose(args: string[], environment: Record<string, string>): void {
   const run = spawnSync('docker', ['compose', '--file', composeFile, ...args], {
     env: { ...process.env, ...environment },
     encoding: 'utf8',
+    timeout: startDeadlineMs,
   });
   if (run.status !== 0)
     throw new Error(`docker compose ${args.join(' ')} failed:\n${run.stderr || run.error?.message}`);

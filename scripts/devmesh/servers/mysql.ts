@@ -9,9 +9,10 @@ import { portFor } from '../ports.ts';
 import { isAlive, launch, type ProcessIdentity } from '../processes.ts';
 import { password, readJson, type State, tail, writeAtomically } from '../state.ts';
 import { findProgram } from './programs.ts';
-import { waitUntilUsable } from './start-up.ts';
+import { type StartingServer, waitUntilUsable } from './start-up.ts';
 
 const startDeadlineMs = 60_000;
+const initializeTimeoutMs = 120_000;
 const admin = 'armature_admin';
 
 /** Where an instance of ours stands: what `up` must know to find it again, and `down` to stop it. */
@@ -33,7 +34,12 @@ export function mysqlAdminUrl(state: State, port: number): string {
 }
 
 /** Starts the private MariaDB or MySQL unless it runs already. Returns the administrator's URL when it is ready. */
-export async function startMysql(state: State, program: string, preferredPort: number | undefined): Promise<string> {
+export async function startMysql(
+  state: State,
+  program: string,
+  preferredPort: number | undefined,
+  waitingFor: (what: string) => void = () => undefined,
+): Promise<string> {
   const known = mysqlInstance(state);
   const running = known !== undefined && isAlive(known.process);
   const port = await portFor(state, 'mysql', preferredPort, running);
@@ -47,7 +53,7 @@ export async function startMysql(state: State, program: string, preferredPort: n
     instance = { port, process: launchMysql(plain, program) };
     writeAtomically(instanceFile(state), JSON.stringify(instance, null, 2), 0o600);
   }
-  await ready(state, url, instance!.process);
+  await ready(state, url, { process: instance!.process, waitingFor });
   if (running) await reloadCertificates(url);
   return url;
 }
@@ -72,7 +78,7 @@ function initialize(state: State, program: string): void {
   mkdirSync(dirname(mysqlLog(state)), { recursive: true });
   const [command, args] = initializer(program, draft);
   const log = openSync(mysqlLog(state), 'a', 0o600);
-  const run = spawnSync(command, args, { stdio: ['ignore', log, log], cwd: draft });
+  const run = spawnSync(command, args, { stdio: ['ignore', log, log], cwd: draft, timeout: initializeTimeoutMs });
   closeSync(log);
   if (run.status !== 0) {
     throw new Error(
@@ -161,9 +167,9 @@ function accounts(state: State): string {
   ].join('\n');
 }
 
-const ready = (state: State, url: string, process: ProcessIdentity): Promise<void> =>
+const ready = (state: State, url: string, starting: Pick<StartingServer, 'process' | 'waitingFor'>): Promise<void> =>
   waitUntilUsable({
-    ...{ name: 'MySQL/MariaDB', process, log: mysqlLog(state), deadlineMs: startDeadlineMs },
+    ...{ name: 'MySQL/MariaDB', ...starting, log: mysqlLog(state), deadlineMs: startDeadlineMs },
     probe: () => hardened(url),
   });
 
@@ -186,9 +192,9 @@ async function hardened(url: string): Promise<void> {
 }
 
 /** Connects by TLS, and verifies the server, where the URL names the CA bundle: `?ssl-ca=<file>`. */
-export function connectMysql(url: string): Promise<Connection> {
+export function connectMysql(url: string, connectTimeout = 5_000): Promise<Connection> {
   const { url: uri, driverOptions } = driverUrl(url);
-  return createConnection({ uri, ...driverOptions, connectTimeout: 5_000 });
+  return createConnection({ uri, ...driverOptions, connectTimeout });
 }
 
 /** Makes the server show the certificate that its files hold now. Connections that are open stay as they are. */

@@ -9,7 +9,7 @@ import { portFor } from '../ports.ts';
 import { isAlive, launch, type ProcessIdentity } from '../processes.ts';
 import { password, readJson, type State, writeAtomically } from '../state.ts';
 import { BrokerApi } from './broker-api.ts';
-import { waitUntilUsable } from './start-up.ts';
+import { type StartingServer, waitUntilUsable } from './start-up.ts';
 
 const startDeadlineMs = 90_000;
 const admin = 'armature_admin';
@@ -58,11 +58,12 @@ export async function startRabbitmq(
   state: State,
   programs: { rabbitmq: string; epmd: string },
   preferredPort: number | undefined,
+  waitingFor: (what: string) => void = () => undefined,
 ): Promise<BrokerUrls> {
   const known = rabbitmqInstance(state);
   const running = known !== undefined && isAlive(known.broker);
   if (running) {
-    await ready(state, brokerUrls(state, known.ports), known.broker);
+    await ready(state, brokerUrls(state, known.ports), { process: known.broker, waitingFor });
     return brokerUrls(state, known.ports);
   }
   const beside = (offset: number) => (preferredPort === undefined ? undefined : preferredPort + offset);
@@ -98,7 +99,7 @@ export async function startRabbitmq(
     0o600,
   );
   const urls = brokerUrls(state, ports);
-  await ready(state, urls, broker);
+  await ready(state, urls, { process: broker, waitingFor });
   return urls;
 }
 
@@ -169,9 +170,13 @@ default_vhost = armature
 `;
 }
 
-const ready = (state: State, urls: BrokerUrls, process: ProcessIdentity): Promise<void> =>
+const ready = (
+  state: State,
+  urls: BrokerUrls,
+  starting: Pick<StartingServer, 'process' | 'waitingFor'>,
+): Promise<void> =>
   waitUntilUsable({
-    ...{ name: 'RabbitMQ', process, log: rabbitmqLog(state), deadlineMs: startDeadlineMs },
+    ...{ name: 'RabbitMQ', ...starting, log: rabbitmqLog(state), deadlineMs: startDeadlineMs },
     probe: () => probeBothApis(urls),
   });
 

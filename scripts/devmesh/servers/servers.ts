@@ -2,7 +2,7 @@ import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { withCa } from '@armature/runtime/credentials';
 import { removePlainPath } from '../plain-path.ts';
-import { isAlive, stop } from '../processes.ts';
+import { endGroup, isAlive, stop } from '../processes.ts';
 import type { Progress } from '../progress.ts';
 import { readJson, type State, writeAtomically } from '../state.ts';
 import { BrokerApi } from './broker-api.ts';
@@ -70,7 +70,7 @@ export async function startDatabase(
   const { mysql: program } = programs;
   if (!program) return (await containers()).mysql!;
   const name = program.endsWith('mariadbd') ? 'MariaDB' : 'MySQL';
-  return progress.step(name, () => startMysql(state, program, port), where);
+  return progress.step(name, (waitingFor) => startMysql(state, program, port, waitingFor), where);
 }
 
 /** Starts the broker, unless it runs, and returns its URLs once both of its ports respond. */
@@ -85,7 +85,7 @@ export async function startBroker(
   if (urls) return progress.step('RabbitMQ of ARMATURE_RABBITMQ_URL', () => brokerReachable(urls), at);
   const { rabbitmq, epmd } = programs;
   if (!rabbitmq || !epmd) return (await containers()).rabbitmq!;
-  return progress.step('RabbitMQ', () => startRabbitmq(state, { rabbitmq, epmd }, port), at);
+  return progress.step('RabbitMQ', (waitingFor) => startRabbitmq(state, { rabbitmq, epmd }, port, waitingFor), at);
 }
 
 /** Starts both servers at once and remembers them in the state folder. */
@@ -128,6 +128,8 @@ export async function stopServers(state: State, { volumes = false } = {}): Promi
   const stopped: string[] = [];
   const end = async (name: string, process: { pid: number; started: string } | undefined) => {
     const how = process ? await stop(process) : 'absent';
+    // A broker that is ended while it boots leaves programs that its start script runs.
+    if (process && how !== 'absent') await endGroup(process.pid, ['SIGKILL']);
     if (how !== 'absent') stopped.push(how === 'killed' ? `${name} (by force)` : name);
   };
   const broker = rabbitmqInstance(state);

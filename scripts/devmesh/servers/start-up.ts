@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { isAlive, type ProcessIdentity } from '../processes.ts';
+import { isAlive, isSuspended, type ProcessIdentity, stoppedBySignal } from '../processes.ts';
 import { tail } from '../state.ts';
 
 /** A private server that was launched, and how to find out whether it can be used. */
@@ -11,10 +11,19 @@ export interface StartingServer {
   deadlineMs: number;
   /** Resolves when the server can be used, and rejects until then. */
   probe(): Promise<void>;
+  /** Told why the last probe failed. */
+  waitingFor: (what: string) => void;
 }
 
 /** Waits until `probe` succeeds. Throws with the end of the log when the process has ended or the deadline has passed. */
-export async function waitUntilUsable({ name, process, log, deadlineMs, probe }: StartingServer): Promise<void> {
+export async function waitUntilUsable({
+  name,
+  process,
+  log,
+  deadlineMs,
+  probe,
+  waitingFor,
+}: StartingServer): Promise<void> {
   const deadline = Date.now() + deadlineMs;
   for (;;) {
     const failure = await probe().then(
@@ -22,9 +31,11 @@ export async function waitUntilUsable({ name, process, log, deadlineMs, probe }:
       (error: Error) => error,
     );
     if (!failure) return;
+    const suspended = isSuspended(process.pid) ? stoppedBySignal(process) : '';
+    waitingFor(suspended || failure.message);
     if (!isAlive(process) || Date.now() > deadline) {
       const what = isAlive(process)
-        ? `did not respond within ${deadlineMs / 1000} s (${failure.message})`
+        ? `did not respond within ${deadlineMs / 1000} s (${suspended || failure.message})`
         : 'ended while starting';
       throw new Error(
         `the private ${name} ${what}; the end of ${log}:\n${tail(log)}\n` +

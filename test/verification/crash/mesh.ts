@@ -148,7 +148,7 @@ function superviseVictim(member: PreparedMember, listener: ProcessListener): { v
   supervised = supervise(
     { name, args: [program], cwd: repository, env: environment, stateFile, log, addresses },
     { changed },
-    (failures) => (restartDelayed ? delayedMs : restartDelayMs(failures)),
+    { delayMs: (failures) => (restartDelayed ? delayedMs : restartDelayMs(failures)) },
   );
   return { victim, stop: () => supervised.stop() };
 }
