@@ -32,6 +32,13 @@ export type OwnerRule<Req> =
   | { readonly kind: 'field'; readonly field: string; readonly read: (message: Req) => string }
   | { readonly kind: 'loaded' };
 
+/** The account that a method changes: a user or a client, by the field that holds its id. */
+export interface TargetRule<Req> {
+  readonly kind: 'user' | 'client';
+  readonly field: string;
+  readonly read: (message: Req) => string;
+}
+
 export interface IdempotencyRule<Req> {
   /** The field that holds the idempotency key. */
   readonly field: string;
@@ -53,6 +60,8 @@ export interface MethodContract<Req = any, Res = any, Kind extends MethodKind = 
   readonly permission: string;
   /** Null: the scope "own" never applies. */
   readonly owner: OwnerRule<Req> | null;
+  /** The account that it changes; null: none. A caller must administer the rights of the target. */
+  readonly target: TargetRule<Req> | null;
   /** Null: the method has no side effects. */
   readonly idempotency: IdempotencyRule<Req> | null;
   /** Whether every decision about it is recorded, not only denials. */

@@ -10,6 +10,7 @@ import { Constants } from './constants.ts';
 import { messagesOf, type PackageModel, packageModel } from './model.ts';
 import { contractPath, isContractPackage } from './names.ts';
 import { optionsOf } from './options.ts';
+import { permissionsOf, printPermissions } from './permissions.ts';
 import { isEmpty, printPackage, printSubscriptions } from './print.ts';
 import { Problems } from './problems.ts';
 import { ruleReach } from './rules.ts';
@@ -60,6 +61,7 @@ function generate(schema: Schema): void {
     models.push(model);
   }
   printSubscriptions(models, options, schema);
+  printPermissions(permissionsOf(models, problems), schema);
   if (problems.toString() !== '') throw new ContractError(problems.toString());
 }
 

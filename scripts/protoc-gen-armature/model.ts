@@ -114,6 +114,7 @@ function methodModel(desc: DescMethod, context: CheckContext): MethodModel[] {
   }
   checkPermission(desc, options.permission, problems, 'orders.place');
   checkOwner(desc, options, context);
+  checkTarget(desc, options, problems);
   checkIdempotency(desc, options, context);
   checkDeadline(desc, options, problems);
   return [{ desc, options }];
@@ -145,6 +146,19 @@ function checkOwner(desc: DescMethod, { owner }: MethodOptions, { problems }: Ch
     problems.add(
       desc,
       'has an owner that says nothing; write owner: {field: "customer_id"} or owner: {loaded: true}, or leave it out',
+    );
+  }
+}
+
+function checkTarget(desc: DescMethod, { target }: MethodOptions, problems: Problems): void {
+  if (!target) return;
+  const { account } = target;
+  if (account.case === undefined) {
+    problems.add(desc, 'has a target that says nothing; write target: {user: "user_id"}, or leave it out');
+  } else if (!isPlainString(desc.input, account.value)) {
+    problems.add(
+      desc,
+      `has target.${account.case} "${account.value}", which is not a string field of ${desc.input.typeName}`,
     );
   }
 }

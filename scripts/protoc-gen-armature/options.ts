@@ -23,6 +23,10 @@ export interface MethodOptions {
   readonly idempotency?: { readonly key: string };
   readonly deadline?: { readonly defaultMs: number; readonly maxMs: number };
   readonly audit: boolean;
+  readonly reserved: boolean;
+  readonly target?: {
+    readonly account: { case: 'user' | 'client'; value: string } | { case: undefined };
+  };
 }
 
 export interface EventOptions {

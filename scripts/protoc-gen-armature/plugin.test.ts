@@ -73,6 +73,27 @@ const rows: readonly [name: string, contract: string, names: string, says: RegEx
     /has \(armature\.options\.v1\.text\), but holds no string/,
   ],
   [
+    'a target that is no field',
+    method({ owner: 'target: {user: "user_id"}' }),
+    aMethod,
+    /target\.user "user_id", which is not a string field of/,
+  ],
+  ['a target that says nothing', method({ owner: 'target: {}' }), aMethod, /has a target that says nothing/],
+  [
+    'a permission that is reserved for one method and not for another',
+    method({ owner: 'reserved: true' }).replace(
+      'message Ask',
+      `service OtherService { rpc DoThing(Ask) returns (Reply) {
+        option (armature.options.v1.method) = {
+          permission: "things.do" idempotency: {key: "request_id"} deadline: {default_ms: 1000 max_ms: 2000}
+        };
+      } }
+      message Ask`,
+    ),
+    'method PACKAGE.OtherService.DoThing',
+    /says another reserved for things\.do than \/PACKAGE\.ThingService\/DoThing/,
+  ],
+  [
     'no option at all',
     'service ThingService { rpc DoThing(Ask) returns (Ask); } message Ask {}',
     aMethod,
@@ -367,6 +388,7 @@ t.test('does not check packages of other projects', async (t) => {
     request('armature/samples/v1/samples.proto', 'armature/type/v1/money.proto', 'grpc/some/v1/some.proto'),
   ).file;
   t.strictSame(names.map(({ name }) => name).sort(), [
+    'armature/permissions.ts',
     'armature/samples/v1/contract.ts',
     'armature/subscriptions.ts',
     'armature/type/v1/contract.ts',

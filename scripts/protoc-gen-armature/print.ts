@@ -141,7 +141,7 @@ const kindOf = (kind: string): string => (kind === 'unary' ? 'unary' : 'server_s
 
 function printMethod({ desc, options }: MethodModel, context: ValidatorContext): void {
   const { file } = context;
-  const { owner, idempotency, deadline, audit } = options;
+  const { owner, target, idempotency, deadline, audit } = options;
   const fieldOf = (name: string) => desc.input.fields.find((candidate) => candidate.name === name);
   const access = (name: string): string => {
     const field = fieldOf(name);
@@ -158,6 +158,9 @@ function printMethod({ desc, options }: MethodModel, context: ValidatorContext):
     : owner.rule.case === 'field'
       ? `{ kind: "field", ${fieldRule(owner.rule.value)} }`
       : '{ kind: "loaded" }';
+  const targetText = target?.account.case
+    ? `{ kind: ${quote(target.account.case)}, ${fieldRule(target.account.value)} }`
+    : 'null';
   file.print(`    ${methodName(desc)}: {`);
   file.print(`      service: ${quote(desc.parent.typeName)},`);
   file.print(`      name: ${quote(desc.name)},`);
@@ -165,6 +168,7 @@ function printMethod({ desc, options }: MethodModel, context: ValidatorContext):
   file.print(`      kind: ${quote(kindOf(desc.methodKind))},`);
   file.print(`      permission: ${quote(options.permission)},`);
   file.print(`      owner: ${ownerText},`);
+  file.print(`      target: ${targetText},`);
   file.print(
     `      idempotency: ${idempotency ? `{ ${fieldRule(idempotency.key)}${normalize(idempotency.key)} }` : 'null'},`,
   );

@@ -280,6 +280,7 @@ t.test('generates the contract table', async (t) => {
     permission: 'samples.make',
     owner: { kind: 'field', field: 'owner_id' },
     idempotency: { field: 'request_id' },
+    target: null,
     audit: false,
     deadline: { defaultMs: 1000, maxMs: 2000 },
   });

@@ -38,7 +38,7 @@ export function casbinAdapter({ db, change, background }: AdapterOptions): Filte
       await db.transaction(call, (tx) =>
         change(tx, call, async (made) => {
           await work(tx, made, call);
-          return { words, result: undefined };
+          return { words, result: undefined, rows: null };
         }),
       );
     } finally {

@@ -28,7 +28,7 @@ export async function buildAccess({
   log,
 }: ServiceDependencies<Config<typeof variables>>): Promise<ServiceComponents> {
   const watching = watchers(headPollMs);
-  const change = policyChanges(watching);
+  const change = policyChanges(watching, { reservedGrantable: config.reservedPermissions === 'grantable' });
   const store = accessStore(change);
   const policy = await ownPolicy({
     db,

@@ -31,7 +31,7 @@ export function denialStore(change: ChangePolicy, deniedMax: number = limits.den
           [subject, deniedHours],
         );
         if (because === 'erased') await endGrantsOf(tx, subject, { by: principalOf(call.caller), version, now });
-        return { words: `${subject} was ${because} and is denied everything`, result: undefined };
+        return { words: `${subject} was ${because} and is denied everything`, result: undefined, rows: null };
       };
       return makeRoom(tx, deniedMax).then((evicted) =>
         change(tx, call, deny, {
@@ -45,7 +45,7 @@ export function denialStore(change: ChangePolicy, deniedMax: number = limits.den
     allow(tx: Tx, call: CallContext, subject: string): Promise<void> {
       const allow = async () => {
         await tx.execute('delete from denied_subject where subject = ?', [subject]);
-        return { words: `${subject} was reactivated`, result: undefined };
+        return { words: `${subject} was reactivated`, result: undefined, rows: null };
       };
       return change(tx, call, allow, { denials: { subjects: [subject], denied: false } });
     },

@@ -1,7 +1,7 @@
 import type { CallContext, Database, SqlReader, Tx } from '@armature/runtime';
 import { contention } from '@armature/runtime/errors';
 import { withoutGrants } from './denial-store.ts';
-import type { ChangePolicy } from './policy-store.ts';
+import type { Changed, ChangePolicy } from './policy-store.ts';
 
 /** At most so many grants, and so many denials, become one version of the policy. */
 const dueBatch = 500;
@@ -52,16 +52,16 @@ async function dueDenials(tx: Tx): Promise<string[]> {
  * Ends these denials. Retries the transaction when one of them was renewed since it was read: that denial and its row of
  * the policy must stay.
  */
-async function endDenials(tx: Tx, subjects: readonly string[]): Promise<{ words: string; result: number }> {
+async function endDenials(tx: Tx, subjects: readonly string[]): Promise<Changed<number>> {
   const { affectedRows } = await tx.execute(
     `update denied_subject set ended_at = utc_timestamp(6) where subject in (?) and ${due.allowed}`,
     [subjects],
   );
   if (affectedRows !== subjects.length) throw contention(new Error('a denial was renewed since it was read'));
-  return { words: `${affectedRows} accounts need no denial any more`, result: affectedRows };
+  return { words: `${affectedRows} accounts need no denial any more`, result: affectedRows, rows: null };
 }
 
-async function applyDue(tx: Tx, version: bigint): Promise<{ words: string; result: number }> {
+async function applyDue(tx: Tx, version: bigint): Promise<Changed<number>> {
   const select = (where: string, by: string) =>
     tx.query<{ grant_id: string; member: string; role: string }>(
       `select grant_id, member, role from role_grant where ${where} order by ${by} limit ${dueBatch}`,
@@ -88,5 +88,6 @@ async function applyDue(tx: Tx, version: bigint): Promise<{ words: string; resul
   return {
     words: `${words.slice(0, dueNamed).join(', ')}${more > 0 ? ` and ${more} more` : ''}`,
     result: ended.length + begun.length + affectedRows,
+    rows: null,
   };
 }

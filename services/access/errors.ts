@@ -20,6 +20,22 @@ export const roleCycle = (problems: readonly string[]) =>
     grants: some(problems, '; '),
   });
 
+export const permissionReserved = (permissions: readonly string[]) =>
+  rpcError(
+    'PERMISSION_DENIED',
+    AccessErrorReason.PERMISSION_RESERVED,
+    `reserved, so that only the deployment gives it: ${some(permissions, ', ')}; see ARMATURE_RESERVED_PERMISSIONS`,
+    { permissions: some(permissions) },
+  );
+
+export const roleNotAdministered = (role: string, permissions: readonly string[]) =>
+  rpcError(
+    'PERMISSION_DENIED',
+    AccessErrorReason.ROLE_NOT_ADMINISTERED,
+    `${role} has permissions that the caller has not: ${some(permissions, ', ')}; who has access.grant and access.write administers every role`,
+    { role, permissions: some(permissions) },
+  );
+
 export const lastAdministrator = () =>
   rpcError(
     'FAILED_PRECONDITION',

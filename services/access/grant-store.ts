@@ -2,6 +2,7 @@ import { type CallContext, newId, type Page, principalOf, type SqlReader, type T
 import type { RoleGrantRow } from './entities.ts';
 import * as entities from './entities.ts';
 import { grantEnded, grantExists, grantNotFound, grantTimesInvalid, roleNotFound } from './errors.ts';
+import { noRows } from './giving.ts';
 import { describeGrant, type Period, periodProblem } from './policy.ts';
 import type { ChangePolicy } from './policy-store.ts';
 
@@ -30,7 +31,8 @@ export function grantStore(change: ChangePolicy) {
           revokedBy: '',
           version,
         });
-        return { words: describeGrant(member, role, request), result: grant };
+        const rows = { given: { rules: [], grants: [{ member, role }] }, taken: noRows };
+        return { words: describeGrant(member, role, request), result: grant, rows };
       });
     },
 
@@ -42,7 +44,8 @@ export function grantStore(change: ChangePolicy) {
         if (grant.state === 'ENDED') throw grantEnded(grantId);
         const by = principalOf(call.caller);
         Object.assign(grant, { state: 'ENDED', revokedAt: now, revokedBy: by, version });
-        return { words: `${grant.member} was taken ${grant.role}`, result: grant };
+        const rows = { given: noRows, taken: { rules: [], grants: [{ member: grant.member, role: grant.role }] } };
+        return { words: `${grant.member} was taken ${grant.role}`, result: grant, rows };
       });
     },
   };

@@ -11,7 +11,7 @@ t.test('all permissions of the contracts are known, and those of the deployed po
     const text = readFileSync(join(root, file), 'utf8');
     for (const match of text.matchAll(/^\s*permission: "([^"]+)"/gm)) contracted.add(match[1]!);
   }
-  const known = await knownPermissions();
+  const known = knownPermissions;
   t.strictSame(
     known.map(({ name }) => name),
     [...contracted].sort(),

@@ -10,6 +10,7 @@ import {
 } from '@armature/runtime';
 import type { RuleScope } from '@armature/runtime/authz';
 import { lastAdministrator } from './errors.ts';
+import { assertMayGive, type ChangedRows, type GivingOptions } from './giving.ts';
 import { type Compiled, type Contents, compile, type GrantRow, type Rule, withDenials } from './policy.ts';
 
 /** The key that wakes watchers of the policy. */
@@ -33,6 +34,8 @@ export interface Change {
 export interface Changed<T> {
   words: string;
   result: T;
+  /** What the change gives and takes; null where nothing is given that was not given before. */
+  rows: ChangedRows | null;
 }
 
 export interface ChangeOptions {
@@ -59,9 +62,16 @@ const changedLength = 500;
 /**
  * Makes every change of the policy. The head row is locked, so that changes run one after another. `work` writes the
  * rows of the change; then the policy is compiled from all rows and becomes the new version, or the change is refused.
- * Throws what `work` and `compile` throw, and LAST_ADMINISTRATOR.
+ * Throws what `work` and `compile` throw, LAST_ADMINISTRATOR, and for changes that a caller asks for what
+ * `assertMayGive` throws.
  */
-export function policyChanges(watching: Watchers): ChangePolicy {
+export function policyChanges(watching: Watchers, giving: GivingOptions = { reservedGrantable: false }): ChangePolicy {
+  const whole = async (tx: Tx, call: CallContext, rows: ChangedRows | null) => {
+    const contents = await readContents(tx);
+    const compiled = compile(contents);
+    if (rows && call.kind === 'server') assertMayGive(principalOf(call.caller), contents, rows, giving);
+    return compiled;
+  };
   return async (tx, call, work, { onUnadministered, denials } = {}) => {
     // sysdate() is the time after the lock was acquired; utc_timestamp() would be the time before the wait for it.
     const [head] = await tx.query<{ version: string; administered: number; at: string }>(
@@ -71,9 +81,9 @@ export function policyChanges(watching: Watchers): ChangePolicy {
     const before = BigInt(head.version);
     const version = before + 1n;
     const patched = denials && before > 0n && !(await anyNamed(tx, denials.subjects)) ? denials : null;
-    const { words, result } = await work({ version, before, now: utcDate(head.at) });
+    const { words, result, rows } = await work({ version, before, now: utcDate(head.at) });
     await tx.em.flush();
-    const compiled = patched ? await patch(tx, patched, head.administered === 1) : compile(await readContents(tx));
+    const compiled = patched ? await patch(tx, patched, head.administered === 1) : await whole(tx, call, rows);
     // Where no lasting administrator was left before, one whose grant ends must still be able to make changes.
     if (!compiled.administered && (head.administered === 1 || before === 0n)) {
       if (!onUnadministered) throw lastAdministrator();
@@ -184,7 +194,7 @@ export async function seed(tx: Tx, call: CallContext, change: ChangePolicy, cont
       'denied_subject (subject, created_at)',
       denied.map((subject) => [subject, now]),
     );
-    return { words: 'the policy that a new schema begins with', result: undefined };
+    return { words: 'the policy that a new schema begins with', result: undefined, rows: null };
   });
   return true;
 }

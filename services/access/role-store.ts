@@ -3,6 +3,7 @@ import { everyUser } from '@armature/runtime/authz';
 import type { PolicyRuleRow } from './entities.ts';
 import * as entities from './entities.ts';
 import { policyChanged, roleInUse, roleNotFound } from './errors.ts';
+import { noRows } from './giving.ts';
 import { endGrantsOf } from './grant-store.ts';
 import { describeRules, type Rule } from './policy.ts';
 import type { ChangePolicy } from './policy-store.ts';
@@ -30,8 +31,13 @@ export function roleStore(change: ChangePolicy) {
       return change(tx, call, async ({ before, now }) => {
         if (expected !== 0n && expected !== before) throw policyChanged(expected, before);
         const rules = role.rules.map((rule) => ({ ...rule, subject: name }));
-        const words = describeRules(name, await replaceRules(tx, name, rules, now), rules);
-        return { words, result: { name, rules: sorted(rules), updatedAt: now } satisfies Role };
+        const old = await replaceRules(tx, name, rules, now);
+        const without = (some: readonly Rule[], others: readonly Rule[]) =>
+          some.filter(({ permission, scope }) => !others.some((o) => o.permission === permission && o.scope === scope));
+        const given = { rules: without(rules, old), grants: [] };
+        const taken = { rules: without(old, rules), grants: [] };
+        const result = { name, rules: sorted(rules), updatedAt: now } satisfies Role;
+        return { words: describeRules(name, old, rules), result, rows: { given, taken } };
       });
     },
 
@@ -47,9 +53,11 @@ export function roleStore(change: ChangePolicy) {
         if (name.startsWith('role:')) {
           await endGrantsOf(tx, name, { by: principalOf(call.caller), version, now });
         }
+        const rules = await tx.em.find(entities.PolicyRule, { subject: name }, { disableIdentityMap: true });
         await tx.em.nativeDelete(entities.PolicyRule, { subject: name });
         tx.em.remove(role);
-        return { words: `${name} was deleted`, result: version };
+        const rows = { given: noRows, taken: { rules, grants: [] } };
+        return { words: `${name} was deleted`, result: version, rows };
       });
     },
   };

@@ -35,7 +35,8 @@ type Methods = Implementation<typeof AccessServiceContract>;
 function roleMethods(db: Database, store: AccessStore) {
   return {
     async listPermissions() {
-      return { permissions: await knownPermissions() };
+      const listed = knownPermissions.map((one) => ({ ...one, methods: [...one.methods], events: [...one.events] }));
+      return { permissions: listed };
     },
 
     async listRoles(message, call) {
@@ -46,7 +47,7 @@ function roleMethods(db: Database, store: AccessStore) {
     },
 
     async putRole({ name, rules, expectedVersion }, call) {
-      const known = new Set((await knownPermissions()).map((permission) => permission.name));
+      const known = new Set(knownPermissions.map((permission) => permission.name));
       const unknown = rules.map(({ permission }) => permission).filter((permission) => !known.has(permission));
       if (unknown.length > 0) throw permissionUnknown(unknown);
       const twice = givenTwice(name, rules);

@@ -239,6 +239,19 @@ t.test('closing, opening and erasing', async (t) => {
   }
 });
 
+t.test('administrators change no account with rights that they do not administer', async (t) => {
+  const refused = refusal({ code: 'PERMISSION_DENIED', reason: 'TARGET_NOT_ADMINISTERED' });
+  const userId = 'olga';
+  const email = { userId, email: 'taken@example.org', updateMask: ['email'] };
+  await t.rejects(admin.updateUser(email), refused);
+  await t.rejects(admin.deactivateUser({ userId }), refused);
+  await t.rejects(admin.reactivateUser({ userId }), refused);
+  await t.rejects(admin.eraseUser({ userId }), refused);
+  const bo = { userId: 'bo', displayName: 'Bo', updateMask: ['display_name'] };
+  await t.rejects(admin.updateUser(bo), refusal({ reason: 'USER_NOT_FOUND' }), 'those of staff they do');
+  t.match(await admin.updateUser({ ...bo, userId: 'bea' }), { displayName: 'Bo' });
+});
+
 t.test('listing', async (t) => {
   const db = await database();
   const rows = await db.read(null, (sql) =>

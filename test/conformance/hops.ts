@@ -48,6 +48,7 @@ function method<K extends MethodKind>(name: string, kind: K): MethodContract<Not
     kind,
     permission: 'hops.ask',
     owner: null,
+    target: null,
     idempotency: null,
     audit: false,
     deadline: deadlines,

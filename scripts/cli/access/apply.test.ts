@@ -67,6 +67,14 @@ t.test('who may not administer is refused', async (t) => {
   t.match(stderr, /^PERMISSION_DENIED: /m);
 });
 
+t.test('a file gives no reserved permission', async (t) => {
+  const operators = join(dir, 'operators.csv');
+  writeFileSync(operators, `${readFileSync(policyFile, 'utf8')}\ng, user:admin, role:operator\n`);
+  const { code, stderr } = await run('apply', '--file', operators, '--apply');
+  t.equal(code, 1);
+  t.match(stderr, /^PERMISSION_DENIED: reserved, .*ops\.sagas\.compensate/m);
+});
+
 t.test('applies the difference, each change as a version of its own', async (t) => {
   const { code, stdout, stderr } = await run('apply', '--file', changed, '--apply');
   t.equal(code, 0, stderr);

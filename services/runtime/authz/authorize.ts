@@ -1,12 +1,12 @@
 import { type CallContext, type Caller, type Interceptor, subjectOf } from '../context/call-context.ts';
-import { permissionDenied, policyUnavailable, tokenMissing } from '../errors/errors.ts';
+import { permissionDenied, policyUnavailable, targetNotAdministered, tokenMissing } from '../errors/errors.ts';
 import { Counter, type Registry } from '../telemetry/metrics.ts';
 import { lacksOwnerCheck, recordInTransaction, scopeOf, setAllowed, setOwnerChecked } from './authorization.ts';
 import { type Denials, decisionOf } from './denials.ts';
 import type { Decision, Denied } from './policy.ts';
 
-/** Decides whether a caller has a permission; null while no policy can be trusted. */
-export type Decide = (caller: Caller, permission: string) => Decision | null;
+/** Decides whether a caller has a permission, see Policy.decide; null while no policy can be trusted. */
+export type Decide = (caller: Caller, permission: string, target?: string) => Decision | null;
 
 export function decisionCounter(registry: Registry): Counter<'permission' | 'decision'> {
   return new Counter({
@@ -22,6 +22,9 @@ export interface AccessRule {
   readonly permission: string;
   // biome-ignore lint/suspicious/noExplicitAny: reads the field of one message type, chosen by the contract
   readonly owner: { kind: 'field'; read: (message: any) => string } | { kind: 'loaded' } | null;
+  /** The account that the method changes. */
+  // biome-ignore lint/suspicious/noExplicitAny: as above
+  readonly target: { kind: 'user' | 'client'; read: (message: any) => string } | null;
   /** Whether decisions that allow are recorded too. */
   readonly audit: boolean;
 }
@@ -31,7 +34,7 @@ export interface AccessRule {
  * request field, or by the handler after it has loaded the resource. A handler that does not check fails the call.
  */
 export function authorize(
-  { permission, owner, audit }: AccessRule,
+  { permission, owner, target, audit }: AccessRule,
   decide: Decide,
   counter: Counter<'permission' | 'decision'>,
   denials: Pick<Denials, 'denied'>,
@@ -44,12 +47,12 @@ export function authorize(
     const { workload, user } = call.caller;
     call.log.info({ permission, cause, workload, user: user ? subjectOf(user) : undefined }, 'denied');
     // The publisher of an event has no token to send.
-    return Promise.reject(
-      lacks === 'token' && call.kind === 'server' ? tokenMissing(permission) : permissionDenied(permission),
-    );
+    if (lacks === 'token' && call.kind === 'server') return Promise.reject(tokenMissing(permission));
+    return Promise.reject(lacks === 'target' ? targetNotAdministered(permission) : permissionDenied(permission));
   };
   return (next) => (call) => {
-    const decision = decide(call.caller, permission);
+    const account = target ? `${target.kind}:${target.read(call.message)}` : undefined;
+    const decision = decide(call.caller, permission, account);
     if (!decision) {
       denied.inc();
       return Promise.reject(policyUnavailable());

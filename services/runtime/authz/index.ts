@@ -1,3 +1,4 @@
+export { administration, reservedPermissions } from './administration.ts';
 export { decisionCounter } from './authorize.ts';
 export { denials } from './denials.ts';
 export { modelText } from './enforcer.ts';

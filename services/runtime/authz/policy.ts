@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { type Caller, type Subject, subjectOf } from '../context/call-context.ts';
 import { lruMap } from '../credentials/lru.ts';
+import { administration, reservedPermissions } from './administration.ts';
 import { askCasbin } from './enforcer.ts';
 import {
   clientPattern,
@@ -29,8 +30,11 @@ export interface Denied {
   readonly allowed: false;
   /** For logs; never sent to the caller. */
   readonly reason: string;
-  /** What the caller lacks. A token: the workload may make this call on behalf of users only, and there is none. */
-  readonly lacks: 'permission' | 'token';
+  /**
+   * What the caller lacks. A token: the workload may make this call on behalf of users only, and there is none. The
+   * target: the call changes an account whose rights the caller does not administer.
+   */
+  readonly lacks: 'permission' | 'token' | 'target';
   readonly policyVersion: string;
 }
 
@@ -50,8 +54,13 @@ export interface Policy {
    *
    * Every user has role:customer; a client that signed in by itself has only its grants. Everything else is denied,
    * and so is every permission of a denied subject.
+   *
+   * With a target, such as "user:ada", the call changes that account. Where the resulting scope is any, the caller must
+   * administer the rights of the target: have each permission that the target has for everything, or both permissions
+   * of `administration` and the permission is not reserved. Otherwise who may change accounts could take over one that
+   * may more.
    */
-  decide(caller: Caller, permission: string): Decision;
+  decide(caller: Caller, permission: string, target?: string): Decision;
   /** Decides whether a service may publish events of this permission, by the workload alone. */
   mayPublish(publisher: string, permission: string): Decision;
 }
@@ -61,7 +70,7 @@ export interface PolicyHolder {
   current(): Policy | null;
   /** Replaces the whole policy between two decisions. With null there is no policy, and everything is denied. */
   swap(policy: Policy | null): void;
-  decide(caller: Caller, permission: string): Decision;
+  decide(caller: Caller, permission: string, target?: string): Decision;
 }
 
 const rememberedScopes = 65_536;
@@ -90,6 +99,8 @@ interface Compiled {
   /** Digest of the rows before the denials; empty when other rows follow the first denial. */
   readonly digest: string;
   readonly scopeOf: ReturnType<typeof scopes>;
+  /** Every permission that a rule names. */
+  readonly permissions: ReadonlySet<string>;
   readonly roles: RoleGraph;
   readonly named: ReadonlySet<string>;
 }
@@ -112,12 +123,13 @@ export function policyOf(text: string, name = 'policy', before: Policy | null = 
   const roles = roleGraph(rows);
   refuse(name, roles.problems);
   const named = new Set(rows.rules.map((rule) => rule.subject));
-  return policyFrom(text, { digest, scopeOf: scopes(rows.rules, roles), roles, named }, rows.denied);
+  const permissions = new Set(rows.rules.map((rule) => rule.permission));
+  return policyFrom(text, { digest, scopeOf: scopes(rows.rules, roles), permissions, roles, named }, rows.denied);
 }
 
 function policyFrom(text: string, compiled: Compiled, denied: ReadonlySet<string>): Policy {
   const policyVersion = versionOf(text);
-  const { scopeOf, roles, named } = compiled;
+  const { scopeOf, permissions, roles, named } = compiled;
   const everything: Decision = Object.freeze({ allowed: true, scope: 'any', policyVersion });
   const ownThings: Decision = Object.freeze({ allowed: true, scope: 'own', policyVersion });
   const deny = (reason: string, lacks: Denied['lacks'] = 'permission'): Denied => ({
@@ -127,21 +139,41 @@ function policyFrom(text: string, compiled: Compiled, denied: ReadonlySet<string
     policyVersion,
   });
 
-  function decide({ workload, user }: Caller, permission: string): Decision {
+  /** Users that no row names have the same rights, which are cached once. */
+  const rightOf = (subject: string, permission: string) =>
+    scopeOf(
+      subject.startsWith('user:') && !named.has(subject) && !roles.hasGrants(subject) ? unnamedUser : subject,
+      permission,
+    );
+  const hasAll = (subject: string, permission: string) => rightOf(subject, permission) === 'any';
+
+  function administers(holder: string, target: string): boolean {
+    const decidesAboutRoles = administration.every((permission) => hasAll(holder, permission));
+    for (const permission of permissions) {
+      if (!hasAll(target, permission) || hasAll(unnamedUser, permission) || hasAll(holder, permission)) continue;
+      if (!decidesAboutRoles || reservedPermissions.has(permission)) return false;
+    }
+    return true;
+  }
+  const onTarget = (holder: string, target: string | undefined): Decision =>
+    target === undefined || administers(holder, target)
+      ? everything
+      : deny(`${holder} does not administer the rights of ${target}`, 'target');
+
+  function decide({ workload, user }: Caller, permission: string, target?: string): Decision {
     if (!workload) return deny('no workload');
     if (!workloadPattern.test(workload)) return deny('the workload is not of the form service:name or workload:name');
     const workloadScope = scopeOf(workload, permission);
     if (workloadScope !== 'any' && workloadScope !== 'on-behalf') return deny(`${workload} may not ${permission}`);
     if (!user) {
-      if (workloadScope === 'any') return everything;
+      if (workloadScope === 'any') return onTarget(workload, target);
       return deny(`${workload} may ${permission} only on behalf of a user`, 'token');
     }
     const subject = subjectOf(user);
     if (!subjectPatterns[user.kind]?.test(subject)) return deny('the user has no well-formed subject');
     if (denied.has(subject)) return deny(`${subject} is denied everything`);
-    const known = user.kind === 'client' || named.has(subject) || roles.hasGrants(subject);
-    const userScope = scopeOf(known ? subject : unnamedUser, permission);
-    if (userScope === 'any') return everything;
+    const userScope = rightOf(subject, permission);
+    if (userScope === 'any') return onTarget(subject, target);
     if (userScope === 'own' && user.kind === 'user') return ownThings;
     return deny(`${subject} may not ${permission}`);
   }
@@ -203,8 +235,8 @@ export function policyHolder(initial: Policy | null = null): PolicyHolder {
     swap(policy) {
       current = policy;
     },
-    decide(caller, permission) {
-      return current?.decide(caller, permission) ?? noPolicy;
+    decide(caller, permission, target) {
+      return current?.decide(caller, permission, target) ?? noPolicy;
     },
   };
 }

@@ -116,6 +116,15 @@ export const tokenMissing = (permission: string) =>
     { metadata: { permission } },
   );
 
+/** Makes the error for a change of an account whose rights the caller does not administer. It does not name them. */
+export const targetNotAdministered = (permission: string) =>
+  runtimeError(
+    'PERMISSION_DENIED',
+    'TARGET_NOT_ADMINISTERED',
+    `${permission} is not allowed for this account: it has permissions that the caller does not administer`,
+    { metadata: { permission } },
+  );
+
 export const policyUnavailable = () =>
   runtimeError('UNAVAILABLE', 'POLICY_UNAVAILABLE', 'authorization policy not loaded yet', {
     details: { retryDelayMs: 1000 },

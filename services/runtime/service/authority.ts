@@ -55,7 +55,7 @@ export async function openAuthority(options: AuthorityOptions): Promise<Authorit
     keys: trust.keys,
     waitingFor: trust.waitingFor,
     periodicJobs: record.periodicJobs,
-    decide: (caller, permission) => trust.policy.current()?.decide(caller, permission) ?? null,
+    decide: (caller, permission, target) => trust.policy.current()?.decide(caller, permission, target) ?? null,
     decisions: decisionCounter(registry),
     denials: denied,
     async stop() {

@@ -215,7 +215,7 @@ function startWork<S extends ConfigSpec & typeof runtimeVariables>(parts: {
     interceptors: [tracing.interceptor, logging, errorBoundary],
     authorize: ({ permission }) => {
       const { decide, decisions, denials } = authority;
-      return authorize({ permission, owner: null, audit: false }, decide, decisions, denials);
+      return authorize({ permission, owner: null, target: null, audit: false }, decide, decisions, denials);
     },
   });
   const definitions = built.sagas ?? [];
