@@ -8,14 +8,16 @@ import { createDatabase } from '../../test/support/infra.ts';
 import { adapters } from './adapter.ts';
 import { artifactStore } from './artifact-store.ts';
 import { migrations } from './migrations/index.ts';
-import { sealing } from './sealing.ts';
+import { resealing } from './resealing.ts';
+import { fingerprint, sealing, versionNameOf } from './sealing.ts';
 
 const log = createLogger('identity', 'error');
 const database = await createDatabase(t, 'identity');
 await migrate(database.migratorUrl, [...runtimeMigrations, ...migrations]);
 const db = await openDatabase({ url: database.url, log, registry: new Registry() });
 t.teardown(() => db.close());
-const store = artifactStore(sealing('a secret of thirty-two characters'));
+const [secret, nextSecret] = ['a secret of thirty-two characters', 'another one of as many characters'];
+const store = artifactStore(sealing(secret));
 const refreshReuseS = 60;
 const adapter = adapters(db, store, { findClient: async (clientId) => ({ client_id: clientId }), refreshReuseS });
 const open = background('identity', log);
@@ -136,4 +138,34 @@ t.test('the table contains no usable secret', async (t) => {
 t.test('the provider cannot create clients', async (t) => {
   await t.rejects(adapter('Client').upsert('x', {}, 1));
   t.match(await adapter('Client').find('x'), { client_id: 'x' });
+});
+
+t.test('artifacts are sealed again with the current version of the secret', async (t) => {
+  const ids = Array.from({ length: 230 }, () => newId());
+  for (const id of ids) await codes.upsert(id, { jti: id, ...payload('g-sealed') }, 600);
+  const [unreadable, unknownSecret] = [newId(), 'a third secret that is not known here'];
+  await db.write(null, (sql) =>
+    artifactStore(sealing(unknownSecret)).insert(sql, 'Session', unreadable, { uid: 'x' }, 600),
+  );
+  const during = sealing(nextSecret, [secret]);
+  const job = resealing(db, artifactStore(during), during);
+  const call = open('sealing again', 30_000);
+  let runs = 0;
+  do runs += 1;
+  while ((await job.run(call)) > 0);
+  t.ok(runs > 3, 'in several batches');
+  const versions = async (model: string, column: string, of: string) => {
+    const rows = await db.read(null, (sql) =>
+      sql.query<{ version: string }>(
+        `select distinct lower(hex(sealed_by)) as version from artifact where model = ? and ${column} = ?`,
+        [model, fingerprint(of)],
+      ),
+    );
+    return rows.map(({ version }) => version);
+  };
+  t.strictSame(await versions('AuthorizationCode', 'grant_hash', 'g-sealed'), [versionNameOf(nextSecret)]);
+  t.strictSame(await versions('Session', 'id_hash', unreadable), [versionNameOf(unknownSecret)], 'stays as it was');
+  const after = adapters(db, artifactStore(sealing(nextSecret)), { findClient: async () => undefined, refreshReuseS });
+  for (const id of ids) t.match(await after('AuthorizationCode').find(id), { jti: id });
+  call.close();
 });

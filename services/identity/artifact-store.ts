@@ -79,6 +79,7 @@ export function artifactStore(sealing: Sealing) {
 
     ...revocation,
     ...upkeep,
+    ...resealing(sealing, context),
   };
 }
 
@@ -119,6 +120,51 @@ const upkeep = {
     return affectedRows;
   },
 };
+
+/** An artifact as it is stored. */
+export interface SealedArtifact extends ArtifactRow {
+  model: string;
+}
+
+/** Replaces the version of the secret that artifacts are sealed with. */
+const resealing = (sealing: Sealing, context: (model: string, idHash: Buffer) => string) => ({
+  /** Artifacts of one version, in the order of their keys. */
+  async sealedBy(
+    sql: SqlReader,
+    version: Buffer,
+    after: SealedArtifact | null,
+    limit: number,
+  ): Promise<SealedArtifact[]> {
+    const rest = after ? 'and (model > ? or (model = ? and id_hash > ?))' : '';
+    return sql.query<SealedArtifact>(
+      `select model, id_hash, payload from artifact where sealed_by = ? ${rest} order by model, id_hash limit ?`,
+      [version, ...(after ? [after.model, after.model, after.id_hash] : []), limit],
+    );
+  },
+
+  /** Seals artifacts with the current version, unless they have changed. Returns how many could be opened. */
+  async reseal(tx: Tx, artifacts: readonly SealedArtifact[]): Promise<number> {
+    let opened = 0;
+    for (const { model, id_hash: idHash, payload } of artifacts) {
+      const plain = openedOrNull(sealing, payload, context(model, idHash));
+      if (plain === null) continue;
+      opened += 1;
+      await tx.execute('update artifact set payload = ? where model = ? and id_hash = ? and payload = ?', [
+        sealing.seal(plain, context(model, idHash)),
+        ...[model, idHash, payload],
+      ]);
+    }
+    return opened;
+  },
+});
+
+function openedOrNull(sealing: Sealing, payload: Buffer, context: string): string | null {
+  try {
+    return sealing.open(payload, context);
+  } catch {
+    return null;
+  }
+}
 
 interface ArtifactRow {
   id_hash: Buffer;

@@ -1,11 +1,19 @@
-import { address, integer, runtimeVariables, text, url } from '@armature/runtime';
+import { address, integer, runtimeVariables, text, url, words } from '@armature/runtime';
 
 const seconds = (name: string, about: string, fallback: number, min = 1) =>
   integer(name, `${about}, seconds`, { min, max: 366 * 86_400, fallback });
 
+const leastSecret = 32;
+
 const identitySecret = text('ARMATURE_IDENTITY_SECRET', 'at least 32 random characters, the same on every instance', {
   secret: true,
 });
+
+const otherSecrets = words(
+  'ARMATURE_IDENTITY_OTHER_SECRETS',
+  'while the secret is replaced: its next value, and earlier ones that stored values or links may still need',
+  { fallback: [], secret: true },
+);
 
 export const config = {
   ...runtimeVariables,
@@ -15,8 +23,18 @@ export const config = {
   identitySecret: {
     ...identitySecret,
     parse(raw: string): string {
-      if (raw.length < 32) throw new Error('is shorter than 32 characters');
+      if (raw.length < leastSecret) throw new Error(`is shorter than ${leastSecret} characters`);
       return raw;
+    },
+  },
+  otherIdentitySecrets: {
+    ...otherSecrets,
+    parse(raw: string): readonly string[] {
+      const secrets = otherSecrets.parse(raw);
+      if (secrets.some((secret) => secret.length < leastSecret)) {
+        throw new Error(`contains a secret of fewer than ${leastSecret} characters`);
+      }
+      return secrets;
     },
   },
   bootstrapFile: text('ARMATURE_IDENTITY_BOOTSTRAP_FILE', 'accounts and clients to make where they are missing, JSON', {

@@ -24,6 +24,7 @@ import { signingKeyService } from './key-service.ts';
 import { landing } from './landing.ts';
 import { passwords as passwordsOf } from './passwords.ts';
 import { recentSignIn } from './recent-sign-in.ts';
+import { resealing } from './resealing.ts';
 import { type Sealing, sealing as sealingOf } from './sealing.ts';
 import { identityService } from './service.ts';
 import { signIn as signInOf } from './sign-in.ts';
@@ -65,7 +66,7 @@ export async function identity({
   tls,
 }: ServiceDependencies<Config<typeof spec>>): Promise<ServiceComponents> {
   const stopping = new AbortController();
-  const sealing = sealingOf(config.identitySecret);
+  const sealing = sealingOf(config.identitySecret, config.otherIdentitySecrets);
   const store = accountStore();
   const clients = clientStore();
   const emails = emailStore(config);
@@ -131,6 +132,7 @@ export async function identity({
     baselineSources: [tableBaselines({ aggregate: 'user', table: 'account', id: 'user_id', sequence: 'sequence' })],
     periodicJobs: [
       ring.periodicJob,
+      resealing(db, artifacts, sealing),
       ...sending.periodicJobs,
       { name: 'accounts never verified', everyMs: 60_000, run: (call) => eraseUnverified(db, store, accounts, call) },
       ...retained.map(({ name, store }) => ({

@@ -14,7 +14,7 @@ const wrong = 'That address and password do not belong together, or the account 
 /** The pages between an authorization request and its response: sign-in and consent. */
 export function interactions(parts: { provider: () => Promise<Provider>; signIn: SignIn; sealing: Sealing }): Page {
   const { sealing, signIn } = parts;
-  const csrfOf = (uid: string) => sealing.sign(`interaction\0${uid}`);
+  const proven = (uid: string) => `interaction\0${uid}`;
 
   async function show(
     reply: HttpReply,
@@ -25,7 +25,7 @@ export function interactions(parts: { provider: () => Promise<Provider>; signIn:
     const client = await provider.Client.find(String(interaction.params.client_id));
     const form = {
       action: `/interaction/${interaction.uid}`,
-      csrf: csrfOf(interaction.uid),
+      csrf: sealing.sign(proven(interaction.uid)),
       problem: again?.problem ?? null,
     };
     const name = client?.clientName ?? client?.clientId ?? '';
@@ -45,7 +45,7 @@ export function interactions(parts: { provider: () => Promise<Provider>; signIn:
     { provider, interaction, abort }: { provider: Provider; interaction: Interaction; abort: boolean },
   ) {
     const form = formOf(request);
-    if (!equalSecrets(form.get('csrf') ?? '', csrfOf(interaction.uid))) throw new HttpError(403, 'form_invalid');
+    if (!sealing.verifies(proven(interaction.uid), form.get('csrf') ?? '')) throw new HttpError(403, 'form_invalid');
     let result: Record<string, unknown>;
     if (abort) {
       result = { error: 'access_denied', error_description: 'the person said no' };

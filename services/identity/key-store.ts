@@ -3,7 +3,7 @@ import { type SqlReader, type Tx, utcDate } from '@armature/runtime';
 import { calculateJwkThumbprint, type JWK } from 'jose';
 import { signingKeyNotFound } from './errors.ts';
 import { type KeyPeriods, type KeyPhase, type KeyTimes, phasesOf, planKeys, planRevocation } from './key.ts';
-import type { Sealing } from './sealing.ts';
+import { type Sealing, sealedBy } from './sealing.ts';
 
 /** A signing key with its private part. */
 export interface SigningKey {
@@ -36,6 +36,12 @@ export async function turnKeys(tx: Tx, sealing: Sealing, periods: KeyPeriods): P
     activatesAt: utcDate(row.activates_at),
     privateJwk: JSON.parse(sealing.open(row.private_jwk, `key:${row.kid}`)) as JWK,
   }));
+  for (const { kid, private_jwk } of rows) {
+    if (!sealedBy(private_jwk).equals(sealing.version)) {
+      const jwk = sealing.open(private_jwk, `key:${kid}`);
+      await tx.execute('update signing_key set private_jwk = ? where kid = ?', [sealing.seal(jwk, `key:${kid}`), kid]);
+    }
+  }
   const plan = planKeys(keys, periods, now);
   if (plan.make) keys.push(await insertKey(tx, sealing, plan.make));
   if (plan.remove.length > 0) await tx.execute('delete from signing_key where kid in (?)', [plan.remove]);

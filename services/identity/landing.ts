@@ -1,7 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { IdentityErrorReason } from '@armature/proto/identity/v1/contract.ts';
 import { type Background, type CallContext, type Database, RpcError, type Tx } from '@armature/runtime';
-import { equalSecrets } from '@armature/runtime/credentials';
 import { HttpError, type HttpReply, type HttpRequest } from '@armature/runtime/http';
 import type { Accounts } from './accounts.ts';
 import { newPasswordHash } from './new-password.ts';
@@ -45,14 +44,14 @@ export function landing(parts: LandingParts): Record<string, Page> {
   };
 }
 
-const csrfOf = (sealing: Sealing, value: string): string => sealing.sign(`form\0${value}`);
+const proven = (value: string): string => `form\0${value}`;
 
 /** The fields of a new form. Binds the form to the browser that shows it. */
 function blank({ sealing }: LandingParts, action: string, request: HttpRequest, reply: HttpReply) {
   const known = cookieOf(request.headers.cookie);
   const value = known ?? randomBytes(24).toString('base64url');
   if (!known) reply.header('Set-Cookie', `${cookie}=${value}; Path=/; Secure; HttpOnly; SameSite=Strict`);
-  return { action, csrf: csrfOf(sealing, value), problem: null };
+  return { action, csrf: sealing.sign(proven(value)), problem: null };
 }
 
 /** The fields of a form that this browser was shown. Throws an HttpError 403 for another form. */
@@ -60,7 +59,7 @@ function received({ sealing }: LandingParts, request: HttpRequest): URLSearchPar
   fromOurPages(request);
   const form = formOf(request);
   const value = cookieOf(request.headers.cookie);
-  if (!value || !equalSecrets(form.get('csrf') ?? '', csrfOf(sealing, value))) throw new HttpError(403, 'form_invalid');
+  if (!value || !sealing.verifies(proven(value), form.get('csrf') ?? '')) throw new HttpError(403, 'form_invalid');
   return form;
 }
 

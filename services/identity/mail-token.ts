@@ -1,4 +1,3 @@
-import { equalSecrets } from '@armature/runtime/credentials';
 import type { Sealing } from './sealing.ts';
 
 /** What a link in an e-mail may do. */
@@ -6,11 +5,11 @@ export type MailPurpose = 'verify_email' | 'reset_password' | 'address_changing'
 
 const pattern = /^([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})\.([\w-]{43})$/;
 
-const proof = (sealing: Sealing, purpose: MailPurpose, emailId: string) => sealing.sign(`mail\0${purpose}\0${emailId}`);
+const proven = (purpose: MailPurpose, emailId: string) => `mail\0${purpose}\0${emailId}`;
 
 /** The token of an e-mail, computed when it is sent: no table, event or log holds one. */
 export const mailToken = (sealing: Sealing, purpose: MailPurpose, emailId: string): string =>
-  `${emailId}.${proof(sealing, purpose, emailId)}`;
+  `${emailId}.${sealing.sign(proven(purpose, emailId))}`;
 
 /**
  * The id of the e-mail that a token came with; null when this service has not issued the token for this purpose. The
@@ -19,5 +18,5 @@ export const mailToken = (sealing: Sealing, purpose: MailPurpose, emailId: strin
 export function emailIdOf(sealing: Sealing, purpose: MailPurpose, token: string): string | null {
   const [, emailId, given] = pattern.exec(token) ?? [];
   if (!emailId || !given) return null;
-  return equalSecrets(given, proof(sealing, purpose, emailId)) ? emailId : null;
+  return sealing.verifies(proven(purpose, emailId), given) ? emailId : null;
 }

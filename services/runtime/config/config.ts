@@ -226,12 +226,12 @@ export const runtimeVariables = {
   copyDir: text('ARMATURE_COPY_DIR', 'folder for the last good copies of policy and keys', { fallback: '' }),
   requestHashKey: text(
     'ARMATURE_REQUEST_HASH_KEY',
-    'secret for the hashes of stored requests; the one before belongs into ARMATURE_REQUEST_HASH_PREVIOUS_KEYS',
+    'secret for the hashes of stored requests; next and earlier ones belong into ARMATURE_REQUEST_HASH_PREVIOUS_KEYS',
     { fallback: '', secret: true },
   ),
   requestHashPreviousKeys: words(
     'ARMATURE_REQUEST_HASH_PREVIOUS_KEYS',
-    'earlier values of ARMATURE_REQUEST_HASH_KEY, separated by commas, for the 48 h that responses are stored',
+    'next value of ARMATURE_REQUEST_HASH_KEY, and earlier ones for the 48 h that responses are stored; commas between',
     { fallback: [], secret: true },
   ),
   callsMax: integer('ARMATURE_CALLS_MAX', 'calls in progress at once', { min: 1, max: 100_000, fallback: 2_000 }),

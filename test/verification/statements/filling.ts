@@ -106,7 +106,7 @@ async function fillTable(connection: Connection, schema: string, table: string, 
      from information_schema.columns where table_schema = ? and table_name = ? order by ordinal_position`,
     [schema, table],
   );
-  const filled = columns.filter(({ extra }) => !/auto_increment/.test(extra));
+  const filled = columns.filter(({ extra }) => !/auto_increment|generated/i.test(extra));
   await connection.query(
     `insert ignore into ${table} (${filled.map(({ name }) => name).join(', ')})
      with recursive n as (select 1 as i union all select i + 1 from n where i < ${rows})
