@@ -23,7 +23,7 @@ export interface Check {
 /** Describes what is wrong with a rule. The caller adds the name of the field. */
 export class RuleError extends Error {}
 
-type Rule = (value: unknown, context: RuleContext) => { broken: string; description: string };
+type Rule = (value: unknown, context: RuleContext) => Omit<Check, 'reason'>;
 
 interface RuleContext {
   readonly type: ValueType;
@@ -87,7 +87,7 @@ const stringRules: Readonly<Record<string, Rule>> = {
   in: among,
   not_in: notAmong,
   uuid: () => ({ broken: '!rules.isUuid(v)', description: 'must be a UUID' }),
-  email: () => ({ broken: '!rules.isEmail(v)', description: 'must be an email address' }),
+  email: () => ({ broken: '!rules.isEmail(v)', description: '', explained: 'rules.emailProblem(v)' }),
   pattern,
 };
 

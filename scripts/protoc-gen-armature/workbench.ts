@@ -36,7 +36,8 @@ export function generateModule(folder: string): void {
     ([, option]) => option,
   );
   writeFileSync(join(folder, 'buf.gen.yaml'), generation.replace('TS_PROTO', options.join(', ')));
-  for (const name of ['contract.ts', 'rules.ts', 'text.ts']) cpSync(join(root, 'proto', name), join(folder, name));
+  for (const name of ['contract.ts', 'email.ts', 'rules.ts', 'text.ts'])
+    cpSync(join(root, 'proto', name), join(folder, name));
   buf(folder, 'generate');
 }
 

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { emailKey } from '@armature/proto/email.ts';
 import { fieldMaskInvalid } from '@armature/runtime';
 
 /** DECOY is not an account: it is what a registration of a taken address leaves, and nothing ever shows it. */
@@ -21,11 +22,19 @@ export interface Account {
   updatedAt: Date;
 }
 
-/** The form in which addresses are compared. Whether the local part has case is its host's secret; for us it has none. */
-export const addressKey = (email: string): string => email.normalize('NFC').toLowerCase();
+/**
+ * The form in which the addresses of accounts are compared. A text that is no address, such as that of an erased
+ * account, never gets the form of an address.
+ */
+export const addressKey = (email: string): string =>
+  emailKey(email) ?? email.replace(/[A-Z]/g, (letter) => letter.toLowerCase());
 
 export const isVerified = (account: Account): boolean =>
   account.verifiedEmail !== null && account.verifiedEmail === addressKey(account.email);
+
+/** Where mail for an account goes: its verified address, as its owner wrote it where that is known. */
+export const mailAddressOf = (account: Account): string =>
+  isVerified(account) ? account.email : (account.verifiedEmail ?? account.email);
 
 export interface AccountChange {
   displayName?: string;

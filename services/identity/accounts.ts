@@ -1,6 +1,6 @@
 import type { Tx } from '@armature/runtime';
 import { equalSecrets } from '@armature/runtime/credentials';
-import { type Account, type AccountChange, addressKey, deactivated } from './account.ts';
+import { type Account, type AccountChange, addressKey, deactivated, mailAddressOf } from './account.ts';
 import type { ArtifactStore } from './artifact-store.ts';
 import type { EmailStore } from './email-store.ts';
 import { passwordWrong, tokenInvalid, userClosed } from './errors.ts';
@@ -53,7 +53,7 @@ function registration(parts: AccountParts) {
       const owner = await store.byAddress(tx, wanted.email);
       if (owner) {
         await store.insertDecoy(tx, wanted);
-        await emails.enqueue(tx, { kind: 'address_taken', userId: owner.userId, recipient: wanted.email });
+        await emails.enqueue(tx, { kind: 'address_taken', userId: owner.userId, recipient: mailAddressOf(owner) });
       } else {
         await store.insert(tx, { ...wanted, verifiedEmail: null, state: 'PENDING' });
         await emails.enqueue(tx, { kind: 'verify_email', userId: wanted.userId, recipient: wanted.email });
@@ -88,9 +88,10 @@ function registration(parts: AccountParts) {
       if (email !== undefined && addressKey(email) !== account.verifiedEmail) {
         const owner = await store.byAddress(tx, email);
         const kind = owner ? 'address_taken' : 'verify_email';
-        await emails.enqueue(tx, { kind, userId: owner?.userId ?? userId, recipient: email });
+        const recipient = owner ? mailAddressOf(owner) : email;
+        await emails.enqueue(tx, { kind, userId: owner?.userId ?? userId, recipient });
         if (account.verifiedEmail) {
-          await emails.enqueue(tx, { kind: 'address_changing', userId, recipient: account.verifiedEmail });
+          await emails.enqueue(tx, { kind: 'address_changing', userId, recipient: mailAddressOf(account) });
         }
       }
       return changed;
@@ -106,16 +107,20 @@ function passwords(parts: AccountParts) {
     await store.setPassword(tx, account.userId, passwordHash);
     await endSessions(parts, tx, account.userId);
     await emails.revokeLinks(tx, account.userId, 'reset_password');
-    const recipient = account.verifiedEmail ?? account.email;
+    const recipient = mailAddressOf(account);
     await emails.enqueue(tx, { kind: 'password_changed', userId: account.userId, recipient });
   }
 
   return {
-    /** Sends a link to the owner of an address. Without an owner it sends the same statements, and no e-mail. */
+    /**
+     * Sends a link to the owner of an address, at the address of the account. Without an owner it sends the same
+     * statements, and no e-mail.
+     */
     async requestReset(tx: Tx, email: string): Promise<void> {
       const owner = await store.byAddress(tx, email);
       const send = owner?.state === 'ACTIVE';
-      await emails.enqueue(tx, { kind: 'reset_password', userId: owner?.userId ?? null, recipient: email, send });
+      const recipient = owner ? mailAddressOf(owner) : email;
+      await emails.enqueue(tx, { kind: 'reset_password', userId: owner?.userId ?? null, recipient, send });
     },
 
     /** Throws TOKEN_INVALID. */

@@ -24,6 +24,11 @@ t.test('errors name the problem, and no password', async (t) => {
     },
     { name: 'no address', file: { accounts: [{ ...account, email: '' }] }, says: 'accounts[0].email is not a text' },
     {
+      name: 'an address that looks like another one',
+      file: { accounts: [{ ...account, email: 'a\u0501a@example.org' }] },
+      says: 'accounts[0].email must have only ASCII letters',
+    },
+    {
       name: 'no password',
       file: { accounts: [{ ...account, password: 7 }] },
       says: 'accounts[0].password is not a text',

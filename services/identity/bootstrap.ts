@@ -1,4 +1,5 @@
 import { readFile } from 'node:fs/promises';
+import { emailProblem } from '@armature/proto/email.ts';
 import type { CallContext, Database } from '@armature/runtime';
 import { addressKey } from './account.ts';
 import type { ClientStore, PublicClient } from './client-store.ts';
@@ -53,7 +54,7 @@ export function parseBootstrap(text: string): Bootstrap {
       const account = object(entry, where);
       return {
         userId: id(account.user_id, `${where}.user_id`),
-        email: string(account.email, `${where}.email`),
+        email: address(account.email, `${where}.email`),
         displayName: string(account.display_name, `${where}.display_name`),
         password: string(account.password, `${where}.password`),
       };
@@ -91,6 +92,13 @@ function list(value: unknown, where: string): unknown[] {
 function string(value: unknown, where: string): string {
   if (typeof value !== 'string' || value === '') throw wrong(where, 'a text');
   return value;
+}
+
+function address(value: unknown, where: string): string {
+  const text = string(value, where);
+  const problem = emailProblem(text);
+  if (problem) throw new Error(`bootstrap file: ${where} ${problem}`);
+  return text;
 }
 
 function id(value: unknown, where: string): string {

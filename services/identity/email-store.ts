@@ -5,11 +5,20 @@ import { type EmailKind, purposeOf, securityKinds } from './email.ts';
 import type { MailPurpose } from './mail-token.ts';
 
 /**
- * Most e-mails to one address within an hour. Those that requests without a token can cause have a budget together;
- * security e-mails have another one, which such requests cannot use up.
+ * Most e-mails to one address within an hour. Each group of kinds has a budget of its own: registrations of an address
+ * use up none of its resets, and requests without a token none of its security e-mails.
  */
-const perHourMax = { requested: 6, security: 10 };
-const requestedKinds: readonly EmailKind[] = ['verify_email', 'reset_password', 'address_taken'];
+const budgets: readonly { kinds: readonly EmailKind[]; perHourMax: number }[] = [
+  { kinds: ['verify_email', 'address_taken'], perHourMax: 6 },
+  { kinds: ['reset_password'], perHourMax: 6 },
+  { kinds: securityKinds, perHourMax: 10 },
+];
+
+function budgetOf(kind: EmailKind) {
+  const budget = budgets.find(({ kinds }) => kinds.includes(kind));
+  if (!budget) throw new Error(`e-mails of the kind ${kind} have no budget`);
+  return budget;
+}
 
 /** A row of the table `letter`, as far as sending needs it. */
 export interface EmailRow {
@@ -100,12 +109,12 @@ export function emailStore({ mailTokenS, undoTokenS }: { mailTokenS: number; und
       email: { kind: EmailKind; userId: string | null; recipient: string; send?: boolean },
     ): Promise<void> {
       const key = addressKey(email.recipient);
-      const budget = securityKinds.includes(email.kind) ? 'security' : 'requested';
+      const { kinds, perHourMax } = budgetOf(email.kind);
       const [{ recent } = { recent: 0 }] = await tx.query<{ recent: string | number }>(
         `select count(*) as recent from letter
          where recipient_key = ? and kind in (?) and state <> 'SKIPPED'
            and created_at > utc_timestamp(6) - interval 1 hour`,
-        [key, budget === 'security' ? securityKinds : requestedKinds],
+        [key, kinds],
       );
       await queue.enqueue(tx, {
         columns: {
@@ -117,8 +126,8 @@ export function emailStore({ mailTokenS, undoTokenS }: { mailTokenS: number; und
         },
         // An e-mail whose link has expired is of no use.
         ...(purposeOf(email.kind) && { maxElapsedMs: linkS(email.kind) * 1000 }),
-        priority: budget === 'security' ? 'high' : 'normal',
-        skipped: email.send === false || Number(recent) >= perHourMax[budget],
+        priority: kinds === securityKinds ? 'high' : 'normal',
+        skipped: email.send === false || Number(recent) >= perHourMax,
       });
     },
 

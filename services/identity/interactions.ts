@@ -1,3 +1,4 @@
+import { emailProblem } from '@armature/proto/email.ts';
 import { equalSecrets } from '@armature/runtime/credentials';
 import { HttpError, type HttpReply, type HttpRequest } from '@armature/runtime/http';
 import { errors, type Interaction, type Provider } from 'oidc-provider';
@@ -20,7 +21,7 @@ export function interactions(parts: { provider: () => Promise<Provider>; signIn:
     reply: HttpReply,
     provider: Provider,
     interaction: Interaction,
-    again?: { problem: string; email: string },
+    again?: { problem: string; email: string; status: number },
   ) {
     const client = await provider.Client.find(String(interaction.params.client_id));
     const form = {
@@ -36,7 +37,7 @@ export function interactions(parts: { provider: () => Promise<Provider>; signIn:
       interaction.prompt.name === 'login'
         ? loginPage({ ...form, client: name, email: typeof known === 'string' ? known : '' })
         : consentPage({ ...form, client: name, scopes: String(interaction.params.scope ?? '').split(' ') });
-    return sendPage(reply, again ? 401 : 200, text);
+    return sendPage(reply, again?.status ?? 200, text);
   }
 
   async function submit(
@@ -51,13 +52,16 @@ export function interactions(parts: { provider: () => Promise<Provider>; signIn:
       result = { error: 'access_denied', error_description: 'the person said no' };
     } else if (interaction.prompt.name === 'login') {
       const [email, password] = [form.get('email') ?? '', form.get('password') ?? ''];
-      const possible = email.length <= 254 && [...password].length <= 128;
+      const again = (status: number, problem: string) =>
+        show(reply, provider, interaction, { status, problem, email: email.slice(0, 254) });
+      const malformed = emailProblem(email);
+      if (malformed) return again(400, `The email address ${malformed}.`);
       const clientId = String(interaction.params.client_id);
-      const outcome = possible
-        ? await signIn({ email, password, source: request.ip, clientId })
-        : { kind: 'refused' as const };
-      if (outcome.kind === 'refused')
-        return show(reply, provider, interaction, { problem: wrong, email: email.slice(0, 254) });
+      const outcome =
+        [...password].length <= 128
+          ? await signIn({ email, password, source: request.ip, clientId })
+          : { kind: 'refused' as const };
+      if (outcome.kind === 'refused') return again(401, wrong);
       result = { login: { accountId: outcome.userId, amr: ['pwd'] } };
     } else {
       result = { consent: { grantId: await grantOf(provider, interaction) } };

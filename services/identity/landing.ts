@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import { emailProblem } from '@armature/proto/email.ts';
 import { IdentityErrorReason } from '@armature/proto/identity/v1/contract.ts';
 import { type Background, type CallContext, type Database, RpcError, type Tx } from '@armature/runtime';
 import { HttpError, type HttpReply, type HttpRequest } from '@armature/runtime/http';
@@ -20,7 +21,6 @@ import { formOf, fromOurPages, sendPage } from './web.ts';
 
 const cookie = '__Host-form';
 const timeoutMs = 15_000;
-const address = /^[^\s@]+@[^\s@]+\.[^\s@]+$/;
 
 interface LandingParts {
   db: Database;
@@ -189,8 +189,9 @@ const forgotPassword = (parts: LandingParts): Page => ({
   async POST(request, reply) {
     const form = blank(parts, '/forgot-password', request, reply);
     const email = received(parts, request).get('email') ?? '';
-    if (email.length > 254 || !address.test(email)) {
-      return sendPage(reply, 400, forgotPasswordPage({ ...form, problem: 'That is not a mail address.' }));
+    const wrong = emailProblem(email);
+    if (wrong) {
+      return sendPage(reply, 400, forgotPasswordPage({ ...form, problem: `The email address ${wrong}.` }));
     }
     await during(parts, 'forgot password', (call) =>
       parts.db.transaction(call, (tx) => parts.accounts.requestReset(tx, email)),

@@ -359,7 +359,7 @@ t.test('links lead to pages that change nothing before the form is sent', async 
     user.follow(`${issuer}/forgot-password`, { csrf: field(forgot.text, 'csrf'), email: address });
   const [known, unknown] = [await ask(email), await ask('unknown@example.org')];
   t.equal(known.text, unknown.text, 'known or not, the page is the same');
-  t.match(await ask('nonsense'), { status: 400, text: 'not a mail address' });
+  t.match(await ask('nonsense'), { status: 400, text: 'must be an email address' });
   const reset = tokenIn(await identity.mail(email, /Reset/));
   const page = await user.follow(`${issuer}/reset-password?token=${reset}`);
   const choose = (chosen: string) => user.follow(`${issuer}/reset-password`, { ...form(page.text), password: chosen });

@@ -1,3 +1,4 @@
+import { emailKey } from '@armature/proto/email.ts';
 import {
   UserDeactivatedEvent,
   UserEmailVerifiedEvent,
@@ -54,9 +55,9 @@ const reads = {
     return row?.ended_at ? utcDate(row.ended_at) : null;
   },
 
-  /** The account whose verified address this is. */
+  /** The account whose verified address this is. A text that is no address belongs to no account. */
   async byAddress(sql: SqlReader, email: string): Promise<Account | null> {
-    return (await select(sql, 'verified_email = ?', [addressKey(email)]))[0] ?? null;
+    return (await select(sql, 'verified_email = ?', [emailKey(email) ?? '']))[0] ?? null;
   },
 
   /** Newest first; one row more than the page, when there is one. */
@@ -64,7 +65,7 @@ const reads = {
     const conditions = ["state <> 'DECOY'"];
     const params: (string | number)[] = [];
     if (filter.state) conditions.push('state = ?') && params.push(filter.state);
-    if (filter.email) conditions.push('email_key = ?') && params.push(addressKey(filter.email));
+    if (filter.email) conditions.push('email_key = ?') && params.push(emailKey(filter.email) ?? '');
     if (page.after) {
       conditions.push('(created_at < ? or (created_at = ? and user_id < ?))');
       params.push(page.after[0], page.after[0], page.after[1]);

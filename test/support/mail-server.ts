@@ -3,9 +3,13 @@ import { type AddressInfo, createServer, type Socket } from 'node:net';
 import { createInterface } from 'node:readline';
 import type { Teardown } from './infra.ts';
 
-/** A mail server that responds to no e-mail before `letGo`. `mails` has the Message-ID line of each that came. */
+/**
+ * A mail server that responds to no e-mail before `letGo`. `mails` has the Message-ID line of each that came,
+ * `recipients` the address that each was sent to.
+ */
 export async function reluctantMailServer(t: Teardown) {
   const mails: string[] = [];
+  const recipients: string[] = [];
   const goOn = Promise.withResolvers<void>();
   const sockets = new Set<Socket>();
   const server = createServer((socket) => {
@@ -16,6 +20,8 @@ export async function reluctantMailServer(t: Teardown) {
     createInterface({ input: socket }).on('line', async (line) => {
       if (text === null) {
         if (line === 'DATA') text = [];
+        const to = /^RCPT TO:<(.*)>/.exec(line)?.[1];
+        if (to !== undefined) recipients.push(to);
         return void say(text ? '354 go on' : '250 ok');
       }
       if (line !== '.') return void text.push(line);
@@ -32,5 +38,5 @@ export async function reluctantMailServer(t: Teardown) {
     for (const socket of sockets) socket.destroy();
     server.close();
   });
-  return { url: `smtp://127.0.0.1:${(server.address() as AddressInfo).port}`, mails, letGo: goOn.resolve };
+  return { url: `smtp://127.0.0.1:${(server.address() as AddressInfo).port}`, mails, recipients, letGo: goOn.resolve };
 }

@@ -29,6 +29,18 @@ t.test('as many e-mails are sent at the same time as there are connections', asy
   t.equal(server.mails.length, 10);
 });
 
+t.test('domains are sent in ASCII, and what is no address gets no e-mail', async (t) => {
+  const server = await reluctantMailServer(t);
+  server.letGo();
+  const send = mailTransport({ mailUrl: server.url, mailFrom: 'shop@example.com' }, 1);
+  await send({ ...mail('first'), to: 'Ada@Faß.example' }, never);
+  t.strictSame(server.recipients, ['Ada@xn--fa-hia.example']);
+  for (const to of ['mi\u212Ae@example.org', 'ada@example.org, eve@example.org', 'ada@example.org ']) {
+    await t.rejects(send({ ...mail('second'), to }, never), { message: /^the recipient of an e-mail must have/ });
+  }
+  t.equal(server.mails.length, 1);
+});
+
 t.test('an e-mail whose signal is aborted is not sent later', async (t) => {
   const server = await reluctantMailServer(t);
   const send = mailTransport({ mailUrl: server.url, mailFrom: 'shop@example.com' }, 1);

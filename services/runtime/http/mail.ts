@@ -3,9 +3,11 @@ import { mkdir, open, readdir, rename, rm } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { parseEmail } from '@armature/proto/email.ts';
 
 /** An e-mail: plain text, and the same as HTML. */
 export interface MailMessage {
+  /** One e-mail address. Its domain is sent in ASCII. */
   to: string;
   /** The same at every attempt: a mailbox can detect a duplicate. */
   messageId: string;
@@ -34,7 +36,12 @@ export function mailTransport(
   maxConnections: number,
 ): SendMail {
   const deliver = mailUrl.startsWith('maildir:') ? maildir(maildirFolder(mailUrl)) : smtp(mailUrl, maxConnections);
-  return (message, signal) => deliver({ ...message, from: mailFrom }, signal);
+  return async (message, signal) => {
+    // The library has a conversion of domains of its own, which reads some characters as other ones.
+    const to = parseEmail(message.to);
+    if ('problem' in to) throw new Error(`the recipient of an e-mail ${to.problem}`);
+    await deliver({ ...message, to: to.mailbox, from: mailFrom }, signal);
+  };
 }
 
 /** The folder of a URL such as maildir:///folder. Like a file URL, it has "%20" for a space. */
