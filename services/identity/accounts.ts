@@ -1,5 +1,6 @@
 import type { Tx } from '@armature/runtime';
 import { equalSecrets } from '@armature/runtime/credentials';
+import { eraseStoredResponses } from '@armature/runtime/idempotency';
 import { type Account, type AccountChange, addressKey, deactivated, mailAddressOf } from './account.ts';
 import type { ArtifactStore } from './artifact-store.ts';
 import type { EmailStore } from './email-store.ts';
@@ -175,14 +176,18 @@ function closing(parts: AccountParts) {
       return (await store.change(tx, account, { state }, 'reactivated')) ?? account;
     },
 
-    /** Deletes personal data of the account, its e-mails and its sign-ins. Throws USER_NOT_FOUND. */
+    /**
+     * Deletes personal data of the account, its e-mails, its sign-ins and stored responses, and publishes it. For an
+     * account that is erased it publishes that again: services that were restored from a backup erase again. Throws
+     * USER_NOT_FOUND.
+     */
     async erase(tx: Tx, userId: string): Promise<Account> {
       const account = await store.lock(tx, userId);
-      if (account.state === 'ERASED') return account;
       await endSessions(parts, tx, userId);
       const mails = await emails.forget(tx, userId);
       tx.afterCommit(() => parts.removeMails(mails));
       await store.forgetSignIns(tx, userId);
+      await eraseStoredResponses(tx, userId);
       const nothing = { email: '', displayName: '', verifiedEmail: null, passwordHash: null, state: 'ERASED' } as const;
       return (await store.change(tx, account, nothing, 'erased')) ?? account;
     },

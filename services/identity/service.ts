@@ -13,6 +13,7 @@ import {
   openPage,
   principalOf,
   runIdempotent,
+  setDataSubject,
 } from '@armature/runtime';
 import { equalSecrets } from '@armature/runtime/credentials';
 import { type Account, type AccountState, addressKey, changeOf, isVerified } from './account.ts';
@@ -150,6 +151,7 @@ const userMethods = (parts: ServiceParts) => {
     },
 
     async reactivateUser({ userId }, call) {
+      setDataSubject(call, userId);
       return runIdempotent(db, call, async (tx) => toUser(await accounts.reactivate(tx, userId)));
     },
 

@@ -1,4 +1,5 @@
 import type { SqlReader, Tx } from '@armature/runtime';
+import { eraseStoredResponses } from '@armature/runtime/idempotency';
 import { orderNotFound } from './errors.ts';
 
 /** Orders that one transaction erases. */
@@ -63,6 +64,7 @@ export const erasureStore = () => ({
       `update orders set contact_email = '', address_json = '', erased_at = utc_timestamp(6) where order_id in (?)`,
       [ids],
     );
+    await eraseStoredResponses(tx, customerId);
     return ids.length === batchMax;
   },
 

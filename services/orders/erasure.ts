@@ -26,7 +26,7 @@ export function nextLookSeconds(ageSeconds: number, unerased: boolean): number |
 export function erasureJob({ db, erasures }: { db: Database; erasures: ErasureStore }): PeriodicJob {
   return {
     name: 'orders of erased customers',
-    everyMs: 500,
+    everyMs: 1_000,
     async run(call) {
       const due = await db.read(call, (sql) => erasures.due(sql, customersMax));
       const eraseOne = async ({ customerId, ageSeconds }: DueErasure) => {

@@ -1,3 +1,4 @@
+export { setDataSubject } from './authz/authorization.ts';
 export { ownsOrCanAccessAny } from './authz/authorize.ts';
 export * from './config/config.ts';
 export type { Background, PeriodicJob } from './context/background.ts';

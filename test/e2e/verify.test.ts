@@ -70,6 +70,12 @@ const breaks: Readonly<Record<string, string[]>> = {
   'the ledger equals the log of the acquirer, both ways': [
     `delete from {payments}.ledger_entry where payment_id = ${payment} and kind = 'capture'`,
   ],
+  'no address of an erased customer is left in orders that have ended, nor in e-mails': [
+    `insert into {identity}.account (user_id, email, display_name, state, sequence, created_at, updated_at)
+     values ('ada', '', '', 'ERASED', 1, utc_timestamp(6), utc_timestamp(6))
+     on duplicate key update state = 'ERASED', email = '', display_name = '', verified_email = null`,
+    `update {orders}.orders set erased_at = utc_timestamp(6) where order_id = ${order}`,
+  ],
   'no stock level is below its reserved quantity': ['update {inventory}.stock set reserved = on_hand + 1 limit 1'],
   'what is reserved is what live reservations hold': [
     "update {inventory}.reservation set state = 'HELD' where state = 'COMMITTED'",

@@ -8,6 +8,7 @@ import type { Scope } from './policy-text.ts';
 
 const allowedBy = contextKey<Allowed | null>('decision that allowed the call', null);
 const ownerChecked = contextKey('owner of the loaded resource compared with the caller', false);
+const subjectOfData = contextKey<string | null>('person whose data the call is about', null);
 const toRecord = contextKey<RecordedDecision | null>('decision that the first transaction records', null);
 
 /** What the decision allows: everything, or only the caller's own resources. Null until the call is authorized. */
@@ -23,6 +24,15 @@ export const setAllowed = (call: CallContext, decision: Allowed): void => call.s
  * Records that the owner of the loaded resource was compared with the caller, now or when a stored response was made.
  */
 export const setOwnerChecked = (call: CallContext): void => call.set(ownerChecked, true);
+
+/**
+ * Records whose data a call is about: the owner of its resource. A handler calls it only where the contract names no
+ * owner. Responses that are stored are erased with the account of that person.
+ */
+export const setDataSubject = (call: CallContext, userId: string): void => call.set(subjectOfData, userId || null);
+
+/** The person whose data the call is about, as far as it is known by now. */
+export const dataSubjectOf = (call: CallContext): string | null => call.get(subjectOfData);
 
 /** Whether a call with scope `own` has not compared the owner of its loaded resource with the caller yet. */
 export const lacksOwnerCheck = (call: CallContext): boolean => scopeOf(call) === 'own' && !call.get(ownerChecked);

@@ -1,7 +1,14 @@
 import { type CallContext, type Caller, type Interceptor, subjectOf } from '../context/call-context.ts';
 import { permissionDenied, policyUnavailable, targetNotAdministered, tokenMissing } from '../errors/errors.ts';
 import { Counter, type Registry } from '../telemetry/metrics.ts';
-import { lacksOwnerCheck, recordInTransaction, scopeOf, setAllowed, setOwnerChecked } from './authorization.ts';
+import {
+  lacksOwnerCheck,
+  recordInTransaction,
+  scopeOf,
+  setAllowed,
+  setDataSubject,
+  setOwnerChecked,
+} from './authorization.ts';
 import { type Denials, decisionOf } from './denials.ts';
 import type { Decision, Denied } from './policy.ts';
 
@@ -67,6 +74,7 @@ export function authorize(
     }
     allowed.inc();
     setAllowed(call, decision);
+    if (owner?.kind === 'field') setDataSubject(call, owner.read(call.message));
     if (audit) recordInTransaction(call, decisionOf(call, { permission, policyVersion: decision.policyVersion }));
     if (owner?.kind !== 'loaded' || decision.scope !== 'own') return next(call);
     return next(call).then((reply) => {
@@ -82,6 +90,7 @@ export function authorize(
  */
 export function ownsOrCanAccessAny(call: CallContext, ownerId: string): boolean {
   setOwnerChecked(call);
+  setDataSubject(call, ownerId);
   const scope = scopeOf(call);
   return scope === 'any' || (scope === 'own' && call.caller.user?.subject === ownerId);
 }

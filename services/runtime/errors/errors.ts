@@ -100,6 +100,14 @@ export const requestIdReused = (field: string) =>
     details: { fieldViolations: [{ field, description: 'was used before with another request', reason: 'reused' }] },
   });
 
+/** The request was carried out, and its response erased with the account of the person whom it was about. */
+export const responseErased = () =>
+  runtimeError(
+    'FAILED_PRECONDITION',
+    'RESPONSE_ERASED',
+    'the response to this request was erased; do not send it again',
+  );
+
 /** Makes the same error whatever was wrong with the credentials; the cause is for the log. */
 export const credentialsInvalid = (cause: string) =>
   runtimeError('UNAUTHENTICATED', 'CREDENTIALS_INVALID', 'no valid credentials', { cause: new Error(cause) });

@@ -1,4 +1,4 @@
-import { policyVersionOf, setOwnerChecked } from '../authz/authorization.ts';
+import { dataSubjectOf, policyVersionOf, setOwnerChecked } from '../authz/authorization.ts';
 import type { CallContext } from '../context/call-context.ts';
 import type { Database } from '../db/database.ts';
 import type { Tx } from '../db/tx.ts';
@@ -30,7 +30,7 @@ export async function runIdempotent<R>(db: Database, call: CallContext, work: (t
       const made = await work(tx);
       bytes = method.response.encode(made).finish();
       await tx.em.flush();
-      await insertStoredResponse(tx, key, { code: 0, body: bytes }, policyVersionOf(call));
+      await insertStoredResponse(tx, key, { code: 0, body: bytes }, policyVersionOf(call), dataSubjectOf(call));
       return made;
     });
     setStoredResponse(call, bytes);

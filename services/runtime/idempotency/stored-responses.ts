@@ -1,7 +1,9 @@
+import { status } from '@grpc/grpc-js';
 import type { CallContext } from '../context/call-context.ts';
 import { isDuplicateKey } from '../db/errno.ts';
 import type { Sql, SqlReader } from '../db/tx.ts';
-import { requestIdReused } from '../errors/errors.ts';
+import { requestIdReused, responseErased } from '../errors/errors.ts';
+import { encodeStatus } from '../errors/status.ts';
 import { type IdempotencyKey, idempotencyKeyOf } from './key.ts';
 import type { StoredHash } from './request-hash.ts';
 
@@ -30,6 +32,7 @@ export async function insertStoredResponse(
   key: IdempotencyKey,
   response: { code: number; body: Uint8Array },
   policyVersion: string,
+  subject: string | null = null,
 ): Promise<void> {
   const { receivedKey } = key;
   if (receivedKey && (await find(sql, key, receivedKey)))
@@ -37,8 +40,8 @@ export async function insertStoredResponse(
   try {
     await sql.execute(
       `insert into idempotency (principal, method, request_key, request_hash, hash_version, hash_key, code, body,
-         policy_version, created_at)
-       values (?, ?, ?, ?, ?, ?, ?, ?, ?, utc_timestamp(6))`,
+         policy_version, subject, created_at)
+       values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, utc_timestamp(6))`,
       [
         key.principal,
         key.method,
@@ -49,6 +52,7 @@ export async function insertStoredResponse(
         response.code,
         Buffer.from(response.body),
         policyVersion,
+        subject?.slice(0, 64) ?? null,
       ],
     );
   } catch (error) {
@@ -102,6 +106,24 @@ export function assertSameRequest(call: CallContext, stored: StoredHash): void {
       { hashVersion: stored.version, hashKey: stored.keyId },
       'stored request cannot be compared: its hash key is not in ARMATURE_REQUEST_HASH_PREVIOUS_KEYS, or the release is newer',
     );
+  }
+}
+
+/**
+ * Erases the stored responses about a person, and those that the person got. The keys stay, so that a repeated request
+ * has no second effect: it fails with RESPONSE_ERASED.
+ */
+export async function eraseStoredResponses(sql: Sql, userId: string): Promise<void> {
+  const body = Buffer.from(encodeStatus(responseErased(), ''));
+  for (const [column, value] of [
+    ['subject', userId],
+    ['principal', `user:${userId}`],
+  ] as const) {
+    await sql.execute(`update idempotency set code = ?, body = ? where ${column} = ? and code = 0`, [
+      status.FAILED_PRECONDITION,
+      body,
+      value,
+    ]);
   }
 }
 

@@ -3,6 +3,7 @@ import { Migration20261127200000_job_indexes } from '../db/job-indexes-migration
 import { Migration20261101000000_answers } from '../db/migration.ts';
 import type { Migration } from '../db/schema-change.ts';
 import { Migration20261127000000_request_hash } from '../idempotency/request-hash-migration.ts';
+import { Migration20261128310000_response_subject } from '../idempotency/subject-migration.ts';
 import { Migration20261127400000_baseline_range } from '../messaging/baseline-migration.ts';
 import { Migration20261101000001_messaging } from '../messaging/migration.ts';
 import { Migration20261127100000_event_order } from '../messaging/order-migration.ts';
@@ -28,4 +29,5 @@ export const runtimeMigrations: readonly Migration[] = [
   Migration20261127310000_saga_overdue,
   Migration20261127320000_saga_secrets,
   Migration20261127400000_baseline_range,
+  Migration20261128310000_response_subject,
 ];

@@ -107,6 +107,27 @@ export const shopInvariants: readonly Invariant[] = [
      where status in ('COMPLETED', 'FAILED') and json_extract(data, '$.paymentMethod') is not null`,
   ),
   {
+    id: 'I30',
+    name: 'no address of an erased customer is left in orders that have ended, nor in e-mails',
+    meaning: 'personal data is kept that a person had erased',
+    async find(shopData) {
+      if (!shopData.services.includes('identity')) return [];
+      const sql = `select 'order' as kind, o.order_id as id from {identity}.account a
+           join {orders}.orders o on o.customer_id = a.user_id
+         where a.state = 'ERASED' and (o.contact_email <> '' or o.address_json <> '')
+           and (o.state in ('REJECTED', 'CANCELLED') or (o.state = 'COMPLETED' and o.cancel_requested = 0))
+           and greatest(a.updated_at, o.updated_at) <= utc_timestamp(6) - interval {grace} second
+         union all select 'delivery', d.delivery_id from {identity}.account a
+           join {notifications}.delivery d on d.customer_id = a.user_id
+         where a.state = 'ERASED' and d.recipient <> '' and a.updated_at <= utc_timestamp(6) - interval {grace} second
+         union all select 'account', a.user_id from {identity}.account a
+         where a.state = 'ERASED' and (a.email <> '' or a.display_name <> '' or a.verified_email is not null)
+         union all select 'order', o.order_id from {orders}.orders o
+         where o.erased_at is not null and (o.contact_email <> '' or o.address_json <> '')`;
+      return shopData.query(sql.replaceAll('{grace}', String(shopData.graceSeconds)));
+    },
+  },
+  {
     id: 'I13',
     name: 'every saga that has not ended runs a version that is known',
     meaning: 'no worker will take it up again',

@@ -87,13 +87,13 @@ export const sagaMutations: readonly Mutation[] = [
       {
         file: 'services/runtime/idempotency/run-idempotent.ts',
         old: `      await tx.em.flush();
-      await insertStoredResponse(tx, key, { code: 0, body: bytes }, policyVersionOf(call));
+      await insertStoredResponse(tx, key, { code: 0, body: bytes }, policyVersionOf(call), dataSubjectOf(call));
       return made;
     });`,
         new: `      return made;
     });
     await db.write(call, (sql) =>
-      insertStoredResponse(sql, key, { code: 0, body: bytes }, policyVersionOf(call)),
+      insertStoredResponse(sql, key, { code: 0, body: bytes }, policyVersionOf(call), dataSubjectOf(call)),
     );`,
       },
     ],
