@@ -66,6 +66,8 @@ export interface MethodContract<Req = any, Res = any, Kind extends MethodKind = 
   readonly idempotency: IdempotencyRule<Req> | null;
   /** Whether every decision about it is recorded, not only denials. */
   readonly audit: boolean;
+  /** Whether every response with data of another person is recorded. */
+  readonly auditOthers?: boolean;
   readonly deadline: { readonly defaultMs: number; readonly maxMs: number };
   readonly request: Codec<Req>;
   readonly response: Codec<Res>;

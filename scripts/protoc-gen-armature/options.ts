@@ -27,6 +27,7 @@ export interface MethodOptions {
   readonly target?: {
     readonly account: { case: 'user' | 'client'; value: string } | { case: undefined };
   };
+  readonly auditOthers: boolean;
 }
 
 export interface EventOptions {

@@ -141,7 +141,7 @@ const kindOf = (kind: string): string => (kind === 'unary' ? 'unary' : 'server_s
 
 function printMethod({ desc, options }: MethodModel, context: ValidatorContext): void {
   const { file } = context;
-  const { owner, target, idempotency, deadline, audit } = options;
+  const { owner, target, idempotency, deadline, audit, auditOthers } = options;
   const fieldOf = (name: string) => desc.input.fields.find((candidate) => candidate.name === name);
   const access = (name: string): string => {
     const field = fieldOf(name);
@@ -173,6 +173,7 @@ function printMethod({ desc, options }: MethodModel, context: ValidatorContext):
     `      idempotency: ${idempotency ? `{ ${fieldRule(idempotency.key)}${normalize(idempotency.key)} }` : 'null'},`,
   );
   file.print(`      audit: ${audit},`);
+  if (auditOthers) file.print('      auditOthers: true,');
   file.print(`      deadline: { defaultMs: ${deadline?.defaultMs}, maxMs: ${deadline?.maxMs} },`);
   file.print('      request: ', messageSymbol(desc.input, file), ',');
   file.print('      response: ', messageSymbol(desc.output, file), ',');

@@ -1,6 +1,6 @@
 import { NotificationServiceContract } from '@armature/proto/notifications/v1/contract.ts';
 import { type Delivery as DeliveryMessage, DeliveryState } from '@armature/proto/notifications/v1/notifications.ts';
-import { closePage, type Database, implement, openPage, runIdempotent } from '@armature/runtime';
+import { closePage, type Database, implement, openPage, runIdempotent, setDataSubject } from '@armature/runtime';
 import type { Delivery, State } from './delivery.ts';
 import type { DeliveryStore } from './store.ts';
 
@@ -15,7 +15,9 @@ export const notificationService = (db: Database, store: DeliveryStore) =>
     },
 
     async getDelivery({ deliveryId }, call) {
-      return db.read(call, async (sql) => toMessage(await store.find(sql, deliveryId)));
+      const delivery = await db.read(call, (sql) => store.find(sql, deliveryId));
+      setDataSubject(call, delivery.customerId);
+      return toMessage(delivery);
     },
 
     async resendDelivery({ deliveryId }, call) {

@@ -9,6 +9,7 @@ import type { Scope } from './policy-text.ts';
 const allowedBy = contextKey<Allowed | null>('decision that allowed the call', null);
 const ownerChecked = contextKey('owner of the loaded resource compared with the caller', false);
 const subjectOfData = contextKey<string | null>('person whose data the call is about', null);
+const disclosure = contextKey<(() => Promise<void>) | null>('record of a read that precedes its response', null);
 const toRecord = contextKey<RecordedDecision | null>('decision that the first transaction records', null);
 
 /** What the decision allows: everything, or only the caller's own resources. Null until the call is authorized. */
@@ -33,6 +34,17 @@ export const setDataSubject = (call: CallContext, userId: string): void => call.
 
 /** The person whose data the call is about, as far as it is known by now. */
 export const dataSubjectOf = (call: CallContext): string | null => call.get(subjectOfData);
+
+/** Has `record` run once the handler has its first response, and before that is sent. */
+export const recordBeforeResponse = (call: CallContext, record: () => Promise<void>): void =>
+  call.set(disclosure, record);
+
+/** Runs what must be recorded before the first response is sent. Where that fails, nothing may be sent. */
+export async function recordDisclosure(call: CallContext): Promise<void> {
+  const record = call.get(disclosure);
+  call.set(disclosure, null);
+  await record?.();
+}
 
 /** Whether a call with scope `own` has not compared the owner of its loaded resource with the caller yet. */
 export const lacksOwnerCheck = (call: CallContext): boolean => scopeOf(call) === 'own' && !call.get(ownerChecked);

@@ -2,7 +2,9 @@ import { type CallContext, type Caller, type Interceptor, subjectOf } from '../c
 import { permissionDenied, policyUnavailable, targetNotAdministered, tokenMissing } from '../errors/errors.ts';
 import { Counter, type Registry } from '../telemetry/metrics.ts';
 import {
+  dataSubjectOf,
   lacksOwnerCheck,
+  recordBeforeResponse,
   recordInTransaction,
   scopeOf,
   setAllowed,
@@ -34,17 +36,21 @@ export interface AccessRule {
   readonly target: { kind: 'user' | 'client'; read: (message: any) => string } | null;
   /** Whether decisions that allow are recorded too. */
   readonly audit: boolean;
+  /** Whether responses with data of another person are recorded. */
+  readonly auditOthers?: boolean;
 }
 
 /**
  * Lets a call through only when policy allows it, and records denials. The scope "own" is checked here against a
  * request field, or by the handler after it has loaded the resource. A handler that does not check fails the call.
+ * `commit` commits a transaction that has only the records of the call.
  */
 export function authorize(
-  { permission, owner, target, audit }: AccessRule,
+  { permission, owner, target, audit, auditOthers }: AccessRule,
   decide: Decide,
   counter: Counter<'permission' | 'decision'>,
   denials: Pick<Denials, 'denied'>,
+  commit?: (call: CallContext) => Promise<void>,
 ): Interceptor {
   const allowed = counter.labels({ permission, decision: 'allow' });
   const denied = counter.labels({ permission, decision: 'deny' });
@@ -75,6 +81,7 @@ export function authorize(
     allowed.inc();
     setAllowed(call, decision);
     if (owner?.kind === 'field') setDataSubject(call, owner.read(call.message));
+    if (auditOthers && commit) auditDisclosure(call, { permission, policyVersion: decision.policyVersion, commit });
     if (audit) recordInTransaction(call, decisionOf(call, { permission, policyVersion: decision.policyVersion }));
     if (owner?.kind !== 'loaded' || decision.scope !== 'own') return next(call);
     return next(call).then((reply) => {
@@ -93,4 +100,23 @@ export function ownsOrCanAccessAny(call: CallContext, ownerId: string): boolean 
   setDataSubject(call, ownerId);
   const scope = scopeOf(call);
   return scope === 'any' || (scope === 'own' && call.caller.user?.subject === ownerId);
+}
+
+/**
+ * Records that a person or a program reads data of another person, before the response is sent. Services that read on
+ * their own account are not recorded.
+ */
+function auditDisclosure(
+  call: CallContext,
+  rule: { permission: string; policyVersion: string; commit: (call: CallContext) => Promise<void> },
+): void {
+  const { user } = call.caller;
+  if (!user) return;
+  recordBeforeResponse(call, async () => {
+    const about = dataSubjectOf(call);
+    if (about === user.subject) return;
+    const decision = decisionOf(call, rule);
+    recordInTransaction(call, about ? { ...decision, target: `${decision.target} of user:${about}` } : decision);
+    await rule.commit(call);
+  });
 }

@@ -37,7 +37,7 @@ export const serverChain = (parts: ServerChainParts, method: MethodContract): re
   deadline,
   authenticate(parts.authentication),
   decode(method, parts.requestHash),
-  authorize(method, parts.decide, parts.decisions, parts.denials),
+  authorize(method, parts.decide, parts.decisions, parts.denials, (call) => parts.db.transaction(call, async () => {})),
   validate(method),
   ...(method.idempotency ? [idempotency(parts.db, parts.domain)] : []),
 ];

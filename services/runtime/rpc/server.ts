@@ -10,7 +10,7 @@ import {
   status,
   type UntypedServiceImplementation,
 } from '@grpc/grpc-js';
-import { lacksOwnerCheck } from '../authz/authorization.ts';
+import { lacksOwnerCheck, recordDisclosure } from '../authz/authorization.ts';
 import {
   type CallContext,
   compose,
@@ -165,6 +165,7 @@ type AnyServerCall = ServerUnaryCall<Buffer, Buffer> | ServerWritableStream<Buff
 function bindUnary({ method, act, chain, domain, options, open }: Binding) {
   const handler = compose(chain, async (call) => {
     const reply = await act(call.message, call);
+    await recordDisclosure(call);
     return storedResponseOf(call) ?? method.response.encode(reply).finish();
   });
   return (grpcCall: ServerUnaryCall<Buffer, Buffer>, callback: sendUnaryData<Buffer>) => {
@@ -193,6 +194,7 @@ function bindStream({ method, act, chain, domain, options, open }: Binding) {
       if (call.method?.owner?.kind === 'loaded' && lacksOwnerCheck(call)) {
         throw new Error(`${method.path} sent a message before it checked the owner`);
       }
+      await recordDisclosure(call);
       if (!stream.write(asBuffer(method.response.encode(message).finish()))) await drained(stream, call.signal);
     }
   });

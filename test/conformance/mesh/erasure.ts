@@ -1,7 +1,7 @@
 // Erases a customer whose data have unique markers, and searches everything that services store, expose or write for them.
 import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { identityClient } from '@armature/clients';
+import { accessClient, identityClient } from '@armature/clients';
 import { DeliveryState } from '@armature/proto/notifications/v1/notifications.ts';
 import { OrderCancelledEvent } from '@armature/proto/orders/v1/contract.ts';
 import { OrderEvent } from '@armature/proto/orders/v1/orders.ts';
@@ -148,3 +148,47 @@ async function untilSkipped(deliveryId: string) {
     await sleep(50);
   }
 }
+
+t.test('a read of personal data by another person is recorded, with whose data it was', async (t) => {
+  const { orderId, paymentId } = await buy(shop.customer, wish(await shop.stock(1n)));
+  await shop.customer.orders.getOrder({ orderId });
+  await shop.staff.orders.getOrder({ orderId });
+  await shop.staff.orders.listOrders({ customerId: '', pageSize: 1 });
+  await shop.staff.orders.listOrders({ customerId: 'ada', pageSize: 1 });
+  for await (const _ of shop.staff.orders.watchOrder({ orderId })) break;
+  await shop.staff.payments.getPayment({ paymentId });
+  const bearer = await token('admin');
+  const access = accessClient({
+    ...{ addresses: [shop.service('access').grpc], tls: await workloadCertificate('developer') },
+    token: () => bearer,
+  });
+  t.teardown(() => access.close());
+  const orders = '/armature.orders.v1.OrderService';
+  const wanted = [
+    `${orders}/GetOrder of user:ada`,
+    `${orders}/ListOrders`,
+    `${orders}/ListOrders of user:ada`,
+    `${orders}/WatchOrder of user:ada`,
+    '/armature.payments.v1.PaymentService/GetPayment of user:ada',
+  ];
+  const targets = async (subject: string) =>
+    (await access.listDecisions({ subject, pageSize: 200 })).decisions
+      .filter(({ allowed }) => allowed)
+      .map(({ target }) => target);
+  let recorded: string[] = [];
+  for (const deadline = Date.now() + erasedWithinMs; Date.now() < deadline; await sleep(200)) {
+    recorded = await targets('user:bo');
+    if (wanted.every((target) => recorded.includes(target))) break;
+  }
+  t.strictSame(
+    wanted.filter((target) => !recorded.includes(target)),
+    [],
+    'reads that are not recorded',
+  );
+  const own = await targets('user:ada');
+  t.strictSame(
+    own.filter((target) => target.endsWith('of user:ada')),
+    [],
+    'reads of own data are not',
+  );
+});
