@@ -1,15 +1,22 @@
 import { type ChildProcess, spawn } from 'node:child_process';
+import { generateKeyPairSync } from 'node:crypto';
 import { once } from 'node:events';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { type AddressInfo, connect, createServer as createTcpServer, type Socket } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { createServer as createTlsServer } from 'node:tls';
 import t from 'tap';
 import { developerCredentials, workloadCertificate } from '../test/support/service.ts';
 
 /** Calls every server that the arguments name, closes the clients, and then has nothing left to do. */
 const program = `
-import { inventoryClient } from ${JSON.stringify(import.meta.resolve('./index.ts'))};
-const [tls, ...addresses] = process.argv.slice(1);
-const clients = addresses.map((address) => inventoryClient({ addresses: [address], tls: JSON.parse(tls) }));
+import { clientCredentials, inventoryClient } from ${JSON.stringify(import.meta.resolve('./index.ts'))};
+const [files, key, ...addresses] = process.argv.slice(1);
+const tls = JSON.parse(files);
+const clients = addresses.map((address) => inventoryClient({ addresses: [address], tls }));
+const options = { issuer: 'https://' + addresses[0], clientId: 'program', keyFile: key, caFile: tls.caFile };
+clients.push(inventoryClient({ addresses, tls, token: clientCredentials(options) }));
 const calls = clients.map((client) => client.batchGetStock({ skus: ['A'] }, { timeoutMs: 300 }));
 const outcomes = await Promise.allSettled(calls);
 const inFlight = clients.map((client) => client.batchGetStock({ skus: ['A'] }, { timeoutMs: 5_000 }));
@@ -58,6 +65,15 @@ async function fullServer(): Promise<string> {
   return `127.0.0.1:${port}`;
 }
 
+/** The key of a program that signs in. */
+function programKeyFile(): string {
+  const room = mkdtempSync(join(tmpdir(), 'armature-closing-'));
+  t.teardown(() => rmSync(room, { recursive: true, force: true }));
+  const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+  writeFileSync(join(room, 'key.pem'), privateKey.export({ type: 'pkcs8', format: 'pem' }));
+  return join(room, 'key.pem');
+}
+
 /** tap adds itself to NODE_OPTIONS of child processes. */
 const plain = (): NodeJS.ProcessEnv => ({ ...process.env, NODE_OPTIONS: undefined });
 
@@ -74,14 +90,28 @@ t.test('a closed client lets its process end, whatever its servers do', async (t
   });
   const child = spawn(
     process.execPath,
-    ['--input-type=module-typescript', '-e', program, JSON.stringify({ certFile, keyFile, caFile }), ...addresses],
+    [
+      '--input-type=module-typescript',
+      '-e',
+      program,
+      JSON.stringify({ certFile, keyFile, caFile }),
+      programKeyFile(),
+      ...addresses,
+    ],
     { stdio: ['ignore', 'pipe', 'inherit'], env: plain() },
   );
   t.teardown(() => child.kill('SIGKILL'));
   const exited = once(child, 'exit');
   const { closedAt, called, closed } = JSON.parse(await firstLine(child));
-  t.strictSame(called, ['DEADLINE_EXCEEDED', 'DEADLINE_EXCEEDED', 'DEADLINE_EXCEEDED']);
-  t.strictSame(closed, ['CANCELLED', 'CANCELLED', 'CANCELLED'], 'calls in progress end');
+  t.strictSame(
+    called,
+    addresses.concat('of a token').map(() => 'DEADLINE_EXCEEDED'),
+  );
+  t.strictSame(
+    closed,
+    addresses.concat('of a token').map(() => 'CANCELLED'),
+    'calls in progress end',
+  );
   const overdue = setTimeout(() => child.kill('SIGKILL'), 5_000);
   const [code] = await exited;
   clearTimeout(overdue);

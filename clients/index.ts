@@ -20,13 +20,25 @@ export type { FieldViolation } from '@armature/proto/contract.ts';
 export { RuntimeErrorReason } from '@armature/proto/runtime/v1/contract.ts';
 export { Address } from '@armature/proto/type/v1/address.ts';
 export { Money } from '@armature/proto/type/v1/money.ts';
-export type { CallOptions, Client, Init, TokenFunction, TokenSource } from '@armature/runtime/client-types';
+export type {
+  CallOptions,
+  Client,
+  Init,
+  TokenFunction,
+  TokenOptions,
+  TokenSource,
+} from '@armature/runtime/client-types';
 export { ConfigError } from '@armature/runtime/config';
 export type { CallContext, Handler, Interceptor, Reply } from '@armature/runtime/context';
 export { type Code, RpcError, type RpcErrorDetails } from '@armature/runtime/errors';
 export * as access from './access.ts';
 export * as catalog from './catalog.ts';
-export { clientConfig, type ServiceName } from './config.ts';
+export {
+  type ClientCredentials,
+  type ClientCredentialsOptions,
+  clientCredentials,
+} from './client-credentials.ts';
+export { clientConfig, clientCredentialsConfig, type ServiceName } from './config.ts';
 export * as identity from './identity.ts';
 export * as inventory from './inventory.ts';
 export * as ledger from './ledger.ts';

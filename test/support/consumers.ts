@@ -30,14 +30,6 @@ const strictest = {
 
 const withNode = { ...strictest, types: ['node'] };
 
-/** The samples of documents: that of the clients' README, and that of the repository. */
-export interface Examples {
-  'example.ts': string;
-  'list.ts': string;
-}
-
-const exampleNames = ['example.ts', 'list.ts'] as const satisfies readonly (keyof Examples)[];
-
 /** The files of a project are in the folder of its kind of module. */
 const projects: readonly { folder: 'esm' | 'cjs'; files: string[]; options: object }[] = [
   ...(['node16', 'nodenext', 'esnext', 'preserve'] as const).flatMap((module) =>
@@ -55,7 +47,7 @@ const projects: readonly { folder: 'esm' | 'cjs'; files: string[]; options: obje
   { folder: 'esm', files: ['signal.ts'], options: { ...strictest, module: 'nodenext', lib: ['es2022', 'dom'] } },
   {
     folder: 'esm',
-    files: ['signal.ts', ...exampleNames],
+    files: ['signal.ts', 'sample*.ts'],
     options: { ...withNode, module: 'nodenext', noEmit: false },
   },
   { folder: 'cjs', files: ['signal.ts', 'call.ts'], options: { ...withNode, module: 'node16', noEmit: false } },
@@ -134,15 +126,23 @@ async function main(): Promise<void> {
 main();
 `;
 
-/** Writes the projects into a folder where the package is installed. */
-export function writeProjects(consumer: string, examples: Examples): void {
+/** Writes the projects into a folder where the package is installed. The samples of documents are sample0.ts, sample1.ts … */
+export function writeProjects(consumer: string, samples: readonly string[]): void {
   for (const [folder, type, files] of [
-    ['esm', 'module', { 'types.ts': types, 'signal.ts': signal, ...examples }],
+    [
+      'esm',
+      'module',
+      {
+        'types.ts': types,
+        'signal.ts': signal,
+        ...Object.fromEntries(samples.map((text, index) => [`sample${index}.ts`, text])),
+      },
+    ],
     ['cjs', 'commonjs', { 'types.ts': types, 'signal.ts': signal, 'call.ts': call }],
   ] as const) {
     mkdirSync(join(consumer, folder));
     writeFileSync(join(consumer, folder, 'package.json'), JSON.stringify({ private: true, type }));
-    for (const [name, text] of Object.entries(files)) writeFileSync(join(consumer, folder, name), text);
+    for (const [name, text] of Object.entries<string>(files)) writeFileSync(join(consumer, folder, name), text);
   }
 }
 
@@ -150,7 +150,7 @@ export function writeProjects(consumer: string, examples: Examples): void {
 export async function compileProjects(consumer: string): Promise<string> {
   const configs = projects.map(({ folder, files, options }, index) => {
     const name = `tsconfig.${index}.json`;
-    const config = { compilerOptions: options, files: files.map((file) => `${folder}/${file}`) };
+    const config = { compilerOptions: options, include: files.map((file) => `${folder}/${file}`) };
     writeFileSync(join(consumer, name), JSON.stringify(config));
     return name;
   });

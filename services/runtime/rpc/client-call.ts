@@ -96,7 +96,13 @@ async function addToken({ token: source }: Caller, call: CallContext, method: Me
   const named = typeof source === 'function' ? 'token()' : 'the token source';
   let token: unknown;
   try {
-    const asked = typeof source === 'function' ? source() : source.token();
+    // The signal is made at first use, because most tokens are at hand.
+    const options = {
+      get signal() {
+        return call.signal;
+      },
+    };
+    const asked = typeof source === 'function' ? source(options) : source.token(options);
     if (typeof asked === 'string' || asked === undefined) token = asked;
     else {
       call.signal.throwIfAborted();

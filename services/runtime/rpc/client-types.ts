@@ -46,12 +46,18 @@ export interface CallOptions {
   signal?: CompatibleAbortSignal | undefined;
 }
 
+/** What a token source is told of a call that needs a token. */
+export interface TokenOptions {
+  /** Aborted when the call ends without a token. */
+  readonly signal: CompatibleAbortSignal;
+}
+
 /** Returns the token of a call, or undefined for none. */
-export type TokenFunction = () => string | undefined | PromiseLike<string | undefined>;
+export type TokenFunction = (options: TokenOptions) => string | undefined | PromiseLike<string | undefined>;
 
 /** Keeps an access token and gets a new one in time. */
 export interface TokenSource {
-  token(): string | undefined | PromiseLike<string | undefined>;
+  token(options: TokenOptions): string | undefined | PromiseLike<string | undefined>;
   /** Called when a server has refused the token: the next call needs another one. */
   refused?(token: string): void;
 }

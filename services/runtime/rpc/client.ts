@@ -8,6 +8,8 @@ import { clientClosed } from './client-errors.ts';
 import type { Client, ClientOptions } from './client-types.ts';
 import { targetOf } from './target.ts';
 
+export { equalSecrets } from '../credentials/equal-secrets.ts';
+export { workloadOf } from '../credentials/spiffe.ts';
 export type { CallOptions, Client, ClientOptions, Init, TokenFunction, TokenSource } from './client-types.ts';
 
 /** The options of a service's own clients, which share its certificates. */
