@@ -14,7 +14,7 @@ contracts := $(shell find proto -name '*.proto' -not -path 'proto/gen/*') buf.ge
   $(wildcard scripts/protoc-gen-armature/*.ts)
 
 .PHONY: help install gen up down clean status restart dev logs demo seed token call verify reconcile crash keys cold-start test prove races \
-  faults mutants check runtime-graph fmt certs access-matrix access-diff access-explain access-apply dead-letters dead-letter redrive \
+  faults mutants check runtime-graph fmt certs secrets access-matrix access-diff access-explain access-apply dead-letters dead-letter redrive \
   drop baseline sagas saga resume compensate
 
 # Each target but install, gen, runtime-graph, fmt and help is the armature command of the same name: `scripts/cli/armature --help`. A variable
@@ -68,6 +68,9 @@ seed: ready ## Start everything and load the demonstration catalogue
 
 certs: ready ## Renew certificates that are about to end; STEP=start, switch, retire changes the authority
 	@$(armature) certs $(STEP)
+
+secrets: ready ## Show the replacement of secrets; STEP=start, switch, retire replaces them, FORCE=1
+	@$(armature) secrets $(STEP) $(call switch,FORCE,force)
 
 token: ready ## Print an access token: make token AS=customer:ada
 	@$(armature) token $(call flag,AS,as)

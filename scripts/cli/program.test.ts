@@ -376,6 +376,7 @@ const variables: Record<string, Record<string, string>> = {
   'access-explain': { SUBJECT: 'user:ada', PERMISSION: 'orders.cancel', WORKLOAD: 'service:orders', AS: 'admin' },
   'access-apply': { FILE: 'x.csv', PRUNE: '1', APPLY: '1', AS: 'admin' },
   certs: { STEP: 'start' },
+  secrets: { STEP: 'retire', FORCE: '1' },
   logs: { S: 'orders' },
   restart: { S: 'orders payments' },
   dev: { S: 'orders' },
@@ -394,6 +395,7 @@ const switches: Record<string, string> = {
   RECORD: '--record',
   SKIP_HISTORY: '--skip-history',
   PRUNE: '--prune',
+  FORCE: '--force',
 };
 
 t.test('every make target runs the command that it names', async (t) => {

@@ -2,7 +2,8 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { splitCa } from '@armature/runtime/credentials';
 import { certificateFiles, trustDomain } from './certificates.ts';
-import { compileCacheOf, password, repository, type State } from './state.ts';
+import { secretVersions } from './secret-rotation.ts';
+import { compileCacheOf, repository, type State } from './state.ts';
 
 /** Whose access tokens are taken: an issuer, and where its public keys are, a file or an https URL. */
 export interface TokenTrust {
@@ -61,6 +62,7 @@ function meshEnvironment(state: State, run: ServiceRun): Variables {
   const files = certificateFiles(state, run.name);
   const database = run.databaseUrl === undefined ? undefined : splitCa(run.databaseUrl);
   const broker = run.brokerUrl === undefined ? undefined : splitCa(run.brokerUrl);
+  const [hashKey, ...otherHashKeys] = secretVersions(state, `request-hash:${run.name}`);
   return {
     ARMATURE_GRPC_ADDRESS: run.grpc ?? '127.0.0.1:0',
     ARMATURE_ADMIN_ADDRESS: run.admin ?? '127.0.0.1:0',
@@ -75,7 +77,8 @@ function meshEnvironment(state: State, run: ServiceRun): Variables {
     ARMATURE_TOKEN_ISSUER: run.tokens.issuer,
     ARMATURE_TOKEN_JWKS: run.tokens.jwks,
     ARMATURE_COPY_DIR: run.copyDir,
-    ARMATURE_REQUEST_HASH_KEY: password(state, `request-hash:${run.name}`),
+    ARMATURE_REQUEST_HASH_KEY: hashKey,
+    ARMATURE_REQUEST_HASH_PREVIOUS_KEYS: joined(otherHashKeys),
     ...policyVariables(run),
     ...peerVariables(run),
     ...own[run.name]?.(state, run),
@@ -89,13 +92,14 @@ const own: Partial<Record<string, (state: State, run: ServiceRun) => Variables>>
   payments: (state, run) => ({
     ARMATURE_ACQUIRER_URL: run.acquirerUrl,
     ARMATURE_PAYMENTS_WEBHOOK_ADDRESS: run.http ?? '127.0.0.1:0',
-    ARMATURE_ACQUIRER_WEBHOOK_SECRET: webhookSecret(state),
+    ARMATURE_ACQUIRER_WEBHOOK_SECRET: joined(secretVersions(state, 'acquirer-webhooks')),
   }),
   notifications: (state, run) => ({ ARMATURE_MAIL_URL: run.mailUrl ?? mailUrl(state) }),
   access: () => ({ ARMATURE_POLICY_SEED_FILE: policyFile }),
   identity: (state, run) => ({
     ARMATURE_IDENTITY_ADDRESS: run.http ?? '127.0.0.1:0',
-    ARMATURE_IDENTITY_SECRET: password(state, 'identity'),
+    ARMATURE_IDENTITY_SECRET: secretVersions(state, 'identity')[0],
+    ARMATURE_IDENTITY_OTHER_SECRETS: joined(secretVersions(state, 'identity').slice(1)),
     ARMATURE_IDENTITY_BOOTSTRAP_FILE: run.bootstrapFile,
     ARMATURE_MAIL_URL: run.mailUrl ?? mailUrl(state),
   }),
@@ -112,13 +116,16 @@ function acquirerEnvironment(state: State, run: ServiceRun): Variables {
   return {
     ...told,
     ARMATURE_ACQUIRER_WEBHOOK_URL: `https://${run.webhookAddress}/v1/acquirer/events`,
-    ARMATURE_ACQUIRER_WEBHOOK_SECRET: webhookSecret(state),
+    ARMATURE_ACQUIRER_WEBHOOK_SECRET: joined(secretVersions(state, 'acquirer-webhooks')),
     ARMATURE_ACQUIRER_WEBHOOK_CA_FILE: certificateFiles(state, 'ca').cert,
   };
 }
 
 /** What the acquirer signs its webhooks with, which payments knows too. */
-export const webhookSecret = (state: State): string => password(state, 'acquirer-webhooks');
+export const webhookSecret = (state: State): string => secretVersions(state, 'acquirer-webhooks')[0];
+
+/** A list as a variable has it; undefined: the variable is not set. */
+const joined = (secrets: readonly string[]): string | undefined => secrets.join(',') || undefined;
 
 function peerVariables(run: ServiceRun): Variables {
   const others = Object.entries(run.peers).filter(([name]) => name !== run.name);

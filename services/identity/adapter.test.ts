@@ -1,5 +1,6 @@
 import { newId } from '@armature/runtime';
 import { background } from '@armature/runtime/context';
+import { secretVersion } from '@armature/runtime/credentials';
 import { openDatabase } from '@armature/runtime/db';
 import { migrate, runtimeMigrations } from '@armature/runtime/migrations';
 import { createLogger, Registry } from '@armature/runtime/telemetry';
@@ -9,7 +10,7 @@ import { adapters } from './adapter.ts';
 import { artifactStore } from './artifact-store.ts';
 import { migrations } from './migrations/index.ts';
 import { resealing } from './resealing.ts';
-import { fingerprint, sealing, versionNameOf } from './sealing.ts';
+import { fingerprint, sealing } from './sealing.ts';
 
 const log = createLogger('identity', 'error');
 const database = await createDatabase(t, 'identity');
@@ -163,8 +164,8 @@ t.test('artifacts are sealed again with the current version of the secret', asyn
     );
     return rows.map(({ version }) => version);
   };
-  t.strictSame(await versions('AuthorizationCode', 'grant_hash', 'g-sealed'), [versionNameOf(nextSecret)]);
-  t.strictSame(await versions('Session', 'id_hash', unreadable), [versionNameOf(unknownSecret)], 'stays as it was');
+  t.strictSame(await versions('AuthorizationCode', 'grant_hash', 'g-sealed'), [secretVersion(nextSecret)]);
+  t.strictSame(await versions('Session', 'id_hash', unreadable), [secretVersion(unknownSecret)], 'stays as it was');
   const after = adapters(db, artifactStore(sealing(nextSecret)), { findClient: async () => undefined, refreshReuseS });
   for (const id of ids) t.match(await after('AuthorizationCode').find(id), { jti: id });
   call.close();

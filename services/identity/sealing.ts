@@ -1,5 +1,5 @@
 import { createCipheriv, createDecipheriv, createHash, createHmac, hkdfSync, randomBytes } from 'node:crypto';
-import { equalSecrets } from '@armature/runtime/credentials';
+import { equalSecrets, secretVersion } from '@armature/runtime/credentials';
 
 const nonceBytes = 12;
 const tagBytes = 16;
@@ -73,17 +73,10 @@ interface Version {
   cookieKey: string;
 }
 
-/** The name of a secret's version, 16 hex digits: tells versions apart without revealing the secret. */
-export const versionNameOf = (secret: string): string =>
-  createHmac('sha256', secret)
-    .update('armature secret version')
-    .digest('hex')
-    .slice(0, 2 * versionBytes);
-
 function versionOf(secret: string): Version {
   const derive = (purpose: string) => Buffer.from(hkdfSync('sha256', secret, 'armature.identity', purpose, 32));
   return {
-    name: Buffer.from(versionNameOf(secret), 'hex'),
+    name: Buffer.from(secretVersion(secret), 'hex'),
     ...{ sealKey: derive('seal'), signKey: derive('sign'), cookieKey: derive('cookies').toString('base64url') },
   };
 }

@@ -7,6 +7,7 @@ import { listOf, wholeNumber } from './options.ts';
 export function addMeshCommands(program: Command): void {
   addStarting(program);
   addLooking(program);
+  addSecrets(program);
   addDemonstration(program);
 }
 
@@ -87,6 +88,25 @@ function addLooking(program: Command): void {
   });
   const steps = ['renew', 'start', 'switch', 'retire'];
   certs.addArgument(new Argument('[step]', 'what to do').choices(steps).default('renew'));
+}
+
+function addSecrets(program: Command): void {
+  const secrets = addCommand<{ force?: boolean }>(program, {
+    usage: 'secrets',
+    summary: 'Replace the secrets that services seal, hash and sign with',
+    description:
+      'Shows how far a replacement has come. start, switch and retire replace the secrets in three steps, each of which restarts the services one after another. retire refuses while anything needs the earlier version; --force ends links, cookies and stored requests that do.',
+    examples: ['armature secrets', 'armature secrets start', 'armature secrets retire --force'],
+    timeout: '10m',
+    json: true,
+    options: [
+      new Option('--force', 'retire: end links in e-mails, cookies and stored requests of the earlier version'),
+    ],
+    run: async ([step], options, invocation) =>
+      (await import('../mesh/secrets.ts')).changeSecrets(step!, options, invocation),
+  });
+  const steps = ['status', 'start', 'switch', 'retire'];
+  secrets.addArgument(new Argument('[step]', 'what to do').choices(steps).default('status'));
 }
 
 function addDemonstration(program: Command): void {

@@ -1,5 +1,6 @@
 import { createHash, createHmac } from 'node:crypto';
 import { equalSecrets } from '../credentials/equal-secrets.ts';
+import { hashKeyVersion } from '../credentials/secret-version.ts';
 
 /**
  * The version of a request's hash. Version 1 is over the received bytes, under a key that is not recorded: a duplicate
@@ -65,4 +66,4 @@ function digest(key: string, bytes: Uint8Array): Buffer {
   return (key ? createHmac('sha256', key) : createHash('sha256')).update(bytes).digest();
 }
 
-const keyIdOf = (key: string): string => (key ? digest(key, Buffer.from('key id')).toString('hex').slice(0, 16) : '');
+const keyIdOf = (key: string): string => (key ? hashKeyVersion(key) : '');
