@@ -20,7 +20,7 @@ export function errorLines(error: unknown): string[] {
 }
 
 /** The same for programs: what `--json` writes to standard error. */
-export function errorJson(error: unknown): object {
+export function errorJson(error: unknown): { error: object } {
   // The stacks of an error and of its causes.
   const stack = process.env.DEBUG ? { stack: inspect(error) } : {};
   if (error instanceof RpcError) {
@@ -33,11 +33,17 @@ export function errorJson(error: unknown): object {
 
 /**
  * Writes an error and sets the exit code that belongs to it. There is no stack trace unless DEBUG is set: most errors
- * are refusals, which the message explains.
+ * are refusals, which the message explains. `silent` names what does not respond.
  */
-export function reportError(error: unknown, { json = false, prefix = '' } = {}): void {
-  if (json) console.error(jsonOf(errorJson(error), { compact: true }));
-  else if (process.env.DEBUG) console.error(error);
+export function reportError(
+  error: unknown,
+  { json = false, prefix = '', silent = [] as readonly string[] } = {},
+): void {
+  if (json) {
+    const { error: told } = errorJson(error);
+    console.error(jsonOf({ error: { ...told, ...(silent.length > 0 ? { silent } : {}) } }, { compact: true }));
+  } else if (process.env.DEBUG) console.error(error);
   else for (const line of errorLines(error)) console.error(`${prefix}${line}`);
+  if (!json) for (const line of silent) console.error(`not responding  ${line}`);
   process.exitCode = exitCodeOf(error);
 }

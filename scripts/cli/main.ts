@@ -12,3 +12,5 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
 
 const { runArmature } = await import('./program.ts');
 await runArmature(process.argv.slice(2));
+// A connection to a process that hangs keeps nothing alive: the command has ended.
+setTimeout(() => process.exit(), 1_000).unref();

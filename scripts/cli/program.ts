@@ -45,7 +45,9 @@ export async function runArmature(args: readonly string[]): Promise<void> {
       return;
     }
     const { reportError } = await import('./failure.ts');
-    reportError(error instanceof CommanderError ? usageErrorOf(error) : error, { json });
+    const { isSilence, silentParts } = await import('./silence.ts');
+    const silent = isSilence(error) ? await silentParts().catch(() => []) : [];
+    reportError(error instanceof CommanderError ? usageErrorOf(error) : error, { json, silent });
     // What the command waited for may go on for ever.
     if (error instanceof DeadlineError) process.exit();
   }

@@ -1,8 +1,12 @@
 import { type ChildProcess, fork, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Teardown } from '../../test/support/infra.ts';
-import { repository } from '../devmesh/state.ts';
+import { tokenIssuer } from '../../test/support/token.ts';
+import { certificateFiles, workloadIds } from '../devmesh/certificates.ts';
+import { policyFile } from '../devmesh/environment.ts';
+import { repository, type State } from '../devmesh/state.ts';
 import type { HostedCommand } from './command-host.ts';
 
 /** How an `armature` command ended, and all that it wrote. */
@@ -68,4 +72,18 @@ async function ask(host: ChildProcess, command: HostedCommand): Promise<Ended> {
     host.off('message', resolve as (message: unknown) => void);
     host.off('exit', died);
   }
+}
+
+/** Writes a mesh.json into a folder: services of this description, with the certificates of the tests. */
+export function describeMesh(folder: string, state: State, services: object, more: object = {}): void {
+  const certificates = Object.keys(workloadIds()).map((one) => [one, certificateFiles(state, one)]);
+  mkdirSync(folder, { recursive: true });
+  const mesh = {
+    services,
+    certificates: { ...Object.fromEntries(certificates), ca: certificateFiles(state, 'ca').cert },
+    tokens: { issuer: tokenIssuer, jwks: `${tokenIssuer}/jwks` },
+    policy: policyFile,
+    ...more,
+  };
+  writeFileSync(join(folder, 'mesh.json'), JSON.stringify(mesh));
 }

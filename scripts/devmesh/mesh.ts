@@ -34,7 +34,7 @@ export interface Mesh extends Servers {
   policy: string;
 }
 
-export const meshFile = (state: State) => join(state.dir, 'mesh.json');
+export const meshFile = (state: Pick<State, 'dir'>) => join(state.dir, 'mesh.json');
 
 export function readMesh(state: State): Mesh | undefined {
   return readJson<Mesh>(meshFile(state));

@@ -1,7 +1,7 @@
 // Runs armature call against a real inventory service, as every kind of caller.
 
 import { once } from 'node:events';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -13,11 +13,9 @@ import t from 'tap';
 import { testServers } from '../../../test/support/infra.ts';
 import { startService, token } from '../../../test/support/service.ts';
 import { tokenIssuer } from '../../../test/support/token.ts';
-import { certificateFiles, workloadIds } from '../../devmesh/certificates.ts';
-import { policyFile } from '../../devmesh/environment.ts';
 import { reservePorts } from '../../devmesh/ports.ts';
 import { keepToken } from '../../devmesh/sign-in/token-cache.ts';
-import { type Ended, startArmature, startCommandHost } from '../testbed.ts';
+import { describeMesh, type Ended, startArmature, startCommandHost } from '../testbed.ts';
 import { nearest } from './nearest.ts';
 import { renderRefusal } from './refusal.ts';
 import { parseRequest } from './request.ts';
@@ -29,7 +27,7 @@ t.teardown(() => rmSync(dir, { recursive: true, force: true }));
 const { state } = await testServers();
 const service = await startService(t, 'inventory');
 const [closedPort] = await reservePorts(state, 1);
-describeMesh('running', {
+describeMesh(join(dir, 'running'), state, {
   inventory: { name: 'inventory', state: 'ready', restarts: 0, grpc: service.grpc },
   catalog: { name: 'catalog', state: 'ready', restarts: 0, grpc: `127.0.0.1:${closedPort}` },
   orders: { name: 'orders', state: 'restarting', restarts: 3 },
@@ -40,19 +38,9 @@ for (const id of ['ada', 'bo', 'admin', 'eve', 'olga']) {
   keepToken(join(dir, 'running'), tokenIssuer, { kind: 'user', id }, issued);
 }
 // Another service's address in the place of inventory's must not be believed.
-describeMesh('confused', { catalog: { name: 'catalog', state: 'ready', restarts: 0, grpc: service.grpc } });
-
-function describeMesh(name: string, services: object): void {
-  const certificates = Object.keys(workloadIds()).map((one) => [one, certificateFiles(state, one)]);
-  mkdirSync(join(dir, name));
-  const mesh = {
-    services,
-    certificates: { ...Object.fromEntries(certificates), ca: certificateFiles(state, 'ca').cert },
-    tokens: { issuer: tokenIssuer, jwks: `${tokenIssuer}/jwks` },
-    policy: policyFile,
-  };
-  writeFileSync(join(dir, name, 'mesh.json'), JSON.stringify(mesh));
-}
+describeMesh(join(dir, 'confused'), state, {
+  catalog: { name: 'catalog', state: 'ready', restarts: 0, grpc: service.grpc },
+});
 
 interface Asked {
   rpc?: string;

@@ -1,6 +1,7 @@
 import type { DescMethod, DescService, FileRegistry } from '@bufbuild/protobuf';
 import type { Mesh } from '../../devmesh/mesh.ts';
 import { UsageError } from '../exit-codes.ts';
+import { SilenceError } from '../silence.ts';
 import { type Connection, connect } from './connection.ts';
 import { didYouMean, nearest } from './nearest.ts';
 import type { Principal } from './principal.ts';
@@ -53,7 +54,7 @@ export async function findTarget(rpc: string, mesh: Mesh, principal: Principal, 
   const method = methodName === '' ? await methodNear(serviceName, mesh, principal, home) : undefined;
   const problem = unknownService({ rpc, serviceName, methodName, method }, offers, silent);
   // A service that did not respond may be the one that has it.
-  throw silent.length > 0 ? new Error(problem) : new UsageError(problem);
+  throw silent.length > 0 ? new SilenceError(problem) : new UsageError(problem);
 }
 
 /** Connects, and closes the connection again unless the work makes a target of it. */

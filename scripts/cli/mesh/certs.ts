@@ -35,7 +35,8 @@ const steps: Record<CertificateStep, (state: State) => Promise<string>> = {
 };
 
 /** Renews certificates, or takes one step of a change of their authority. */
-export async function renewCertificates(name: string, { json }: Invocation): Promise<void> {
+export async function renewCertificates(name: string, { json, deadline }: Invocation): Promise<void> {
+  deadline.waitingFor = 'the servers';
   const line = await withNotice('the servers', () => steps[name as CertificateStep](openState()));
   if (json) printJson({ step: name, result: line });
   else console.log(line);

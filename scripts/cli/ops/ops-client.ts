@@ -9,6 +9,7 @@ import { certificateOf, parsePrincipal } from '../call/principal.ts';
 import { tokenFor } from '../call/tokens.ts';
 import type { Invocation } from '../command.ts';
 import { reportError } from '../failure.ts';
+import { isSilence, silentParts } from '../silence.ts';
 import { writeTable } from '../table.ts';
 import { terminalWidth, withNotice } from '../terminal.ts';
 
@@ -69,10 +70,15 @@ export async function callOpsOfAll<T>(
   const [first, ...others] = services.map((service) => () => callOps(service, caller, call));
   const results = await Promise.allSettled([first!()]);
   results.push(...(await Promise.allSettled(others.map((one) => one()))));
+  let silent: string[] | undefined;
+  if (results.some((one) => one.status === 'rejected' && isSilence(one.reason))) {
+    silent = await silentParts().catch(() => []);
+  }
   return results.flatMap((result, index) => {
     const service = services[index]!;
     if (result.status === 'fulfilled') return result.value.map((item) => ({ service, item }));
-    reportError(result.reason, { json: caller.invocation.json, prefix: `${service}: ` });
+    reportError(result.reason, { json: caller.invocation.json, prefix: `${service}: `, silent });
+    silent = undefined;
     return [];
   });
 }

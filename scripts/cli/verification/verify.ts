@@ -6,6 +6,7 @@ import { runningMesh } from '../../devmesh/running-mesh.ts';
 import { presentServices } from '../../devmesh/services.ts';
 import type { Invocation } from '../command.ts';
 import { printJson } from '../json.ts';
+import { assertResponding } from '../silence.ts';
 import { paint, withNotice } from '../terminal.ts';
 
 /** What is under way may take this long: the time limit of a checkout, and what comes after its pivot. */
@@ -18,6 +19,8 @@ export async function verifyMesh({ json, deadline }: Invocation): Promise<void> 
   const acquirerUrl = `http://${mesh.acquirer.http}`;
   const stores = presentServices().filter((name) => servicePlans[name].stores);
   const schemas = Object.fromEntries(stores.map((name) => [name, serviceAccounts(name).schema]));
+  deadline.waitingFor = 'database and acquirer';
+  await assertResponding(['mysql', 'acquirer']);
   deadline.waitingFor = 'the queries of the invariants';
   const verdicts = await withNotice(deadline.waitingFor, () =>
     withConnection(mesh.mysql.url, (connection) =>

@@ -56,7 +56,9 @@ export function httpsTo(workload: string, caFile: string): Https {
           resolve(new Response(content, { status, headers: pairs }));
         });
       });
-      outgoing.on('error', (cause) => reject(new Error(`${new URL(url).origin} does not respond`, { cause })));
+      outgoing.on('error', (cause) =>
+        reject(new Error(`${workload} does not respond at ${new URL(url).origin}`, { cause })),
+      );
       outgoing.end(body);
     });
 }
