@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import type { Database } from '../db/database.ts';
+import { sleep } from '../time/sleep.ts';
 
 /** A lease that one process at a time holds, by the database's clock. */
 export interface Lease {
@@ -9,6 +10,11 @@ export interface Lease {
    * waits.
    */
   hold(): Promise<bigint | null>;
+  /**
+   * Runs work that may take longer than the lease, and renews the lease meanwhile. Work that is in progress keeps its
+   * token: when the lease is lost nevertheless, its fenced statements change nothing.
+   */
+  during<T>(work: () => Promise<T>): Promise<T>;
   /** Drops the lease without a database access, after a fenced statement showed that it is lost. */
   lose(): void;
   /** Releases the lease so that another process need not wait for it to expire. */
@@ -29,7 +35,7 @@ export function openLease(db: Pick<Database, 'read' | 'write'>, name: string, du
   let askAgainAt = 0;
 
   async function take(): Promise<void> {
-    if (!(await seize()) && !((await create()) && (await seize()))) return;
+    if (!(await seize()) && !((await create(db, name, holder)) && (await seize()))) return;
     const rows = await db.read(null, (sql) =>
       sql.query<{ token: string | number }>('select token from lease where name = ? and holder = ?', [name, holder]),
     );
@@ -47,16 +53,6 @@ export function openLease(db: Pick<Database, 'read' | 'write'>, name: string, du
     return affectedRows > 0;
   }
 
-  async function create(): Promise<boolean> {
-    const { affectedRows } = await db.write(null, (sql) =>
-      sql.execute('insert ignore into lease (name, holder, token, expires_at) values (?, ?, 0, utc_timestamp(6))', [
-        name,
-        holder,
-      ]),
-    );
-    return affectedRows > 0;
-  }
-
   async function renew(current: bigint): Promise<void> {
     const { affectedRows } = await db.write(null, (sql) =>
       sql.execute(
@@ -66,6 +62,17 @@ export function openLease(db: Pick<Database, 'read' | 'write'>, name: string, du
       ),
     );
     if (affectedRows === 0) token = null;
+    askAgainAt = performance.now() + durationMs / 3;
+  }
+
+  /** Ends when the signal is aborted or the lease is lost. A renewal that fails is tried again. */
+  async function keepRenewing(ended: AbortSignal): Promise<void> {
+    for (;;) {
+      await sleep(durationMs / 3, ended);
+      if (ended.aborted || token === null) return;
+      // The work fails by itself where the database is unreachable.
+      await renew(token).catch(() => undefined);
+    }
   }
 
   return {
@@ -76,6 +83,16 @@ export function openLease(db: Pick<Database, 'read' | 'write'>, name: string, du
       if (token === null) await take();
       askAgainAt = now + (token === null ? Math.min(durationMs / 3, vacantAskMs) : durationMs / 3);
       return token;
+    },
+    async during(work) {
+      const ended = new AbortController();
+      const renewing = keepRenewing(ended.signal);
+      try {
+        return await work();
+      } finally {
+        ended.abort();
+        await renewing;
+      }
     },
     lose() {
       token = null;
@@ -90,4 +107,15 @@ export function openLease(db: Pick<Database, 'read' | 'write'>, name: string, du
       );
     },
   };
+}
+
+/** Makes the row of a lease, free to take. Returns false when it is there already. */
+async function create(db: Pick<Database, 'write'>, name: string, holder: string): Promise<boolean> {
+  const { affectedRows } = await db.write(null, (sql) =>
+    sql.execute('insert ignore into lease (name, holder, token, expires_at) values (?, ?, 0, utc_timestamp(6))', [
+      name,
+      holder,
+    ]),
+  );
+  return affectedRows > 0;
 }

@@ -1,5 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
 import { openTcpProxy } from '../../../test/support/tcp-proxy.ts';
@@ -118,6 +119,32 @@ t.test('a lease whose holder is gone is taken soon, however long leases are', as
   t.equal(await next.hold(), null, 'another process holds it');
   await producer.relay.stop();
   await eventually(async () => (await next.hold()) !== null, 'taken', 5_000);
+});
+
+t.test('a batch that takes longer than the lease keeps it, and is published once', async (t) => {
+  const bed = await openTestbed(t);
+  const consumer = await bed.consumer({ consumers: [recorder] });
+  const producer = await bed.producer();
+  await producer.relay.stop();
+  await producer.emit('a', [1, 2, 3]);
+  let published = 0;
+  const slow: Broker = {
+    ...producer.broker,
+    publish: async (message) => {
+      published += 1;
+      const confirm = await producer.broker.publish(message);
+      await sleep(2_500);
+      return confirm;
+    },
+  };
+  const first = producer.startRelay({ broker: slow, leaseMs: 600 });
+  await eventually(async () => published === 3, 'the first relay publishes');
+  const second = producer.startRelay({ broker: slow, leaseMs: 600 });
+  await eventually(async () => (await pending(producer)) === 0, 'marked', 10_000);
+  t.equal(published, 3, 'by the first relay only');
+  t.equal(first.leading(), true);
+  t.equal(second.leading(), false);
+  t.same((await effects(consumer)).get('a'), [1, 2, 3]);
 });
 
 t.test('what the broker has not confirmed stays pending, and is published again', async (t) => {

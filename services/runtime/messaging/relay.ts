@@ -167,7 +167,8 @@ async function emptyOutbox(on: RelayWork): Promise<boolean> {
     lead(on, token !== null);
     if (token === null || on.stopping.aborted) return busy;
     const drains = [...on.waiting];
-    if (await relayBatch(on, token)) continue;
+    // A confirm may take as long as the lease lasts.
+    if (await on.lease.during(() => relayBatch(on, token))) continue;
     for (const finish of drains) finish(true);
     return busy;
   }
