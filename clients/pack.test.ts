@@ -1,11 +1,22 @@
 import { createHash } from 'node:crypto';
-import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
-import { basename, delimiter, join } from 'node:path';
+import { basename, delimiter, dirname, join } from 'node:path';
 import t from 'tap';
 import { catalogue, variantsOf } from '../scripts/demo/catalogue.ts';
 import { repository } from '../scripts/devmesh/state.ts';
 import { compileProjects, install, run, writeProjects } from '../test/support/consumers.ts';
+import { blocksOf, checkout, commandsOf } from '../test/support/readme.ts';
 import { developerCredentials, type Mesh, startMesh, token } from '../test/support/service.ts';
 import * as clients from './index.ts';
 
@@ -41,7 +52,9 @@ t.test('the package depends on published packages only', (t) => {
 
 t.test('the table of README.md has a row for each client', (t) => {
   const rows = [
-    ...readme('clients/README.md').matchAll(/^\| `(\w+Client)`[^|]* \| `ARMATURE_PEER_([^`]+)` \| `(\w+)` \|$/gm),
+    ...readFileSync(join(repository, 'clients/README.md'), 'utf8').matchAll(
+      /^\| `(\w+Client)`[^|]* \| `ARMATURE_PEER_([^`]+)` \| `(\w+)` \|$/gm,
+    ),
   ];
   t.same(
     rows.map(([, client]) => client).sort(),
@@ -59,7 +72,7 @@ t.test('the table of README.md has a row for each client', (t) => {
 });
 
 t.test('a project outside the repository', async (t) => {
-  const samples = ['clients/README.md', 'README.md'].flatMap(samplesOf);
+  const samples = ['clients/README.md', 'README.md'].flatMap((path) => blocksOf(path, 'ts'));
   t.equal(samples.length, 3);
   writeProjects(consumer, samples);
 
@@ -92,13 +105,49 @@ t.test('a project outside the repository', async (t) => {
   }
 });
 
-function readme(path: string): string {
-  return readFileSync(join(repository, path), 'utf8');
-}
+/** What README.md says, with the ports of this mesh. */
+const here = (text: string): string =>
+  text
+    .replaceAll('localhost:7403', mesh.payments!.grpc)
+    .replaceAll('localhost:7404', mesh.orders!.grpc)
+    .replaceAll('127.0.0.1', 'localhost');
 
-/** The samples in TypeScript of a document. The first of the clients' README places an order. */
-function samplesOf(path: string): string[] {
-  return [...readme(path).matchAll(/```ts\n(.*?)```/gs)].map(([, sample]) => sample!);
+t.test('README.md places orders without the clients', async (t) => {
+  const { certFile } = await developerCredentials();
+  const tokens = { 'customer:ada': await token('ada'), 'staff:bo': await token('bo') };
+  const { folder, env } = checkout(join(room, 'checkout'), dirname(certFile), tokens);
+  const transcripts = blocksOf('README.md', '');
+  const shell = (marks: string[]) => {
+    const commands = transcripts.filter((text) => marks.some((mark) => text.includes(mark))).flatMap(commandsOf);
+    const script = ['set -e', ...commands.map(here)].join('\n');
+    return run('bash', ['-c', script], { cwd: folder, env }).catch(
+      (error: { stdout: string; stderr: string }) => error,
+    );
+  };
+
+  await t.test('with buf curl', async (t) => {
+    const { stdout, stderr } = await shell(['npx buf curl']);
+    t.equal(stderr, '');
+    t.match(stdout, /armature\.orders\.v1\.OrderService\/PlaceOrder/);
+    t.match(stdout, /"balanced": true/);
+    t.match(stdout, /"customerId": "ada",\s*"state": "ORDER_STATE_PENDING"/);
+  });
+
+  const missing = await missingForPython();
+  await t.test('with Python', { skip: missing }, async (t) => {
+    writeFileSync(join(folder, 'place_order.py'), here(blocksOf('README.md', 'python')[0]!));
+    const { stdout, stderr } = await shell(['grpc_python_plugin', 'place_order.py']);
+    t.equal(stderr, '');
+    t.match(stdout, /^1 placed\n(\d+ \w+\n)+\d+ completed\n$/);
+  });
+});
+
+/** What README.md installs for Python and this machine lacks; false when nothing is missing. */
+async function missingForPython(): Promise<string | false> {
+  const imported = run('/usr/bin/python3', ['-c', 'import grpc, google.protobuf']);
+  const found = await Promise.allSettled([imported, run('protoc', ['--version'])]);
+  const whole = existsSync('/usr/bin/grpc_python_plugin') && found.every(({ status }) => status === 'fulfilled');
+  return whole ? false : 'needs the Debian packages python3-grpcio and protobuf-compiler-grpc';
 }
 
 async function startShop(): Promise<Mesh> {
