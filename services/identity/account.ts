@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto';
 import { emailKey } from '@armature/proto/email.ts';
 import { fieldMaskInvalid } from '@armature/runtime';
 
@@ -59,7 +58,3 @@ export function changeOf(
 /** What deactivating makes of an account; null when there is nothing to do. */
 export const deactivated = (state: AccountState): AccountState | null =>
   state === 'PENDING' || state === 'ACTIVE' ? 'DEACTIVATED' : null;
-
-/** A stable stand-in for a name in keys that must not tell it. */
-export const subjectHash = (kind: 'address' | 'source', value: string): Buffer =>
-  createHash('sha256').update(`${kind}\0${value}`).digest();

@@ -1,4 +1,4 @@
-import type { Tx } from '@armature/runtime';
+import type { SqlReader, Tx } from '@armature/runtime';
 import { equalSecrets } from '@armature/runtime/credentials';
 import { eraseStoredResponses } from '@armature/runtime/idempotency';
 import { type Account, type AccountChange, addressKey, deactivated, mailAddressOf } from './account.ts';
@@ -47,10 +47,9 @@ function registration(parts: AccountParts) {
      * Adds an account, or tells the owner of a taken address by e-mail that it was given. Both send the same statements
      * and return the same. An address is taken once an account has verified it: several accounts may wait for that.
      */
-    async register(
-      tx: Tx,
-      wanted: { userId: string; email: string; displayName: string; passwordHash: string },
-    ): Promise<void> {
+    async register(tx: Tx, registered: { userId: string; email: string; displayName: string }): Promise<void> {
+      // The person who verifies the address chooses the password.
+      const wanted = { ...registered, passwordHash: null };
       const owner = await store.byAddress(tx, wanted.email);
       if (owner) {
         await store.insertDecoy(tx, wanted);
@@ -122,6 +121,12 @@ function passwords(parts: AccountParts) {
       const send = owner?.state === 'ACTIVE';
       const recipient = owner ? mailAddressOf(owner) : email;
       await emails.enqueue(tx, { kind: 'reset_password', userId: owner?.userId ?? null, recipient, send });
+    },
+
+    /** Throws TOKEN_INVALID unless a link may still be used. Does not use it up. */
+    async requireLink(sql: SqlReader, purpose: MailPurpose, token: string): Promise<void> {
+      const emailId = emailIdOf(parts.sealing, purpose, token);
+      if (!emailId || !(await emails.redeemable(sql, purpose, emailId))) throw tokenInvalid();
     },
 
     /** Throws TOKEN_INVALID. */

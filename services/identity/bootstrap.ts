@@ -33,7 +33,7 @@ export async function bootstrap(
   for (const client of wanted.clients) await db.transaction(call, (tx) => clients.addPublic(tx, client));
   for (const { userId, email, displayName, password } of wanted.accounts) {
     if (await db.read(call, (sql) => store.findOptional(sql, userId))) continue;
-    const passwordHash = await passwords.hash(password);
+    const passwordHash = await passwords.hash(password, 'replacement');
     await db.transaction(call, async (tx) => {
       // A token whose subject is its client's id belongs to a program, so no account may have the id of a client.
       if (await clients.exists(tx, userId)) throw new Error(`account ${userId}: a client has this id`);

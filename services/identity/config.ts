@@ -1,4 +1,5 @@
 import { address, integer, runtimeVariables, text, url, words } from '@armature/runtime';
+import { readNetworks } from './source.ts';
 
 const seconds = (name: string, about: string, fallback: number, min = 1) =>
   integer(name, `${about}, seconds`, { min, max: 366 * 86_400, fallback });
@@ -36,6 +37,14 @@ export const config = {
       }
       return secrets;
     },
+  },
+  trustedProxies: {
+    ...words(
+      'ARMATURE_IDENTITY_TRUSTED_PROXIES',
+      'addresses and networks of proxies in front of the HTTPS port, whose X-Forwarded-For is believed',
+      { fallback: [] },
+    ),
+    parse: readNetworks,
   },
   bootstrapFile: text('ARMATURE_IDENTITY_BOOTSTRAP_FILE', 'accounts and clients to make where they are missing, JSON', {
     fallback: '',

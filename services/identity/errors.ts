@@ -12,6 +12,15 @@ export const passwordCommon = (field: string, rule: string) =>
 export const passwordWrong = (field: 'current_password' | 'password') =>
   rpcError('PERMISSION_DENIED', IdentityErrorReason.PASSWORD_WRONG, `${field} is wrong`);
 
+/** Not stored as the response of its request id: the same request may be made again at that time. */
+export const attemptTooSoon = (retryDelayMs: number) =>
+  new RpcError(
+    'RESOURCE_EXHAUSTED',
+    IdentityErrorReason.ATTEMPT_TOO_SOON,
+    `too many failed attempts: the next one is possible in ${Math.ceil(retryDelayMs / 1_000)} s`,
+    { details: { retryDelayMs: Math.ceil(retryDelayMs) } },
+  );
+
 /**
  * Tells a client to have the person sign in again, as `insufficient_user_authentication` of RFC 9470 does over HTTP.
  * Not stored as the response of its request id: the same request succeeds after the sign-in.

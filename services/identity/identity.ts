@@ -14,6 +14,7 @@ import { mailTransport, removeMails } from '@armature/runtime/mail';
 import { isVerified } from './account.ts';
 import { type Accounts, accounts as accountsOf } from './accounts.ts';
 import { type ArtifactStore, artifactStore } from './artifact-store.ts';
+import { attempts as attemptsOf } from './attempts.ts';
 import { bootstrap } from './bootstrap.ts';
 import { type ClientStore, clientStore } from './client-store.ts';
 import type { config as spec } from './config.ts';
@@ -31,7 +32,6 @@ import { signIn as signInOf } from './sign-in.ts';
 import { payloadOf } from './signed-tokens.ts';
 import { type Page, site } from './site.ts';
 import { type AccountStore, accountStore } from './store.ts';
-import { throttle as throttleOf } from './throttle.ts';
 import { verification as verificationOf } from './verification.ts';
 
 const startTimeoutMs = 25_000;
@@ -72,7 +72,7 @@ export async function identity({
   const emails = emailStore(config);
   const artifacts = artifactStore(sealing);
   const passwords = passwordsOf();
-  const throttle = throttleOf(db);
+  const attempts = attemptsOf(db);
   const accounts = accountsOf({
     ...{ store, emails, artifacts, sealing },
     removeMails: (messageIds) => {
@@ -81,7 +81,7 @@ export async function identity({
       );
     },
   });
-  const verification = verificationOf({ db, store, emails, sealing, passwords, throttle });
+  const verification = verificationOf({ db, store, emails, sealing, passwords, attempts });
 
   const ring = await withDatabase({ background, log }, async (call) => {
     if (config.bootstrapFile) await bootstrap(config.bootstrapFile, { db, call, store, clients, passwords });
@@ -92,15 +92,19 @@ export async function identity({
     });
   });
 
-  const signIn = signInOf({ db, store, passwords, throttle, stopping: stopping.signal });
+  const signIn = signInOf({ db, store, passwords, attempts });
   const interactions = async () =>
-    (await import('./openid.ts')).interactions({ provider: ring.present().provider, signIn, sealing });
+    (await import('./openid.ts')).interactions({
+      ...{ provider: ring.present().provider, signIn, sealing },
+      ...{ background, stopping: stopping.signal },
+    });
   const interaction: Page = {
     GET: async (request, reply) => (await interactions()).GET(request, reply),
     POST: async (request, reply) => (await interactions()).POST(request, reply),
   };
   const http = await serveHttps({
     address: config.identityAddress,
+    trustedProxies: config.trustedProxies,
     tls,
     log,
     ...site({
@@ -119,12 +123,12 @@ export async function identity({
   const retained = [
     { name: 'artifacts', store: artifacts },
     { name: 'accounts past', store },
-    { name: 'attempts past', store: throttle },
+    { name: 'attempts past', store: attempts },
   ];
   return {
     services: [
       identityService({
-        ...{ db, store, accounts, clients, artifacts, passwords, throttle, verification },
+        ...{ db, store, accounts, clients, artifacts, passwords, attempts, verification },
         requireRecentSignIn: recentSignIn({ maxAgeS: config.signInMaxAgeS, store }),
       }),
       signingKeyService({ db, ring, sealing }),

@@ -1,20 +1,55 @@
-import { emailProblem } from '@armature/proto/email.ts';
+import { parseEmail } from '@armature/proto/email.ts';
+import { IdentityErrorReason } from '@armature/proto/identity/v1/contract.ts';
+import { type Background, RpcError } from '@armature/runtime';
 import { equalSecrets } from '@armature/runtime/credentials';
 import { HttpError, type HttpReply, type HttpRequest } from '@armature/runtime/http';
 import { errors, type Interaction, type Provider } from 'oidc-provider';
-import { consentPage, loginPage } from './pages.ts';
+import { consentPage, loginPage, tooManyAttempts } from './pages.ts';
 import { allow } from './provider.ts';
 import type { Sealing } from './sealing.ts';
-import type { SignIn } from './sign-in.ts';
+import type { SignIn, SignInOutcome } from './sign-in.ts';
 import type { Page } from './site.ts';
 import { formOf, formsLeadTo, fromOurPages, sendPage } from './web.ts';
 
 const path = /^\/interaction\/([\w-]{1,64})(\/abort)?$/;
+/** The longest wait of an attempt, the longest wait for a comparison, and a reserve. */
+const timeoutMs = 25_000;
 const wrong = 'That address and password do not belong together, or the account is closed or not verified yet.';
 
+interface InteractionParts {
+  provider: () => Promise<Provider>;
+  signIn: SignIn;
+  sealing: Sealing;
+  background: Background;
+  stopping: AbortSignal;
+}
+
+/** Attempts to sign in. Ends with the connection: a password is compared only for a client that is still connected. */
+async function attempt(
+  { signIn, background, stopping }: InteractionParts,
+  {
+    request,
+    reply,
+    ...entered
+  }: { request: HttpRequest; reply: HttpReply } & Pick<Parameters<SignIn>[0], 'address' | 'password' | 'clientId'>,
+): Promise<SignInOutcome | { kind: 'too_soon'; seconds: number }> {
+  const gone = new AbortController();
+  reply.raw.once('close', () => gone.abort());
+  const call = background('sign in', timeoutMs);
+  try {
+    const signal = AbortSignal.any([gone.signal, stopping]);
+    return await signIn({ ...entered, ip: request.ip, signal }, call);
+  } catch (error) {
+    if (!(error instanceof RpcError) || error.reason !== IdentityErrorReason.ATTEMPT_TOO_SOON) throw error;
+    return { kind: 'too_soon', seconds: Math.ceil((error.details.retryDelayMs ?? 1_000) / 1_000) };
+  } finally {
+    call.close();
+  }
+}
+
 /** The pages between an authorization request and its response: sign-in and consent. */
-export function interactions(parts: { provider: () => Promise<Provider>; signIn: SignIn; sealing: Sealing }): Page {
-  const { sealing, signIn } = parts;
+export function interactions(parts: InteractionParts): Page {
+  const { sealing } = parts;
   const proven = (uid: string) => `interaction\0${uid}`;
 
   async function show(
@@ -54,13 +89,15 @@ export function interactions(parts: { provider: () => Promise<Provider>; signIn:
       const [email, password] = [form.get('email') ?? '', form.get('password') ?? ''];
       const again = (status: number, problem: string) =>
         show(reply, provider, interaction, { status, problem, email: email.slice(0, 254) });
-      const malformed = emailProblem(email);
-      if (malformed) return again(400, `The email address ${malformed}.`);
+      const parsed = parseEmail(email);
+      if ('problem' in parsed) return again(400, `The email address ${parsed.problem}.`);
+      if ([...password].length > 128) return again(401, wrong);
       const clientId = String(interaction.params.client_id);
-      const outcome =
-        [...password].length <= 128
-          ? await signIn({ email, password, source: request.ip, clientId })
-          : { kind: 'refused' as const };
+      const outcome = await attempt(parts, { request, reply, address: parsed.key, password, clientId });
+      if (outcome.kind === 'too_soon') {
+        reply.header('Retry-After', outcome.seconds);
+        return again(429, tooManyAttempts(outcome.seconds));
+      }
       if (outcome.kind === 'refused') return again(401, wrong);
       result = { login: { accountId: outcome.userId, amr: ['pwd'] } };
     } else {

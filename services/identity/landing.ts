@@ -4,12 +4,14 @@ import { IdentityErrorReason } from '@armature/proto/identity/v1/contract.ts';
 import { type Background, type CallContext, type Database, RpcError, type Tx } from '@armature/runtime';
 import { HttpError, type HttpReply, type HttpRequest } from '@armature/runtime/http';
 import type { Accounts } from './accounts.ts';
-import { newPasswordHash } from './new-password.ts';
+import type { MailPurpose } from './mail-token.ts';
+import { newPasswordHash, requireStrongPassword } from './new-password.ts';
 import {
   donePage,
   forgotPasswordPage,
   linkInvalidPage,
   resetPasswordPage,
+  tooManyAttempts,
   undoEmailChangePage,
   verifyEmailPage,
 } from './pages.ts';
@@ -20,7 +22,8 @@ import type { Verification } from './verification.ts';
 import { formOf, fromOurPages, sendPage } from './web.ts';
 
 const cookie = '__Host-form';
-const timeoutMs = 15_000;
+/** The longest wait of an attempt, the longest wait for a hash, and a reserve. */
+const timeoutMs = 25_000;
 
 interface LandingParts {
   db: Database;
@@ -88,13 +91,21 @@ async function submit(
     if (error.code === 'FAILED_PRECONDITION') return sendPage(reply, 400, linkInvalidPage());
     const problem = problemOf(error);
     if (problem === null) throw error;
-    return sendPage(reply, 400, await again(problem));
+    const wait = waitOf(error);
+    if (wait !== null) reply.header('Retry-After', wait);
+    return sendPage(reply, wait === null ? 400 : 429, await again(problem));
   }
   return sendPage(reply, 200, done);
 }
 
+/** After how many seconds the next attempt is possible; null for another error. */
+const waitOf = ({ reason, details }: RpcError): number | null =>
+  reason === IdentityErrorReason.ATTEMPT_TOO_SOON ? Math.ceil((details.retryDelayMs ?? 1_000) / 1_000) : null;
+
 /** What is wrong with a password, as a sentence for its owner; null for other errors. */
-function problemOf({ code, reason, details }: RpcError): string | null {
+function problemOf(error: RpcError): string | null {
+  const { code, reason, details } = error;
+  if (waitOf(error) !== null) return tooManyAttempts(waitOf(error) ?? 0);
   if (reason === IdentityErrorReason.PASSWORD_WRONG) return 'That is not the password of the account.';
   const rule = code === 'INVALID_ARGUMENT' ? details.fieldViolations?.[0]?.description : undefined;
   return rule === undefined ? null : `This password ${rule}. Choose another one.`;
@@ -117,8 +128,7 @@ const verifyEmail = (parts: LandingParts): Page => ({
       done: donePage('Verified', 'This address is yours. You may sign in with it now.'),
       work: () =>
         during(parts, 'verify email', async (call) => {
-          const attempt = { token, password, source: request.ip, signal: call.signal };
-          const proof = await parts.verification.prove(attempt);
+          const proof = await parts.verification.prove({ token, password }, call);
           await parts.db.transaction(call, (tx) => parts.accounts.verifyEmail(tx, token, proof));
         }),
       async again(problem) {
@@ -135,12 +145,14 @@ const newPassword = (
   {
     path,
     name,
+    purpose,
     page,
     done,
     effect,
   }: {
     path: string;
     name: string;
+    purpose: MailPurpose;
     page: typeof resetPasswordPage;
     done: string;
     effect: (tx: Tx, token: string, passwordHash: string) => Promise<void>;
@@ -156,8 +168,13 @@ const newPassword = (
     return submit(reply, {
       done,
       async work() {
-        const passwordHash = await newPasswordHash(parts.passwords, sent.get('password') ?? '', { field: 'password' });
-        await during(parts, name, (call) => parts.db.transaction(call, (tx) => effect(tx, token, passwordHash)));
+        const [password, field] = [sent.get('password') ?? '', 'password'];
+        await requireStrongPassword(password, { field });
+        await during(parts, name, async (call) => {
+          await parts.db.read(call, (sql) => parts.accounts.requireLink(sql, purpose, token));
+          const passwordHash = await newPasswordHash(parts.passwords, password, { use: 'replacement', field });
+          await parts.db.transaction(call, (tx) => effect(tx, token, passwordHash));
+        });
       },
       again: async (problem) => page({ ...form, problem, token }),
     });
@@ -168,6 +185,7 @@ const resetPassword = (parts: LandingParts): Page =>
   newPassword(parts, {
     path: '/reset-password',
     name: 'reset password',
+    purpose: 'reset_password',
     page: resetPasswordPage,
     done: donePage('Your password is set', 'You may sign in with it now.'),
     effect: (tx, token, passwordHash) => parts.accounts.resetPassword(tx, token, passwordHash),
@@ -177,6 +195,7 @@ const undoEmailChange = (parts: LandingParts): Page =>
   newPassword(parts, {
     path: '/undo-email-change',
     name: 'undo email change',
+    purpose: 'address_changing',
     page: undoEmailChangePage,
     done: donePage('The change is undone', 'Your account has this address again. Sign in with your new password.'),
     effect: (tx, token, passwordHash) => parts.accounts.undoEmailChange(tx, token, passwordHash),

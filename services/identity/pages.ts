@@ -178,6 +178,10 @@ ${hidden('csrf', form.csrf)}
   );
 }
 
+/** The problem of an attempt that is refused without being compared. */
+export const tooManyAttempts = (seconds: number): string =>
+  `There were too many attempts with a wrong password. Wait ${seconds === 1 ? '1 second' : `${seconds} seconds`} and try again.`;
+
 export const donePage = (title: string, message: string): string => page(title, html`<p role="status">${message}</p>`);
 
 /** The provider brings the form itself; its buttons belong to it by their attribute. */

@@ -4,8 +4,7 @@ import t from 'tap';
 import { amount } from '../../test/support/tier.ts';
 import { passwordCommon } from './errors.ts';
 import { ruleOf } from './password-strength.ts';
-import { passwords, turns, weakness } from './passwords.ts';
-import { delayAfter } from './throttle.ts';
+import { passwords, type Rank, turns, weakness } from './passwords.ts';
 
 t.test('common passwords', async (t) => {
   for (const password of [
@@ -112,22 +111,59 @@ t.test('the time for a password is bounded, however it is made', async (t) => {
 
 t.test('hashes', async (t) => {
   const { hash: make, check } = passwords();
-  const stored = await make('Übung macht den Meister');
+  const stored = await make('Übung macht den Meister', 'registration');
   t.match(stored, /^\$argon2id\$v=19\$m=19456,t=2,p=1\$/);
-  t.strictSame(await check('Übung macht den Meister', stored), { right: true, stale: false });
+  t.strictSame(await check('Übung macht den Meister', stored, 'new'), { right: true, stale: false });
   t.strictSame(
-    await check('U\u0308bung macht den Meister', stored),
+    await check('U\u0308bung macht den Meister', stored, 'new'),
     { right: true, stale: false },
     'typed in two keys',
   );
-  t.strictSame(await check('Übung macht den meister', stored), { right: false, stale: false });
+  t.strictSame(await check('Übung macht den meister', stored, 'new'), { right: false, stale: false });
   t.strictSame(
-    await check('a password for an unknown account', null),
+    await check('a password for an unknown account', null, 'new'),
     { right: false, stale: false },
     'an unknown account has no password',
   );
   const old = await hash('an old one', { memoryCost: 8_192, timeCost: 1, parallelism: 1 });
-  t.strictSame(await check('an old one', old), { right: true, stale: true });
+  t.strictSame(await check('an old one', old, 'new'), { right: true, stale: true });
+});
+
+t.test('who guesses does not take the turns of who is known', async (t) => {
+  const turn = turns({ sideBySide: 2, reserved: 1, waitersMax: 300, waitTimeoutMs: 5_000 });
+  const ended: Rank[] = [];
+  let [others, mostOthers] = [0, 0];
+  const run = (rank: Rank) =>
+    turn(async () => {
+      if (rank !== 'familiar') mostOthers = Math.max(mostOthers, ++others);
+      await new Promise((resolve) => setImmediate(resolve));
+      if (rank !== 'familiar') others -= 1;
+      ended.push(rank);
+    }, rank);
+  const suspects = Array.from({ length: 300 }, () => run('suspect'));
+  const fresh = Array.from({ length: 10 }, () => run('new'));
+  await Promise.all(Array.from({ length: 5 }, () => run('familiar')));
+  t.ok(ended.filter((rank) => rank === 'suspect').length <= 6, 'five familiar attempts beside three hundred guesses');
+  t.equal(ended.filter((rank) => rank === 'familiar').length, 5);
+  await Promise.all(fresh);
+  t.ok(ended.filter((rank) => rank === 'suspect').length <= 7, 'then those without failures');
+  await Promise.all(suspects);
+  t.equal(mostOthers, 1, 'one of two slots is kept for familiar attempts');
+  t.equal(ended.length, 315, 'all get their turn');
+});
+
+t.test('registrations do not take the turns of resets, nor of sign-ins', async (t) => {
+  const { hash: make, check } = passwords();
+  const order: string[] = [];
+  const registrations = Array.from({ length: 12 }, () =>
+    make('violet anchors drift at noon', 'registration').then(() => order.push('registration')),
+  );
+  await Promise.all([
+    make('violet anchors drift at noon', 'replacement').then(() => order.push('reset')),
+    check('violet anchors drift at noon', null, 'suspect').then(() => order.push('sign-in')),
+  ]);
+  t.ok(order.filter((one) => one === 'registration').length < 6, order.join(' '));
+  await Promise.all(registrations);
 });
 
 t.test('turns', async (t) => {
@@ -168,21 +204,4 @@ t.test('turns', async (t) => {
   end();
   await first;
   t.equal(await impatient(async () => 'served'), 'served', 'who gave up waiting holds no place');
-});
-
-t.test('how long an attempt waits', async (t) => {
-  for (const [failures, kind, delayMs] of [
-    [0, 'account', 0],
-    [3, 'account', 0],
-    [4, 'account', 250],
-    [5, 'account', 500],
-    [8, 'account', 4_000],
-    [9, 'account', 8_000],
-    [1_000, 'account', 8_000],
-    [20, 'source', 0],
-    [21, 'source', 250],
-    [1_000, 'source', 8_000],
-  ] as const) {
-    t.equal(delayAfter(failures, kind), delayMs, `${failures} failures of one ${kind}`);
-  }
 });

@@ -6,19 +6,32 @@ import { type Weakness, weaknessOf } from './password-strength.ts';
 const parameters = { algorithm: 2 satisfies Algorithm.Argon2id, memoryCost: 19_456, timeCost: 2, parallelism: 1 };
 const current = `$argon2id$v=19$m=${parameters.memoryCost},t=${parameters.timeCost},p=${parameters.parallelism}$`;
 
+/** What the passwords of accounts that do not exist are compared with. It is the hash of no password that is known. */
+const nobodysHash = `${current}dZbQi2p4Gl3bs5611rfvCg$PXhVVPimsLvearhEVBDiRa4rfAN3cmOZqEHkZ4nFcN4`;
+
 /** Loaded with the first password. */
 const argon2 = () => import('@node-rs/argon2');
 
-const limits = { sideBySide: 2, waitersMax: 200, waitTimeoutMs: 4_000 };
+const waits = { waitersMax: 200, waitTimeoutMs: 4_000 };
+
+/**
+ * Whose turn comes first when passwords are compared: attempts from a source that has signed in to the account before,
+ * then those of accounts and sources without failures, then the rest.
+ */
+export type Rank = 'familiar' | 'new' | 'suspect';
+const ranks: readonly Rank[] = ['familiar', 'new', 'suspect'];
+
+/** What a new password is for. Each has a slot of its own. */
+export type NewPasswordUse = 'registration' | 'replacement';
 
 export interface Passwords {
   /** Hashes a new password. Throws RESOURCE_EXHAUSTED when too many wait. */
-  hash(password: string): Promise<string>;
+  hash(password: string, use: NewPasswordUse): Promise<string>;
   /**
    * Compares; with null, for an account that is not there, it takes as long and says no. `stale`: the hash was made
-   * with other parameters and should be made anew.
+   * with other parameters and should be made anew. Throws RESOURCE_EXHAUSTED when too many of this rank wait.
    */
-  check(password: string, stored: string | null): Promise<{ right: boolean; stale: boolean }>;
+  check(password: string, stored: string | null, rank: Rank): Promise<{ right: boolean; stale: boolean }>;
 }
 
 /** One form for what looks and is typed the same, however the keyboard composed it. */
@@ -29,58 +42,75 @@ export const weakness = (password: string, about: readonly string[] = []): Promi
   weaknessOf(normalized(password), about);
 
 /**
- * Argon2id with bounded memory: at most two hashes at once, a bounded number of waiters, and a bounded wait. The
- * threads that files and names are looked up with stay free.
+ * Argon2id with bounded memory: at most two comparisons at once, of which one only for familiar attempts, and one new
+ * password of each use; a bounded number of waiters, and a bounded wait. The threads that files and names are looked up
+ * with stay free.
  */
 export function passwords(): Passwords {
-  const turn = turns(limits);
-  let dummy: Promise<string> | null = null;
-  const make = (password: string) => turn(async () => (await argon2()).hash(normalized(password), parameters));
+  const compare = turns({ ...waits, sideBySide: 2, reserved: 1 });
+  const make = {
+    registration: turns({ ...waits, sideBySide: 1 }),
+    replacement: turns({ ...waits, sideBySide: 1 }),
+  };
   return {
-    hash: make,
-    async check(password, stored) {
-      dummy ??= make('a password without an account').catch((error: unknown) => {
-        dummy = null;
-        throw error;
-      });
-      const against = stored ?? (await dummy);
-      const right = await turn(async () => (await argon2()).verify(against, normalized(password)));
+    hash: (password, use) => make[use](async () => (await argon2()).hash(normalized(password), parameters)),
+    async check(password, stored, rank) {
+      const against = stored ?? nobodysHash;
+      const right = await compare(async () => (await argon2()).verify(against, normalized(password)), rank);
       return { right: right && stored !== null, stale: !against.startsWith(current) };
     },
   };
 }
 
-/** Runs work side by side up to a limit. The rest waits in order, for a bounded time; too many are refused. */
-export function turns({ sideBySide, waitersMax, waitTimeoutMs }: typeof limits) {
-  let running = 0;
-  const waiters: (() => void)[] = [];
-  const enter = async () => {
-    if (running < sideBySide) {
-      running += 1;
+interface TurnLimits {
+  sideBySide: number;
+  /** How many of them only familiar work may use. */
+  reserved?: number;
+  /** How many may wait in each rank. */
+  waitersMax: number;
+  waitTimeoutMs: number;
+}
+
+/**
+ * Runs work side by side up to a limit. The rest waits by rank and in order, for a bounded time; too many of one rank
+ * are refused.
+ */
+export function turns({ sideBySide, reserved = 0, waitersMax, waitTimeoutMs }: TurnLimits) {
+  const running = { familiar: 0, other: 0 };
+  const waiters: Record<Rank, (() => void)[]> = { familiar: [], new: [], suspect: [] };
+  const poolOf = (rank: Rank) => (rank === 'familiar' ? 'familiar' : 'other');
+  const mayRun = (rank: Rank) =>
+    running.familiar + running.other < sideBySide && (rank === 'familiar' || running.other < sideBySide - reserved);
+
+  const enter = async (rank: Rank) => {
+    if (mayRun(rank)) {
+      running[poolOf(rank)] += 1;
       return;
     }
-    if (waiters.length >= waitersMax) throw passwordsBusy();
+    const queue = waiters[rank];
+    if (queue.length >= waitersMax) throw passwordsBusy();
     await new Promise<void>((resolve, reject) => {
       const admit = () => {
         clearTimeout(timer);
+        running[poolOf(rank)] += 1;
         resolve();
       };
       const timer = setTimeout(() => {
-        waiters.splice(waiters.indexOf(admit), 1);
+        queue.splice(queue.indexOf(admit), 1);
         reject(passwordsBusy());
       }, waitTimeoutMs);
-      waiters.push(admit);
+      queue.push(admit);
     });
   };
-  return async <T>(work: () => Promise<T>): Promise<T> => {
-    await enter();
+
+  return async <T>(work: () => Promise<T>, rank: Rank = 'familiar'): Promise<T> => {
+    await enter(rank);
     try {
       return await work();
     } finally {
-      // A waiter takes the place over; it is free only when there is no waiter.
-      const next = waiters.shift();
-      if (next) next();
-      else running -= 1;
+      running[poolOf(rank)] -= 1;
+      const next = ranks.find((one) => waiters[one].length > 0 && mayRun(one));
+      if (next) waiters[next].shift()?.();
     }
   };
 }

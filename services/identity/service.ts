@@ -19,16 +19,16 @@ import { equalSecrets } from '@armature/runtime/credentials';
 import { type Account, type AccountState, addressKey, changeOf, isVerified } from './account.ts';
 import type { Accounts } from './accounts.ts';
 import type { ArtifactStore } from './artifact-store.ts';
+import type { Attempts } from './attempts.ts';
 import type { ClientStore, ServiceAccount } from './client-store.ts';
 import { passwordWrong } from './errors.ts';
 import { exportOf } from './export.ts';
-import { newPasswordHash } from './new-password.ts';
+import { newPasswordHash, requireStrongPassword } from './new-password.ts';
 import type { Passwords } from './passwords.ts';
 import { parsePublicKey } from './public-key.ts';
 import type { RequireRecentSignIn } from './recent-sign-in.ts';
 import type { AccountStore } from './store.ts';
-import type { Throttle } from './throttle.ts';
-import type { Verification } from './verification.ts';
+import { comparePassword, type Verification } from './verification.ts';
 
 const pageSize = 50;
 
@@ -39,7 +39,7 @@ export interface ServiceParts {
   clients: ClientStore;
   artifacts: ArtifactStore;
   passwords: Passwords;
-  throttle: Throttle;
+  attempts: Attempts;
   verification: Verification;
   requireRecentSignIn: RequireRecentSignIn;
 }
@@ -54,26 +54,25 @@ export const identityService = (parts: ServiceParts) =>
 
 type Methods = Partial<Implementation<typeof IdentityServiceContract>>;
 
-const registration = ({ db, accounts, passwords, verification }: ServiceParts) =>
+const registration = ({ db, accounts, verification }: ServiceParts) =>
   ({
     async registerUser({ email, displayName, password }, call) {
       const about = [email, displayName];
-      const passwordHash = await newPasswordHash(passwords, password, { field: 'password', about });
+      await requireStrongPassword(password, { field: 'password', about });
       const userId = newId();
       return runIdempotent(db, call, async (tx) => {
-        await accounts.register(tx, { userId, email, displayName, passwordHash });
+        await accounts.register(tx, { userId, email, displayName });
         return { userId };
       });
     },
 
     async verifyEmail({ token, password }, call) {
-      const source = principalOf(call.caller);
-      const proof = await verification.prove({ token, password, source, signal: call.signal });
+      const proof = await verification.prove({ token, password }, call);
       return runIdempotent(db, call, async (tx) => ({ userId: await accounts.verifyEmail(tx, token, proof) }));
     },
   }) satisfies Methods;
 
-const passwordMethods = ({ db, store, accounts, passwords, throttle }: ServiceParts) =>
+const passwordMethods = ({ db, store, accounts, passwords, attempts }: ServiceParts) =>
   ({
     async requestPasswordReset({ email }, call) {
       return runIdempotent(db, call, async (tx) => {
@@ -83,7 +82,9 @@ const passwordMethods = ({ db, store, accounts, passwords, throttle }: ServicePa
     },
 
     async resetPassword({ token, newPassword }, call) {
-      const passwordHash = await newPasswordHash(passwords, newPassword, { field: 'new_password' });
+      await requireStrongPassword(newPassword, { field: 'new_password' });
+      await db.read(call, (sql) => accounts.requireLink(sql, 'reset_password', token));
+      const passwordHash = await newPasswordHash(passwords, newPassword, { use: 'replacement', field: 'new_password' });
       return runIdempotent(db, call, async (tx) => {
         await accounts.resetPassword(tx, token, passwordHash);
         return {};
@@ -91,7 +92,9 @@ const passwordMethods = ({ db, store, accounts, passwords, throttle }: ServicePa
     },
 
     async undoEmailChange({ token, newPassword }, call) {
-      const passwordHash = await newPasswordHash(passwords, newPassword, { field: 'new_password' });
+      await requireStrongPassword(newPassword, { field: 'new_password' });
+      await db.read(call, (sql) => accounts.requireLink(sql, 'address_changing', token));
+      const passwordHash = await newPasswordHash(passwords, newPassword, { use: 'replacement', field: 'new_password' });
       return runIdempotent(db, call, async (tx) => {
         await accounts.undoEmailChange(tx, token, passwordHash);
         return {};
@@ -101,12 +104,11 @@ const passwordMethods = ({ db, store, accounts, passwords, throttle }: ServicePa
     async changePassword({ userId, currentPassword, newPassword }, call) {
       const known = await db.read(call, (sql) => store.find(sql, userId));
       const about = [known.email, known.displayName];
-      const passwordHash = await newPasswordHash(passwords, newPassword, { field: 'new_password', about });
-      // Guesses by the holder of a token without the password count like those at the sign-in.
-      const attempt = await throttle.begin(`change:${userId}`, principalOf(call.caller));
-      await attempt.delay(call.signal);
-      if (!(await passwords.check(currentPassword, known.passwordHash)).right) throw passwordWrong('current_password');
-      await attempt.succeeded();
+      const chosen = { field: 'new_password', about };
+      await requireStrongPassword(newPassword, chosen);
+      const guess = { userId, password: currentPassword, passwordHash: known.passwordHash };
+      if (!(await comparePassword({ attempts, passwords }, call, guess))) throw passwordWrong('current_password');
+      const passwordHash = await newPasswordHash(passwords, newPassword, { use: 'replacement', ...chosen });
       return runIdempotent(db, call, async (tx) => {
         const account = await store.lock(tx, userId);
         const unchanged = equalSecrets(account.passwordHash ?? '', known.passwordHash ?? '');

@@ -60,6 +60,16 @@ const reads = {
     return (await select(sql, 'verified_email = ?', [emailKey(email) ?? '']))[0] ?? null;
   },
 
+  /** Whether this source has signed in to the account of an address, as far as sign-ins are remembered. */
+  async isFamiliar(sql: SqlReader, email: string, source: string): Promise<boolean> {
+    const rows = await sql.query(
+      `select 1 from account join sign_in on sign_in.user_id = account.user_id and sign_in.source = ?
+       where account.verified_email = ? limit 1`,
+      [source, emailKey(email) ?? ''],
+    );
+    return rows.length > 0;
+  },
+
   /** Newest first; one row more than the page, when there is one. */
   list(sql: SqlReader, filter: { state: AccountState | null; email: string }, page: Page<[string, string]>) {
     const conditions = ["state <> 'DECOY'"];

@@ -182,13 +182,13 @@ export function tokenIn(mail: string): string {
   return found;
 }
 
-/** A browser without scripts: it keeps cookies, follows what it is told to, and sends forms. */
-export function browser() {
+/** A browser without scripts: it keeps cookies, follows what it is told to, and sends forms. `extra`: further headers. */
+export function browser(extra: Record<string, string> = {}) {
   const cookies = new Map<string, { value: string; path: string }>();
   const visit = async (url: string, form?: Record<string, string>): Promise<Response> => {
     const { pathname } = new URL(url);
     const matching = [...cookies].filter(([, { path }]) => pathname === path || pathname.startsWith(path));
-    const headers: Record<string, string> = { accept: 'text/html' };
+    const headers: Record<string, string> = { accept: 'text/html', ...extra };
     if (matching.length > 0) headers.cookie = matching.map(([name, { value }]) => `${name}=${value}`).join('; ');
     if (form) headers['content-type'] = 'application/x-www-form-urlencoded';
     const body = form && new URLSearchParams(form).toString();

@@ -1,5 +1,6 @@
-import type { Database } from '@armature/runtime';
+import type { CallContext, Database } from '@armature/runtime';
 import type { Account } from './account.ts';
+import type { Attempts } from './attempts.ts';
 import type { EmailStore } from './email-store.ts';
 import { passwordWrong, tokenInvalid } from './errors.ts';
 import { emailIdOf } from './mail-token.ts';
@@ -7,7 +8,26 @@ import { newPasswordHash } from './new-password.ts';
 import type { Passwords } from './passwords.ts';
 import type { Sealing } from './sealing.ts';
 import type { AccountStore } from './store.ts';
-import type { Throttle } from './throttle.ts';
+
+/**
+ * Compares a password that the holder of a token or link enters, who may have stolen it. Such attempts have a budget of
+ * their own for each account. Throws ATTEMPT_TOO_SOON, and RESOURCE_EXHAUSTED when too many wait.
+ */
+export async function comparePassword(
+  { attempts, passwords }: { attempts: Attempts; passwords: Passwords },
+  call: CallContext,
+  { userId, password, passwordHash }: { userId: string; password: string; passwordHash: string | null },
+): Promise<boolean> {
+  const attempt = await attempts.begin(call, { subject: `change\0${userId}`, source: null, familiar: false });
+  await attempt.wait(call.signal);
+  const rank = attempt.failuresBefore === 0 ? 'new' : 'suspect';
+  const compared = await passwords.check(password, passwordHash, rank).catch(async (error: unknown) => {
+    await attempt.uncount();
+    throw error;
+  });
+  if (compared.right) await attempt.uncount();
+  return compared.right;
+}
 
 /** What a link of the purpose verify_email verifies: the address of a new account, or the new address of an account. */
 export type VerificationKind = 'registration' | 'change';
@@ -25,9 +45,6 @@ export interface VerificationProof {
 interface VerificationRequest {
   token: string;
   password: string;
-  /** Where the request comes from, for the delays after wrong passwords. */
-  source: string;
-  signal: AbortSignal;
 }
 
 export type Verification = ReturnType<typeof verification>;
@@ -44,9 +61,9 @@ export function verification(parts: {
   emails: EmailStore;
   sealing: Sealing;
   passwords: Passwords;
-  throttle: Throttle;
+  attempts: Attempts;
 }) {
-  const { db, store, emails, sealing, passwords, throttle } = parts;
+  const { db, store, emails, sealing, passwords, attempts } = parts;
 
   /** The account of a valid link; null when the link is not valid. */
   async function accountOf(token: string): Promise<Account | null> {
@@ -67,23 +84,20 @@ export function verification(parts: {
 
     /**
      * Hashes or compares the password; `Accounts.verifyEmail` takes the result. Throws TOKEN_INVALID, FIELDS_INVALID,
-     * PASSWORD_COMMON, PASSWORD_WRONG, and RESOURCE_EXHAUSTED when too many wait.
+     * PASSWORD_COMMON, PASSWORD_WRONG, ATTEMPT_TOO_SOON, and RESOURCE_EXHAUSTED when too many wait.
      */
-    async prove({ token, password, source, signal }: VerificationRequest): Promise<VerificationProof> {
+    async prove({ token, password }: VerificationRequest, call: CallContext): Promise<VerificationProof> {
       const account = await accountOf(token);
       if (!account) throw tokenInvalid();
       const { userId, email, displayName, passwordHash } = account;
       if (verificationKindOf(account) === 'registration') {
         const about = [email, displayName];
-        const hash = await newPasswordHash(passwords, password, { field: 'password', about });
+        const hash = await newPasswordHash(passwords, password, { use: 'registration', field: 'password', about });
         return { kind: 'registration', passwordHash: hash };
       }
       // The same count as for a change of the password: the holder of a stolen token has no more guesses by both.
-      const attempt = await throttle.begin(`change:${userId}`, source);
-      await attempt.delay(signal);
-      const { right } = await passwords.check(password, passwordHash);
+      const right = await comparePassword({ passwords, attempts }, call, { userId, password, passwordHash });
       if (!right || passwordHash === null) throw passwordWrong('password');
-      await attempt.succeeded();
       return { kind: 'change', passwordHash };
     },
   };

@@ -251,6 +251,20 @@ t.test('a connection that its client would keep ends with the response in progre
   t.ok(performance.now() - began < 3_000, 'without the time that idle connections or a drain have');
 });
 
+t.test('only configured proxies say where a request comes from', async (t) => {
+  const routes: HttpsServerOptions['routes'] = (app) => void app.get('/', async ({ ip }) => `from ${ip};`);
+  const ask = (forwarded: string) =>
+    `GET / HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: ${forwarded}\r\nConnection: close\r\n\r\n`;
+  const open = await serving(t, { routes });
+  t.match(await open.send(ask('192.0.2.7')), 'from 127.0.0.1;');
+  const behind = await serving(t, { routes, trustedProxies: ['127.0.0.0/8', '10.0.0.1'] });
+  t.match(await behind.send(ask('192.0.2.7')), 'from 192.0.2.7;');
+  t.match(await behind.send(ask('203.0.113.1, 192.0.2.7')), 'from 192.0.2.7;', 'what a client invents is not believed');
+  t.match(await behind.send(ask('203.0.113.1, 192.0.2.7, 10.0.0.1')), 'from 192.0.2.7;', 'two proxies');
+  const elsewhere = await serving(t, { routes, trustedProxies: ['10.0.0.1'] });
+  t.match(await elsewhere.send(ask('192.0.2.7')), 'from 127.0.0.1;', 'a client that is no proxy');
+});
+
 t.test('connections beyond the limit are not served', async (t) => {
   const { port, ask } = await serving(t, {
     limits: { connectionsMax: 1 },

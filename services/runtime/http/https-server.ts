@@ -39,6 +39,11 @@ export interface HttpsServerOptions {
   tls: TlsWatch;
   log: Logger;
   /**
+   * Addresses and networks of proxies in front of this server. `request.ip` is the last address of X-Forwarded-For that
+   * is none of these; without them it is the address of the connection, whatever the request says.
+   */
+  trustedProxies?: readonly string[];
+  /**
    * Registers routes, and a parser for each content type that they accept: a body without a parser is refused with 415.
    */
   routes(app: HttpApp): void;
@@ -84,6 +89,7 @@ export async function serveHttps(options: HttpsServerOptions): Promise<HttpsServ
   const app = fastify({
     serverFactory: (handler) => server.on('request', handler),
     bodyLimit: limits.bodyBytesMax,
+    trustProxy: options.trustedProxies?.length ? [...options.trustedProxies] : false,
     exposeHeadRoutes: false,
     return503OnClosing: false,
     rewriteUrl: ({ url = '/' }) => pathOf(url),

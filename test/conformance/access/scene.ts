@@ -1,4 +1,6 @@
 import { generateKeyPairSync, randomUUID as uuid } from 'node:crypto';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { accessClient, identityClient, inventoryClient, paymentsClient } from '@armature/clients';
 import { Scope } from '@armature/proto/access/v1/access.ts';
@@ -114,7 +116,10 @@ async function accounts(t: Teardown, shop: Shop): Promise<IdentityScene> {
   t.teardown(() => administrator.close());
   const register = async () => {
     const email = `${uuid()}@example.org`;
-    return (await administrator.registerUser({ email, password, displayName: 'Test person' })).userId;
+    const { userId } = await administrator.registerUser({ email, password, displayName: 'Test person' });
+    // An account has a password from its verification on.
+    await administrator.verifyEmail({ token: await tokenTo(email, shop), password });
+    return userId;
   };
   const [userId, first, second, third, fourth, fifth] = await Promise.all(Array.from({ length: 6 }, register));
   const serviceAccountId = `program-${uuid()}`;
@@ -134,6 +139,20 @@ async function accounts(t: Teardown, shop: Shop): Promise<IdentityScene> {
     serviceAccountId,
     publicJwk,
   };
+}
+
+/** The token in the e-mail to an address. */
+async function tokenTo(email: string, shop: Shop): Promise<string> {
+  const folder = join(shop.service('identity').dir, 'mail', 'new');
+  const deadline = Date.now() + 20_000;
+  for (;;) {
+    const mails = existsSync(folder) ? readdirSync(folder).map((name) => readFileSync(join(folder, name), 'utf8')) : [];
+    const text = mails.find((mail) => mail.includes(email))?.replace(/=\n/g, '');
+    const token = /token=3D([\w.-]+)/.exec(text ?? '')?.[1];
+    if (token) return token;
+    if (Date.now() > deadline) throw new Error(`no e-mail to ${email}`);
+    await sleep(30);
+  }
 }
 
 /** A role and a grant to end, and a former member of staff whose grant was really revoked before. */

@@ -20,6 +20,7 @@ import { presentServices } from '../../../scripts/devmesh/services.ts';
 import { artifactStore } from '../../../services/identity/artifact-store.ts';
 import { emailStore } from '../../../services/identity/email-store.ts';
 import { sealing } from '../../../services/identity/sealing.ts';
+import { accountStore } from '../../../services/identity/store.ts';
 import { servicePlans } from '../../../services/manifest.ts';
 import { resolutionsOf } from '../../../services/payments/operation-store.ts';
 import { paymentStore } from '../../../services/payments/store.ts';
@@ -189,6 +190,7 @@ async function doRareWorkOf(mesh: Shop['mesh'], call: ReturnType<typeof open>): 
     await artifacts.revokeClient(tx, 'a');
     await artifacts.ofUser(tx, 'a');
     await emailStore({ undoTokenS: 60, mailTokenS: 60 }).revokeLinks(tx, 'a', 'reset_password');
+    await accountStore().isFamiliar(tx, 'ada@example.org', '192.0.2.1');
   });
   await within('payments', async (tx) => {
     await paymentStore({ pendingResolveMs: 1_000 }).paymentOfCharge(tx, 'none');
