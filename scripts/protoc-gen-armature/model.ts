@@ -11,7 +11,7 @@ import {
 import { MethodOptions_IdempotencyLevel } from '@bufbuild/protobuf/wkt';
 import { RuleError } from './checks.ts';
 import { screamingSnake } from './names.ts';
-import type { EventOptions, MethodOptions, Options } from './options.ts';
+import type { CompanionOptions, EventOptions, MethodOptions, Options } from './options.ts';
 import type { Problems } from './problems.ts';
 import { refusesEmpty } from './rules.ts';
 
@@ -30,6 +30,7 @@ export interface ServiceModel {
   readonly desc: DescService;
   readonly methods: readonly MethodModel[];
   readonly consumes: readonly DescMessage[];
+  readonly companions: readonly CompanionOptions[];
 }
 
 export interface MethodModel {
@@ -96,7 +97,9 @@ function serviceModel(desc: DescService, context: CheckContext): ServiceModel {
     );
     return [];
   });
-  return { desc, methods: desc.methods.flatMap((method) => methodModel(method, context)), consumes };
+  const companions = context.options.companions(desc);
+  for (const { permission } of companions) checkPermission(desc, permission, context.problems, 'ops.channelz');
+  return { desc, methods: desc.methods.flatMap((method) => methodModel(method, context)), consumes, companions };
 }
 
 function methodModel(desc: DescMethod, context: CheckContext): MethodModel[] {
@@ -121,7 +124,7 @@ function methodModel(desc: DescMethod, context: CheckContext): MethodModel[] {
 }
 
 function checkPermission(
-  desc: DescMethod | DescMessage,
+  desc: DescMethod | DescMessage | DescService,
   permission: string,
   problems: Problems,
   example: string,

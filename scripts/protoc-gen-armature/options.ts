@@ -30,6 +30,12 @@ export interface MethodOptions {
   readonly auditOthers: boolean;
 }
 
+/** A service without a contract, and the permission of all its methods. */
+export interface CompanionOptions {
+  readonly service: string;
+  readonly permission: string;
+}
+
 export interface EventOptions {
   readonly aggregate: string;
   readonly idField: string;
@@ -48,6 +54,7 @@ export interface Options {
   method(desc: DescMethod): MethodOptions | undefined;
   event(desc: DescMessage): EventOptions | undefined;
   consumes(desc: DescService): readonly string[];
+  companions(desc: DescService): readonly CompanionOptions[];
   fieldRules(desc: DescField): ReflectMessage | undefined;
   oneofRules(desc: DescOneof): ReflectMessage | undefined;
   text(desc: DescField): TextOptions | undefined;
@@ -78,6 +85,8 @@ export function optionsOf(files: readonly DescFile[]): Options {
     event: (desc) => read(desc, 'armature.options.v1.event') as EventOptions | undefined,
     consumes: (desc) =>
       (read(desc, 'armature.options.v1.service') as { consumes?: string[] } | undefined)?.consumes ?? [],
+    companions: (desc) =>
+      (read(desc, 'armature.options.v1.service') as { companions?: CompanionOptions[] } | undefined)?.companions ?? [],
     fieldRules: (desc) => readReflected(desc, 'buf.validate.field'),
     oneofRules: (desc) => readReflected(desc, 'buf.validate.oneof'),
     text: (desc) => read(desc, 'armature.options.v1.text') as TextOptions | undefined,

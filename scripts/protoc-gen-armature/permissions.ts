@@ -31,6 +31,11 @@ export function permissionsOf(models: readonly PackageModel[], problems: Problem
     }
     found.methods.push(`/${desc.parent.typeName}/${desc.name}`);
   }
+  for (const { service, permission } of models.flatMap(({ services }) =>
+    services.flatMap(({ companions }) => companions),
+  )) {
+    at(permission, false).methods.push(`/${service}`);
+  }
   for (const { desc, options } of models.flatMap(({ events }) => events)) {
     at(options.permission, false).events.push(desc.typeName);
   }

@@ -1,5 +1,5 @@
 import { parsePolicy, policyOf } from '@armature/runtime/authz';
-import type { User } from '@armature/runtime/context';
+import { tokenScopeOf, type User } from '@armature/runtime/context';
 import t from 'tap';
 import { explain, type Question } from './explain.ts';
 
@@ -23,9 +23,11 @@ d, user:gone
 const rows = parsePolicy(text, 'policy');
 const policy = policyOf(text);
 
-function decide({ workload, subject, permission }: Question) {
+function decide({ workload, subject, permission, scope }: Question) {
   const [kind, id = ''] = subject.split(':');
-  const user: User | null = subject ? { kind: kind as User['kind'], subject: id, token: '' } : null;
+  const user: User | null = subject
+    ? { kind: kind as User['kind'], subject: id, token: '', scope: tokenScopeOf(scope ?? 'all') }
+    : null;
   return policy.decide({ workload: workload || null, user }, permission);
 }
 
@@ -169,6 +171,17 @@ t.test('explanations', async (t) => {
       );
     });
   }
+});
+
+t.test('a token that was not issued for the permission', async (t) => {
+  const question = { workload: 'workload:door', subject: 'user:bo', permission: 'orders.read', scope: 'catalog ops' };
+  const { reasons } = explain(rows, question, decide(question));
+  t.match(reasons.slice(-2), [
+    'The token does not: its scope names catalog ops, which does not include orders.read.',
+    'So user:bo through workload:door is not allowed orders.read.',
+  ]);
+  const within = { ...question, scope: 'orders' };
+  t.match(explain(rows, within, decide(within)).reasons.at(-1), /is allowed orders\.read/);
 });
 
 t.test('the last sentence states the decision, for every caller and permission', async (t) => {

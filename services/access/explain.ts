@@ -6,6 +6,8 @@ export interface Question {
   /** "user:ada" or "client:reports"; empty: the workload calls without a user's token. */
   subject: string;
   permission: string;
+  /** The scope of the token, as in its claim; empty or left out: all. */
+  scope?: string;
 }
 
 export interface Explanation {
@@ -40,6 +42,10 @@ export function explain(rows: Rows, question: Question, decision: Decision): Exp
     const ofSubject = widest(rows, subject, permission);
     reasons.push(...aboutSubject(rows, question, ofSubject));
     grants.push(...(ofSubject?.chain ?? []));
+  }
+  if (!decision.allowed && decision.lacks === 'scope') {
+    const named = question.scope?.trim() || 'nothing';
+    reasons.push(`The token does not: its scope names ${named}, which does not include ${permission}.`);
   }
   reasons.push(outcome(question, decision));
   const isEveryUsers = ({ member, role }: Link) => member === subject && role === everyUser && !isGranted(rows, member);

@@ -6,7 +6,7 @@ import {
   Scope,
 } from '@armature/proto/access/v1/access.ts';
 import type { Decision, RuleScope } from '@armature/runtime/authz';
-import type { Caller } from '@armature/runtime/context';
+import { type Caller, tokenScopeOf } from '@armature/runtime/context';
 import { fieldsInvalid } from '@armature/runtime/errors';
 import type { RoleGrantRow } from './entities.ts';
 import type { VersionRow } from './history-store.ts';
@@ -60,12 +60,22 @@ export function toDecision(decision: Decision): { allowed: boolean; scope: Scope
   return { allowed: true, scope: scopes[decision.scope] };
 }
 
+/** A caller as requests name it; empty: no user, or a token for everything. */
+interface CallerInQuestion {
+  workload: string;
+  subject: string;
+  scope: string;
+}
+
 /** The caller that a request asks about, as another service would see it. Throws FIELDS_INVALID. */
-export function callerOf({ workload, subject }: { workload: string; subject: string }): Caller {
+export function callerOf({ workload, subject, scope }: CallerInQuestion): Caller {
   if (!subject) return { workload: workload || null, user: null };
   const [kind, ...rest] = subject.split(':');
   if (kind !== 'user' && kind !== 'client') {
     throw fieldsInvalid([{ field: 'subject', description: 'must be user:id or client:id', reason: 'subject' }]);
   }
-  return { workload: workload || null, user: { kind, subject: rest.join(':'), token: '' } };
+  return {
+    workload: workload || null,
+    user: { kind, subject: rest.join(':'), token: '', scope: tokenScopeOf(scope || 'all') },
+  };
 }

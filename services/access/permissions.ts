@@ -1,11 +1,4 @@
 import { type Permission, permissions } from '@armature/proto/permissions.ts';
 
-/** Permissions that the runtime checks without a contract: channelz has none here. */
-const ofTheRuntime: readonly Permission[] = [
-  { name: 'ops.channelz', reserved: false, methods: ['/grpc.channelz.v1.Channelz'], events: [] },
-];
-
-/** Every permission that a contract names, by name. */
-export const knownPermissions: readonly Permission[] = [...permissions, ...ofTheRuntime].sort((a, b) =>
-  a.name < b.name ? -1 : 1,
-);
+/** Every permission that a contract names, by name. The list is generated: a permission is known once a contract has it. */
+export const knownPermissions: readonly Permission[] = permissions;

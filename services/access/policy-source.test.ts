@@ -9,7 +9,10 @@ import { watchPolicy } from './watch.ts';
 
 t.setTimeout(120_000);
 const soon = <T>(what: string, ask: () => T | undefined | false) => eventually(what, async () => ask());
-const root = { workload: 'workload:developer', user: { kind: 'user', subject: 'admin', token: '' } } as const;
+const root = {
+  workload: 'workload:developer',
+  user: { kind: 'user', subject: 'admin', token: '', scope: 'all' },
+} as const;
 
 async function source(t: Tap, instance: Instance, more: Partial<Parameters<typeof ownPolicy>[0]> = {}) {
   const { db, watching, background, log } = instance;

@@ -4,6 +4,7 @@ import type { CallContext, Database } from '@armature/runtime';
 import { addressKey } from './account.ts';
 import type { ClientStore, PublicClient } from './client-store.ts';
 import type { Passwords } from './passwords.ts';
+import { isPermissionWord } from './scopes.ts';
 import type { AccountStore } from './store.ts';
 
 interface BootstrapAccount {
@@ -72,6 +73,7 @@ export function parseBootstrap(text: string): Bootstrap {
         redirectUris: uris(client.redirect_uris, 'redirect_uris'),
         postLogoutRedirectUris: uris(client.post_logout_redirect_uris, 'post_logout_redirect_uris'),
         firstParty: client.first_party === true,
+        scopes: client.scopes === undefined ? undefined : scopes(client.scopes, `${where}.scopes`),
       };
     }),
   };
@@ -99,6 +101,13 @@ function address(value: unknown, where: string): string {
   const problem = emailProblem(text);
   if (problem) throw new Error(`bootstrap file: ${where} ${problem}`);
   return text;
+}
+
+function scopes(value: unknown, where: string): string[] {
+  const words = list(value, where).map((word, at) => string(word, `${where}[${at}]`));
+  const unknown = words.find((word) => !isPermissionWord(word));
+  if (unknown !== undefined) throw wrong(where, `a list of permissions, beginnings of them, or all: ${unknown}`);
+  return words;
 }
 
 function id(value: unknown, where: string): string {

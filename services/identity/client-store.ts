@@ -7,6 +7,8 @@ export interface ServiceAccount {
   accountId: string;
   displayName: string;
   publicJwk: JWK;
+  /** The scopes that it is registered for. */
+  scopes: readonly string[];
   disabled: boolean;
   createdBy: string;
   createdAt: Date;
@@ -20,6 +22,8 @@ export interface PublicClient {
   postLogoutRedirectUris: readonly string[];
   /** People are not asked whether our own programs may act for them. */
   firstParty: boolean;
+  /** The scopes that it is registered for; undefined: all where it is first-party, else none. */
+  scopes?: readonly string[] | undefined;
 }
 
 export type ClientStore = ReturnType<typeof clientStore>;
@@ -42,10 +46,10 @@ export function clientStore() {
 
     /** Throws SERVICE_ACCOUNT_EXISTS for an id that any client or person has: a token's subject must be one of them. */
     async addServiceAccount(tx: Tx, account: Omit<ServiceAccount, 'disabled' | 'createdAt'>): Promise<ServiceAccount> {
-      const { accountId, displayName, publicJwk, createdBy } = account;
+      const { accountId, displayName, publicJwk, scopes, createdBy } = account;
       const people = await tx.query('select user_id from account where user_id = ?', [accountId]);
       if (people.length > 0) throw serviceAccountExists(accountId);
-      const metadata = serviceMetadata(accountId, displayName, publicJwk);
+      const metadata = serviceMetadata(accountId, displayName, publicJwk, scopes);
       if (!(await insert(tx, 'service', accountId, displayName, metadata, createdBy))) {
         throw serviceAccountExists(accountId);
       }
@@ -110,14 +114,24 @@ async function select(sql: SqlReader, where: string, params: (string | number)[]
      from oidc_client where kind = 'service' and ${where}`,
     params,
   );
-  return rows.map((row) => ({
-    accountId: row.client_id,
-    displayName: row.display_name,
-    publicJwk: (JSON.parse(row.metadata_json) as { jwks: { keys: [JWK] } }).jwks.keys[0],
-    disabled: Boolean(row.disabled),
-    createdBy: row.created_by,
-    createdAt: utcDate(row.created_at),
-  }));
+  return rows.map((row) => {
+    const { jwks, permission_scopes: scopes = ['all'] } = JSON.parse(row.metadata_json) as ServiceMetadata;
+    return {
+      accountId: row.client_id,
+      displayName: row.display_name,
+      publicJwk: jwks.keys[0],
+      scopes,
+      disabled: Boolean(row.disabled),
+      createdBy: row.created_by,
+      createdAt: utcDate(row.created_at),
+    };
+  });
+}
+
+/** Accounts of the release before were registered without scopes, and have all. */
+interface ServiceMetadata {
+  jwks: { keys: [JWK] };
+  permission_scopes?: string[];
 }
 
 const loopback = /^http:\/\/(127\.0\.0\.1|\[::1\]|localhost)([:/]|$)/;
@@ -137,10 +151,11 @@ function publicMetadata(client: PublicClient) {
     grant_types: ['authorization_code', 'refresh_token'],
     token_endpoint_auth_method: 'none',
     first_party: client.firstParty,
+    ...(client.scopes ? { permission_scopes: client.scopes } : {}),
   };
 }
 
-function serviceMetadata(clientId: string, displayName: string, publicJwk: JWK) {
+function serviceMetadata(clientId: string, displayName: string, publicJwk: JWK, scopes: readonly string[]) {
   return {
     client_id: clientId,
     client_name: displayName,
@@ -150,5 +165,6 @@ function serviceMetadata(clientId: string, displayName: string, publicJwk: JWK) 
     token_endpoint_auth_method: 'private_key_jwt',
     token_endpoint_auth_signing_alg: 'ES256',
     jwks: { keys: [publicJwk] },
+    permission_scopes: scopes,
   };
 }

@@ -103,6 +103,7 @@ declare module 'oidc-provider' {
   export const errors: {
     InvalidGrant: new (detail: string) => Error;
     InvalidTarget: new () => Error;
+    InvalidScope: new (description: string, scope: string) => Error;
     InvalidClientAuth: new (detail: string) => Error;
     SessionNotFound: new (detail: string) => Error;
     OIDCProviderError: new (status: number, message: string) => Error & { status: number };

@@ -1,6 +1,7 @@
 import { createRemoteJWKSet, customFetch, decodeProtectedHeader, jwtVerify } from 'jose';
 import * as oidc from 'openid-client';
 import t from 'tap';
+import { refusal } from '../../test/support/refusal.ts';
 import {
   ada,
   bea,
@@ -23,9 +24,9 @@ const admin = await identity.as('admin');
 const database = identity.database();
 
 /** Registers a program with its own key and connects to the service as that program. */
-async function program(name: string) {
+async function program(name: string, scopes: string[] = []) {
   const { publicJwk, privateKey } = await programKey();
-  await admin.createServiceAccount({ accountId: name, displayName: name, publicJwk });
+  await admin.createServiceAccount({ accountId: name, displayName: name, publicJwk, scopes });
   return identity.client(name, oidc.PrivateKeyJwt(privateKey));
 }
 
@@ -54,10 +55,63 @@ t.test('the code flow', async (t) => {
   const { tokens } = await tokensOf({ config });
   const { payload, protectedHeader } = await jwtVerify(tokens.access_token, jwks, { issuer, audience: 'armature' });
   t.match(protectedHeader, { alg: 'ES256', typ: 'at+jwt' });
-  t.match(payload, { sub: 'ada', client_id: 'armature-cli', aud: 'armature', scope: 'openid email profile' });
+  t.match(payload, { sub: 'ada', client_id: 'armature-cli', aud: 'armature', scope: 'openid email profile all' });
   t.equal((payload.exp ?? 0) - (payload.iat ?? 0), 600);
   t.match(tokens.claims(), { sub: 'ada', email: ada.email, email_verified: true, name: 'Ada', aud: 'armature-cli' });
   t.equal(decodeProtectedHeader(tokens.id_token ?? '').alg, 'ES256');
+});
+
+t.test('a token has the scope that was requested, within what its client is registered for', async (t) => {
+  const scopeOf = async (token: string) =>
+    (await jwtVerify(token, jwks, { issuer, audience: 'armature' })).payload.scope;
+  const { tokens } = await tokensOf({ config, parameters: { scope: 'openid orders.read catalog' } });
+  t.equal(
+    await scopeOf(tokens.access_token),
+    'openid orders.read catalog',
+    'an application of ours that asks for less',
+  );
+  t.equal(tokens.scope, 'openid orders.read catalog');
+  const refreshed = await oidc.refreshTokenGrant(config, tokens.refresh_token ?? '');
+  t.equal(await scopeOf(refreshed.access_token), 'openid orders.read catalog', 'and keeps it');
+  const usual = await tokensOf({ config, parameters: { scope: 'openid' } });
+  const again = await oidc.refreshTokenGrant(config, usual.tokens.refresh_token ?? '');
+  t.equal(await scopeOf(again.access_token), 'openid all', 'one that asks for none has all');
+
+  const robot = await program('scoped', ['orders', 'catalog.read']);
+  const asking = async (scope?: string) => {
+    const { access_token, scope: said } = await oidc.clientCredentialsGrant(robot, scope ? { scope } : {});
+    t.equal(await scopeOf(access_token), said, 'the response says the scope');
+    return said;
+  };
+  t.equal(await asking(), 'orders catalog.read');
+  t.equal(await asking('orders.read'), 'orders.read');
+  t.equal(await asking('catalog.read orders'), 'catalog.read orders');
+  for (const scope of ['all', 'catalog', 'payments.refund', 'orders.read ops']) {
+    await t.rejects(asking(scope), refused('invalid_scope'), scope);
+  }
+  t.equal((await oidc.clientCredentialsGrant(await program('unscoped'))).scope, 'all');
+  await t.rejects(program('wrong', ['orders', 'moon.land']), refusal({ reason: 'FIELDS_INVALID' }));
+  t.match(
+    (await admin.listServiceAccounts({ pageSize: 200 })).accounts.find((one) => one.accountId === 'scoped'),
+    {
+      scopes: ['orders', 'catalog.read'],
+    },
+  );
+});
+
+t.test('an application of others is registered for nothing unless it says so', async (t) => {
+  const stranger = await identity.client('stranger');
+  const url = oidc.buildAuthorizationUrl(stranger, {
+    ...{
+      redirect_uri: 'https://other.example/cb',
+      scope: 'openid orders.read',
+      state: 's',
+      code_challenge_method: 'S256',
+    },
+    code_challenge: await oidc.calculatePKCECodeChallenge(oidc.randomPKCECodeVerifier()),
+  });
+  const response = await fetchOnce(url.href);
+  t.match(response.headers.get('location'), /^https:\/\/other\.example\/cb\?error=invalid_scope&/);
 });
 
 t.test('a signed-in person is not asked again, except with prompt=login', async (t) => {

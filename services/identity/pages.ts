@@ -90,6 +90,7 @@ const scopeNames: Record<string, string> = {
   openid: 'Know that it is you',
   email: 'See your email address',
   profile: 'See your name',
+  all: 'Do everything that you may do',
 };
 
 export function consentPage(form: FormPage & { client: string; scopes: readonly string[] }): string {

@@ -1,3 +1,4 @@
+import { isInScope } from '@armature/runtime/context';
 import {
   type Adapter,
   type Client,
@@ -11,11 +12,11 @@ import {
 } from 'oidc-provider';
 import type { SigningKey } from './key-store.ts';
 import { errorPage, logoutPage, signedOutPage } from './pages.ts';
+import { issuedScope, openidScopes, permissionWordsOf, registeredScope, scopesOf } from './scopes.ts';
 
 /** What access tokens are for. As a resource indicator it must be a URI; as an audience it is just "armature". */
 const resource = 'urn:armature';
 const audience = 'armature';
-const scopes = ['openid', 'email', 'profile'];
 
 const hourS = 3_600;
 const dayS = 24 * hourS;
@@ -66,9 +67,9 @@ export function openProvider(parts: ProviderParts): Provider {
       idTokenSigningAlgValues: ['ES256'],
       clientAuthSigningAlgValues: ['ES256'],
     },
-    extraClientMetadata: { properties: ['first_party'] },
+    extraClientMetadata: { properties: ['first_party', 'permission_scopes'] },
     responseTypes: ['code'],
-    scopes,
+    scopes: openidScopes,
     claims: { openid: ['sub'], email: ['email', 'email_verified'], profile: ['name'] },
     subjectTypes: ['public'],
     conformIdTokenClaims: false,
@@ -84,8 +85,12 @@ export function openProvider(parts: ProviderParts): Provider {
     formats: {
       customizers: {
         jwt(context: Context, token: Token, signed: { payload: Payload & { iat: number; exp: number } }) {
-          const { AuthorizationCode, RefreshToken } = context.oidc.entities;
-          signed.payload.auth_time = (AuthorizationCode ?? RefreshToken)?.authTime;
+          const { client, entities, params } = context.oidc;
+          const source = entities.AuthorizationCode ?? entities.RefreshToken;
+          signed.payload.auth_time = source?.authTime;
+          // The response of the endpoint says the scope of the token, too.
+          if (client)
+            token.scope = signed.payload.scope = issuedScope(client, source?.scope ?? params?.scope, token.scope);
           return parts.remember(token, signed.payload);
         },
       },
@@ -152,10 +157,13 @@ function features(parts: ProviderParts) {
       enabled: true,
       defaultResource: async () => resource,
       useGrantedResource: async () => true,
-      async getResourceServerInfo(_context: Context, wanted: string) {
+      async getResourceServerInfo(context: Context, wanted: string, client: Client) {
         if (wanted !== resource) throw new errors.InvalidTarget();
+        const registered = registeredScope(client);
+        const beyond = permissionWordsOf(context.oidc.params?.scope).find((word) => !isInScope(registered, word));
+        if (beyond) throw new errors.InvalidScope('the client is not registered for this scope', beyond);
         return {
-          scope: scopes.join(' '),
+          scope: scopesOf(client).join(' '),
           audience,
           accessTokenTTL: parts.accessTokenS,
           accessTokenFormat: 'jwt',
@@ -199,7 +207,7 @@ async function loadExistingGrant({ oidc }: Context) {
   const existing = id ? await provider.Grant.find(id) : undefined;
   if (!isFirstParty(client)) return existing;
   const grant = existing ?? new provider.Grant({ accountId: session.accountId, clientId: client.clientId });
-  allow(grant, [...oidc.requestParamOIDCScopes].join(' '));
+  allow(grant, [...oidc.requestParamOIDCScopes, ...permissionWordsOf(oidc.params?.scope)].join(' '));
   await grant.save();
   return grant;
 }

@@ -16,6 +16,7 @@ import {
   setDataSubject,
 } from '@armature/runtime';
 import { equalSecrets } from '@armature/runtime/credentials';
+import { fieldsInvalid } from '@armature/runtime/errors';
 import { type Account, type AccountState, addressKey, changeOf, isVerified } from './account.ts';
 import type { Accounts } from './accounts.ts';
 import type { ArtifactStore } from './artifact-store.ts';
@@ -27,6 +28,7 @@ import { newPasswordHash, requireStrongPassword } from './new-password.ts';
 import type { Passwords } from './passwords.ts';
 import { parsePublicKey } from './public-key.ts';
 import type { RequireRecentSignIn } from './recent-sign-in.ts';
+import { isPermissionWord } from './scopes.ts';
 import type { AccountStore } from './store.ts';
 import { comparePassword, type Verification } from './verification.ts';
 
@@ -175,11 +177,19 @@ const userMethods = (parts: ServiceParts) => {
 
 const serviceAccountMethods = ({ db, clients, artifacts }: ServiceParts) =>
   ({
-    async createServiceAccount({ accountId, displayName, publicJwk }, call) {
+    async createServiceAccount({ accountId, displayName, publicJwk, scopes: wanted }, call) {
       const key = parsePublicKey(publicJwk);
+      const unknown = wanted.findIndex((word) => !isPermissionWord(word));
+      if (unknown >= 0) {
+        const description = `must be all, a permission or the beginning of one (got ${wanted[unknown]})`;
+        throw fieldsInvalid([{ field: `scopes[${unknown}]`, description, reason: 'scope' }]);
+      }
+      const scopes = wanted.length > 0 ? wanted : ['all'];
       const createdBy = principalOf(call.caller);
       return runIdempotent(db, call, async (tx) =>
-        toServiceAccount(await clients.addServiceAccount(tx, { accountId, displayName, publicJwk: key, createdBy })),
+        toServiceAccount(
+          await clients.addServiceAccount(tx, { accountId, displayName, publicJwk: key, scopes, createdBy }),
+        ),
       );
     },
 
@@ -228,6 +238,7 @@ function toServiceAccount(account: ServiceAccount): ServiceAccountMessage {
     accountId: account.accountId,
     displayName: account.displayName,
     publicJwk: JSON.stringify(account.publicJwk),
+    scopes: [...account.scopes],
     disabled: account.disabled,
     createdBy: account.createdBy,
     createTime: account.createdAt,

@@ -39,6 +39,7 @@ export function openForge(state: { dir: string }) {
       aud: tokenAudience,
       sub: 'ada',
       client_id: 'armature-tests',
+      scope: 'all',
       iat,
       exp: iat + 600,
     };
@@ -157,6 +158,7 @@ export function acceptedTokens({ token }: Forge): TokenRow[] {
     { name: 'valid from 4 s ahead of our clock', authorization: () => bearer(token({ nbf: soon(4) })) },
     { name: 'bearer in lower case', authorization: () => `bearer ${token()}` },
     { name: 'BEARER in upper case', authorization: () => `BEARER ${token()}` },
-    { name: 'unknown claims', authorization: () => bearer(token({ scope: 'openid', groups: ['admin'] })) },
+    { name: 'unknown claims', authorization: () => bearer(token({ groups: ['admin'] })) },
+    { name: 'a scope of several words', authorization: () => bearer(token({ scope: 'openid inventory.read' })) },
   ];
 }

@@ -58,6 +58,7 @@ export async function mintToken(stateDir: string, request: TokenRequest): Promis
     exp: issuedAt + (request.expiresInSeconds ?? 3600),
     jti: request.tokenId ?? randomUUID(),
     client_id: request.clientId ?? 'armature-tests',
+    scope: 'all',
     ...(request.notBefore ? { nbf: Math.floor(request.notBefore.getTime() / 1000) } : {}),
     ...request.claims,
   };

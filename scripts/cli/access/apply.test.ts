@@ -3,6 +3,7 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import { testServers } from '../../../test/support/infra.ts';
 import { startService, token } from '../../../test/support/service.ts';
@@ -11,6 +12,15 @@ import { certificateFiles } from '../../devmesh/certificates.ts';
 import { policyFile } from '../../devmesh/environment.ts';
 import { keepToken } from '../../devmesh/sign-in/token-cache.ts';
 import { type Ended, startCommandHost } from '../testbed.ts';
+
+/** Asks until the condition holds, for 30 s at most. */
+async function eventually(what: string, holds: () => Promise<boolean>): Promise<void> {
+  const deadline = Date.now() + 30_000;
+  while (!(await holds())) {
+    if (Date.now() > deadline) throw new Error(`${what}: not within 30 s`);
+    await sleep(50);
+  }
+}
 
 const dir = mkdtempSync(join(tmpdir(), 'armature-apply-'));
 t.teardown(() => rmSync(dir, { recursive: true, force: true }));
@@ -104,3 +114,34 @@ t.test('a permission that does not exist is pointed out', async (t) => {
   t.equal(code, 2);
   t.match(stderr, /^orders\.cancl is no permission, method or event; did you mean orders\.cancel\?/);
 });
+
+t.test(
+  'a service that the policy in force does not know says so, and is ready once its rows are applied',
+  async (t) => {
+    const rows = readFileSync(policyFile, 'utf8').split('\n');
+    const without = join(dir, 'without-catalog.csv');
+    writeFileSync(without, rows.filter((row) => !/^[pg], service:catalog,/.test(row)).join('\n'));
+    const pruned = await run('apply', '--file', without, '--prune', '--apply');
+    t.equal(pruned.code, 0, pruned.stderr);
+    const catalog = await startService(t, 'catalog', {
+      env: {
+        ARMATURE_POLICY_FILE: undefined,
+        ARMATURE_PEER_ACCESS: access.grpc,
+        ARMATURE_COPY_DIR: t.testdir({}),
+      },
+    });
+    const readiness = async () => (await fetch(`http://${catalog.admin}/readyz`)).text();
+    await eventually('it says what it waits for', async () =>
+      /^waiting for policy: the policy in force has no rows for service:catalog; armature access apply adds them/.test(
+        await readiness(),
+      ),
+    );
+    const shown = await run('apply');
+    t.equal(shown.code, 1);
+    t.match(shown.stdout, /^put role +service:catalog +\+ catalog\.publish any$/m);
+    t.match(shown.stdout, /^grant +service:catalog +\+ role:service$/m);
+    const applied = await run('apply', '--apply');
+    t.equal(applied.code, 0, applied.stderr);
+    await eventually('it is ready', async () => (await readiness()) === 'ready\n');
+  },
+);

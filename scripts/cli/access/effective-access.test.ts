@@ -164,7 +164,7 @@ const everything = [
 /** What the runtime decides about one principal, when nothing depends on the other one. */
 function decided(policy: ReturnType<typeof policyOf>, principal: string, operation: Operation): Access {
   const [kind, subject] = principal.split(':') as [Subject['kind'], string];
-  const user = (of: Subject['kind'], name: string) => ({ kind: of, subject: name, token: '' });
+  const user = (of: Subject['kind'], name: string) => ({ kind: of, subject: name, token: '', scope: 'all' }) as const;
   const scope = (decision: Decision): Access => {
     if (!decision.allowed) return 'deny';
     return decision.scope === 'own' && operation.owner === '' ? 'deny' : decision.scope;

@@ -12,25 +12,27 @@ export interface ExplainOptions {
   /** Who asks access. */
   as: string;
   workload: string;
+  /** The scope of the subject's token; not given: all. */
+  scope?: string;
 }
 
 /** Says whether a subject may do something by the policy in force, and why. The exit code is 1 where it may not. */
 export async function explainAccess(
   subject: string,
   what: string,
-  { as, workload }: ExplainOptions,
+  { as, workload, scope = '' }: ExplainOptions,
   invocation: Invocation,
 ): Promise<void> {
   const permission = permissionOf(what);
-  const asked = { workload, subject: subject === 'nobody' ? '' : subject, permission };
+  const asked = { workload, subject: subject === 'nobody' ? '' : subject, permission, scope };
   const response = await withAccess(as, invocation, (client) => client.explainAccess(asked));
   process.exitCode = response.allowed ? 0 : 1;
   if (invocation.json) {
     printJson({ ...asked, ...(ExplainAccessResponse.toJSON(response) as object), allowed: response.allowed });
     return;
   }
-  const scope = Object.entries(Scope).find(([, value]) => value === response.scope)?.[0] ?? '';
-  const verdict = response.allowed ? `allowed, scope ${scope.replace('SCOPE_', '').toLowerCase()}` : 'denied';
+  const allowed = Object.entries(Scope).find(([, value]) => value === response.scope)?.[0] ?? '';
+  const verdict = response.allowed ? `allowed, scope ${allowed.replace('SCOPE_', '').toLowerCase()}` : 'denied';
   console.log(`${permission} for ${asked.subject || 'no user'} through ${workload}: ${verdict}`);
   for (const reason of response.reasons) console.log(`  ${reason}`);
   console.log(`by version ${response.policyVersion} of the policy`);

@@ -47,6 +47,7 @@ export function addAccessCommands(program: Command): void {
     json: true,
     options: [
       new Option('--workload <id>', 'the workload on the other end of the connection').default('workload:developer'),
+      new Option('--scope <scope>', "the scope of the subject's token, such as 'orders catalog.read'; all by default"),
       asOption('admin'),
     ],
     run: async ([subject, permission], options, invocation) =>

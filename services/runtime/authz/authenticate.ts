@@ -22,8 +22,8 @@ export function authenticate({ workloadOf, verify }: AuthenticateOptions): Inter
     const token = /^Bearer ([\w.~+/-]+=*)$/i.exec(authorization)?.[1];
     if (!token) return Promise.reject(credentialsInvalid('authorization is not a bearer token'));
     const proceed = (verified: VerifiedToken) => {
-      const { kind, subject, signedInAtMs } = verified;
-      call.caller = { workload, user: { kind, subject, token, signedInAtMs } };
+      const { kind, subject, scope, signedInAtMs } = verified;
+      call.caller = { workload, user: { kind, subject, token, scope, signedInAtMs } };
       return next(call);
     };
     try {

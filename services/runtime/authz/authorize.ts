@@ -1,5 +1,12 @@
 import { type CallContext, type Caller, type Interceptor, subjectOf } from '../context/call-context.ts';
-import { permissionDenied, policyUnavailable, targetNotAdministered, tokenMissing } from '../errors/errors.ts';
+import {
+  permissionDenied,
+  policyUnavailable,
+  type RpcError,
+  scopeInsufficient,
+  targetNotAdministered,
+  tokenMissing,
+} from '../errors/errors.ts';
 import { Counter, type Registry } from '../telemetry/metrics.ts';
 import {
   dataSubjectOf,
@@ -25,6 +32,13 @@ export function decisionCounter(registry: Registry): Counter<'permission' | 'dec
     registers: [registry],
   });
 }
+
+const refusals: Readonly<Record<Denied['lacks'], (permission: string) => RpcError>> = {
+  permission: permissionDenied,
+  token: tokenMissing,
+  scope: scopeInsufficient,
+  target: targetNotAdministered,
+};
 
 /** The permission that a method or an event requires of its caller, and how that is checked. */
 export interface AccessRule {
@@ -60,8 +74,8 @@ export function authorize(
     const { workload, user } = call.caller;
     call.log.info({ permission, cause, workload, user: user ? subjectOf(user) : undefined }, 'denied');
     // The publisher of an event has no token to send.
-    if (lacks === 'token' && call.kind === 'server') return Promise.reject(tokenMissing(permission));
-    return Promise.reject(lacks === 'target' ? targetNotAdministered(permission) : permissionDenied(permission));
+    const lacking = lacks === 'token' && call.kind !== 'server' ? 'permission' : lacks;
+    return Promise.reject(refusals[lacking](permission));
   };
   return (next) => (call) => {
     const account = target ? `${target.kind}:${target.read(call.message)}` : undefined;

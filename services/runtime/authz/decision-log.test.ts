@@ -162,7 +162,7 @@ t.test('the way to access', async (t) => {
   };
   const stranger = openCall({
     ...{ kind: 'server', name: method.path, message: null, deadline: Date.now(), trace: childTrace(undefined), log },
-    caller: { workload: 'workload:edge', user: { kind: 'user', subject: 'ada', token: '' } },
+    caller: { workload: 'workload:edge', user: { kind: 'user', subject: 'ada', token: '', scope: 'all' } },
   } as const);
   for (let times = 0; times < 3; times++) collected.denied(stranger, 'payments.refund', 'no', 'v1');
   await act(allowedCall());

@@ -15,7 +15,7 @@ const callOf = (caller: Caller, name = '/a.B/C') =>
   });
 const user = (subject: string, kind: 'user' | 'client' = 'user'): Caller => ({
   workload: 'workload:edge',
-  user: { kind, subject, token: '' },
+  user: { kind, subject, token: '', scope: 'all' },
 });
 
 t.test('equal denials are one record', async (t) => {

@@ -3,6 +3,7 @@ import { globSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import type { Caller } from '../context/call-context.ts';
+import { reservedPermissions } from './administration.ts';
 import { loadPolicy } from './policy.ts';
 
 const root = join(import.meta.dirname, '../../..');
@@ -10,7 +11,7 @@ const policy = await loadPolicy(join(root, 'deploy/policy.csv'));
 
 const withUser = (subject: string): Caller => ({
   workload: 'workload:developer',
-  user: { kind: 'user', subject, token: '' },
+  user: { kind: 'user', subject, token: '', scope: 'all' },
 });
 const alone = (workload: string): Caller => ({ workload, user: null });
 
@@ -115,7 +116,7 @@ const rows: { name: string; who: Caller; may: Record<string, string> }[] = [
   { name: 'an unknown workload', who: alone('service:unknown'), may: {} },
   {
     name: 'an administrator without a certificate',
-    who: { workload: null, user: { kind: 'user', subject: 'admin', token: '' } },
+    who: { workload: null, user: { kind: 'user', subject: 'admin', token: '', scope: 'all' } },
     may: {},
   },
   {
@@ -151,6 +152,16 @@ t.test('who may what', async (t) => {
       t.strictSame(allowed, row.may);
     });
   }
+});
+
+t.test('the contracts reserve what only operators may, and nothing else', async (t) => {
+  const of = (who: string) =>
+    [...contracted].filter((permission) => policy.decide(withUser(who), permission).allowed).sort();
+  const others = new Set(['ada', 'bo', 'admin'].flatMap(of));
+  t.strictSame(
+    of('olga').filter((permission) => !others.has(permission)),
+    [...reservedPermissions].sort(),
+  );
 });
 
 t.test('policy and contracts name the same permissions', async (t) => {

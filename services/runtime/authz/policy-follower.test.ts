@@ -17,7 +17,7 @@ const log = createLogger('test', 'fatal');
 const edge = 'p, workload:edge, orders.refund, on-behalf';
 const withBo = `${edge}\np, role:staff, orders.refund, any\ng, user:bo, role:staff\n`;
 const withoutBo = `${edge}\np, role:staff, orders.refund, any\n`;
-const bo: Caller = { workload: 'workload:edge', user: { kind: 'user', subject: 'bo', token: '' } };
+const bo: Caller = { workload: 'workload:edge', user: { kind: 'user', subject: 'bo', token: '', scope: 'all' } };
 
 type Changes = Partial<Pick<FollowerOptions, 'connect' | 'ageMaxMs' | 'messageTimeoutMs' | 'now'>>;
 
@@ -329,7 +329,7 @@ t.test('200 swaps a second: every decision is one of a version that was in force
   const seen = new Set<number>();
   const decideAll = () => {
     for (const subject of people) {
-      const caller: Caller = { workload: 'workload:edge', user: { kind: 'user', subject, token: '' } };
+      const caller: Caller = { workload: 'workload:edge', user: { kind: 'user', subject, token: '', scope: 'all' } };
       const decision = follower.current()!.decide(caller, 'orders.refund');
       const version = published.get(decision.policyVersion);
       if (!version) throw new Error(`decided by a version that was never published: ${decision.policyVersion}`);

@@ -39,7 +39,7 @@ function questionsOf(shape: Shape): { caller: Caller; permission: string }[] {
   return Array.from({ length: roles * rulesPerRole }, (_, index) => {
     const role = index % roles;
     const rule = Math.floor(index / roles);
-    const user: User = { kind: 'user', subject: `u${index % 2 ? role : (role + 3) % roles}`, token: '' };
+    const user: User = { kind: 'user', subject: `u${index % 2 ? role : (role + 3) % roles}`, token: '', scope: 'all' };
     return { caller: { workload: `service:w${role}`, user }, permission: permissionOf(role, rule, shape) };
   });
 }

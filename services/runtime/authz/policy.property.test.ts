@@ -109,7 +109,7 @@ t.test('decisions equal those of plain casbin', async (t) => {
       for (const who of asked) {
         const subject = who && subjectOf(who);
         for (const permission of permissions) {
-          const user = who && { ...who, token: '' };
+          const user = who && { ...who, token: '', scope: 'all' as const };
           const decision = policy.decide({ workload, user }, permission);
           const got = decision.allowed ? decision.scope : 'denied';
           const want = expected(plain, denied, workload, subject, permission);

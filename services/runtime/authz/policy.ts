@@ -2,6 +2,7 @@ import { hash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { type Caller, type Subject, subjectOf } from '../context/call-context.ts';
+import { isInScope } from '../context/token-scope.ts';
 import { lruMap } from '../credentials/lru.ts';
 import { administration, reservedPermissions } from './administration.ts';
 import { askCasbin } from './enforcer.ts';
@@ -31,10 +32,11 @@ export interface Denied {
   /** For logs; never sent to the caller. */
   readonly reason: string;
   /**
-   * What the caller lacks. A token: the workload may make this call on behalf of users only, and there is none. The
-   * target: the call changes an account whose rights the caller does not administer.
+   * What the caller lacks. A token: the workload may make this call on behalf of users only, and there is none. A scope:
+   * workload and user may, but the token was not issued for this. The target: the call changes an account whose rights
+   * the caller does not administer.
    */
-  readonly lacks: 'permission' | 'token' | 'target';
+  readonly lacks: 'permission' | 'token' | 'scope' | 'target';
   readonly policyVersion: string;
 }
 
@@ -54,6 +56,9 @@ export interface Policy {
    *
    * Every user has role:customer; a client that signed in by itself has only its grants. Everything else is denied,
    * and so is every permission of a denied subject.
+   *
+   * The scope of the token must name the permission as well, except where a service has the permission by itself: such a
+   * call is part of another one, and the scope was checked where that came in (ADR 0052).
    *
    * With a target, such as "user:ada", the call changes that account. Where the resulting scope is any, the caller must
    * administer the rights of the target: have each permission that the target has for everything, or both permissions
@@ -173,9 +178,14 @@ function policyFrom(text: string, compiled: Compiled, denied: ReadonlySet<string
     if (!subjectPatterns[user.kind]?.test(subject)) return deny('the user has no well-formed subject');
     if (denied.has(subject)) return deny(`${subject} is denied everything`);
     const userScope = rightOf(subject, permission);
-    if (userScope === 'any') return onTarget(subject, target);
-    if (userScope === 'own' && user.kind === 'user') return ownThings;
-    return deny(`${subject} may not ${permission}`);
+    if (userScope !== 'any' && (userScope !== 'own' || user.kind !== 'user')) {
+      return deny(`${subject} may not ${permission}`);
+    }
+    const isOfService = workloadScope === 'any' && workload.startsWith('service:');
+    if (!isOfService && !isInScope(user.scope, permission)) {
+      return deny(`the token of ${subject} does not have ${permission} in its scope`, 'scope');
+    }
+    return userScope === 'any' ? onTarget(subject, target) : ownThings;
   }
   const policy: Policy = Object.freeze({
     version: policyVersion,

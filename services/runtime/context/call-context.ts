@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import type { EventContract, MethodContract } from '@armature/proto/contract.ts';
 import type { CompatibleAbortSignal } from '../time/abort-signal.ts';
 import { type Attachments, attachments } from './keys.ts';
+import type { TokenScope } from './token-scope.ts';
 import type { TraceContext } from './trace.ts';
 
 /** The logger of a call; pino's loggers implement it. */
@@ -37,6 +38,8 @@ export interface Subject {
 export interface User extends Subject {
   /** The access token as it was received; it is forwarded unchanged. */
   readonly token: string;
+  /** What the token may be used for. */
+  readonly scope: TokenScope;
   /** When the subject signed in, epoch milliseconds; undefined where the token does not say. */
   readonly signedInAtMs?: number | undefined;
 }

@@ -10,4 +10,5 @@ export {
   silentLog,
   type User,
 } from './call-context.ts';
+export { isInScope, type TokenScope, tokenScopeOf } from './token-scope.ts';
 export { childTrace, traceparent } from './trace.ts';

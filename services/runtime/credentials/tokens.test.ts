@@ -85,7 +85,9 @@ t.test('accepts', async (t) => {
     { name: 'one that begins 5 s ahead of our clock', claims: { nbf: nowSeconds + 5 } },
     { name: 'a subject of 64 characters', claims: { sub: 'a'.repeat(64) } },
     { name: 'a subject with dots and dashes', claims: { sub: '0198f.a_b-c' } },
-    { name: 'claims we do not know', claims: { scope: 'openid', jti: 'x' } },
+    { name: 'claims we do not know', claims: { groups: ['admin'], jti: 'x' } },
+    { name: 'a scope', claims: { scope: 'openid orders' }, scope: new Set(['openid', 'orders']) },
+    { name: 'a scope for everything', claims: { scope: 'openid all' }, scope: 'all' as const },
     { name: 'one that names its sign-in', claims: { auth_time: nowSeconds - 86_400 }, signedInAt: nowSeconds - 86_400 },
     {
       name: 'one of a sign-in 5 s ahead of our clock',
@@ -106,6 +108,7 @@ t.test('accepts', async (t) => {
       const claims = { ...goodClaims, ...row.claims };
       t.same(verified, {
         ...{ kind: row.kind ?? 'user', subject: claims.sub, expiresAtMs: (claims.exp! + 5) * 1000 },
+        scope: row.scope ?? new Set(['']),
         ...(row.signedInAt === undefined ? {} : { signedInAtMs: row.signedInAt * 1000 }),
       });
     });

@@ -1,6 +1,7 @@
 import { hash } from 'node:crypto';
 import { decodeProtectedHeader, type JWTPayload, jwtVerify, type ProtectedHeaderParameters } from 'jose';
 import type { Subject } from '../context/call-context.ts';
+import { type TokenScope, tokenScopeOf } from '../context/token-scope.ts';
 import { credentialsInvalid, RpcError } from '../errors/errors.ts';
 import type { KeySource } from './jwks.ts';
 import { lruMap } from './lru.ts';
@@ -15,6 +16,8 @@ export interface VerifiedToken extends Subject {
    * A program signs in for each token. Undefined where the token does not say.
    */
   readonly signedInAtMs?: number | undefined;
+  /** What the token may be used for: the claim scope (RFC 9068, section 2.2.3). */
+  readonly scope: TokenScope;
   /** Epoch milliseconds after which the token is refused, leeway included. */
   readonly expiresAtMs: number;
 }
@@ -129,7 +132,7 @@ function checkHeader(header: ProtectedHeaderParameters): string {
 
 /** Checks what jose accepts: several audiences, times in the future or not integers, malformed subjects. */
 function checkClaims(payload: JWTPayload, audience: string, leewaySeconds: number, nowMs: number): VerifiedToken {
-  const { aud, iat, exp, sub, client_id: client, auth_time: authTime } = payload;
+  const { aud, iat, exp, sub, client_id: client, auth_time: authTime, scope = '' } = payload;
   if (aud !== audience) throw new Error('aud is not exactly our audience');
   if (!Number.isSafeInteger(iat) || !Number.isSafeInteger(exp)) throw new Error('iat or exp is not a whole number');
   const latest = Math.floor(nowMs / 1000) + leewaySeconds;
@@ -139,10 +142,11 @@ function checkClaims(payload: JWTPayload, audience: string, leewaySeconds: numbe
   if (authTime !== undefined && (authTime as number) > latest) throw new Error('auth_time is in the future');
   if (typeof sub !== 'string' || !subjectPattern.test(sub)) throw new Error('sub is not the id of a user or client');
   if (typeof client !== 'string' || client === '') throw new Error('client_id is not the id of a client');
+  if (typeof scope !== 'string') throw new Error('scope is not a text');
   const kind = sub === client ? 'client' : 'user';
   const signedInAt = kind === 'client' ? iat : (authTime as number | undefined);
   return {
-    ...{ kind, subject: sub, expiresAtMs: (exp! + leewaySeconds) * 1000 },
+    ...{ kind, subject: sub, scope: tokenScopeOf(scope), expiresAtMs: (exp! + leewaySeconds) * 1000 },
     ...(signedInAt === undefined ? {} : { signedInAtMs: signedInAt * 1000 }),
   };
 }

@@ -124,6 +124,12 @@ export const tokenMissing = (permission: string) =>
     { metadata: { permission } },
   );
 
+/** Makes the error for a token whose scope does not name the permission. */
+export const scopeInsufficient = (permission: string) =>
+  runtimeError('PERMISSION_DENIED', 'SCOPE_INSUFFICIENT', `the scope of the token does not include ${permission}`, {
+    metadata: { permission },
+  });
+
 /** Makes the error for a change of an account whose rights the caller does not administer. It does not name them. */
 export const targetNotAdministered = (permission: string) =>
   runtimeError(

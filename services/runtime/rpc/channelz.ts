@@ -41,8 +41,8 @@ export function channelz(guard: {
     const workload = guard.workloadAt(call.getPeer());
     const token = /^Bearer (.+)$/.exec(String(call.metadata.get('authorization')[0] ?? ''))?.[1];
     if (!workload || !token) throw new Error('no credentials');
-    const { kind, subject } = await guard.verify(token);
-    return guard.decide({ workload, user: { kind, subject, token } }, 'ops.channelz')?.allowed === true;
+    const { kind, subject, scope } = await guard.verify(token);
+    return guard.decide({ workload, user: { kind, subject, token, scope } }, 'ops.channelz')?.allowed === true;
   };
   return {
     definition: onceAsked(Object.keys(handlers)),

@@ -18,7 +18,7 @@ async function decoded(bytes: Buffer, keys: HashKeys = noHashKeys) {
     ...{ kind: 'server', name: method.path, method, message: bytes, log: silentLog },
     deadline: Date.now() + 1_000,
     trace: childTrace(undefined),
-    caller: { workload: 'workload:edge', user: { kind: 'client', subject: 'reports', token: '' } },
+    caller: { workload: 'workload:edge', user: { kind: 'client', subject: 'reports', token: '', scope: 'all' } },
   } as const);
   await decode(method, requestHasher(keys))(async () => null)(call);
   return call;

@@ -3,14 +3,14 @@ import type { Served } from '../contracts.ts';
 
 /** Callers other than services; services are columns by their names. */
 export const strangers = ['anonymous', 'none', 'foreign'] as const;
-export const persons = ['own', 'other', 'staff', 'admin', 'client', 'revoked', 'operator'] as const;
+export const persons = ['own', 'other', 'staff', 'admin', 'client', 'revoked', 'operator', 'scoped'] as const;
 /** How an event is published: as the publisher, or in the name of another service. */
 export const claims = ['itself', 'the producer', 'its own key'] as const;
 export type Claim = (typeof claims)[number];
 /** Broker accounts that belong to no service. */
 export const outsiders = ['operator', 'stranger'] as const;
 
-export const callCodes = ['A', 'U', 'T', 'D', 'N', '-'] as const;
+export const callCodes = ['A', 'U', 'T', 'S', 'D', 'N', '-'] as const;
 export type CallCode = (typeof callCodes)[number];
 export const eventCodes = ['A', 'R', 'L', 'X'] as const;
 export type EventCode = (typeof eventCodes)[number];

@@ -15,6 +15,7 @@ export const people = {
   client: 'reports',
   revoked: 'mallory',
   operator: 'olga',
+  scoped: 'admin',
 };
 
 export type Person = keyof typeof people;
@@ -56,7 +57,12 @@ export async function openPrincipals(t: Teardown, running: (service: string) => 
       openWire(running(service).grpc, await credentials(column)),
     );
   const tokenOf = (subject: string, column: string) =>
-    remember(tokens, subject, () => token(subject, column === 'client' ? { clientId: subject } : {}));
+    remember(tokens, `${column} ${subject}`, () =>
+      token(subject, {
+        ...(column === 'client' ? { clientId: subject } : {}),
+        ...(column === 'scoped' ? { claims: { scope: 'openid catalog.read' } } : {}),
+      }),
+    );
 
   async function bearerOf(column: string, subject: string | undefined): Promise<string | undefined> {
     if (isPerson(column)) return tokenOf(subject ?? people[column], column);

@@ -154,6 +154,7 @@ function codeOf({ code, error, replies }: RawResponse, method: MethodContract, h
   const ours = domain === 'runtime.armature.local';
   if (code === 'UNAUTHENTICATED' && ours && reason === 'CREDENTIALS_INVALID') return 'U';
   if (code === 'UNAUTHENTICATED' && ours && reason === 'TOKEN_MISSING') return 'T';
+  if (code === 'PERMISSION_DENIED' && ours && reason === 'SCOPE_INSUFFICIENT') return 'S';
   if (code === 'PERMISSION_DENIED' && ours && reason === 'PERMISSION_DENIED') return 'D';
   if (code === 'NOT_FOUND' && method.owner?.kind === 'loaded') return 'N';
   // An endless stream is cancelled after its first message, so it has no status.
