@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { UserErasedEvent } from '@armature/proto/identity/v1/contract.ts';
 import { UserState } from '@armature/proto/identity/v1/identity.ts';
 import t from 'tap';
 import { refusal } from '../../test/support/refusal.ts';
@@ -221,9 +222,18 @@ t.test('closing, opening and erasing', async (t) => {
 
   const erased = await again.eraseUser({ userId });
   t.match(erased, { userId, email: '', displayName: '', emailVerified: false, state: UserState.USER_STATE_ERASED });
-  t.match(await admin.eraseUser({ userId }), { state: UserState.USER_STATE_ERASED });
-  await t.rejects(admin.reactivateUser({ userId }), refusal({ reason: 'USER_CLOSED' }));
   const db = await database();
+  const published = () =>
+    db.read(null, (sql) =>
+      sql.query<{ type: string }>(
+        `select type from outbox where aggregate = 'user' and aggregate_id = ? and type = ? order by sequence`,
+        [userId, UserErasedEvent.type],
+      ),
+    );
+  t.equal((await published()).length, 1);
+  t.match(await admin.eraseUser({ userId }), { state: UserState.USER_STATE_ERASED });
+  t.equal((await published()).length, 2, 'published again, for services that were restored from a backup');
+  await t.rejects(admin.reactivateUser({ userId }), refusal({ reason: 'USER_CLOSED' }));
   for (const [table, column] of [
     ['account', 'email_key'],
     ['letter', 'recipient_key'],

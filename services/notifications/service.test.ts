@@ -8,18 +8,20 @@ import { type Delivery, DeliveryState } from '@armature/proto/notifications/v1/n
 import { OrderCancelledEvent, OrderConfirmedEvent, OrderPlacedEvent } from '@armature/proto/orders/v1/contract.ts';
 import { newId } from '@armature/runtime';
 import type { ConfirmChannel } from 'amqplib';
-import t from 'tap';
+import t, { type Test } from 'tap';
 import { connectBroker } from '../../test/support/infra.ts';
 import { reluctantMailServer } from '../../test/support/mail-server.ts';
 import { openOrderContacts } from '../../test/support/order-contacts.ts';
 import { refusal } from '../../test/support/refusal.ts';
 import { type RunningService, startService, token, workloadCertificate } from '../../test/support/service.ts';
 
-const bo = await token('bo');
+const [bo, ada, eve] = await Promise.all(['bo', 'ada', 'eve'].map((subject) => token(subject)));
 const contacts = await openOrderContacts(t);
 const peers = { orders: contacts.address };
 const tls = await workloadCertificate('developer');
-const staffOf = (service: RunningService) => notificationsClient({ addresses: [service.grpc], tls, token: () => bo });
+const clientOf = (service: RunningService, bearer: string | undefined) =>
+  notificationsClient({ addresses: [service.grpc], tls, token: () => bearer });
+const staffOf = (service: RunningService) => clientOf(service, bo);
 
 /** Publishes as the orders service would, with the rights of its broker user. */
 async function publisher(service: RunningService): Promise<{ channel: ConfirmChannel; close(): Promise<void> }> {
@@ -80,6 +82,26 @@ async function deliveryOf(
         `no such delivery; there are ${JSON.stringify(deliveries.map((one) => [one.template, one.state]))}`,
       );
   }
+}
+
+/** A customer lists and reads their own deliveries, and no other customer does. */
+async function onlyTheCustomerReads(
+  t: Test,
+  service: RunningService,
+  { deliveryId, orderId, customerId }: Delivery,
+): Promise<void> {
+  const [own, other] = [clientOf(service, ada), clientOf(service, eve)];
+  const { deliveries } = await own.listDeliveries({ customerId });
+  t.ok(deliveries.some((one) => one.deliveryId === deliveryId));
+  t.match(await own.getDelivery({ deliveryId }), { orderId });
+  const denied = refusal({ code: 'PERMISSION_DENIED' });
+  await t.rejects(own.listDeliveries({}), denied);
+  await t.rejects(own.listDeliveries({ orderId }), denied);
+  await t.rejects(other.listDeliveries({ customerId }), denied);
+  t.strictSame((await other.listDeliveries({ customerId: 'eve' })).deliveries, []);
+  await t.rejects(other.getDelivery({ deliveryId }), refusal({ reason: 'DELIVERY_NOT_FOUND' }));
+  own.close();
+  other.close();
 }
 
 /** Until notifications has bound its queue, what is published goes nowhere. */
@@ -144,6 +166,7 @@ t.test('an order that is confirmed is told by mail, once', async (t) => {
   t.match(receipt, 'EUR 9.00');
 
   t.match(await staff.getDelivery({ deliveryId: sent.deliveryId }), { orderId });
+  await onlyTheCustomerReads(t, service, sent);
   const again = await staff.resendDelivery({ deliveryId: sent.deliveryId });
   t.equal(again.state, DeliveryState.DELIVERY_STATE_QUEUED);
   await deliveryOf(

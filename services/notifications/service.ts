@@ -1,13 +1,15 @@
 import { NotificationServiceContract } from '@armature/proto/notifications/v1/contract.ts';
 import { type Delivery as DeliveryMessage, DeliveryState } from '@armature/proto/notifications/v1/notifications.ts';
-import { closePage, type Database, implement, openPage, runIdempotent, setDataSubject } from '@armature/runtime';
+import { closePage, type Database, implement, openPage, ownsOrCanAccessAny, runIdempotent } from '@armature/runtime';
 import type { Delivery, State } from './delivery.ts';
+import { deliveryNotFound } from './errors.ts';
 import type { DeliveryStore } from './store.ts';
 
 export const notificationService = (db: Database, store: DeliveryStore) =>
   implement(NotificationServiceContract, {
     async listDeliveries(message, call) {
-      const filter = { orderId: message.orderId, state: stateOf(message.state) };
+      const { customerId, orderId } = message;
+      const filter = { customerId, orderId, state: stateOf(message.state) };
       const page = openPage<[string]>(message, 50, [filter]);
       const rows = await db.read(call, (sql) => store.list(sql, filter, page));
       const { items, nextPageToken } = closePage(rows, page, (delivery): [string] => [delivery.deliveryId]);
@@ -16,7 +18,7 @@ export const notificationService = (db: Database, store: DeliveryStore) =>
 
     async getDelivery({ deliveryId }, call) {
       const delivery = await db.read(call, (sql) => store.find(sql, deliveryId));
-      setDataSubject(call, delivery.customerId);
+      if (!ownsOrCanAccessAny(call, delivery.customerId)) throw deliveryNotFound(deliveryId);
       return toMessage(delivery);
     },
 

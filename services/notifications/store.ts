@@ -36,11 +36,15 @@ export function deliveryStore(config: Parameters<typeof deliveryQueue>[0]) {
     /** Newest first; one row more than the page, when there is one. */
     async list(
       sql: SqlReader,
-      filter: { orderId: string; state: State | null },
+      filter: { customerId: string; orderId: string; state: State | null },
       page: Page<[string]>,
     ): Promise<Delivery[]> {
       const conditions = ['delivery_id < ?'];
       const params: (string | number)[] = [page.after?.[0] ?? 'g'];
+      if (filter.customerId) {
+        conditions.push('customer_id = ?');
+        params.push(filter.customerId);
+      }
       if (filter.orderId) {
         conditions.push('order_id = ?');
         params.push(filter.orderId);

@@ -354,6 +354,30 @@ t.test('who may read a payment', async (t) => {
   await t.rejects(bed.people.ada.getPayment({ paymentId: randomUUID() }), notFound);
 });
 
+t.test('the payments of a customer are listed in pages, newest first, for the customer and for staff', async (t) => {
+  const customerId = 'ada';
+  const made: string[] = [];
+  for (let n = 0; n < 3; n++) made.push((await authorized({ customerId })).paymentId);
+  await authorized({ customerId: 'eve' });
+  const listed: string[] = [];
+  for (let pageToken = ''; ; ) {
+    const page = await bed.people.ada.listPayments({ customerId, pageSize: 2, pageToken });
+    t.ok(page.payments.length <= 2);
+    listed.push(...page.payments.map((payment) => payment.paymentId));
+    t.strictSame([...new Set(page.payments.map((payment) => payment.customerId))], [customerId]);
+    pageToken = page.nextPageToken;
+    if (!pageToken) break;
+  }
+  t.strictSame(listed, [...listed].sort().reverse());
+  t.strictSame([...made].sort(), listed.filter((paymentId) => made.includes(paymentId)).sort());
+  const [newest] = (await bed.people.bo.listPayments({ customerId, pageSize: 1 })).payments;
+  t.match(newest, { paymentId: listed[0], amount: { currencyCode: 'EUR' } });
+  const denied = refusal({ code: 'PERMISSION_DENIED' });
+  await t.rejects(bed.people.ada.listPayments({ customerId: 'eve' }), denied);
+  await t.rejects(bed.people.ada.listPayments({}), denied);
+  t.ok((await bed.people.bo.listPayments({})).payments.some((payment) => payment.customerId === 'eve'));
+});
+
 t.test('the ledger', async (t) => {
   const currencyCode = 'CHF';
   const account = (name: string) => bed.ledger.getAccount({ account: name, currencyCode });

@@ -1,5 +1,5 @@
 import { PaymentServiceContract } from '@armature/proto/payments/v1/contract.ts';
-import { type Database, implement, ownsOrCanAccessAny } from '@armature/runtime';
+import { closePage, type Database, implement, openPage, ownsOrCanAccessAny } from '@armature/runtime';
 import { amountInvalid, paymentNotFound } from './errors.ts';
 import type { Operations } from './operations.ts';
 import { toMessage } from './payment-message.ts';
@@ -28,6 +28,13 @@ export const paymentService = (db: Database, store: PaymentStore, operations: Op
       const payment = await db.read(call, (sql) => store.payment(sql, paymentId));
       if (!ownsOrCanAccessAny(call, payment?.customerId ?? '') || !payment) throw paymentNotFound(paymentId);
       return toMessage(payment);
+    },
+
+    async listPayments(message, call) {
+      const page = openPage<[string]>(message, 50, [message.customerId]);
+      const rows = await db.read(call, (sql) => store.list(sql, message.customerId, page));
+      const { items, nextPageToken } = closePage(rows, page, ({ paymentId }): [string] => [paymentId]);
+      return { payments: items.map((payment) => toMessage(payment)), nextPageToken };
     },
   });
 

@@ -3,7 +3,7 @@
  * operations, change-store.ts writes changes, ledger-store.ts has the ledger. Locks are taken on the payment first,
  * then on the operation.
  */
-import type { SqlReader, Tx } from '@armature/runtime';
+import type { Page, SqlReader, Tx } from '@armature/runtime';
 import { requestIdReused } from '@armature/runtime/errors';
 import type { StoredHash } from '@armature/runtime/idempotency';
 import { changeOperation, type PaymentAndOperation, writeChange } from './change-store.ts';
@@ -34,6 +34,7 @@ export function paymentStore({ pendingResolveMs }: { pendingResolveMs: number })
     ...intentStore(resolveAt),
     ...pendingStore(resolveAt),
     payment: findPayment,
+    list: listPayments,
     paymentOfCharge: findPaymentOfCharge,
     lock: lockPayment,
     methodHash: findMethodHash,
@@ -50,6 +51,19 @@ async function findPayment(sql: SqlReader, paymentId: string): Promise<Payment |
     paymentId,
   ]);
   return rows[0] ? toPayment(rows[0]) : null;
+}
+
+/**
+ * Newest first, because ids are ordered by time; of one customer, or of all where the id is empty. Returns one row more
+ * than the page size where there is a next page.
+ */
+async function listPayments(sql: SqlReader, customerId: string, page: Page<[string]>): Promise<Payment[]> {
+  const rows = await sql.query<PaymentRow>(
+    `select ${paymentColumns} from payment p where ${customerId ? 'p.customer_id = ? and ' : ''}p.payment_id < ?
+     order by p.payment_id desc limit ?`,
+    [...(customerId ? [customerId] : []), page.after?.[0] ?? 'g', page.size + 1],
+  );
+  return rows.map(toPayment);
 }
 
 /** The payment of a charge of the acquirer. */

@@ -47,7 +47,7 @@ const { reserveStock, receiveStock, adjustStock, batchGetStock, watchStock } = I
 const { getReservation, commitReservation, releaseReservation } = InventoryServiceContract.methods;
 const { createCategory, createProduct, updateProduct, archiveProduct } = CatalogServiceContract.methods;
 const { getProduct, batchGetVariants, listProducts } = CatalogServiceContract.methods;
-const { authorizePayment, capturePayment, refundPayment, getPayment } = PaymentServiceContract.methods;
+const { authorizePayment, capturePayment, refundPayment, getPayment, listPayments } = PaymentServiceContract.methods;
 const { placeOrder, getOrder, listOrders, cancelOrder, watchOrder, listOrderEvents } = OrderServiceContract.methods;
 
 type Over = Record<string, unknown>;
@@ -381,6 +381,14 @@ function placedOrderRows({ orderId, paymentId, rejectedOrderId }: Stage): BadRow
       { account: 'käse-🧀' },
       invalid('account'),
     ]),
+    ...rowsOf(listPayments, 'developer+ada', () => ({ customerId: 'ada' }))(
+      ["another customer's payments", { customerId: 'eve' }, refused('PERMISSION_DENIED', 'PERMISSION_DENIED')],
+      ["all customers' payments", { customerId: '' }, refused('PERMISSION_DENIED', 'PERMISSION_DENIED')],
+    ),
+    ...rowsOf(NotificationServiceContract.methods.listDeliveries, 'developer+ada', () => ({ customerId: 'ada' }))(
+      ["another customer's deliveries", { customerId: 'eve' }, refused('PERMISSION_DENIED', 'PERMISSION_DENIED')],
+      ["all customers' deliveries", { customerId: '' }, refused('PERMISSION_DENIED', 'PERMISSION_DENIED')],
+    ),
     ...rowsOf(NotificationServiceContract.methods.listDeliveries, 'developer+bo', () => ({}))([
       'an unknown state',
       { state: 77 },

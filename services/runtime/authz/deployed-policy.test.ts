@@ -22,6 +22,7 @@ const customer: Record<string, string> = {
   'orders.read': 'own',
   'orders.cancel': 'own',
   'payments.read': 'own',
+  'notifications.read': 'own',
   'identity.register': 'any',
   'identity.recover': 'any',
   'identity.read': 'own',

@@ -131,6 +131,7 @@ const ofPayments = [
   asking(payments.voidPayment, (scene) => ({ paymentId: scene.payments.toVoid, orderId: uuid() })),
   asking(payments.refundPayment, (scene) => ({ paymentId: scene.payments.captured, amount: price })),
   asking(payments.getPayment, ({ paymentId }) => ({ paymentId }), { thing: 'paymentId' }),
+  asking(payments.listPayments, () => ({ customerId: people.own })),
   asking(ledger.getAccount, () => ({ account: 'acquirer_receivable', currencyCode: 'EUR' })),
   asking(ledger.listEntries, nothing),
   asking(ledger.getTrialBalance, nothing),
@@ -149,8 +150,8 @@ const ofPayments = [
 ];
 
 const ofNotifications = [
-  asking(notifications.listDeliveries, nothing),
-  asking(notifications.getDelivery, ({ deliveryIds }) => ({ deliveryId: deliveryIds.staff })),
+  asking(notifications.listDeliveries, () => ({ customerId: people.own })),
+  asking(notifications.getDelivery, ({ deliveryIds }) => ({ deliveryId: deliveryIds.staff }), { thing: 'deliveryId' }),
   asking(notifications.resendDelivery, ({ deliveryIds }, column) => ({
     deliveryId: column === 'admin' ? deliveryIds.admin : deliveryIds.staff,
   })),

@@ -41,7 +41,8 @@ type Fields = Record<string, unknown>;
 const filters: Record<string, (made: Awaited<ReturnType<typeof doBusiness>>) => Fields[]> = {
   ListProducts: () => [{ includeArchived: true }],
   ListOrders: () => [{ customerId: 'ada' }, { state: 1 }, { state: 3 }, { customerId: 'ada', state: 1 }],
-  ListDeliveries: ({ orderId }) => [{ orderId }, { state: 1 }, { state: 2 }, { state: 3 }],
+  ListDeliveries: ({ orderId }) => [{ customerId: 'ada' }, { orderId }, { state: 1 }, { state: 2 }, { state: 3 }],
+  ListPayments: () => [{ customerId: 'ada' }],
   ListEntries: ({ paymentId }) => [{ paymentId }],
   ListPaymentOperations: ({ paymentId }) => [{ paymentId }, { pending: true }],
   ListGrants: () => [{ member: 'user:bo' }, { role: 'role:staff' }, { liveOnly: true }],
