@@ -50,7 +50,8 @@ t.test('commands end, and name what does not respond', async (t) => {
   keepToken(dir, issuer, { kind: 'user', id: 'olga' }, issued);
   service.process.kill('SIGSTOP');
   t.teardown(() => service.process.kill('SIGCONT'));
-  const rows: { args: string[]; names: RegExp; code?: number }[] = [
+  // A call has a deadline of its own, which a busy machine may reach before the command reaches its.
+  const rows: { args: string[]; names: RegExp; code?: number | readonly number[] }[] = [
     { args: ['call', `${inventory}/BatchGetStock`, '--as', 'nobody'], names: /inventory: process \d+ is stopped by a/ },
     { args: ['call', 'OrderService/GetOrder', '--as', 'nobody'], names: /orders: no response from 127/ },
     { args: ['call', '--timeout', '2s'], names: /orders: no response from 127/, code: 124 },
@@ -62,7 +63,7 @@ t.test('commands end, and name what does not respond', async (t) => {
     {
       args: ['access', 'explain', 'user:ada', 'orders.read', '--as', 'operator', '--timeout', '3s'],
       names: /access: no/,
-      code: 124,
+      code: [1, 124],
     },
   ];
   await Promise.all(
@@ -70,7 +71,7 @@ t.test('commands end, and name what does not respond', async (t) => {
       const began = performance.now();
       const ended = await startArmature(args, dir).ended;
       const tookMs = performance.now() - began;
-      t.equal(ended.code, code, `${args.join(' ')}: ${ended.stderr}`);
+      t.ok([code].flat().includes(ended.code ?? -1), `${args.join(' ')} ended with ${ended.code}: ${ended.stderr}`);
       t.match(ended.stderr, names, args.join(' '));
       t.ok(tookMs < 30_000, `${args.join(' ')} took ${tookMs} ms`);
     }),

@@ -5,6 +5,7 @@ import { globSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } 
 import { join } from 'node:path';
 import { buf, root } from './buf.ts';
 import { addEnumNames } from './enum-names.ts';
+import { refuseStrayTags } from './strict-decoding.ts';
 
 const target = join(root, 'proto', 'gen');
 const workshop = join(root, `.run-gen-${process.pid}`);
@@ -36,7 +37,7 @@ try {
   mkdirSync(workshop);
   buf(root, 'generate', '--output', workshop);
   for (const module of globSync(join(made, '**', '*.ts'))) {
-    writeFileSync(module, addEnumNames(readFileSync(module, 'utf8')));
+    writeFileSync(module, refuseStrayTags(addEnumNames(readFileSync(module, 'utf8'))));
   }
   buf(root, 'build', '--as-file-descriptor-set', '--output', join(made, 'descriptors.binpb'));
   putInPlace();

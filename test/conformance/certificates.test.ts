@@ -117,16 +117,16 @@ t.test('a running service', async (t) => {
       t.equal((await ask(pemOf(bearer))).response.code, 'NOT_FOUND', name);
   });
 
-  t.equal(withoutCertificate.response.code, 'UNAUTHENTICATED');
+  t.ok(withoutCertificate.response.refused);
   t.strictSame(leaksOf(withoutCertificate.response), []);
   const strange: Record<string, () => Promise<Bearer>> = {
     ...badCertificates(orders),
     'is for servers alone': () => issueCertificate({ ...workloadRequest(ca, orders), usages: ['server'] }),
   };
   for (const [name, issue] of Object.entries(strange)) {
-    await t.test(`refuses a certificate that ${name}, with the same response as without a certificate`, async (t) => {
+    await t.test(`refuses a certificate that ${name}, like no certificate, in the handshake`, async (t) => {
       const { response, text } = await ask(pemOf(await issue()));
-      t.equal(response.code, 'UNAUTHENTICATED');
+      t.ok(response.refused);
       t.equal(text, withoutCertificate.text);
       t.strictSame(response.replies, []);
     });

@@ -16,6 +16,8 @@ export interface RawResponse {
   headers: Record<string, string>;
   /** The messages of the reply, without their frames. */
   replies: Buffer[];
+  /** Whether the server ended the connection in its handshake, so that the call was not sent. */
+  refused: boolean;
   /** The code of RST_STREAM; 0 for a stream that ended normally. */
   reset: number;
 }
@@ -44,19 +46,26 @@ export interface WireCredentials {
   ca: string | Buffer;
 }
 
+const notSent: RawResponse = {
+  ...{ http: 0, code: '', message: '', error: undefined, headers: {}, replies: [], reset: 0, refused: true },
+};
+
 /** Fails a test instead of hanging it if a server does not respond. */
 const responseTimeoutMs = 15_000;
 
+/** Connects. A server that refuses the certificate leaves a wire whose calls are `refused`. */
 export async function openWire(address: string, credentials: WireCredentials): Promise<Wire> {
   // Node's types do not know this option yet; it allows sending a single-value header twice.
   const careless = { strictSingleValueFields: false };
   const session = connect(`https://${address}`, { ...careless, ...credentials, servername: 'localhost' });
-  await new Promise<void>((resolve, reject) => {
-    session.once('connect', () => resolve());
-    session.once('error', reject);
-  });
   // Later errors end the calls in progress, which report them.
   session.on('error', () => {});
+  // In TLS 1.3 a client is connected before the server has seen its certificate. Its first frame says that it has.
+  const served = await new Promise<boolean>((resolve) => {
+    session.once('remoteSettings', () => resolve(true));
+    session.once('close', () => resolve(false));
+  });
+  if (!served) return { call: async () => notSent, close: () => undefined };
   return {
     call: (path, request = {}) => {
       const stream = session.request({
@@ -104,6 +113,7 @@ function responseOf(stream: RequestStream, repliesMax = Number.POSITIVE_INFINITY
         headers,
         replies: unframe(Buffer.concat(chunks)),
         reset: stream.rstCode ?? 0,
+        refused: false,
       });
     });
   });

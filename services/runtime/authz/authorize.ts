@@ -1,4 +1,11 @@
-import { type CallContext, type Caller, type Interceptor, subjectOf } from '../context/call-context.ts';
+import {
+  type CallContext,
+  type Caller,
+  compose,
+  type Handler,
+  type Interceptor,
+  subjectOf,
+} from '../context/call-context.ts';
 import {
   permissionDenied,
   policyUnavailable,
@@ -11,6 +18,7 @@ import { Counter, type Registry } from '../telemetry/metrics.ts';
 import {
   dataSubjectOf,
   lacksOwnerCheck,
+  policyVersionOf,
   recordBeforeResponse,
   recordInTransaction,
   scopeOf,
@@ -33,13 +41,6 @@ export function decisionCounter(registry: Registry): Counter<'permission' | 'dec
   });
 }
 
-const refusals: Readonly<Record<Denied['lacks'], (permission: string) => RpcError>> = {
-  permission: permissionDenied,
-  token: tokenMissing,
-  scope: scopeInsufficient,
-  target: targetNotAdministered,
-};
-
 /** The permission that a method or an event requires of its caller, and how that is checked. */
 export interface AccessRule {
   readonly permission: string;
@@ -54,54 +55,98 @@ export interface AccessRule {
   readonly auditOthers?: boolean;
 }
 
+const refusals: Readonly<Record<Denied['lacks'], (permission: string) => RpcError>> = {
+  permission: permissionDenied,
+  token: tokenMissing,
+  scope: scopeInsufficient,
+  target: targetNotAdministered,
+};
+
+export interface AuthorizeOptions {
+  /** Read the message of the call. They run after the decision, so that the message of a refused call is not read. */
+  read?: readonly Interceptor[];
+  /** Commits a transaction that has only the records of the call. */
+  commit?: (call: CallContext) => Promise<void>;
+}
+
 /**
- * Lets a call through only when policy allows it, and records denials. The scope "own" is checked here against a
- * request field, or by the handler after it has loaded the resource. A handler that does not check fails the call.
- * `commit` commits a transaction that has only the records of the call.
+ * Lets a call through only when policy allows it, and records denials. A first decision needs no message. With the
+ * message it is checked whether the caller may change the account that it names, and whether the scope "own" has its
+ * owner in a field; otherwise the handler compares the owner of what it has loaded. A handler that does not fails the
+ * call.
  */
 export function authorize(
-  { permission, owner, target, audit, auditOthers }: AccessRule,
+  rule: AccessRule,
   decide: Decide,
   counter: Counter<'permission' | 'decision'>,
   denials: Pick<Denials, 'denied'>,
-  commit?: (call: CallContext) => Promise<void>,
+  { read = [], commit }: AuthorizeOptions = {},
 ): Interceptor {
+  const { permission, owner, target } = rule;
+  const { refuse, unavailable, allow } = outcomes(rule, counter, denials, commit);
+  const refuseOwn = (call: CallContext, reason: string) =>
+    refuse(call, { reason, lacks: 'permission', policyVersion: policyVersionOf(call) });
+  return (next) => {
+    const decideWithMessage: Handler = (call) => {
+      if (target) {
+        const decision = decide(call.caller, permission, `${target.kind}:${target.read(call.message)}`);
+        if (!decision) return unavailable();
+        if (!decision.allowed) return refuse(call, decision);
+        setAllowed(call, decision);
+      }
+      const own = scopeOf(call) === 'own';
+      if (own && owner?.kind === 'field' && owner.read(call.message) !== call.caller.user?.subject)
+        return refuseOwn(call, 'not the owner');
+      allow(call);
+      if (!own || owner?.kind !== 'loaded') return next(call);
+      return next(call).then((reply) => {
+        if (lacksOwnerCheck(call)) throw new Error(`${call.name} responded without checking the owner`);
+        return reply;
+      });
+    };
+    const proceed = compose(read, decideWithMessage);
+    return (call) => {
+      const decision = decide(call.caller, permission);
+      if (!decision) return unavailable();
+      if (!decision.allowed) return refuse(call, decision);
+      setAllowed(call, decision);
+      if (decision.scope === 'own' && !owner)
+        return refuseOwn(call, 'only own things are allowed, and these have no owner');
+      return proceed(call);
+    };
+  };
+}
+
+/** What comes of a decision: an error, or the records that the rule asks for. */
+function outcomes(
+  { permission, owner, audit, auditOthers }: AccessRule,
+  counter: Counter<'permission' | 'decision'>,
+  denials: Pick<Denials, 'denied'>,
+  commit: AuthorizeOptions['commit'],
+) {
   const allowed = counter.labels({ permission, decision: 'allow' });
   const denied = counter.labels({ permission, decision: 'deny' });
-  const refuse = (call: CallContext, { reason: cause, lacks, policyVersion }: Omit<Denied, 'allowed'>) => {
-    denied.inc();
-    denials.denied(call, permission, cause, policyVersion);
-    const { workload, user } = call.caller;
-    call.log.info({ permission, cause, workload, user: user ? subjectOf(user) : undefined }, 'denied');
-    // The publisher of an event has no token to send.
-    const lacking = lacks === 'token' && call.kind !== 'server' ? 'permission' : lacks;
-    return Promise.reject(refusals[lacking](permission));
-  };
-  return (next) => (call) => {
-    const account = target ? `${target.kind}:${target.read(call.message)}` : undefined;
-    const decision = decide(call.caller, permission, account);
-    if (!decision) {
+  return {
+    refuse(call: CallContext, { reason: cause, lacks, policyVersion }: Omit<Denied, 'allowed'>): Promise<never> {
+      denied.inc();
+      denials.denied(call, permission, cause, policyVersion);
+      const { workload, user } = call.caller;
+      call.log.info({ permission, cause, workload, user: user ? subjectOf(user) : undefined }, 'denied');
+      // The publisher of an event has no token to send.
+      const lacking = lacks === 'token' && call.kind !== 'server' ? 'permission' : lacks;
+      return Promise.reject(refusals[lacking](permission));
+    },
+    unavailable(): Promise<never> {
       denied.inc();
       return Promise.reject(policyUnavailable());
-    }
-    if (!decision.allowed) return refuse(call, decision);
-    if (decision.scope === 'own') {
-      const { policyVersion } = decision;
-      const notOwned = (reason: string) => refuse(call, { reason, lacks: 'permission', policyVersion });
-      if (!owner) return notOwned('only own things are allowed, and these have no owner');
-      if (owner.kind === 'field' && owner.read(call.message) !== call.caller.user?.subject)
-        return notOwned('not the owner');
-    }
-    allowed.inc();
-    setAllowed(call, decision);
-    if (owner?.kind === 'field') setDataSubject(call, owner.read(call.message));
-    if (auditOthers && commit) auditDisclosure(call, { permission, policyVersion: decision.policyVersion, commit });
-    if (audit) recordInTransaction(call, decisionOf(call, { permission, policyVersion: decision.policyVersion }));
-    if (owner?.kind !== 'loaded' || decision.scope !== 'own') return next(call);
-    return next(call).then((reply) => {
-      if (lacksOwnerCheck(call)) throw new Error(`${call.name} responded without checking the owner`);
-      return reply;
-    });
+    },
+    allow(call: CallContext): void {
+      const policyVersion = policyVersionOf(call);
+      allowed.inc();
+      if (owner?.kind === 'field') setDataSubject(call, owner.read(call.message));
+      if (auditOthers && commit) auditDisclosure(call, { permission, policyVersion, commit });
+      if (audit) recordInTransaction(call, decisionOf(call, { permission, policyVersion }));
+    },
   };
 }
 

@@ -87,6 +87,10 @@ function runtimeError(
 export const messageMalformed = (cause: unknown) =>
   runtimeError('INVALID_ARGUMENT', 'MESSAGE_MALFORMED', 'the request is not a message of the declared type', { cause });
 
+/** Makes the error for a request that has no message, or more than its method takes; gRPC defines its code. */
+export const messagesWrong = (found: string) =>
+  runtimeError('UNIMPLEMENTED', 'MESSAGE_MALFORMED', `the method takes one message, and the request has ${found}`);
+
 export const fieldsInvalid = (fieldViolations: readonly FieldViolation[]) =>
   runtimeError(
     'INVALID_ARGUMENT',

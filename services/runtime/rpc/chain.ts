@@ -11,6 +11,7 @@ import type { RequestHasher } from '../idempotency/request-hash.ts';
 import { decode } from './decode.ts';
 import { errorBoundary } from './error-boundary.ts';
 import { logging } from './logging.ts';
+import { receive } from './server.ts';
 import { validate } from './validate.ts';
 
 export interface ServerChainParts {
@@ -27,7 +28,10 @@ export interface ServerChainParts {
   domain: string;
 }
 
-/** The interceptors of every call to a handler, outermost first. */
+/**
+ * The interceptors of every call to a handler, outermost first. They run when the headers have arrived; the message is
+ * read when the call is authorized.
+ */
 export const serverChain = (parts: ServerChainParts, method: MethodContract): readonly Interceptor[] => [
   parts.admission,
   parts.metrics(method),
@@ -36,8 +40,10 @@ export const serverChain = (parts: ServerChainParts, method: MethodContract): re
   errorBoundary,
   deadline,
   authenticate(parts.authentication),
-  decode(method, parts.requestHash),
-  authorize(method, parts.decide, parts.decisions, parts.denials, (call) => parts.db.transaction(call, async () => {})),
+  authorize(method, parts.decide, parts.decisions, parts.denials, {
+    read: [receive, decode(method, parts.requestHash)],
+    commit: (call) => parts.db.transaction(call, async () => {}),
+  }),
   validate(method),
   ...(method.idempotency ? [idempotency(parts.db, parts.domain)] : []),
 ];

@@ -3,3 +3,4 @@ export { serverChain } from './chain.ts';
 export { decode } from './decode.ts';
 export { rpcMetrics } from './metrics.ts';
 export { type Implementation, implement, metadataBytesOf, peerOf, type RpcServer, startServer } from './server.ts';
+export { serverLimits } from './server-limits.ts';

@@ -20,7 +20,14 @@ type Close = () => Promise<unknown>;
 const servers: Record<string, (t: Test, log: pino.Logger) => Promise<Close>> = {
   async gRPC(t, log) {
     const grpc = new GrpcServer();
-    const listener = await listen({ server: grpc, address, tls: files(t), trustDomain: 'armature.local', log });
+    const listener = await listen({
+      server: grpc,
+      address,
+      tls: files(t),
+      trustDomain: 'armature.local',
+      isOfContract: () => true,
+      log,
+    });
     return () => listener.close().then(() => grpc.forceShutdown());
   },
   async HTTPS(t, log) {

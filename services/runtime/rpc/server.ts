@@ -1,9 +1,8 @@
 import type { MethodContract, ServiceContract } from '@armature/proto/contract.ts';
 import {
   Metadata,
-  Server,
-  type ServerUnaryCall,
-  type ServerWritableStream,
+  type ServerDuplexStream,
+  type ServerReadableStream,
   type ServiceDefinition,
   type StatusObject,
   type sendUnaryData,
@@ -21,11 +20,12 @@ import {
 } from '../context/call-context.ts';
 import { childTrace } from '../context/trace.ts';
 import type { TlsFiles, TlsWatch } from '../credentials/tls-files.ts';
-import { cancelled, deadlineExceeded, draining, RpcError } from '../errors/errors.ts';
+import { cancelled, deadlineExceeded, draining, messagesWrong, RpcError } from '../errors/errors.ts';
 import { encodeStatus, safeText } from '../errors/status.ts';
 import { storedResponseOf } from '../idempotency/key.ts';
 import type { Logger } from '../telemetry/log.ts';
 import { sleep } from '../time/sleep.ts';
+import { limitedServer } from './http2-server.ts';
 import { listen } from './listener.ts';
 
 /** A service's implementation of a contract: one function per method, by local name. */
@@ -46,13 +46,6 @@ export interface Registration<C extends ServiceContract = ServiceContract> {
 export function implement<C extends ServiceContract>(contract: C, implementation: Implementation<C>): Registration<C> {
   return { contract, implementation };
 }
-
-export const serverLimits = {
-  messageBytesMax: 4 * 1024 * 1024,
-  streamsPerConnectionMax: 512,
-  connectionAgeMaxMs: 60 * 60_000,
-  connectionGraceMs: 10_000,
-};
 
 /** Time for the last responses to be sent, and for clients that stay connected without a call. */
 const lingerMs = 500;
@@ -83,22 +76,15 @@ export interface RpcServer {
 
 /** The only module that uses grpc-js's server: converts its calls to `CallContext` and back. */
 export async function startServer(options: RpcServerOptions): Promise<RpcServer> {
-  const server = new Server({
-    'grpc.max_receive_message_length': serverLimits.messageBytesMax,
-    'grpc.max_send_message_length': serverLimits.messageBytesMax,
-    'grpc.max_concurrent_streams': serverLimits.streamsPerConnectionMax,
-    'grpc.max_connection_age_ms': serverLimits.connectionAgeMaxMs,
-    'grpc.max_connection_age_grace_ms': serverLimits.connectionGraceMs,
-    'grpc.keepalive_time_ms': 30_000,
-    'grpc.keepalive_timeout_ms': 10_000,
-  });
+  const server = limitedServer();
   const open = new Set<CallContext>();
   for (const { contract, implementation } of options.registrations) {
     const [definition, handlers] = bindContract(contract, implementation, options, open);
     server.addService(definition, handlers);
   }
   for (const { definition, implementation } of options.standard ?? []) server.addService(definition, implementation);
-  const listener = await listen({ ...options, server });
+  const paths = new Set(options.registrations.flatMap(({ contract }) => pathsOf(contract)));
+  const listener = await listen({ ...options, server, isOfContract: (path) => paths.has(path) });
   return {
     address: listener.address,
     workloadAt: listener.workloadAt,
@@ -118,6 +104,8 @@ export async function startServer(options: RpcServerOptions): Promise<RpcServer>
   };
 }
 
+const pathsOf = ({ methods }: ServiceContract): string[] => Object.values(methods).map(({ path }) => path);
+
 const passBytes = (bytes: Buffer): Buffer => bytes;
 
 function bindContract(
@@ -134,7 +122,9 @@ function bindContract(
     if (!act) throw new Error(`${method.path} has no implementation`);
     definition[localName] = {
       path: method.path,
-      requestStream: false,
+      // grpc-js calls the handler of a stream when its headers have arrived, that of a single message only after the
+      // message: a call is refused before its message is read.
+      requestStream: true,
       responseStream: method.kind === 'server_stream',
       // Bytes pass unchanged: decoding belongs in the chain, where its errors get a proper status, and a stored
       // response is sent byte for byte.
@@ -160,7 +150,7 @@ interface Binding {
   open: Set<CallContext>;
 }
 
-type AnyServerCall = ServerUnaryCall<Buffer, Buffer> | ServerWritableStream<Buffer, Buffer>;
+type AnyServerCall = ServerReadableStream<Buffer, Buffer> | ServerDuplexStream<Buffer, Buffer>;
 
 function bindUnary({ method, act, chain, domain, options, open }: Binding) {
   const handler = compose(chain, async (call) => {
@@ -168,7 +158,7 @@ function bindUnary({ method, act, chain, domain, options, open }: Binding) {
     await recordDisclosure(call);
     return storedResponseOf(call) ?? method.response.encode(reply).finish();
   });
-  return (grpcCall: ServerUnaryCall<Buffer, Buffer>, callback: sendUnaryData<Buffer>) => {
+  return (grpcCall: ServerReadableStream<Buffer, Buffer>, callback: sendUnaryData<Buffer>) => {
     let responded = false;
     const { call, timer } = accept(grpcCall, method, options, open, (error) => respond(error));
     const respond = (error: unknown, bytes?: Uint8Array) => {
@@ -186,7 +176,7 @@ function bindUnary({ method, act, chain, domain, options, open }: Binding) {
 }
 
 function bindStream({ method, act, chain, domain, options, open }: Binding) {
-  const senders = new WeakMap<CallContext, ServerWritableStream<Buffer, Buffer>>();
+  const senders = new WeakMap<CallContext, ServerDuplexStream<Buffer, Buffer>>();
   const handler = compose(chain, async (call) => {
     const stream = senders.get(call);
     if (!stream) throw new Error('a stream call without its stream');
@@ -198,7 +188,7 @@ function bindStream({ method, act, chain, domain, options, open }: Binding) {
       if (!stream.write(asBuffer(method.response.encode(message).finish()))) await drained(stream, call.signal);
     }
   });
-  return (stream: ServerWritableStream<Buffer, Buffer>) => {
+  return (stream: ServerDuplexStream<Buffer, Buffer>) => {
     let responded = false;
     const { call, timer } = accept(stream, method, options, open, (error) => respond(error));
     senders.set(call, stream);
@@ -225,7 +215,7 @@ async function run(handler: Handler, call: CallContext, open: Set<CallContext>):
 
 /**
  * Opens a `CallContext` for a grpc-js call. grpc-js enforces deadlines that the client set. A missing deadline, or one
- * longer than the contract allows, gets a timer here. The message is still bytes; `decode` converts it.
+ * longer than the contract allows, gets a timer here. Its message is not read yet; `receive` does that.
  */
 function accept(
   grpcCall: AnyServerCall,
@@ -246,7 +236,7 @@ function accept(
     kind: 'server',
     name: method.path,
     method,
-    message: grpcCall.request,
+    message: undefined,
     deadline: Math.min(asked, limit),
     trace: childTrace(header('traceparent')),
     log: options.log,
@@ -268,6 +258,26 @@ function accept(
 }
 
 const transports = new WeakMap<CallContext, AnyServerCall>();
+
+/** Reads the message of a call, which has been let in without it. */
+export const receive: Interceptor = (next) => async (call) => {
+  call.message = await messageOf(transports.get(call)!, call);
+  return next(call);
+};
+
+/** The only message of a request, as bytes, when the client has sent all of it. */
+function messageOf(grpcCall: AnyServerCall, call: CallContext): Promise<Buffer> {
+  return new Promise((resolve, reject) => {
+    let message: Buffer | undefined;
+    grpcCall.on('data', (bytes: Buffer) => {
+      if (message) reject(messagesWrong('more than one message'));
+      message = bytes;
+    });
+    grpcCall.once('end', () => (message ? resolve(message) : reject(messagesWrong('no message'))));
+    // The stream ended before: the client cancelled, the deadline passed, or the message was too large.
+    grpcCall.once('close', () => reject(call.cancelReason ?? cancelled()));
+  });
+}
 
 /** The peer address of a server call, as grpc-js names it. */
 export const peerOf = (call: CallContext): string => transports.get(call)?.getPeer() ?? '';
@@ -327,7 +337,7 @@ async function* untilAborted<T>(source: AsyncIterable<T>, signal: AbortSignal): 
 }
 
 /** Waits until the stream accepts more, so that a slow reader slows its sender instead of filling memory. */
-async function drained(stream: ServerWritableStream<Buffer, Buffer>, signal: AbortSignal): Promise<void> {
+async function drained(stream: ServerDuplexStream<Buffer, Buffer>, signal: AbortSignal): Promise<void> {
   signal.throwIfAborted();
   await new Promise<void>((resolve, reject) => {
     const done = (outcome: () => void) => {

@@ -9,7 +9,9 @@ const queue = 'notifications.orders.order';
 
 t.test('a service is not ready while a queue cannot be consumed, and names the queue', async (t) => {
   const vhost = await createVhost(t, ['orders', 'notifications']);
-  const { admin } = await startService(t, 'notifications', { vhost });
+  // No call is made to it.
+  const peers = { orders: '127.0.0.1:1' };
+  const { admin } = await startService(t, 'notifications', { vhost, peers });
   const get = async (path: string) => {
     const response = await fetch(`http://${admin}${path}`);
     return { status: response.status, text: await response.text() };

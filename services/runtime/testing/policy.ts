@@ -10,7 +10,7 @@ import { policyOf } from '../authz/policy.ts';
 import { rpcError } from '../errors/errors.ts';
 import { createClient } from '../rpc/client.ts';
 import { decode } from '../rpc/decode.ts';
-import { implement, peerOf, startServer } from '../rpc/server.ts';
+import { implement, peerOf, receive, startServer } from '../rpc/server.ts';
 import { createLogger } from '../telemetry/log.ts';
 import { sleep } from '../time/sleep.ts';
 
@@ -112,6 +112,7 @@ export async function scriptedAccess(t: Teardown, address = '127.0.0.1:0'): Prom
     registrations: [registration],
     chain: (method) => [
       authenticate({ workloadOf: (call) => workloadAt(peerOf(call)), verify: refuse }),
+      receive,
       decode(method),
     ],
     log: createLogger('access', 'error'),

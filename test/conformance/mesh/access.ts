@@ -149,10 +149,14 @@ async function faultsOf(calls: readonly Call[], scene: Scene, principals: Princi
 }
 
 /** The matrix code of a response. Only the intended outcome counts as allowed; any other error is returned as text. */
-function codeOf({ code, error, replies }: RawResponse, method: MethodContract, how: Asking): CallCode | string {
+function codeOf(
+  { code, error, replies, refused }: RawResponse,
+  method: MethodContract,
+  how: Asking,
+): CallCode | string {
   const { reason = '', domain = '' } = error ?? {};
   const ours = domain === 'runtime.armature.local';
-  if (code === 'UNAUTHENTICATED' && ours && reason === 'CREDENTIALS_INVALID') return 'U';
+  if (refused) return 'U';
   if (code === 'UNAUTHENTICATED' && ours && reason === 'TOKEN_MISSING') return 'T';
   if (code === 'PERMISSION_DENIED' && ours && reason === 'SCOPE_INSUFFICIENT') return 'S';
   if (code === 'PERMISSION_DENIED' && ours && reason === 'PERMISSION_DENIED') return 'D';
