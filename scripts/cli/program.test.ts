@@ -4,9 +4,9 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Command } from 'commander';
 import t from 'tap';
+import { armatureWords, leaves, parseProblem } from '../../test/support/command-lines.ts';
 import { repository } from '../devmesh/state.ts';
 import { exitCodes } from './exit-codes.ts';
-import { buildProgram } from './program.ts';
 import { startCommandHost } from './testbed.ts';
 
 const launcher = join(repository, 'scripts', 'cli', 'armature');
@@ -30,13 +30,7 @@ function armature(args: readonly string[], env: NodeJS.ProcessEnv = {}, cwd = re
 const runDir = t.testdir({ logs: { 'orders.log': 'one\ntwo\nthree\n' } });
 const host = startCommandHost(t);
 
-/** Every command that does something, with its words: "dead-letters list". */
-function leaves(command: Command, path: readonly string[] = []): { path: string[]; command: Command }[] {
-  if (command.commands.length === 0) return command.name().startsWith('_') ? [] : [{ path: [...path], command }];
-  return command.commands.flatMap((one) => leaves(one, [...path, one.name()]));
-}
-
-const commands = leaves(buildProgram());
+const commands = leaves();
 
 t.test('every command has a summary, a deadline with a default, and examples that can be parsed', async (t) => {
   t.ok(commands.length > 25, 'the commands are found');
@@ -48,7 +42,7 @@ t.test('every command has a summary, a deadline with a default, and examples tha
     const examples = help.slice(help.indexOf('\nExamples:\n')).split('\n').slice(2).filter(Boolean);
     const own = examples.filter((line) => line.includes(`armature ${name}`));
     t.ok(help.includes('\nExamples:\n') && own.length > 0, `${name} has an example of itself`);
-    for (const line of own) t.equal(problemOf(line), undefined, line);
+    for (const line of own) t.equal(parseProblem(armatureWords(line)!), undefined, line);
   }
 });
 
@@ -58,31 +52,6 @@ function helpOf(command: Command): string {
   command.configureOutput({ writeOut: (part) => (text += part) });
   command.outputHelp();
   return text;
-}
-
-/** What commander says against an example. */
-function problemOf(line: string): string | undefined {
-  // Up to a pipe, a redirection, or the end of a command substitution.
-  const text = /armature ((?:'[^']*'|[^|)>])*)/.exec(line)![1]!.trim();
-  return parseProblem([...text.matchAll(/'([^']*)'|(\S+)/g)].map(([, quoted, plain]) => quoted ?? plain!));
-}
-
-/** What commander says against a command line, or undefined where it would run a command. */
-function parseProblem(words: readonly string[]): string | undefined {
-  const program = buildProgram();
-  let ran = false;
-  for (const { command } of leaves(program)) {
-    command.action(() => {
-      ran = true;
-    });
-    command.configureOutput({ writeErr: () => undefined });
-  }
-  try {
-    program.parse([...words], { from: 'user' });
-    return ran ? undefined : 'nothing ran';
-  } catch (error) {
-    return (error as Error).message;
-  }
 }
 
 interface Row {

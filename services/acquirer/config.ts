@@ -120,17 +120,16 @@ function readWebhooks(environment: Environment, problems: string[]): WebhookConf
       `ARMATURE_ACQUIRER_WEBHOOK_SECRET must be one or two secrets of at least ${SECRET_LENGTH_LEAST} characters, separated by a comma`,
     );
   }
-  const number = (name: string, bounds: Bounds) =>
-    readNumber(environment, problems, `ARMATURE_ACQUIRER_WEBHOOK_${name}`, bounds);
+  const number = (name: string, bounds: Bounds) => readNumber(environment, problems, name, bounds);
   return {
     url,
     secrets,
     caFile: environment.ARMATURE_ACQUIRER_WEBHOOK_CA_FILE || undefined,
-    initialBackoffMs: number('RETRY_FIRST_MS', { least: 1, most: 60_000, or: 500 }),
-    maxBackoffMs: number('RETRY_MOST_MS', { least: 1, most: 3_600_000, or: 60_000 }),
-    maxAttempts: number('ATTEMPTS_MAX', { least: 1, most: 1_000, or: 100 }),
-    lateMs: number('LATE_MS', { least: 0, most: 600_000, or: 20_000 }),
-    noticeMs: number('NOTICE_MS', { least: 0, most: 600_000, or: 2_000 }),
+    initialBackoffMs: number('ARMATURE_ACQUIRER_WEBHOOK_RETRY_FIRST_MS', { least: 1, most: 60_000, or: 500 }),
+    maxBackoffMs: number('ARMATURE_ACQUIRER_WEBHOOK_RETRY_MOST_MS', { least: 1, most: 3_600_000, or: 60_000 }),
+    maxAttempts: number('ARMATURE_ACQUIRER_WEBHOOK_ATTEMPTS_MAX', { least: 1, most: 1_000, or: 100 }),
+    lateMs: number('ARMATURE_ACQUIRER_WEBHOOK_LATE_MS', { least: 0, most: 600_000, or: 20_000 }),
+    noticeMs: number('ARMATURE_ACQUIRER_WEBHOOK_NOTICE_MS', { least: 0, most: 600_000, or: 2_000 }),
   };
 }
 

@@ -1,4 +1,7 @@
+import { execFile } from 'node:child_process';
+import { promisify } from 'node:util';
 import t from 'tap';
+import { blocksOf, commandsOf } from '../../test/support/readme.ts';
 import {
   type AcquirerProcess,
   ask,
@@ -323,4 +326,26 @@ t.test('no payment method is logged or returned', async (t) => {
   t.notMatch(acquirer.output(), /card_/);
   const { text } = await ask(url, 'GET', '/v1/operations?limit=1000');
   t.notMatch(text.replaceAll(/"decline_code":"card_declined"/g, ''), /card_/);
+});
+
+t.test('the requests of README.md', async (t) => {
+  const transcript = blocksOf('services/acquirer/README.md', '').find((text) =>
+    text.includes('$ curl $URL/v1/charges '),
+  )!;
+  const [first, ...others] = commandsOf(transcript);
+  const run = async (command: string, charge = '') => {
+    const env = { ...process.env, URL: url, CHARGE: charge };
+    const { stdout } = await promisify(execFile)('bash', ['-c', command.replace('curl ', 'curl -sS ')], { env });
+    return JSON.parse(stdout);
+  };
+  const made = await run(first!);
+  t.match(made, { status: 'authorized', charge: { status: 'authorized', amount_minor: 1999 } });
+  const codes: Record<string, string> = {};
+  for (const command of others) {
+    const json = await run(command.replace(/op_14f7….*?(?=")/, made.operation_id), made.charge_id);
+    const kind = /v1\/([^ "]+)/.exec(command)![1]!.replace('$CHARGE', '<id>');
+    if (json.error) codes[kind] = json.error.code;
+  }
+  const ended = 'charge_already_captured';
+  t.strictSame(codes, { 'charges/<id>/void': ended, 'charges/<id>/expire': ended });
 });
