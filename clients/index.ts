@@ -1,7 +1,11 @@
 import { AccessServiceContract } from '@armature/proto/access/v1/contract.ts';
 import { CatalogServiceContract } from '@armature/proto/catalog/v1/contract.ts';
 import type { ServiceContract } from '@armature/proto/contract.ts';
-import { IdentityServiceContract, SigningKeyServiceContract } from '@armature/proto/identity/v1/contract.ts';
+import {
+  IdentityServiceContract,
+  SessionServiceContract,
+  SigningKeyServiceContract,
+} from '@armature/proto/identity/v1/contract.ts';
 import { InventoryServiceContract } from '@armature/proto/inventory/v1/contract.ts';
 import { NotificationServiceContract } from '@armature/proto/notifications/v1/contract.ts';
 import { OpsServiceContract } from '@armature/proto/ops/v1/contract.ts';
@@ -47,6 +51,7 @@ export * as ops from './ops.ts';
 export * as orders from './orders.ts';
 export * as paymentOperations from './payment-operations.ts';
 export * as payments from './payments.ts';
+export * as sessions from './sessions.ts';
 export * as signingKeys from './signing-keys.ts';
 
 /** Connect options of a service: addresses of its instances, the client's certificate, optionally a user's token. */
@@ -88,6 +93,9 @@ export const paymentOperationsClient = factory(PaymentOperationServiceContract, 
 
 /** Payments: authorizing, capturing, voiding and refunding them. */
 export const paymentsClient = factory(PaymentServiceContract, 'payments');
+
+/** The sessions of people. Identity serves them: connect with `clientConfig('identity')`. */
+export const sessionsClient = factory(SessionServiceContract, 'identity');
 
 /** The keys that sign tokens, for operators. Identity serves them: connect with `clientConfig('identity')`. */
 export const signingKeysClient = factory(SigningKeyServiceContract, 'identity');

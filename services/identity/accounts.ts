@@ -7,6 +7,7 @@ import type { EmailStore } from './email-store.ts';
 import { passwordWrong, tokenInvalid, userClosed } from './errors.ts';
 import { emailIdOf, type MailPurpose } from './mail-token.ts';
 import type { Sealing } from './sealing.ts';
+import type { SessionStore } from './session-store.ts';
 import type { AccountStore } from './store.ts';
 import { type VerificationProof, verificationKindOf } from './verification.ts';
 
@@ -16,6 +17,7 @@ interface AccountParts {
   store: AccountStore;
   emails: EmailStore;
   artifacts: ArtifactStore;
+  sessions: SessionStore;
   sealing: Sealing;
   /** Removes e-mails that were sent, where they can be reached. */
   removeMails: (messageIds: readonly string[]) => void;
@@ -34,7 +36,8 @@ async function redeem({ store, emails, sealing }: AccountParts, tx: Tx, purpose:
 }
 
 /** Ends every session, grant and token of a person, and sign-ins of before no longer count as recent. */
-async function endSessions({ artifacts, store }: AccountParts, tx: Tx, userId: string): Promise<void> {
+async function endSessions({ artifacts, sessions, store }: AccountParts, tx: Tx, userId: string): Promise<void> {
+  await sessions.endAll(tx, userId);
   await artifacts.revokeUser(tx, userId);
   await store.endSessions(tx, userId);
 }

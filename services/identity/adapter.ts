@@ -1,6 +1,8 @@
-import { type Database, isDuplicateKey } from '@armature/runtime';
+import { type Background, type Database, isDuplicateKey } from '@armature/runtime';
 import { type Adapter, errors, type Payload } from 'oidc-provider';
 import type { ArtifactStore } from './artifact-store.ts';
+import { sessionArtifacts } from './session-artifacts.ts';
+import type { SessionStore } from './session-store.ts';
 
 /** What has no end of its own is given one. */
 const longestS = 366 * 86_400;
@@ -16,8 +18,10 @@ export type FindClient = (clientId: string) => Promise<Payload | undefined>;
 export function adapters(
   db: Database,
   store: ArtifactStore,
-  { findClient, refreshReuseS }: { findClient: FindClient; refreshReuseS: number },
+  parts: { sessions: SessionStore; findClient: FindClient; refreshReuseS: number; background: Background },
 ): (model: string) => Adapter {
+  const { findClient, refreshReuseS } = parts;
+  const storesWithSession = sessionArtifacts(db, store, parts);
   const reuseS = (model: string) => (model === 'RefreshToken' ? refreshReuseS : 0);
   return (model) => ({
     async upsert(id, payload, expiresInS = longestS) {
@@ -31,6 +35,7 @@ export function adapters(
           });
         return;
       }
+      if (await storesWithSession(model, id, payload, expiresInS)) return;
       await db.write(null, (sql) => store.upsert(sql, model, id, payload, expiresInS));
     },
 

@@ -78,6 +78,7 @@ export function artifactStore(sealing: Sealing) {
     },
 
     ...revocation,
+    ...sessionRevocation(opened),
     ...upkeep,
     ...resealing(sealing, context),
   };
@@ -101,12 +102,38 @@ const revocation = {
   },
 };
 
+/** As signing out does: deletes a session with its grants, their tokens and codes. */
+const sessionRevocation = (opened: (model: string, row: ArtifactRow) => Payload | null) => ({
+  async revokeSession(tx: Tx, sessionHash: Buffer): Promise<void> {
+    const rows = await tx.query<ArtifactRow>(
+      "select id_hash, payload from artifact where uid_hash = ? and model = 'Session'",
+      [sessionHash],
+    );
+    for (const row of rows) {
+      const { authorizations = {} } = (opened('Session', row) ?? {}) as SessionPayload;
+      for (const { grantId } of Object.values(authorizations)) {
+        if (grantId) await revocation.revokeGrant(tx, grantId, null);
+      }
+    }
+    await tx.execute("delete from artifact where uid_hash = ? and model = 'Session'", [sessionHash]);
+  },
+});
+
+/** What is read of sessions and their tokens. */
+export interface SessionPayload extends Payload {
+  /** By client id. */
+  authorizations?: Record<string, { grantId?: string }>;
+  loginTs?: number;
+  /** Of a token: the session that it belongs to. */
+  sessionUid?: string;
+}
+
 const upkeep = {
-  /** The sessions and grants of a person, for the export. */
-  async ofUser(sql: SqlReader, userId: string): Promise<{ model: string; clientId: string | null; since: string }[]> {
+  /** The grants of a person, for the export. */
+  async grantsOf(sql: SqlReader, userId: string): Promise<{ clientId: string | null; since: string }[]> {
     return sql.query(
-      `select model, client_id as clientId, created_at as since from artifact
-       where user_id = ? and model in ('Session', 'Grant') and expires_at > utc_timestamp(6)
+      `select client_id as clientId, created_at as since from artifact
+       where user_id = ? and model = 'Grant' and expires_at > utc_timestamp(6)
        order by created_at limit 1000`,
       [userId],
     );

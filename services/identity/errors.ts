@@ -61,5 +61,10 @@ export const signingKeyNotFound = (kid: string) =>
     kid,
   });
 
+export const sessionNotFound = (sessionId: string) =>
+  rpcError('NOT_FOUND', IdentityErrorReason.SESSION_NOT_FOUND, 'no such session; has it ended?', {
+    session_id: sessionId,
+  });
+
 /** More passwords are being checked than this machine can bear. */
 export const passwordsBusy = () => overloaded('identity.passwords', 'too many password checks are in progress');

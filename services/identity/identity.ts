@@ -3,10 +3,12 @@ import {
   type Config,
   type Database,
   newId,
+  type PeriodicJob,
   RpcError,
   type ServiceComponents,
   type ServiceDependencies,
   sleep,
+  type Tx,
   tableBaselines,
 } from '@armature/runtime';
 import { serveHttps } from '@armature/runtime/http';
@@ -28,6 +30,8 @@ import { recentSignIn } from './recent-sign-in.ts';
 import { resealing } from './resealing.ts';
 import { type Sealing, sealing as sealingOf } from './sealing.ts';
 import { identityService } from './service.ts';
+import { sessionService } from './session-service.ts';
+import { type SessionStore, sessionStore } from './session-store.ts';
 import { signIn as signInOf } from './sign-in.ts';
 import { payloadOf } from './signed-tokens.ts';
 import { type Page, site } from './site.ts';
@@ -71,10 +75,11 @@ export async function identity({
   const clients = clientStore();
   const emails = emailStore(config);
   const artifacts = artifactStore(sealing);
+  const sessions = sessionStore();
   const passwords = passwordsOf();
   const attempts = attemptsOf(db);
   const accounts = accountsOf({
-    ...{ store, emails, artifacts, sealing },
+    ...{ store, emails, artifacts, sessions, sealing },
     removeMails: (messageIds) => {
       removeMails(config.mailUrl, messageIds).catch((error: unknown) =>
         log.warn({ err: error }, 'e-mails not removed'),
@@ -88,7 +93,7 @@ export async function identity({
     return openKeyRing({
       ...{ db, sealing, call },
       periods: { periodS: config.keyPeriodS, leadS: config.keyLeadS, keptS: config.keyKeptS },
-      open: providerOpener({ config, db, log, sealing, store, clients, artifacts }),
+      open: providerOpener({ background, config, db, log, sealing, store, clients, artifacts, sessions }),
     });
   });
 
@@ -120,17 +125,13 @@ export async function identity({
     ...{ db, emails, send: mailTransport(config, mailConcurrency), sealing },
     ...{ issuer: config.tokenIssuer, background, registry },
   });
-  const retained = [
-    { name: 'artifacts', store: artifacts },
-    { name: 'accounts past', store },
-    { name: 'attempts past', store: attempts },
-  ];
   return {
     services: [
       identityService({
-        ...{ db, store, accounts, clients, artifacts, passwords, attempts, verification },
+        ...{ db, store, accounts, clients, artifacts, sessions, passwords, attempts, verification },
         requireRecentSignIn: recentSignIn({ maxAgeS: config.signInMaxAgeS, store }),
       }),
+      sessionService({ db, sessions, artifacts }),
       signingKeyService({ db, ring, sealing }),
     ],
     baselineSources: [tableBaselines({ aggregate: 'user', table: 'account', id: 'user_id', sequence: 'sequence' })],
@@ -139,11 +140,7 @@ export async function identity({
       resealing(db, artifacts, sealing),
       ...sending.periodicJobs,
       { name: 'accounts never verified', everyMs: 60_000, run: (call) => eraseUnverified(db, store, accounts, call) },
-      ...retained.map(({ name, store }) => ({
-        name,
-        everyMs: 60_000,
-        run: (call: CallContext) => db.transaction(call, (tx) => store.purge(tx)),
-      })),
+      ...retention(db, { artifacts, 'sessions past': sessions, 'accounts past': store, 'attempts past': attempts }),
     ],
     http: {
       address: http.address,
@@ -156,8 +153,17 @@ export async function identity({
   };
 }
 
+/** Deletes what each store keeps no longer. */
+const retention = (db: Database, stores: Record<string, { purge(tx: Tx): Promise<number> }>): PeriodicJob[] =>
+  Object.entries(stores).map(([name, store]) => ({
+    name,
+    everyMs: 60_000,
+    run: (call) => db.transaction(call, (tx) => store.purge(tx)),
+  }));
+
 /** Opens the OpenID provider for the present keys. */
 function providerOpener(parts: {
+  background: ServiceDependencies<unknown>['background'];
   config: Config<typeof spec>;
   db: Database;
   log: ServiceDependencies<unknown>['log'];
@@ -165,12 +171,14 @@ function providerOpener(parts: {
   store: AccountStore;
   clients: ClientStore;
   artifacts: ArtifactStore;
+  sessions: SessionStore;
 }): Parameters<typeof openKeyRing>[0]['open'] {
-  const { config, db, log, sealing, store, clients, artifacts } = parts;
+  const { background, config, db, log, sealing, store, clients, artifacts, sessions } = parts;
   const find = (userId: string) => db.read(null, (sql) => store.findOptional(sql, userId));
   return async (keys) => {
     const { adapters, openProvider } = await import('./openid.ts');
     const adapter = adapters(db, artifacts, {
+      ...{ background, sessions },
       findClient: (clientId) => db.read(null, (sql) => clients.metadata(sql, clientId)),
       refreshReuseS: config.refreshReuseS,
     });

@@ -1,7 +1,9 @@
+import { sessionsClient } from '@armature/clients';
 import { createRemoteJWKSet, customFetch, decodeProtectedHeader, jwtVerify } from 'jose';
 import * as oidc from 'openid-client';
 import t from 'tap';
 import { refusal } from '../../test/support/refusal.ts';
+import { developerCredentials, token } from '../../test/support/service.ts';
 import {
   ada,
   bea,
@@ -157,6 +159,58 @@ t.test('an access token says when its owner signed in, and only a new sign-in ch
   }
   const { payload } = await jwtVerify((await oidc.clientCredentialsGrant(await program('clock'))).access_token, jwks);
   t.equal(payload.auth_time, undefined, 'a program signs in for each token');
+});
+
+t.test('people list their sessions and revoke one of them', async (t) => {
+  const tls = await developerCredentials();
+  const connect = async (subject: string) => {
+    const bearer = await token(subject, { issuer });
+    const client = sessionsClient({ addresses: [identity.service.grpc], tls, token: () => bearer });
+    t.teardown(() => client.close());
+    return client;
+  };
+  const [own, stranger, administrator] = await Promise.all(['bea', 'ada', 'admin'].map(connect));
+  if (!own || !stranger || !administrator) throw new Error('three clients');
+  const userId = 'bea';
+  const stolen = await tokensOf({ config, person: bea });
+  const [first] = (await own.listSessions({ userId })).sessions;
+  const kept = await tokensOf({ config, person: bea });
+
+  const page = await own.listSessions({ userId, pageSize: 1 });
+  const rest = await own.listSessions({ userId, pageSize: 1, pageToken: page.nextPageToken });
+  const listed = [...page.sessions, ...rest.sessions];
+  t.equal(listed.length, 2);
+  t.equal(rest.nextPageToken, '');
+  t.ok(listed.some(({ sessionId }) => sessionId === first?.sessionId));
+  for (const { clientIds, signInTime, lastUseTime } of listed) {
+    t.strictSame(clientIds, ['armature-cli']);
+    t.ok(Math.abs(Date.now() - (signInTime?.getTime() ?? 0)) < 60_000);
+    t.ok((lastUseTime?.getTime() ?? 0) >= (signInTime?.getTime() ?? 0));
+  }
+  const usedAt = first?.lastUseTime?.getTime() ?? 0;
+  const refreshed = await oidc.refreshTokenGrant(config, stolen.tokens.refresh_token ?? '');
+  const again = (await administrator.listSessions({ userId })).sessions;
+  const used = again.find(({ sessionId }) => sessionId === first?.sessionId);
+  t.ok((used?.lastUseTime?.getTime() ?? 0) > usedAt, 'a new token is a use');
+
+  const request = { userId, sessionId: first?.sessionId ?? '', requestId: crypto.randomUUID() };
+  const denied = { code: 'PERMISSION_DENIED' };
+  await t.rejects(stranger.listSessions({ userId }), denied);
+  await t.rejects(stranger.revokeSession(request), denied);
+  const notFound = { code: 'NOT_FOUND', reason: 'SESSION_NOT_FOUND' };
+  await t.rejects(stranger.revokeSession({ ...request, userId: 'ada' }), notFound, 'of another person');
+  await own.revokeSession(request);
+  await own.revokeSession(request);
+  await t.rejects(own.revokeSession({ ...request, requestId: crypto.randomUUID() }), notFound, 'it has ended');
+
+  await t.rejects(oidc.refreshTokenGrant(config, refreshed.refresh_token ?? ''), refused('invalid_grant'));
+  const state = await oidc.tokenIntrospection(config, refreshed.access_token).catch(() => ({ active: false }));
+  t.equal(state.active, false);
+  t.match((await signInWith({ config, user: stolen.user })).page.text, 'name="password"', 'its browser signs in again');
+  const remaining = (await own.listSessions({ userId })).sessions.map(({ sessionId }) => sessionId);
+  t.equal(remaining.length, 1);
+  t.not(remaining[0], first?.sessionId);
+  t.ok((await oidc.refreshTokenGrant(config, kept.tokens.refresh_token ?? '')).access_token, 'others continue');
 });
 
 t.test('a refresh token is replaced by each use, and its later reuse ends the whole family', async (t) => {

@@ -214,7 +214,7 @@ t.test('closing, opening and erasing', async (t) => {
   const exported = JSON.parse(json);
   t.match(exported, {
     account: { user_id: userId, email, display_name: 'hal' },
-    sessions: [{ since: /Z$/ }],
+    sessions: [{ since: /Z$/, last_use_time: /Z$/, client_ids: ['armature-cli'] }],
     grants: [{ client_id: 'armature-cli' }],
     sign_ins: [{ client_id: 'armature-cli', source: /127\.0\.0\.1/ }],
   });

@@ -29,6 +29,7 @@ import type { Passwords } from './passwords.ts';
 import { parsePublicKey } from './public-key.ts';
 import type { RequireRecentSignIn } from './recent-sign-in.ts';
 import { isPermissionWord } from './scopes.ts';
+import type { SessionStore } from './session-store.ts';
 import type { AccountStore } from './store.ts';
 import { comparePassword, type Verification } from './verification.ts';
 
@@ -40,6 +41,7 @@ export interface ServiceParts {
   accounts: Accounts;
   clients: ClientStore;
   artifacts: ArtifactStore;
+  sessions: SessionStore;
   passwords: Passwords;
   attempts: Attempts;
   verification: Verification;

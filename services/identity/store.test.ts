@@ -14,6 +14,7 @@ import { emailStore } from './email-store.ts';
 import { migrations } from './migrations/index.ts';
 import { passwords } from './passwords.ts';
 import { sealing as sealingOf } from './sealing.ts';
+import { sessionStore } from './session-store.ts';
 import { signIn as signInOf } from './sign-in.ts';
 import { accountStore } from './store.ts';
 
@@ -27,7 +28,14 @@ t.teardown(() => db.close());
 const sealing = sealingOf('a secret of thirty-two characters');
 const store = accountStore();
 const emails = emailStore({ mailTokenS: 60, undoTokenS: 600 });
-const accounts = accountsOf({ store, emails, artifacts: artifactStore(sealing), sealing, removeMails: () => {} });
+const accounts = accountsOf({
+  store,
+  emails,
+  artifacts: artifactStore(sealing),
+  sessions: sessionStore(),
+  sealing,
+  removeMails: () => {},
+});
 
 async function statementsOf(work: () => Promise<unknown>): Promise<number> {
   const before = db.statements();

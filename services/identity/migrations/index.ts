@@ -4,6 +4,7 @@ import { Migration20261128100000_identity_job_queue } from './20261128100000-job
 import { Migration20261128200000_identity_sessions_ended } from './20261128200000-sessions-ended.ts';
 import { Migration20261128530000_identity_sealed_by } from './20261128530000-sealed-by.ts';
 import { Migration20261128600000_identity_attempt_budget } from './20261128600000-attempt-budget.ts';
+import { Migration20261128710000_identity_login_session } from './20261128710000-login-session.ts';
 
 export const migrations = [
   Migration20261120100000_identity,
@@ -12,4 +13,5 @@ export const migrations = [
   Migration20261128200000_identity_sessions_ended,
   Migration20261128530000_identity_sealed_by,
   Migration20261128600000_identity_attempt_budget,
+  Migration20261128710000_identity_login_session,
 ];

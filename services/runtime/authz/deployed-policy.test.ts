@@ -31,6 +31,8 @@ const customer: Record<string, string> = {
   'identity.deactivate': 'own',
   'identity.export': 'own',
   'identity.erase': 'own',
+  'identity.sessions.read': 'own',
+  'identity.sessions.revoke': 'own',
 };
 const staff: Record<string, string> = {
   ...customer,
@@ -57,6 +59,8 @@ const admin: Record<string, string> = {
   'identity.reactivate': 'any',
   'identity.export': 'any',
   'identity.erase': 'any',
+  'identity.sessions.read': 'any',
+  'identity.sessions.revoke': 'any',
   'identity.service_accounts': 'any',
   'access.read': 'any',
   'access.write': 'any',

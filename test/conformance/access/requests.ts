@@ -3,7 +3,11 @@ import { Scope } from '@armature/proto/access/v1/access.ts';
 import { AccessServiceContract } from '@armature/proto/access/v1/contract.ts';
 import { CatalogServiceContract } from '@armature/proto/catalog/v1/contract.ts';
 import type { MethodContract } from '@armature/proto/contract.ts';
-import { IdentityServiceContract, SigningKeyServiceContract } from '@armature/proto/identity/v1/contract.ts';
+import {
+  IdentityServiceContract,
+  SessionServiceContract,
+  SigningKeyServiceContract,
+} from '@armature/proto/identity/v1/contract.ts';
 import { InventoryServiceContract } from '@armature/proto/inventory/v1/contract.ts';
 import { NotificationServiceContract } from '@armature/proto/notifications/v1/contract.ts';
 import { OpsServiceContract } from '@armature/proto/ops/v1/contract.ts';
@@ -69,6 +73,7 @@ const ledger = LedgerServiceContract.methods;
 const paymentOperations = PaymentOperationServiceContract.methods;
 const notifications = NotificationServiceContract.methods;
 const identity = IdentityServiceContract.methods;
+const sessions = SessionServiceContract.methods;
 const signingKeys = SigningKeyServiceContract.methods;
 const access = AccessServiceContract.methods;
 const ops = OpsServiceContract.methods;
@@ -214,6 +219,11 @@ const ofIdentity = [
   })),
   asking(identity.listServiceAccounts, nothing),
   asking(identity.disableServiceAccount, (scene) => ({ accountId: accountsOf(scene).serviceAccountId })),
+  askingOf(sessions.listSessions, theirs, (userId) => ({ userId })),
+  asking(sessions.revokeSession, (scene) => ({ userId: theirs(scene), sessionId: 'x'.repeat(43) }), {
+    subject: (scene, column) => (column === 'own' ? theirs(scene) : undefined),
+    instead: 'NOT_FOUND',
+  }),
   asking(signingKeys.listSigningKeys, nothing),
   asking(signingKeys.revokeSigningKey, () => ({ kid: 'x'.repeat(43) }), absent),
 ];

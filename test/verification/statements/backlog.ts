@@ -20,6 +20,7 @@ import { presentServices } from '../../../scripts/devmesh/services.ts';
 import { artifactStore } from '../../../services/identity/artifact-store.ts';
 import { emailStore } from '../../../services/identity/email-store.ts';
 import { sealing } from '../../../services/identity/sealing.ts';
+import { sessionStore } from '../../../services/identity/session-store.ts';
 import { accountStore } from '../../../services/identity/store.ts';
 import { servicePlans } from '../../../services/manifest.ts';
 import { resolutionsOf } from '../../../services/payments/operation-store.ts';
@@ -188,7 +189,11 @@ async function doRareWorkOf(mesh: Shop['mesh'], call: ReturnType<typeof open>): 
     await artifacts.revokeGrant(tx, 'a', null);
     await artifacts.revokeGrant(tx, 'a', 'Session');
     await artifacts.revokeClient(tx, 'a');
-    await artifacts.ofUser(tx, 'a');
+    await artifacts.grantsOf(tx, 'a');
+    await artifacts.revokeSession(tx, Buffer.alloc(32));
+    for (const after of [null, ['2026-01-01 00:00:00', 'a'] as [string, string]]) {
+      await sessionStore().list(tx, 'a', { size: 50, after });
+    }
     await emailStore({ undoTokenS: 60, mailTokenS: 60 }).revokeLinks(tx, 'a', 'reset_password');
     await accountStore().isFamiliar(tx, 'ada@example.org', '192.0.2.1');
   });

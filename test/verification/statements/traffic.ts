@@ -67,6 +67,7 @@ const filters: Record<string, (made: Awaited<ReturnType<typeof doBusiness>>) => 
 /** Fields without which a method refuses. */
 const needed: Record<string, (made: Awaited<ReturnType<typeof doBusiness>>) => Fields> = {
   ListOrderEvents: ({ orderId }) => ({ orderId }),
+  ListSessions: () => ({ userId: 'ada' }),
 };
 
 /** Requests every list of every service, first and next page, with a principal that may. */
