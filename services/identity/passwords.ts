@@ -42,12 +42,12 @@ export const weakness = (password: string, about: readonly string[] = []): Promi
   weaknessOf(normalized(password), about);
 
 /**
- * Argon2id with bounded memory: at most two comparisons at once, of which one only for familiar attempts, and one new
+ * Argon2id with bounded memory: at most two comparisons for familiar attempts at once and one for others, and one new
  * password of each use; a bounded number of waiters, and a bounded wait. The threads that files and names are looked up
  * with stay free.
  */
 export function passwords(): Passwords {
-  const compare = turns({ ...waits, sideBySide: 2, reserved: 1 });
+  const compare = turns({ ...waits, sideBySide: 2, others: 1 });
   const make = {
     registration: turns({ ...waits, sideBySide: 1 }),
     replacement: turns({ ...waits, sideBySide: 1 }),
@@ -63,9 +63,9 @@ export function passwords(): Passwords {
 }
 
 interface TurnLimits {
+  /** How much familiar work runs at the same time, and how much other work beside it. */
   sideBySide: number;
-  /** How many of them only familiar work may use. */
-  reserved?: number;
+  others?: number;
   /** How many may wait in each rank. */
   waitersMax: number;
   waitTimeoutMs: number;
@@ -73,18 +73,19 @@ interface TurnLimits {
 
 /**
  * Runs work side by side up to a limit. The rest waits by rank and in order, for a bounded time; too many of one rank
- * are refused.
+ * are refused. Suspect work starts only while no familiar work runs.
  */
-export function turns({ sideBySide, reserved = 0, waitersMax, waitTimeoutMs }: TurnLimits) {
-  const running = { familiar: 0, other: 0 };
+export function turns({ sideBySide, others = 0, waitersMax, waitTimeoutMs }: TurnLimits) {
+  const running: Record<Rank, number> = { familiar: 0, new: 0, suspect: 0 };
   const waiters: Record<Rank, (() => void)[]> = { familiar: [], new: [], suspect: [] };
-  const poolOf = (rank: Rank) => (rank === 'familiar' ? 'familiar' : 'other');
-  const mayRun = (rank: Rank) =>
-    running.familiar + running.other < sideBySide && (rank === 'familiar' || running.other < sideBySide - reserved);
+  const mayRun = (rank: Rank) => {
+    if (rank === 'familiar') return running.familiar < sideBySide;
+    return running.new + running.suspect < others && (rank === 'new' || running.familiar === 0);
+  };
 
   const enter = async (rank: Rank) => {
     if (mayRun(rank)) {
-      running[poolOf(rank)] += 1;
+      running[rank] += 1;
       return;
     }
     const queue = waiters[rank];
@@ -92,7 +93,7 @@ export function turns({ sideBySide, reserved = 0, waitersMax, waitTimeoutMs }: T
     await new Promise<void>((resolve, reject) => {
       const admit = () => {
         clearTimeout(timer);
-        running[poolOf(rank)] += 1;
+        running[rank] += 1;
         resolve();
       };
       const timer = setTimeout(() => {
@@ -108,7 +109,7 @@ export function turns({ sideBySide, reserved = 0, waitersMax, waitTimeoutMs }: T
     try {
       return await work();
     } finally {
-      running[poolOf(rank)] -= 1;
+      running[rank] -= 1;
       const next = ranks.find((one) => waiters[one].length > 0 && mayRun(one));
       if (next) waiters[next].shift()?.();
     }

@@ -1,5 +1,5 @@
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { type RequestOptions, request } from 'node:https';
+import { type Agent, type RequestOptions, request } from 'node:https';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -47,6 +47,8 @@ interface FetchInit {
   method?: string;
   headers?: Record<string, string>;
   body?: string;
+  /** Keeps connections; without it each request has a connection of its own. */
+  agent?: Agent | undefined;
 }
 
 const { ca } = await developerCredentials();
@@ -54,9 +56,9 @@ const { ca } = await developerCredentials();
 /** Fetches over HTTPS with the development CA; redirects are responses like others. */
 export const fetchOnce: Fetch = (url, init = {}) =>
   new Promise((resolve, reject) => {
-    const { method = 'GET', headers = {}, body } = init;
+    const { method = 'GET', headers = {}, body, agent = false } = init;
     const length = body === undefined ? {} : { 'content-length': String(Buffer.byteLength(body)) };
-    const options: RequestOptions = { method, headers: { ...headers, ...length }, ca, agent: false };
+    const options: RequestOptions = { method, headers: { ...headers, ...length }, ca, agent };
     const sent = request(url, options, (response) => {
       const chunks: Buffer[] = [];
       response.on('data', (chunk: Buffer) => chunks.push(chunk));
@@ -183,7 +185,7 @@ export function tokenIn(mail: string): string {
 }
 
 /** A browser without scripts: it keeps cookies, follows what it is told to, and sends forms. `extra`: further headers. */
-export function browser(extra: Record<string, string> = {}) {
+export function browser(extra: Record<string, string> = {}, agent?: Agent) {
   const cookies = new Map<string, { value: string; path: string }>();
   const visit = async (url: string, form?: Record<string, string>): Promise<Response> => {
     const { pathname } = new URL(url);
@@ -192,7 +194,7 @@ export function browser(extra: Record<string, string> = {}) {
     if (matching.length > 0) headers.cookie = matching.map(([name, { value }]) => `${name}=${value}`).join('; ');
     if (form) headers['content-type'] = 'application/x-www-form-urlencoded';
     const body = form && new URLSearchParams(form).toString();
-    const response = await fetchOnce(url, { method: form ? 'POST' : 'GET', headers, ...(body ? { body } : {}) });
+    const response = await fetchOnce(url, { method: form ? 'POST' : 'GET', headers, agent, ...(body ? { body } : {}) });
     for (const cookie of response.headers.getSetCookie()) {
       const [pair = '', ...attributes] = cookie.split('; ');
       const [name = '', value = ''] = [pair.slice(0, pair.indexOf('=')), pair.slice(pair.indexOf('=') + 1)];

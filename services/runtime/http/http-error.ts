@@ -20,17 +20,20 @@ const codes: Readonly<Record<number, string>> = {
   415: 'media_type_unsupported',
 };
 
+/** Codes of errors that may not happen again in a moment. */
+const temporary: ReadonlySet<string> = new Set(['RESOURCE_EXHAUSTED', 'UNAVAILABLE', 'ABORTED', 'DEADLINE_EXCEEDED']);
+
 /** Errors of Fastify itself: a body that is too large, of an unknown type, shorter than announced; a malformed path. */
 const isFastifyError = (error: unknown): error is Error & { statusCode: number } =>
   error instanceof Error && 'statusCode' in error && 'code' in error && String(error.code).startsWith('FST_');
 
 /**
- * Converts an error to the response for the client. Overload and an unreachable dependency are 503 with a Retry-After
- * time. An error that is not known to be caused by the client is 500 and carries its cause for the log.
+ * Converts an error to the response for the client. Overload, contention, a deadline that has passed and an unreachable
+ * dependency are 503 with a Retry-After time. An error that is not known to be caused by the client is 500 and carries its cause for the log.
  */
 export function httpErrorOf(error: unknown): HttpError {
   if (error instanceof HttpError) return error;
-  if (error instanceof RpcError && (error.code === 'RESOURCE_EXHAUSTED' || error.code === 'UNAVAILABLE')) {
+  if (error instanceof RpcError && temporary.has(error.code)) {
     return new HttpError(503, 'temporarily_unavailable', { headers: { 'Retry-After': '2' } });
   }
   if (isFastifyError(error) && error.statusCode < 500) {

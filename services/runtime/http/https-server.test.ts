@@ -137,6 +137,7 @@ t.test('what is refused, and what the client learns of it', async (t) => {
       app.addContentTypeParser('text/plain', { parseAs: 'string' }, (_request, body, done) => done(null, body));
       route(app, '/paper', { GET: async () => 'read', POST: async ({ body }) => body });
       route(app, '/broken', { GET: fails(new Error('the table secret_plans is gone')) });
+      route(app, '/late', { GET: fails(new RpcError('DEADLINE_EXCEEDED', 'ANY', '10.0.0.7 took too long')) });
       route(app, '/busy', { GET: fails(new RpcError('UNAVAILABLE', 'ANY', 'the database at 10.0.0.7 is away')) });
       route(app, '/denied', { GET: fails(new HttpError(403, 'form_invalid')) });
     },
@@ -184,6 +185,7 @@ t.test('what is refused, and what the client learns of it', async (t) => {
       line: 'GET /busy',
       expect: /^HTTP\/1\.1 503 .*\r\nretry-after: 2\r\n.*"code":"temporarily_unavailable"/is,
     },
+    { name: 'a deadline that has passed', line: 'GET /late', expect: /^HTTP\/1\.1 503 .*\r\nretry-after: 2\r\n/is },
     { name: 'a fault', line: 'GET /broken', expect: /^HTTP\/1\.1 500 .*"code":"server_error"/s },
   ]) {
     const response = await ask(row.line, row.headers, row.body);
