@@ -109,8 +109,8 @@ export function signal(process_: ProcessIdentity, name: NodeJS.Signals): boolean
 /** Ends a process: SIGTERM, then SIGKILL after the grace period. Says how it went. */
 export async function stop(process_: ProcessIdentity, graceMs = 12_000): Promise<'absent' | 'stopped' | 'killed'> {
   if (!signal(process_, 'SIGTERM')) return 'absent';
-  // A process that is stopped would take the signal only when it goes on.
-  if (isSuspended(process_.pid)) signal(process_, 'SIGCONT');
+  // A process that is stopped takes the signal only when it goes on; others ignore this.
+  signal(process_, 'SIGCONT');
   if (await ended(process_, graceMs)) return 'stopped';
   signal(process_, 'SIGKILL');
   if (await ended(process_, 5_000)) return 'killed';

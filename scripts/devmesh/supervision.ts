@@ -4,7 +4,7 @@ import { dirname } from 'node:path';
 import { restartDelayMs } from './backoff.ts';
 import { type LivenessLimits, livenessLimits, watchLiveness } from './liveness.ts';
 import type { MeshService } from './mesh.ts';
-import { identify, isSuspended, parentOf } from './processes.ts';
+import { identify, parentOf } from './processes.ts';
 import { readJson } from './state.ts';
 
 /** A service that has been ready for this long has recovered: its next crash counts as the first. */
@@ -252,8 +252,9 @@ function terminate(child: ChildProcess, name: 'SIGTERM' | 'SIGKILL', { watch = f
   if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return;
   if (watch && name === 'SIGKILL') process.kill(-child.pid, name);
   else child.kill(name);
-  // A process that is stopped would take SIGTERM only when it goes on.
-  if (name === 'SIGTERM' && isSuspended(child.pid)) child.kill('SIGCONT');
+  // A process that is stopped takes SIGTERM only when it goes on; others ignore this. Whether it is stopped cannot be
+  // asked: a signal takes effect some time after it was sent.
+  if (name === 'SIGTERM') child.kill('SIGCONT');
 }
 
 /**

@@ -1,7 +1,7 @@
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { ended, isAlive, isSuspended, launch, type ProcessIdentity, signal } from './processes.ts';
+import { ended, isAlive, launch, type ProcessIdentity, signal } from './processes.ts';
 import { readJson, repository, type State, tail, writeAtomically } from './state.ts';
 
 const startDeadlineMs = 30_000;
@@ -84,7 +84,7 @@ function launchSupervisor(state: State): ProcessIdentity {
 /** Returns whether the supervisor has taken the request to look for services. */
 async function tell(state: State, running: SupervisorNote): Promise<boolean> {
   if (!signal(running, 'SIGHUP')) return false;
-  if (isSuspended(running.pid)) signal(running, 'SIGCONT');
+  signal(running, 'SIGCONT');
   const deadline = Date.now() + takeDeadlineMs;
   while (Date.now() < deadline) {
     const now = runningSupervisor(state);

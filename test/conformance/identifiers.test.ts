@@ -26,6 +26,10 @@ const words = new Set([
   'reason',
   'recipient',
   'region',
+  // The claim of a token: words with blanks between them.
+  'scope',
+  // Words of that claim; the service refuses those that begin no permission.
+  'scopes',
   'street',
   'target',
   'title',
