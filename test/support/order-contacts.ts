@@ -1,6 +1,6 @@
 import { OrderServiceContract } from '@armature/proto/orders/v1/contract.ts';
 import { rpcError } from '@armature/runtime';
-import { decode, type Implementation, implement, startServer } from '@armature/runtime/rpc';
+import { decode, type Implementation, implement, receive, startServer } from '@armature/runtime/rpc';
 import { createLogger } from '@armature/runtime/telemetry';
 import type { Teardown } from './infra.ts';
 import { workloadCertificate } from './service.ts';
@@ -30,7 +30,7 @@ export async function openOrderContacts(t: Teardown): Promise<OrderContacts> {
         getOrderContact: async () => ({ contactEmail: contacts.contactEmail }),
       }),
     ],
-    chain: (method) => [decode(method)],
+    chain: (method) => [receive, decode(method)],
     log: createLogger('orders', 'error'),
   });
   t.teardown(() => server.drain(0));
