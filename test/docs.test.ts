@@ -314,6 +314,16 @@ t.test('the recipe of a service names every place that lists services', async (t
   );
 });
 
+t.test('versions of packages', async (t) => {
+  const version = (path: string) => (JSON.parse(read(path)) as { version: string }).version;
+  t.match(read('README.md'), `./armature-clients-${version('clients/package.json')}.tgz`);
+  const { optionalDependencies: node } = JSON.parse(read('package.json')) as {
+    optionalDependencies: Record<string, string>;
+  };
+  const [, major] = /Node (\d+) comes with the packages/.exec(read('README.md')) ?? [];
+  for (const [name, brought] of Object.entries(node)) t.equal(brought.split('.')[0], major, name);
+});
+
 t.test('what is wrong is found', async (t) => {
   const bad = documentOf(
     'docs/x.md',

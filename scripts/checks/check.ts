@@ -24,6 +24,7 @@ const checks: Check[] = [
   { name: 'contracts against main', command: process.execPath, args: ['scripts/checks/breaking.ts'] },
   { name: 'house rules', command: process.execPath, args: ['test/tidy.test.ts'], explain: failuresOf },
   { name: 'documents', command: process.execPath, args: ['test/docs.test.ts'], explain: failuresOf },
+  { name: 'figures of documents', command: process.execPath, args: ['test/docs.figures.test.ts'], explain: failuresOf },
   { name: 'services at every place', command: process.execPath, args: ['scripts/checks/services.ts'] },
 ];
 
