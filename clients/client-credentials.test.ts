@@ -71,7 +71,7 @@ t.test('calls that wait share one request', async (t) => {
   const source = clientCredentials(await program());
   const tokens = await Promise.all(Array.from({ length: 50 }, () => tokenOf(source)));
   t.equal(new Set(tokens).size, 1);
-  t.equal(source.token(), tokens[0], 'a token that is at hand needs no waiting');
+  t.equal(source.token(), tokens[0], 'a valid token is returned without a promise');
 });
 
 t.test('a client sends the token, and asks for another one when a server refuses it', async (t) => {

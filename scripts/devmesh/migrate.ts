@@ -75,7 +75,7 @@ async function migrate(state: State, serverUrl: string, name: string): Promise<v
     env,
     stdio: ['ignore', output, output],
   });
-  // Nothing goes on after this command: every statement of a migration can run again.
+  // Nothing runs after this command: every statement of a migration can run again.
   const endWithUs = () => child.kill('SIGKILL');
   process.once('exit', endWithUs);
   const code = await new Promise<number | string>((resolve, reject) => {

@@ -1,14 +1,11 @@
-import { readFileSync } from 'node:fs';
 import t from 'tap';
+import { residentMebibytes } from '../../test/support/resident-memory.ts';
 import { amount } from '../../test/support/tier.ts';
 import { ada, browser, fetchOnce, field, startIdentity } from './testbed.ts';
 
 t.setTimeout(300_000);
 
 const crowd = amount(160, 500);
-
-const residentMegabytes = (pid: number): number =>
-  Number(/^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? Number.NaN) / 1024;
 
 t.test(`${crowd} sign-ins at once: memory stays bounded, and others are served`, async (t) => {
   const identity = await startIdentity(t, { env: { ARMATURE_IDENTITY_TRUSTED_PROXIES: '127.0.0.1, ::1' } });
@@ -31,7 +28,7 @@ t.test(`${crowd} sign-ins at once: memory stays bounded, and others are served`,
   }
 
   const { pid } = identity.service;
-  const before = residentMegabytes(pid);
+  const before = residentMebibytes(pid);
   let [most, served, done] = [before, 0, false];
   const slow: number[] = [];
   const admin = await identity.as('admin');
@@ -42,7 +39,7 @@ t.test(`${crowd} sign-ins at once: memory stays bounded, and others are served`,
       t.equal((await admin.getUser({ userId: 'ada' }, { timeoutMs: 10_000 })).userId, 'ada');
       slow.push(performance.now() - began);
       served += 1;
-      most = Math.max(most, residentMegabytes(pid));
+      most = Math.max(most, residentMebibytes(pid));
     }
   })();
   const responses = await Promise.all(

@@ -1,6 +1,5 @@
 // What peers with and without a certificate can do to a service over raw sockets, with a good client beside them.
 import { once } from 'node:events';
-import { readFileSync } from 'node:fs';
 import { type ClientHttp2Session, type ClientHttp2Stream, connect, constants } from 'node:http2';
 import { connect as connectTcp, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -8,11 +7,14 @@ import { connect as connectTls, type TLSSocket } from 'node:tls';
 import { inventoryClient } from '@armature/clients';
 import { InventoryServiceContract } from '@armature/proto/inventory/v1/contract.ts';
 import { serverLimits } from '@armature/runtime/rpc';
+import { until } from '@armature/runtime/testing';
 import t, { type Test } from 'tap';
 import { testServers } from '../support/infra.ts';
+import { residentMebibytes } from '../support/resident-memory.ts';
 import { developerCredentials, startService, token, workloadCertificate } from '../support/service.ts';
 import { inLongTier } from '../support/tier.ts';
 import { bytesOfFrame, flags, frameTypes, headerBlock, rawConnection } from './frames.ts';
+import { metricsOf } from './metrics-page.ts';
 import { frame } from './wire.ts';
 
 t.setTimeout(180_000);
@@ -69,10 +71,7 @@ function endOf(stream: ClientHttp2Stream, limitMs = 30_000): Promise<string> {
   });
 }
 
-const megabytes = () =>
-  Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${service.process.pid}/status`, 'utf8'))?.[1]) / 1024;
-
-const metricsPage = async () => (await fetch(`http://${service.admin}/metrics`)).text();
+const megabytes = () => residentMebibytes(service.pid!);
 
 /** The good client gets its response, over a new connection and over the one that it has. */
 async function serves(t: Test, when: string): Promise<void> {
@@ -85,14 +84,6 @@ async function serves(t: Test, when: string): Promise<void> {
     await t.resolves(client.batchGetStock({ skus: ['X'] }, { timeoutMs: 5_000 }), `${when}: over ${name}`);
   }
   fresh.close();
-}
-
-async function until(what: string, condition: () => boolean | Promise<boolean>, limitMs = 20_000): Promise<void> {
-  const end = performance.now() + limitMs;
-  while (!(await condition())) {
-    if (performance.now() > end) throw new Error(`waited in vain until ${what}`);
-    await sleep(50);
-  }
 }
 
 /** What has to end by itself, checked when the other tests have run. */
@@ -279,8 +270,9 @@ t.test('streams of health and reflection are few for each certificate', async (t
 
 t.test('what does not go on ends, and the process has lived through all of it', async (t) => {
   for (const [name, ended] of ending) await until(`the end of ${name}`, ended);
-  const inFlight = async () => /^armature_rpc_in_flight\{.*\} (\d+)$/m.exec(await metricsPage())?.[1];
-  await until('no call is left', async () => (await inFlight()) === '0');
+  const inFlight = async () =>
+    (await metricsOf(service.admin)).samples.find(({ name }) => name === 'armature_rpc_in_flight')?.value;
+  await until('no call is left', async () => (await inFlight()) === 0);
   t.equal(service.process.exitCode, null);
   t.notMatch(service.logs(), /"level":(50|60)/);
 });

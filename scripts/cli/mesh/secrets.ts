@@ -58,7 +58,7 @@ export async function changeSecrets(
 ): Promise<void> {
   const state = openState();
   const progress = terminalProgress();
-  // One after another: the rest of the mesh goes on.
+  // One after another: the rest of the mesh keeps running.
   const restartAll = async () => {
     for (const { name } of meshServices(runningMesh())) {
       await progress.step(

@@ -1,6 +1,6 @@
 /**
  * A set with a maximum size for things that should end soon. When one more is added to a full set, the oldest makes
- * room: an honest one ends within milliseconds, so that the oldest is of a peer that does not go on.
+ * room: an honest one ends within milliseconds, so that the oldest is of a peer that sends nothing more.
  */
 export class OldestFirst<T> {
   readonly #since = new Map<T, number>();

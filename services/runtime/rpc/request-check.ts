@@ -1,5 +1,6 @@
 // What is wrong with the headers of an HTTP/2 request, by the gRPC protocol, before grpc-js reads them.
 import type { IncomingHttpHeaders } from 'node:http2';
+import { status } from '@grpc/grpc-js';
 
 /** The response to a request that is not one of gRPC: an HTTP status, and a gRPC status for clients that read it. */
 export interface Refusal {
@@ -9,7 +10,9 @@ export interface Refusal {
   message?: string;
 }
 
-const internal = 13;
+/** A response of gRPC, without details. */
+export const refusalOf = (grpcStatus: number, message: string): Refusal => ({ httpStatus: 200, grpcStatus, message });
+
 /** Longer than any contract allows, and far below the 32-bit limit of grpc-js for milliseconds. */
 const longest = { header: '86400S', ms: 86_400_000 };
 const unitMs: Readonly<Record<string, number>> = { H: 3_600_000, M: 60_000, S: 1_000, m: 1, u: 0.001, n: 0.000_001 };
@@ -31,11 +34,7 @@ export function checkRequest(headers: IncomingHttpHeaders, raw: readonly string[
   if (timeout !== undefined) {
     const [, amount, unit] = timeoutPattern.exec(String(timeout)) ?? [];
     if (!amount || !unit) {
-      return {
-        httpStatus: 200,
-        grpcStatus: internal,
-        message: 'grpc-timeout is not a number of up to 8 digits and a unit',
-      };
+      return refusalOf(status.INTERNAL, 'grpc-timeout is not a number of up to 8 digits and a unit');
     }
     if (Number(amount) * unitMs[unit]! > longest.ms) headers['grpc-timeout'] = longest.header;
   }

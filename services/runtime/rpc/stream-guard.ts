@@ -1,28 +1,26 @@
 import { constants, type IncomingHttpHeaders, type ServerHttp2Session, type ServerHttp2Stream } from 'node:http2';
 import { status } from '@grpc/grpc-js';
 import { addressOf, type Connection, type Connections } from './connections.ts';
-import { checkCompression, checkRequest, type Refusal } from './request-check.ts';
+import { checkCompression, checkRequest, type Refusal, refusalOf } from './request-check.ts';
 import { serverLimits } from './server-limits.ts';
 
 type Serve = (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => void;
+
+const exhausted = (message: string): Refusal => refusalOf(status.RESOURCE_EXHAUSTED, message);
 
 const refused: Readonly<Record<'headers' | 'receiving' | 'bytes' | 'streams' | 'late', Refusal>> = {
   headers: exhausted(`request headers exceed ${serverLimits.headerBytesMax} bytes`),
   receiving: exhausted('too many requests that have not arrived'),
   bytes: exhausted('too many bytes of requests that have arrived in part'),
   streams: exhausted(`more than ${serverLimits.standardStreamsPerCertificateMax} streams`),
-  late: { httpStatus: 200, grpcStatus: status.DEADLINE_EXCEEDED, message: 'the request did not arrive in time' },
+  late: refusalOf(status.DEADLINE_EXCEEDED, 'the request did not arrive in time'),
 };
-
-function exhausted(message: string): Refusal {
-  return { httpStatus: 200, grpcStatus: status.RESOURCE_EXHAUSTED, message };
-}
 
 /**
  * Stands before grpc-js: checks the headers of each request, bounds what requests occupy until they have arrived, and
  * ends streams whose client neither sends nor reads.
  *
- * A request of another peer than those of the contracts (health, reflection, channelz) counts as a standard stream.
+ * A request whose path is not of the contracts (health, reflection, channelz) counts as a standard stream.
  */
 export function guardStreams(connections: Connections, serve: Serve, isOfContract: (path: string) => boolean) {
   let receivingBytes = 0;
@@ -54,7 +52,7 @@ export function guardStreams(connections: Connections, serve: Serve, isOfContrac
       const flag = frame.flagIn(chunk);
       const problem = flag === undefined ? null : checkCompression(flag, encoding);
       if (problem) {
-        refuse(stream, { httpStatus: 200, grpcStatus: status.INTERNAL, message: problem });
+        refuse(stream, refusalOf(status.INTERNAL, problem));
         return;
       }
       bytes += chunk.length;

@@ -1,7 +1,7 @@
-import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { RpcError } from '@armature/runtime/errors';
 import { type ClientSet, wish } from '../../e2e/shop.ts';
+import { residentMebibytes } from '../../support/resident-memory.ts';
 import type { RunningService } from '../../support/service.ts';
 import type { ShopData } from '../invariants/shop-data.ts';
 
@@ -187,5 +187,4 @@ export async function metric(service: RunningService, name: string, labels = '')
 }
 
 /** Resident memory of a service, MiB. */
-export const residentMib = ({ pid }: RunningService): number =>
-  Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) / 1024;
+export const residentMib = ({ pid }: RunningService): number => residentMebibytes(pid!);
